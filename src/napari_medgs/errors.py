@@ -1,0 +1,43 @@
+"""The errors that a user can cause or meet, each with a message written for that user."""
+
+from __future__ import annotations
+
+
+class MedGSError(Exception):
+    """Base of all errors that say what is wrong and what to do about it."""
+
+
+class FileError(MedGSError):
+    """A file is missing, truncated, empty, of the wrong kind or cannot be written."""
+
+
+class FormatVersionError(FileError):
+    """A field or model file was written by an unknown, usually newer, version."""
+
+
+class ImageError(MedGSError):
+    """An image cannot be fitted: not finite, constant, complex, RGB, or of the wrong dimension."""
+
+
+class GeometryError(MedGSError):
+    """Affine, spacing or grid shapes are unusable or do not agree."""
+
+
+class LabelError(MedGSError):
+    """A mask is not made of integers, or its labels are out of range."""
+
+
+class ParameterError(MedGSError):
+    """A setting is out of its range or contradicts another one."""
+
+
+class BackendError(MedGSError):
+    """The chosen rendering backend cannot be used on this machine."""
+
+
+class MemoryEstimateError(MedGSError):
+    """The task would not fit into memory; the message says what would."""
+
+
+class Cancelled(MedGSError):
+    """The user cancelled; the last good result, if any, is kept."""

@@ -1,0 +1,117 @@
+"""The canonical voxel grid and its place in the patient's world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.errors import GeometryError
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A regular grid of voxels (z, y, x) in RAS millimetres.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Voxels along (z, y, x).
+    affine : (4, 4) ndarray of float64
+        Maps a voxel index (z, y, x, 1) to RAS millimetres.
+    source : dict
+        JSON-able record of how the file's own grid relates to this one (axis order, flips,
+        header codes), empty when the data did not come from a file.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64] = field(default_factory=lambda: np.eye(4)[[2, 1, 0, 3]])
+    source: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = tuple(int(n) for n in self.shape)
+        if len(shape) != 3 or min(shape) < 1:
+            raise GeometryError(f"A grid needs three sizes of at least 1, not {self.shape}.")
+        affine = np.asarray(self.affine, dtype=np.float64)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise GeometryError("The affine must be a finite 4 x 4 matrix.")
+        if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+            raise GeometryError(
+                "The affine is singular: it squeezes the volume flat. Give a usable affine or "
+                "set the spacing by hand."
+            )
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "affine", affine)
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Millimetres between voxel centres along (z, y, x)."""
+        sizes = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return (float(sizes[0]), float(sizes[1]), float(sizes[2]))
+
+    @property
+    def voxel_volume(self) -> float:
+        """Volume of one voxel in cubic millimetres."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    def to_world(self, points: NDArray[Any]) -> NDArray[np.float64]:
+        """Map voxel coordinates (..., 3) in (z, y, x) order to RAS millimetres (..., 3)."""
+        points = np.asarray(points, dtype=np.float64)
+        world: NDArray[np.float64] = points @ self.affine[:3, :3].T + self.affine[:3, 3]
+        return world
+
+    def to_voxel(self, points: NDArray[Any]) -> NDArray[np.float64]:
+        """Map RAS millimetres (..., 3) to voxel coordinates (..., 3) in (z, y, x) order."""
+        inverse = np.linalg.inv(self.affine)
+        points = np.asarray(points, dtype=np.float64)
+        voxels: NDArray[np.float64] = points @ inverse[:3, :3].T + inverse[:3, 3]
+        return voxels
+
+    def with_spacing(self, spacing: tuple[float, float, float]) -> Grid:
+        """Return a grid over the same physical box with another spacing (z, y, x) in mm."""
+        old = np.asarray(self.spacing)
+        new = np.asarray(spacing, dtype=np.float64)
+        if new.shape != (3,) or not (np.isfinite(new).all() and (new > 0).all()):
+            raise GeometryError(f"The spacing must be three positive numbers, not {spacing}.")
+        extent = np.asarray(self.shape) * old
+        shape = np.maximum(1, np.round(extent / new)).astype(int)
+        ratio = new / old
+        # The boxes share their lower corner, half a voxel before the first centre.
+        start = 0.5 * ratio - 0.5
+        affine = self.affine.copy()
+        affine[:3, :3] = self.affine[:3, :3] * ratio
+        affine[:3, 3] = self.affine[:3, :3] @ start + self.affine[:3, 3]
+        return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+    def matches(self, other: Grid, tolerance: float = 1e-3) -> bool:
+        """Tell whether two grids have equal shapes and corners within ``tolerance`` voxels."""
+        if self.shape != other.shape:
+            return False
+        corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape])).reshape(3, -1).T
+        offset = self.to_voxel(other.to_world(corners)) - corners
+        return bool(np.abs(offset).max() <= tolerance)
+
+    def coarsest_axis(self) -> int:
+        """Return the axis of coarsest spacing; ties go to axis 0 (superior-inferior)."""
+        spacing = np.asarray(self.spacing)
+        return int(np.flatnonzero(spacing >= spacing.max() * (1 - 1e-3))[0])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able description (floats survive the round trip exactly)."""
+        return {
+            "shape": list(self.shape),
+            "affine": self.affine.tolist(),
+            "source": self.source,
+        }
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Grid:
+        """Make a grid from :meth:`to_dict`."""
+        shape = record["shape"]
+        return cls(
+            (int(shape[0]), int(shape[1]), int(shape[2])),
+            np.asarray(record["affine"], dtype=np.float64),
+            dict(record.get("source", {})),
+        )

@@ -1,0 +1,128 @@
+"""Field files: safetensors with a JSON header, so that opening one never runs code."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_medgs.errors import FileError, FormatVersionError, MedGSError
+from napari_medgs.field import FieldInfo, GaussianField
+from napari_medgs.geometry import Grid
+from napari_medgs.io.atomic import atomic_path
+
+FORMAT = "napari-medgs field"
+FORMAT_VERSION = 1
+SUFFIX = ".medgs.safetensors"
+MAX_HEADER = 16 * 2**20
+
+
+def info_to_json(info: FieldInfo) -> str:
+    """Return the JSON text of everything in a field that is not a tensor."""
+    record = asdict(info)
+    record["grid"] = info.grid.to_dict()
+    return json.dumps(record, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """Turn numpy numbers and arrays into what JSON knows."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"Cannot store {type(value).__name__} in a field file.")
+
+
+def info_from_json(text: str) -> FieldInfo:
+    """Make a :class:`FieldInfo` of :func:`info_to_json`'s text; unknown keys are ignored."""
+    record = json.loads(text)
+    known = {name: record[name] for name in FieldInfo.__dataclass_fields__ if name in record}
+    known["grid"] = Grid.from_dict(known["grid"])
+    for name, value in known.items():
+        if isinstance(value, list):
+            known[name] = tuple(value)
+    return FieldInfo(**known)
+
+
+def save_field(path: str | Path, field: GaussianField) -> Path:
+    """Write a field to a ``.medgs.safetensors`` file.
+
+    The file is complete or absent: it is written beside its place and renamed.
+
+    Raises
+    ------
+    FileError
+        When the name has another suffix or the folder cannot be written.
+    """
+    from safetensors.numpy import save_file
+
+    path = Path(path)
+    if not path.name.endswith(".safetensors"):
+        raise FileError(f"{path}: a field's file name must end in {SUFFIX}.")
+    field.validate()
+    header = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "info": info_to_json(field.info),
+    }
+    tensors = {name: getattr(field, name) for name in field.tensor_names()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=header)
+    return path
+
+
+def is_field_file(path: str | Path) -> bool:
+    """Tell by its name whether a path is meant to be a field file."""
+    return Path(path).name.endswith(".safetensors")
+
+
+def load_field(path: str | Path) -> GaussianField:
+    """Read a field file.
+
+    Raises
+    ------
+    FileError
+        When the file is missing, damaged or no field.
+    FormatVersionError
+        When a newer version of the package wrote it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileError(f"{path}: no such field file.")
+    try:
+        _check_header_size(path)
+        with safe_open(path, framework="numpy") as opened:
+            header = opened.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise FileError(f"{path}: this safetensors file holds no field of Gaussians.")
+            version = header.get("format_version", "")
+            if version != str(FORMAT_VERSION):
+                raise FormatVersionError(
+                    f"{path}: field format version {version or 'unknown'}; this program reads "
+                    f"version {FORMAT_VERSION}. Update napari-medgs to open it."
+                )
+            names = GaussianField.tensor_names()
+            missing = set(names) - set(opened.keys())
+            if missing:
+                raise FileError(f"{path}: the field lacks {', '.join(sorted(missing))}.")
+            tensors = {name: opened.get_tensor(name) for name in names}
+        return GaussianField(**tensors, info=info_from_json(header["info"]))
+    except MedGSError as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"{path}: damaged field file. {error}") from error
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise FileError(f"{path}: damaged or truncated field file ({error}).") from error
+
+
+def _check_header_size(path: Path) -> None:
+    """Refuse a header that cannot be ours before any of it is believed."""
+    with path.open("rb") as opened:
+        size = int.from_bytes(opened.read(8), "little")
+    if size > min(MAX_HEADER, path.stat().st_size):
+        raise FileError(f"{path}: damaged field file: its header is larger than it can be.")

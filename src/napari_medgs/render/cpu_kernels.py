@@ -1,0 +1,300 @@
+"""GIL-free numba kernels: splat Gaussians into slices, gather residuals back.
+
+A Gaussian's row is a chord of its ellipse in that slice, found exactly; along it the exponent is
+one parabola. Buffers hold rows as (row, channel, column), each row padded by one vector, the
+weight's row behind the channels, so that a block touches neighbouring memory.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from napari_medgs.render._simd import (
+    LANES,
+    clear_vector,
+    fast_ceil,
+    fast_exp2,
+    fast_floor,
+    fast_sqrt,
+    gather_block,
+    spread_vector,
+    splat_block,
+    stack_vectors,
+    sum_vector,
+)
+from napari_medgs.render.theta import (
+    A1,
+    B1,
+    GEOMETRY,
+    LOG_R1,
+    LOG_R2,
+    LOG_RT,
+    LOG_W,
+    SHEAR,
+    T,
+    X,
+    Y,
+)
+
+# Columns of the prepared parameters: precisions are squared and in units of log2.
+P_R1, P_S, P_R2, P_RT, P_LOG2W, P_A1, P_A2, P_A3, P_B1, P_B2, P_B3, P_INV1, P_INV2 = range(3, 16)
+
+HALF_LOG2E = np.float32(0.72134752044448170)
+LOG2E = np.float32(1.4426950408889634)
+
+_options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz", "arcp"}}
+
+
+@njit(**_options)
+def prepare(theta: Any, degree: int, prepared: Any, first: int, last: int) -> None:
+    """Turn optimised parameters into the constants that the kernels use."""
+    for i in range(first, last):
+        r1 = fast_exp2(theta[i, LOG_R1] * LOG2E)
+        r2 = fast_exp2(theta[i, LOG_R2] * LOG2E)
+        rt = fast_exp2(theta[i, LOG_RT] * LOG2E)
+        p = prepared[i]
+        p[0], p[1], p[2] = theta[i, X], theta[i, Y], theta[i, T]
+        p[P_R1] = r1 * r1 * HALF_LOG2E
+        p[P_S] = theta[i, SHEAR] * r2 / r1
+        p[P_R2] = r2 * r2 * HALF_LOG2E
+        p[P_RT] = rt * rt * HALF_LOG2E
+        p[P_LOG2W] = theta[i, LOG_W] * LOG2E
+        for k in range(3):
+            used = degree > k
+            p[P_A1 + k] = theta[i, A1 + k] if used else np.float32(0)
+            p[P_B1 + k] = theta[i, B1 + k] if used else np.float32(0)
+        p[P_INV1] = np.float32(1) / fast_sqrt(p[P_R1])
+        p[P_INV2] = np.float32(1) / fast_sqrt(p[P_R2])
+
+
+@njit(**_options)
+def slice_range(p: Any, budget: Any, depth: int) -> tuple[int, int]:
+    """First and one past the last slice that a prepared Gaussian touches."""
+    half = fast_sqrt(budget / p[P_RT])
+    low = max(fast_ceil(p[2] - half), np.float32(-1e6))
+    high = min(fast_floor(p[2] + half), np.float32(1e6))
+    return max(0, np.int64(low)), min(depth, np.int64(high) + 1)
+
+
+@njit(**_options)
+def list_slices(prepared: Any, budget: Any, active: Any, offsets: Any, members: Any) -> int:
+    """Fill the compressed list slice -> Gaussians; return how many entries it needs.
+
+    Called with too small a ``members`` it only counts.
+    """
+    depth = len(active)
+    counts = np.zeros(depth + 1, np.int64)
+    for i in range(len(prepared)):
+        z0, z1 = slice_range(prepared[i], budget, depth)
+        for z in range(z0, z1):
+            if active[z]:
+                counts[z + 1] += 1
+    for z in range(depth):
+        counts[z + 1] += counts[z]
+    total = counts[depth]
+    if total > len(members):
+        return total
+    for z in range(depth + 1):
+        offsets[z] = counts[z]
+    for i in range(len(prepared)):
+        z0, z1 = slice_range(prepared[i], budget, depth)
+        for z in range(z0, z1):
+            if active[z]:
+                members[counts[z]] = i
+                counts[z] += 1
+    return total
+
+
+@lru_cache(maxsize=None)
+def splat_kernel(channels: int) -> Any:
+    """Return the kernel that adds Gaussians to one band of a slice, for a channel count."""
+    slots = channels + 1  # a closure constant is a literal to numba, an expression is not
+
+    @njit(**_options)
+    def splat_band(
+        prepared: Any,
+        values: Any,
+        members: Any,
+        z: int,
+        row0: int,
+        row1: int,
+        width: int,
+        budget: Any,
+        buffer: Any,
+    ) -> None:
+        """Add ``members`` to rows row0 .. row1-1 of slice z; ``buffer`` is flat, row0 first."""
+        row_stride = width + LANES
+        vectors = stack_vectors(slots)
+        for index in range(len(members)):
+            i = members[index]
+            p = prepared[i]
+            d = np.float32(z) - p[2]
+            left = budget - p[P_RT] * d * d
+            if left <= 0:
+                continue
+            mx = p[0] + d * (p[P_A1] + d * (p[P_A2] + d * p[P_A3]))
+            my = p[1] + d * (p[P_B1] + d * (p[P_B2] + d * p[P_B3]))
+            reach = fast_sqrt(left) * p[P_INV2]
+            y0 = max(row0, np.int64(max(fast_ceil(my - reach), np.float32(-1e6))))
+            y1 = min(row1 - 1, np.int64(min(fast_floor(my + reach), np.float32(1e6))))
+            if y0 > y1:
+                continue
+            for c in range(channels):
+                spread_vector(vectors, c, values[i, c])
+            r1, s, r2, inverse = p[P_R1], p[P_S], p[P_R2], p[P_INV1]
+            bottom = p[P_LOG2W] - budget
+            for y in range(y0, y1 + 1):
+                dy = np.float32(y) - my
+                room = left - r2 * dy * dy
+                if room < 0:
+                    continue
+                center = mx + s * dy
+                half = fast_sqrt(room) * inverse
+                x0 = max(0, np.int64(max(fast_ceil(center - half), np.float32(-1e6))))
+                x1 = min(width - 1, np.int64(min(fast_floor(center + half), np.float32(1e6))))
+                top = bottom + room
+                start = (y - row0) * (channels + 1) * row_stride
+                x = x0
+                while x <= x1:
+                    splat_block(
+                        buffer,
+                        start + x,
+                        row_stride,
+                        np.float32(x) - center,
+                        r1,
+                        top,
+                        bottom,
+                        vectors,
+                        channels,
+                    )
+                    x += LANES
+
+    return splat_band
+
+
+@lru_cache(maxsize=None)
+def gather_kernel(channels: int) -> Any:
+    """Return the kernel that collects gradients for a range of Gaussians."""
+    slots, sums = channels + 1, channels + 6
+
+    @njit(**_options)
+    def gather_range(
+        prepared: Any,
+        values: Any,
+        first: int,
+        last: int,
+        active: Any,
+        height: int,
+        width: int,
+        budget: Any,
+        degree: int,
+        residual: Any,
+        gradient: Any,
+    ) -> None:
+        """Write the gradient rows first .. last-1; ``residual`` is the flat whole volume."""
+        depth = len(active)
+        row_stride = width + LANES
+        slice_stride = height * (channels + 1) * row_stride
+        vectors = stack_vectors(slots)
+        moments = stack_vectors(sums)
+        for i in range(first, last):
+            p = prepared[i]
+            for c in range(channels):
+                spread_vector(vectors, c, values[i, c])
+            for k in range(channels + 6):
+                clear_vector(moments, k)
+            r1, s, r2, rt, inverse = p[P_R1], p[P_S], p[P_R2], p[P_RT], p[P_INV1]
+            bottom = p[P_LOG2W] - budget
+            weight = np.float32(0)
+            dx_t = np.float32(0)
+            for k in range(GEOMETRY):
+                gradient[i, k] = 0
+            z0, z1 = slice_range(p, budget, depth)
+            for z in range(z0, z1):
+                if not active[z]:
+                    continue
+                d = np.float32(z) - p[2]
+                left = budget - rt * d * d
+                if left <= 0:
+                    continue
+                mx = p[0] + d * (p[P_A1] + d * (p[P_A2] + d * p[P_A3]))
+                my = p[1] + d * (p[P_B1] + d * (p[P_B2] + d * p[P_B3]))
+                reach = fast_sqrt(left) * p[P_INV2]
+                y0 = max(0, np.int64(max(fast_ceil(my - reach), np.float32(-1e6))))
+                y1 = min(height - 1, np.int64(min(fast_floor(my + reach), np.float32(1e6))))
+                if y0 > y1:
+                    continue
+                clear_vector(moments, channels)
+                clear_vector(moments, channels + 1)
+                clear_vector(moments, channels + 3)
+                for y in range(y0, y1 + 1):
+                    dy = np.float32(y) - my
+                    room = left - r2 * dy * dy
+                    if room < 0:
+                        continue
+                    center = mx + s * dy
+                    half = fast_sqrt(room) * inverse
+                    x0 = max(0, np.int64(max(fast_ceil(center - half), np.float32(-1e6))))
+                    x1 = min(width - 1, np.int64(min(fast_floor(center + half), np.float32(1e6))))
+                    top = bottom + room
+                    start = z * slice_stride + y * (channels + 1) * row_stride
+                    x = x0
+                    while x <= x1:
+                        gather_block(
+                            residual,
+                            start + x,
+                            row_stride,
+                            np.float32(x) - center,
+                            r1,
+                            top,
+                            bottom,
+                            dy,
+                            vectors,
+                            moments,
+                            channels,
+                        )
+                        x += LANES
+                e = sum_vector(moments, channels)
+                eu = sum_vector(moments, channels + 1)
+                ey = sum_vector(moments, channels + 3)
+                # e = w g dL/d(w g); d(log g) = -q'/2 in natural units, q = 2 ln2 x the log2 form.
+                gx = r1 * eu
+                gy = r2 * ey - s * gx
+                weight += e
+                gradient[i, X] += gx
+                gradient[i, Y] += gy
+                gradient[i, LOG_RT] -= rt * d * d * e
+                slope_x = p[P_A1] + d * (np.float32(2) * p[P_A2] + d * np.float32(3) * p[P_A3])
+                slope_y = p[P_B1] + d * (np.float32(2) * p[P_B2] + d * np.float32(3) * p[P_B3])
+                dx_t += rt * d * e - gx * slope_x - gy * slope_y
+                power = d
+                for k in range(degree):
+                    gradient[i, A1 + k] += gx * power
+                    gradient[i, B1 + k] += gy * power
+                    power *= d
+            # Factor 2 ln2: derivatives of -q ln2 where q is in log2 units.
+            scale = np.float32(1.3862943611198906)
+            euu = sum_vector(moments, channels + 2)
+            euy = sum_vector(moments, channels + 4)
+            eyy = sum_vector(moments, channels + 5)
+            shear = r1 * euy
+            gradient[i, T] = dx_t * scale
+            # The optimised shear is s r1 / r2, so log r1 and log r2 move s as well.
+            gradient[i, LOG_R1] = scale * (-r1 * euu - s * shear)
+            gradient[i, LOG_R2] = scale * (-r2 * eyy + s * shear)
+            gradient[i, SHEAR] = scale * shear * fast_sqrt(r2) * inverse
+            gradient[i, LOG_RT] *= scale
+            gradient[i, X] *= scale
+            gradient[i, Y] *= scale
+            for k in range(degree):
+                gradient[i, A1 + k] *= scale
+                gradient[i, B1 + k] *= scale
+            gradient[i, LOG_W] = weight
+            for c in range(channels):
+                gradient[i, GEOMETRY + c] = sum_vector(moments, c)
+
+    return gather_range
