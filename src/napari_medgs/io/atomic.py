@@ -15,7 +15,7 @@ _DOUBLE = (".gz", ".bz2", ".zst", ".safetensors")
 
 
 def full_suffix(path: str | Path) -> str:
-    """Return the suffix that decides a file's format: ``.nii.gz``, ``.medgs.safetensors``, ``.png``.
+    """Return the suffix that decides a format: ``.nii.gz``, ``.medgs.safetensors``, ``.png``.
 
     Other dots in the name (``scan.v2.png``) do not count.
     """
