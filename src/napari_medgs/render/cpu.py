@@ -183,6 +183,7 @@ class CpuEngine:
         values = self._prepare(theta, active)
         wanted = np.flatnonzero(active)
         sums = np.zeros((len(wanted) * len(self.bands), 2))
+        no_labels = np.zeros((0, 0), np.uint8)
 
         def forward(k: int) -> None:
             index, band = divmod(k, len(self.bands))
@@ -198,7 +199,7 @@ class CpuEngine:
                 target.images[:, z, y0:y1],
                 target.image_weights[:, z],
                 target.l1,
-                target.labels[z, y0:y1] if target.classes else target.labels[0:0, 0],
+                target.labels[z, y0:y1] if target.classes else no_labels,
                 target.classes,
                 target.seg_weights[z],
                 np.empty((target.classes + 4, self.padded), np.float32),

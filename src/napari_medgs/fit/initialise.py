@@ -1,0 +1,187 @@
+"""Where the first Gaussians go: densely at edges, shaped by the local structure tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.field import Floats
+from napari_medgs.parallel import run_chunks
+from napari_medgs.render.theta import A1, B1, GEOMETRY, LOG_R1, LOG_R2, LOG_RT, SHEAR
+
+SMALLEST_SIGMA = 0.45
+FLAT_SHARE = 0.3
+LOGIT = 2.0
+
+
+def importance(images: Floats, labels: NDArray[np.uint8], background: Floats) -> Floats:
+    """Return how much detail each voxel holds, (Z, Y, X), not normalised.
+
+    Smoothed gradient magnitude of all channels, plus a share of its foreground mean on all
+    foreground voxels, plus the borders between labels.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    shape = images.shape[1:] if len(images) else labels.shape
+    density = np.zeros(shape, np.float32)
+    foreground = np.zeros(shape, bool)
+    smooth = [0.0 if n == 1 else 1.0 for n in shape]
+    for channel, image in enumerate(images):
+        for gradient in _gradients(gaussian_filter(image, smooth)):
+            density += gradient * gradient
+        foreground |= np.abs(image - background[channel]) > 0.02
+    np.sqrt(density, out=density)
+    if labels.size:
+        known = np.where(labels == 255, 0, labels)
+        borders = np.zeros(shape, np.float32)
+        for axis in range(3):
+            if shape[axis] > 1:
+                change = np.diff(known, axis=axis) != 0
+                low = [slice(None)] * 3
+                high = [slice(None)] * 3
+                low[axis], high[axis] = slice(None, -1), slice(1, None)
+                borders[tuple(low)] += change
+                borders[tuple(high)] += change
+        density += gaussian_filter(borders, smooth) * (density.mean() * 4 + 1e-3)
+        foreground |= known > 0
+    foreground |= density > 0.05 * density.max()
+    if foreground.any():
+        density += FLAT_SHARE * float(density[foreground].mean()) * foreground
+    return density
+
+
+def _gradients(image: Floats) -> Iterator[Floats]:
+    for axis in range(image.ndim):
+        if image.shape[axis] > 1:
+            yield np.gradient(image, axis=axis)
+
+
+def sample_voxels(
+    density: Floats, count: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw flat voxel indices with probability ~ density, stratified and without doubles.
+
+    Returns at most ``count`` increasing indices.
+    """
+    flat = density.reshape(-1)
+    total = np.cumsum(flat, dtype=np.float64)
+    if not total[-1] > 0:
+        return np.sort(rng.choice(flat.size, min(count, flat.size), replace=False))
+    marks = (np.arange(count) + rng.random(count)) * (total[-1] / count)
+    return np.unique(np.searchsorted(total, marks, side="right").clip(max=flat.size - 1))
+
+
+def foreground_size(density: Floats) -> int:
+    """Return the number of voxels that hold anything."""
+    return int(np.count_nonzero(density > 0))
+
+
+def place(
+    indices: NDArray[np.int64],
+    images: Floats,
+    labels: NDArray[np.uint8],
+    classes: int,
+    rng: np.random.Generator,
+    others: NDArray[Any] | None = None,
+    largest: float = 6.0,
+) -> Floats:
+    """Return a parameter table of new Gaussians at voxels.
+
+    Sizes come from the distance to the six nearest neighbours, shapes from the structure
+    tensor scaled to determinant one, values from the voxels.
+
+    Parameters
+    ----------
+    indices : (N,) ndarray of int
+        Flat voxel indices.
+    images : (M, Z, Y, X) ndarray
+    labels : (Z, Y, X) ndarray of class indices
+    classes : int
+    others : (K, 3) ndarray, optional
+        Centres (x, y, t) of Gaussians already there; they count as neighbours.
+    largest : float
+        Largest sigma, in voxels.
+    """
+    from scipy.spatial import cKDTree
+
+    shape = images.shape[1:] if len(images) else labels.shape
+    z, y, x = np.unravel_index(indices, shape)
+    count = len(indices)
+    theta = np.zeros((count, GEOMETRY + len(images) + classes), np.float32)
+    points = np.stack([x, y, z], axis=1).astype(np.float32)
+    jitter = rng.uniform(-0.5, 0.5, points.shape).astype(np.float32)
+    jitter[:, [n == 1 for n in (shape[2], shape[1], shape[0])]] = 0
+    points += jitter
+    theta[:, :3] = points
+    known = points if others is None else np.concatenate([points, others])
+    neighbours = min(7, len(known))
+    if neighbours > 1:
+        distance, _ = cKDTree(known).query(points, k=neighbours, workers=-1)
+        sigma = 0.5 * distance[:, 1:].mean(axis=1)
+    else:
+        sigma = np.full(count, largest)
+    sigma = np.clip(sigma, SMALLEST_SIGMA, largest).astype(np.float32)
+    covariance = _local_shapes(images, np.stack([z, y, x], axis=1)) * (sigma**2)[:, None, None]
+    _write_covariance(theta, covariance, flat=shape[0] == 1)
+    for channel, image in enumerate(images):
+        theta[:, GEOMETRY + channel] = image[z, y, x]
+    if classes:
+        here = labels[z, y, x]
+        first = GEOMETRY + len(images)
+        theta[:, first:] = -LOGIT * 0.5
+        sure = here != 255
+        theta[np.flatnonzero(sure), first + here[sure]] = LOGIT
+        theta[~sure, first:] = 0
+    return theta
+
+
+def _local_shapes(images: Floats, points: NDArray[np.int64]) -> Floats:
+    """Return covariances (N, 3, 3) in (z, y, x) of determinant one, flat across gradients."""
+    from napari_medgs.fit.structure import structure_tensors
+
+    count = len(points)
+    tensor = np.zeros((count, 3, 3), np.float32)
+    chunk = 2048
+
+    for image in images:
+
+        def add(k: int, image: Floats = image) -> None:
+            some = slice(k * chunk, (k + 1) * chunk)
+            structure_tensors(image, points[some], tensor[some])
+
+        run_chunks(add, -(-count // chunk))
+    trace = np.trace(tensor, axis1=1, axis2=2)
+    floor = 0.05 * trace + 1e-6 * float(trace.max(initial=0)) + 1e-12
+    tensor += floor[:, None, None] * np.eye(3, dtype=np.float32)
+    # Sigma across edges ~ eigenvalue^-1/4, that is gradient^-1/2: a moderate elongation.
+    values, vectors = np.linalg.eigh(tensor)
+    lengths = values ** np.float32(-0.25)
+    lengths /= np.exp(np.log(lengths).mean(axis=1, keepdims=True))
+    lengths = np.clip(lengths, 0.4, 2.5)
+    scaled = vectors * lengths[:, None, :]
+    covariance: Floats = scaled @ np.swapaxes(scaled, 1, 2)
+    return covariance
+
+
+def _write_covariance(theta: Floats, covariance: Floats, *, flat: bool) -> None:
+    """Factor covariances (N, 3, 3) in (z, y, x) into precision factors and the linear fold."""
+    if flat:
+        covariance[:, 0, 1:] = covariance[:, 1:, 0] = 0
+        covariance[:, 0, 0] = 1
+    precision = np.linalg.inv(covariance.astype(np.float64))
+    # P = R^T R with R upper triangular in the order (x, y, z): eliminate x, then y.
+    p = precision[:, ::-1, ::-1]
+    r1 = np.sqrt(p[:, 0, 0])
+    lx_y, lx_z = p[:, 0, 1] / r1, p[:, 0, 2] / r1
+    r2 = np.sqrt(p[:, 1, 1] - lx_y**2)
+    ly_z = (p[:, 1, 2] - lx_y * lx_z) / r2
+    rt = np.sqrt(p[:, 2, 2] - lx_z**2 - ly_z**2)
+    shear = -lx_y / r1
+    b = -ly_z / r2
+    a = -lx_z / r1 + shear * b
+    theta[:, LOG_R1], theta[:, LOG_R2], theta[:, LOG_RT] = np.log(r1), np.log(r2), np.log(rt)
+    theta[:, SHEAR] = shear * r1 / r2
+    theta[:, A1], theta[:, B1] = a, b

@@ -1,0 +1,291 @@
+"""The fit loop: full-batch Adam, adding where the error is, stopping when told or done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.errors import Cancelled
+from napari_medgs.field import Floats, morton_order
+from napari_medgs.fit.adam import Adam, step_sizes
+from napari_medgs.fit.initialise import place, sample_voxels
+from napari_medgs.fit.params import FitParams
+from napari_medgs.fit.prepare import Problem
+from napari_medgs.progress import ProgressCallback, ProgressEvent, StopCallback
+from napari_medgs.render.cpu import CpuEngine
+from napari_medgs.render.theta import LOG_R1, LOG_R2, LOG_RT, LOG_W, T, X, Y
+
+FIRST_SHARE = 0.6  # of the Gaussians are there from the start; the rest goes where errors are
+ADD_TIMES = (0.2, 0.4)  # of a round, half of the rest each
+LEAST_LOG_WEIGHT = -5.0
+GROWTH = 1.5
+MAX_PER_VOXEL = 0.5
+# Largest sigma in units of the mean spacing, and in voxels at least: class logits alone would
+# let Gaussians grow over flat regions without end, and the time of a step with them.
+LARGEST_SPACINGS, LARGEST_LEAST = 1.25, 3.0
+
+
+@dataclass
+class LoopState:
+    """What a running fit knows.
+
+    Attributes
+    ----------
+    theta : (N, 14 + C) ndarray of float32
+    iteration : int
+        Steps taken in all rounds.
+    psnr : float or None
+    history : list of dict
+        iteration, psnr, miss, seconds and gaussians of every step.
+    positions : list of (int, ndarray)
+        Snapshots of the centres (N, 3).
+    stopped_by : str
+        "iterations", "quality", "time" or "cancelled".
+    """
+
+    theta: Floats
+    iteration: int = 0
+    psnr: float | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    positions: list[tuple[int, Floats]] = field(default_factory=list)
+    stopped_by: str = "iterations"
+
+
+def largest_sigma(foreground: int, gaussians: int) -> float:
+    """Return the largest sigma (voxels) that so many Gaussians may have on a foreground."""
+    return max(LARGEST_LEAST, LARGEST_SPACINGS * (foreground / max(gaussians, 1)) ** (1 / 3))
+
+
+class FitLoop:
+    """Runs rounds of optimisation over one problem.
+
+    Parameters
+    ----------
+    problem : Problem
+    params : FitParams
+    theta : (N, 14 + C) ndarray
+        The start.
+    budget : int
+        Gaussians to end the first round with.
+    smallest_slice_sigma : float
+        Floor of the extent along the slice axis, in slices.
+    foreground : int
+        Voxels that hold anything; with the budget it bounds the Gaussians' size.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        params: FitParams,
+        theta: Floats,
+        budget: int,
+        *,
+        smallest_slice_sigma: float,
+        foreground: int,
+        started: float,
+        rng: np.random.Generator,
+        progress: ProgressCallback,
+        should_stop: StopCallback,
+        checkpoint: Callable[[LoopState], None] | None = None,
+        trainable: Floats | None = None,
+        engine: Any = None,
+    ) -> None:
+        self.problem, self.params, self.budget = problem, params, budget
+        self.target = problem.target
+        self.state = LoopState(theta)
+        self.started, self.rng = started, rng
+        self.progress, self.should_stop, self.checkpoint = progress, should_stop, checkpoint
+        shape = self.target.images.shape[1:] if len(self.target.images) else None
+        self.shape: tuple[int, int, int] = shape or self.target.labels.shape  # type: ignore[assignment]
+        self.channels = theta.shape[1] - 14
+        self.adam = Adam(*theta.shape)
+        flat = self.shape[0] == 1
+        self.steps = step_sizes(
+            len(self.target.images), self.target.classes, problem.info.degree, flat=flat
+        )
+        if trainable is not None:
+            self.steps *= trainable
+        self.largest_sigma = largest_sigma(foreground, budget)
+        self.lower, self.upper = self._limits(smallest_slice_sigma)
+        self.engine = engine or CpuEngine(
+            self.shape,
+            self.channels,
+            problem.background,
+            degree=problem.info.degree,
+            cutoff=problem.info.cutoff,
+            eps=problem.info.eps,
+            blend=problem.info.blend,
+            threads=params.threads,
+        )
+        _, rows, columns = problem.info.stack_shape
+        weighted = (self.target.image_weights > 0).sum()
+        self.image_voxels = float(weighted) * rows * columns
+
+    def _limits(self, smallest_slice_sigma: float) -> tuple[Floats, Floats]:
+        columns = self.state.theta.shape[1]
+        lower = np.full(columns, -1e6, np.float32)
+        upper = np.full(columns, 1e6, np.float32)
+        for column, size in ((X, self.shape[2]), (Y, self.shape[1]), (T, self.shape[0])):
+            lower[column], upper[column] = -2.0, size + 1.0
+        largest = np.log(self.largest_sigma)
+        for column in (LOG_R1, LOG_R2, LOG_RT):
+            lower[column], upper[column] = -largest, -np.log(0.3)
+        upper[LOG_RT] = -np.log(smallest_slice_sigma)
+        lower[LOG_W], upper[LOG_W] = -8.0, 8.0
+        return lower, upper
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the fit began."""
+        return time.perf_counter() - self.started
+
+    def run(self) -> LoopState:
+        """Optimise until a stop criterion holds; return the final state.
+
+        Raises
+        ------
+        Cancelled
+            When cancelled before the first step was complete.
+        """
+        params, state = self.params, self.state
+        adds_from = len(state.theta)
+        self._round(params.iterations, adds_from, self.budget)
+        while (
+            params.quality is not None
+            and state.stopped_by == "iterations"
+            and params.gaussians is None
+            and len(self.target.images)
+            and len(state.theta) < MAX_PER_VOXEL * self.image_voxels
+        ):
+            count = len(state.theta)
+            self.adam.taken = 0
+            self._round(max(20, params.iterations // 2), count, int(count * GROWTH) + 1)
+        if state.stopped_by == "cancelled" and state.iteration == 0:
+            raise Cancelled("The fit was cancelled before its first step.")
+        return state
+
+    def _round(self, iterations: int, count_from: int, count_to: int) -> None:
+        params, state = self.params, self.state
+        grows = count_to > count_from
+        moments = [int(iterations * share) for share in ADD_TIMES] if grows else []
+        if grows and state.iteration > 0:
+            moments = [0]
+        for step in range(iterations):
+            if self.should_stop():
+                state.stopped_by = "cancelled"
+                return
+            if step in moments:
+                left = len(moments) - moments.index(step)
+                self._add((count_to - len(state.theta)) // left)
+            psnr = self._step(1.0 - step / iterations)
+            if params.quality is not None and psnr is not None and psnr >= params.quality:
+                state.stopped_by = "quality"
+                return
+            if params.time_limit is not None and self.seconds >= params.time_limit:
+                state.stopped_by = "time"
+                return
+            self._report(step + 1, iterations)
+
+    def _step(self, decay: float) -> float | None:
+        """Take one step; return the PSNR of the field before it, in dB."""
+        state = self.state
+        squares, miss, gradient = self.engine.loss_and_gradient(state.theta, self.target)
+        psnr = None
+        if self.image_voxels and len(self.target.images):
+            squares += self.problem.outside_squares
+            psnr = -10 * float(np.log10(max(squares / self.image_voxels, 1e-12)))
+        quality = self.params.quality
+        met = quality is not None and psnr is not None and psnr >= quality
+        if not met:  # the field that met the target is the one to keep
+            self.adam.step(
+                state.theta,
+                gradient,
+                self.steps * np.float32(decay),
+                self.lower,
+                self.upper,
+                self.params.threads,
+            )
+        state.iteration += 1
+        state.psnr = psnr
+        state.history.append(
+            {
+                "iteration": state.iteration,
+                "psnr": psnr,
+                "miss": miss,
+                "seconds": self.seconds,
+                "gaussians": len(state.theta),
+            }
+        )
+        every = self.params.positions_every
+        if every and state.iteration % every == 0:
+            state.positions.append((state.iteration, state.theta[:, :3].copy()))
+        every = self.params.checkpoint_every
+        if every and state.iteration % every == 0 and self.checkpoint is not None:
+            self.checkpoint(state)
+        return psnr
+
+    def _report(self, done: int, total: int) -> None:
+        elapsed = self.seconds
+        remaining = elapsed / done * (total - done)
+        if self.params.time_limit is not None:
+            remaining = min(remaining, max(0.0, self.params.time_limit - elapsed))
+        self.progress(
+            ProgressEvent(
+                "fit", done, total, elapsed, self.state.psnr, len(self.state.theta), remaining
+            )
+        )
+
+    def _add(self, count: int) -> None:
+        """Drop Gaussians without weight and add new ones where the error is largest."""
+        state, target = self.state, self.target
+        alive = state.theta[:, LOG_W] > LEAST_LOG_WEIGHT
+        count += int(len(alive) - np.count_nonzero(alive))
+        density = self.error_density()
+        indices = sample_voxels(density, count, self.rng)
+        rows = np.flatnonzero(alive)
+        fresh = place(
+            indices,
+            target.images,
+            target.labels,
+            target.classes,
+            self.rng,
+            others=state.theta[rows, :3],
+            largest=self.largest_sigma,
+        )
+        joined = np.concatenate([state.theta[rows], fresh])
+        order = morton_order(joined[:, :3])
+        keep = np.concatenate([rows, len(alive) + np.arange(len(fresh))])[order]
+        state.theta = np.ascontiguousarray(joined[order])
+        self.adam.rearrange(keep, len(fresh))
+
+    def error_density(self) -> Floats:
+        """Return the squared error, plus wrong class mass, per voxel (Z, Y, X)."""
+        target = self.target
+        active = np.flatnonzero(target.active)
+        rendered = self.engine.render(self.state.theta, active)
+        density = np.zeros(self.shape, np.float32)
+        images = len(target.images)
+        for channel in range(images):
+            weight = target.image_weights[channel, active]
+            error = (rendered[channel] - target.images[channel][active]) ** 2
+            density[active] += error * weight[:, None, None]
+        if target.classes:
+            density[active] += self._label_error(rendered[images:], active)
+        return density
+
+    def _label_error(self, logits: Floats, active: NDArray[np.int64]) -> Floats:
+        """Return one minus the probability of the true class, weighted, (slices, Y, X)."""
+        labels = self.target.labels[active]
+        logits -= logits.max(axis=0)
+        np.exp(logits, out=logits)
+        total = logits.sum(axis=0)
+        known = labels != 255
+        index = np.where(known, labels, 0)[None]
+        truth = np.take_along_axis(logits, index.astype(np.int64), axis=0)[0]
+        error = np.where(known, 1 - truth / total, 0).astype(np.float32)
+        return error * self.target.seg_weights[active, None, None]

@@ -1,0 +1,52 @@
+"""Will the fit fit? An estimate of the peak memory, made before any work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.errors import MemoryEstimateError
+from napari_medgs.fit.params import FitParams
+from napari_medgs.volume import Volume
+
+BYTES_PER_GAUSSIAN = 4 * 14 * 8
+
+
+def estimate_bytes(volume: Volume, classes: int, gaussians: int) -> int:
+    """Return about how many bytes a fit needs at its peak.
+
+    Target and rendering of every channel, one residual with the weights, tables of Gaussians.
+    """
+    voxels = int(np.prod(volume.grid.shape))
+    images = len(volume.data)
+    channels = images + classes
+    padding = 1 + 16 / volume.grid.shape[2]
+    per_voxel = 4 * images + 4 * (channels + 1) * padding + 4 * channels + 2 * (classes > 0)
+    return int(voxels * per_voxel) + gaussians * (BYTES_PER_GAUSSIAN + 16 * channels)
+
+
+def check_memory(volume: Volume, params: FitParams, mask: NDArray[Any] | None) -> None:
+    """Refuse a fit that would not fit into the free memory.
+
+    Raises
+    ------
+    MemoryEstimateError
+        Saying how much is needed, how much is free and what would fit.
+    """
+    import psutil
+
+    classes = 0
+    if mask is not None and mask.size and np.asarray(mask).dtype.kind in "iub":
+        sample = np.unique(np.asarray(mask).reshape(-1)[:: max(1, mask.size // 1_000_000)])
+        classes = len(sample) + 1
+    needed = estimate_bytes(volume, classes, params.gaussians or 150_000)
+    free = int(psutil.virtual_memory().available)
+    if needed > 0.9 * free:
+        shrink = (needed / (0.8 * free)) ** (1 / 3)
+        spacing = " x ".join(f"{s * shrink:.2g}" for s in volume.grid.spacing)
+        raise MemoryEstimateError(
+            f"The fit needs about {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free. "
+            f"Resampled to {spacing} mm, or cropped to 1/{shrink**3:.1f} of its voxels, it fits."
+        )
