@@ -1,0 +1,55 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_medgs.geometry import Grid
+from napari_medgs.volume import Volume
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real volumes; the test is skipped where it is absent."""
+    named = os.environ.get("MEDGS_TEST_DATA")
+    folder = Path(named) if named else ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        if named:
+            pytest.fail(f"MEDGS_TEST_DATA names {folder}, which is no folder")
+        pytest.skip("no folder of real volumes: set MEDGS_TEST_DATA")
+    return folder
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20240229)
+
+
+@pytest.fixture
+def tiny_grid() -> Grid:
+    """12 x 20 x 24 voxels of 3 x 1 x 1 mm, canonical orientation, away from the origin."""
+    affine = np.array([[0, 0, -1, 40], [0, -1, 0, 20], [3, 0, 0, -10], [0, 0, 0, 1]], float)
+    return Grid((12, 20, 24), affine)
+
+
+@pytest.fixture
+def tiny_labels(tiny_grid: Grid) -> np.ndarray:
+    """Two touching ellipsoids, 1 and 2, in background 0: (12, 20, 24) uint8."""
+    z, y, x = np.meshgrid(*[np.arange(n) for n in tiny_grid.shape], indexing="ij")
+    labels = np.zeros(tiny_grid.shape, np.uint8)
+    labels[((z - 5.5) / 4) ** 2 + ((y - 10) / 7) ** 2 + ((x - 8) / 5) ** 2 < 1] = 1
+    labels[((z - 6) / 3.5) ** 2 + ((y - 9) / 5) ** 2 + ((x - 17) / 5) ** 2 < 1] = 2
+    return labels
+
+
+@pytest.fixture
+def tiny_volume(tiny_grid: Grid, tiny_labels: np.ndarray, rng: np.random.Generator) -> Volume:
+    """The ellipsoids at 100 and 200 on a background of 20, with a little noise."""
+    image = np.array([20.0, 100.0, 200.0])[tiny_labels] + rng.normal(0, 2, tiny_grid.shape)
+    return Volume(image[None].astype(np.float32), tiny_grid, ("image",))
