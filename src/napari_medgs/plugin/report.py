@@ -1,0 +1,47 @@
+"""How the plugin speaks to the user: napari's notifications, never a traceback window."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from napari_medgs.errors import Cancelled, MedGSError
+
+LOGGER = logging.getLogger("napari_medgs")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def show_failure(error: BaseException, what: str = "That") -> None:
+    """Tell the user about an exception: our own as they are, others with a note and a log."""
+    from napari.utils.notifications import show_error, show_info
+
+    if isinstance(error, Cancelled):
+        show_info(str(error) or "Cancelled.")
+    elif isinstance(error, MedGSError):
+        show_error(str(error))
+    elif isinstance(error, MemoryError):
+        show_error(f"{what} needs more memory than is free: crop or resample the image.")
+        LOGGER.error("out of memory", exc_info=error)
+    else:
+        name = type(error).__name__
+        show_error(
+            f"{what} failed unexpectedly ({name}: {error}). The details are in the log "
+            "(logger 'napari_medgs'); please report them."
+        )
+        LOGGER.error("unexpected failure", exc_info=error)
+
+
+def guarded(method: F) -> F:
+    """Wrap a method that Qt calls so that its exceptions become notifications."""
+
+    @wraps(method)
+    def safe(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:
+            show_failure(error, getattr(self, "title", "That"))
+            return None
+
+    return safe  # type: ignore[return-value]
