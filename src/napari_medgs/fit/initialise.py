@@ -59,9 +59,7 @@ def _gradients(image: Floats) -> Iterator[Floats]:
             yield np.gradient(image, axis=axis)
 
 
-def sample_voxels(
-    density: Floats, count: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
+def sample_voxels(density: Floats, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Draw flat voxel indices with probability ~ density, stratified and without doubles.
 
     Returns at most ``count`` increasing indices.
@@ -119,7 +117,7 @@ def place(
     known = points if others is None else np.concatenate([points, others])
     neighbours = min(7, len(known))
     if neighbours > 1:
-        distance, _ = cKDTree(known).query(points, k=neighbours, workers=-1)
+        distance = np.asarray(cKDTree(known).query(points, k=neighbours, workers=-1)[0])
         sigma = 0.5 * distance[:, 1:].mean(axis=1)
     else:
         sigma = np.full(count, largest)

@@ -100,8 +100,7 @@ class FitLoop:
         self.state = LoopState(theta)
         self.started, self.rng = started, rng
         self.progress, self.should_stop, self.checkpoint = progress, should_stop, checkpoint
-        shape = self.target.images.shape[1:] if len(self.target.images) else None
-        self.shape: tuple[int, int, int] = shape or self.target.labels.shape  # type: ignore[assignment]
+        self.shape = problem.shape
         self.channels = theta.shape[1] - 14
         self.adam = Adam(*theta.shape)
         flat = self.shape[0] == 1

@@ -80,15 +80,22 @@ class FitParams:
     positions_every: int = 0
 
     def __post_init__(self) -> None:
-        self._check("gaussians", self.gaussians is None or 1 <= self.gaussians <= 20_000_000,
-                    "from 1 to 20 million")
+        self._check(
+            "gaussians",
+            self.gaussians is None or 1 <= self.gaussians <= 20_000_000,
+            "from 1 to 20 million",
+        )
         self._check("quality", self.quality is None or 5 <= self.quality <= 100, "5 to 100 dB")
-        self._check("time_limit", self.time_limit is None or self.time_limit > 0,
-                    "a positive number of seconds")
+        self._check(
+            "time_limit",
+            self.time_limit is None or self.time_limit > 0,
+            "a positive number of seconds",
+        )
         self._check("iterations", 1 <= self.iterations <= 100_000, "from 1 to 100000")
         self._check("fold", self.fold in (0, 1, 2, 3), "0, 1, 2 or 3")
-        self._check("blend", self.blend in ("normalized", "sum", "alpha"),
-                    "normalized, sum or alpha")
+        self._check(
+            "blend", self.blend in ("normalized", "sum", "alpha"), "normalized, sum or alpha"
+        )
         self._check("slice_axis", self.slice_axis in (None, 0, 1, 2), "0, 1 or 2")
         self._check("holdout", self.holdout is None or self.holdout >= 2, "2 or more")
         self._check("lambda_img", self.lambda_img >= 0, "0 or more")

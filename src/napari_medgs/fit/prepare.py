@@ -46,6 +46,13 @@ class Problem:
     outside_squares: float
     kept: NDArray[np.int64]
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Slices, rows and columns of the crop."""
+        images = self.target.images
+        depth, height, width = images.shape[1:] if len(images) else self.target.labels.shape
+        return (depth, height, width)
+
 
 def choose_slice_axis(volume: Volume, wanted: int | None) -> int:
     """Return the axis to fold along: the wanted one, a single slice's, or the coarsest."""
@@ -83,7 +90,9 @@ def typical_background(scaled: Floats) -> float:
     return float(edges[0] if k == 0 else 0.5 * (edges[k] + edges[k + 1]))
 
 
-def index_labels(mask: NDArray[Any], shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], list[int]]:
+def index_labels(
+    mask: NDArray[Any], shape: tuple[int, ...]
+) -> tuple[NDArray[np.uint8], list[int]]:
     """Turn label values into class indices.
 
     Parameters
@@ -114,11 +123,15 @@ def index_labels(mask: NDArray[Any], shape: tuple[int, ...]) -> tuple[NDArray[np
         mask = mask.astype(np.uint8)
     if mask.dtype.kind not in "iu":
         if mask.dtype.kind != "f" or not np.array_equal(mask, np.round(mask)):
-            raise LabelError("The mask holds values that are no integers; it is not a label image.")
+            raise LabelError(
+                "The mask holds values that are no integers; it is not a label image."
+            )
         mask = mask.astype(np.int64)
     present = np.unique(mask)
     if present[0] < -1:
-        raise LabelError(f"The mask holds the label {present[0]}; labels start at 0 (-1: unknown).")
+        raise LabelError(
+            f"The mask holds the label {present[0]}; labels start at 0 (-1: unknown)."
+        )
     values = [0] + [int(v) for v in present if v > 0]
     if len(values) < 2:
         raise LabelError("The mask is empty: it needs at least one label above 0.")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from typing import Any
 
 import numpy as np
@@ -65,9 +66,9 @@ class FitResult:
 
     field: GaussianField
     metrics: dict[str, Any]
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[dict[str, Any]] = dataclass_field(default_factory=list)
     stopped_by: str = "iterations"
-    positions: list[tuple[int, Floats]] = field(default_factory=list)
+    positions: list[tuple[int, Floats]] = dataclass_field(default_factory=list)
 
 
 def fit(
@@ -158,7 +159,7 @@ def fit(
         save_field(str(params.checkpoint), as_field(state).with_info(metrics=metrics))
 
     engine = make_engine(
-        problem.target.images.shape[1:] if len(problem.target.images) else problem.target.labels.shape,
+        problem.shape,
         theta.shape[1] - GEOMETRY,
         problem.background,
         degree=info.degree,
@@ -217,7 +218,8 @@ def _slice_sigma(params: FitParams) -> float:
     return SLICE_SIGMA if params.holdout is None else SLICE_SIGMA_BETWEEN * params.holdout
 
 
-def _start(problem: Problem, params: FitParams, rng: np.random.Generator
+def _start(
+    problem: Problem, params: FitParams, rng: np.random.Generator
 ) -> tuple[Floats, int, int]:
     """Place the first Gaussians on the kept slices; return them, the budget and foreground."""
     target, kept = problem.target, problem.kept
@@ -302,7 +304,5 @@ def _without_image(problem: Problem) -> Problem:
         images=problem.target.images[:0],
         image_weights=problem.target.image_weights[:0],
     )
-    info = replace(
-        problem.info, image_channels=(), intensity_scale=(), intensity_offset=()
-    )
+    info = replace(problem.info, image_channels=(), intensity_scale=(), intensity_offset=())
     return replace(problem, info=info, background=problem.background[images:], target=target)

@@ -76,9 +76,7 @@ def _gaussian(builder: Any, first: Any, curvature: Any, top: Any, bottom: Any) -
 
 
 def _load(builder: Any, pointer: Any, align: int = 4) -> Any:
-    return builder.load(
-        builder.bitcast(pointer, VECTOR.as_pointer()), align=align, typ=VECTOR
-    )
+    return builder.load(builder.bitcast(pointer, VECTOR.as_pointer()), align=align, typ=VECTOR)
 
 
 def _store(builder: Any, value: Any, pointer: Any, align: int = 4) -> None:
@@ -143,9 +141,7 @@ def sum_vector(typingctx: Any, pointer: Any, index: Any) -> Any:
         width = LANES
         while width > 1:
             width //= 2
-            half = ir.Constant(
-                INTS, [k + width if k < width else 0 for k in range(LANES)]
-            )
+            half = ir.Constant(INTS, [k + width if k < width else 0 for k in range(LANES)])
             folded = builder.shuffle_vector(total, ir.Constant(VECTOR, ir.Undefined), half)
             total = builder.fadd(total, folded)
         return builder.extract_element(total, ir.Constant(INT, 0))
@@ -250,9 +246,7 @@ def gather_block(
 
     f = types.float32
     return (
-        types.void(
-            residual, types.int64, types.int64, f, f, f, f, f, values, moments, channels
-        ),
+        types.void(residual, types.int64, types.int64, f, f, f, f, f, values, moments, channels),
         codegen,
     )
 

@@ -165,7 +165,7 @@ def _render_oblique(field: GaussianField, grid: Grid, threads: int | None) -> Fl
 
     depth, height, width = grid.shape
     out = np.empty((field.info.channels, depth, height, width), np.float32)
-    plane = np.stack(np.mgrid[0:1, 0:height, 0:width], axis=-1).reshape(-1, 3).astype(np.float64)
+    plane = np.moveaxis(np.indices((1, height, width)), 0, -1).reshape(-1, 3).astype(np.float64)
     axes = list(field.info.stack_axes)
     for z in range(depth):
         plane[:, 0] = z

@@ -7,6 +7,7 @@ slice where there are fewer slices than would keep the threads busy.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from napari_medgs.field import Blend, Floats
 from napari_medgs.parallel import default_threads, run_chunks
 from napari_medgs.render._simd import LANES
 from napari_medgs.render.cpu_kernels import (
-    GEOMETRY,
     HALF_LOG2E,
     gather_kernel,
     list_slices,
@@ -24,6 +24,7 @@ from napari_medgs.render.cpu_kernels import (
     splat_kernel,
 )
 from napari_medgs.render.cpu_residual import blend_rows, residual_rows
+from napari_medgs.render.theta import GEOMETRY
 
 GATHER_CHUNK = 512
 
@@ -56,7 +57,7 @@ class StackTarget:
     @property
     def active(self) -> NDArray[np.bool_]:
         """Slices that carry any loss, (Z,)."""
-        used = (self.image_weights > 0).any(axis=0)
+        used: NDArray[np.bool_] = np.any(self.image_weights > 0, axis=0)
         if self.classes:
             used = used | (self.seg_weights > 0)
         return used
@@ -103,7 +104,7 @@ class CpuEngine:
         bands = 1 if depth >= 4 * self.threads else -(-8 * self.threads // depth)
         bands = max(1, min(bands, height // 8))
         edges = np.linspace(0, height, bands + 1).astype(int)
-        self.bands = [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        self.bands = [(int(a), int(b)) for a, b in pairwise(edges)]
         self._offsets = np.zeros(depth + 1, np.int64)
         self._members = np.zeros(0, np.int32)
         self._prepared = np.zeros((0, 16), np.float32)
@@ -157,9 +158,7 @@ class CpuEngine:
         run_chunks(task, len(wanted) * len(self.bands), self.threads)
         return out
 
-    def loss_and_gradient(
-        self, theta: Floats, target: StackTarget
-    ) -> tuple[float, float, Floats]:
+    def loss_and_gradient(self, theta: Floats, target: StackTarget) -> tuple[float, float, Floats]:
         """Return image error, label error and the gradient of the loss.
 
         The loss is half the weighted squared error (or the weighted absolute error) of the

@@ -7,7 +7,7 @@ weight's row behind the channels, so that a block touches neighbouring memory.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,8 @@ from napari_medgs.render._simd import (
     fast_floor,
     fast_sqrt,
     gather_block,
-    spread_vector,
     splat_block,
+    spread_vector,
     stack_vectors,
     sum_vector,
 )
@@ -72,12 +72,22 @@ def prepare(theta: Any, degree: int, prepared: Any, first: int, last: int) -> No
 
 
 @njit(**_options)
+def first_index(edge: Any, least: int) -> int:
+    """Return the first whole number from ``edge`` on, at least ``least``."""
+    return int(max(fast_ceil(edge), np.float32(least)))
+
+
+@njit(**_options)
+def last_index(edge: Any, most: int) -> int:
+    """Return the last whole number up to ``edge``, at most ``most``."""
+    return int(min(fast_floor(edge), np.float32(most)))
+
+
+@njit(**_options)
 def slice_range(p: Any, budget: Any, depth: int) -> tuple[int, int]:
     """First and one past the last slice that a prepared Gaussian touches."""
     half = fast_sqrt(budget / p[P_RT])
-    low = max(fast_ceil(p[2] - half), np.float32(-1e6))
-    high = min(fast_floor(p[2] + half), np.float32(1e6))
-    return max(0, np.int64(low)), min(depth, np.int64(high) + 1)
+    return first_index(p[2] - half, 0), last_index(p[2] + half, depth - 1) + 1
 
 
 @njit(**_options)
@@ -109,7 +119,7 @@ def list_slices(prepared: Any, budget: Any, active: Any, offsets: Any, members: 
     return total
 
 
-@lru_cache(maxsize=None)
+@cache
 def splat_kernel(channels: int) -> Any:
     """Return the kernel that adds Gaussians to one band of a slice, for a channel count."""
     slots = channels + 1  # a closure constant is a literal to numba, an expression is not
@@ -139,8 +149,8 @@ def splat_kernel(channels: int) -> Any:
             mx = p[0] + d * (p[P_A1] + d * (p[P_A2] + d * p[P_A3]))
             my = p[1] + d * (p[P_B1] + d * (p[P_B2] + d * p[P_B3]))
             reach = fast_sqrt(left) * p[P_INV2]
-            y0 = max(row0, np.int64(max(fast_ceil(my - reach), np.float32(-1e6))))
-            y1 = min(row1 - 1, np.int64(min(fast_floor(my + reach), np.float32(1e6))))
+            y0 = first_index(my - reach, row0)
+            y1 = last_index(my + reach, row1 - 1)
             if y0 > y1:
                 continue
             for c in range(channels):
@@ -154,8 +164,8 @@ def splat_kernel(channels: int) -> Any:
                     continue
                 center = mx + s * dy
                 half = fast_sqrt(room) * inverse
-                x0 = max(0, np.int64(max(fast_ceil(center - half), np.float32(-1e6))))
-                x1 = min(width - 1, np.int64(min(fast_floor(center + half), np.float32(1e6))))
+                x0 = first_index(center - half, 0)
+                x1 = last_index(center + half, width - 1)
                 top = bottom + room
                 start = (y - row0) * (channels + 1) * row_stride
                 x = x0
@@ -176,7 +186,7 @@ def splat_kernel(channels: int) -> Any:
     return splat_band
 
 
-@lru_cache(maxsize=None)
+@cache
 def gather_kernel(channels: int) -> Any:
     """Return the kernel that collects gradients for a range of Gaussians."""
     slots, sums = channels + 1, channels + 6
@@ -224,8 +234,8 @@ def gather_kernel(channels: int) -> Any:
                 mx = p[0] + d * (p[P_A1] + d * (p[P_A2] + d * p[P_A3]))
                 my = p[1] + d * (p[P_B1] + d * (p[P_B2] + d * p[P_B3]))
                 reach = fast_sqrt(left) * p[P_INV2]
-                y0 = max(0, np.int64(max(fast_ceil(my - reach), np.float32(-1e6))))
-                y1 = min(height - 1, np.int64(min(fast_floor(my + reach), np.float32(1e6))))
+                y0 = first_index(my - reach, 0)
+                y1 = last_index(my + reach, height - 1)
                 if y0 > y1:
                     continue
                 clear_vector(moments, channels)
@@ -238,8 +248,8 @@ def gather_kernel(channels: int) -> Any:
                         continue
                     center = mx + s * dy
                     half = fast_sqrt(room) * inverse
-                    x0 = max(0, np.int64(max(fast_ceil(center - half), np.float32(-1e6))))
-                    x1 = min(width - 1, np.int64(min(fast_floor(center + half), np.float32(1e6))))
+                    x0 = first_index(center - half, 0)
+                    x1 = last_index(center + half, width - 1)
                     top = bottom + room
                     start = z * slice_stride + y * (channels + 1) * row_stride
                     x = x0

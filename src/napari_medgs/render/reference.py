@@ -5,13 +5,14 @@ Every Gaussian is evaluated at every point, in chunks; gradients come from autog
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from napari_medgs.render.theta import (
     A1,
-    A3,
     B1,
-    B3,
     GEOMETRY,
     LOG_R1,
     LOG_R2,
@@ -24,11 +25,23 @@ from napari_medgs.render.theta import (
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_medgs.field import FieldInfo
+    from napari_medgs.field import Blend, FieldInfo, Floats
+    from napari_medgs.render.cpu import StackTarget
 
 ALPHA_LIMIT = 0.999
+
+
+@dataclass(frozen=True)
+class BlendSettings:
+    """The part of :class:`~napari_medgs.field.FieldInfo` that rendering depends on."""
+
+    blend: Blend
+    degree: int
+    cutoff: float
+    eps: float
 
 
 def gaussians_at(theta: Tensor, points: Tensor, degree: int, cutoff: float) -> Tensor:
@@ -67,7 +80,11 @@ def _exponents(theta: Tensor, points: Tensor, degree: int) -> tuple[Tensor, Tens
 
 
 def render_at(
-    theta: Tensor, background: Tensor, info: FieldInfo, points: Tensor, chunk: int = 4096
+    theta: Tensor,
+    background: Tensor,
+    info: FieldInfo | BlendSettings,
+    points: Tensor,
+    chunk: int = 4096,
 ) -> Tensor:
     """Render all channels of a parameter table at points.
 
@@ -103,7 +120,9 @@ def render_at(
     return torch.cat(parts) if parts else background.new_zeros((0, len(background)))
 
 
-def _composite(theta: Tensor, background: Tensor, info: FieldInfo, points: Tensor) -> Tensor:
+def _composite(
+    theta: Tensor, background: Tensor, info: FieldInfo | BlendSettings, points: Tensor
+) -> Tensor:
     """Front-to-back alpha compositing in index order, opacity w exp(-(rt d)^2 / 2)."""
     import torch
 
@@ -122,3 +141,78 @@ def grid_points(shape: tuple[int, int, int], **options: Any) -> Tensor:
 
     axes = [torch.arange(n, **options) for n in shape]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
+
+
+class ReferenceEngine:
+    """The reference behind the interface of :class:`~napari_medgs.render.cpu.CpuEngine`.
+
+    Slow and in float64; for checks of other backends and for very small volumes.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        channels: int,
+        background: Floats,
+        *,
+        degree: int,
+        cutoff: float,
+        eps: float,
+        blend: Blend = "normalized",
+        threads: int | None = None,
+    ) -> None:
+        import torch
+
+        del threads
+        self.shape, self.channels = shape, channels
+        self.background = torch.as_tensor(np.asarray(background), dtype=torch.float64)
+        self.settings = BlendSettings(blend, degree, cutoff, eps)
+
+    def _stack(self, theta: Tensor, slices: NDArray[Any]) -> Tensor:
+        import torch
+
+        points = grid_points(self.shape, dtype=torch.float64)
+        points = points.reshape(*self.shape, 3)[torch.as_tensor(slices)].reshape(-1, 3)
+        values = render_at(theta, self.background, self.settings, points, chunk=2048)
+        return values.T.reshape(self.channels, len(slices), *self.shape[1:])
+
+    def render(self, theta: Floats, slices: NDArray[Any] | None = None) -> Floats:
+        """Return blended channels (C, slices, Y, X)."""
+        import torch
+
+        wanted = np.arange(self.shape[0]) if slices is None else np.asarray(slices)
+        with torch.no_grad():
+            table = torch.as_tensor(theta, dtype=torch.float64)
+            rendered: Floats = self._stack(table, wanted).numpy().astype(np.float32)
+        return rendered
+
+    def loss_and_gradient(self, theta: Floats, target: StackTarget) -> tuple[float, float, Floats]:
+        """Return image error, label error and gradient; see ``CpuEngine.loss_and_gradient``."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        active = np.flatnonzero(target.active)
+        table = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
+        rendered = self._stack(table, active)
+        images = len(target.images)
+        goal = torch.as_tensor(target.images[:, active], dtype=torch.float64)
+        weights = torch.as_tensor(target.image_weights[:, active], dtype=torch.float64)
+        difference = rendered[:images] - goal
+        cost = difference.abs() if target.l1 else 0.5 * difference**2
+        loss = (cost * weights[:, :, None, None]).sum()
+        seen = (weights > 0).any(dim=0)
+        squares = float((difference.detach() ** 2)[:, seen].sum())
+        miss = 0.0
+        if target.classes:
+            labels = torch.as_tensor(target.labels[active].astype(np.int64))
+            known = labels != 255
+            logits = rendered[images:].movedim(0, -1)[known]
+            strength = torch.as_tensor(target.seg_weights[active], dtype=torch.float64)
+            strength = strength[:, None, None].expand(labels.shape)[known]
+            truth = labels[known]
+            loss = loss + (strength * cross_entropy(logits, truth, reduction="none")).sum()
+            probability = logits.detach().softmax(dim=-1)
+            miss = float((1 - probability.gather(1, truth[:, None])).sum())
+        torch.autograd.backward(loss)
+        gradient: Floats = table.grad.numpy().astype(np.float32)  # type: ignore[union-attr]
+        return squares, miss, gradient

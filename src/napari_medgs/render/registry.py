@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from napari_medgs.errors import BackendError, ParameterError
@@ -16,22 +17,50 @@ def _cpu_available() -> tuple[bool, str]:
     return True, "numba kernels"
 
 
-def _cpu_engine() -> Callable[..., Any]:
+def _cpu_engine(blend: str) -> Callable[..., Any]:
+    if blend == "alpha":
+        from napari_medgs.render.cpu_alpha import AlphaCpuEngine
+
+        return AlphaCpuEngine
     from napari_medgs.render.cpu import CpuEngine
 
     return CpuEngine
 
 
-# name -> (availability, engine class, blends it knows)
-_BACKENDS: dict[str, tuple[Callable[[], tuple[bool, str]], Callable[[], Callable[..., Any]], tuple[str, ...]]] = {
-    "cpu": (_cpu_available, _cpu_engine, ("normalized", "sum")),
+def _torch_available() -> tuple[bool, str]:
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        return False, f"torch cannot be imported: {error}"
+    return True, "plain torch, slow: every Gaussian at every voxel"
+
+
+def _reference_engine(blend: str) -> Callable[..., Any]:
+    del blend
+    from napari_medgs.render.reference import ReferenceEngine
+
+    return ReferenceEngine
+
+
+@dataclass(frozen=True)
+class _Backend:
+    """How to test a backend and get its engine class for a blend."""
+
+    available: Callable[[], tuple[bool, str]]
+    load: Callable[[str], Callable[..., Any]]
+    blends: tuple[str, ...]
+
+
+_BACKENDS: dict[str, _Backend] = {
+    "cpu": _Backend(_cpu_available, _cpu_engine, ("normalized", "sum", "alpha")),
+    "reference": _Backend(_torch_available, _reference_engine, ("normalized", "sum", "alpha")),
 }
 AUTO_ORDER = ("cpu",)
 
 
 def backends() -> dict[str, tuple[bool, str]]:
     """Return, for every backend, whether it can be used here and a remark or the reason."""
-    return {name: check() for name, (check, _, _) in _BACKENDS.items()}
+    return {name: backend.available() for name, backend in _BACKENDS.items()}
 
 
 def choose_engine(name: str, blend: str) -> tuple[str, Callable[..., Any]]:
@@ -46,17 +75,18 @@ def choose_engine(name: str, blend: str) -> tuple[str, Callable[..., Any]]:
     """
     if name == "auto":
         for candidate in AUTO_ORDER:
-            check, load, blends = _BACKENDS[candidate]
-            if blend in blends and check()[0]:
-                return candidate, load()
+            backend = _BACKENDS[candidate]
+            if blend in backend.blends and backend.available()[0]:
+                return candidate, backend.load(blend)
         raise BackendError(f"No backend here can render the blend {blend!r}.")
     if name not in _BACKENDS:
         known = ", ".join(["auto", *_BACKENDS])
         raise ParameterError(f"Unknown backend {name!r}; choose one of {known}.")
-    check, load, blends = _BACKENDS[name]
-    works, reason = check()
+    backend = _BACKENDS[name]
+    works, reason = backend.available()
     if not works:
         raise BackendError(f"The backend {name!r} cannot be used: {reason}")
-    if blend not in blends:
-        raise BackendError(f"The backend {name!r} renders {' and '.join(blends)}, not {blend!r}.")
-    return name, load()
+    if blend not in backend.blends:
+        known = " and ".join(backend.blends)
+        raise BackendError(f"The backend {name!r} renders {known}, not {blend!r}.")
+    return name, backend.load(blend)
