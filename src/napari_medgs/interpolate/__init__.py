@@ -1,0 +1,1 @@
+"""What lies between the slices: motion, frames and masks."""
