@@ -1,0 +1,147 @@
+"""Label images as such: integer checks, smallest types, and names in a JSON sidecar."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.errors import FileError, LabelError
+from napari_medgs.io.atomic import atomic_path, full_suffix
+
+_MAX_SIDECAR = 16 * 2**20
+
+
+def smallest_integer(low: int, high: int) -> np.dtype[Any]:
+    """Return the smallest integer type for values in low .. high that viewers read.
+
+    Where two are as small, the one that more programs read: uint8, int16, uint16, int32,
+    uint32, int64, uint64.
+    """
+    kinds = (np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64)
+    for kind in kinds:
+        limits = np.iinfo(kind)
+        if limits.min <= low and high <= limits.max:
+            return np.dtype(kind)
+    raise LabelError(f"Labels from {low} to {high} fit into no integer type.")
+
+
+def as_labels(array: NDArray[Any], name: str = "The mask") -> NDArray[Any]:
+    """Return an array as integers; integer types stay as they are.
+
+    Parameters
+    ----------
+    array : ndarray
+        Integers, booleans, or floats with integer values.
+    name : str
+        What to call it in messages.
+
+    Raises
+    ------
+    LabelError
+        When a value is not an integer, not finite, or too large for one.
+    """
+    array = np.asarray(array)
+    if array.dtype.kind in "iu":
+        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8)
+    if array.dtype.kind != "f":
+        raise LabelError(f"{name} holds values of type {array.dtype}; labels are integers.")
+    if not array.size:
+        return array.astype(np.uint8)
+    low, high = float(array.min()), float(array.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise LabelError(f"{name} holds values that are not finite; labels are integers.")
+    if abs(low) > 2**53 or abs(high) > 2**53:
+        raise LabelError(f"{name} holds values up to {max(abs(low), abs(high)):g}: no labels.")
+    result = array.astype(smallest_integer(int(np.floor(low)), int(np.ceil(high))))
+    wrong = result != array
+    if wrong.any():
+        raise LabelError(
+            f"{name} holds values that are not integers ({float(array[wrong].flat[0]):g} for "
+            "one): it is an image or a probability map, not a mask."
+        )
+    return result
+
+
+def compact_labels(array: NDArray[Any], name: str = "The mask") -> NDArray[Any]:
+    """Return labels in the smallest integer type that holds them."""
+    labels = as_labels(array, name)
+    if not labels.size:
+        return labels
+    return labels.astype(smallest_integer(int(labels.min()), int(labels.max())), copy=False)
+
+
+def sidecar_path(path: str | Path) -> Path:
+    """Return where the label names of a mask are kept: ``seg.json`` beside ``seg.nii.gz``."""
+    path = Path(path)
+    suffix = full_suffix(path)
+    return path.with_name(path.name.removesuffix(suffix) + ".json")
+
+
+def write_label_names(path: str | Path, names: Mapping[int, str]) -> Path:
+    """Write the names of a mask's labels beside it.
+
+    The file holds ``{"labels": {"1": "spleen", ..}}``. Other entries of a sidecar that is already
+    there (as BIDS has them) are kept.
+
+    Parameters
+    ----------
+    path : str or Path
+        The mask's file.
+    names : mapping of int to str
+        Names by label value.
+
+    Raises
+    ------
+    FileError
+        When it cannot be written, or a file of this name holds something else than a JSON object.
+    """
+    sidecar = sidecar_path(path)
+    record = _read_sidecar(sidecar) if sidecar.exists() else {}
+    if record is None:
+        raise FileError(
+            f"{sidecar}: is in the way of the label names and holds no JSON object; move it."
+        )
+    record["labels"] = {str(int(value)): str(name) for value, name in sorted(names.items())}
+    with atomic_path(sidecar) as temporary:
+        text = json.dumps(record, indent=2, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return sidecar
+
+
+def read_label_names(path: str | Path) -> dict[int, str]:
+    """Read the names of a mask's labels from its sidecar; empty where there are none.
+
+    A damaged sidecar is passed over with a warning: the mask is readable without it.
+    """
+    sidecar = sidecar_path(path)
+    if not sidecar.is_file():
+        return {}
+    record = _read_sidecar(sidecar)
+    if record is None:
+        warnings.warn(f"{sidecar}: no JSON object; label names are not read.", stacklevel=2)
+        return {}
+    labels = record.get("labels", {})
+    try:
+        return {int(value): str(name) for value, name in labels.items()}
+    except (AttributeError, ValueError):
+        warnings.warn(f"{sidecar}: its label names are damaged; not read.", stacklevel=2)
+        return {}
+
+
+def _read_sidecar(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object, None when the file holds none."""
+    try:
+        if path.stat().st_size > _MAX_SIDECAR:
+            return None
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
