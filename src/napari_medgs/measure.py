@@ -93,7 +93,8 @@ def voxel_counts(labels: NDArray[Any], what: str = "mask") -> dict[int, int]:
         values, numbers = np.unique(labels, return_counts=True)
         return {int(v): int(n) for v, n in zip(values, numbers, strict=True)}
     counts = np.zeros(high - low + 1, np.int64)
-    # Plane by plane: bincount wants 8 bytes a voxel.
+    # Plane by plane, as bincount wants 8 bytes a voxel; in the order of memory, for speed.
+    labels = labels.transpose(np.argsort(labels.strides)[::-1])
     for plane in labels if labels.ndim > 1 else labels[None]:
         counts += np.bincount(plane.ravel().astype(np.int64) - low, minlength=len(counts))
     return {int(v) + low: int(counts[v]) for v in np.flatnonzero(counts)}

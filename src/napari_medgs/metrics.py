@@ -77,10 +77,7 @@ def psnr(truth: NDArray[Any], guess: NDArray[Any], data_range: float | None = No
         When the shapes differ.
     """
     truth, guess = _pair(truth, guess)
-    squares = 0.0
-    for t, g, scale in _channels(truth, guess, data_range):
-        squares += _squared_error(t, g, scale)
-    mean = squares / truth.size
+    mean = sum(_squares(*pair) for pair in _channels(truth, guess, data_range)) / truth.size
     return float("inf") if mean == 0 else float(-10 * np.log10(mean))
 
 
@@ -353,24 +350,27 @@ def _channels(
 
 
 def _planes(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Cut arrays of one shape into the same planes, in the order of memory for speed."""
+    order = np.argsort(arrays[0].strides)[::-1]
+    arrays = tuple(a.transpose(order) for a in arrays)
     for index in np.ndindex(arrays[0].shape[:-2]):
         yield tuple(a[index] for a in arrays)
 
 
-def _scaled(image: NDArray[Any], scale: _Scale, dtype: type) -> NDArray[Any]:
+def _scaled(image: NDArray[Any], scale: _Scale) -> NDArray[np.float32]:
     if isinstance(scale, float):
-        return np.divide(image, scale, dtype=dtype, casting="unsafe")
+        return np.multiply(image, 1 / scale, dtype=np.float32, casting="unsafe")
     low, high = scale
-    result = np.subtract(image, low, dtype=dtype, casting="unsafe")
-    result /= high - low
+    result = np.subtract(image, low, dtype=np.float32, casting="unsafe")
+    result *= np.float32(1 / (high - low))
     return np.clip(result, 0, 1, out=result)
 
 
-def _squared_error(truth: NDArray[Any], guess: NDArray[Any], scale: _Scale) -> float:
+def _squares(truth: NDArray[Any], guess: NDArray[Any], scale: _Scale) -> float:
     total = 0.0
     for t, g in _planes(truth, guess):
-        error = _scaled(t, scale, np.float64)
-        error -= _scaled(g, scale, np.float64)
+        error = _scaled(t, scale)
+        error -= _scaled(g, scale)
         total += float(np.vdot(error, error))
     return total
 
@@ -395,5 +395,5 @@ def _ssim_plain(truth: NDArray[Any], guess: NDArray[Any], scale: _Scale) -> floa
             f"SSIM needs at least {WINDOW} voxels along each compared axis, not {truth.shape}: "
             "compare slices (slice_axis) or a larger image."
         )
-    t, g = _scaled(truth, scale, np.float32), _scaled(guess, scale, np.float32)
+    t, g = _scaled(truth, scale), _scaled(guess, scale)
     return float(structural_similarity(t, g, data_range=1.0, win_size=WINDOW))
