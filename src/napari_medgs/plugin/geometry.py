@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_medgs.errors import GeometryError, ImageError, LabelError
 from napari_medgs.geometry import Grid
+from napari_medgs.orient import SPL, canonical_affine, canonical_axes, from_canonical, to_canonical
 
 if TYPE_CHECKING:
     from napari_medgs.volume import Volume
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
 GRID_KEY = "medgs_grid"
 TRANSFORM_KEY = "medgs_transform"
 ITEMS_KEY = "medgs_items"
-# World axes of the viewer (z, y, x) point to Superior, Posterior and Left: upright slices in
-# radiological view. RAS millimetres of a world point (z, y, x):
-WORLD_TO_RAS = np.array([[0, 0, -1, 0], [0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
-
 Matrix = NDArray[np.float64]
 
 
@@ -46,19 +43,14 @@ class LayerFrame:
     flips: tuple[bool, bool, bool] = (False, False, False)
     ndim: int = 3
 
-    @property
-    def _flipped(self) -> tuple[int, ...]:
-        return tuple(axis for axis in range(3) if self.flips[axis])
-
     def to_canonical(self, array: NDArray[Any]) -> NDArray[Any]:
         """Turn the layer's array (2D or 3D) into (Z, Y, X)."""
         array = array[None] if array.ndim == 2 else array
-        return np.flip(array.transpose(self.order), self._flipped)
+        return to_canonical(array, self.order, self.flips)
 
     def to_layer(self, array: NDArray[Any]) -> NDArray[Any]:
         """Turn a canonical array (Z, Y, X) into the layer's axes."""
-        flipped = np.flip(array, self._flipped)
-        turned = np.ascontiguousarray(flipped.transpose(np.argsort(self.order)))
+        turned = np.ascontiguousarray(from_canonical(array, self.order, self.flips))
         return turned[0] if self.ndim == 2 else turned
 
     def points_to_layer(self, points: NDArray[Any]) -> NDArray[Any]:
@@ -114,7 +106,7 @@ def grid_kwargs(grid: Grid) -> dict[str, Any]:
     """
     scale = np.asarray(grid.spacing)
     middle = (np.asarray(grid.shape) - 1) / 2
-    world = np.linalg.inv(WORLD_TO_RAS)[:3, :3] @ grid.to_world(middle)
+    world = np.linalg.inv(SPL)[:3, :3] @ grid.to_world(middle)
     translate = world - scale * middle
     transform = np.eye(4)
     transform[:3, :3] = np.diag(scale)
@@ -213,37 +205,32 @@ def frame_of(layer: Any) -> LayerFrame:
         full[1:, 1:] = matrix
         full[0, 0] = np.sqrt(abs(np.linalg.det(matrix[:2, :2]))) or 1.0
         matrix, shape = full, (1, *shape)
-    order, flips = _directions(layer, matrix)
-    to_layer = np.zeros((4, 4))
-    to_layer[3, 3] = 1
-    for axis in range(3):
-        to_layer[order[axis], axis] = -1 if flips[axis] else 1
-        to_layer[order[axis], 3] = shape[order[axis]] - 1 if flips[axis] else 0
-    affine = WORLD_TO_RAS @ np.diag([scale, scale, scale, 1.0]) @ matrix @ to_layer
+    affine = SPL @ np.diag([scale, scale, scale, 1.0]) @ matrix
+    try:
+        order, flips = canonical_axes(affine)
+    except GeometryError as error:
+        raise GeometryError(
+            f"The transform of the layer {layer.name!r} is singular: set its scale to the size of "
+            "its voxels."
+        ) from error
+    affine = canonical_affine(affine, shape, order, flips)
     grid = Grid((shape[order[0]], shape[order[1]], shape[order[2]]), affine)
     return LayerFrame(grid, order, flips, layer.ndim)
 
 
-def _directions(
-    layer: Any, matrix: Matrix
-) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """Match every world axis with the data axis that runs most along it."""
-    linear = matrix[:3, :3]
-    lengths = np.linalg.norm(linear, axis=0)
-    if not np.isfinite(matrix).all() or lengths.min() <= 0 or abs(np.linalg.det(linear)) < 1e-12:
-        raise GeometryError(
-            f"The transform of the layer {layer.name!r} is singular: set its scale to the size of "
-            "its voxels."
-        )
-    cosines = linear / lengths
-    order, flips = [-1, -1, -1], [False, False, False]
-    left = np.abs(cosines)
-    for _ in range(3):
-        world, data = np.unravel_index(int(left.argmax()), left.shape)
-        order[world], flips[world] = int(data), bool(cosines[world, data] < 0)
-        left[world] = -1
-        left[:, data] = -1
-    return (order[0], order[1], order[2]), (flips[0], flips[1], flips[2])
+def layer_to_ras(layer: Any) -> Matrix:
+    """Return the matrix (4, 4) from a 3D layer's data coordinates to RAS millimetres.
+
+    As in :func:`frame_of`, the grid of the layer's file wins where the layer was not moved.
+    """
+    matrix = layer_matrix(layer)
+    stored, before = layer.metadata.get(GRID_KEY), layer.metadata.get(TRANSFORM_KEY)
+    known = stored is not None and before is not None
+    if known and np.allclose(matrix, before, rtol=1e-5, atol=1e-6):
+        return Grid.from_dict(stored).affine
+    scale = unit_scale(layer)
+    to_ras: Matrix = SPL @ np.diag([scale, scale, scale, 1.0]) @ matrix
+    return to_ras
 
 
 def same_place(first: Any, second: Any) -> bool:

@@ -49,19 +49,6 @@ def derived_metadata(source: Any, frame: LayerFrame, field: GaussianField) -> di
     return {**kept, FIELD_KEY: field, FRAME_KEY: frame.to_dict()}
 
 
-def field_layers(layers: Any) -> list[Any]:
-    """Return the layers that carry a field, each field once, newest first.
-
-    Of several layers with one field, the one added first (the reconstruction) stands for it.
-    """
-    found: dict[int, Any] = {}
-    for layer in layers:
-        field = field_of(layer)
-        if field is not None:
-            found.setdefault(id(field), layer)
-    return list(found.values())[::-1]
-
-
 def siblings(layers: Any, layer: Any, kind: str) -> list[Any]:
     """Return the layers of a class name ("Image", "Labels") that carry the same field."""
     field = field_of(layer)

@@ -1,0 +1,253 @@
+"""Readers: NIfTI, DICOM folders, MedMNIST sets and field files."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.plugin.geometry import ITEMS_KEY, grid_kwargs
+from napari_medgs.plugin.links import NAMES_KEY
+from napari_medgs.plugin.report import show_failure
+
+if TYPE_CHECKING:
+    from napari_medgs.volume import Volume
+
+LayerData = tuple[Any, ...]
+ReaderFunction = Callable[[str | list[str]], list[LayerData]]
+
+# napari's way to say "read, and there is nothing to show".
+NOTHING: list[LayerData] = [(None,)]
+LABEL_NAME = re.compile(
+    r"(^|[^a-z])(seg\w*|labels?|masks?|msk|lesions?|annot\w*|rois?|gt|aseg|aparc)([^a-z]|$)"
+)
+MOST_LABELS = 40
+
+
+def get_reader(path: str | list[str]) -> ReaderFunction | None:
+    """Return the function that reads a path, None when it is not for us.
+
+    Parameters
+    ----------
+    path : str or list of str
+        ``.nii``, ``.nii.gz``, ``.medgs.safetensors``, ``.npz`` of MedMNIST, or a folder with
+        DICOM files. All of a list must be of one kind.
+    """
+    paths = [path] if isinstance(path, str) else list(path)
+    functions = {_function_for(Path(p)) for p in paths}
+    function = functions.pop() if len(functions) == 1 else None
+    if function is None:
+        return None
+
+    def read(path: str | list[str]) -> list[LayerData]:
+        layers: list[LayerData] = []
+        for one in [path] if isinstance(path, str) else path:
+            try:
+                layers += function(Path(one))
+            except Exception as error:
+                show_failure(error, f"Opening {Path(one).name}")
+        return layers or NOTHING
+
+    return read
+
+
+def _function_for(path: Path) -> Callable[[Path], list[LayerData]] | None:
+    name = path.name.lower()
+    if path.is_dir():
+        from napari_medgs.io.dicom import is_dicom_folder
+
+        return read_volume_layers if is_dicom_folder(path) else None
+    if name.endswith((".nii", ".nii.gz", ".dcm")):
+        return read_volume_layers
+    if name.endswith(".medgs.safetensors"):
+        return read_field_layers
+    if name.endswith(".npz"):
+        return read_medmnist_layers if looks_like_medmnist(path) else None
+    return None
+
+
+def looks_like_medmnist(path: Path) -> bool:
+    """Tell whether an archive has MedMNIST's arrays, reading nothing but its list of names."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "train_images.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def read_volume_layers(path: Path, **options: Any) -> list[LayerData]:
+    """Read a NIfTI file, a DICOM folder or a folder of frames as Image or Labels layers.
+
+    Parameters
+    ----------
+    path : Path
+    **options
+        spacing, assume_identity, series of :func:`napari_medgs.io.read_volume`.
+
+    Returns
+    -------
+    list of layer data
+        One Image a channel, or one Labels layer.
+
+    Raises
+    ------
+    MedGSError
+        When the file cannot be used.
+    """
+    from napari_medgs.io import read_volume
+
+    volume = read_volume(path, **options)
+    return volume_layers(volume, path)
+
+
+def volume_layers(volume: Volume, path: Path | None = None) -> list[LayerData]:
+    """Return a volume as layers: Labels where it is a mask, else one Image per channel."""
+    place = grid_kwargs(volume.grid)
+    metadata = place.pop("metadata")
+    if path is not None:
+        metadata["path"] = str(path)
+    stem = path.name.removesuffix(".gz").removesuffix(".nii") if path is not None else "image"
+    labels = as_mask(volume, stem)
+    if labels is not None:
+        from napari_medgs.io.labels import read_label_names
+
+        names = read_label_names(path) if path is not None and path.is_file() else {}
+        options = {"name": stem, "metadata": {**metadata, NAMES_KEY: names}, **place}
+        return [(labels, options, "labels")]
+    layers: list[LayerData] = []
+    for c, name in enumerate(volume.channel_names):
+        data = volume.channel(c)
+        options = {
+            "name": name if volume.channels > 1 else stem,
+            "colormap": "gray",
+            "metadata": dict(metadata),
+            "visible": c == 0,
+            **place,
+        }
+        limits = display_limits(data)
+        if limits is not None:
+            options["contrast_limits"] = limits
+        layers.append((data, options, "image"))
+    return layers
+
+
+def as_mask(volume: Volume, name: str) -> NDArray[Any] | None:
+    """Return a volume's only channel as labels if it is a mask, else None.
+
+    A mask has integer values, and either a name that says so (seg, mask, label ..), or the
+    NIfTI intent of labels, or no more than 40 different values of a small integer type.
+    """
+    from napari_medgs.errors import LabelError
+    from napari_medgs.io.labels import as_labels
+
+    if volume.channels != 1:
+        return None
+    data = volume.channel(0)
+    named = LABEL_NAME.search(name.lower().replace("_", "-")) is not None
+    if not named and not (data.dtype.kind in "iub" and data.dtype.itemsize <= 2):
+        return None
+    if not named and len(np.unique(data)) > MOST_LABELS:
+        return None
+    try:
+        labels = as_labels(data)
+    except LabelError:
+        return None
+    return labels
+
+
+def display_limits(data: NDArray[Any]) -> tuple[float, float] | None:
+    """Return contrast limits that leave out the outermost half percent, None when constant."""
+    sample = data.reshape(-1)[:: max(1, data.size // 200_000)].astype(np.float64)
+    sample = sample[np.isfinite(sample)]
+    if not len(sample):
+        return None
+    low, high = np.percentile(sample, (0.5, 99.5))
+    return (float(low), float(high)) if high > low else None
+
+
+def read_field_layers(path: Path) -> list[LayerData]:
+    """Read a field file as reconstruction, mask and centres.
+
+    Raises
+    ------
+    MedGSError
+        When the file is no field, or damaged, or of a newer version.
+    """
+    from napari_medgs.io.fields import SUFFIX, load_field
+    from napari_medgs.plugin.jobs import render_field
+    from napari_medgs.plugin.results import field_layer_data
+
+    field = load_field(path)
+    return list(field_layer_data(field, render_field(field), path.name.removesuffix(SUFFIX)))
+
+
+def read_medmnist_layers(path: Path) -> list[LayerData]:
+    """Read the splits of a MedMNIST set as stacks to leaf through, one Image layer a split.
+
+    The Load widget opens single items.
+
+    Raises
+    ------
+    MedGSError
+        When the file is damaged, no such set, or too large for the memory.
+    """
+    from napari_medgs.io.medmnist import load_set
+
+    found = load_set(path)
+    layers: list[LayerData] = []
+    for split, images in found.images.items():
+        layers.append(_stack(images, f"{found.name} {split}", visible=not layers))
+        layers[-1][1]["metadata"]["labels"] = found.labels[split]
+        layers[-1][1]["metadata"]["class_names"] = found.class_names
+    return layers
+
+
+def _stack(images: NDArray[Any], name: str, visible: bool) -> LayerData:
+    rgb = images.ndim == 4 and images.shape[-1] == 3
+    spatial = images.ndim - 1 - rgb
+    options: dict[str, Any] = {
+        "name": name,
+        "visible": visible,
+        "rgb": rgb,
+        "axis_labels": ("item", *("z", "y", "x")[3 - spatial :]),
+        "metadata": {ITEMS_KEY: len(images)},
+    }
+    if not rgb:
+        options["colormap"] = "gray"
+    return images, options, "image"
+
+
+def read_paths(paths: Sequence[str | Path], **options: Any) -> list[LayerData]:
+    """Read files as the readers do, but let errors through (for the Load widget).
+
+    Raises
+    ------
+    MedGSError
+        When a file is of no known kind, or cannot be used.
+    """
+    from napari_medgs.errors import FileError
+
+    layers: list[LayerData] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise FileError(f"{path}: there is no such file.")
+        if path.is_dir():
+            layers += read_volume_layers(path, **options)
+            continue
+        function = _function_for(path)
+        if function is None:
+            raise FileError(
+                f"{path}: of no known kind. NIfTI (.nii, .nii.gz), DICOM folders, MedMNIST "
+                "(.npz) and fields (.medgs.safetensors) can be opened."
+            )
+        layers += (
+            read_volume_layers(path, **options)
+            if function is read_volume_layers
+            else (function(path))
+        )
+    return layers

@@ -1,0 +1,93 @@
+"""Sample data that need no network: a synthetic head, and the MNI152 brain of nilearn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from napari_medgs.plugin.geometry import grid_kwargs
+from napari_medgs.plugin.links import NAMES_KEY
+from napari_medgs.plugin.report import show_failure
+
+LayerData = tuple[Any, dict[str, Any], str]
+TISSUES = {0: "background", 1: "grey matter", 2: "white matter"}
+
+
+def phantom() -> list[LayerData]:
+    """Return the synthetic head (2 mm) and its seven tissues as layers."""
+    from napari_medgs.phantom import make_phantom
+
+    head = make_phantom()
+    place = grid_kwargs(head.grid)
+    metadata = place.pop("metadata")
+    image = {"name": "phantom", "colormap": "gray", "metadata": dict(metadata), **place}
+    labels = {
+        "name": "phantom tissues",
+        "opacity": 0.5,
+        "visible": False,
+        "metadata": {**metadata, NAMES_KEY: head.names},
+        **place,
+    }
+    return [(head.image, image, "image"), (head.labels, labels, "labels")]
+
+
+def mni152() -> list[LayerData]:
+    """Return the MNI152 T1 brain at 1 mm with grey and white matter, from nilearn's own files.
+
+    Without nilearn a notification says how to get it, and nothing is opened.
+    """
+    try:
+        return mni152_layers(1)
+    except Exception as error:
+        show_failure(error, "Opening the MNI152 brain")
+        return []
+
+
+def mni152_small() -> list[LayerData]:
+    """Return the MNI152 brain at 2 mm: an eighth of the voxels."""
+    try:
+        return mni152_layers(2)
+    except Exception as error:
+        show_failure(error, "Opening the MNI152 brain")
+        return []
+
+
+def mni152_layers(resolution: int) -> list[LayerData]:
+    """Return the MNI152 brain and its tissues at a resolution in whole millimetres.
+
+    Raises
+    ------
+    FileError
+        When nilearn is not installed.
+    """
+    from napari_medgs.errors import FileError
+    from napari_medgs.volume import Volume
+
+    try:
+        from nilearn import datasets
+    except ImportError as error:
+        raise FileError(
+            "This sample comes with nilearn, which is not installed: "
+            "pip install napari-medgs[sample]"
+        ) from error
+    template = datasets.load_mni152_template(resolution=resolution)
+    grey = datasets.load_mni152_gm_mask(resolution=resolution)
+    white = datasets.load_mni152_wm_mask(resolution=resolution)
+    tissues = np.zeros(template.shape, np.uint8)
+    tissues[np.asarray(grey.dataobj) > 0] = 1
+    tissues[np.asarray(white.dataobj) > 0] = 2
+    affine = np.asarray(template.affine, dtype=np.float64)
+    image = Volume.from_axes(np.asarray(template.dataobj, np.float32)[None], affine)
+    mask = Volume.from_axes(tissues[None], affine)
+    place = grid_kwargs(image.grid)
+    metadata = place.pop("metadata")
+    first = {"name": "MNI152 T1", "colormap": "gray", "metadata": dict(metadata), **place}
+    second = {
+        "name": "MNI152 tissues",
+        "opacity": 0.5,
+        "visible": False,
+        "metadata": {**metadata, NAMES_KEY: dict(TISSUES)},
+        **place,
+    }
+    return [(image.channel(0), first, "image"), (mask.channel(0), second, "labels")]

@@ -1,0 +1,1 @@
+"""The dock widgets: Load, Fit Gaussians, Gaussians overlay and Export."""

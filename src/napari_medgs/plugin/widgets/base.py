@@ -1,0 +1,263 @@
+"""What all dock widgets share: life cycle, look, task running."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import (
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_medgs.plugin.links import unwrap
+from napari_medgs.plugin.report import show_failure
+from napari_medgs.plugin.worker import Job, Runner
+from napari_medgs.progress import ProgressEvent
+
+STYLE = """
+QPushButton#medgs-primary {
+    background-color: #2f7fd6; color: white; font-weight: 600;
+    border-radius: 4px; padding: 6px 12px;
+}
+QPushButton#medgs-primary:hover { background-color: #4592e6; }
+QPushButton#medgs-primary:pressed { background-color: #2467b0; }
+QPushButton#medgs-primary:disabled { background-color: rgba(128, 128, 128, 60);
+    color: rgba(160, 160, 160, 160); }
+QPushButton { padding: 5px 10px; }
+QProgressBar { border: none; border-radius: 3px; background: rgba(128, 128, 128, 50);
+    height: 6px; max-height: 6px; }
+QProgressBar::chunk { border-radius: 3px; background-color: #2f9e8f; }
+QLabel#medgs-hint { color: rgba(150, 150, 150, 255); }
+QLabel#medgs-result { background: rgba(47, 158, 143, 36); border-radius: 5px; padding: 8px; }
+"""
+STAGES = {
+    "initialise": "Preparing",
+    "fit": "Fitting",
+    "measure": "Measuring",
+    "render": "Rendering",
+    "done": "Finishing",
+}
+
+
+class MedGSWidget(QWidget):
+    """A dock widget with a viewer and a runner for one task at a time.
+
+    When its dock or the viewer is closed, the task is stopped and joined and all listening to
+    the viewer ends.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Given by napari, perhaps as a proxy.
+    """
+
+    title = "MedGS"
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self.viewer = unwrap(viewer)
+        self.runner = Runner(self)
+        self._connections: list[tuple[Any, Callable[..., Any]]] = []
+        self._docked = False
+        self.setStyleSheet(STYLE)
+        self.body = QVBoxLayout(self)
+        self.body.setContentsMargins(8, 6, 8, 6)
+        self.body.setSpacing(6)
+        connections = self._connections
+        self.destroyed.connect(lambda *_: _disconnect(connections))
+
+    def listen(self, emitter: Any, callback: Callable[..., Any]) -> None:
+        """Connect to an event of the viewer until this widget is closed."""
+        emitter.connect(callback)
+        self._connections.append((emitter, callback))
+
+    def event(self, event: Any) -> bool:
+        """Notice being taken out of the dock: napari does not close its widgets."""
+        if event.type() == QEvent.Type.ParentChange:
+            if self.parent() is not None:
+                self._docked = True
+            elif self._docked:
+                self.shut_down()
+        return bool(super().event(event))
+
+    def closeEvent(self, event: Any) -> None:
+        """Stop what is running when closed as a window."""
+        self.shut_down()
+        super().closeEvent(event)
+
+    def shut_down(self) -> None:
+        """Stop and join the running task, and stop listening."""
+        self.runner.shut_down()
+        _disconnect(self._connections)
+
+    def form(self) -> QFormLayout:
+        """Return a new compact form at the end of the body."""
+        form = compact_form()
+        self.body.addLayout(form)
+        return form
+
+
+def _disconnect(connections: list[tuple[Any, Callable[..., Any]]]) -> None:
+    while connections:
+        emitter, callback = connections.pop()
+        try:
+            emitter.disconnect(callback)
+        except (ValueError, RuntimeError, TypeError, KeyError):
+            continue  # gone already, with its layer or viewer
+
+
+def compact_form() -> QFormLayout:
+    """Return a form layout with little space, whose fields take the width."""
+    form = QFormLayout()
+    form.setContentsMargins(0, 0, 0, 0)
+    form.setHorizontalSpacing(8)
+    form.setVerticalSpacing(4)
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+    form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+    return form
+
+
+def add_row(form: QFormLayout, label: str, field: QWidget, tip: str) -> QWidget:
+    """Add a field with a label, both with a tooltip; return the field."""
+    caption = QLabel(label)
+    caption.setToolTip(tip)
+    field.setToolTip(tip)
+    field.setSizePolicy(QSizePolicy.Policy.Expanding, field.sizePolicy().verticalPolicy())
+    form.addRow(caption, field)
+    return field
+
+
+def hint(text: str = "") -> QLabel:
+    """Return a dim line of text that wraps."""
+    label = QLabel(text)
+    label.setObjectName("medgs-hint")
+    label.setWordWrap(True)
+    return label
+
+
+def primary_button(text: str, tip: str) -> QPushButton:
+    """Return the button of a widget's main action."""
+    button = QPushButton(text)
+    button.setObjectName("medgs-primary")
+    button.setToolTip(tip)
+    return button
+
+
+class TaskPanel(QWidget):
+    """A main button, Cancel, a progress bar and a line of status around a runner.
+
+    Parameters
+    ----------
+    owner : MedGSWidget
+    text, tip : str
+        Of the main button.
+    """
+
+    def __init__(self, owner: MedGSWidget, text: str, tip: str) -> None:
+        super().__init__()
+        self._owner_title = owner.title
+        self._runner = owner.runner
+        self.button = primary_button(text, tip)
+        self.cancel = QPushButton("Cancel")
+        self.cancel.setToolTip("Stop now. What was reached so far is kept, if anything.")
+        self.cancel.setEnabled(False)
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(False)
+        self.bar.setVisible(False)
+        self.status = hint()
+        self.status.setVisible(False)
+        row = QHBoxLayout()
+        row.setSpacing(6)
+        row.addWidget(self.button, 1)
+        row.addWidget(self.cancel)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 2, 0, 0)
+        layout.setSpacing(5)
+        layout.addLayout(row)
+        layout.addWidget(self.bar)
+        layout.addWidget(self.status)
+        self.cancel.clicked.connect(lambda *_: self.request_stop())
+
+    def request_stop(self) -> None:
+        """Ask the task to stop and say so."""
+        self._runner.stop()
+        self.cancel.setEnabled(False)
+        self.status.setText("Stopping ..")
+
+    def run(self, job: Job, returned: Callable[[Any], None], what: str) -> None:
+        """Run a job; failures become notifications.
+
+        Parameters
+        ----------
+        job : Job
+        returned : callable
+            Gets the result in the main thread; its own failures become notifications too.
+        what : str
+            The task in words, for messages.
+        """
+
+        def deliver(result: Any) -> None:
+            try:
+                returned(result)
+            except Exception as error:
+                show_failure(error, what)
+
+        self._set_busy(True)
+        self.status.setText(f"{what} ..")
+        try:
+            self._runner.start(
+                job,
+                returned=deliver,
+                errored=lambda error: show_failure(error, what),
+                cancelled=lambda: None,
+                progressed=self.show_progress,
+                finished=lambda: self._set_busy(False),
+            )
+        except Exception:
+            self._set_busy(False)
+            raise
+
+    def _set_busy(self, busy: bool) -> None:
+        self.button.setEnabled(not busy)
+        self.cancel.setEnabled(busy)
+        self.bar.setVisible(busy)
+        self.bar.setRange(0, 0)
+        self.status.setVisible(busy)
+
+    def show_progress(self, event: ProgressEvent) -> None:
+        """Show a report of the task in bar and status line."""
+        self.bar.setRange(0, max(event.total, 0))
+        self.bar.setValue(event.done)
+        if self._runner.task is not None and not self._runner.task.stopping:
+            self.status.setText(describe(event))
+
+
+def describe(event: ProgressEvent) -> str:
+    """Return a progress event in words."""
+    parts = [STAGES.get(event.stage, event.stage.capitalize())]
+    if event.total > 1:
+        parts[0] += f" {event.done}/{event.total}"
+    if event.psnr is not None:
+        parts.append(f"{event.psnr:.1f} dB")
+    if event.gaussians is not None:
+        parts.append(f"{event.gaussians:,} Gaussians")
+    if event.remaining is not None and event.remaining >= 0:
+        parts.append(f"{duration(event.remaining)} left")
+    return " · ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,131 @@
+"""Writers: Labels and Image layers to NIfTI, Surface layers to mesh files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_medgs.plugin.geometry import (
+    GRID_KEY,
+    LayerFrame,
+    array_of,
+    frame_of,
+    layer_to_ras,
+    same_place,
+)
+from napari_medgs.plugin.links import NAMES_KEY
+from napari_medgs.plugin.report import show_failure
+
+
+def write_labels_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write a Labels layer as a NIfTI mask with the geometry of the image it was drawn on."""
+    return _reported(path, lambda: save_labels(path, _layer(data, meta, "labels")))
+
+
+def write_image_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write an Image layer as NIfTI with the geometry of its source file."""
+    return _reported(path, lambda: save_image(path, _layer(data, meta, "image")))
+
+
+def write_surface_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write a Surface layer as .ply, .stl, .obj or .glb in RAS millimetres."""
+    return _reported(path, lambda: save_surface(path, _layer(data, meta, "surface")))
+
+
+def _reported(path: str, write: Callable[[], Path]) -> list[str]:
+    try:
+        return [str(write())]
+    except Exception as error:
+        show_failure(error, f"Saving {Path(path).name}")
+        return []
+
+
+def _layer(data: Any, meta: dict[str, Any], kind: str) -> Any:
+    from napari.layers import Layer
+
+    return Layer.create(data, dict(meta), kind)
+
+
+def frame_for_saving(layer: Any) -> LayerFrame:
+    """Return a layer's frame, from an image at its place if it has no file's grid itself.
+
+    A Labels layer that was made in the viewer has no metadata; the image below it has.
+    """
+    frame = frame_of(layer)
+    if GRID_KEY in layer.metadata:
+        return frame
+    from napari import current_viewer
+
+    viewer = current_viewer()
+    for other in viewer.layers if viewer is not None else ():
+        is_image = hasattr(other, "multiscale") and not getattr(other, "rgb", False)
+        if is_image and GRID_KEY in other.metadata and same_place(layer, other):
+            return frame_of(other)
+    return frame
+
+
+def save_labels(path: str | Path, layer: Any) -> Path:
+    """Write a Labels layer as a NIfTI mask.
+
+    Raises
+    ------
+    MedGSError
+        When the layer is no 2D or 3D mask, or the file cannot be written.
+    """
+    from napari_medgs.io import write_labels
+
+    frame = frame_for_saving(layer)
+    names = layer.metadata.get(NAMES_KEY) or None
+    array = np.ascontiguousarray(frame.to_canonical(array_of(layer)))
+    write_labels(path, array, frame.grid, names)
+    return Path(path)
+
+
+def save_image(path: str | Path, layer: Any) -> Path:
+    """Write an Image layer as NIfTI in its own type.
+
+    Raises
+    ------
+    MedGSError
+        When the layer is no 2D or 3D grey image, or the file cannot be written.
+    """
+    from napari_medgs.io import write_image
+
+    frame = frame_for_saving(layer)
+    array = np.ascontiguousarray(frame.to_canonical(array_of(layer)))
+    write_image(path, array[None], frame.grid)
+    return Path(path)
+
+
+def save_surface(path: str | Path, layer: Any) -> Path:
+    """Write a Surface layer as a mesh in RAS millimetres, with its vertex colours.
+
+    Raises
+    ------
+    MedGSError
+        When the surface is not in space, or the file cannot be written.
+    """
+    import trimesh
+
+    from napari_medgs.errors import GeometryError
+    from napari_medgs.mesh import save_meshes
+
+    vertices, faces = np.asarray(layer.data[0]), np.asarray(layer.data[1])
+    if vertices.shape[1] != 3:
+        raise GeometryError(
+            f"The surface {layer.name!r} is flat: only surfaces in 3D are saved as meshes."
+        )
+    matrix = layer_to_ras(layer)
+    vertices = vertices @ matrix[:3, :3].T + matrix[:3, 3]
+    if np.linalg.det(matrix[:3, :3]) < 0:  # a mirror turns the surface inside out
+        faces = faces[:, ::-1]
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    if layer.vertex_colors is not None and np.ndim(layer.vertex_colors) == 2:
+        mesh.visual.vertex_colors = np.round(np.asarray(layer.vertex_colors) * 255).astype(
+            np.uint8
+        )
+    save_meshes(path, {1: mesh}, {1: layer.name})
+    return Path(path)
