@@ -140,7 +140,8 @@ def _read_values(path: Path, info: NiftiHeader) -> NDArray[Any]:
                 while opened.read(2**20):
                     pass
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise FileError(f"{path}: truncated or damaged ({error}).") from error
+        reason = " ".join(str(error).split())
+        raise FileError(f"{path}: truncated or damaged ({reason}).") from error
     return np.asarray(values)
 
 

@@ -251,18 +251,21 @@ def _times(sizes: NDArray[Any]) -> str:
 def header_record(header: Any, shape: tuple[int, ...]) -> dict[str, Any]:
     """Return what of a header must come back bit for bit, as JSON knows it.
 
-    float32 numbers survive as JSON's float64; NaN in unused fields becomes 0.
+    float32 numbers survive as JSON's float64; what is not finite becomes 0.
     """
+
+    def plain(value: Any) -> Any:
+        return np.nan_to_num(np.float64(value), posinf=0.0, neginf=0.0).tolist()
+
     record: dict[str, Any] = {
         "version": 2 if int(header["sizeof_hdr"]) == 540 else 1,
-        "dims": len(shape),
+        # A mask of several channels has three axes; of one channel, as many as its image.
+        "dims": 3 if len(shape) == 4 and shape[3] > 1 else len(shape),
     }
     for name in _SCALARS:
         record[name] = int(header[name])
-    for name in _FLOATS:
-        record[name] = float(np.nan_to_num(np.float64(header[name])))
-    for name in _VECTORS:
-        record[name] = np.nan_to_num(np.asarray(header[name], dtype=np.float64)).tolist()
+    for name in (*_FLOATS, *_VECTORS):
+        record[name] = plain(header[name])
     return record
 
 
