@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from napari_medgs.field import Floats
 from napari_medgs.interpolate.flow import FlowParams, check_stack, estimate_flow
 from napari_medgs.interpolate.motion import compensate
-from napari_medgs.interpolate.plain import interpolate_plain
+from napari_medgs.interpolate.plain import PlainMethod, interpolate_plain
 
 PROBE = FlowParams(window=2.0, along=0.7)
 MAX_SLICES = 40
@@ -35,6 +35,8 @@ class GuardReport:
     Attributes
     ----------
     use_motion : bool
+    fallback : {"cubic", "spline"}
+        The better of the two without motion.
     texture : float
         Correlation of the finest texture between neighbouring slices, less that over two slices
         (which is not noise but stripes along the axis).
@@ -46,6 +48,7 @@ class GuardReport:
     """
 
     use_motion: bool
+    fallback: PlainMethod
     texture: float
     slice_gain: float
     inplane_gain: float
@@ -56,11 +59,13 @@ def _error(prediction: Floats, truth: Floats) -> float:
     return float(np.mean((prediction - truth) ** 2)) + 1e-12
 
 
-def _gain(stack: Floats, positions: NDArray[Any], threads: int | None) -> float:
-    """DB that motion gains over the best cubic on every other slice of (Z, Y, X)."""
+def _gain(
+    stack: Floats, positions: NDArray[Any], threads: int | None
+) -> tuple[float, PlainMethod]:
+    """Leave out every other slice of (Z, Y, X): dB gained by motion, and the best cubic."""
     kept, left = stack[::2], stack[1 : 2 * ((len(stack) - 1) // 2) : 2]
     if len(kept) < 2 or len(left) < 1 or min(stack.shape[1:]) < 4:
-        return 0.0
+        return 0.0, "cubic"
     kept = np.ascontiguousarray(kept)
     where, wanted = positions[::2], positions[1 : 2 * len(left) : 2]
     flow = estimate_flow(kept, where, PROBE, threads=threads)
@@ -68,7 +73,8 @@ def _gain(stack: Floats, positions: NDArray[Any], threads: int | None) -> float:
     compensate(kept[None], flow, wanted, frames, threads=threads)
     cubic = _error(interpolate_plain(kept, where, wanted, "cubic"), left)
     spline = _error(interpolate_plain(kept, where, wanted, "spline"), left)
-    return 10 * float(np.log10(min(cubic, spline) / _error(frames[0], left)))
+    gain = 10 * float(np.log10(min(cubic, spline) / _error(frames[0], left)))
+    return gain, "cubic" if cubic <= spline else "spline"
 
 
 def _difference(stack: Floats, axis: int, step: int) -> float:
@@ -118,12 +124,12 @@ def judge_motion(
     where = np.arange(len(stack)) if positions is None else np.asarray(positions)
     check_stack(stack, where)
     if len(stack) < 2:
-        return GuardReport(False, 0.0, 0.0, 0.0, 1)
+        return GuardReport(False, "cubic", 0.0, 0.0, 0.0, 1)
     start = max(0, (len(stack) - MAX_SLICES) // 2)
     some = np.ascontiguousarray(stack[start : start + MAX_SLICES], np.float32)
     where = where[start : start + MAX_SLICES].astype(np.float64)
     texture = texture_correlation(some)
-    slice_gain = _gain(some, where, threads)
+    slice_gain, fallback = _gain(some, where, threads)
     wanted = _difference(some, 0, 1)
     gains, steps = [], []
     for axis in (1, 2):
@@ -134,9 +140,11 @@ def judge_motion(
         errors = np.array([_difference(some, axis, 2 * d) for d in options])
         step = options[int(np.argmin(np.abs(np.log(errors / wanted))))]
         rows = np.ascontiguousarray(np.moveaxis(some, axis, 0)[::step])
-        gains.append(_gain(rows, np.arange(len(rows)), threads))
+        gains.append(_gain(rows, np.arange(len(rows)), threads)[0])
         steps.append(step)
     inplane = float(np.mean(gains)) if gains else 0.0
     use = texture < MAX_TEXTURE and slice_gain + inplane > 0
     step = int(np.mean(steps)) if steps else 1
-    return GuardReport(use, texture, slice_gain, inplane, step)
+    if texture >= MAX_TEXTURE:
+        fallback = "spline"  # which is what a densely sampled, smooth function wants
+    return GuardReport(use, fallback, texture, slice_gain, inplane, step)
