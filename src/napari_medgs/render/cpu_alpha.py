@@ -70,7 +70,7 @@ def _composite(
             if room < 0:
                 continue
             center = mx + p[4] * dy
-            half = fast_sqrt(room) * p[14]
+            half = fast_sqrt(room / p[3])
             x0 = first_index(center - half, 0)
             x1 = last_index(center + half, width - 1)
             top = p[7] - budget + room
@@ -136,7 +136,7 @@ def _uncomposite(
             if room < 0:
                 continue
             center = mx + p[4] * dy
-            half = fast_sqrt(room) * p[14]
+            half = fast_sqrt(room / p[3])
             x0 = first_index(center - half, 0)
             x1 = last_index(center + half, width - 1)
             top = p[7] - budget + room
@@ -172,7 +172,7 @@ def _uncomposite(
         row[T] += scale * (p[6] * d * e - gx * slope_x - gy * slope_y)
         row[LOG_R1] += scale * (-p[3] * euu - p[4] * shear)
         row[LOG_R2] += scale * (-p[5] * eyy + p[4] * shear)
-        row[SHEAR] += scale * shear * fast_sqrt(p[5]) * p[14]
+        row[SHEAR] += scale * shear * fast_sqrt(p[5] / p[3])
         row[LOG_RT] -= scale * p[6] * d * d * e
         row[LOG_W] += e
         power = d

@@ -28,7 +28,11 @@ from napari_medgs.render._simd import (
 )
 from napari_medgs.render.theta import (
     A1,
+    A2,
+    A3,
     B1,
+    B2,
+    B3,
     GEOMETRY,
     LOG_R1,
     LOG_R2,
@@ -41,9 +45,10 @@ from napari_medgs.render.theta import (
 )
 
 # Columns of the prepared parameters: precisions are squared and in units of log2.
-P_R1, P_S, P_R2, P_RT, P_LOG2W, P_A1, P_A2, P_A3, P_B1, P_B2, P_B3, P_INV1, P_INV2 = range(3, 16)
+P_R1, P_S, P_R2, P_RT, P_LOG2W, P_A1, P_A2, P_A3, P_B1, P_B2, P_B3, P_WIDE, P_INV2 = range(3, 16)
 
 HALF_LOG2E = np.float32(0.72134752044448170)
+FEW = 2  # vectors a row that cost less than finding the chord
 LOG2E = np.float32(1.4426950408889634)
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz", "arcp"}}
@@ -67,7 +72,8 @@ def prepare(theta: Any, degree: int, prepared: Any, first: int, last: int) -> No
             used = degree > k
             p[P_A1 + k] = theta[i, A1 + k] if used else np.float32(0)
             p[P_B1 + k] = theta[i, B1 + k] if used else np.float32(0)
-        p[P_INV1] = np.float32(1) / fast_sqrt(p[P_R1])
+        # Half the ellipse's width and height are these times the root of the budget left.
+        p[P_WIDE] = fast_sqrt(np.float32(1) / p[P_R1] + p[P_S] * p[P_S] / p[P_R2])
         p[P_INV2] = np.float32(1) / fast_sqrt(p[P_R2])
 
 
@@ -155,15 +161,40 @@ def splat_kernel(channels: int) -> Any:
                 continue
             for c in range(channels):
                 spread_vector(vectors, c, values[i, c])
-            r1, s, r2, inverse = p[P_R1], p[P_S], p[P_R2], p[P_INV1]
+            r1, s, r2 = p[P_R1], p[P_S], p[P_R2]
             bottom = p[P_LOG2W] - budget
+            aside = fast_sqrt(left) * p[P_WIDE]
+            x0 = first_index(mx - aside, 0)
+            x1 = last_index(mx + aside, width - 1)
+            if x0 > x1:
+                continue
+            if x1 - x0 < FEW * LANES:
+                # Few vectors hold the whole width: no chords to find, the mask does it all.
+                for x in range(x0, x1 + 1, LANES):
+                    start = (y0 - row0) * (channels + 1) * row_stride + x
+                    begin = np.float32(x) - mx
+                    for y in range(y0, y1 + 1):
+                        dy = np.float32(y) - my
+                        splat_block(
+                            buffer,
+                            start,
+                            row_stride,
+                            begin - s * dy,
+                            r1,
+                            bottom + left - r2 * dy * dy,
+                            bottom,
+                            vectors,
+                            channels,
+                        )
+                        start += (channels + 1) * row_stride
+                continue
             for y in range(y0, y1 + 1):
                 dy = np.float32(y) - my
                 room = left - r2 * dy * dy
                 if room < 0:
                     continue
                 center = mx + s * dy
-                half = fast_sqrt(room) * inverse
+                half = fast_sqrt(room / r1)
                 x0 = first_index(center - half, 0)
                 x1 = last_index(center + half, width - 1)
                 top = bottom + room
@@ -217,12 +248,12 @@ def gather_kernel(channels: int) -> Any:
                 spread_vector(vectors, c, values[i, c])
             for k in range(channels + 6):
                 clear_vector(moments, k)
-            r1, s, r2, rt, inverse = p[P_R1], p[P_S], p[P_R2], p[P_RT], p[P_INV1]
+            r1, s, r2, rt = p[P_R1], p[P_S], p[P_R2], p[P_RT]
             bottom = p[P_LOG2W] - budget
-            weight = np.float32(0)
-            dx_t = np.float32(0)
-            for k in range(GEOMETRY):
-                gradient[i, k] = 0
+            # Sums over slices stay in registers: moments of e, and of gx, gy by powers of d.
+            weight, slope_t, slope_rt = np.float32(0), np.float32(0), np.float32(0)
+            gx0, gx1, gx2, gx3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+            gy0, gy1, gy2, gy3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
             z0, z1 = slice_range(p, budget, depth)
             for z in range(z0, z1):
                 if not active[z]:
@@ -241,13 +272,38 @@ def gather_kernel(channels: int) -> Any:
                 clear_vector(moments, channels)
                 clear_vector(moments, channels + 1)
                 clear_vector(moments, channels + 3)
-                for y in range(y0, y1 + 1):
+                aside = fast_sqrt(left) * p[P_WIDE]
+                x0 = first_index(mx - aside, 0)
+                x1 = last_index(mx + aside, width - 1)
+                if x0 > x1:
+                    continue
+                narrow = x1 - x0 < FEW * LANES
+                for x in range(x0, x1 + 1 if narrow else x0, LANES):
+                    start = z * slice_stride + y0 * (channels + 1) * row_stride + x
+                    begin = np.float32(x) - mx
+                    for y in range(y0, y1 + 1):
+                        dy = np.float32(y) - my
+                        gather_block(
+                            residual,
+                            start,
+                            row_stride,
+                            begin - s * dy,
+                            r1,
+                            bottom + left - r2 * dy * dy,
+                            bottom,
+                            dy,
+                            vectors,
+                            moments,
+                            channels,
+                        )
+                        start += (channels + 1) * row_stride
+                for y in range(y0, y0 if narrow else y1 + 1):
                     dy = np.float32(y) - my
                     room = left - r2 * dy * dy
                     if room < 0:
                         continue
                     center = mx + s * dy
-                    half = fast_sqrt(room) * inverse
+                    half = fast_sqrt(room / r1)
                     x0 = first_index(center - half, 0)
                     x1 = last_index(center + half, width - 1)
                     top = bottom + room
@@ -275,36 +331,44 @@ def gather_kernel(channels: int) -> Any:
                 gx = r1 * eu
                 gy = r2 * ey - s * gx
                 weight += e
-                gradient[i, X] += gx
-                gradient[i, Y] += gy
-                gradient[i, LOG_RT] -= rt * d * d * e
+                slope_rt += d * d * e
                 slope_x = p[P_A1] + d * (np.float32(2) * p[P_A2] + d * np.float32(3) * p[P_A3])
                 slope_y = p[P_B1] + d * (np.float32(2) * p[P_B2] + d * np.float32(3) * p[P_B3])
-                dx_t += rt * d * e - gx * slope_x - gy * slope_y
-                power = d
-                for k in range(degree):
-                    gradient[i, A1 + k] += gx * power
-                    gradient[i, B1 + k] += gy * power
-                    power *= d
+                slope_t += rt * d * e - gx * slope_x - gy * slope_y
+                gx0 += gx
+                gy0 += gy
+                gx *= d
+                gy *= d
+                gx1 += gx
+                gy1 += gy
+                gx *= d
+                gy *= d
+                gx2 += gx
+                gy2 += gy
+                gx3 += gx * d
+                gy3 += gy * d
             # Factor 2 ln2: derivatives of -q ln2 where q is in log2 units.
             scale = np.float32(1.3862943611198906)
+            zero = np.float32(0)
             euu = sum_vector(moments, channels + 2)
             euy = sum_vector(moments, channels + 4)
             eyy = sum_vector(moments, channels + 5)
             shear = r1 * euy
-            gradient[i, T] = dx_t * scale
+            row = gradient[i]
+            row[X], row[Y], row[T] = scale * gx0, scale * gy0, scale * slope_t
             # The optimised shear is s r1 / r2, so log r1 and log r2 move s as well.
-            gradient[i, LOG_R1] = scale * (-r1 * euu - s * shear)
-            gradient[i, LOG_R2] = scale * (-r2 * eyy + s * shear)
-            gradient[i, SHEAR] = scale * shear * fast_sqrt(r2) * inverse
-            gradient[i, LOG_RT] *= scale
-            gradient[i, X] *= scale
-            gradient[i, Y] *= scale
-            for k in range(degree):
-                gradient[i, A1 + k] *= scale
-                gradient[i, B1 + k] *= scale
-            gradient[i, LOG_W] = weight
+            row[LOG_R1] = scale * (-r1 * euu - s * shear)
+            row[LOG_R2] = scale * (-r2 * eyy + s * shear)
+            row[SHEAR] = scale * shear * fast_sqrt(r2 / r1)
+            row[LOG_RT] = -scale * rt * slope_rt
+            row[LOG_W] = weight
+            row[A1] = scale * gx1 if degree > 0 else zero
+            row[B1] = scale * gy1 if degree > 0 else zero
+            row[A2] = scale * gx2 if degree > 1 else zero
+            row[B2] = scale * gy2 if degree > 1 else zero
+            row[A3] = scale * gx3 if degree > 2 else zero
+            row[B3] = scale * gy3 if degree > 2 else zero
             for c in range(channels):
-                gradient[i, GEOMETRY + c] = sum_vector(moments, c)
+                row[GEOMETRY + c] = sum_vector(moments, c)
 
     return gather_range
