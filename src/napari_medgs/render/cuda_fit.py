@@ -1,0 +1,207 @@
+"""The fit's inner loop on the device: loss, gradient and Adam without waiting for any of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.field import Floats
+from napari_medgs.render.cuda import CudaEngine
+from napari_medgs.render.cuda_plan import THREADS, ceil_div
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_medgs.render.cpu import StackTarget
+
+SAMPLE = 2048  # rows that tell the usual slope of a column
+LAG = 2  # steps the host runs ahead of the numbers it looks at
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step found before it moved.
+
+    Attributes
+    ----------
+    number : int
+        The step, from 1.
+    squares, miss : float
+        As :meth:`CpuEngine.loss_and_gradient` returns them.
+    moved : bool
+        False when the goal had been reached, or when lists overflowed and the numbers of this
+        step are not to be believed (they have grown since).
+    valid : bool
+        Whether the numbers can be believed.
+    """
+
+    number: int
+    squares: float
+    miss: float
+    moved: bool
+    valid: bool
+
+
+@dataclass
+class _Pending:
+    number: int
+    flags: Tensor
+    totals: Tensor
+    event: Any
+
+
+class CudaStepper:
+    """Adam on a table that stays on the device, with a step size per column.
+
+    The same steps as :class:`napari_medgs.fit.adam.Adam`. The host never waits for the step it
+    has just queued: it looks at the numbers of two steps ago.
+
+    Parameters
+    ----------
+    engine : CudaEngine
+    theta : (N, 14 + C) ndarray or tensor
+        The start; copied.
+    target : StackTarget
+    steps, lower, upper : (14 + C,) ndarray
+        Largest step, and bounds, of every column.
+    betas : (float, float)
+        Memories of the first and second moment.
+    quiet : float
+        Slopes below this share of a column's root mean square move little.
+    stop_squares : float, optional
+        Nothing moves any more once the squared error is down to this.
+    """
+
+    def __init__(
+        self,
+        engine: CudaEngine,
+        theta: Any,
+        target: StackTarget,
+        steps: Floats,
+        lower: Floats,
+        upper: Floats,
+        *,
+        betas: tuple[float, float],
+        quiet: float,
+        stop_squares: float | None = None,
+    ) -> None:
+        import torch
+
+        self.engine, self.betas, self.quiet = engine, betas, quiet
+        self.stop_squares = -1.0 if stop_squares is None else stop_squares
+        self.target = engine.device_target(target)
+        tensor = engine._tensor
+        self._columns = {"steps": tensor(steps), "lower": tensor(lower), "upper": tensor(upper)}
+        self.theta = tensor(theta).clone()
+        self.first = torch.zeros_like(self.theta)
+        self.second = torch.zeros_like(self.theta)
+        self.gradient = torch.zeros_like(self.theta)
+        self.totals = torch.zeros(2, dtype=torch.float64, device=engine.device)
+        self.number = 0
+        self.taken = 0
+        self._pending: deque[_Pending] = deque()
+        self._fits = False
+
+    def step(self, decay: float = 1.0) -> StepReport | None:
+        """Queue one step, with all step sizes times ``decay``.
+
+        Returns
+        -------
+        StepReport or None
+            Of the step before the last; None for the first two after a (re)start.
+        """
+        engine = self.engine
+        if not self._fits:
+            # Only here, where nothing is queued, may the lists be made to fit by waiting.
+            engine._until_it_fits(self._accumulate)
+            self._fits = True
+        task = self._accumulate()
+        self.taken += 1
+        self.number += 1
+        keep1, keep2 = self.betas
+        bias1, bias2 = 1 - keep1**self.taken, 1 - keep2**self.taken
+        quiet = self._quiet()
+        engine.set_pointers(
+            task, {**self._columns, "first": self.first, "second": self.second, "quiet": quiet}
+        )
+        task.keep1, task.keep2 = keep1, keep2
+        task.scale = decay * float(np.sqrt(bias2)) / bias1
+        task.stop_squares = self.stop_squares
+        engine.kernels.launch("adam", ceil_div(self.theta.numel(), THREADS), THREADS, task)
+        self._pending.append(self._read_back())
+        return self._report() if len(self._pending) > LAG else None
+
+    def _accumulate(self) -> Any:
+        return self.engine.accumulate(self.theta, self.target, self.gradient, self.totals)
+
+    def _quiet(self) -> Tensor:
+        """Return what Adam's denominators get at least, from a sample of rows."""
+        sample = self.gradient[:: max(1, len(self.gradient) // SAMPLE)]
+        return (self.quiet * sample.square().mean(dim=0).sqrt() + 1e-12).contiguous()
+
+    def _read_back(self) -> _Pending:
+        """Ask for this step's numbers without waiting for them."""
+        import torch
+
+        tensors = (self.engine._flags, self.totals)
+        if self.engine.device.type != "cuda":
+            flags, totals = (tensor.clone() for tensor in tensors)
+            return _Pending(self.number, flags, totals, None)
+        flags, totals = (torch.empty_like(t, device="cpu", pin_memory=True) for t in tensors)
+        for here, there in ((flags, tensors[0]), (totals, tensors[1])):
+            here.copy_(there, non_blocking=True)
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(self.engine.device))
+        return _Pending(self.number, flags, totals, event)
+
+    def _report(self) -> StepReport:
+        """Return the oldest step's numbers; make room if its lists were nearly full."""
+        pending = self._pending.popleft()
+        if pending.event is not None:
+            pending.event.synchronize()
+        overflow, needed = pending.flags.tolist()
+        squares, miss = pending.totals.tolist()
+        self.engine.make_room(int(needed))
+        valid = not overflow
+        return StepReport(
+            pending.number, squares, miss, valid and squares > self.stop_squares, valid
+        )
+
+    def finish(self) -> list[StepReport]:
+        """Wait for all queued steps; return the reports not yet given out."""
+        reports = []
+        while self._pending:
+            reports.append(self._report())
+        return reports
+
+    def table(self) -> Floats:
+        """Return the table (N, 14 + C) on the host, waiting for all queued steps."""
+        return self.theta.cpu().numpy().astype(np.float32)
+
+    def rearrange(self, theta: Any, order: NDArray[Any], added: int) -> None:
+        """Go on with another table, keeping what is known of the rows that stay.
+
+        Parameters
+        ----------
+        theta : (M, 14 + C) ndarray or tensor
+            The new table.
+        order : (M,) ndarray of int
+            For each of its rows the old row, or N and above for the ``added`` fresh ones.
+        added : int
+        """
+        import torch
+
+        index = torch.from_numpy(np.asarray(order, np.int64)).to(self.engine.device)
+
+        def moved(state: Tensor) -> Tensor:
+            fresh = torch.zeros((added, state.shape[1]), dtype=state.dtype, device=state.device)
+            return torch.cat([state, fresh])[index].contiguous()
+
+        self.first, self.second = moved(self.first), moved(self.second)
+        self.theta = self.engine._tensor(theta).clone()
+        self.gradient = torch.zeros_like(self.theta)
+        self._fits = False

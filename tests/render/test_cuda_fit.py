@@ -1,0 +1,128 @@
+"""The optimiser on the device: emulated on the CPU here, and on a GPU where there is one."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_medgs.render.cuda import CudaEngine
+from napari_medgs.render.cuda_fit import CudaStepper
+
+_path = Path(__file__).with_name("cuda_twin.py")
+_spec = importlib.util.spec_from_file_location("cuda_twin", _path)
+cuda_twin = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(cuda_twin)
+random_table, random_target = cuda_twin.random_table, cuda_twin.random_target
+needs_compiler = cuda_twin.needs_compiler
+
+
+@pytest.fixture(scope="session")
+def builds(tmp_path_factory):
+    return tmp_path_factory.mktemp("emulated")
+
+
+@pytest.fixture
+def twin(builds):
+    return partial(cuda_twin.twin_engine, builds)
+
+
+def adam_settings(columns):
+    steps = np.full(columns, 0.02, np.float32)
+    lower, upper = np.full(columns, -50, np.float32), np.full(columns, 50, np.float32)
+    upper[0] = 8.0
+    return steps, lower, upper
+
+
+@needs_compiler
+def test_stepper_takes_the_cpu_optimisers_steps(twin, rng):
+    from napari_medgs.fit.adam import BETA1, BETA2, QUIET, Adam
+
+    shape = (5, 9, 12)
+    theta = random_table(rng, shape, 20, 1)
+    target = random_target(rng, shape, 1, 0)
+    columns = adam_settings(theta.shape[1])
+    engine = twin(shape, 1)
+    stepper = CudaStepper(engine, theta, target, *columns, betas=(BETA1, BETA2), quiet=QUIET)
+    reports = [stepper.step(1 - k / 6) for k in range(6)]
+    assert reports[:2] == [None, None]
+    reports = reports[2:] + stepper.finish()
+    assert [report.number for report in reports] == [1, 2, 3, 4, 5, 6]
+    assert all(report.valid and report.moved for report in reports)
+    table, adam = theta.copy(), Adam(*theta.shape)
+    for k, report in enumerate(reports):
+        squares, _, gradient = engine.loss_and_gradient(table, target)
+        assert report.squares == pytest.approx(squares, rel=1e-5)
+        adam.step(table, gradient.astype(np.float32), columns[0] * (1 - k / 6), *columns[1:])
+    np.testing.assert_allclose(stepper.table(), table, atol=2e-4)
+    assert table[:, 0].max() <= 8
+    assert reports[-1].squares < reports[0].squares
+
+
+@needs_compiler
+def test_stepper_rests_at_the_goal_and_after_overflow(twin, rng):
+    shape = (5, 9, 12)
+    theta = random_table(rng, shape, 20, 1)
+    target = random_target(rng, shape, 1, 0)
+    engine = twin(shape, 1)
+    squares, _, _ = engine.loss_and_gradient(theta, target)
+    columns = adam_settings(theta.shape[1])
+    options = {"betas": (0.7, 0.8), "quiet": 0.003}
+    goal = squares * 1.01
+    resting = CudaStepper(engine, theta, target, *columns, **options, stop_squares=goal)
+    resting.step()
+    (report,) = resting.finish()
+    assert report.valid
+    assert not report.moved
+    np.testing.assert_array_equal(resting.table(), theta)
+
+    stepper = CudaStepper(engine, theta, target, *columns, **options)
+    stepper._fits = True
+    engine._members = engine._members[:2]
+    stepper.step()
+    (report,) = stepper.finish()
+    assert not report.valid
+    np.testing.assert_array_equal(stepper.table(), theta)
+    stepper.step()
+    assert stepper.finish()[0].squares == pytest.approx(squares, rel=1e-9)
+
+
+@needs_compiler
+def test_stepper_keeps_what_it_knows_when_rearranged(twin, rng):
+    shape = (4, 8, 8)
+    theta = random_table(rng, shape, 6, 1)
+    target = random_target(rng, shape, 1, 0)
+    columns = adam_settings(15)
+    stepper = CudaStepper(twin(shape, 1), theta, target, *columns, betas=(0.7, 0.8), quiet=0.003)
+    stepper.step()
+    stepper.finish()
+    before = stepper.first.clone()
+    fresh = random_table(rng, shape, 2, 1)
+    order = np.array([6, 4, 0, 7])  # rows 1, 2, 3 and 5 are dropped
+    stepper.rearrange(np.concatenate([stepper.table(), fresh])[order], order, 2)
+    assert stepper.theta.shape == (4, 15)
+    np.testing.assert_array_equal(stepper.first[1], before[4])
+    np.testing.assert_array_equal(stepper.first[2], before[0])
+    assert not stepper.first[[0, 3]].any()
+    stepper.step()
+    assert stepper.finish()[0].valid
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_gpu_stepper_lowers_the_loss(rng):
+    shape = (24, 48, 56)
+    theta = random_table(rng, shape, 800, 1)
+    target = random_target(rng, shape, 1, 0)
+    engine = CudaEngine(shape, 1, np.zeros(1), degree=3, cutoff=9.0, eps=1e-3)
+    columns = adam_settings(15)
+    stepper = CudaStepper(engine, theta, target, *columns, betas=(0.7, 0.8), quiet=0.003)
+    reports = [stepper.step() for _ in range(30)][2:] + stepper.finish()
+    assert all(report.valid for report in reports)
+    assert reports[-1].squares < 0.9 * reports[0].squares
+    expected, _, _ = engine.loss_and_gradient(theta, target)
+    assert reports[0].squares == pytest.approx(expected, rel=1e-6)
