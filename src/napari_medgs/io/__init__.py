@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from napari_medgs.errors import FileError, LabelError, ParameterError
 from napari_medgs.geometry import Grid
 from napari_medgs.io.atomic import atomic_path
-from napari_medgs.io.dicom import is_dicom_file, is_dicom_folder, list_series, read_dicom
+from napari_medgs.io.dicom import is_dicom_folder, list_series, read_dicom
+from napari_medgs.io.dicom_file import is_dicom_file
 from napari_medgs.io.frames import find_frames, read_frames, write_frames
 from napari_medgs.io.labels import as_labels, compact_labels, read_label_names, write_label_names
 from napari_medgs.io.medmnist import is_spec, read_medmnist

@@ -276,6 +276,8 @@ def _read_tiff(path: Path) -> NDArray[Any]:
     import tifffile
 
     with tifffile.TiffFile(path) as opened:
+        if not len(opened.pages):
+            raise FileError(f"{path}: truncated, damaged or no image (it has no page).")
         if len(opened.pages) != 1:
             raise ImageError(
                 f"{path}: has {len(opened.pages)} pages; one frame a file is needed. Split it."

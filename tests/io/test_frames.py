@@ -1,0 +1,275 @@
+"""Folders of numbered frames, both ways."""
+
+from __future__ import annotations
+
+import warnings
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from napari_medgs import io
+from napari_medgs.errors import FileError, GeometryError, ImageError, LabelError
+from napari_medgs.geometry import Grid
+from napari_medgs.io.frames import find_frames, natural_key
+
+SPACING = (3.0, 0.5, 0.6)
+
+
+def put(folder, frames, names=None, suffix=".png"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for k, frame in enumerate(frames):
+        path = folder / f"{names[k] if names else f'{k:04d}'}{suffix}"
+        if suffix == ".tif":
+            tifffile.imwrite(path, frame)
+        else:
+            iio.imwrite(path, frame)
+    return folder
+
+
+@pytest.fixture
+def grey(rng):
+    return rng.integers(0, 255, (12, 5, 7), dtype=np.uint8)
+
+
+def test_grey_frames(tmp_path, grey):
+    folder = put(tmp_path / "f", grey, names=[f"im{k + 1}" for k in range(12)])
+    volume = io.read_volume(folder, spacing=SPACING)
+    np.testing.assert_array_equal(volume.data[0], grey)
+    assert volume.spacing == SPACING
+    assert volume.data.dtype == np.uint8
+    # and back, under the same names
+    io.write_frames(tmp_path / "out", volume.data, volume.grid)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(
+        f"im{k + 1}.png" for k in range(12)
+    )
+    again = io.read_volume(tmp_path / "out", spacing=SPACING)
+    np.testing.assert_array_equal(again.data, volume.data)
+
+
+def test_the_original_subfolder(tmp_path, grey):
+    put(tmp_path / "case" / "original", grey)
+    volume = io.read_volume(tmp_path / "case", spacing=SPACING)
+    np.testing.assert_array_equal(volume.data[0], grey)
+
+
+def test_natural_order():
+    names = ["a10", "a9", "a1b2", "A2", "b1", "7"]
+    assert sorted(names, key=natural_key) == ["7", "a1b2", "A2", "a9", "a10", "b1"]
+
+
+def test_hidden_and_other_files_are_passed_over(tmp_path, grey):
+    folder = put(tmp_path / "f", grey)
+    (folder / "._0001.png").write_bytes(b"x")
+    (folder / "notes.txt").write_text("x")
+    assert len(find_frames(folder)) == 12
+
+
+def test_spacing_is_mandatory(tmp_path, grey):
+    with pytest.raises(GeometryError, match=r"give the spacing \(z, y, x\) in mm"):
+        io.read_volume(put(tmp_path / "f", grey))
+    with pytest.raises(GeometryError, match="three positive numbers"):
+        io.read_volume(put(tmp_path / "f", grey), spacing=(1, 0, 1))
+
+
+def test_colours(tmp_path, rng):
+    rgb = rng.integers(0, 255, (3, 5, 7, 3), dtype=np.uint8)
+    volume = io.read_volume(put(tmp_path / "f", rgb), spacing=SPACING)
+    assert volume.channel_names == ("red", "green", "blue")
+    np.testing.assert_array_equal(volume.data, np.moveaxis(rgb, -1, 0))
+    io.write_frames(tmp_path / "out", volume.data, volume.grid)
+    np.testing.assert_array_equal(iio.imread(tmp_path / "out" / "0001.png"), rgb[1])
+    rgba = np.concatenate([rgb, np.full((3, 5, 7, 1), 255, np.uint8)], axis=-1)
+    volume = io.read_volume(put(tmp_path / "a", rgba), spacing=SPACING)
+    np.testing.assert_array_equal(volume.data, np.moveaxis(rgb, -1, 0))
+
+
+def test_grey_saved_as_colours_is_grey(tmp_path, grey):
+    folder = put(tmp_path / "f", np.repeat(grey[..., None], 3, axis=-1))
+    np.testing.assert_array_equal(io.read_volume(folder, spacing=SPACING).data, grey[None])
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float32, np.int32])
+def test_deep_pixels(tmp_path, rng, dtype):
+    data = rng.integers(0, 30_000, (1, 4, 5, 7)).astype(dtype)
+    grid = Grid((4, 5, 7))
+    io.write_frames(tmp_path / "out", data, grid)
+    suffix = ".png" if dtype == np.uint16 else ".tif"
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        f"{k:04d}{suffix}" for k in range(4)
+    ]
+    volume = io.read_volume(tmp_path / "out", spacing=SPACING)
+    assert volume.data.dtype == dtype
+    np.testing.assert_array_equal(volume.data, data)
+
+
+def test_deep_colours(tmp_path, rng):
+    data = rng.integers(0, 60_000, (3, 2, 5, 7), dtype=np.uint16)
+    io.write_frames(tmp_path / "out", data, Grid((2, 5, 7)))
+    volume = io.read_volume(tmp_path / "out", spacing=SPACING)
+    np.testing.assert_array_equal(volume.data, data)
+
+
+def test_jpeg_and_other_modes(tmp_path, grey):
+    smooth = np.full((3, 16, 16), 120, np.uint8)
+    volume = io.read_volume(put(tmp_path / "j", smooth, suffix=".jpg"), spacing=SPACING)
+    assert np.abs(volume.data[0].astype(int) - 120).max() <= 2
+    folder = tmp_path / "m"
+    folder.mkdir()
+    Image.fromarray(np.eye(5, 7) > 0).save(folder / "0.png")
+    Image.fromarray(np.eye(5, 7) > 0).save(folder / "1.png")
+    volume = io.read_volume(folder, spacing=SPACING)
+    np.testing.assert_array_equal(volume.data[0, 1], np.eye(5, 7))
+
+
+def test_masks_of_frames(tmp_path, tiny_volume, tiny_labels):
+    palette = tmp_path / "palette"
+    palette.mkdir()
+    for k, labels in enumerate(tiny_labels):
+        image = Image.fromarray(labels)
+        image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+        image.save(palette / f"{k:03d}.png")
+    labels, grid = io.read_labels(palette, like=tiny_volume.grid)
+    np.testing.assert_array_equal(labels, tiny_labels)
+    assert grid is tiny_volume.grid
+    io.write_frames(tmp_path / "out", tiny_labels, tiny_volume.grid)
+    labels, grid = io.read_labels(tmp_path / "out", spacing=SPACING)
+    np.testing.assert_array_equal(labels, tiny_labels)
+    assert grid.spacing == SPACING
+    with pytest.raises(GeometryError, match="spacing"):
+        io.read_labels(tmp_path / "out")
+    small = put(tmp_path / "small", tiny_labels[:3])
+    with pytest.raises(GeometryError, match="must share one grid"):
+        io.read_labels(small, like=tiny_volume.grid)
+    colour = np.zeros((3, 5, 7, 3), np.uint8)
+    colour[..., 0] = 9
+    with pytest.raises(LabelError, match="coloured"):
+        io.read_labels(put(tmp_path / "rgb", colour), spacing=SPACING)
+
+
+def test_write_types(tmp_path, grey):
+    volume = io.read_volume(put(tmp_path / "f", grey), spacing=SPACING)
+    render = volume.data.astype(np.float32) + 0.3
+    render[0, 0, 0, 0] = 300
+    io.write_frames(tmp_path / "a", render, volume.grid, "source")
+    again = io.read_volume(tmp_path / "a", spacing=SPACING)
+    assert again.data.dtype == np.uint8
+    assert again.data[0, 0, 0, 0] == 255
+    np.testing.assert_array_equal(again.data[0, 1:], grey[1:])
+    io.write_frames(tmp_path / "b", render, volume.grid)
+    np.testing.assert_array_equal(io.read_volume(tmp_path / "b", spacing=SPACING).data, render)
+    with pytest.raises(ImageError, match="do not fit into uint8"):
+        io.write_frames(tmp_path / "c", render, volume.grid, np.uint8)
+    with pytest.raises(ImageError, match="did not come from frames"):
+        io.write_frames(tmp_path / "c", render, Grid(volume.shape), "source")
+
+
+def test_write_refused(tmp_path, grey):
+    grid = Grid(grey.shape)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("x")
+    with pytest.raises(FileError, match="not empty; choose a new one"):
+        io.write_frames(tmp_path / "full", grey, grid)
+    with pytest.raises(FileError, match="does not exist; make it first"):
+        io.write_frames(tmp_path / "a" / "b", grey, grid)
+    with pytest.raises(ImageError, match="1 or 3 channels"):
+        io.write_frames(tmp_path / "a", np.zeros((2, *grey.shape)), grid)
+    with pytest.raises(GeometryError, match="their grid"):
+        io.write_frames(tmp_path / "a", grey[1:], grid)
+    (tmp_path / "empty").mkdir()
+    io.write_frames(tmp_path / "empty", grey, grid)
+    assert len(find_frames(tmp_path / "empty")) == 12
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "full"]
+
+
+def test_names_from_a_stranger_stay_inside(tmp_path, grey):
+    names = [f"../x{k}" for k in range(12)]
+    grid = Grid(grey.shape, source={"kind": "frames", "names": names})
+    io.write_frames(tmp_path / "out", grey, grid)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "0011.png").exists()
+
+
+def test_missing_frames_are_told(tmp_path, grey):
+    folder = put(tmp_path / "f", grey[:5], names=["p7_1", "p7_2", "p7_4", "p7_5", "p7_6"])
+    with pytest.warns(UserWarning, match="'p7_4' follows 'p7_2'"):
+        io.read_volume(folder, spacing=SPACING)
+    folder = put(tmp_path / "g", grey[:5], names=["0", "10", "20", "30", "40"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        io.read_volume(folder, spacing=SPACING)
+
+
+def bad_size(folder, grey):
+    iio.imwrite(folder / "0007.png", grey[0, 1:])
+
+
+def bad_kind(folder, grey):
+    iio.imwrite(folder / "0007.png", np.repeat(grey[0, ..., None], 3, axis=-1))
+
+
+def bad_depth(folder, grey):
+    iio.imwrite(folder / "0007.png", grey[0].astype(np.uint16))
+
+
+def bad_truncated(folder, grey):
+    file = folder / "0007.png"
+    file.write_bytes(file.read_bytes()[:-30])
+
+
+def bad_text(folder, grey):
+    (folder / "0007.png").write_text("hello")
+
+
+def bad_empty(folder, grey):
+    (folder / "0007.png").write_bytes(b"")
+
+
+def bad_doubled(folder, grey):
+    iio.imwrite(folder / "0007.jpg", grey[0])
+
+
+def bad_pages(folder, grey):
+    (folder / "0007.png").unlink()
+    tifffile.imwrite(folder / "0007.tif", grey, photometric="minisblack")
+
+
+def bad_cmyk(folder, grey):
+    (folder / "0007.png").unlink()
+    Image.new("CMYK", (7, 5)).save(folder / "0007.jpg")
+
+
+def bad_tiff(folder, grey):
+    (folder / "0007.png").unlink()
+    (folder / "0007.tif").write_bytes(b"II*\0" + b"\xff" * 20)
+
+
+def bad_bomb(folder, grey):
+    (folder / "0007.png").unlink()
+    Image.new("1", (40_000, 5_000)).save(folder / "0007.png")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "words"),
+    [
+        (bad_size, GeometryError, r"7 x 4 pixels, the first frame 7 x 5"),
+        (bad_kind, ImageError, "RGB uint8, the first frame grey uint8"),
+        (bad_depth, ImageError, "grey uint16, the first frame grey uint8"),
+        (bad_truncated, FileError, "truncated, damaged or no image"),
+        (bad_text, FileError, "truncated, damaged or no image"),
+        (bad_empty, FileError, "is empty"),
+        (bad_doubled, FileError, "several files for frame '0007'"),
+        (bad_pages, ImageError, "12 pages"),
+        (bad_cmyk, ImageError, "kind CMYK"),
+        (bad_tiff, FileError, "truncated, damaged or no image"),
+        (bad_bomb, FileError, "no image"),
+    ],
+)
+def test_bad_frames(tmp_path, grey, spoil, error, words):
+    folder = put(tmp_path / "f", grey)
+    spoil(folder, grey)
+    with pytest.raises(error, match=words) as caught:
+        io.read_volume(folder, spacing=SPACING)
+    assert "0007" in str(caught.value)
