@@ -322,6 +322,16 @@ def test_truncated_slices_are_not_left_out_in_silence(tmp_path, which, keep):
         io.read_volume(folder)
 
 
+def test_a_file_on_which_the_toolkit_gives_up(tmp_path):
+    folder = write_series(tmp_path / "s")
+    file = sorted(folder.iterdir())[1]
+    data = pydicom.dcmread(file)
+    data.SamplesPerPixel = 7
+    data.save_as(file)
+    with pytest.raises(FileError, match="damaged"):
+        io.read_volume(folder)
+
+
 def test_nothing_readable(tmp_path):
     (tmp_path / "a.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"nonsense")
     with pytest.raises(FileError, match="no DICOM image"):

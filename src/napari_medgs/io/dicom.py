@@ -65,17 +65,24 @@ def list_series(folder: str | Path) -> list[Series]:
     Raises
     ------
     FileError
-        When the folder is missing.
+        When the folder is missing, or a file in it is so damaged that the toolkit gives up.
     """
     import SimpleITK as sitk
 
     folder = Path(folder)
     if not folder.is_dir():
         raise FileError(f"{folder}: no such folder.")
+    find = sitk.ImageSeriesReader
     found = []
     with quiet():
-        for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)):
-            files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
+        try:
+            listed = {
+                uid: find.GetGDCMSeriesFileNames(str(folder), uid)
+                for uid in find.GetGDCMSeriesIDs(str(folder))
+            }
+        except RuntimeError as error:
+            raise FileError(f"{folder}: a DICOM file in this folder is damaged.") from error
+        for uid, files in listed.items():
             # Reports, plans and structure sets form series too, but cannot be read as images.
             readable = next((r for f in files if (r := open_header(f)) is not None), None)
             if readable is not None:
