@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 from napari_medgs.errors import GeometryError
 
 
+def _one_millimetre() -> NDArray[np.float64]:
+    """Canonical axes (superior, posterior, left) with 1 mm voxels at the origin."""
+    return np.array([[0, 0, -1, 0], [0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]], dtype=np.float64)
+
+
 @dataclass(frozen=True)
 class Grid:
     """A regular grid of voxels (z, y, x) in RAS millimetres.
@@ -27,7 +32,7 @@ class Grid:
     """
 
     shape: tuple[int, int, int]
-    affine: NDArray[np.float64] = field(default_factory=lambda: np.eye(4)[[2, 1, 0, 3]])
+    affine: NDArray[np.float64] = field(default_factory=_one_millimetre)
     source: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -37,7 +42,8 @@ class Grid:
         affine = np.asarray(self.affine, dtype=np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise GeometryError("The affine must be a finite 4 x 4 matrix.")
-        if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        sizes = np.linalg.norm(affine[:3, :3], axis=0)
+        if not sizes.all() or abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-6:
             raise GeometryError(
                 "The affine is singular: it squeezes the volume flat. Give a usable affine or "
                 "set the spacing by hand."
