@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from napari_medgs.fit import FitParams, run
+from napari_medgs.fit.device_loop import DeviceFitLoop
+from napari_medgs.fit.loop import FitLoop
+from napari_medgs.render import registry
+from napari_medgs.render.cpu import CpuEngine
 from napari_medgs.render.cuda import CudaEngine
 from napari_medgs.render.cuda_fit import CudaStepper
+from napari_medgs.volume import Volume
 
 _path = Path(__file__).with_name("cuda_twin.py")
 _spec = importlib.util.spec_from_file_location("cuda_twin", _path)
@@ -100,16 +106,67 @@ def test_stepper_keeps_what_it_knows_when_rearranged(twin, rng):
     stepper = CudaStepper(twin(shape, 1), theta, target, *columns, betas=(0.7, 0.8), quiet=0.003)
     stepper.step()
     stepper.finish()
-    before = stepper.first.clone()
+    before, before_table = stepper.first.clone(), stepper.table()
     fresh = random_table(rng, shape, 2, 1)
     order = np.array([6, 4, 0, 7])  # rows 1, 2, 3 and 5 are dropped
-    stepper.rearrange(np.concatenate([stepper.table(), fresh])[order], order, 2)
+    stepper.rearrange(order, 2)
+    stepper.restart(np.concatenate([before_table, fresh])[order])
     assert stepper.theta.shape == (4, 15)
     np.testing.assert_array_equal(stepper.first[1], before[4])
     np.testing.assert_array_equal(stepper.first[2], before[0])
     assert not stepper.first[[0, 3]].any()
     stepper.step()
     assert stepper.finish()[0].valid
+
+
+def blobs(rng):
+    z, y, x = np.meshgrid(*[np.arange(n) for n in (6, 20, 22)], indexing="ij")
+    labels = ((z - 3) ** 2 / 4 + (y - 9) ** 2 / 30 + (x - 10) ** 2 / 40 < 1).astype(np.int16)
+    image = np.where(labels, 200.0, 50.0) + rng.normal(0, 5, labels.shape)
+    return Volume.from_array(image.astype(np.float32)), labels
+
+
+def both_loops(twin, monkeypatch, params, volume, mask):
+    """Fit by the CPU's loop and by the device's, emulated."""
+    results = []
+    for kind, make in ((FitLoop, CpuEngine), (DeviceFitLoop, emulated(twin))):
+        monkeypatch.setattr(run, "FitLoop", kind)
+        monkeypatch.setattr(registry, "choose_engine", lambda name, blend, make=make: ("x", make))
+        results.append(run.fit(volume, params, mask))
+    return results
+
+
+def emulated(twin):
+    return lambda shape, channels, background, *, degree, blend, threads, **rest: twin(
+        shape, channels, background, degree=degree, blend=blend, double=False
+    )
+
+
+@needs_compiler
+def test_device_loop_fits_as_the_cpu_does(twin, rng, monkeypatch):
+    volume, mask = blobs(rng)
+    params = FitParams(gaussians=60, iterations=10, fold=2, positions_every=4, threads=1)
+    cpu, device = both_loops(twin, monkeypatch, params, volume, mask)
+    assert device.metrics["psnr"] == pytest.approx(cpu.metrics["psnr"], abs=0.5)
+    assert device.metrics["dice_mean"] == pytest.approx(cpu.metrics["dice_mean"], abs=0.05)
+    assert [h["iteration"] for h in device.history] == [h["iteration"] for h in cpu.history]
+    assert len(device.field) == len(cpu.field)
+    assert [k for k, _ in device.positions] == [4, 8]
+    first = [fit.history[0]["psnr"] for fit in (cpu, device)]
+    assert first[0] == pytest.approx(first[1], abs=1e-3)
+
+
+@needs_compiler
+def test_device_loop_keeps_the_field_that_met_the_goal(twin, rng, monkeypatch):
+    volume, _ = blobs(rng)
+    params = FitParams(gaussians=60, iterations=40, quality=22.0, threads=1)
+    cpu, device = both_loops(twin, monkeypatch, params, volume, None)
+    assert cpu.stopped_by == device.stopped_by == "quality"
+    assert device.history[-1]["psnr"] >= 22
+    # The steps queued behind the one that met the goal found the same field.
+    met = next(h["iteration"] for h in device.history if h["psnr"] >= 22)
+    assert device.history[-1]["iteration"] - met <= 4
+    assert device.history[-1]["psnr"] == pytest.approx(device.history[met - 1]["psnr"], abs=1e-9)
 
 
 @pytest.mark.gpu

@@ -102,7 +102,7 @@ class CudaStepper:
         self.gradient = torch.zeros_like(self.theta)
         self.totals = torch.zeros(2, dtype=torch.float64, device=engine.device)
         self.number = 0
-        self.taken = 0
+        self.taken = 0  # since the step sizes last began to decay
         self._pending: deque[_Pending] = deque()
         self._fits = False
 
@@ -182,16 +182,10 @@ class CudaStepper:
         """Return the table (N, 14 + C) on the host, waiting for all queued steps."""
         return self.theta.cpu().numpy().astype(np.float32)
 
-    def rearrange(self, theta: Any, order: NDArray[Any], added: int) -> None:
-        """Go on with another table, keeping what is known of the rows that stay.
+    def rearrange(self, order: NDArray[Any], added: int) -> None:
+        """Append ``added`` fresh rows to the moments, then reorder (or drop) rows by index.
 
-        Parameters
-        ----------
-        theta : (M, 14 + C) ndarray or tensor
-            The new table.
-        order : (M,) ndarray of int
-            For each of its rows the old row, or N and above for the ``added`` fresh ones.
-        added : int
+        :meth:`restart` with the table that goes with them must follow.
         """
         import torch
 
@@ -202,6 +196,11 @@ class CudaStepper:
             return torch.cat([state, fresh])[index].contiguous()
 
         self.first, self.second = moved(self.first), moved(self.second)
+
+    def restart(self, theta: Any) -> None:
+        """Go on with another table (N, 14 + C), whose rows the moments already match."""
+        import torch
+
         self.theta = self.engine._tensor(theta).clone()
         self.gradient = torch.zeros_like(self.theta)
         self._fits = False
