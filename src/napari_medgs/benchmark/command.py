@@ -1,0 +1,81 @@
+"""``napari-medgs benchmark``: the suite on the command line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_medgs.benchmark.registry import ENTRIES, Context, choose, find_data, source_folder
+from napari_medgs.errors import FileError
+
+NAMES = ", ".join(ENTRIES)
+
+
+def benchmark(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help=f"Which cases ({NAMES}); all by default."),
+    ] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write all numbers to a JSON file."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the real volumes.",
+            show_default="the one MEDGS_TEST_DATA names",
+        ),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Markdown file whose sections are replaced.",
+            show_default="benchmarks/RESULTS.md of the source tree, not with --quick",
+        ),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Small and short: to see that it works, not to quote.")
+    ] = False,
+    runs: Annotated[
+        int, typer.Option(min=1, max=99, help="Runs of each short timing; the median counts.")
+    ] = 3,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of all random choices.")] = 0,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPU threads for all.", show_default="all CPUs"),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only failures.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Measure ours and its baselines on this machine.
+
+    Writes a Markdown table and, with --json, all numbers.
+    """
+    del debug  # read by the command class
+    from napari_medgs.benchmark.runner import run_suite
+
+    choose(names)
+    for path in (json_file, results):
+        if path is not None and not os.access(path.resolve().parent, os.W_OK):
+            raise FileError(f"{path}: its folder does not exist or is not writable.")
+    root = source_folder()
+    if results is None and root is not None and not quick:
+        results = root / "benchmarks" / "RESULTS.md"
+    context = Context(
+        data=find_data(data),
+        quick=quick,
+        runs=runs,
+        threads=threads,
+        seed=seed,
+        say=(lambda line: None) if quiet else typer.echo,
+    )
+    words = ["napari-medgs benchmark", *(names or []), *(["--quick"] if quick else [])]
+    run_suite(names, context, json_file=json_file, markdown=results, command=" ".join(words))
+    if results is not None and not quiet:
+        typer.echo(f"wrote {results}")
