@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_medgs.errors import LabelError, ParameterError
 from napari_medgs.field import GaussianField
 from napari_medgs.geometry import Grid
+from napari_medgs.plugin.colors import class_colors
 from napari_medgs.plugin.geometry import array_of
 from napari_medgs.plugin.jobs import render_field
 from napari_medgs.plugin.links import NAMES_KEY, field_of, frame_of_field
@@ -93,7 +94,7 @@ class MeshOptions:
         All but 0 by default.
     spacing : float, optional
         mm of the grid that a field is rendered on; its own by default.
-    smooth_mm : float
+    smooth_mm : float, optional
     decimate : float, optional
         Share of the triangles to keep, 0 to 1.
     largest_only : bool
@@ -227,18 +228,20 @@ def _save_mesh(
     field: GaussianField | None,
     options: MeshOptions,
 ) -> None:
-    from napari_medgs.mesh import MeshParams, mesh_from_field, mesh_from_labels, save_meshes
+    from napari_medgs.io.meshes import save_meshes
+    from napari_medgs.mesh import MeshParams, mesh_from_field, mesh_from_labels
 
-    wanted = {
-        "labels": options.labels,
-        "spacing": options.spacing,
-        "smooth_mm": options.smooth_mm,
-        "decimate": options.decimate,
-        "largest_only": options.largest_only,
-    }
-    params = MeshParams(**{k: v for k, v in wanted.items() if v is not None})
+    params = MeshParams(
+        labels=options.labels,
+        spacing=options.spacing,
+        smooth_mm=options.smooth_mm,
+        decimate=options.decimate,
+        largest_only=options.largest_only,
+    )
     if field is not None and _belongs(field, labels):
         meshes = mesh_from_field(field, params)
     else:
         meshes = mesh_from_labels(labels, grid, params)
-    save_meshes(path, meshes, names)
+    values = np.array(sorted(meshes))
+    colors = dict(zip(values.tolist(), class_colors(values)))
+    save_meshes(path, meshes, names, colors)

@@ -208,13 +208,13 @@ def frame_of(layer: Any) -> LayerFrame:
     affine = SPL @ np.diag([scale, scale, scale, 1.0]) @ matrix
     try:
         order, flips = canonical_axes(affine)
+        affine = canonical_affine(affine, shape, order, flips)
+        grid = Grid((shape[order[0]], shape[order[1]], shape[order[2]]), affine)
     except GeometryError as error:
         raise GeometryError(
             f"The transform of the layer {layer.name!r} is singular: set its scale to the size of "
             "its voxels."
         ) from error
-    affine = canonical_affine(affine, shape, order, flips)
-    grid = Grid((shape[order[0]], shape[order[1]], shape[order[2]]), affine)
     return LayerFrame(grid, order, flips, layer.ndim)
 
 

@@ -115,6 +115,7 @@ class GaussianOverlay:
         for emitter in (self._dims.events.current_step, self._dims.events.order):
             emitter.connect(self._follow)
         self._dims.events.ndisplay.connect(self._follow)
+        layer.events.visible.connect(self._follow)
         # Adding a layer can change the number of dimensions, and so where the slice is.
         self.refresh()
 

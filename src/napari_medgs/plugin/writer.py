@@ -111,8 +111,10 @@ def save_surface(path: str | Path, layer: Any) -> Path:
     import trimesh
 
     from napari_medgs.errors import GeometryError
-    from napari_medgs.mesh import save_meshes
+    from napari_medgs.io.atomic import atomic_path
+    from napari_medgs.io.meshes import check_mesh_path, save_meshes
 
+    path = check_mesh_path(path)
     vertices, faces = np.asarray(layer.data[0]), np.asarray(layer.data[1])
     if vertices.shape[1] != 3:
         raise GeometryError(
@@ -123,9 +125,12 @@ def save_surface(path: str | Path, layer: Any) -> Path:
     if np.linalg.det(matrix[:3, :3]) < 0:  # a mirror turns the surface inside out
         faces = faces[:, ::-1]
     mesh = trimesh.Trimesh(vertices, faces, process=False)
-    if layer.vertex_colors is not None and np.ndim(layer.vertex_colors) == 2:
-        mesh.visual.vertex_colors = np.round(np.asarray(layer.vertex_colors) * 255).astype(
-            np.uint8
-        )
-    save_meshes(path, {1: mesh}, {1: layer.name})
-    return Path(path)
+    colors = layer.vertex_colors
+    if colors is None or np.ndim(colors) != 2:
+        save_meshes(path, {1: mesh}, {1: layer.name})
+        return path
+    # One colour a vertex: save_meshes knows one a label.
+    mesh.visual.vertex_colors = np.round(np.asarray(colors) * 255).astype(np.uint8)
+    with atomic_path(path) as temporary:
+        mesh.export(temporary, file_type=path.suffix.lower()[1:])
+    return path

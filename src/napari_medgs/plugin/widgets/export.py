@@ -54,8 +54,9 @@ class ExportWidget(MedGSWidget):
         self.labels.setPlaceholderText("all")
         tip = "Label values, such as 1 2 5-7. All but 0 when empty."
         add_row(form, "Labels", self.labels, tip)
-        self.smooth = real(0, 20, 0, 0.5, " mm", "as it is")
-        add_row(form, "Smooth", self.smooth, "Blur surfaces by this many millimetres.")
+        self.smooth = real(-0.5, 20, None, 0.5, " mm", "automatic")
+        tip = "Smooth surfaces by this many millimetres; 0 for not at all. Volumes are kept."
+        add_row(form, "Smooth", self.smooth, tip)
         self.spacing = real(0, 20, 0, 0.1, " mm", "as the image")
         self.spacing.setDecimals(2)
         add_row(
@@ -95,7 +96,7 @@ class ExportWidget(MedGSWidget):
         return MeshOptions(
             labels=parse_labels(self.labels.text()),
             spacing=self.spacing.value() or None,
-            smooth_mm=self.smooth.value() or None,
+            smooth_mm=self.smooth.value() if self.smooth.value() >= 0 else None,
             decimate=self.keep.value() / 100 if self.keep.value() < 100 else None,
             largest_only=self.largest.isChecked(),
             from_voxels=self.voxels.isChecked(),

@@ -1,0 +1,89 @@
+"""Fixtures for tests of the plugin."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+from napari_medgs.plugin.geometry import grid_kwargs
+
+if sys.version_info < (3, 12):
+    # PySide6 6.12 drops a reference to None wherever Qt returns nothing; before Python 3.12, where
+    # None became immortal, a long run of tests would end in "deallocating None".
+    ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
+
+
+def pytest_collection_modifyitems(items):
+    """Give every test that opens a viewer the marker "gui"."""
+    for item in items:
+        if {"make_viewer", "qtbot"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.gui)
+
+
+@pytest.fixture
+def make_viewer(make_napari_viewer):
+    """Make viewers, without the noise of npe2's deprecations."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="npe2")
+        yield make_napari_viewer
+
+
+@pytest.fixture
+def notes(monkeypatch):
+    """Collect what the plugin tells the user, as (severity, text)."""
+    from napari.utils import notifications
+
+    told: list[tuple[str, str]] = []
+    for severity in ("info", "warning", "error"):
+        monkeypatch.setattr(
+            notifications,
+            f"show_{severity}",
+            lambda text, severity=severity: told.append((severity, text)),
+        )
+    return told
+
+
+@pytest.fixture
+def add_tiny(tiny_volume, tiny_labels):
+    """Add the tiny volume and its mask to a viewer; return both layers."""
+
+    def add(viewer):
+        place = grid_kwargs(tiny_volume.grid)
+        metadata = place.pop("metadata")
+        image = viewer.add_image(
+            tiny_volume.channel(0), name="scan", metadata=dict(metadata), **place
+        )
+        mask = viewer.add_labels(
+            tiny_labels.copy(), name="truth", metadata=dict(metadata), **place
+        )
+        return image, mask
+
+    return add
+
+
+@pytest.fixture(autouse=True)
+def no_traceback_windows():
+    """Fail when an exception escaped into Qt's event loop."""
+    seen: list[BaseException] = []
+    before = sys.excepthook
+
+    def hook(kind, value, trace):
+        seen.append(value)
+        before(kind, value, trace)
+
+    sys.excepthook = hook
+    yield
+    sys.excepthook = before
+    assert not seen
+
+
+@pytest.fixture
+def blob():
+    """A smooth bright ball on dark ground, (10, 16, 18) float32."""
+    z, y, x = np.indices((10, 16, 18))
+    r2 = ((z - 5) / 3) ** 2 + ((y - 8) / 4) ** 2 + ((x - 9) / 5) ** 2
+    return np.exp(-r2).astype(np.float32)

@@ -1,0 +1,381 @@
+"""The Fit widget in a real viewer."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QTimer
+
+from napari_medgs.errors import ParameterError
+from napari_medgs.fit import FitParams
+from napari_medgs.plugin.links import NAMES_KEY, field_of
+from napari_medgs.plugin.overlay import find_overlay
+from napari_medgs.plugin.widgets.base import describe
+from napari_medgs.plugin.widgets.fit import FitWidget
+from napari_medgs.progress import ProgressEvent
+
+WAIT = 120_000
+
+
+@pytest.fixture
+def docked(make_viewer):
+    """Open a viewer with the Fit widget in it."""
+
+    def open_it():
+        viewer = make_viewer()
+        widget = FitWidget(viewer)
+        viewer.window.add_dock_widget(widget, name="Fit")
+        return viewer, widget
+
+    return open_it
+
+
+def wait_done(qtbot, widget):
+    qtbot.waitUntil(lambda: not widget.runner.busy, timeout=WAIT)
+
+
+def wait_started(qtbot, widget):
+    """Wait until the optimiser has taken steps."""
+    qtbot.waitUntil(lambda: "Fitting" in widget.panel.status.text() and "dB" in
+                    widget.panel.status.text(), timeout=WAIT)  # fmt: skip
+
+
+def medgs_threads():
+    return [t for t in threading.enumerate() if t.name == "medgs-task"]
+
+
+def test_defaults_are_those_of_the_core(docked):
+    _, widget = docked()
+    assert widget.settings.params() == FitParams()
+
+
+def test_every_setting_arrives(docked):
+    _, widget = docked()
+    form = widget.settings
+    form.gaussians.setValue(1234)
+    form.quality.setValue(37.5)
+    form.time_limit.setValue(12)
+    form.iterations.setValue(33)
+    for box, value in (
+        (form.fold, 1),
+        (form.blend, "sum"),
+        (form.slice_axis, 2),
+        (form.loss, "l1"),
+        (form.backend, "cpu"),
+    ):
+        box.setCurrentIndex(box.findData(value))
+    form.holdout.setValue(3)
+    form.lambda_img.setValue(0.5)
+    form.lambda_seg.setValue(2)
+    form.threads.setValue(2)
+    form.seed.setValue(9)
+    form.freeze.setChecked(True)
+    assert form.params() == FitParams(
+        gaussians=1234,
+        quality=37.5,
+        time_limit=12,
+        iterations=33,
+        fold=1,
+        blend="sum",
+        slice_axis=2,
+        holdout=3,
+        lambda_img=0.5,
+        lambda_seg=2,
+        loss="l1",
+        backend="cpu",
+        threads=2,
+        seed=9,
+        freeze_geometry=True,
+    )
+
+
+def test_a_fit_of_image_and_mask_becomes_layers(docked, qtbot, add_tiny, tiny_labels, notes):
+    viewer, widget = docked()
+    image, mask = add_tiny(viewer)
+    mask.metadata[NAMES_KEY] = {1: "left lobe", 2: "right lobe"}
+    assert widget.images.layers == [image]
+    widget.mask.choose(mask)
+    ticks = []
+    timer = QTimer()
+    timer.timeout.connect(lambda: ticks.append(time.monotonic()))
+    timer.start(20)
+    widget.panel.button.click()
+    assert widget.runner.busy
+    assert not widget.panel.button.isEnabled()
+    assert widget.panel.cancel.isEnabled()
+    wait_done(qtbot, widget)
+    timer.stop()
+    assert len(ticks) > 3  # the event loop ran on while the fit did
+    assert notes == []
+    assert widget.panel.button.isEnabled()
+    reconstruction, labels, surface = widget.made
+    assert [x.name for x in widget.made] == [
+        "scan · reconstruction", "scan · mask", "scan · Gaussians",
+    ]  # fmt: skip
+    mse = np.mean((reconstruction.data - image.data) ** 2)
+    assert mse < 0.1 * np.var(image.data)
+    assert np.mean(labels.data == tiny_labels) > 0.98
+    assert labels.metadata[NAMES_KEY][1] == "left lobe"
+    for layer in widget.made:
+        np.testing.assert_array_equal(layer.scale, image.scale)
+        np.testing.assert_array_equal(layer.translate, image.translate)
+        assert layer.units == image.units
+        assert layer.axis_labels == image.axis_labels
+        assert field_of(layer) is widget.last.result.field
+    np.testing.assert_array_equal(labels.metadata["affine"], image.metadata["affine"])
+    overlay = find_overlay(viewer.layers, field_of(labels))
+    assert overlay.layer is surface
+    assert "dB" in widget.result.text()
+    assert "left lobe" in widget.result.text()
+    assert medgs_threads() == []
+
+
+def test_results_are_kept_and_hidden_when_fitted_again(docked, qtbot, add_tiny):
+    viewer, widget = docked()
+    add_tiny(viewer)
+    widget.settings.iterations.setValue(3)
+    widget.run()
+    wait_done(qtbot, widget)
+    first = list(widget.made)
+    assert all(x.visible for x in first)
+    assert widget.images.layers[0].name == "scan"  # not the reconstruction
+    widget.initial.choose(first[0])
+    widget.run()
+    wait_done(qtbot, widget)
+    assert not any(x.visible for x in first)
+    assert all(x in viewer.layers for x in first)
+    assert widget.last.request.initial is field_of(first[0])
+    assert len(widget.last.result.field) == len(field_of(first[0]))
+
+
+def test_cancel_keeps_the_last_good_state(docked, qtbot, add_tiny, notes):
+    viewer, widget = docked()
+    add_tiny(viewer)
+    widget.settings.iterations.setValue(100_000)
+    widget.run()
+    wait_started(qtbot, widget)
+    assert "left" in widget.panel.status.text()
+    assert widget.panel.bar.maximum() == 100_000
+    started = time.monotonic()
+    widget.panel.cancel.click()
+    wait_done(qtbot, widget)
+    assert time.monotonic() - started < 20
+    assert widget.last.result.stopped_by == "cancelled"
+    assert "Cancelled" in widget.result.text()
+    assert len(widget.made) == 2
+    assert notes == []
+
+
+def test_closing_the_dock_stops_a_fit(docked, qtbot, add_tiny, notes):
+    viewer, widget = docked()
+    add_tiny(viewer)
+    widget.settings.iterations.setValue(100_000)
+    widget.run()
+    wait_started(qtbot, widget)
+    task = widget.runner.task
+    viewer.window.remove_dock_widget(widget)
+    assert not task.running
+    assert medgs_threads() == []
+    before = list(viewer.layers)
+    qtbot.wait(300)
+    assert list(viewer.layers) == before
+    # Deaf to the viewer from now on.
+    viewer.add_image(np.random.default_rng(0).random((4, 5, 6)))
+    assert notes == []
+
+
+def test_closing_the_viewer_stops_a_fit(docked, qtbot, add_tiny, notes):
+    viewer, widget = docked()
+    add_tiny(viewer)
+    widget.settings.iterations.setValue(100_000)
+    widget.run()
+    wait_started(qtbot, widget)
+    task = widget.runner.task
+    viewer.close()
+    qtbot.waitUntil(lambda: not task.running, timeout=WAIT)
+    qtbot.waitUntil(lambda: medgs_threads() == [], timeout=WAIT)
+    assert notes == []
+
+
+def test_source_removed_during_a_fit_still_gives_a_result(docked, qtbot, add_tiny, notes):
+    viewer, widget = docked()
+    image, _ = add_tiny(viewer)
+    widget.settings.iterations.setValue(5)
+    widget.run()
+    viewer.layers.remove(image)
+    wait_done(qtbot, widget)
+    assert notes == []
+    assert len(widget.made) == 2
+
+
+def constant(viewer):
+    viewer.add_image(np.ones((5, 6, 7)), name="flat")
+
+
+def not_finite(viewer):
+    data = np.random.default_rng(0).random((5, 6, 7))
+    data[2, 2, 2] = np.nan
+    viewer.add_image(data, name="holes")
+
+
+def colours(viewer):
+    viewer.add_image(np.zeros((9, 9, 3), np.uint8), rgb=True, name="photo")
+
+
+def film(viewer):
+    viewer.add_image(np.random.default_rng(0).random((2, 5, 6, 7)), name="film")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        (lambda viewer: None, "image"),
+        (constant, "constant"),
+        (not_finite, "finite"),
+        (colours, "RGB"),
+        (film, "dimensions"),
+    ],
+)
+def test_bad_images_are_refused_at_once(docked, notes, prepare, words):
+    viewer, widget = docked()
+    prepare(viewer)
+    widget.panel.button.click()
+    assert not widget.runner.busy
+    assert [severity for severity, _ in notes] == ["error"]
+    assert words in notes[0][1]
+
+
+def test_bad_masks_and_settings_are_refused_at_once(docked, notes, add_tiny):
+    viewer, widget = docked()
+    image, mask = add_tiny(viewer)
+    other = viewer.add_labels(np.ones((3, 4, 5), int), name="elsewhere")
+    empty = viewer.add_labels(np.zeros(image.data.shape, int), scale=image.scale,
+                              translate=image.translate, name="blank")  # fmt: skip
+    widget.mask.choose(other)
+    widget.run()
+    widget.mask.choose(empty)
+    widget.run()
+    widget.mask.choose(mask)
+    widget.settings.lambda_img.setValue(0)
+    widget.settings.lambda_seg.setValue(0)
+    widget.run()
+    assert not widget.runner.busy
+    assert len(notes) == 3
+    for (severity, text), word in zip(notes, ("elsewhere", "empty", "lambda")):
+        assert severity == "error"
+        assert word in text
+
+
+def test_refusals_from_inside_the_fit_are_notifications(docked, qtbot, notes, add_tiny):
+    viewer, widget = docked()
+    add_tiny(viewer)
+    widget.settings.freeze.setChecked(True)  # with nothing to keep
+    widget.run()
+    wait_done(qtbot, widget)
+    assert len(notes) == 1
+    assert notes[0][0] == "error"
+    assert "initial" in notes[0][1] or "freeze" in notes[0][1]
+    assert widget.made == []
+
+
+def test_the_unexpected_is_a_notification_and_a_log(
+    docked, qtbot, notes, add_tiny, monkeypatch, caplog
+):
+    from napari_medgs.fit import run
+
+    def breaks(*args, **kwargs):
+        raise RuntimeError("the roof is on fire")
+
+    monkeypatch.setattr(run, "fit", breaks)
+    viewer, widget = docked()
+    add_tiny(viewer)
+    widget.run()
+    wait_done(qtbot, widget)
+    assert len(notes) == 1
+    assert "the roof is on fire" in notes[0][1]
+    assert "log" in notes[0][1]
+    assert any(r.exc_info for r in caplog.records)
+    assert widget.panel.button.isEnabled()
+
+
+def test_several_contrasts_are_fitted_together(docked, qtbot, add_tiny):
+    viewer, widget = docked()
+    image, _ = add_tiny(viewer)
+    second = viewer.add_image(
+        image.data.max() - image.data, name="inverse", scale=image.scale,
+        translate=image.translate, units=image.units,
+    )  # fmt: skip
+    widget.images.check([image, second])
+    assert widget.images.layers == [image, second]
+    widget.settings.iterations.setValue(10)
+    widget.run()
+    wait_done(qtbot, widget)
+    assert [x.name for x in widget.made[:2]] == [
+        "scan · reconstruction",
+        "inverse · reconstruction",
+    ]
+    assert widget.last.result.field.info.image_channels == ("scan", "inverse")
+
+
+def test_a_flat_image_can_be_fitted(docked, qtbot, notes):
+    viewer, widget = docked()
+    y, x = np.indices((40, 50))
+    data = np.exp(-((y - 20) ** 2 + (x - 25) ** 2) / 60).astype(np.float32)
+    viewer.add_image(data, name="spot")
+    widget.settings.iterations.setValue(20)
+    widget.run()
+    wait_done(qtbot, widget)
+    assert notes == []
+    reconstruction, surface = widget.made
+    assert reconstruction.data.shape == data.shape
+    assert np.mean((reconstruction.data - data) ** 2) < 0.1 * data.var()
+    assert surface.ndim == 2
+
+
+def test_devices_that_cannot_be_used_are_grey_and_say_why(docked, qtbot):
+    _, widget = docked()
+    widget.settings.advanced.expand(animate=False)
+    qtbot.waitUntil(lambda: not widget._probe.busy and widget._probed, timeout=WAIT)
+    from napari_medgs.render import backends
+
+    model = widget.settings.backend.model()
+    found = backends()
+    for k in range(widget.settings.backend.count()):
+        name = widget.settings.backend.itemText(k)
+        if name in found:
+            assert model.item(k).isEnabled() == found[name][0]
+            assert model.item(k).toolTip() == found[name][1]
+
+
+def test_layer_choices_follow_the_viewer(docked, add_tiny):
+    viewer, widget = docked()
+    image, mask = add_tiny(viewer)
+    assert widget.mask.layer is None
+    widget.mask.choose(mask)
+    mask.name = "renamed"
+    assert widget.mask.currentText() == "renamed"
+    assert widget.mask.layer is mask
+    image.name = "other"
+    assert widget.images.item(0).text() == "other"
+    viewer.layers.remove(mask)
+    assert widget.mask.layer is None
+    newer = viewer.add_image(image.data, name="newer")
+    assert widget.images.layers == [newer]
+    widget.images.check([image])
+    viewer.add_image(image.data, name="newest")
+    assert widget.images.layers == [image]  # what was chosen by hand stays
+
+
+def test_progress_in_words():
+    event = ProgressEvent("fit", 43, 80, 3.0, psnr=38.24, gaussians=12345, remaining=100.0)
+    assert describe(event) == "Fitting 43/80 · 38.2 dB · 12,345 Gaussians · 2 min left"
+    assert describe(ProgressEvent("initialise", 0, 1, 0.0)) == "Preparing"
+
+
+def test_contradicting_settings_raise_before_anything(docked):
+    _, widget = docked()
+    widget.settings.lambda_img.setValue(0)
+    widget.settings.lambda_seg.setValue(0)
+    with pytest.raises(ParameterError):
+        widget.settings.params()
