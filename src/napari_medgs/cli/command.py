@@ -1,0 +1,173 @@
+"""What all commands share: lists as options, failures in one line, exit status, cancelling."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from napari_medgs.errors import Cancelled, MedGSError
+
+FAILED, CANCELLED = 1, 130
+LIST_OPTIONS = ("--labels",)
+
+
+def spread_lists(args: list[str]) -> list[str]:
+    """Write ``--labels 1 2,5`` as ``--labels 1 --labels 2 --labels 5``.
+
+    The list ends at the first word that is no integer, so a file may follow it.
+    """
+    spread: list[str] = []
+    words = iter(args)
+    pending = next(words, None)
+    while pending is not None:
+        word, pending = pending, next(words, None)
+        name, equals, inline = word.partition("=")
+        if name not in LIST_OPTIONS:
+            spread.append(word)
+            continue
+        numbers = inline.split(",") if equals else []
+        while not equals and pending is not None and all(map(_is_integer, pending.split(","))):
+            numbers += pending.split(",")
+            pending = next(words, None)
+        if numbers:
+            spread += [piece for number in numbers for piece in (name, number)]
+        else:  # the parser says what is missing
+            spread.append(word)
+    return spread
+
+
+def _is_integer(word: str) -> bool:
+    return word.removeprefix("-").isdecimal()
+
+
+class MedGSCommand(TyperCommand):
+    """A command whose failures are one line on stderr and an exit status."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments, lists written the short way included."""
+        rest: list[str] = super().parse_args(ctx, spread_lists(args))
+        return rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        debug = bool(ctx.params.get("debug", False))
+        with _explained(debug), _plain_warnings(debug), _terminated_like_interrupted():
+            return super().invoke(ctx)
+
+
+def complain(text: str) -> None:
+    """Print one line on stderr, whatever line breaks the text has."""
+    typer.echo(f"napari-medgs: {' '.join(text.split())}", err=True)
+
+
+@contextmanager
+def _explained(debug: bool) -> Iterator[None]:
+    """Turn exceptions into one line on stderr and an exit status; show them all in debug."""
+    try:
+        yield
+    except (KeyboardInterrupt, Cancelled) as error:
+        if debug:
+            raise
+        complain(str(error) or "cancelled; nothing was written.")
+        raise typer.Exit(CANCELLED) from None
+    except MedGSError as error:
+        if debug:
+            raise
+        complain(str(error))
+        raise typer.Exit(FAILED) from None
+    except MemoryError:
+        if debug:
+            raise
+        complain("out of memory. Crop or downsample the image, or close other programs.")
+        raise typer.Exit(FAILED) from None
+    except OSError as error:
+        if debug or isinstance(error, BrokenPipeError):
+            raise
+        complain(f"{error.filename or 'file system'}: {error.strerror or error}.")
+        raise typer.Exit(FAILED) from None
+    except Exception as error:
+        # Exit, Abort and usage errors belong to the parser.
+        if debug or type(error).__module__.startswith(("click", "typer")):
+            raise
+        complain(
+            f"unexpected {type(error).__name__}: {error}. This is a bug: run it again with "
+            "--debug and report what that prints."
+        )
+        raise typer.Exit(FAILED) from None
+
+
+@contextmanager
+def _plain_warnings(debug: bool) -> Iterator[None]:
+    """Show warnings meant for users as one line each, others in debug only."""
+    if debug:
+        yield
+        return
+
+    def show(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+        if category is UserWarning:
+            complain(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+@contextmanager
+def _handling(number: int, handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Handle a signal within the block; only the main thread may."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let a job scheduler's SIGTERM clean up as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _handling(signal.SIGTERM, interrupt):
+        yield
+
+
+@contextmanager
+def stoppable(what: str) -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C (or SIGTERM) in the block ask for an early end, the second abort it.
+
+    Parameters
+    ----------
+    what : str
+        What is kept after the first one, for the message.
+
+    Yields
+    ------
+    callable
+        Returns True once the user has asked to stop.
+    """
+    asked = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        # Not print(): the signal may have come in the middle of one.
+        sys.stderr.flush()
+        complain(f"stopping; {what} is kept. Once more to abort.")
+
+    with _handling(signal.SIGINT, ask), _handling(signal.SIGTERM, ask):
+        yield asked.is_set

@@ -1,0 +1,85 @@
+"""``napari-medgs evaluate``: a segmentation against the truth."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from napari_medgs.cli.options import DebugOption, IdentityOption, JsonOption, QuietOption
+from napari_medgs.cli.report import Reporter
+from napari_medgs.errors import FileError
+
+SCORES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95 mm", "asd": "ASD mm"}
+VOLUMES = {"volume_ml": "ml", "volume_ml_truth": "true ml"}
+
+
+def evaluate(
+    seg: Annotated[
+        Path, typer.Argument(metavar="SEG", help="A label image, or a field with classes.")
+    ],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="The true label image.")],
+    labels: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--labels", metavar="1 2 ..", help="Labels to score.", show_default="all of either"
+        ),
+    ] = None,
+    assume_identity: IdentityOption = False,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Score a segmentation: Dice, IoU, HD95, ASD and volumes, per label and on average.
+
+    Both must lie on one grid; a field is rendered on that of TRUTH. Voxels that are -1 in
+    TRUTH are left out.
+    """
+    del debug
+    reporter = Reporter(quiet, json_file)
+
+    from napari_medgs.io import read_label_names, read_labels
+    from napari_medgs.io.fields import is_field_file, load_field
+    from napari_medgs.io.labels import sidecar_path
+    from napari_medgs.metrics import evaluate as run
+
+    reference, grid = read_labels(truth, assume_identity=assume_identity)
+    names = read_label_names(truth)
+    if is_field_file(seg):
+        from napari_medgs.render import render_labels
+
+        field = load_field(seg)
+        names = {**dict(zip(field.info.label_values, field.info.class_names)), **names}
+        with reporter.doing("rendering"):
+            result = render_labels(field, grid=grid)
+    else:
+        result = read_labels(seg, grid, assume_identity=assume_identity)[0]
+        names = {**read_label_names(seg), **names}
+    for mask in (seg, truth):
+        if json_file is not None and json_file.resolve() == sidecar_path(mask).resolve():
+            raise FileError(
+                f"{json_file}: is where the label names of {mask} are; choose another."
+            )
+    started = time.perf_counter()
+    with reporter.doing("measuring"):
+        scores = run(result, reference, grid, labels)
+    shown = {int(value): names[int(value)] for value in scores["labels"] if int(value) in names}
+    reporter.finish({**scores, "names": shown, "seconds": time.perf_counter() - started})
+    rows = [
+        [_title(value, shown), *[_cell(entry[key]) for key in (*SCORES, *VOLUMES)]]
+        for value, entry in scores["labels"].items()
+    ]
+    if len(rows) > 1:
+        rows.append(["mean", *[_cell(scores["mean"][key]) for key in SCORES], "", ""])
+    reporter.table(f"{seg} against {truth}", ("label", *SCORES.values(), *VOLUMES.values()), rows)
+
+
+def _title(value: str, names: dict[int, str]) -> str:
+    name = names.get(int(value))
+    return value if name in (None, f"label {value}") else f"{value} {name}"
+
+
+def _cell(score: Any) -> str:
+    return "-" if score is None else f"{score:.4g}" if score >= 10 else f"{score:.3f}"

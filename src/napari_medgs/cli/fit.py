@@ -1,0 +1,287 @@
+"""``napari-medgs fit``: images, and a mask if there is one, to a field of Gaussians."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_medgs.cli.command import CANCELLED, complain, stoppable
+from napari_medgs.cli.options import (
+    Backend,
+    BackendOption,
+    DebugOption,
+    IdentityOption,
+    JsonOption,
+    QuietOption,
+    SeedOption,
+    SeriesOption,
+    ThreadsOption,
+    VoxelSizeOption,
+)
+from napari_medgs.cli.report import Reporter, check_output
+from napari_medgs.fit.params import FitParams
+
+if TYPE_CHECKING:
+    from napari_medgs.fit import FitResult
+
+DEFAULTS = FitParams()
+MODEL, LOSS, STOP, START = "Model", "Loss", "When to stop", "Starting from a field"
+
+
+class Blend(StrEnum):
+    """How overlapping Gaussians combine."""
+
+    normalized = "normalized"
+    sum = "sum"
+    alpha = "alpha"
+
+
+class Loss(StrEnum):
+    """Image errors."""
+
+    l2 = "l2"
+    l1 = "l1"
+
+
+AUTO, BLEND, LOSS_KIND = Backend(DEFAULTS.backend), Blend(DEFAULTS.blend), Loss(DEFAULTS.loss)
+
+
+def every(text: str) -> int:
+    """Read ``every:K``."""
+    match = re.fullmatch(r"every:(\d+)", text)
+    if match is None or int(match[1]) < 2:
+        raise typer.BadParameter(f"{text!r}: write every:K with K of 2 or more.")
+    return int(match[1])
+
+
+def fit(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="NIfTI file, DICOM folder, folder of numbered frames, or FILE.npz:SPLIT:INDEX of "
+            "MedMNIST. Several are contrasts of one grid.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="OUT.medgs.safetensors", help="Where the field goes."
+        ),
+    ],
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SEG.nii.gz",
+            help="Label image on the same grid, fitted along; -1 marks voxels not labelled.",
+        ),
+    ] = None,
+    gaussians: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=20_000_000,
+            help="How many.",
+            show_default="by the size of the foreground",
+            rich_help_panel=MODEL,
+        ),
+    ] = DEFAULTS.gaussians,
+    fold: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=3,
+            help="Degree of the polynomial by which Gaussians bend from slice to slice.",
+            rich_help_panel=MODEL,
+        ),
+    ] = DEFAULTS.fold,
+    blend: Annotated[
+        Blend, typer.Option(help="How overlapping Gaussians combine.", rich_help_panel=MODEL)
+    ] = BLEND,
+    slice_axis: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=2,
+            help="Fold along z (0), y (1) or x (2).",
+            show_default="the coarsest",
+            rich_help_panel=MODEL,
+        ),
+    ] = DEFAULTS.slice_axis,
+    quality: Annotated[
+        float | None,
+        typer.Option(
+            min=5,
+            max=100,
+            metavar="DB",
+            help="Stop at this PSNR; Gaussians are added until it is reached.",
+            rich_help_panel=STOP,
+        ),
+    ] = DEFAULTS.quality,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(min=0.01, metavar="S", help="Stop after seconds.", rich_help_panel=STOP),
+    ] = DEFAULTS.time_limit,
+    iterations: Annotated[
+        int,
+        typer.Option(min=1, max=100_000, help="Steps of one round.", rich_help_panel=STOP),
+    ] = DEFAULTS.iterations,
+    holdout: Annotated[
+        Any,
+        typer.Option(
+            metavar="every:K",
+            parser=every,
+            help="Fit every K-th slice only; report the quality of the slices between.",
+            rich_help_panel=LOSS,
+        ),
+    ] = DEFAULTS.holdout,
+    lambda_img: Annotated[
+        float, typer.Option(min=0, help="Weight of the image's errors.", rich_help_panel=LOSS)
+    ] = DEFAULTS.lambda_img,
+    lambda_seg: Annotated[
+        float, typer.Option(min=0, help="Weight of the mask's errors.", rich_help_panel=LOSS)
+    ] = DEFAULTS.lambda_seg,
+    loss: Annotated[
+        Loss, typer.Option(help="Squared or absolute image errors.", rich_help_panel=LOSS)
+    ] = LOSS_KIND,
+    percentiles: Annotated[
+        tuple[float, float],
+        typer.Option(
+            metavar="LOW HIGH",
+            help="Intensities at these percentiles become 0 and 1.",
+            rich_help_panel=LOSS,
+        ),
+    ] = DEFAULTS.percentiles,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FIELD",
+            help="Start from a field's Gaussians: an earlier fit or a checkpoint.",
+            rich_help_panel=START,
+        ),
+    ] = None,
+    freeze_geometry: Annotated[
+        bool,
+        typer.Option(
+            "--freeze-geometry",
+            help="Keep its Gaussians and its image, learn the classes of a mask only.",
+            rich_help_panel=START,
+        ),
+    ] = DEFAULTS.freeze_geometry,
+    checkpoint_every: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Write the unfinished field to OUT every N steps; go on with --from OUT.",
+            rich_help_panel=START,
+        ),
+    ] = DEFAULTS.checkpoint_every,
+    spacing: VoxelSizeOption = None,
+    assume_identity: IdentityOption = False,
+    series: SeriesOption = None,
+    seed: SeedOption = DEFAULTS.seed,
+    backend: BackendOption = AUTO,
+    threads: ThreadsOption = DEFAULTS.threads,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Fit folded Gaussians to images and, if given, a mask.
+
+    Ctrl-C ends the fit early and keeps what it has; a second one aborts.
+    """
+    del debug  # read by the command class
+    if freeze_geometry and start is None:
+        raise typer.BadParameter("--freeze-geometry needs --from FIELD.")
+    params = FitParams(
+        gaussians=gaussians,
+        quality=quality,
+        time_limit=time_limit,
+        iterations=iterations,
+        fold=fold,
+        blend=blend.value,
+        slice_axis=slice_axis,
+        holdout=holdout,
+        lambda_img=lambda_img,
+        lambda_seg=lambda_seg,
+        freeze_geometry=freeze_geometry,
+        seed=seed,
+        backend=backend.value,
+        threads=threads,
+        loss=loss.value,
+        percentiles=percentiles,
+        checkpoint=str(output) if checkpoint_every else None,
+        checkpoint_every=checkpoint_every,
+    )
+    reporter = Reporter(quiet, json_file)
+    check_output(output, (".safetensors",))
+
+    from napari_medgs.fit import fit as run
+    from napari_medgs.io import read_label_names, read_labels, read_volumes
+    from napari_medgs.io.fields import load_field, save_field
+
+    initial = None if start is None else load_field(start)
+    with reporter.doing("reading"):
+        volume = read_volumes(
+            images, spacing=spacing, assume_identity=assume_identity, series=series
+        )
+        labels = None if mask is None else read_labels(mask, volume.grid)[0]
+    names = {} if mask is None else read_label_names(mask)
+    with (
+        stoppable("the fit so far") as should_stop,
+        reporter.progress() as progress,
+    ):
+        result = run(
+            volume,
+            params,
+            labels,
+            class_names=names,
+            initial=initial,
+            progress=progress,
+            should_stop=should_stop,
+        )
+        save_field(output, result.field)
+    numbers = {
+        **result.metrics,
+        "seed": seed,
+        "output": str(output),
+        "output_bytes": output.stat().st_size,
+        "input_bytes": int(volume.data.nbytes),
+        "shape": list(volume.shape),
+        "spacing": list(volume.spacing),
+    }
+    reporter.finish(numbers)
+    _say(reporter, result, output, numbers)
+    if result.stopped_by == "cancelled":
+        complain(f"cancelled; {output} holds the last good result.")
+        raise typer.Exit(CANCELLED)
+
+
+def _say(reporter: Reporter, result: FitResult, output: Path, numbers: dict[str, Any]) -> None:
+    ratio = numbers["input_bytes"] / numbers["bytes"]
+    smaller = f", {ratio:.1f} x smaller than the image" if ratio >= 1 else ""
+    rows: list[tuple[str, Any]] = [
+        ("Gaussians", f"{numbers['n_gaussians']:,}"),
+        ("size", f"{numbers['bytes'] / 2**20:.2f} MiB{smaller}"),
+        ("PSNR", f"{numbers['psnr']:.2f} dB"),
+        ("SSIM", f"{numbers['ssim']:.4f}"),
+    ]
+    if "psnr_heldout" in numbers:
+        for name, key in (("fit", ""), ("linear", "_linear"), ("cubic", "_cubic")):
+            psnr, ssim = (numbers[f"{metric}_heldout{key}"] for metric in ("psnr", "ssim"))
+            rows.append((f"slices left out, {name}", f"{psnr:.2f} dB, SSIM {ssim:.4f}"))
+    classes = dict(zip(result.field.info.label_values, result.field.info.class_names))
+    for label, score in numbers.get("dice", {}).items():
+        rows.append((f"Dice of {classes.get(int(label), label)}", f"{score:.4f}"))
+    rows += [
+        ("time", f"{numbers['seconds']:.1f} s on {numbers['backend']}"),
+        ("stopped by", result.stopped_by),
+    ]
+    reporter.pairs(str(output), rows)

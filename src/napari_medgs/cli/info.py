@@ -1,0 +1,234 @@
+"""``napari-medgs info``: what a file is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from napari_medgs.cli.options import (
+    DebugOption,
+    IdentityOption,
+    JsonOption,
+    QuietOption,
+    SeriesOption,
+    VoxelSizeOption,
+)
+from napari_medgs.cli.report import Reporter
+from napari_medgs.geometry import Grid
+
+MESHES = (".ply", ".stl", ".obj", ".glb")
+TABLES = ("labels", "channels", "splits", "parts", "metrics")
+
+
+def info(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="An image or mask (as for fit), a field, a mesh, or a whole MedMNIST .npz.",
+        ),
+    ],
+    spacing: VoxelSizeOption = None,
+    assume_identity: IdentityOption = False,
+    series: SeriesOption = None,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Tell what a volume, mask, field or mesh is."""
+    del debug
+    reporter = Reporter(quiet, json_file)
+    lower = file.lower()
+    if lower.endswith(".safetensors"):
+        numbers = describe_field(Path(file))
+    elif lower.endswith(MESHES):
+        numbers = describe_mesh(Path(file))
+    elif lower.endswith(".npz"):
+        numbers = describe_set(file)
+    else:
+        numbers = describe_volume(
+            file, spacing=spacing, assume_identity=assume_identity, series=series
+        )
+    reporter.finish(numbers)
+    tables = [key for key in TABLES if numbers.get(key)]
+    shown = {key: v for key, v in numbers.items() if key not in (*tables, "affine")}
+    reporter.pairs(file, [(_title(key), text_of(v, key)) for key, v in shown.items() if v])
+    for key in tables:
+        _say_table(reporter, _title(key), numbers[key])
+
+
+def _title(key: str) -> str:
+    return key.removesuffix("_mm").replace("_", " ")
+
+
+def _say_table(reporter: Reporter, title: str, entries: dict[str, Any]) -> None:
+    first = next(iter(entries.values()))
+    if not isinstance(first, dict):
+        reporter.pairs(title, [(_title(key), text_of(v, key)) for key, v in entries.items()])
+        return
+    columns = [
+        key for key in first if any(entry[key] not in ("", None) for entry in entries.values())
+    ]
+    rows = [
+        [name, *[text_of(entry[key], key) for key in columns]] for name, entry in entries.items()
+    ]
+    reporter.table(title, ("", *map(_title, columns)), rows)
+
+
+def text_of(value: Any, key: str = "") -> str:
+    """Return a value as people read it; the key tells what kind of number it is."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {text_of(entry)}" for name, entry in value.items())
+    if isinstance(value, (list, tuple)):
+        sizes = key in ("shape", "spacing_mm", "extent_mm")
+        text = (" x " if sizes else ", ").join(text_of(entry) for entry in value)
+        return f"{text} mm" if key.endswith("_mm") else text
+    return str(value)
+
+
+def describe_grid(grid: Grid) -> dict[str, Any]:
+    """Return what matters of a grid."""
+    extent = [n * s for n, s in zip(grid.shape, grid.spacing)]
+    source = grid.source
+    record: dict[str, Any] = {
+        "shape": list(grid.shape),
+        "spacing_mm": list(grid.spacing),
+        "extent_mm": extent,
+        "affine": grid.affine.tolist(),
+    }
+    if "affine" in source:
+        from nibabel.orientations import aff2axcodes
+
+        record["file_orientation"] = "".join(aff2axcodes(np.asarray(source["affine"])))
+    return record
+
+
+def describe_field(path: Path) -> dict[str, Any]:
+    """Return what a field file holds."""
+    from napari_medgs.io.fields import load_field
+
+    field = load_field(path)
+    return {
+        "kind": "field",
+        "gaussians": len(field),
+        "bytes": path.stat().st_size,
+        "blend": field.info.blend,
+        "fold_degree": field.info.degree,
+        "slice_axis": "zyx"[field.info.slice_axis],
+        **describe_grid(field.info.grid),
+        "image_channels": list(field.info.image_channels),
+        "classes": list(field.info.class_names),
+        "label_values": list(field.info.label_values),
+        "metrics": field.info.metrics,
+    }
+
+
+def describe_mesh(path: Path) -> dict[str, Any]:
+    """Return the numbers of a mesh file, taken to be in millimetres."""
+    from napari_medgs.io.meshes import load_meshes
+
+    meshes = load_meshes(path)
+    return {
+        "kind": "mesh",
+        "bytes": path.stat().st_size,
+        "parts": {
+            name: {
+                "vertices": len(mesh.vertices),
+                "triangles": len(mesh.faces),
+                "closed": bool(mesh.is_watertight),
+                "area_mm2": float(mesh.area),
+                "ml": float(mesh.volume) / 1000 if mesh.is_watertight else None,
+                "lowest_mm": mesh.bounds[0].tolist(),
+                "highest_mm": mesh.bounds[1].tolist(),
+            }
+            for name, mesh in meshes.items()
+        },
+    }
+
+
+def describe_set(file: str) -> dict[str, Any]:
+    """Return what a MedMNIST file holds."""
+    from napari_medgs.io.medmnist import load_set
+
+    loaded = load_set(Path(file))
+    return {
+        "kind": "MedMNIST set",
+        "name": loaded.name,
+        "task": loaded.task,
+        "classes": list(loaded.class_names),
+        "splits": {
+            split: {
+                "images": len(images),
+                "shape": list(images.shape[1:]),
+                "type": str(images.dtype),
+            }
+            for split, images in loaded.images.items()
+        },
+    }
+
+
+def describe_volume(file: str, **options: Any) -> dict[str, Any]:
+    """Return what an image or mask holds.
+
+    Parameters
+    ----------
+    file : str
+    **options
+        Of :func:`napari_medgs.io.read_volume`.
+    """
+    from napari_medgs.io import read_label_names, read_volume
+    from napari_medgs.io.atomic import full_suffix
+    from napari_medgs.io.kinds import as_mask
+
+    volume = read_volume(file, **options)
+    path = Path(file)
+    stem = path.name.removesuffix(full_suffix(path)) if path.is_file() else path.name
+    labels = as_mask(volume, stem)
+    record: dict[str, Any] = {
+        "kind": "image" if labels is None else "mask",
+        "type": str(volume.data.dtype),
+        "units": volume.units,
+        **describe_grid(volume.grid),
+    }
+    if labels is None:
+        record["channels"] = {
+            name: _statistics(channel)
+            for name, channel in zip(volume.channel_names, volume.data, strict=True)
+        }
+        return record
+    from napari_medgs.measure import voxel_counts
+
+    names = read_label_names(path) if path.is_file() else {}
+    millilitres = volume.grid.voxel_volume / 1000
+    record["labels"] = {
+        str(value): {"name": names.get(value, ""), "voxels": count, "ml": count * millilitres}
+        for value, count in voxel_counts(labels).items()
+    }
+    return record
+
+
+def _statistics(channel: Any) -> dict[str, float | int]:
+    finite = channel[np.isfinite(channel)] if channel.dtype.kind in "fc" else channel
+    if channel.dtype.kind == "c":
+        finite = np.abs(finite)
+    record: dict[str, float | int] = {"not_finite": int(channel.size - finite.size)}
+    if finite.size:
+        levels = np.percentile(finite, (0.5, 50, 99.5))
+        record.update(
+            lowest=float(finite.min()),
+            **{name: float(v) for name, v in zip(("p0.5", "median", "p99.5"), levels)},
+            highest=float(finite.max()),
+            mean=float(finite.mean(dtype=np.float64)),
+        )
+    return record

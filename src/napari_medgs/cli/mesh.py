@@ -1,0 +1,160 @@
+"""``napari-medgs mesh``: surfaces of labels or of a field, in RAS millimetres."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from napari_medgs.cli.options import (
+    Backend,
+    BackendOption,
+    DebugOption,
+    IdentityOption,
+    JsonOption,
+    QuietOption,
+    ThreadsOption,
+)
+from napari_medgs.cli.report import Reporter, check_output
+
+
+def mesh(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FIELD_OR_SEG", help="A field, a label image, or with --level an image."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="OUT.ply|DIR",
+            help="One file for all (.ply, .stl, .obj, .glb), or a folder with one file a label.",
+        ),
+    ],
+    labels: Annotated[
+        list[int] | None,
+        typer.Option("--labels", metavar="1 2 ..", help="Labels to use.", show_default="all"),
+    ] = None,
+    spacing: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="Grid in mm that is turned into a surface; smaller is finer.",
+            show_default="that of the input",
+        ),
+    ] = None,
+    smooth: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MM",
+            min=0,
+            help="Smoothing in mm; 0 switches it off.",
+            show_default="masks: 0.7 voxels, fields: none",
+        ),
+    ] = None,
+    decimate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="F", help="Share of the triangles to keep, or if above 1 their number."
+        ),
+    ] = None,
+    largest: Annotated[
+        bool, typer.Option("--largest", help="Keep the largest part of each label only.")
+    ] = False,
+    level: Annotated[
+        float | None,
+        typer.Option(
+            help="Intensity at which an image becomes a surface; of a field with classes, the "
+            "probability of the class.",
+            show_default="0.5 for classes",
+        ),
+    ] = None,
+    assume_identity: IdentityOption = False,
+    backend: BackendOption = Backend.auto,
+    threads: ThreadsOption = None,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make closed surfaces of labels, or of a field's classes at any resolution."""
+    del debug
+    reporter = Reporter(quiet, json_file)
+    check_output(output)
+
+    from napari_medgs.io.fields import is_field_file
+    from napari_medgs.measure import surface_areas_mm2
+    from napari_medgs.mesh import MeshParams, check_mesh_path, save_meshes
+
+    check_mesh_path(output)
+    params = MeshParams(
+        labels=tuple(labels) if labels else None,
+        spacing=spacing,
+        smooth_mm=smooth,
+        decimate=decimate,
+        largest_only=largest,
+        level=level,
+    )
+    started = time.perf_counter()
+    with reporter.doing("making surfaces"):
+        if is_field_file(source):
+            meshes, names = _of_field(source, params, backend.value, threads)
+        else:
+            meshes, names = _of_file(source, params, assume_identity=assume_identity)
+    save_meshes(output, meshes, names)
+    areas = surface_areas_mm2(meshes)
+    parts = {
+        str(value): {
+            "name": names.get(value, f"label {value}"),
+            "vertices": len(surface.vertices),
+            "triangles": len(surface.faces),
+            "area_mm2": areas[value],
+            "volume_ml": float(surface.volume) / 1000,
+            "closed": bool(surface.is_watertight),
+        }
+        for value, surface in meshes.items()
+    }
+    seconds = time.perf_counter() - started
+    reporter.finish({"labels": parts, "seconds": seconds, "output": str(output)})
+    rows = [
+        [
+            f"{value} {part['name']}",
+            f"{part['triangles']:,}",
+            f"{part['area_mm2']:,.0f}",
+            f"{part['volume_ml']:,.2f}",
+        ]
+        for value, part in parts.items()
+    ]
+    reporter.table(f"{output} ({seconds:.1f} s)", ("label", "triangles", "area mm²", "ml"), rows)
+
+
+def _of_field(
+    path: Path, params: Any, backend: str, threads: int | None
+) -> tuple[dict[int, Any], dict[int, str]]:
+    from napari_medgs.io.fields import load_field
+    from napari_medgs.mesh import ISO_LABEL, mesh_from_field
+
+    field = load_field(path)
+    meshes = mesh_from_field(field, params, backend=backend, threads=threads)
+    info = field.info
+    if info.class_names:
+        return meshes, dict(zip(info.label_values, info.class_names))
+    return meshes, {ISO_LABEL: info.image_channels[params.channel]}
+
+
+def _of_file(
+    path: Path, params: Any, *, assume_identity: bool
+) -> tuple[dict[int, Any], dict[int, str]]:
+    from napari_medgs.io import read_label_names, read_labels, read_volume
+    from napari_medgs.mesh import ISO_LABEL, mesh_from_image, mesh_from_labels
+
+    if params.level is not None:
+        volume = read_volume(path, assume_identity=assume_identity)
+        meshes = mesh_from_image(volume.channel(0), volume.grid, params)
+        return meshes, {ISO_LABEL: volume.channel_names[0]}
+    labels, grid = read_labels(path, assume_identity=assume_identity)
+    return mesh_from_labels(labels, grid, params), read_label_names(path)

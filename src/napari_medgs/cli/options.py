@@ -1,0 +1,86 @@
+"""Options that several commands share, with one name, meaning and help text each."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+COMMON = "Common options"
+INPUT = "Reading images"
+
+
+class Backend(StrEnum):
+    """What computes."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    gsplat = "gsplat"
+    reference = "reference"
+
+
+JsonOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        help="Write the numbers of the result to a JSON file.",
+        rich_help_panel=COMMON,
+    ),
+]
+QuietOption = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Print nothing but failures.", rich_help_panel=COMMON),
+]
+DebugOption = Annotated[
+    bool,
+    typer.Option("--debug", help="Show tracebacks and all warnings.", rich_help_panel=COMMON),
+]
+SeedOption = Annotated[
+    int, typer.Option("--seed", help="Seed of all random choices.", rich_help_panel=COMMON)
+]
+BackendOption = Annotated[
+    Backend,
+    typer.Option(
+        "--backend", help="What computes; auto: a CUDA GPU, else the CPU.", rich_help_panel=COMMON
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        help="CPU threads to use.",
+        show_default="all CPUs",
+        rich_help_panel=COMMON,
+    ),
+]
+VoxelSizeOption = Annotated[
+    tuple[float, float, float] | None,
+    typer.Option(
+        "--spacing",
+        metavar="Z Y X",
+        help="Voxel size in mm, for frames and files without one.",
+        rich_help_panel=INPUT,
+    ),
+]
+IdentityOption = Annotated[
+    bool,
+    typer.Option(
+        "--assume-identity",
+        help="Accept a NIfTI file without a usable affine; its axes are taken as they come.",
+        rich_help_panel=INPUT,
+    ),
+]
+SeriesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--series",
+        metavar="UID|NUMBER",
+        help="Which series of a DICOM folder with several.",
+        rich_help_panel=INPUT,
+    ),
+]

@@ -1,0 +1,191 @@
+"""``napari-medgs render``: a field on a grid, as NIfTI or as numbered frames."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from napari_medgs.cli.options import (
+    Backend,
+    BackendOption,
+    DebugOption,
+    IdentityOption,
+    JsonOption,
+    QuietOption,
+    ThreadsOption,
+)
+from napari_medgs.cli.report import Reporter, check_output
+from napari_medgs.errors import FileError, MemoryEstimateError, ParameterError
+from napari_medgs.geometry import Grid
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_medgs.field import GaussianField
+
+
+class View(StrEnum):
+    """What to render."""
+
+    image = "image"
+    seg = "seg"
+    probability = "probability"
+
+
+def finer_grid(grid: Grid, axis: int, factor: int) -> Grid:
+    """Return a grid with ``factor - 1`` more slices between each two along an axis.
+
+    The slices that were there keep their places. In-plane nothing changes.
+
+    Raises
+    ------
+    ParameterError
+        When there is one slice only: nothing lies between.
+    """
+    if grid.shape[axis] < 2:
+        raise ParameterError("The field has one slice: there is nothing between slices to render.")
+    shape = list(grid.shape)
+    shape[axis] = (shape[axis] - 1) * factor + 1
+    affine = grid.affine.copy()
+    affine[:3, axis] /= factor
+    return Grid((shape[0], shape[1], shape[2]), affine)
+
+
+def check_render_memory(grid: Grid, channels: int) -> None:
+    """Refuse a rendering that would not fit into the free memory.
+
+    Raises
+    ------
+    MemoryEstimateError
+        Saying how much is needed and what would fit.
+    """
+    import psutil
+
+    voxels = float(np.prod([float(n) for n in grid.shape]))
+    needed = 4.0 * voxels * (2 * channels + 2)
+    free = float(psutil.virtual_memory().available)
+    if needed > 0.9 * free:
+        shrink = (needed / (0.8 * free)) ** (1 / 3)
+        spacing = " ".join(f"{s * shrink:.2g}" for s in grid.spacing)
+        raise MemoryEstimateError(
+            f"Rendering {' x '.join(map(str, grid.shape))} voxels needs about "
+            f"{needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free. "
+            f"With --spacing {spacing} it fits."
+        )
+
+
+def render(
+    field: Annotated[Path, typer.Argument(metavar="FIELD", help="A .medgs.safetensors file.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="OUT.nii.gz|DIR",
+            help="A NIfTI file, or a new folder for one frame a slice.",
+        ),
+    ],
+    head: Annotated[
+        View,
+        typer.Option(
+            help="The image in its own units, the labels of the most probable class, or one "
+            "probability a class."
+        ),
+    ] = View.image,
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGE", help="Render on the grid of an image.", show_default=False),
+    ] = None,
+    spacing: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(metavar="Z Y X", help="Render at these voxel sizes in mm."),
+    ] = None,
+    interp: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K", min=2, help="K slices for each one: K - 1 new ones between each two."
+        ),
+    ] = None,
+    assume_identity: IdentityOption = False,
+    backend: BackendOption = Backend.auto,
+    threads: ThreadsOption = None,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Render a field's image, labels or probabilities, on its own grid or any other."""
+    del debug
+    if sum(choice is not None for choice in (like, spacing, interp)) > 1:
+        raise typer.BadParameter("choose one of --like, --spacing and --interp.")
+    reporter = Reporter(quiet, json_file)
+    nifti = str(output).lower().endswith((".nii", ".nii.gz"))
+    check_output(output, (".nii", ".nii.gz") if nifti else ())
+
+    if like is not None and Path(like).resolve() == output.resolve():
+        raise FileError(f"{output}: is the image to render like; choose another output.")
+    from napari_medgs.io import read_volume
+    from napari_medgs.io.fields import load_field
+    from napari_medgs.render import render as run
+    from napari_medgs.render import render_labels
+
+    source = load_field(field)
+    info = source.info
+    grid = info.grid
+    if like is not None:
+        grid = read_volume(like, assume_identity=assume_identity).grid
+    elif spacing is not None:
+        grid = info.grid.with_spacing(spacing)
+    elif interp is not None:
+        grid = finer_grid(info.grid, info.slice_axis, interp)
+    check_render_memory(grid, len(info.image_channels if head == "image" else info.class_names))
+    started = time.perf_counter()
+    with reporter.doing("rendering"):
+        if head == "seg":
+            data: NDArray[Any] = render_labels(source, grid=grid, backend=backend, threads=threads)
+        else:
+            data = run(source, head.value, grid=grid, backend=backend, threads=threads)
+    seconds = time.perf_counter() - started
+    _write(output, data, grid, source, head, nifti=nifti)
+    numbers = {
+        "head": head.value,
+        "shape": list(data.shape),
+        "spacing": list(grid.spacing),
+        "seconds": seconds,
+        "output": str(output),
+    }
+    reporter.finish(numbers, mask=output if nifti and head == "seg" else None)
+    size = " x ".join(map(str, data.shape[-3:]))
+    steps = " x ".join(f"{s:.3g}" for s in grid.spacing)
+    reporter.note(f"{output}: {head.value}, {size} voxels of {steps} mm, {seconds:.2f} s")
+
+
+def _write(
+    output: Path, data: NDArray[Any], grid: Grid, field: GaussianField, head: View, *, nifti: bool
+) -> None:
+    from napari_medgs.io import compact_labels, write_frames, write_image, write_labels
+
+    info = field.info
+    names = dict(zip(info.label_values, info.class_names))
+    if head == "seg":
+        if nifti:
+            write_labels(output, data, grid, names)
+        else:
+            write_frames(output, compact_labels(data), grid)
+    elif nifti:
+        write_image(output, data, grid)
+    else:
+        write_frames(output, _as_frames(data, field) if head == "image" else data, grid)
+
+
+def _as_frames(data: NDArray[Any], field: GaussianField) -> NDArray[Any]:
+    """Return an image in the integer type of the frames that the field was fitted to, if any."""
+    source = field.info.grid.source
+    if source.get("kind") != "frames" or source.get("dtype") not in ("uint8", "uint16"):
+        return data
+    limits = np.iinfo(source["dtype"])
+    return np.clip(np.rint(data), limits.min, limits.max).astype(limits.dtype)

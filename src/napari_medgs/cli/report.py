@@ -1,0 +1,236 @@
+"""What a command says: progress, notes, tables and a JSON file."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from napari_medgs.errors import FileError
+from napari_medgs.progress import ProgressCallback, ProgressEvent
+
+LINE_SECONDS = 2.0  # between lines of progress where there is no terminal
+
+
+def plain_json(value: Any) -> Any:
+    """Return a value as JSON knows it; numbers that are not finite become null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_json(entry) for entry in value]
+    if hasattr(value, "tolist"):  # numpy
+        return plain_json(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
+    """Refuse an output that cannot be written, before any work is done for it.
+
+    Parameters
+    ----------
+    path : Path
+    suffixes : sequence of str
+        The file names' endings that are known; any when empty.
+
+    Raises
+    ------
+    FileError
+        Saying what is wrong with it.
+    """
+    import os
+
+    if suffixes and not str(path).lower().endswith(tuple(suffixes)):
+        raise FileError(f"{path}: the name of this output must end in {' or '.join(suffixes)}.")
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise FileError(f"{path}: the folder {path.parent} does not exist; make it first.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FileError(f"{path}: the folder {path.parent} is not writable.")
+    if suffixes and path.is_dir():
+        raise FileError(f"{path}: a folder of this name is in the way of the file.")
+
+
+class Reporter:
+    """Says what a command does, and keeps its numbers.
+
+    Parameters
+    ----------
+    quiet : bool
+        Print nothing.
+    json_file : Path, optional
+        Where :meth:`finish` writes the numbers. Checked at once.
+    """
+
+    def __init__(self, quiet: bool = False, json_file: Path | None = None) -> None:
+        self.quiet, self.json_file = quiet, json_file
+        if json_file is not None:
+            check_output(json_file)
+            if json_file.is_dir():
+                raise FileError(f"{json_file}: is a folder; --json needs a file.")
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        if not self.quiet:
+            typer.echo(text)
+
+    def pairs(self, title: str, rows: Iterable[tuple[str, Any]]) -> None:
+        """Print names with values."""
+        shown = [(name, str(value)) for name, value in rows if value is not None]
+        if self.quiet:
+            return
+        if not sys.stdout.isatty():
+            typer.echo(title)
+            width = max((len(name) for name, _ in shown), default=0)
+            for name, value in shown:
+                typer.echo(f"  {name:<{width}}  {value}")
+            return
+        self.table(title, ("", ""), shown, header=False)
+
+    def table(
+        self,
+        title: str,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[Any]],
+        *,
+        header: bool = True,
+    ) -> None:
+        """Print a table; columns after the first are set flush right when they have a header."""
+        if self.quiet:
+            return
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(
+            box=box.SIMPLE_HEAD if header else box.SIMPLE,
+            show_header=header,
+            header_style="dim",
+        )
+        for k, column in enumerate(columns):
+            right = k > 0 and header
+            table.add_column(
+                Text(column),
+                justify="right" if right else "left",
+                style="cyan" if k == 0 else "",
+                no_wrap=right or (not header and k == 0),
+            )
+        for row in rows:
+            table.add_row(*[Text(str(cell)) for cell in row])
+        # Files and pipes have no width to fit into.
+        console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+        console.print(Text(title, style="bold"))
+        console.print(table)
+
+    @contextmanager
+    def progress(self) -> Iterator[ProgressCallback]:
+        """Yield a callback that shows progress: a bar on a terminal, a few lines elsewhere."""
+        if self.quiet:
+            yield lambda event: None
+        elif sys.stderr.isatty():
+            with _bar() as show:
+                yield show
+        else:
+            yield _Lines()
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Show that something without progress of its own is under way."""
+        if self.quiet or not sys.stderr.isatty():
+            yield
+            return
+        from rich.console import Console
+
+        with Console(stderr=True).status(what):
+            yield
+
+    def finish(self, numbers: Mapping[str, Any], mask: Path | None = None) -> None:
+        """Write the numbers to the JSON file, if one was asked for.
+
+        Parameters
+        ----------
+        numbers : mapping
+        mask : Path, optional
+            A mask just written: if the file for the numbers is also the one that has its label
+            names, they stay in it.
+        """
+        if self.json_file is None:
+            return
+        from napari_medgs.io import read_label_names
+        from napari_medgs.io.atomic import atomic_path
+        from napari_medgs.io.labels import sidecar_path
+
+        if mask is not None and sidecar_path(mask).resolve() == self.json_file.resolve():
+            numbers = {"labels": read_label_names(mask), **numbers}
+        text = json.dumps(plain_json(numbers), indent=2, ensure_ascii=False, allow_nan=False)
+        with atomic_path(self.json_file) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def details(event: ProgressEvent) -> str:
+    """Return what is known of a running fit in a few words."""
+    parts = []
+    if event.psnr is not None:
+        parts.append(f"{event.psnr:.2f} dB")
+    if event.gaussians is not None:
+        parts.append(f"{event.gaussians:,} Gaussians")
+    return "  ".join(parts)
+
+
+class _Lines:
+    """Progress as plain lines: at a new stage, at its end, and now and then between."""
+
+    def __init__(self) -> None:
+        self.stage, self.last = "", -LINE_SECONDS
+
+    def __call__(self, event: ProgressEvent) -> None:
+        now = time.monotonic()
+        due = event.stage != self.stage or event.done == event.total
+        if not due and now - self.last < LINE_SECONDS:
+            return
+        self.stage, self.last = event.stage, now
+        count = f" {event.done}/{event.total}" if event.total > 1 else ""
+        words = [f"{event.stage}{count}", f"{event.seconds:.1f} s", details(event)]
+        typer.echo("  ".join(word for word in words if word))
+
+
+@contextmanager
+def _bar() -> Iterator[ProgressCallback]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=28),
+        TextColumn("{task.fields[detail]}", style="cyan"),
+        TextColumn("{task.fields[clock]}", style="dim"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("starting", total=None, detail="", clock="")
+
+        def show(event: ProgressEvent) -> None:
+            clock = f"{event.seconds:.0f} s"
+            if event.remaining is not None:
+                clock += f", {event.remaining:.0f} s left"
+            progress.update(
+                task,
+                description=event.stage,
+                completed=event.done,
+                total=event.total if event.total > 1 else None,
+                detail=details(event),
+                clock=clock,
+            )
+
+        yield show
