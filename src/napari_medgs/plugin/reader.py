@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,10 +22,6 @@ ReaderFunction = Callable[[str | list[str]], list[LayerData]]
 
 # napari's way to say "read, and there is nothing to show".
 NOTHING: list[LayerData] = [(None,)]
-LABEL_NAME = re.compile(
-    r"(^|[^a-z])(seg\w*|labels?|masks?|msk|lesions?|annot\w*|rois?|gt|aseg|aparc)([^a-z]|$)"
-)
-MOST_LABELS = 40
 
 
 def get_reader(path: str | list[str]) -> ReaderFunction | None:
@@ -112,6 +107,8 @@ def volume_layers(volume: Volume, path: Path | None = None) -> list[LayerData]:
     if path is not None:
         metadata["path"] = str(path)
     stem = path.name.removesuffix(".gz").removesuffix(".nii") if path is not None else "image"
+    from napari_medgs.io.kinds import as_mask
+
     labels = as_mask(volume, stem)
     if labels is not None:
         from napari_medgs.io.labels import read_label_names
@@ -134,30 +131,6 @@ def volume_layers(volume: Volume, path: Path | None = None) -> list[LayerData]:
             options["contrast_limits"] = limits
         layers.append((data, options, "image"))
     return layers
-
-
-def as_mask(volume: Volume, name: str) -> NDArray[Any] | None:
-    """Return a volume's only channel as labels if it is a mask, else None.
-
-    A mask has integer values, and either a name that says so (seg, mask, label ..), or the
-    NIfTI intent of labels, or no more than 40 different values of a small integer type.
-    """
-    from napari_medgs.errors import LabelError
-    from napari_medgs.io.labels import as_labels
-
-    if volume.channels != 1:
-        return None
-    data = volume.channel(0)
-    named = LABEL_NAME.search(name.lower().replace("_", "-")) is not None
-    if not named and not (data.dtype.kind in "iub" and data.dtype.itemsize <= 2):
-        return None
-    if not named and len(np.unique(data)) > MOST_LABELS:
-        return None
-    try:
-        labels = as_labels(data)
-    except LabelError:
-        return None
-    return labels
 
 
 def display_limits(data: NDArray[Any]) -> tuple[float, float] | None:
