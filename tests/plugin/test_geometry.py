@@ -61,7 +61,7 @@ def test_a_layer_of_our_reader_keeps_the_true_oblique_grid():
     right, anterior, superior = grid.to_world(middle)
     np.testing.assert_allclose(layer.data_to_world(middle), [superior, -anterior, -right])
     # Once moved, where it is in the viewer counts.
-    layer.translate = layer.translate + [1.0, 0, 0]
+    layer.translate = np.add(layer.translate, (1, 0, 0))
     moved = frame_of(layer).grid
     assert moved.source == {}
     np.testing.assert_allclose(moved.spacing, grid.spacing)

@@ -100,7 +100,7 @@ def test_the_overlay_is_made_styled_hidden_and_shown(overlay_scene, qtbot, notes
 
 
 def test_colouring_by_error_needs_the_image(overlay_scene, qtbot, notes):
-    viewer, field, layers, widget = overlay_scene
+    viewer, _field, layers, widget = overlay_scene
     widget.show_it.setChecked(True)
     qtbot.waitUntil(lambda: widget.overlay is not None)
     widget.color_by.setCurrentIndex(widget.color_by.findData("error"))
@@ -150,7 +150,7 @@ def choose(widget, kind, layer):
 
 
 def test_export_of_a_field_and_its_pictures(export_scene, qtbot, tmp_path, notes):
-    viewer, field, (image, mask, _), widget = export_scene
+    _viewer, field, (image, mask, _), widget = export_scene
     choose(widget, "field", image)
     widget.save(tmp_path / "a")
     wait_done(qtbot, widget)
@@ -217,7 +217,7 @@ def test_edited_masks_are_meshed_from_their_voxels(export_scene, qtbot, tmp_path
 
 
 def test_refused_exports_leave_nothing_behind(export_scene, qtbot, tmp_path, notes):
-    viewer, _, (image, mask, _), widget = export_scene
+    viewer, _, (_image, mask, _), widget = export_scene
     choose(widget, "mask", mask)
     widget.save(tmp_path / "nowhere" / "a.nii.gz")
     wait_done(qtbot, widget)
@@ -286,7 +286,7 @@ def test_files_are_opened_in_the_background(loader, qtbot, tmp_path, notes):
 def test_what_a_file_does_not_say_can_be_said(loader, qtbot, tmp_path, notes):
     import imageio.v3 as iio
 
-    viewer, widget = loader
+    _viewer, widget = loader
     frames = tmp_path / "frames"
     frames.mkdir()
     for k in range(4):
@@ -320,7 +320,7 @@ def test_what_cannot_be_opened_is_said(loader, qtbot, tmp_path, notes, name):
 
 
 def test_items_of_a_medmnist_set(loader, qtbot, data_dir, notes):
-    viewer, widget = loader
+    _viewer, widget = loader
     widget.tabs.setCurrentIndex(1)
     widget.set_path.setText(str(data_dir / "medmnist" / "retinamnist.npz"))
     widget.split.setCurrentIndex(widget.split.findData("test"))
@@ -347,7 +347,7 @@ def test_items_of_a_medmnist_set(loader, qtbot, data_dir, notes):
 
 
 def test_whole_sets_as_stacks(loader, qtbot, data_dir, notes):
-    viewer, widget = loader
+    _viewer, widget = loader
     widget.tabs.setCurrentIndex(1)
     widget.set_path.setText(str(data_dir / "medmnist" / "retinamnist.npz"))
     widget.whole.setChecked(True)
@@ -369,7 +369,7 @@ def test_sets_are_downloaded_by_name(loader, qtbot, monkeypatch, data_dir):
         return data_dir / "medmnist" / f"{name}.npz"
 
     monkeypatch.setattr(medmnist, "fetch", fetch)
-    viewer, widget = loader
+    _viewer, widget = loader
     widget.tabs.setCurrentIndex(1)
     widget.set_name.setCurrentIndex(widget.set_name.findData("breastmnist"))
     assert not widget.set_path.isEnabled()

@@ -45,7 +45,7 @@ def expected_vertices(field, axis, position, sigmas=1.0):
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("slice_axis", [0, 2])
 def test_every_slice_shows_its_own_sections(axis, slice_axis):
-    viewer, field, image, overlay = scene(slice_axis=slice_axis)
+    viewer, field, _image, overlay = scene(slice_axis=slice_axis)
     viewer.dims.order = (axis, *[a for a in range(3) if a != axis])
     for step in (5, 9):
         viewer.dims.set_current_step(axis, step)
@@ -70,7 +70,7 @@ def test_the_overlay_lies_on_a_flipped_foreign_image():
 
 
 def test_it_never_changes_the_extent_of_the_scene():
-    viewer, field, image, overlay = scene(OverlayStyle(sigmas=3, hide_background=False))
+    viewer, _field, image, _overlay = scene(OverlayStyle(sigmas=3, hide_background=False))
     before = viewer.dims.range
     for step in range(image.data.shape[0]):
         viewer.dims.set_current_step(0, step)
@@ -80,7 +80,7 @@ def test_it_never_changes_the_extent_of_the_scene():
 
 
 def test_space_shows_the_largest_as_bent_ellipsoids_and_says_so():
-    viewer, field, image, overlay = scene(OverlayStyle(most_ellipsoids=10, hide_background=False))
+    viewer, field, _image, overlay = scene(OverlayStyle(most_ellipsoids=10, hide_background=False))
     viewer.dims.ndisplay = 3
     chosen = sections.largest(field, 10)
     points, faces = sections.surfaces(field, chosen, 1.0)
@@ -94,7 +94,7 @@ def test_space_shows_the_largest_as_bent_ellipsoids_and_says_so():
 
 
 def test_sections_are_capped_at_the_largest():
-    viewer, field, image, overlay = scene(OverlayStyle(most_sections=3, hide_background=False))
+    viewer, field, _image, overlay = scene(OverlayStyle(most_sections=3, hide_background=False))
     viewer.dims.set_current_step(0, 9)
     found = sections.cut(field, 0, 9, 1.0)
     assert len(found) > 3
@@ -136,7 +136,7 @@ def test_intensity_and_error_colours():
 
 
 def test_restyle_changes_all_or_nothing():
-    viewer, field, image, overlay = scene()
+    _viewer, _field, _image, overlay = scene()
     with pytest.raises(ParameterError, match="classes"):
         overlay.restyle(color_by="class")
     with pytest.raises(ParameterError, match="error"):
@@ -153,7 +153,7 @@ def test_restyle_changes_all_or_nothing():
 
 
 def test_a_hidden_overlay_waits_and_catches_up():
-    viewer, field, image, overlay = scene()
+    viewer, field, _image, overlay = scene()
     viewer.dims.set_current_step(0, 5)
     overlay.layer.visible = False
     before = overlay.layer.data[0]
@@ -165,7 +165,7 @@ def test_a_hidden_overlay_waits_and_catches_up():
 
 
 def test_slices_without_gaussians_are_empty():
-    viewer, field, image, overlay = scene()
+    viewer, field, _image, overlay = scene()
     field.centers[:, 2] = 10  # all far from slice 0
     viewer.dims.set_current_step(0, 0)
     assert overlay.shown == 0
@@ -180,7 +180,7 @@ def test_flat_images():
     overlay = GaussianOverlay(viewer, field, frame_of(image), image, ALL)
     assert overlay.layer.ndim == 2
     assert overlay.shown == 20
-    found, points = expected_vertices(field, 0, 0)
+    _found, points = expected_vertices(field, 0, 0)
     np.testing.assert_allclose(overlay.layer.data[0], points[:, 1:], atol=1e-4)
 
 

@@ -21,6 +21,7 @@ def gaussian_colors(
     color_by: ColorBy,
     colormap: str = "turbo",
     errors: NDArray[Any] | None = None,
+    limits: tuple[float, float] | None = None,
 ) -> Colors:
     """Return one RGB colour per Gaussian, (N, 3) in [0, 1].
 
@@ -32,6 +33,8 @@ def gaussian_colors(
         Name of a napari colormap, for intensity and error.
     errors : (N,) ndarray, optional
         Absolute errors at the Gaussians; needed to colour by error.
+    limits : (float, float), optional
+        Intensities of the colormap's ends, in units of the image; the field's own by default.
 
     Raises
     ------
@@ -57,7 +60,7 @@ def gaussian_colors(
         low, high = 0.0, float(np.percentile(values, 99)) if len(values) else 1.0
     else:
         values = intensities(field)
-        low, high = intensity_limits(field)
+        low, high = limits or intensity_limits(field)
     share = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
     rgba = np.asarray(ensure_colormap(colormap).map(share))
     return rgba.reshape(-1, 4)[:, :3].astype(np.float32)

@@ -164,13 +164,10 @@ def summary_of(outcome: FitOutcome) -> str:
         cubic = metrics.get("psnr_heldout_cubic")
         than = f" (cubic interpolation {cubic:.1f} dB)" if cubic is not None else ""
         lines.append(f"Slices left out: {metrics['psnr_heldout']:.1f} dB{than}")
-    size = result.field.nbytes / 2**20
-    raw = outcome.target.nbytes / max(result.field.nbytes, 1)
+    size, raw = result.field.nbytes / 2**20, outcome.target.nbytes / 2**20
     lines.append(
         f"{metrics.get('seconds', 0):.1f} s on {metrics.get('backend', '?')} · "
-        f"{size:.1f} MiB, {raw:.1f}x smaller than the image"
-        if raw >= 1
-        else f"{metrics.get('seconds', 0):.1f} s on {metrics.get('backend', '?')} · {size:.1f} MiB"
+        f"{size:.1f} MiB for an image of {raw:.1f} MiB"
     )
     if result.stopped_by == "cancelled":
         lines.append("<i>Cancelled: this is the last good state.</i>")

@@ -73,6 +73,8 @@ class GaussianOverlay:
     style : OverlayStyle, optional
     errors : (N,) ndarray, optional
         Absolute errors at the Gaussians, to colour by.
+    limits : (float, float), optional
+        Intensities of the colormap's ends; the contrast limits of ``like`` if it has some.
     name : str
     """
 
@@ -85,6 +87,7 @@ class GaussianOverlay:
         style: OverlayStyle | None = None,
         *,
         errors: NDArray[Any] | None = None,
+        limits: tuple[float, float] | None = None,
         name: str = "Gaussians",
     ) -> None:
         from napari.layers import Surface
@@ -93,6 +96,7 @@ class GaussianOverlay:
         self.field, self.frame = field, frame
         self.style = style or OverlayStyle()
         self.errors = errors
+        self.limits = limits or getattr(like, "contrast_limits", None)
         self.summary = ""
         self.shown = 0
         self._dims = viewer.dims
@@ -147,7 +151,10 @@ class GaussianOverlay:
 
     def _prepare(self) -> None:
         style = self.style
-        self._colors = gaussian_colors(self.field, style.color_by, style.colormap, self.errors)
+        limits = (self.limits[0], self.limits[1]) if self.limits is not None else None
+        self._colors = gaussian_colors(
+            self.field, style.color_by, style.colormap, self.errors, limits
+        )
         self._visible = np.ones(len(self.field), dtype=bool)
         if style.hide_background:
             self._visible = ~is_background(self.field, style.color_by)

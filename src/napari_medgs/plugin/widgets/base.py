@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
     QProgressBar,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -32,6 +33,8 @@ QPushButton#medgs-primary:pressed { background-color: #2467b0; }
 QPushButton#medgs-primary:disabled { background-color: rgba(128, 128, 128, 60);
     color: rgba(160, 160, 160, 160); }
 QPushButton { padding: 5px 10px; }
+QListWidget { padding: 2px; border-radius: 3px; }
+QListWidget::item { padding: 3px 2px; }
 QProgressBar { border: none; border-radius: 3px; background: rgba(128, 128, 128, 50);
     height: 6px; max-height: 6px; }
 QProgressBar::chunk { border-radius: 3px; background-color: #2f9e8f; }
@@ -68,11 +71,32 @@ class MedGSWidget(QWidget):
         self._connections: list[tuple[Any, Callable[..., Any]]] = []
         self._docked = False
         self.setStyleSheet(STYLE)
-        self.body = QVBoxLayout(self)
+        # Scrolls where a crowded dock is lower than the content, instead of squeezing it.
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        content = QWidget()
+        self.body = QVBoxLayout(content)
         self.body.setContentsMargins(8, 6, 8, 6)
         self.body.setSpacing(6)
+        scroll.setWidget(content)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll)
+        self._content = content
         connections = self._connections
         self.destroyed.connect(lambda *_: _disconnect(connections))
+
+    def sizeHint(self) -> QSize:
+        """Ask for the content's size: a scroll area alone asks for next to nothing."""
+        wanted = self._content.sizeHint()
+        return QSize(max(wanted.width(), 280), wanted.height())
+
+    def minimumSizeHint(self) -> QSize:
+        """Never narrower than the content with a scroll bar; of its height, about a half."""
+        least = self._content.minimumSizeHint()
+        return QSize(max(least.width() + 14, 240), min(least.height(), 330))
 
     def listen(self, emitter: Any, callback: Callable[..., Any]) -> None:
         """Connect to an event of the viewer until this widget is closed."""

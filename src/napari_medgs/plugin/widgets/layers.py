@@ -156,7 +156,7 @@ class LayerChecklist(QListWidget):
     def _fit_height(self) -> None:
         rows = min(max(self.count(), 1), 4)
         height = self.sizeHintForRow(0) if self.count() else 22
-        self.setFixedHeight(rows * max(height, 20) + 8)
+        self.setFixedHeight(rows * max(height, 22) + 12)
 
     @property
     def layers(self) -> list[Any]:

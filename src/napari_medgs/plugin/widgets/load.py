@@ -80,6 +80,7 @@ class LoadWidget(MedGSWidget):
         for axis, box in zip("zyx", self.spacing):
             box.setPrefix(f"{axis} ")
             box.setDecimals(3)
+            box.setToolTip(f"Millimetres between voxels along {axis}.")
             sizes.addWidget(box)
         tip = "Millimetres along z, y, x. Only for files that do not say, such as frames."
         add_row(form, "Voxel mm", _wrapped(sizes), tip)
@@ -93,6 +94,7 @@ class LoadWidget(MedGSWidget):
         )
         form.addRow("", self.identity)
         layout.addWidget(hint("Files can also be dropped on the viewer."))
+        layout.addStretch(1)
         return page
 
     def _medmnist_page(self) -> QWidget:
@@ -123,6 +125,7 @@ class LoadWidget(MedGSWidget):
         self.whole.setToolTip("For leafing through a set. Stacks cannot be fitted.")
         form.addRow("", self.whole)
         layout.addWidget(hint("MedMNIST v2, CC BY 4.0. Downloads come from Zenodo."))
+        layout.addStretch(1)
         self.set_name.currentIndexChanged.connect(lambda *_: self._adapt())
         self.whole.toggled.connect(lambda *_: self._adapt())
         self._adapt()
