@@ -17,7 +17,7 @@ from napari_medgs.volume import Volume
 UNLABELLED = 255
 MAX_CLASSES = 250
 FLAT = 2e-3  # intensities this near to the background's hold nothing
-MARGIN = 3
+MARGIN = 6
 SEG_SCALE = 0.001  # makes lambda_seg = 1 an even match for the image's squared errors
 
 

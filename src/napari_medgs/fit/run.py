@@ -41,6 +41,7 @@ from napari_medgs.render.theta import (
 from napari_medgs.volume import Volume
 
 GAUSSIANS_PER_VOXEL = 0.03
+QUALITY_SHARE = 0.35
 LEAST_GAUSSIANS, MOST_GAUSSIANS = 300, 150_000
 SLICE_SIGMA, SLICE_SIGMA_BETWEEN = 0.35, 0.8
 
@@ -235,6 +236,8 @@ def _start(
     if budget is None:
         budget = int(foreground * GAUSSIANS_PER_VOXEL)
         budget = min(max(budget, LEAST_GAUSSIANS), MOST_GAUSSIANS)
+        if params.quality is not None:
+            budget = int(budget * QUALITY_SHARE)  # rounds add more until the quality is met
     first = max(1, int(np.ceil(budget * FIRST_SHARE)))
     theta = place(
         sample_voxels(density, first, rng),
