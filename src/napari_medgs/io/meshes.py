@@ -1,0 +1,202 @@
+"""Mesh files: binary .ply, .stl, .obj and .glb, in RAS millimetres, coloured by label."""
+
+from __future__ import annotations
+
+import colorsys
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.errors import FileError, LabelError, ParameterError
+from napari_medgs.io.atomic import atomic_path
+from napari_medgs.io.limits import check_file
+
+if TYPE_CHECKING:
+    from trimesh import Trimesh
+
+Color = tuple[float, float, float]
+
+SUFFIXES = (".ply", ".stl", ".obj", ".glb")
+
+
+def check_mesh_path(path: str | Path) -> Path:
+    """Refuse, before any work, a target that no mesh can be written to.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file that ends in .ply, .stl, .obj or .glb, or a folder, existing or not.
+
+    Raises
+    ------
+    FileError
+        When the suffix is another, or the folder that it is to lie in does not exist.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return path
+    if path.suffix.lower() not in (*SUFFIXES, ""):
+        raise FileError(
+            f"{path}: meshes are written as {', '.join(SUFFIXES)}, or into a folder, not as "
+            f"{path.suffix}."
+        )
+    if path.suffix == "" and path.exists():
+        raise FileError(f"{path}: a file of this name is in the way of the folder.")
+    if not path.parent.is_dir():
+        raise FileError(f"{path}: the folder {path.parent} does not exist; make it first.")
+    return path
+
+
+def label_color(label: int) -> Color:
+    """Return a label's colour (red, green, blue in [0, 1]), distinct for neighbouring labels."""
+    hue = (0.02 + 0.618034 * (label - 1)) % 1.0
+    return colorsys.hsv_to_rgb(hue, 0.45 + 0.3 * (label % 2), 0.95 - 0.2 * (label % 3) / 2)
+
+
+def save_meshes(
+    path: str | Path,
+    meshes: Mapping[int, Trimesh],
+    names: Mapping[int, str] | None = None,
+    colors: Mapping[int, Any] | None = None,
+) -> list[Path]:
+    """Write meshes to one file, or one file a label into a folder.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.ply`` (binary, coloured vertices), ``.stl`` (binary, no colours), ``.obj`` (coloured
+        vertices), ``.glb`` (a scene with one named, coloured node a label); anything without a
+        suffix, and every existing folder, is a folder of ``label_name.ply`` files.
+    meshes : mapping of int to Trimesh
+        By label.
+    names : mapping of int to str, optional
+        Names of labels, for nodes and file names.
+    colors : mapping of int to (red, green, blue), optional
+        In [0, 1]; :func:`label_color` where a label is missing.
+
+    Returns
+    -------
+    list of Path
+        The files written. Each was read back before it took its place.
+
+    Raises
+    ------
+    FileError
+        When the target cannot be written, or does not read back as what was written.
+    LabelError
+        When there is no mesh.
+    """
+    path = check_mesh_path(path)
+    if not meshes:
+        raise LabelError("There is no mesh to write.")
+    names = names or {}
+    painted = {label: _painted(mesh, label, colors or {}) for label, mesh in meshes.items()}
+    if path.suffix.lower() in SUFFIXES and not path.is_dir():
+        _write(path, painted, names)
+        return [path]
+    made = not path.exists()
+    path.mkdir(exist_ok=True)
+    written = []
+    try:
+        for label, mesh in painted.items():
+            written.append(path / f"{_stem(label, names)}.ply")
+            _write(written[-1], {label: mesh}, names)
+    except BaseException:
+        if made and not any(path.iterdir()):
+            path.rmdir()
+        raise
+    return written
+
+
+def load_meshes(path: str | Path) -> dict[str, Trimesh]:
+    """Read a mesh file: its parts by name (scenes of .glb), else one part by the file's name.
+
+    Raises
+    ------
+    FileError
+        When the file is missing, of another kind, damaged, or holds no faces.
+    """
+    import trimesh
+
+    path = check_file(path, "a mesh file")
+    if path.suffix.lower() not in SUFFIXES:
+        raise FileError(f"{path}: not a mesh file ({', '.join(SUFFIXES)}).")
+    try:
+        # No resolver: a mesh file from a stranger opens no other file.
+        with path.open("rb") as stream:
+            scene = trimesh.load_scene(stream, file_type=path.suffix.lower()[1:], process=False)
+        parts = {}
+        for node in scene.graph.nodes_geometry:
+            transform, name = scene.graph[node]
+            part = scene.geometry[name].copy()
+            if isinstance(part, trimesh.Trimesh) and len(part.faces):
+                part.apply_transform(transform)
+                parts[str(node)] = part
+    except Exception as error:
+        raise FileError(f"{path}: not a readable mesh ({error}).") from error
+    if not parts or not all(np.isfinite(part.vertices).all() for part in parts.values()):
+        raise FileError(f"{path}: holds no mesh with finite vertices.")
+    return (
+        parts
+        if len(parts) > 1 or path.suffix.lower() == ".glb"
+        else {path.stem: next(iter(parts.values()))}
+    )
+
+
+def _painted(mesh: Trimesh, label: int, colors: Mapping[int, Any]) -> Trimesh:
+    """Return a copy in its label's colour."""
+    import trimesh
+
+    color = np.asarray(colors.get(label, label_color(label)), np.float64).ravel()[:3]
+    if color.shape != (3,) or not ((color >= 0) & (color <= 1)).all():
+        raise ParameterError(f"The colour of label {label} must be three numbers from 0 to 1.")
+    rgba = np.append(np.round(color * 255), 255).astype(np.uint8)
+    return trimesh.Trimesh(
+        mesh.vertices,
+        mesh.faces,
+        process=False,
+        vertex_colors=np.tile(rgba, (len(mesh.vertices), 1)),
+    )
+
+
+def _write(path: Path, meshes: Mapping[int, Trimesh], names: Mapping[int, str]) -> None:
+    import trimesh
+
+    faces = sum(len(mesh.faces) for mesh in meshes.values())
+    kind = path.suffix.lower()
+    with atomic_path(path) as temporary:
+        if kind == ".glb":
+            scene = trimesh.Scene()
+            for label, mesh in meshes.items():
+                node = _stem(label, names)
+                scene.add_geometry(_with_material(mesh), node_name=node, geom_name=node)
+            temporary.write_bytes(scene.export(file_type="glb"))
+        else:
+            whole = trimesh.util.concatenate(list(meshes.values()))
+            options: dict[str, Any] = {".ply": {"encoding": "binary"}}.get(kind, {})
+            whole.export(temporary, file_type=kind[1:], **options)
+        back = load_meshes(temporary)
+        if sum(len(mesh.faces) for mesh in back.values()) != faces:
+            raise FileError(f"{path}: was not written completely; is the disk full?")
+
+
+def _with_material(mesh: Trimesh) -> Trimesh:
+    """Return a copy with one material: viewers shade it better than coloured vertices."""
+    import trimesh
+
+    rgba: NDArray[np.uint8] = mesh.visual.vertex_colors[0]
+    material = trimesh.visual.material.PBRMaterial(
+        baseColorFactor=rgba, metallicFactor=0.0, roughnessFactor=0.7, doubleSided=False
+    )
+    visual = trimesh.visual.TextureVisuals(material=material)
+    return trimesh.Trimesh(mesh.vertices, mesh.faces, process=False, visual=visual)
+
+
+def _stem(label: int, names: Mapping[int, str]) -> str:
+    """Name of a label that is safe as a file name everywhere."""
+    name = re.sub(r"[^\w.-]+", "_", names.get(label, "")).strip("._")[:60]
+    return f"{label:03d}_{name}" if name else f"label_{label:03d}"
