@@ -239,8 +239,7 @@ class GaussianField:
 
     def voxel_covariances(self) -> NDArray[np.float64]:
         """3D covariance matrices (N, 3, 3) in voxels, axes (z, y, x); see voxel_precisions."""
-        covariance: NDArray[np.float64] = np.linalg.inv(self.voxel_precisions())
-        return covariance
+        return np.asarray(np.linalg.inv(self.voxel_precisions()), np.float64)
 
     def world_covariances(self) -> NDArray[np.float64]:
         """3D covariance matrices (N, 3, 3) in RAS square millimetres."""
