@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_medgs import __version__
+from napari_medgs.benchmark import command as benchmark
 from napari_medgs.cli import demo, evaluate, fit, info, mesh, render
 from napari_medgs.cli.command import MedGSCommand
 
@@ -18,6 +19,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "mesh": mesh.mesh,
     "evaluate": evaluate.evaluate,
     "demo": demo.demo,
+    "benchmark": benchmark.benchmark,
 }
 """Every command's name and function, in the order of the help page."""
 

@@ -16,7 +16,7 @@ import typer
 from napari_medgs.errors import FileError
 from napari_medgs.progress import ProgressCallback, ProgressEvent
 
-LINE_SECONDS = 2.0  # between lines of progress where there is no terminal
+LINE_SECONDS = 10.0  # between lines of progress where there is no terminal
 
 
 def plain_json(value: Any) -> Any:

@@ -119,7 +119,7 @@ def phantom() -> DemoCase:
     head = make_phantom(1.5)
     volume = Volume(head.image[None], head.grid, ("phantom",))
     names = {value: name for value, name in head.names.items() if value}
-    return DemoCase("Synthetic head", volume, head.labels, names, (5, 6, 7), (1,))
+    return DemoCase("Synthetic head", volume, head.labels, names, (6, 7), (5, 1))
 
 
 CASES: dict[str, Callable[[], DemoCase]] = {

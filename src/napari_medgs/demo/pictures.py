@@ -57,7 +57,7 @@ def draw_slices(
     error = np.abs(np.clip(image, low, high) - np.clip(source, low, high))
     worst = max(float(np.percentile(error, 99.9)), 1e-6)
     box = _box(source > low + 0.04 * (high - low))
-    where = _centre(case.labels, np.asarray(labels))
+    where = _centre(case.labels)
     colors = label_colors(case.names)
     sizes = np.array([s.stop - s.start for s in box]) * case.volume.spacing
     # Rows as high as their plane is in mm, columns as wide as the widest plane.
@@ -196,11 +196,15 @@ def _box(inside: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
     return (box[0], box[1], box[2])
 
 
-def _centre(truth: NDArray[Any], labels: NDArray[Any]) -> list[int]:
-    """Return, for every axis, the slice that shows the most of the mask."""
-    mask = truth > 0 if (truth > 0).any() else labels > 0
-    counts = [mask.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
-    return [int(np.argmax(c)) if c.any() else mask.shape[k] // 2 for k, c in enumerate(counts)]
+def _centre(labels: NDArray[Any]) -> list[int]:
+    """Return, for every axis, the slice that shows the most of all labels, small ones too."""
+    score = [np.zeros(n) for n in labels.shape]
+    for value in np.unique(labels[labels > 0]):
+        inside = labels == value
+        for axis in range(3):
+            count = inside.sum(axis=tuple(a for a in range(3) if a != axis))
+            score[axis] += count / count.sum()
+    return [int(s.argmax()) if s.any() else len(s) // 2 for s in score]
 
 
 def _section(

@@ -57,7 +57,7 @@ def save_field(path: str | Path, field: GaussianField) -> Path:
     FileError
         When the name has another suffix or the folder cannot be written.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     path = Path(path)
     if not path.name.endswith(".safetensors"):
@@ -70,7 +70,8 @@ def save_field(path: str | Path, field: GaussianField) -> Path:
     }
     tensors = {name: getattr(field, name) for name in field.tensor_names()}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
+        # Not save_file: that makes files which only their owner may read.
+        temporary.write_bytes(save(tensors, metadata=header))
     return path
 
 

@@ -41,13 +41,13 @@ def show_demo(viewer: Any, image: Path, field_file: Path) -> None:
         metadata=dict(links),
         **place,
     )
-    errors = np.abs(rendered.images[0] - data)
     if rendered.labels is not None:
-        viewer.add_labels(rendered.labels, name="mask", opacity=0.6, metadata=dict(links), **place)
+        viewer.add_labels(
+            rendered.labels, name="mask", opacity=0.25, metadata=dict(links), **place
+        )
         sizes = np.count_nonzero(rendered.labels, axis=(1, 2))
         viewer.dims.set_current_step(0, int(sizes.argmax()))
-    del errors
-    style = OverlayStyle(color_by="intensity", opacity=0.35)
+    style = OverlayStyle(color_by="intensity", opacity=0.8)
     overlay = GaussianOverlay(viewer, field, frame, base, style)
     overlay.layer.metadata.update(links)
 
