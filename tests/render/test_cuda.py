@@ -290,3 +290,25 @@ def test_gpu_agrees_with_reference_and_cpu(rng, shape, images, classes, degree, 
         assert error <= 2e-3 * np.linalg.norm(expected[2][:, column]), f"column {column}"
     again = ours.loss_and_gradient(theta, target)
     np.testing.assert_array_equal(again[2], got[2])
+
+
+@needs_compiler
+def test_gpu_is_trusted_only_if_it_is_right(twin, monkeypatch):
+    from napari_medgs.render import cuda_check
+
+    def engine(shape, channels, background, *, degree, cutoff, eps):
+        return twin(shape, channels, background, degree=degree, double=False)
+
+    assert cuda_check.deviation(engine) < 1e-4
+    assert cuda_check.deviation(CpuEngine) < 1e-4
+    monkeypatch.setattr(cuda_check, "available", lambda: (True, "a GPU"))
+    verdicts = []
+    for make in (engine, lambda *a, **k: twin((5, 12, 20), 3, degree=2), None):
+        monkeypatch.setattr(cuda_check, "CudaEngine", make)
+        cuda_check.check_gpu.cache_clear()
+        verdicts.append(cuda_check.check_gpu())
+    cuda_check.check_gpu.cache_clear()
+    assert verdicts[0] == (True, "a GPU")
+    assert "off by" in verdicts[1][1]
+    assert "TypeError" in verdicts[2][1]
+    assert [works for works, _ in verdicts] == [True, False, False]

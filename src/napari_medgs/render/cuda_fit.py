@@ -151,7 +151,7 @@ class CudaStepper:
         if self.engine.device.type != "cuda":
             flags, totals = (tensor.clone() for tensor in tensors)
             return _Pending(self.number, flags, totals, None)
-        flags, totals = (torch.empty_like(t, device="cpu", pin_memory=True) for t in tensors)
+        flags, totals = (torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in tensors)
         for here, there in ((flags, tensors[0]), (totals, tensors[1])):
             here.copy_(there, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
