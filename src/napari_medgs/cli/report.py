@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,21 +16,6 @@ from napari_medgs.errors import FileError
 from napari_medgs.progress import ProgressCallback, ProgressEvent
 
 LINE_SECONDS = 10.0  # between lines of progress where there is no terminal
-
-
-def plain_json(value: Any) -> Any:
-    """Return a value as JSON knows it; numbers that are not finite become null."""
-    if isinstance(value, Mapping):
-        return {str(key): plain_json(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain_json(entry) for entry in value]
-    if hasattr(value, "tolist"):  # numpy
-        return plain_json(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Path):
-        return str(value)
-    return value
 
 
 def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
@@ -48,8 +32,6 @@ def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
     FileError
         Saying what is wrong with it.
     """
-    import os
-
     if suffixes and not str(path).lower().endswith(tuple(suffixes)):
         raise FileError(f"{path}: the name of this output must end in {' or '.join(suffixes)}.")
     folder = path.resolve().parent
@@ -168,14 +150,12 @@ class Reporter:
         if self.json_file is None:
             return
         from napari_medgs.io import read_label_names
-        from napari_medgs.io.atomic import atomic_path
         from napari_medgs.io.labels import sidecar_path
+        from napari_medgs.io.records import write_json
 
         if mask is not None and sidecar_path(mask).resolve() == self.json_file.resolve():
             numbers = {"labels": read_label_names(mask), **numbers}
-        text = json.dumps(plain_json(numbers), indent=2, ensure_ascii=False, allow_nan=False)
-        with atomic_path(self.json_file) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_json(self.json_file, numbers)
 
 
 def details(event: ProgressEvent) -> str:

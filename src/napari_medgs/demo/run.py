@@ -73,13 +73,11 @@ def run_demo(
     MedGSError
         When a stage fails.
     """
-    import json
-
     from napari_medgs.demo import pictures
     from napari_medgs.fit import fit
     from napari_medgs.io import write_image, write_labels
-    from napari_medgs.io.atomic import atomic_path
     from napari_medgs.io.fields import save_field
+    from napari_medgs.io.records import write_json
     from napari_medgs.io.splats import save_splat_ply
     from napari_medgs.measure import surface_areas_mm2
     from napari_medgs.mesh import mesh_from_field, save_meshes
@@ -164,11 +162,7 @@ def run_demo(
         "stages": seconds,
         "seconds": time.perf_counter() - started,
     }
-    from napari_medgs.cli.report import plain_json
-
-    files["numbers"] = output / "results.json"
-    with atomic_path(files["numbers"]) as temporary:
-        temporary.write_text(json.dumps(plain_json(numbers), indent=2) + "\n", encoding="utf-8")
+    files["numbers"] = write_json(output / "results.json", numbers)
     return DemoResult(numbers, files, remarks)
 
 

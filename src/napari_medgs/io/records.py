@@ -1,0 +1,41 @@
+"""Numbers of results as JSON files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from napari_medgs.io.atomic import atomic_path
+
+
+def plain_json(value: Any) -> Any:
+    """Return a value as JSON knows it; numbers that are not finite become null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_json(entry) for entry in value]
+    if hasattr(value, "tolist"):  # numpy
+        return plain_json(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def write_json(path: str | Path, numbers: Mapping[str, Any]) -> Path:
+    """Write a result's numbers; the file is complete or absent.
+
+    Raises
+    ------
+    FileError
+        When it cannot be written.
+    """
+    path = Path(path)
+    text = json.dumps(plain_json(numbers), indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return path
