@@ -169,7 +169,10 @@ def fit(
         blend=info.blend,
         threads=params.threads,
     )
-    loop = FitLoop(
+    make_loop: type[FitLoop] = FitLoop
+    if backend == "cuda":
+        from napari_medgs.fit.device_loop import DeviceFitLoop as make_loop
+    loop = make_loop(
         problem,
         params,
         theta,

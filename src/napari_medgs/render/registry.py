@@ -27,6 +27,39 @@ def _cpu_engine(blend: str) -> Callable[..., Any]:
     return CpuEngine
 
 
+def _cuda_available() -> tuple[bool, str]:
+    from napari_medgs.render.cuda_driver import available
+
+    return available()
+
+
+def _cuda_engine(blend: str) -> Callable[..., Any]:
+    from napari_medgs.render.cuda import CudaEngine
+
+    del blend
+    return CudaEngine
+
+
+def _cuda_is_right() -> bool:
+    """Tell whether a small problem gives the reference's answer on this GPU (asked once)."""
+    from napari_medgs.render.cuda_check import check_gpu
+
+    return check_gpu()[0]
+
+
+def _gsplat_available() -> tuple[bool, str]:
+    from napari_medgs.render.gsplat_alpha import available
+
+    return available()
+
+
+def _gsplat_engine(blend: str) -> Callable[..., Any]:
+    from napari_medgs.render.gsplat_alpha import GsplatEngine
+
+    del blend
+    return GsplatEngine
+
+
 def _torch_available() -> tuple[bool, str]:
     try:
         import torch  # noqa: F401
@@ -49,13 +82,17 @@ class _Backend:
     available: Callable[[], tuple[bool, str]]
     load: Callable[[str], Callable[..., Any]]
     blends: tuple[str, ...]
+    is_right: Callable[[], bool] = lambda: True
+    """A self-check that "auto" wants passed before it takes the backend."""
 
 
 _BACKENDS: dict[str, _Backend] = {
+    "cuda": _Backend(_cuda_available, _cuda_engine, ("normalized", "sum"), _cuda_is_right),
     "cpu": _Backend(_cpu_available, _cpu_engine, ("normalized", "sum", "alpha")),
+    "gsplat": _Backend(_gsplat_available, _gsplat_engine, ("alpha",)),
     "reference": _Backend(_torch_available, _reference_engine, ("normalized", "sum", "alpha")),
 }
-AUTO_ORDER = ("cpu",)
+AUTO_ORDER = ("cuda", "cpu")
 
 
 def backends() -> dict[str, tuple[bool, str]]:
@@ -76,7 +113,7 @@ def choose_engine(name: str, blend: str) -> tuple[str, Callable[..., Any]]:
     if name == "auto":
         for candidate in AUTO_ORDER:
             backend = _BACKENDS[candidate]
-            if blend in backend.blends and backend.available()[0]:
+            if blend in backend.blends and backend.available()[0] and backend.is_right():
                 return candidate, backend.load(blend)
         raise BackendError(f"No backend here can render the blend {blend!r}.")
     if name not in _BACKENDS:
