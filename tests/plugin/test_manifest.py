@@ -33,7 +33,7 @@ def test_npe2_validates_it():
     done = subprocess.run(
         [sys.executable, "-m", "npe2", "validate", "napari_medgs"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr

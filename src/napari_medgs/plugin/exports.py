@@ -126,9 +126,10 @@ def parse_labels(text: str) -> tuple[int, ...] | None:
         low, dash, high = part.partition("-")
         if not low.isdecimal() or (dash and not high.isdecimal()):
             raise ParameterError(f"{part!r} is no label: write numbers and ranges, like 1 2 5-7.")
-        found += range(int(low), int(high or low) + 1)
-        if len(found) > 10_000:
+        values = range(int(low), int(high or low) + 1)
+        if len(found) + len(values) > 10_000:
             raise ParameterError("These are more than 10,000 labels.")
+        found += values
     return tuple(dict.fromkeys(found))
 
 
