@@ -55,7 +55,7 @@ def rewrite(path, **changes):
 def test_newer_version_is_refused(saved):
     _, path = saved
     rewrite(path, header={"format_version": "7"})
-    with pytest.raises(FormatVersionError, match="version 7.*Update napari-medgs"):
+    with pytest.raises(FormatVersionError, match=r"version 7.*Update napari-medgs"):
         load_field(path)
 
 
