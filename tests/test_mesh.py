@@ -375,7 +375,10 @@ def test_refused_fields():
     with pytest.raises(LabelError, match="no label 5; it has 1"):
         mesh_from_field(tiny_field(2), MeshParams(labels=(5,)))
     with pytest.raises(LabelError, match="Label 2 is nowhere"):
-        mesh_from_field(tiny_field(3))
+        mesh_from_field(tiny_field(3), MeshParams(labels=(1, 2)))
+    with pytest.raises(LabelError, match="background everywhere"):
+        mesh_from_field(tiny_field(2), MeshParams(level=0.99))
+    assert list(mesh_from_field(tiny_field(3))) == [1]
     with pytest.raises(ParameterError, match="between 0 and 1"):
         mesh_from_field(tiny_field(2), MeshParams(level=60))
     assert mesh_from_field(tiny_field(2))[1].is_watertight

@@ -201,6 +201,7 @@ def mesh_from_field(
     -------
     dict of int to Trimesh
         By label value, as in the mask that the field was fitted to; label 1 for an image.
+        Without ``params.labels``, classes that are nowhere the most probable are left out.
 
     Raises
     ------
@@ -252,6 +253,8 @@ def mesh_from_field(
     meshes = {}
     for value, found in zip(wanted, margins, strict=True):
         if found is None:
+            if params.labels is None:
+                continue
             raise LabelError(
                 f"Label {value} is nowhere in the field: there is no surface to make."
             )
@@ -262,6 +265,8 @@ def mesh_from_field(
             bounded = smoothed(np.tanh(0.5 * margin), part, params.smooth_mm)
             surface = _with_volume(bounded, part, volume_and_area(*surface)[0])
         meshes[value] = _finish(surface, params, value)
+    if not meshes:
+        raise LabelError("The field is background everywhere: there is no surface to make.")
     return meshes
 
 
