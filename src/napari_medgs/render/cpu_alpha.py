@@ -43,7 +43,7 @@ _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract
 
 
 @njit(**_options)
-def _composite(
+def composite(
     prepared: Any, values: Any, members: Any, z: int, budget: Any, out: Any, through: Any
 ) -> None:
     """Composite front to back; ``out`` (rows, channels, columns), ``through`` (rows, columns)."""
@@ -94,7 +94,7 @@ def _add_background(out: Any, through: Any, background: Any) -> None:
 
 
 @njit(**_options)
-def _uncomposite(
+def uncomposite(
     prepared: Any,
     values: Any,
     members: Any,
@@ -229,7 +229,7 @@ class AlphaCpuEngine:
             picture = np.empty((height, self.channels, width), np.float32)
             through = np.empty((height, width), np.float32)
             chosen = members[offsets[z] : offsets[z + 1]]
-            _composite(prepared, values, chosen, z, self.budget, picture, through)
+            composite(prepared, values, chosen, z, self.budget, picture, through)
             _add_background(picture, through, self.background)
             out[:, k] = np.swapaxes(picture, 0, 1)
 
@@ -255,7 +255,7 @@ class AlphaCpuEngine:
             for z in wanted[group::groups]:
                 chosen = members[offsets[z] : offsets[z + 1]]
                 picture = planes[:, : self.channels]
-                _composite(prepared, values, chosen, z, self.budget, picture, through)
+                composite(prepared, values, chosen, z, self.budget, picture, through)
                 _add_background(picture, through, self.background)
                 sums_here = np.zeros(2)
                 residual_rows(
@@ -277,7 +277,7 @@ class AlphaCpuEngine:
                 sums[group] += sums_here
                 slopes = np.ascontiguousarray(planes[:, : self.channels])
                 behind = np.einsum("ycx,c->yx", slopes, self.background) * through
-                _uncomposite(
+                uncomposite(
                     prepared,
                     values,
                     chosen,
