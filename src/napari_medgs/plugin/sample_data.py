@@ -72,11 +72,11 @@ def mni152_layers(resolution: int) -> list[LayerData]:
             "pip install napari-medgs[sample]"
         ) from error
     template = datasets.load_mni152_template(resolution=resolution)
-    grey = datasets.load_mni152_gm_mask(resolution=resolution)
-    white = datasets.load_mni152_wm_mask(resolution=resolution)
-    tissues = np.zeros(template.shape, np.uint8)
-    tissues[np.asarray(grey.dataobj) > 0] = 1
-    tissues[np.asarray(white.dataobj) > 0] = 2
+    grey = np.asarray(datasets.load_mni152_gm_template(resolution=resolution).dataobj)
+    white = np.asarray(datasets.load_mni152_wm_template(resolution=resolution).dataobj)
+    # Probabilities: nilearn's own masks begin at 0.2 and overlap.
+    tissues = np.where(white > grey, 2, 1).astype(np.uint8)
+    tissues[np.maximum(grey, white) < 0.5 * max(grey.max(), white.max())] = 0
     affine = np.asarray(template.affine, dtype=np.float64)
     image = Volume.from_axes(np.asarray(template.dataobj, np.float32)[None], affine)
     mask = Volume.from_axes(tissues[None], affine)
