@@ -68,6 +68,7 @@ def reference_for(blend, shape, channels, background, degree):
         ((7, 21, 17), 2, 3, 2),
         ((1, 40, 30), 3, 2, 0),
         ((6, 9, 50), 1, 9, 1),
+        ((3, 9, 12), 1, 70, 1),  # more channels than there are registers
     ],
 )
 def test_gradients_agree_with_reference(blend, shape, images, classes, degree):

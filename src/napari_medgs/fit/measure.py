@@ -56,7 +56,8 @@ def measure_fit(
         metrics["dice"] = {
             str(value): dice(guess == value, labels == value) for value in info.label_values[1:]
         }
-        metrics["dice_mean"] = float(np.mean(list(metrics["dice"].values())))
+        known = [v for v in metrics["dice"].values() if np.isfinite(v)]
+        metrics["dice_mean"] = float(np.mean(known)) if known else None
     return metrics
 
 

@@ -26,6 +26,7 @@ ROUND_MAGIC = 12582912.0  # 1.5 * 2^23: adding it rounds a float to an integer i
 
 # Rows of fitted Gaussians are 5 to 9 voxels wide: eight lanes beat sixteen even with AVX-512.
 LANES = 8
+ALIGNED = 4 * LANES  # bytes: a vector on the stack
 VECTOR = ir.VectorType(FLOAT, LANES)
 INTS = ir.VectorType(INT, LANES)
 
@@ -108,7 +109,7 @@ def clear_vector(typingctx: Any, pointer: Any, index: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         offset = builder.mul(args[1], ir.Constant(args[1].type, LANES))
-        _store(builder, _constant(0.0), _element(builder, args[0], offset), 64)
+        _store(builder, _constant(0.0), _element(builder, args[0], offset), ALIGNED)
         return context.get_dummy_value()
 
     return types.void(pointer, index), codegen
@@ -120,7 +121,7 @@ def spread_vector(typingctx: Any, pointer: Any, index: Any, value: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         offset = builder.mul(args[1], ir.Constant(args[1].type, LANES))
-        _store(builder, _broadcast(builder, args[2]), _element(builder, args[0], offset), 64)
+        _store(builder, _broadcast(builder, args[2]), _element(builder, args[0], offset), ALIGNED)
         return context.get_dummy_value()
 
     return types.void(pointer, index, types.float32), codegen
@@ -132,7 +133,7 @@ def sum_vector(typingctx: Any, pointer: Any, index: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         offset = builder.mul(args[1], ir.Constant(args[1].type, LANES))
-        total = _load(builder, _element(builder, args[0], offset), 64)
+        total = _load(builder, _element(builder, args[0], offset), ALIGNED)
         width = LANES
         while width > 1:
             width //= 2
@@ -171,7 +172,7 @@ def splat_block(
         _, g = _gaussian(builder, *args[3:7])
         row = _element(builder, data, args[1])
         for c in range(count):
-            value = _load(builder, _element(builder, args[7], ir.Constant(INT, c * LANES)), 64)
+            value = _load(builder, _element(builder, args[7], ir.Constant(INT, c * LANES)), ALIGNED)
             _store(builder, _multiply_add(builder, g, value, _load(builder, row)), row)
             row = _element(builder, row, args[2])
         _store(builder, builder.fadd(g, _load(builder, row)), row)
@@ -215,7 +216,7 @@ def gather_block(
 
         def accumulate(index: int, a: Any, b: Any) -> None:
             slot = _element(builder, args[9], ir.Constant(INT, index * LANES))
-            _store(builder, _multiply_add(builder, a, b, _load(builder, slot, 64)), slot, 64)
+            _store(builder, _multiply_add(builder, a, b, _load(builder, slot, ALIGNED)), slot, ALIGNED)
 
         row = _element(builder, data, args[1])
         rows = []
@@ -224,7 +225,7 @@ def gather_block(
             row = _element(builder, row, args[2])
         mixed = rows[count]
         for c in range(count):
-            value = _load(builder, _element(builder, args[8], ir.Constant(INT, c * LANES)), 64)
+            value = _load(builder, _element(builder, args[8], ir.Constant(INT, c * LANES)), ALIGNED)
             mixed = _multiply_add(builder, value, rows[c], mixed)
             accumulate(c, g, rows[c])
         e = builder.fmul(g, mixed, flags=CONTRACT)
