@@ -125,7 +125,7 @@ def test_checkpoint_resumes_from_where_it_was(scene, tmp_path):
         calls.append(1)
         return len(calls) > 21
 
-    params = replace(FAST, checkpoint=str(path), checkpoint_every=10)
+    params = replace(FAST, interpolate=False, checkpoint=str(path), checkpoint_every=10)
     cancelled = fit(volume, params, should_stop=stop_late)
     assert cancelled.stopped_by == "cancelled"
     part = load_field(path)

@@ -80,6 +80,8 @@ class FitLoop:
         Floor of the extent along the slice axis, in slices.
     foreground : int
         Voxels that hold anything; with the budget it bounds the Gaussians' size.
+    steer : callable, optional
+        Gives new Gaussians (N, 14 + C) their slopes.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class FitLoop:
         should_stop: StopCallback,
         checkpoint: Callable[[LoopState], None] | None = None,
         trainable: Floats | None = None,
+        steer: Callable[[Floats], Floats] | None = None,
         engine: Any = None,
     ) -> None:
         self.problem, self.params, self.budget = problem, params, budget
@@ -104,6 +107,7 @@ class FitLoop:
         self.state = LoopState(theta)
         self.started, self.rng = started, rng
         self.progress, self.should_stop, self.checkpoint = progress, should_stop, checkpoint
+        self.steer = steer
         self.shape = problem.shape
         self.channels = theta.shape[1] - 14
         self.adam = Adam(*theta.shape)
@@ -115,6 +119,8 @@ class FitLoop:
             self.steps *= trainable
         self.largest_sigma = largest_sigma(foreground, budget)
         self.lower, self.upper = self._limits(smallest_slice_sigma)
+        if trainable is not None:  # what stays must not be moved into limits either
+            self.lower[trainable == 0], self.upper[trainable == 0] = -1e6, 1e6
         self.engine = engine or CpuEngine(
             self.shape,
             self.channels,
@@ -270,6 +276,8 @@ class FitLoop:
             others=state.theta[rows, :3],
             largest=self.largest_sigma,
         )
+        if self.steer is not None:
+            fresh = self.steer(fresh)
         joined = np.concatenate([state.theta[rows], fresh])
         order = morton_order(joined[:, :3])
         keep = np.concatenate([rows, len(alive) + np.arange(len(fresh))])[order]

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.errors import MemoryEstimateError
+from napari_medgs.fit.between import between_factor
 from napari_medgs.fit.params import FitParams
+from napari_medgs.fit.prepare import choose_slice_axis
 from napari_medgs.volume import Volume
 
 BYTES_PER_GAUSSIAN = 4 * 14 * 8
@@ -42,6 +44,9 @@ def check_memory(volume: Volume, params: FitParams, mask: NDArray[Any] | None) -
         sample = np.unique(np.asarray(mask).reshape(-1)[:: max(1, mask.size // 1_000_000)])
         classes = len(sample) + 1
     needed = estimate_bytes(volume, classes, params.gaussians or 150_000)
+    factor = between_factor(params, volume.grid, choose_slice_axis(volume, params.slice_axis))
+    if factor:  # a finer stack, the motion in it and one more estimate of it
+        needed = needed * factor + 4 * (4 + len(volume.data)) * int(np.prod(volume.grid.shape))
     free = int(psutil.virtual_memory().available)
     if needed > 0.9 * free:
         shrink = (needed / (0.8 * free)) ** (1 / 3)

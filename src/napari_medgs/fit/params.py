@@ -31,6 +31,9 @@ class FitParams:
         Axis (of z, y, x) along which Gaussians fold; the coarsest by default.
     holdout : int, optional
         Fit every K-th slice only, and report the quality of the slices between.
+    interpolate : bool, optional
+        Fit what must lie between the slices as well, along the motion of the structures. By
+        default where slices are left out, or lie more than 1.5 times as far apart as pixels.
     lambda_img, lambda_seg : float
         Loss weights of image and mask.
     freeze_geometry : bool
@@ -65,6 +68,7 @@ class FitParams:
     blend: Blend = "normalized"
     slice_axis: int | None = None
     holdout: int | None = None
+    interpolate: bool | None = None
     lambda_img: float = 1.0
     lambda_seg: float = 1.0
     freeze_geometry: bool = False

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_medgs.errors import ParameterError
 from napari_medgs.field import FieldInfo, Floats, GaussianField, morton_order
+from napari_medgs.fit.between import Between, between_factor, fill_between, stretch
 from napari_medgs.fit.initialise import foreground_size, importance, place, sample_voxels
 from napari_medgs.fit.loop import FIRST_SHARE, FitLoop, LoopState, largest_sigma
 from napari_medgs.fit.measure import measure_fit
@@ -31,8 +32,6 @@ from napari_medgs.render.theta import (
     B1,
     B3,
     GEOMETRY,
-    LOG_RT,
-    T,
     X,
     Y,
     from_theta,
@@ -125,10 +124,15 @@ def fit(
     backend, make_engine = choose_engine(params.backend, params.blend)
     problem = make_problem(volume, params, mask, class_names or {})
     progress(ProgressEvent("initialise", 0, 1, time.perf_counter() - started))
+    kept = problem.kept
+    between: Between | None = None
     frozen_image: Floats | None = None
     trainable: Floats | None = None
     if initial is not None:
         theta, problem = _start_from(initial, problem, params)
+        between = _between(problem, params, should_stop)
+        if between is not None:
+            problem, theta = between.problem, stretch(theta, between.factor)
         budget = params.gaussians or len(theta)
         foreground = int(np.prod(problem.info.stack_shape))
         if params.freeze_geometry:
@@ -142,7 +146,10 @@ def fit(
     else:
         if params.freeze_geometry:
             raise ParameterError("freeze_geometry needs an initial field to keep.")
-        theta, budget, foreground = _start(problem, params, rng)
+        between = _between(problem, params, should_stop)
+        if between is not None:
+            problem = between.problem
+        theta, budget, foreground = _start(problem, params, rng, between)
     info = problem.info if frozen_image is None else full_problem.info
     background = problem.background if frozen_image is None else full_problem.background
 
@@ -151,6 +158,8 @@ def fit(
         if frozen_image is not None:
             table = np.concatenate([table[:, :GEOMETRY], frozen_image, table[:, GEOMETRY:]], 1)
         table = _moved(table, problem.origin, 1)
+        if between is not None and between.factor > 1:
+            table = stretch(table, 1 / between.factor)
         return from_theta(table, background, info)
 
     def write_checkpoint(state: LoopState) -> None:
@@ -177,7 +186,7 @@ def fit(
         params,
         theta,
         budget,
-        smallest_slice_sigma=_slice_sigma(params),
+        smallest_slice_sigma=_slice_sigma(params, between),
         foreground=foreground,
         started=started,
         rng=rng,
@@ -185,13 +194,14 @@ def fit(
         should_stop=should_stop,
         checkpoint=write_checkpoint if params.checkpoint else None,
         trainable=trainable,
+        steer=None if between is None else between.steer,
         engine=engine,
     )
     state = loop.run()
     seconds_fit = time.perf_counter() - started
     result = as_field(state)
     progress(ProgressEvent("measure", 0, 1, seconds_fit, state.psnr, len(result)))
-    metrics = measure_fit(volume, result, params, mask, problem.kept)
+    metrics = measure_fit(volume, result, params, mask, kept)
     metrics.update(
         seconds=time.perf_counter() - started,
         seconds_fit=seconds_fit,
@@ -201,6 +211,10 @@ def fit(
         iterations=state.iteration,
         stopped_by=state.stopped_by,
     )
+    if between is not None:
+        metrics["between"] = between.method
+        for _, centers in state.positions:
+            centers[:, 2] /= between.factor
     result = GaussianField(
         **{name: getattr(result, name) for name in result.tensor_names()},
         info=replace(result.info, metrics=metrics),
@@ -217,16 +231,28 @@ def _moved(theta: Floats, origin: tuple[int, int], sign: int) -> Floats:
     return moved
 
 
-def _slice_sigma(params: FitParams) -> float:
+def _between(problem: Problem, params: FitParams, should_stop: StopCallback) -> Between | None:
+    """Add targets between slices where they are wanted; never look at slices left out."""
+    factor = between_factor(params, problem.info.grid, problem.info.slice_axis)
+    if factor == 0 and (params.holdout is None or not len(problem.target.images)):
+        return None
+    return fill_between(problem, params, factor, should_stop)
+
+
+def _slice_sigma(params: FitParams, between: Between | None) -> float:
     """Floor of the extent along the slice axis: wide enough to bridge slices left out."""
-    return SLICE_SIGMA if params.holdout is None else SLICE_SIGMA_BETWEEN * params.holdout
+    if params.holdout is not None:
+        return SLICE_SIGMA_BETWEEN * params.holdout
+    return SLICE_SIGMA * (1 if between is None else between.factor)
 
 
 def _start(
-    problem: Problem, params: FitParams, rng: np.random.Generator
+    problem: Problem, params: FitParams, rng: np.random.Generator, between: Between | None
 ) -> tuple[Floats, int, int]:
-    """Place the first Gaussians on the kept slices; return them, the budget and foreground."""
+    """Place the first Gaussians where there are targets; return them, budget and foreground."""
     target, kept = problem.target, problem.kept
+    if between is not None and between.aims:
+        kept = np.arange(kept[0], kept[-1] + 1)
     images, labels = target.images[:, kept], target.labels
     step = int(kept[1] - kept[0]) if len(kept) > 1 else 1
     if target.classes:
@@ -237,7 +263,7 @@ def _start(
     budget = params.gaussians
     foreground = foreground_size(density)
     if budget is None:
-        budget = int(foreground * GAUSSIANS_PER_VOXEL)
+        budget = int(foreground * GAUSSIANS_PER_VOXEL / (1 if between is None else between.factor))
         budget = min(max(budget, LEAST_GAUSSIANS), MOST_GAUSSIANS)
         if params.quality is not None:
             budget = int(budget * QUALITY_SHARE)  # rounds add more until the quality is met
@@ -251,10 +277,9 @@ def _start(
         largest=largest_sigma(foreground, budget),
     )
     if step > 1:
-        # Placed on the stack of kept slices: stretch it to the whole one.
-        theta[:, T] *= step
-        theta[:, LOG_RT] -= np.float32(np.log(step))
-        theta[:, A1 : B3 + 1] /= step
+        theta = stretch(theta, step)  # it was placed on the stack of kept slices
+    if between is not None:
+        theta = between.steer(theta)
     return np.ascontiguousarray(theta[morton_order(theta[:, :3])]), budget, foreground
 
 
