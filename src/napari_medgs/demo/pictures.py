@@ -33,9 +33,14 @@ def label_colors(labels: Any) -> dict[int, str]:
 
 
 def draw_slices(
-    path: Path, case: DemoCase, image: Image, labels: NDArray[Any], metrics: dict[str, Any]
+    path: Path,
+    case: DemoCase,
+    image: Image,
+    labels: NDArray[Any],
+    metrics: dict[str, Any],
+    planes: tuple[str, ...] = PLANES,
 ) -> Path:
-    """Draw three planes: source, reconstruction, error, and the mask on both.
+    """Draw planes, one a row: source, reconstruction, error, and the mask with the true one.
 
     Parameters
     ----------
@@ -47,7 +52,9 @@ def draw_slices(
     labels : (Z, Y, X) ndarray
         The mask read from the field.
     metrics : dict
-        Of the fit, for the title.
+        Of the fit, for the title; its time is shown if it is there.
+    planes : tuple of str
+        Some of "axial", "coronal", "sagittal".
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -61,26 +68,26 @@ def draw_slices(
     colors = label_colors(case.names)
     sizes = np.array([s.stop - s.start for s in box]) * case.volume.spacing
     # Rows as high as their plane is in mm, columns as wide as the widest plane.
-    heights = [sizes[1], sizes[0], sizes[0]]
-    width = max(sizes[2], sizes[1])
+    shown = [PLANES.index(plane) for plane in planes]
+    heights = [(sizes[1], sizes[0], sizes[0])[axis] for axis in shown]
+    width = max((sizes[2], sizes[2], sizes[1])[axis] for axis in shown)
     scale = 3.1 / width
     left, right, top, bottom, gap = 0.35, 0.2, 1.05, 0.95, 0.12
     columns = ("source", "reconstruction", "absolute error", "mask from the field, true outline")
     figure_width = left + right + len(columns) * 3.1 + (len(columns) - 1) * gap
-    figure_height = top + bottom + sum(heights) * scale + 2 * gap
+    figure_height = top + bottom + sum(heights) * scale + (len(shown) - 1) * gap
     figure = Figure(figsize=(figure_width, figure_height), facecolor=DARK, dpi=110)
     FigureCanvasAgg(figure)
     y = figure_height - top
-    shown = None
-    for axis, plane in enumerate(PLANES):
-        y -= heights[axis] * scale
+    for row, axis in enumerate(shown):
+        y -= heights[row] * scale
         for k, column in enumerate(columns):
             axes = figure.add_axes(
                 (
                     (left + k * (3.1 + gap)) / figure_width,
                     y / figure_height,
                     3.1 / figure_width,
-                    heights[axis] * scale / figure_height,
+                    heights[row] * scale / figure_height,
                 )
             )
             picture = {1: image, 2: error}.get(k, source)
@@ -97,16 +104,18 @@ def draw_slices(
             if k == 3:
                 _fill(axes, _section(labels, axis, where[axis], box), colors)
                 _outline(axes, _section(case.labels, axis, where[axis], box), colors)
-            if axis == 0:
+            if row == 0:
                 axes.set_title(column, color=INK, fontsize=12, pad=8)
             if k == 0:
-                axes.set_ylabel(plane, color=FAINT, fontsize=11)
+                axes.set_ylabel(PLANES[axis], color=FAINT, fontsize=11)
             _bare(axes)
-            if axis == 2 and k in (1, 2):
-                shown = drawn
-                _colorbar(figure, shown, axes, "intensity" if k == 1 else "error, intensity units")
+            if row == len(shown) - 1 and k in (1, 2):
+                _colorbar(figure, drawn, axes, "intensity" if k == 1 else "error, intensity units")
         y -= gap
     _legend(figure, case, colors)
+    facts = [f"{metrics['n_gaussians']:,} Gaussians", f"{metrics['psnr']:.1f} dB PSNR"]
+    if "seconds_fit" in metrics:
+        facts.append(f"{metrics['seconds_fit']:.1f} s on {metrics['backend']}")
     figure.text(
         left / figure_width,
         1 - 0.32 / figure_height,
@@ -119,8 +128,7 @@ def draw_slices(
     figure.text(
         1 - right / figure_width,
         1 - 0.32 / figure_height,
-        f"{metrics['n_gaussians']:,} Gaussians   {metrics['psnr']:.1f} dB PSNR   "
-        f"{metrics['seconds_fit']:.1f} s on {metrics['backend']}",
+        "   ".join(facts),
         color=FAINT,
         fontsize=12,
         ha="right",
