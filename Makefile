@@ -2,9 +2,14 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 PATHS := src tests benchmarks docs
+# A folder of real volumes beside the checkout, if there is one and none was named.
+DATA := $(firstword $(wildcard ../*/data/mr_brats4_glioma))
+ifdef DATA
+export MEDGS_TEST_DATA ?= $(abspath $(DATA)/..)
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format types units gui demo docs serve benchmark wheel clean
+.PHONY: help setup test lint format types units gui demo docs serve pictures benchmark wheel clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -36,9 +41,8 @@ gui: SCREEN = $(shell if [ -z "$$DISPLAY" ] && command -v xvfb-run >/dev/null; t
 gui: setup ## Tests with a real viewer
 	$(SCREEN) $(PY) -m pytest -q -m gui
 
-demo: SCREEN = $(shell if [ -z "$$DISPLAY" ] && command -v xvfb-run >/dev/null; then echo 'xvfb-run -a -s "-screen 0 1600x1000x24 +extension GLX"'; fi)
 demo: setup ## The main job on a real volume; results in demo-results/
-	$(SCREEN) .venv/bin/napari-medgs demo -o demo-results
+	.venv/bin/napari-medgs demo -o demo-results
 
 docs: setup ## Build the documentation into site/
 	$(PY) -m mkdocs build --strict
@@ -48,6 +52,9 @@ serve: setup ## Serve the documentation while writing it
 
 benchmark: setup ## Run the benchmark suite and rewrite benchmarks/RESULTS.md
 	.venv/bin/napari-medgs benchmark
+
+pictures: setup ## Make the pictures of the documentation anew
+	$(PY) docs/make_pictures.py
 
 wheel: setup ## Build wheel and sdist into dist/
 	$(PY) -m build
