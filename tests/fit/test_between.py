@@ -126,7 +126,7 @@ def test_mask_and_several_contrasts():
     result = fit(
         Volume.from_array(data, spacing=(3.0, 1.0, 1.0)), replace(FAST, gaussians=1500), mask
     )
-    assert result.metrics["between"] in ("motion", "cubic", "spline")
+    assert result.metrics["between"] in ("motion", "spline", "none")
     assert result.metrics["dice_mean"] > 0.8
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from napari_medgs.errors import GeometryError, ParameterError
-from napari_medgs.interpolate import interpolate_plain, judge_motion
+from napari_medgs.interpolate import interpolate_guarded, interpolate_plain, judge_motion
 from napari_medgs.interpolate.plain import slice_weights
 
 
@@ -76,3 +76,18 @@ def test_guard_of_few_slices():
     assert not judge_motion(np.ones((1, 8, 8), np.float32)).use_motion
     report = judge_motion(phantom(4)[::2])
     assert report.slice_gain == 0.0
+
+
+def test_guarded_interpolation_takes_what_the_guard_says():
+    kept, left = np.arange(0, 40, 2), np.arange(1, 39, 2)
+    sharp = phantom(40)
+    frames, flow, report = interpolate_guarded(sharp[kept], kept, left)
+    assert report.use_motion
+    assert flow is not None
+    cubic = interpolate_plain(sharp[kept], kept, left)
+    assert np.mean((frames - sharp[left]) ** 2) < 0.7 * np.mean((cubic - sharp[left]) ** 2)
+    dense = gaussian_filter1d(phantom(60), 2.0, axis=0)
+    frames, flow, report = interpolate_guarded(np.stack([dense[kept]] * 2), kept, left)
+    assert report.dense
+    assert flow is None
+    np.testing.assert_array_equal(frames[1], interpolate_plain(dense[kept], kept, left, "spline"))

@@ -3,7 +3,8 @@
 Frames along the structures' trajectories are fitted with a smaller weight than the slices that
 exist, and the slopes of Gaussians that move far between slices start from that motion: no
 gradient finds it once they no longer overlap. Where slices are so dense that motion does not
-help, the frames come from a cubic or a spline and slopes are left alone.
+help, the frames come from a spline and slopes are left alone; where neither holds, Gaussians
+are left to themselves, which is better than to fit them to a cubic.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Between:
     flow : Flow or None
         Motion in the positions of that stack, where it is used.
     method : str
-        Where the targets come from: "motion", "cubic" or "spline".
+        Where the targets come from: "motion", "spline" (of dense slices), or "none".
     aims : bool
         Whether the slices between carry any loss; else they only hide what is left out.
     """
@@ -117,27 +118,27 @@ def fill_between(
     """
     from napari_medgs.interpolate.guard import judge_motion
     from napari_medgs.interpolate.motion import interpolate_stack
-    from napari_medgs.interpolate.plain import interpolate_plain
+    from napari_medgs.interpolate.plain import PlainMethod, interpolate_plain
 
+    drawn = np.ascontiguousarray(problem.target.images[:, problem.kept])
+    method = "none"
+    if factor and len(problem.kept) > 1:
+        report = judge_motion(drawn[0], problem.kept, threads=params.threads)
+        method = "motion" if report.use_motion else "spline" if report.dense else "none"
+    if method == "none":
+        factor = 0
     fine = _refine(problem, max(factor, 1))
     target, kept = fine.target, fine.kept
-    depth = target.images.shape[1]
-    left = np.setdiff1d(np.arange(depth), kept)
-    method, flow = "cubic", None
-    if len(left) and len(kept) > 1:
-        drawn = np.ascontiguousarray(target.images[:, kept])
-        if factor:
-            report = judge_motion(drawn[0], kept, threads=params.threads)
-            method = "motion" if report.use_motion else report.fallback
+    left = np.setdiff1d(np.arange(target.images.shape[1]), kept)
+    flow = None
+    if len(left):
         if method == "motion":
-            frames, flow = interpolate_stack(
+            target.images[:, left], flow = interpolate_stack(
                 drawn, kept, left, threads=params.threads, should_stop=should_stop
             )
-        elif method == "spline":
-            frames = interpolate_plain(drawn, kept, left, "spline")
         else:
-            frames = interpolate_plain(drawn, kept, left, "cubic")
-        target.images[:, left] = frames
+            plain: PlainMethod = "spline" if method == "spline" else "cubic"
+            target.images[:, left] = interpolate_plain(drawn, kept, left, plain)
         if factor:
             inside = left[left < kept[-1]]
             target.image_weights[:, inside] = BETWEEN_WEIGHT * params.lambda_img

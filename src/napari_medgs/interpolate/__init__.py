@@ -2,7 +2,7 @@
 
 from napari_medgs.interpolate.distance import shape_between
 from napari_medgs.interpolate.flow import Flow, FlowParams, estimate_flow
-from napari_medgs.interpolate.guard import GuardReport, judge_motion
+from napari_medgs.interpolate.guard import GuardReport, interpolate_guarded, judge_motion
 from napari_medgs.interpolate.labels import interpolate_labels, interpolate_probabilities
 from napari_medgs.interpolate.motion import MotionParams, interpolate_stack
 from napari_medgs.interpolate.plain import interpolate_plain
@@ -13,6 +13,7 @@ __all__ = [
     "GuardReport",
     "MotionParams",
     "estimate_flow",
+    "interpolate_guarded",
     "interpolate_labels",
     "interpolate_plain",
     "interpolate_probabilities",

@@ -3,9 +3,9 @@
 Where slices are sampled so densely that they are smooth along the slice axis, a plain cubic is
 better than any motion. No hold-out among the slices can see that, for it doubles their distance;
 but then even the finest texture of a slice, noise included, is found again in the next one. So
-motion is used if (1) the texture of neighbouring slices is hardly correlated, and (2) it gains
-over the best cubic in two hold-outs together: every other slice left out, and rows or columns
-left out at a step at which they differ as much as neighbouring slices do.
+motion is used if (1) the texture of neighbouring slices is hardly correlated, and (2) it does
+not lose to the best cubic in two hold-outs together: every other slice left out, and rows or
+columns left out at a step at which they differ as much as neighbouring slices do.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.field import Floats
-from napari_medgs.interpolate.flow import FlowParams, check_stack, estimate_flow
-from napari_medgs.interpolate.motion import compensate
+from napari_medgs.interpolate.flow import Flow, FlowParams, check_stack, estimate_flow
+from napari_medgs.interpolate.motion import MotionParams, compensate, interpolate_stack
 from napari_medgs.interpolate.plain import PlainMethod, interpolate_plain
 
-PROBE = FlowParams(window=2.0, along=0.7)
+# Wide, with a pyramid: over twice the gap motion is twice as far.
+PROBE = FlowParams(window=5.0, levels=3)
 MAX_SLICES = 40
 MAX_STEP = 8
 # Volumes blurred along z more and more: motion begins to lose between .18 and .25.
 MAX_TEXTURE = 0.2
+# Over twice the gap motion is harder to find than it will be: a small loss there is no reason.
+LEAST_GAIN = -0.5
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class GuardReport:
     Attributes
     ----------
     use_motion : bool
+    dense : bool
+        Whether slices lie so densely that they are smooth along the axis.
     fallback : {"cubic", "spline"}
         The better of the two without motion.
     texture : float
@@ -48,6 +53,7 @@ class GuardReport:
     """
 
     use_motion: bool
+    dense: bool
     fallback: PlainMethod
     texture: float
     slice_gain: float
@@ -124,7 +130,7 @@ def judge_motion(
     where = np.arange(len(stack)) if positions is None else np.asarray(positions)
     check_stack(stack, where)
     if len(stack) < 2:
-        return GuardReport(False, "cubic", 0.0, 0.0, 0.0, 1)
+        return GuardReport(False, False, "cubic", 0.0, 0.0, 0.0, 1)
     start = max(0, (len(stack) - MAX_SLICES) // 2)
     some = np.ascontiguousarray(stack[start : start + MAX_SLICES], np.float32)
     where = where[start : start + MAX_SLICES].astype(np.float64)
@@ -143,8 +149,48 @@ def judge_motion(
         gains.append(_gain(rows, np.arange(len(rows)), threads)[0])
         steps.append(step)
     inplane = float(np.mean(gains)) if gains else 0.0
-    use = texture < MAX_TEXTURE and slice_gain + inplane > 0
+    use = texture < MAX_TEXTURE and slice_gain + inplane > LEAST_GAIN
     step = int(np.mean(steps)) if steps else 1
-    if texture >= MAX_TEXTURE:
+    dense = texture >= MAX_TEXTURE
+    if dense:
         fallback = "spline"  # which is what a densely sampled, smooth function wants
-    return GuardReport(use, fallback, texture, slice_gain, inplane, step)
+    return GuardReport(use, dense, fallback, texture, slice_gain, inplane, step)
+
+
+def interpolate_guarded(
+    stack: Floats,
+    positions: NDArray[Any],
+    wanted: NDArray[Any],
+    params: MotionParams | None = None,
+    *,
+    threads: int | None = None,
+) -> tuple[Floats, Flow | None, GuardReport]:
+    """Interpolate slices with motion where that helps, by a cubic or spline elsewhere.
+
+    Parameters
+    ----------
+    stack : (Z, Y, X) or (C, Z, Y, X) ndarray of float32
+        The first channel decides.
+    positions : (Z,) array_like
+    wanted : (W,) array_like
+    params : MotionParams, optional
+    threads : int, optional
+
+    Returns
+    -------
+    frames : (W, Y, X) or (C, W, Y, X) ndarray of float32
+    flow : Flow or None
+        Where motion was used.
+    report : GuardReport
+
+    Raises
+    ------
+    GeometryError
+        If positions do not fit the slices.
+    """
+    first = stack[0] if np.ndim(stack) == 4 else stack
+    report = judge_motion(first, np.asarray(positions), threads=threads)
+    if not report.use_motion:
+        return interpolate_plain(stack, positions, wanted, report.fallback), None, report
+    frames, flow = interpolate_stack(stack, positions, wanted, params, threads=threads)
+    return frames, flow, report
