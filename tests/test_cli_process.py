@@ -23,9 +23,9 @@ HEAVY = ("torch", "numba", "napari", "qtpy", "nibabel", "scipy", "matplotlib", "
 
 def start(*words: object, **options) -> subprocess.Popen:
     command = [sys.executable, "-m", "napari_medgs", *map(str, words)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-    )
+    # Not the locale's encoding: libraries under test change the locale of this process.
+    options.setdefault("encoding", "utf-8")
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
 def wait_for(process: subprocess.Popen, text: str) -> None:

@@ -119,14 +119,15 @@ def test_image_field_can_start_a_joint_fit(scene):
 def test_checkpoint_resumes_from_where_it_was(scene, tmp_path):
     volume, _ = scene
     path = tmp_path / "part.medgs.safetensors"
-    calls = []
-
-    def stop_late():
-        calls.append(1)
-        return len(calls) > 21
+    done = [0]
 
     params = replace(FAST, interpolate=False, checkpoint=str(path), checkpoint_every=10)
-    cancelled = fit(volume, params, should_stop=stop_late)
+    cancelled = fit(
+        volume,
+        params,
+        progress=lambda event: done.append(event.done if event.stage == "fit" else 0),
+        should_stop=lambda: max(done) >= 21,
+    )
     assert cancelled.stopped_by == "cancelled"
     part = load_field(path)
     assert part.info.metrics["iterations"] == 20
