@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -93,16 +92,15 @@ class CppBound:
         self.lanes = int(loaded.lane_count())
         self._step = loaded.step
 
+    def close(self) -> None:
+        """Remove the library's file."""
+        self._folder.cleanup()
+
     def __enter__(self) -> CppBound:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._folder.cleanup()
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def step(
         self, theta: Floats, target: StackTarget, engine: Any

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -248,17 +249,25 @@ class MedGSRecipe:
 
 
 def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
-    """Return the mean SSIM of pictures (V, H, W): 11 x 11 Gaussian of 1.5 pixels."""
-    import torch
-    from torch.nn.functional import conv2d
+    """Return the mean SSIM of pictures (V, H, W): 11 x 11 Gaussian of 1.5 pixels, zeros outside.
 
-    line = torch.exp(-0.5 * ((torch.arange(11) - 5) / 1.5) ** 2)
-    line = line / line.sum()
-    stack = torch.stack([a, b, a * a, b * b, a * b], 1).flatten(0, 1)[:, None]
-    stack = conv2d(stack, line.view(1, 1, 1, -1), padding=(0, 5))
-    stack = conv2d(stack, line.view(1, 1, -1, 1), padding=(5, 0))
-    ma, mb, aa, bb, ab = torch.unbind(stack[:, 0].reshape(len(a), 5, *a.shape[1:]), 1)
+    The blur is two products with banded matrices, several times faster here than convolutions.
+    """
+    import torch
+
+    stack = torch.stack([a, b, a * a, b * b, a * b])
+    stack = _blur(a.shape[1]) @ stack @ _blur(a.shape[2])
+    ma, mb, aa, bb, ab = stack.unbind(0)
     va, vb, cov = aa - ma * ma, bb - mb * mb, ab - ma * mb
     top = (2 * ma * mb + 1e-4) * (2 * cov + 9e-4)
     score: Tensor = top / ((ma * ma + mb * mb + 1e-4) * (va + vb + 9e-4))
     return score.mean()
+
+
+@lru_cache(maxsize=8)
+def _blur(size: int) -> Tensor:
+    import torch
+
+    distance = torch.arange(size)[:, None] - torch.arange(size)
+    line = torch.exp(-0.5 * (torch.arange(-5, 6) / 1.5) ** 2).sum()
+    return torch.where(distance.abs() <= 5, torch.exp(-0.5 * (distance / 1.5) ** 2), 0.0) / line

@@ -64,8 +64,8 @@ class SirenFit:
         *,
         layers: int = 5,
         width: int = 256,
-        rate: float = 3e-4,
-        batch: int = 16384,
+        rate: float = 1e-4,
+        batch: int = 4096,
         seed: int = 0,
     ) -> None:
         import torch
