@@ -383,3 +383,36 @@ class TestReport:
         assert lines[0].startswith("fit 1/100")
         assert "120.00 dB" in lines[1]
         assert "1,234 Gaussians" in lines[1]
+
+
+def test_positions_of_a_running_fit_are_saved(place):
+    file = place.folder / "moves.npz"
+    words = ("--gaussians", 80, "--iterations", 6, "--positions", file, "--positions-every", 3)
+    run("fit", place.image, "-o", place.out, *words)
+    with np.load(file) as saved:
+        assert sorted(saved) == ["step_00003", "step_00006"]
+        assert saved["step_00006"].shape == (len(load_field(place.out)), 3)
+
+
+def test_what_lies_between_slices_is_fitted_on_request(place):
+    words = ("--gaussians", 80, "--iterations", 3, "--json", place.json)
+    run("fit", place.image, "-o", place.out, "--interpolate", *words)
+    assert "between" in numbers(place.json)
+    run("fit", place.image, "-o", place.out, "--no-interpolate", *words)
+    assert "between" not in numbers(place.json)
+
+
+def test_empty_slices_of_a_mask_can_be_unlabelled(place, tiny_volume, tiny_labels):
+    painted = tiny_labels.copy()
+    painted[1::2] = 0
+    sparse = place.folder / "sparse.nii.gz"
+    write_labels(sparse, painted, tiny_volume.grid)
+    words = ("--mask", sparse, "--gaussians", 300, "--lambda-seg", 5)
+    found = []
+    for extra in ((), ("--empty-slices-unlabelled",)):
+        run("fit", place.image, "-o", place.out, *words, *extra)
+        mask = place.folder / "mask.nii.gz"
+        run("render", place.out, "--head", "seg", "-o", mask)
+        guess, _ = read_labels(mask)
+        found.append(int((guess[1::2] > 0).sum()))
+    assert found[1] > 2 * found[0]

@@ -58,6 +58,16 @@ def every(text: str) -> int:
     return int(match[1])
 
 
+def save_positions(path: Path, positions: list[tuple[int, Any]]) -> None:
+    """Write snapshots of the centres, one array ``step_00010`` a snapshot."""
+    import numpy as np
+
+    from napari_medgs.io import atomic_path
+
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, **{f"step_{k:05d}": c for k, c in positions})
+
+
 def fit(
     images: Annotated[
         list[str],
@@ -140,6 +150,23 @@ def fit(
             rich_help_panel=LOSS,
         ),
     ] = DEFAULTS.holdout,
+    interpolate: Annotated[
+        bool | None,
+        typer.Option(
+            "--interpolate/--no-interpolate",
+            help="Fit what must lie between the slices too, along the motion of the structures.",
+            show_default="where slices are left out or lie far apart",
+            rich_help_panel=LOSS,
+        ),
+    ] = DEFAULTS.interpolate,
+    empty_unlabelled: Annotated[
+        bool,
+        typer.Option(
+            "--empty-slices-unlabelled",
+            help="The mask was painted on some slices only: where it is empty it says nothing.",
+            rich_help_panel=LOSS,
+        ),
+    ] = DEFAULTS.empty_slices_unlabelled,
     lambda_img: Annotated[
         float, typer.Option(min=0, help="Weight of the image's errors.", rich_help_panel=LOSS)
     ] = DEFAULTS.lambda_img,
@@ -183,6 +210,17 @@ def fit(
             rich_help_panel=START,
         ),
     ] = DEFAULTS.checkpoint_every,
+    positions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npz",
+            help="Also save the Gaussians' centres (x, y, t in voxels) as they move.",
+            rich_help_panel=START,
+        ),
+    ] = None,
+    positions_every: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Every N steps.", rich_help_panel=START)
+    ] = 10,
     spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,
     series: SeriesOption = None,
@@ -219,9 +257,14 @@ def fit(
         percentiles=percentiles,
         checkpoint=str(output) if checkpoint_every else None,
         checkpoint_every=checkpoint_every,
+        interpolate=interpolate,
+        empty_slices_unlabelled=empty_unlabelled,
+        positions_every=positions_every if positions else 0,
     )
     reporter = Reporter(quiet, json_file)
     check_output(output, (".safetensors",))
+    if positions is not None:
+        check_output(positions, (".npz",))
 
     from napari_medgs.fit import fit as run
     from napari_medgs.io import read_label_names, read_labels, read_volumes
@@ -248,6 +291,8 @@ def fit(
             should_stop=should_stop,
         )
         save_field(output, result.field)
+        if positions is not None:
+            save_positions(positions, result.positions)
     numbers = {
         **result.metrics,
         "seed": seed,

@@ -24,7 +24,7 @@ def estimate_bytes(volume: Volume, classes: int, gaussians: int) -> int:
     voxels = int(np.prod(volume.grid.shape))
     images = len(volume.data)
     channels = images + classes
-    padding = 1 + 16 / volume.grid.shape[2]
+    padding = 1 + 8 / volume.grid.shape[2]
     per_voxel = 4 * images + 4 * (channels + 1) * padding + 4 * channels + 2 * (classes > 0)
     return int(voxels * per_voxel) + gaussians * (BYTES_PER_GAUSSIAN + 16 * channels)
 

@@ -50,6 +50,9 @@ class FitParams:
         Percentiles of the intensities that become 0 and 1; what lies outside is clipped.
     cutoff : float
         Compact support: Gaussians end where q exceeds this.
+    empty_slices_unlabelled : bool
+        Take slices whose mask is empty as not labelled, rather than as background: for masks
+        painted on some slices only.
     mask_slices : tuple of int, optional
         Slices (along the slice axis) whose labels are to be believed; all by default.
     checkpoint : str, optional
@@ -78,6 +81,7 @@ class FitParams:
     loss: Literal["l2", "l1"] = "l2"
     percentiles: tuple[float, float] = (0.5, 99.5)
     cutoff: float = 9.0
+    empty_slices_unlabelled: bool = False
     mask_slices: tuple[int, ...] | None = None
     checkpoint: str | None = None
     checkpoint_every: int = 0

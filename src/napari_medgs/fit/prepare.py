@@ -182,6 +182,9 @@ def make_problem(
         known = (labels != UNLABELLED).any(axis=(1, 2))
         seg_weights[believed] = params.lambda_seg * SEG_SCALE
         seg_weights[~known] = 0
+        if params.empty_slices_unlabelled:
+            painted = (labels > 0) & (labels != UNLABELLED)
+            seg_weights[~painted.any(axis=(1, 2))] = 0
         if not seg_weights.any():
             raise LabelError("No labelled slice is left to fit.")
         background += [4.0] + [0.0] * (len(values) - 1)

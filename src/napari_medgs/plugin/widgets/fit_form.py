@@ -34,6 +34,7 @@ BLENDS = {
     "alpha": "alpha, like MedGS",
 }
 BACKENDS = ("auto", "cpu", "cuda", "gsplat", "reference")
+BETWEEN = {None: "where slices lie far apart", True: "always", False: "never"}
 AXES = {None: "coarsest", 0: "z", 1: "y", 2: "x"}
 
 
@@ -143,6 +144,13 @@ class FitForm(QWidget):
             self.holdout,
             "Fit only every K-th slice and report how well the slices between are predicted.",
         )
+        self.interpolate = choice(BETWEEN, self.defaults.interpolate)
+        add_row(
+            form,
+            "Between",
+            self.interpolate,
+            "Fit what must lie between the slices too, along the motion of the structures.",
+        )
         self.lambda_img = real(0, 1000, self.defaults.lambda_img, 0.1)
         add_row(form, "λ image", self.lambda_img, "Weight of the image's errors.")
         self.lambda_seg = real(0, 1000, self.defaults.lambda_seg, 0.1)
@@ -156,6 +164,10 @@ class FitForm(QWidget):
         self.seed = spin(0, 2**31 - 1, self.defaults.seed)
         self.seed.setGroupSeparatorShown(False)
         add_row(form, "Seed", self.seed, "Seed of all random choices.")
+        self.empty_unlabelled = QCheckBox("empty slices of the mask are unlabelled")
+        self.empty_unlabelled.setChecked(self.defaults.empty_slices_unlabelled)
+        self.empty_unlabelled.setToolTip("For a mask that was painted on some slices only.")
+        form.addRow("", self.empty_unlabelled)
         self.freeze = QCheckBox("keep the Gaussians, fit the mask only")
         self.freeze.setChecked(self.defaults.freeze_geometry)
         self.freeze.setToolTip(
@@ -188,6 +200,8 @@ class FitForm(QWidget):
             threads=self.threads.value() or None,
             seed=self.seed.value(),
             freeze_geometry=self.freeze.isChecked(),
+            interpolate=self.interpolate.currentData(),
+            empty_slices_unlabelled=self.empty_unlabelled.isChecked(),
         )
 
     def show_backends(self, found: dict[str, tuple[bool, str]]) -> None:
