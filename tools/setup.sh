@@ -35,7 +35,7 @@ if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
     exit 0
 fi
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-pip=(.venv/bin/python -m pip --disable-pip-version-check install -q)
+pip=(.venv/bin/python -m pip --disable-pip-version-check install -qq)
 "${pip[@]}" --upgrade "pip>=25.1"
 # First and exactly, so that a CPU build is taken where one is at hand.
 "${pip[@]}" torch==2.13.0
