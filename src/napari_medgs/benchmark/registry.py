@@ -74,6 +74,14 @@ ENTRIES: dict[str, Entry] = {
         "fitting: time to a quality, memory, scaling; against MedGS's recipe, SIREN, torch, C++",
         "napari_medgs.benchmark.fit_case:run",
     ),
+    "interpolation": Entry(
+        "slices left out: fields along the motion against plain and optical-flow interpolation",
+        "benchmarks/interpolation.py:run_images",
+    ),
+    "mask-interpolation": Entry(
+        "masks of slices left out: distances along their motion against plain ones",
+        "benchmarks/interpolation.py:run_masks",
+    ),
 }
 
 
