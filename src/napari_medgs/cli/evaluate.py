@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_medgs.cli.options import DebugOption, IdentityOption, JsonOption, QuietOption
-from napari_medgs.cli.report import Reporter
+from napari_medgs.cli.report import Reporter, label_title
 from napari_medgs.errors import FileError
 
 SCORES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95 mm", "asd": "ASD mm"}
@@ -68,17 +68,12 @@ def evaluate(
     shown = {int(value): names[int(value)] for value in scores["labels"] if int(value) in names}
     reporter.finish({**scores, "names": shown, "seconds": time.perf_counter() - started})
     rows = [
-        [_title(value, shown), *[_cell(entry[key]) for key in (*SCORES, *VOLUMES)]]
+        [label_title(value, shown), *[_cell(entry[key]) for key in (*SCORES, *VOLUMES)]]
         for value, entry in scores["labels"].items()
     ]
     if len(rows) > 1:
         rows.append(["mean", *[_cell(scores["mean"][key]) for key in SCORES], "", ""])
     reporter.table(f"{seg} against {truth}", ("label", *SCORES.values(), *VOLUMES.values()), rows)
-
-
-def _title(value: str, names: dict[int, str]) -> str:
-    name = names.get(int(value))
-    return value if name in (None, f"label {value}") else f"{value} {name}"
 
 
 def _cell(score: Any) -> str:

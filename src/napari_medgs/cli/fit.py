@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_medgs.fit import FitResult
 
 DEFAULTS = FitParams()
+MOST_LABELS = 10  # are listed after a fit, the worst ones
 MODEL, LOSS, STOP, START = "Model", "Loss", "When to stop", "Starting from a field"
 
 
@@ -323,8 +324,14 @@ def _say(reporter: Reporter, result: FitResult, output: Path, numbers: dict[str,
             psnr, ssim = (numbers[f"{metric}_heldout{key}"] for metric in ("psnr", "ssim"))
             rows.append((f"slices left out, {name}", f"{psnr:.2f} dB, SSIM {ssim:.4f}"))
     classes = dict(zip(result.field.info.label_values, result.field.info.class_names))
-    for label, score in numbers.get("dice", {}).items():
-        rows.append((f"Dice of {classes.get(int(label), label)}", f"{score:.4f}"))
+    dice = numbers.get("dice", {})
+    worst = sorted(dice, key=dice.__getitem__)[:MOST_LABELS]
+    if len(dice) > 1:
+        rows.append((f"mean Dice of {len(dice)} labels", f"{numbers['dice_mean']:.4f}"))
+    for label in (label for label in dice if label in worst):
+        rows.append((f"Dice of {classes.get(int(label), label)}", f"{dice[label]:.4f}"))
+    if len(worst) < len(dice):
+        rows.append(("", f"{len(dice) - len(worst)} more labels are above these"))
     rows += [
         ("time", f"{numbers['seconds']:.1f} s on {numbers['backend']}"),
         ("stopped by", result.stopped_by),

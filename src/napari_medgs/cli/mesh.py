@@ -17,7 +17,7 @@ from napari_medgs.cli.options import (
     QuietOption,
     ThreadsOption,
 )
-from napari_medgs.cli.report import Reporter, check_output
+from napari_medgs.cli.report import Reporter, check_output, label_title
 
 
 def mesh(
@@ -122,7 +122,7 @@ def mesh(
     reporter.finish({"labels": parts, "seconds": seconds, "output": str(output)})
     rows = [
         [
-            f"{value} {part['name']}",
+            label_title(value, names),
             f"{part['triangles']:,}",
             f"{part['area_mm2']:,.0f}",
             f"{part['volume_ml']:,.2f}",

@@ -158,6 +158,12 @@ class Reporter:
         write_json(self.json_file, numbers)
 
 
+def label_title(value: int | str, names: Mapping[int, str]) -> str:
+    """Return a label's value with its name, if it has one of its own."""
+    name = names.get(int(value))
+    return str(value) if name in (None, f"label {value}") else f"{value} {name}"
+
+
 def details(event: ProgressEvent) -> str:
     """Return what is known of a running fit in a few words."""
     parts = []
