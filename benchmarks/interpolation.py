@@ -14,7 +14,11 @@ HD95 is in mm, over the left-out slices. Motion settings were chosen on these ve
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -220,7 +224,7 @@ def run_masks(context: Context) -> CaseResult:
     result = CaseResult("mask-interpolation", "Masks of slices that were left out")
     for step in (3,) if context.quick else (3, 5):
         _masks(context, result, MASKS[2:] if context.quick else MASKS, step)
-    if itk_contour(np.zeros((0, 0, 0), np.uint8)) is None:
+    if importlib.util.find_spec("itk") is None:
         result.notes.append(
             "ITK's morphological contour interpolation was left out: "
             "itk-morphologicalcontourinterpolation is not installed."
@@ -229,17 +233,26 @@ def run_masks(context: Context) -> CaseResult:
     return result
 
 
-def itk_contour(sparse: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    """Fill the empty slices with ITK's morphological contour interpolation; None without it."""
-    try:
-        import itk
+ITK_PROGRAM = """
+import os, sys, itk, numpy as np
+image = itk.GetImageFromArray(np.load(sys.argv[1]))
+np.save(sys.argv[1], itk.GetArrayFromImage(itk.morphological_contour_interpolator(image, axis=2)))
+os._exit(0)
+"""
 
-        interpolate = itk.morphological_contour_interpolator
-    except (ImportError, AttributeError):
+
+def itk_contour(sparse: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """Fill the empty slices with ITK's morphological contour interpolation; None without it.
+
+    In a process of its own: the package's 2.1 corrupts the heap and would abort at exit.
+    """
+    if importlib.util.find_spec("itk") is None:
         return None
-    if not sparse.size:
-        return sparse
-    return np.asarray(itk.GetArrayFromImage(interpolate(itk.GetImageFromArray(sparse), axis=2)))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "labels.npy"
+        np.save(file, sparse)
+        done = subprocess.run([sys.executable, "-c", ITK_PROGRAM, file], capture_output=True)
+        return np.load(file) if done.returncode == 0 else None
 
 
 def _images(
