@@ -172,7 +172,9 @@ def splat_block(
         _, g = _gaussian(builder, *args[3:7])
         row = _element(builder, data, args[1])
         for c in range(count):
-            value = _load(builder, _element(builder, args[7], ir.Constant(INT, c * LANES)), ALIGNED)
+            value = _load(
+                builder, _element(builder, args[7], ir.Constant(INT, c * LANES)), ALIGNED
+            )
             _store(builder, _multiply_add(builder, g, value, _load(builder, row)), row)
             row = _element(builder, row, args[2])
         _store(builder, builder.fadd(g, _load(builder, row)), row)
@@ -216,7 +218,9 @@ def gather_block(
 
         def accumulate(index: int, a: Any, b: Any) -> None:
             slot = _element(builder, args[9], ir.Constant(INT, index * LANES))
-            _store(builder, _multiply_add(builder, a, b, _load(builder, slot, ALIGNED)), slot, ALIGNED)
+            _store(
+                builder, _multiply_add(builder, a, b, _load(builder, slot, ALIGNED)), slot, ALIGNED
+            )
 
         row = _element(builder, data, args[1])
         rows = []
@@ -225,7 +229,9 @@ def gather_block(
             row = _element(builder, row, args[2])
         mixed = rows[count]
         for c in range(count):
-            value = _load(builder, _element(builder, args[8], ir.Constant(INT, c * LANES)), ALIGNED)
+            value = _load(
+                builder, _element(builder, args[8], ir.Constant(INT, c * LANES)), ALIGNED
+            )
             mixed = _multiply_add(builder, value, rows[c], mixed)
             accumulate(c, g, rows[c])
         e = builder.fmul(g, mixed, flags=CONTRACT)
