@@ -23,6 +23,7 @@ from napari_medgs.render.theta import A1, A3, B1, LOG_RT, T
 
 BETWEEN_WEIGHT = 0.25
 SPACING_RATIO = 1.5
+MOST_VOXELS = 32_000_000  # a finer stack doubles memory and time: of large volumes on request
 # Motion in pixels per gap at which half of a slope comes from the flow: the structure tensor
 # sees less motion than that better.
 HALF_WAY = 1.0
@@ -79,7 +80,8 @@ def between_factor(params: FitParams, grid: Grid, slice_axis: int) -> int:
     """Return how many slices a gap between kept ones is to have; 0 for no targets there.
 
     By default 1, the slices left out, when there are any; 2 where slices lie more than 1.5
-    times as far apart as pixels, unless a quality of the slices themselves is asked for.
+    times as far apart as pixels, unless a quality of the slices themselves is asked for or the
+    volume has more than 32 million voxels.
     """
     if params.interpolate is False or params.lambda_img == 0 or params.freeze_geometry:
         return 0
@@ -89,7 +91,8 @@ def between_factor(params: FitParams, grid: Grid, slice_axis: int) -> int:
         return 0
     pixel = min(s for axis, s in enumerate(grid.spacing) if axis != slice_axis)
     coarse = grid.spacing[slice_axis] > SPACING_RATIO * pixel
-    return 2 if params.interpolate or (coarse and params.quality is None) else 0
+    by_default = coarse and params.quality is None and np.prod(grid.shape) <= MOST_VOXELS
+    return 2 if params.interpolate or by_default else 0
 
 
 def fill_between(

@@ -33,7 +33,8 @@ class FitParams:
         Fit every K-th slice only, and report the quality of the slices between.
     interpolate : bool, optional
         Fit what must lie between the slices as well, along the motion of the structures. By
-        default where slices are left out, or lie more than 1.5 times as far apart as pixels.
+        default where slices are left out, or lie more than 1.5 times as far apart as pixels (in
+        volumes of up to 32 million voxels, and if no ``quality`` of the slices is asked for).
     lambda_img, lambda_seg : float
         Loss weights of image and mask.
     freeze_geometry : bool
