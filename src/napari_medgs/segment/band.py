@@ -1,0 +1,131 @@
+"""Kernels of the voxel-exact refinement: which voxels, their start values, their verdict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+_options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz"}}
+
+
+@njit(**_options)
+def count_below(margin: Any, limit: Any, first: int, last: int) -> int:
+    """Count voxels whose lead is below the limit in slices first .. last-1."""
+    total = 0
+    for z in range(first, last):
+        for y in range(margin.shape[1]):
+            for x in range(margin.shape[2]):
+                total += margin[z, y, x] < limit
+    return total
+
+
+@njit(**_options)
+def list_band(margin: Any, limit: Any, slot: Any, voxels: Any) -> int:
+    """Number the voxels whose lead is below the limit, in the order of memory."""
+    count = 0
+    depth, height, width = margin.shape
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                if margin[z, y, x] < limit:
+                    voxels[count, 0], voxels[count, 1], voxels[count, 2] = z, y, x
+                    slot[z, y, x] = count
+                    count += 1
+    return count
+
+
+@njit(**_options)
+def clear_band(slot: Any, voxels: Any) -> None:
+    """Undo :func:`list_band`."""
+    for i in range(len(voxels)):
+        slot[voxels[i, 0], voxels[i, 1], voxels[i, 2]] = -1
+
+
+@njit(**_options)
+def start_from_shell(
+    image: Any,
+    slot: Any,
+    voxels: Any,
+    steps: Any,
+    lengths: Any,
+    jump_scales: Any,
+    floor: Any,
+    labels: Any,
+    top: Any,
+    distance: Any,
+) -> None:
+    """Let the decided voxels around the band hand their class's distance on to it.
+
+    ``top`` is the score of the winner, minus the logarithm of its distance; ``distance`` (K, B)
+    is lowered.
+    """
+    channels, depth, height, width = image.shape
+    for i in range(len(voxels)):
+        z, y, x = voxels[i, 0], voxels[i, 1], voxels[i, 2]
+        for s in range(len(steps)):
+            u, v, w = z + steps[s, 0], y + steps[s, 1], x + steps[s, 2]
+            if u < 0 or v < 0 or w < 0 or u >= depth or v >= height or w >= width:
+                continue
+            if slot[u, v, w] >= 0:
+                continue
+            score = top[u, v, w]
+            if score < np.float32(-1e38):
+                continue
+            jump = np.float32(0)
+            for c in range(channels):
+                jump = max(jump, abs(image[c, z, y, x] - image[c, u, v, w]))
+            jump *= jump_scales[s]
+            value = np.exp(-score) + lengths[s] * (floor + jump * jump)
+            k = labels[u, v, w]
+            if value < distance[k, i]:
+                distance[k, i] = value
+
+
+@njit(**_options)
+def smooth_verdict(
+    slot: Any,
+    voxels: Any,
+    labels: Any,
+    scores: Any,
+    offsets: Any,
+    weights: Any,
+    first: int,
+    last: int,
+    out: Any,
+) -> None:
+    """Average class probabilities over a small neighbourhood, for band voxels first .. last-1.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) uint8
+        The classes of the voxels outside the band, taken as certain.
+    scores : (B, K) float32
+        Probabilities of the band's voxels.
+    offsets : (S, 3) int, weights : (S,) float32
+        The neighbourhood, the voxel itself included.
+    out : (B, K) float32
+    """
+    depth, height, width = slot.shape
+    classes = scores.shape[1]
+    for i in range(first, last):
+        z, y, x = voxels[i, 0], voxels[i, 1], voxels[i, 2]
+        result = out[i]
+        result[:] = 0
+        total = np.float32(0)
+        for s in range(len(offsets)):
+            u, v, w = z + offsets[s, 0], y + offsets[s, 1], x + offsets[s, 2]
+            if u < 0 or v < 0 or w < 0 or u >= depth or v >= height or w >= width:
+                continue
+            j = slot[u, v, w]
+            weight = weights[s]
+            total += weight
+            if j < 0:
+                result[labels[u, v, w]] += weight
+            else:
+                for k in range(classes):
+                    result[k] += weight * scores[j, k]
+        inverse = np.float32(1) / total
+        for k in range(classes):
+            result[k] *= inverse

@@ -1,0 +1,181 @@
+"""GIL-free shortest paths: on a graph of nodes, and on the voxels of a band.
+
+Both use one binary heap with positions, so that every node lies in it once and no more memory is
+needed than a few numbers a node.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+_options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz"}}
+
+
+@njit(**_options)
+def _rise(heap: Any, place: Any, key: Any, start: int) -> None:
+    """Move the entry at ``start`` towards the root until its parent is not greater."""
+    k = start
+    node = heap[k]
+    value = key[node]
+    while k > 0:
+        parent = (k - 1) >> 1
+        other = heap[parent]
+        if key[other] <= value:
+            break
+        heap[k] = other
+        place[other] = k
+        k = parent
+    heap[k] = node
+    place[node] = k
+
+
+@njit(**_options)
+def _sink(heap: Any, place: Any, key: Any, size: int) -> None:
+    """Move the root down until no child is smaller."""
+    k = 0
+    node = heap[0]
+    value = key[node]
+    while True:
+        child = 2 * k + 1
+        if child >= size:
+            break
+        if child + 1 < size and key[heap[child + 1]] < key[heap[child]]:
+            child += 1
+        other = heap[child]
+        if key[other] >= value:
+            break
+        heap[k] = other
+        place[other] = k
+        k = child
+    heap[k] = node
+    place[node] = k
+
+
+@njit(**_options)
+def graph_distances(
+    offsets: Any,
+    neighbours: Any,
+    base: Any,
+    lengths: Any,
+    toll: Any,
+    starts: Any,
+    distance: Any,
+) -> None:
+    """Relax ``distance`` to the shortest paths from some nodes.
+
+    Parameters
+    ----------
+    offsets, neighbours : (N + 1,), (E,) int32
+        Compressed neighbour lists.
+    base, lengths : (E,) float32
+        Cost of an edge, and its length; the mean toll of its ends times its length is added.
+    toll : (N,) float32
+    starts : (S,) int32
+        The nodes whose distances have just been set.
+    distance : (N,) float32
+        In: start values there; infinity elsewhere, or the result of an earlier call. Out: the
+        distances, nowhere more than before.
+    """
+    count = len(distance)
+    heap = np.empty(count, np.int32)
+    place = np.full(count, -1, np.int32)
+    size = 0
+    for k in range(len(starts)):
+        i = starts[k]
+        if place[i] < 0:
+            heap[size] = i
+            place[i] = size
+            size += 1
+            _rise(heap, place, distance, size - 1)
+    while size > 0:
+        i = heap[0]
+        place[i] = -2
+        size -= 1
+        if size > 0:
+            heap[0] = heap[size]
+            _sink(heap, place, distance, size)
+        reached = distance[i]
+        half = np.float32(0.5) * toll[i]
+        for e in range(offsets[i], offsets[i + 1]):
+            j = neighbours[e]
+            if place[j] == -2:
+                continue
+            value = reached + base[e] + lengths[e] * (half + np.float32(0.5) * toll[j])
+            if value < distance[j]:
+                distance[j] = value
+                if place[j] < 0:
+                    heap[size] = j
+                    place[j] = size
+                    size += 1
+                _rise(heap, place, distance, place[j])
+
+
+@njit(**_options)
+def band_distances(
+    image: Any,
+    slot: Any,
+    voxels: Any,
+    steps: Any,
+    lengths: Any,
+    jump_scales: Any,
+    floor: Any,
+    toll: Any,
+    distance: Any,
+) -> None:
+    """Relax ``distance`` over voxels of a band, from those where it is finite.
+
+    A step of length l between voxels whose largest jump over contrasts is j costs
+    l (floor + (scale j)^2) plus l times the mean toll of its ends; every direction has its scale.
+
+    Parameters
+    ----------
+    image : (C, Z, Y, X) float32
+    slot : (Z, Y, X) int32
+        Index into the band, negative outside.
+    voxels : (B, 3) int32
+    steps : (S, 3) int, lengths, jump_scales : (S,) float32
+    toll, distance : (B,) float32
+    """
+    channels, depth, height, width = image.shape
+    count = len(distance)
+    heap = np.empty(count, np.int32)
+    place = np.full(count, -1, np.int32)
+    size = 0
+    for i in range(count):
+        if distance[i] < np.inf:
+            heap[size] = i
+            place[i] = size
+            size += 1
+            _rise(heap, place, distance, size - 1)
+    while size > 0:
+        i = heap[0]
+        place[i] = -2
+        size -= 1
+        if size > 0:
+            heap[0] = heap[size]
+            _sink(heap, place, distance, size)
+        reached = distance[i]
+        half = np.float32(0.5) * toll[i]
+        z, y, x = voxels[i, 0], voxels[i, 1], voxels[i, 2]
+        for s in range(len(steps)):
+            u, v, w = z + steps[s, 0], y + steps[s, 1], x + steps[s, 2]
+            if u < 0 or v < 0 or w < 0 or u >= depth or v >= height or w >= width:
+                continue
+            j = slot[u, v, w]
+            if j < 0 or place[j] == -2:
+                continue
+            jump = np.float32(0)
+            for c in range(channels):
+                jump = max(jump, abs(image[c, z, y, x] - image[c, u, v, w]))
+            jump *= jump_scales[s]
+            value = reached + lengths[s] * (floor + jump * jump + half + np.float32(0.5) * toll[j])
+            if value < distance[j]:
+                distance[j] = value
+                if place[j] < 0:
+                    heap[size] = j
+                    place[j] = size
+                    size += 1
+                _rise(heap, place, distance, place[j])

@@ -1,0 +1,346 @@
+"""The interactive model: everything kept between strokes, and what one more stroke changes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.errors import Cancelled, GeometryError, ParameterError
+from napari_medgs.field import GaussianField
+from napari_medgs.progress import (
+    ProgressCallback,
+    ProgressEvent,
+    StopCallback,
+    ignore_progress,
+    never_stop,
+)
+from napari_medgs.segment.appearance import learn_appearance
+from napari_medgs.segment.clean import drop_islands, fill_holes
+from napari_medgs.segment.constraints import Constraints, denied_marks
+from napari_medgs.segment.evidence import Evidence, collect_evidence, initial_marks
+from napari_medgs.segment.features import image_features
+from napari_medgs.segment.painted import PaintedSlices
+from napari_medgs.segment.params import SegmentParams
+from napari_medgs.segment.prompts import Prompts
+from napari_medgs.segment.refine import Refiner, choose_lead
+from napari_medgs.segment.rendering import ScoreRenderer
+from napari_medgs.segment.result import SegmentResult, Snapshot, count_labels
+from napari_medgs.segment.solver import DISTANT, GraphSolution, GraphSolver, scores_of, tolls
+from napari_medgs.segment.suggest import Suggestion, suggest_slices
+from napari_medgs.volume import Volume
+
+
+class _Clock:
+    """Times stages, reports them, and stops between them."""
+
+    def __init__(self, progress: ProgressCallback, should_stop: StopCallback, total: int) -> None:
+        self._progress, self._stop, self._total = progress, should_stop, total
+        self.started = time.perf_counter()
+        self._last, self._done = self.started, 0
+        self.seconds: dict[str, float] = {}
+
+    def stage(self, name: str) -> None:
+        """End the stage before and begin the next one."""
+        if self._stop():
+            raise Cancelled("The segmentation was cancelled.")
+        now = time.perf_counter()
+        self._progress(ProgressEvent(name, self._done, self._total, now - self.started))
+        self._current = name
+        self._done += 1
+        self._last = now
+
+    def end(self) -> None:
+        """Book the time of the running stage."""
+        now = time.perf_counter()
+        self.seconds[self._current] = self.seconds.get(self._current, 0.0) + now - self._last
+
+
+class SegmentModel:
+    """Turns prompts into masks on one image with one field, again and again.
+
+    One thread at a time. The answer depends on the prompts and settings alone, not on what was
+    asked before.
+
+    Parameters
+    ----------
+    volume : Volume
+    field : GaussianField
+        Fitted to the volume (its image head is not used, its Gaussians are).
+    params : SegmentParams, optional
+    progress, should_stop : callable, optional
+
+    Raises
+    ------
+    MedGSError
+        For an unusable image, or a field of another grid; ``Cancelled``.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        field: GaussianField,
+        params: SegmentParams | None = None,
+        *,
+        progress: ProgressCallback = ignore_progress,
+        should_stop: StopCallback = never_stop,
+    ) -> None:
+        volume.check_image()
+        if not field.info.grid.matches(volume.grid):
+            raise GeometryError(
+                "The field was fitted on another grid than the image's; fit it to this image."
+            )
+        if not len(field):
+            raise ParameterError("The field holds no Gaussians; fit it again.")
+        self.volume, self.field = volume, field
+        self.params = params or SegmentParams()
+        self.last: SegmentResult | None = None
+        self._axes = field.info.stack_axes
+        spacing = np.asarray(volume.spacing)
+        self._units = spacing / spacing.min()
+        clock = _Clock(progress, should_stop, 4)
+        clock.stage("image")
+        data = np.moveaxis(volume.data, field.info.slice_axis + 1, 1)
+        features = image_features(data, spacing[list(self._axes)])
+        clock.stage("render")
+        self._renderer = ScoreRenderer(field, self.params.threads)
+        empty = self._renderer.empty()
+        clock.stage("graph")
+        self._solver = GraphSolver(field, features, empty, self.params.threads)
+        clock.stage("buffers")
+        self._refiner = Refiner(features)
+        self._painted = PaintedSlices(features.metric, features.units)
+        self._top = np.empty(field.info.stack_shape, np.float32)
+        self._margin = np.empty(field.info.stack_shape, np.float32)
+        self._initial: tuple[int, float, Any] | None = None
+        self._state: tuple[Evidence, GraphSolution, Any, Any] | None = None
+
+    def evidence(self, prompts: Prompts) -> Evidence:
+        """Check prompts and turn them into marked voxels.
+
+        Raises
+        ------
+        MedGSError
+            When the prompts do not fit the image, or mark fewer than two classes.
+        """
+        shape = self.volume.shape
+        prompts.check(shape)
+        initial = None
+        if prompts.initial is not None:
+            key = (id(prompts.initial), prompts.initial_margin)
+            if self._initial is None or self._initial[:2] != key:
+                marks = initial_marks(prompts.initial, prompts.initial_margin, self._units)
+                self._initial = (*key, (prompts.initial, marks))
+            initial = self._initial[2][1]
+        return collect_evidence(prompts, shape, self._axes, self._units, initial)
+
+    def update(
+        self,
+        prompts: Prompts,
+        *,
+        progress: ProgressCallback = ignore_progress,
+        should_stop: StopCallback = never_stop,
+    ) -> SegmentResult:
+        """Find the mask for prompts.
+
+        Returns
+        -------
+        SegmentResult
+            Also kept as ``last``.
+
+        Raises
+        ------
+        MedGSError
+            When the prompts cannot be used, before work starts; ``Cancelled`` between stages
+            once ``should_stop`` says so, ``last`` stays.
+        """
+        clock = _Clock(progress, should_stop, 8)
+        params = self.params
+        clock.stage("prompts")
+        evidence = self.evidence(prompts)
+        constraints = Constraints(prompts, evidence, self.volume.shape, self._axes)
+        clock.end()
+        solution, evidence, seeds, toll = self._solve_graph(evidence, constraints, clock)
+        clock.stage("render")
+        labels = np.empty(self._margin.shape, np.uint8)
+        scores = scores_of(solution.distance, len(self.field))
+        self._renderer.decide(scores, labels, self._top, self._margin)
+        clock.end()
+        clock.stage("refine")
+        band_voxels = np.zeros((0, 3), np.int32)
+        band_scores = np.zeros((0, evidence.count), np.float32)
+        if params.refine_voxels:
+            lead = choose_lead(self._margin, params.refine_voxels)
+            band = self._refiner.refine(
+                solution,
+                evidence,
+                params.appearance,
+                params.smooth,
+                labels,
+                self._top,
+                self._margin,
+                lead,
+                constraints.banned_at if constraints.any else None,
+            )
+            band_voxels, band_scores = band.voxels, band.scores
+        clock.end()
+        clock.stage("finish")
+        self._painted.fill(labels, evidence)
+        labels[tuple(evidence.voxels[evidence.hard].T)] = evidence.classes[evidence.hard]
+        constraints.enforce(labels)
+        drop_islands(labels, evidence, params.islands)
+        if params.fill_holes:
+            fill_holes(labels, evidence)
+        constraints.enforce(labels)
+        clock.end()
+        self._state = (evidence, solution, seeds, toll)
+        snapshot = Snapshot(
+            self._renderer,
+            scores,
+            band_voxels,
+            band_scores,
+            evidence.voxels[evidence.hard],
+            evidence.classes[evidence.hard],
+        )
+        self.last = self._result(labels, evidence, snapshot, clock)
+        return self.last
+
+    def _solve_graph(
+        self, evidence: Evidence, constraints: Constraints, clock: _Clock
+    ) -> tuple[GraphSolution, Evidence, NDArray[np.int32], Any]:
+        """Return the graph's solution, the evidence with resolved denials, seeds and tolls."""
+        params, solver = self.params, self._solver
+        clock.stage("learn")
+        seeds = solver.seeds(evidence.voxels, evidence.classes, evidence.count)
+        appearance = learn_appearance(
+            solver.image.at(evidence.voxels),
+            evidence.classes,
+            evidence.count,
+            solver.image.density_columns,
+            solver.image.limits,
+            params.seed,
+        )
+        banned = constraints.banned_at(np.round(solver.points).astype(np.int32))
+        toll = tolls(
+            appearance, solver.features, solver.points, None, params.appearance, params.shape
+        )
+        clock.end()
+        clock.stage("spread")
+        distance = solver.propagate(seeds, toll, banned)
+        if len(evidence.denied_voxels):
+            evidence = denied_marks(evidence, solver, distance)
+            seeds = solver.seeds(evidence.voxels, evidence.classes, evidence.count)
+            distance = solver.propagate(seeds, toll, banned)
+        clock.end()
+        clock.stage("shape")
+        prior = None
+        if params.shape > 0 and params.appearance > 0:
+            prior = solver.prior_from(distance, evidence)
+        if prior is not None:
+            toll = tolls(
+                appearance, solver.features, solver.points, prior, params.appearance, params.shape
+            )
+            distance = solver.propagate(seeds, toll, banned)
+        ceiling = float(DISTANT)
+        if params.reach > 0 and (evidence.classes == 0).any():
+            farthest = solver.farthest(distance, evidence)
+            if farthest > 0:
+                ceiling = params.reach * farthest
+                np.minimum(distance[0], np.float32(ceiling), out=distance[0])
+        clock.end()
+        solution = GraphSolution(distance, appearance, prior, ceiling, params.shape)
+        return solution, evidence, seeds, toll
+
+    def preview_slice(self, axis: int, index: int, prompts: Prompts) -> NDArray[Any]:
+        """Return the labels of one slice of the canonical grid at once, from the graph alone.
+
+        Marks that are new since the last :meth:`update` spread from there under what was learned
+        then. Without an earlier update of the same classes the whole graph is solved.
+
+        Returns
+        -------
+        (rows, columns) ndarray of integers
+        """
+        evidence = self.evidence(prompts)
+        solver, state = self._solver, self._state
+        if state is not None and state[0].values == evidence.values:
+            old, solution, old_seeds, toll = state
+            fresh = _new_marks(old, evidence, solver.image.metric.shape[1:])
+            seeds = solver.seeds(evidence.voxels[fresh], evidence.classes[fresh], evidence.count)
+            seeds[seeds == old_seeds] = -1
+            distance = solver.add_seeds(solution.distance, seeds, toll)
+        else:
+            constraints = Constraints(prompts, evidence, self.volume.shape, self._axes)
+            clock = _Clock(ignore_progress, never_stop, 0)
+            distance = self._solve_graph(evidence, constraints, clock)[0].distance
+        stack_axis = self._axes.index(axis)
+        plane = solver.labels_in_plane(scores_of(distance, len(self.field)), stack_axis, index)
+        on = evidence.hard & (evidence.voxels[:, stack_axis] == index)
+        rest = [a for a in range(3) if a != stack_axis]
+        rows, columns = evidence.voxels[on][:, rest].T
+        plane[rows, columns] = evidence.classes[on]
+        if [self._axes[a] for a in rest] != sorted(self._axes[a] for a in rest):
+            plane = plane.T
+        values = np.asarray(evidence.values)
+        return values.astype(_smallest(evidence.values))[plane]
+
+    def suggest(self, count: int = 1, axis: int | None = None) -> list[Suggestion]:
+        """Return where one more stroke helps most after the last update, best first.
+
+        Parameters
+        ----------
+        count : int
+        axis : int, optional
+            Orientation of the slices on the canonical grid; that of the strokes by default.
+
+        Raises
+        ------
+        ParameterError
+            Before the first update.
+        """
+        if self.last is None or self._state is None:
+            raise ParameterError("There is no result yet; draw strokes and update first.")
+        evidence = self._state[0]
+        stack_axis, planes = evidence.annotated_planes()
+        if axis is None:
+            axis = self._axes[stack_axis]
+        elif self._axes.index(axis) != stack_axis:
+            planes = np.unique(evidence.voxels[evidence.hard, self._axes.index(axis)])
+        return suggest_slices(self.last.uncertainty(), axis, planes, self.volume.spacing, count)
+
+    def _result(
+        self, labels: NDArray[np.uint8], evidence: Evidence, snapshot: Snapshot, clock: _Clock
+    ) -> SegmentResult:
+        counts = count_labels(labels, evidence.count)
+        values = evidence.values
+        if values == tuple(range(len(values))):
+            named: NDArray[Any] = labels
+        else:
+            named = np.asarray(values).astype(_smallest(values))[labels]
+        seconds = time.perf_counter() - clock.started
+        return SegmentResult(
+            np.moveaxis(named, 0, self.field.info.slice_axis),
+            self.volume.grid,
+            values,
+            {value: int(counts[k]) for k, value in enumerate(values) if k},
+            self.field,
+            seconds,
+            0.0,
+            seconds,
+            clock.seconds,
+            labels,
+            snapshot,
+        )
+
+
+def _smallest(values: tuple[int, ...]) -> Any:
+    return np.min_scalar_type(max(values))
+
+
+def _new_marks(old: Evidence, new: Evidence, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which marks of ``new`` are not in ``old``."""
+    before = np.ravel_multi_index(tuple(old.voxels.T), shape) * old.count + old.classes
+    after = np.ravel_multi_index(tuple(new.voxels.T), shape) * new.count + new.classes
+    return ~np.isin(after, before)

@@ -1,0 +1,122 @@
+"""Class scores at Gaussians rendered to labels, slice by slice, without keeping the scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from napari_medgs.field import Floats, GaussianField
+from napari_medgs.parallel import default_threads, run_chunks
+from napari_medgs.render._simd import LANES
+from napari_medgs.render.cpu_kernels import (
+    HALF_LOG2E,
+    list_slices,
+    prepare,
+    splat_kernel,
+)
+from napari_medgs.render.theta import to_theta
+
+EMPTY = np.float32(0.02)  # rendering weight below which a voxel counts as empty space
+_options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz", "arcp"}}
+
+
+@njit(**_options)
+def _decide(buffer: Any, width: int, labels: Any, top: Any, margin: Any) -> None:
+    """Write the best class, its score and its lead over the second, for one band of rows."""
+    rows, planes, _ = buffer.shape
+    classes = planes - 1
+    for y in range(rows):
+        for x in range(width):
+            weight = buffer[y, classes, x]
+            if weight < EMPTY:
+                labels[y, x], top[y, x], margin[y, x] = 0, np.float32(-3e38), np.float32(3e38)
+                continue
+            first, second = np.float32(-3e38), np.float32(-3e38)
+            best = 0
+            for k in range(classes):
+                value = buffer[y, k, x]
+                if value > first:
+                    second, first, best = first, value, k
+                elif value > second:
+                    second = value
+            inverse = np.float32(1) / weight
+            labels[y, x] = best
+            top[y, x] = first * inverse
+            margin[y, x] = (first - second) * inverse
+
+
+class ScoreRenderer:
+    """Renders scores (N, K) of one field's Gaussians; the geometry is prepared once.
+
+    Arrays are slice-first (the field's stack), see ``FieldInfo.stack_axes``.
+    """
+
+    def __init__(self, field: GaussianField, threads: int | None = None) -> None:
+        self.shape = field.info.stack_shape
+        self._threads = threads or default_threads()
+        theta = to_theta(field)
+        self._prepared = np.empty((len(theta), 16), np.float32)
+        prepare(theta, field.info.degree, self._prepared, 0, len(theta))
+        self._budget = np.float32(np.float32(field.info.cutoff) * HALF_LOG2E)
+        depth, height, _ = self.shape
+        active = np.ones(depth, np.bool_)
+        self._offsets = np.zeros(depth + 1, np.int64)
+        arguments = (self._prepared, self._budget, active, self._offsets)
+        self._members = np.empty(int(list_slices(*arguments, np.zeros(0, np.int32))), np.int32)
+        list_slices(*arguments, self._members)
+        bands = 1 if depth >= 4 * self._threads else -(-8 * self._threads // depth)
+        bands = max(1, min(bands, height // 8))
+        edges = np.linspace(0, height, bands + 1).astype(int)
+        self._bands = [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+    def _splat(self, scores: Floats, z: int, rows: tuple[int, int]) -> Floats:
+        height, width, planes = rows[1] - rows[0], self.shape[2], scores.shape[1] + 1
+        buffer = np.zeros((height, planes, width + LANES), np.float32)
+        members = self._members[self._offsets[z] : self._offsets[z + 1]]
+        splat_kernel(planes - 1)(
+            self._prepared, scores, members, z, *rows, width, self._budget, buffer.reshape(-1)
+        )
+        return buffer
+
+    def decide(
+        self,
+        scores: Floats,
+        labels: NDArray[np.uint8],
+        top: Floats,
+        margin: Floats,
+        slices: NDArray[Any] | None = None,
+    ) -> None:
+        """Fill labels, best score and lead (Z, Y, X) in all or some slices."""
+        scores = np.ascontiguousarray(scores, np.float32)
+        wanted = np.arange(self.shape[0]) if slices is None else np.asarray(slices)
+
+        def task(k: int) -> None:
+            index, band = divmod(k, len(self._bands))
+            z, (y0, y1) = int(wanted[index]), self._bands[band]
+            buffer = self._splat(scores, z, (y0, y1))
+            _decide(buffer, self.shape[2], labels[z, y0:y1], top[z, y0:y1], margin[z, y0:y1])
+
+        run_chunks(task, len(wanted) * len(self._bands), self._threads)
+
+    def blend(self, scores: Floats, z: int) -> tuple[Floats, NDArray[np.bool_]]:
+        """Return one slice's blended scores (K, Y, X) and where nothing is rendered (Y, X)."""
+        scores = np.ascontiguousarray(scores, np.float32)
+        buffer = self._splat(scores, z, (0, self.shape[1]))[:, :, : self.shape[2]]
+        weight = buffer[:, -1]
+        empty = weight < EMPTY
+        values = np.moveaxis(buffer[:, :-1], 1, 0) / np.maximum(weight, EMPTY)
+        return np.ascontiguousarray(values), empty
+
+    def empty(self) -> NDArray[np.bool_]:
+        """Return where nothing is rendered, (Z, Y, X)."""
+        hollow = np.empty(self.shape, np.bool_)
+        scores = np.zeros((len(self._prepared), 1), np.float32)
+
+        def task(z: int) -> None:
+            hollow[z] = self.blend(scores, z)[1]
+
+        run_chunks(task, self.shape[0], self._threads)
+        return hollow

@@ -1,0 +1,258 @@
+"""The solver on the graph of Gaussians: who is nearest, by paths that pay for boundaries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.field import Floats, GaussianField
+from napari_medgs.parallel import run_chunks
+from napari_medgs.segment.appearance import Appearance
+from napari_medgs.segment.dijkstra import graph_distances
+from napari_medgs.segment.evidence import Evidence
+from napari_medgs.segment.features import ImageFeatures
+from napari_medgs.segment.graph import Graph, build_graph
+from napari_medgs.segment.projection import Projector
+from napari_medgs.segment.shape import ShapePrior, shape_prior
+
+SEED_MASS = 0.05
+SEED_PURITY = 0.6
+SOFTENING = 0.1  # path cost of two quiet voxels: below it a distance means nothing
+DISTANT = np.float32(1e6)
+LEAST = 1e-3
+VOID_SHARE = 0.15  # nodes of empty space, over Gaussians
+
+
+@dataclass
+class GraphSolution:
+    """What the graph knows after a solve.
+
+    Attributes
+    ----------
+    distance : (K, N) ndarray of float32
+        Path cost from each class's seeds; ``DISTANT`` where there is no way.
+    appearance : Appearance
+    prior : ShapePrior or None
+    ceiling : float
+        Path cost at which everything belongs to the background.
+    shape : float
+        Weight of the prior.
+    """
+
+    distance: Floats
+    appearance: Appearance
+    prior: ShapePrior | None
+    ceiling: float
+    shape: float
+
+    def tolls(self, features: Floats, points: NDArray[Any], weight: float) -> Floats:
+        """Return what each class pays per finest voxel of way at points, (P, K)."""
+        return tolls(self.appearance, features, points, self.prior, weight, self.shape)
+
+
+class GraphSolver:
+    """All that does not change from stroke to stroke, for one field and image.
+
+    Everything is in slice-first voxels.
+
+    Parameters
+    ----------
+    field : GaussianField
+    features : ImageFeatures
+    empty : (Z, Y, X) ndarray of bool
+        Where the field renders nothing; a coarse lattice of nodes stands in for Gaussians there.
+    threads : int, optional
+    """
+
+    def __init__(
+        self,
+        field: GaussianField,
+        features: ImageFeatures,
+        empty: NDArray[np.bool_],
+        threads: int | None = None,
+    ) -> None:
+        self.image = features
+        self.threads = threads
+        self.gaussians = len(field)
+        self.projector = Projector(field)
+        centers = field.centers[:, [2, 1, 0]].astype(np.float64)
+        self._void = void_lattice(empty, features.units, int(VOID_SHARE * len(field)) + 8)
+        self.points = np.concatenate([centers, self._void])
+        self.graph: Graph = build_graph(self.points, features.units, features.metric)
+        self.features = features.at(self.points)
+        self._void_tree: Any = None
+        self._tree: Any = None
+        self._empty = empty
+
+    def seeds(self, voxels: NDArray[Any], classes: NDArray[Any], count: int) -> NDArray[np.int32]:
+        """Return each node's class by the marks on it, -1 where they do not decide."""
+        mass = np.zeros((len(self.points), count), np.float32)
+        if len(voxels):
+            inside = ~self._empty[tuple(voxels.T)]
+            mass[: self.gaussians] = self.projector.project(
+                voxels[inside], classes[inside], np.ones(int(inside.sum())), count
+            )
+            if len(self._void) and not inside.all():
+                near = self._void_nodes(voxels[~inside])
+                np.add.at(mass, (near, classes[~inside]), 1.0)
+        total = mass.sum(axis=1)
+        best = mass.argmax(axis=1).astype(np.int32)
+        clear = (total > SEED_MASS) & (mass.max(axis=1) > SEED_PURITY * total)
+        best[~clear] = -1
+        return best
+
+    def _void_nodes(self, voxels: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the nodes of empty space nearest to voxels."""
+        from scipy.spatial import cKDTree
+
+        if self._void_tree is None:
+            self._void_tree = cKDTree(self._void * self.image.units)
+        near: NDArray[np.int64] = self._void_tree.query(voxels * self.image.units)[1]
+        return near + self.gaussians
+
+    def nearest_nodes(self, voxels: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the node nearest to each voxel."""
+        from scipy.spatial import cKDTree
+
+        if self._tree is None:
+            self._tree = cKDTree(self.points * self.image.units)
+        near: NDArray[np.int64] = self._tree.query(voxels * self.image.units)[1]
+        return near
+
+    def propagate(
+        self, seeds: NDArray[np.int32], toll: Floats, banned: NDArray[np.bool_] | None = None
+    ) -> Floats:
+        """Return the path costs (K, N) from every class's seeds under tolls (N, K).
+
+        ``banned`` (K, N) marks nodes that a class may not have.
+        """
+        classes = toll.shape[1]
+        distance = np.full((classes, len(self.points)), np.inf, np.float32)
+        tolls = np.ascontiguousarray(toll.T)
+
+        def task(k: int) -> None:
+            mine = distance[k]
+            starts = seeds == k
+            if banned is not None:
+                tolls[k][banned[k]] = DISTANT
+                starts &= ~banned[k]
+            mine[starts] = 0
+            self._relax(tolls[k], np.flatnonzero(starts), mine)
+            np.minimum(mine, DISTANT, out=mine)
+
+        run_chunks(task, classes, self.threads)
+        return distance
+
+    def _relax(self, toll: Floats, starts: NDArray[Any], distance: Floats) -> None:
+        graph = self.graph
+        graph_distances(
+            graph.offsets,
+            graph.neighbours,
+            graph.costs,
+            graph.lengths,
+            toll,
+            starts.astype(np.int32),
+            distance,
+        )
+
+    def add_seeds(self, distance: Floats, seeds: NDArray[np.int32], toll: Floats) -> Floats:
+        """Return path costs (K, N) after more seeds, from those before, without new tolls."""
+        distance = distance.copy()
+        tolls = np.ascontiguousarray(toll.T)
+
+        def task(k: int) -> None:
+            starts = np.flatnonzero(seeds == k)
+            if len(starts):
+                distance[k, starts] = 0
+                self._relax(tolls[k], starts, distance[k])
+            distance[k, (seeds >= 0) & (seeds != k)] = DISTANT
+
+        run_chunks(task, toll.shape[1], self.threads)
+        return distance
+
+    def labels_in_plane(self, scores: Floats, axis: int, index: int) -> NDArray[np.uint8]:
+        """Return the winning class in one plane of scores (N, K) rendered from the Gaussians."""
+        shape = self._empty.shape
+        rest = [a for a in range(3) if a != axis]
+        sizes = [shape[a] for a in rest]
+        points = np.empty((sizes[0] * sizes[1], 3), np.float32)
+        points[:, axis] = index
+        points[:, rest] = np.indices(sizes).reshape(2, -1).T
+        blended, weight = self.projector.blend(points, scores)
+        labels = blended.argmax(axis=1).astype(np.uint8)
+        labels[weight <= 0] = 0
+        return labels.reshape(sizes)
+
+    def prior_from(self, distance: Floats, evidence: Evidence) -> ShapePrior | None:
+        """Return the shape prior between slices that carry marks of several classes."""
+        axis, places = evidence.annotated_planes()
+        if len(places) < 2:
+            return None
+        scores = scores_of(distance, self.gaussians)
+        planes = np.stack([self.labels_in_plane(scores, axis, int(z)) for z in places])
+        rest = [a for a in range(3) if a != axis]
+        for s, z in enumerate(places):
+            on = evidence.voxels[:, axis] == z
+            rows, columns = evidence.voxels[on][:, rest].T
+            planes[s, rows, columns] = evidence.classes[on]
+        return shape_prior(planes, places, axis, self.image.units, evidence.count)
+
+    def farthest(self, distance: Floats, evidence: Evidence) -> float:
+        """Return how far the classes' own ways lead within the annotated slices."""
+        axis, places = evidence.annotated_planes()
+        if len(places):
+            on = np.isin(np.round(self.points[:, axis]), places)
+        else:
+            on = np.ones(len(self.points), np.bool_)
+        part = distance[:, on]
+        winner, own = part.argmin(axis=0), part.min(axis=0)
+        farthest = 0.0
+        for k in range(1, evidence.count):
+            mine = own[winner == k]
+            if len(mine):
+                farthest = max(farthest, float(np.percentile(mine, 95)))
+        return farthest
+
+
+def scores_of(distance: Floats, count: int) -> Floats:
+    """Return minus the logarithm of the first ``count`` nodes' distances (K, N): (count, K)."""
+    return np.ascontiguousarray(-np.log(distance[:, :count].T + np.float32(SOFTENING)))
+
+
+def tolls(
+    appearance: Appearance,
+    features: Floats,
+    points: NDArray[Any],
+    prior: ShapePrior | None,
+    weight: float,
+    shape: float,
+) -> Floats:
+    """Return what each class pays per finest voxel of way at points, (P, K).
+
+    The negative logarithm of the product of both opinions, normalised and bounded.
+    """
+    most = np.float32(-np.log(LEAST))
+    total = np.minimum(-appearance.log_probability(features), most)
+    if prior is not None and shape > 0:
+        prior.add_toll(points, total, shape)
+        total -= total.min(axis=1, keepdims=True)
+        total += np.log(np.exp(-total).sum(axis=1, keepdims=True))
+        np.minimum(total, most, out=total)
+    total *= np.float32(weight)
+    return total
+
+
+def void_lattice(
+    empty: NDArray[np.bool_], units: NDArray[np.float64], most: int
+) -> NDArray[np.float64]:
+    """Return at most about ``most`` evenly spread points (z, y, x) of empty space."""
+    count = int(np.count_nonzero(empty))
+    if count == 0:
+        return np.zeros((0, 3))
+    step = (count * float(np.prod(units)) / most) ** (1 / 3)
+    strides = np.maximum(1, np.round(np.maximum(step, 3.0) / units)).astype(int)
+    part = empty[tuple(slice(s // 2, None, s) for s in strides)]
+    return np.argwhere(part) * strides + strides // 2.0
