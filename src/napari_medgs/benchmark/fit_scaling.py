@@ -14,7 +14,7 @@ from napari_medgs.benchmark.worker import LARGE
 IMAGE = "mr_brain_freesurfer/norm.nii.gz"
 EDGES = (128, 192, 256)
 LARGE_LIMIT = 6_000_000_000
-LARGE_STEPS = 20
+LARGE_STEPS = 10
 
 
 def growth(voxels: list[int], amounts: list[float]) -> float:

@@ -46,7 +46,7 @@ def synthetic_volume(shape: tuple[int, int, int], seed: int = 0) -> Volume:
                 picture[((x - bent) / rx) ** 2 + ((y - cy) / ry) ** 2 < room] = level
         picture += rng.standard_normal(picture.shape, dtype=np.float32) * 8
         data[0, z] = picture
-    return Volume.from_array(data, spacing=(1.5, 0.8, 0.8))
+    return Volume.from_array(data, spacing=(1.0, 0.8, 0.8))
 
 
 def resampled(volume: Volume, shape: tuple[int, int, int]) -> Volume:
