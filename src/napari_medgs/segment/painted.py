@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class PaintedSlices:
         written = 0
         for axis, places in evidence.painted.items():
             gaps = []
-            for first, last in zip(places[:-1], places[1:], strict=True):
+            for first, last in itertools.pairwise(places):
                 place = evidence.voxels[evidence.hard, axis]
                 own = ((place > first) & (place < last)).any()
                 if 1 < last - first <= max(WIDEST_GAP / self._units[axis], 2) and not own:

@@ -1,4 +1,4 @@
-"""Settings of a segmentation: one frozen dataclass for the API, the command line and the widget."""
+"""Settings of a segmentation: one frozen dataclass for API, command line and widget."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ class ScoreRenderer:
         bands = 1 if depth >= 4 * self._threads else -(-8 * self._threads // depth)
         bands = max(1, min(bands, height // 8))
         edges = np.linspace(0, height, bands + 1).astype(int)
-        self._bands = [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        self._bands = [(int(a), int(b)) for a, b in itertools.pairwise(edges)]
 
     def _splat(self, scores: Floats, z: int, rows: tuple[int, int]) -> Floats:
         height, width, planes = rows[1] - rows[0], self.shape[2], scores.shape[1] + 1
