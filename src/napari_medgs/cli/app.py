@@ -9,12 +9,13 @@ import typer
 
 from napari_medgs import __version__
 from napari_medgs.benchmark import command as benchmark
-from napari_medgs.cli import demo, evaluate, fit, info, mesh, render
+from napari_medgs.cli import demo, evaluate, fit, info, mesh, render, segment
 from napari_medgs.cli.command import MedGSCommand
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "info": info.info,
     "fit": fit.fit,
+    "segment": segment.segment,
     "render": render.render,
     "mesh": mesh.mesh,
     "evaluate": evaluate.evaluate,

@@ -62,6 +62,7 @@ def graph_distances(
     lengths: Any,
     toll: Any,
     starts: Any,
+    bound: Any,
     distance: Any,
 ) -> None:
     """Relax ``distance`` to the shortest paths from some nodes.
@@ -75,6 +76,8 @@ def graph_distances(
     toll : (N,) float32
     starts : (S,) int32
         The nodes whose distances have just been set.
+    bound : (N,) float32
+        Longer ways to a node are of no interest.
     distance : (N,) float32
         In: start values there; infinity elsewhere, or the result of an earlier call. Out: the
         distances, nowhere more than before.
@@ -104,7 +107,7 @@ def graph_distances(
             if place[j] == -2:
                 continue
             value = reached + base[e] + lengths[e] * (half + np.float32(0.5) * toll[j])
-            if value < distance[j]:
+            if value < distance[j] and value <= bound[j]:
                 distance[j] = value
                 if place[j] < 0:
                     heap[size] = j
@@ -123,6 +126,7 @@ def band_distances(
     jump_scales: Any,
     floor: Any,
     toll: Any,
+    bound: Any,
     distance: Any,
 ) -> None:
     """Relax ``distance`` over voxels of a band, from those where it is finite.
@@ -138,6 +142,8 @@ def band_distances(
     voxels : (B, 3) int32
     steps : (S, 3) int, lengths, jump_scales : (S,) float32
     toll, distance : (B,) float32
+    bound : (B,) float32
+        Longer ways to a voxel are of no interest.
     """
     channels, depth, height, width = image.shape
     count = len(distance)
@@ -172,7 +178,7 @@ def band_distances(
                 jump = max(jump, abs(image[c, z, y, x] - image[c, u, v, w]))
             jump *= jump_scales[s]
             value = reached + lengths[s] * (floor + jump * jump + half + np.float32(0.5) * toll[j])
-            if value < distance[j]:
+            if value < distance[j] and value <= bound[j]:
                 distance[j] = value
                 if place[j] < 0:
                     heap[size] = j

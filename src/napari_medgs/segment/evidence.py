@@ -250,7 +250,7 @@ def collect_evidence(
     unknown = sorted({int(v[0]) for v in denied_label} - set(values))
     if unknown:
         raise LabelError(f"A negative point denies the class {unknown[0]}, which has no strokes.")
-    index = np.asarray(values)
+    ordered = np.asarray(values)
     order = list(axes)
 
     def to_stack(flat_indices: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -262,9 +262,9 @@ def collect_evidence(
     return Evidence(
         values,
         to_stack(flat),
-        np.searchsorted(index, label).astype(np.int32),
+        np.searchsorted(ordered, label).astype(np.int32),
         to_stack(denied),
-        np.searchsorted(index, denied_values).astype(np.int32),
+        np.searchsorted(ordered, denied_values).astype(np.int32),
         {values.index(k): [(a[order], b[order]) for a, b in pairs] for k, pairs in boxes.items()},
         painted,
         hard,
@@ -285,7 +285,8 @@ def _box_marks(
         if held is not None:
             held[tuple(slice(a, b) for a, b in zip(start, stop))] = True
         voxels = np.stack(np.unravel_index(flat[label == box.label], shape), axis=1)
-        if not ((voxels >= start) & (voxels < stop)).all(axis=1).any():
+        within = ((voxels >= start) & (voxels < stop)).all(axis=1)
+        if not bool(within.any()):
             middle, half = (start + stop - 1) / 2, np.maximum((stop - start) * BOX_CORE / 2, 0.6)
             grid = np.stack(
                 np.meshgrid(*[np.arange(a, b) for a, b in zip(start, stop)], indexing="ij"), -1

@@ -26,7 +26,7 @@ _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract
 
 
 @njit(**_options)
-def _interpolate(volume: Any, z: float, y: float, x: float) -> Any:
+def _interpolate(volume: Any, z: Any, y: Any, x: Any) -> Any:
     """Linear between voxels; what lies outside takes the rim's value."""
     depth, height, width = volume.shape
     one = np.float32(1)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.errors import Cancelled, GeometryError, ParameterError
-from napari_medgs.field import GaussianField
+from napari_medgs.field import Floats, GaussianField
 from napari_medgs.progress import (
     ProgressCallback,
     ProgressEvent,
@@ -25,10 +27,16 @@ from napari_medgs.segment.features import image_features
 from napari_medgs.segment.painted import PaintedSlices
 from napari_medgs.segment.params import SegmentParams
 from napari_medgs.segment.prompts import Prompts
-from napari_medgs.segment.refine import Refiner, choose_lead
+from napari_medgs.segment.refine import Refiner, choose_lead, follow_until
 from napari_medgs.segment.rendering import ScoreRenderer
 from napari_medgs.segment.result import SegmentResult, Snapshot, count_labels
-from napari_medgs.segment.solver import DISTANT, GraphSolution, GraphSolver, scores_of, tolls
+from napari_medgs.segment.solver import (
+    DISTANT,
+    GraphSolution,
+    GraphSolver,
+    scores_of,
+    tolls,
+)
 from napari_medgs.segment.suggest import Suggestion, suggest_slices
 from napari_medgs.volume import Volume
 
@@ -56,6 +64,17 @@ class _Clock:
         """Book the time of the running stage."""
         now = time.perf_counter()
         self.seconds[self._current] = self.seconds.get(self._current, 0.0) + now - self._last
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a full solve leaves behind for quick ones."""
+
+    evidence: Evidence
+    solution: GraphSolution
+    seeds: NDArray[np.int32]
+    toll: Floats
+    constrained: bool
 
 
 class SegmentModel:
@@ -106,16 +125,15 @@ class SegmentModel:
         features = image_features(data, spacing[list(self._axes)])
         clock.stage("render")
         self._renderer = ScoreRenderer(field, self.params.threads)
-        empty = self._renderer.empty()
         clock.stage("graph")
-        self._solver = GraphSolver(field, features, empty, self.params.threads)
+        self._solver = GraphSolver(field, features, self._renderer, self.params.threads)
         clock.stage("buffers")
         self._refiner = Refiner(features)
         self._painted = PaintedSlices(features.metric, features.units)
         self._top = np.empty(field.info.stack_shape, np.float32)
         self._margin = np.empty(field.info.stack_shape, np.float32)
         self._initial: tuple[int, float, Any] | None = None
-        self._state: tuple[Evidence, GraphSolution, Any, Any] | None = None
+        self._state: _State | None = None
 
     def evidence(self, prompts: Prompts) -> Evidence:
         """Check prompts and turn them into marked voxels.
@@ -140,10 +158,20 @@ class SegmentModel:
         self,
         prompts: Prompts,
         *,
+        quick: bool = False,
         progress: ProgressCallback = ignore_progress,
         should_stop: StopCallback = never_stop,
     ) -> SegmentResult:
         """Find the mask for prompts.
+
+        Parameters
+        ----------
+        prompts : Prompts
+        quick : bool
+            Only follow the marks that are new since the last full update, under what was learned
+            then: a fast answer while painting goes on, to be followed by a full update. Where
+            marks were taken away, or classes are new, this is a full update.
+        progress, should_stop : callable, optional
 
         Returns
         -------
@@ -156,13 +184,56 @@ class SegmentModel:
             When the prompts cannot be used, before work starts; ``Cancelled`` between stages
             once ``should_stop`` says so, ``last`` stays.
         """
-        clock = _Clock(progress, should_stop, 8)
-        params = self.params
+        clock = _Clock(progress, should_stop, 6)
         clock.stage("prompts")
         evidence = self.evidence(prompts)
         constraints = Constraints(prompts, evidence, self.volume.shape, self._axes)
+        follow = self._follow(evidence, constraints) if quick else None
         clock.end()
-        solution, evidence, seeds, toll = self._solve_graph(evidence, constraints, clock)
+        if follow is None:
+            state = self._solve_graph(evidence, constraints, clock)
+        else:
+            clock.stage("spread")
+            state = follow()
+            clock.end()
+        labels, snapshot = self._solve_voxels(state, constraints, clock)
+        if follow is None:
+            self._state = state
+        self.last = self._result(labels, state.evidence, snapshot, clock)
+        return self.last
+
+    def _follow(self, evidence: Evidence, constraints: Constraints) -> Callable[[], _State] | None:
+        """Return what extends the last full solve to more marks, or None where nothing can."""
+        old = self._state
+        if old is None or constraints.any or len(evidence.denied_voxels):
+            return None
+        if old.evidence.values != evidence.values or old.constrained:
+            return None
+        shape = self._solver.image.metric.shape[1:]
+        if _new_marks(evidence, old.evidence, shape).any():
+            return None
+
+        def extend() -> _State:
+            distance = self._extended(old, evidence)
+            return replace(
+                old, evidence=evidence, solution=replace(old.solution, distance=distance)
+            )
+
+        return extend
+
+    def _extended(self, old: _State, evidence: Evidence) -> Floats:
+        """Return the last full solve's path costs after the marks that are new since."""
+        solver = self._solver
+        fresh = _new_marks(old.evidence, evidence, solver.image.metric.shape[1:])
+        seeds = solver.seeds(evidence.voxels[fresh], evidence.classes[fresh], evidence.count)
+        seeds[seeds == old.seeds] = -1
+        return solver.add_seeds(old.solution.distance, seeds, old.toll)
+
+    def _solve_voxels(
+        self, state: _State, constraints: Constraints, clock: _Clock
+    ) -> tuple[NDArray[np.uint8], Snapshot]:
+        """Render the graph's solution, look at undecided voxels again, clean up."""
+        params, evidence, solution = self.params, state.evidence, state.solution
         clock.stage("render")
         labels = np.empty(self._margin.shape, np.uint8)
         scores = scores_of(solution.distance, len(self.field))
@@ -188,29 +259,18 @@ class SegmentModel:
         clock.end()
         clock.stage("finish")
         self._painted.fill(labels, evidence)
-        labels[tuple(evidence.voxels[evidence.hard].T)] = evidence.classes[evidence.hard]
+        hard = evidence.voxels[evidence.hard], evidence.classes[evidence.hard]
+        labels[tuple(hard[0].T)] = hard[1]
         constraints.enforce(labels)
         drop_islands(labels, evidence, params.islands)
         if params.fill_holes:
             fill_holes(labels, evidence)
-        constraints.enforce(labels)
+            constraints.enforce(labels)
         clock.end()
-        self._state = (evidence, solution, seeds, toll)
-        snapshot = Snapshot(
-            self._renderer,
-            scores,
-            band_voxels,
-            band_scores,
-            evidence.voxels[evidence.hard],
-            evidence.classes[evidence.hard],
-        )
-        self.last = self._result(labels, evidence, snapshot, clock)
-        return self.last
+        return labels, Snapshot(self._renderer, scores, band_voxels, band_scores, *hard)
 
-    def _solve_graph(
-        self, evidence: Evidence, constraints: Constraints, clock: _Clock
-    ) -> tuple[GraphSolution, Evidence, NDArray[np.int32], Any]:
-        """Return the graph's solution, the evidence with resolved denials, seeds and tolls."""
+    def _solve_graph(self, evidence: Evidence, constraints: Constraints, clock: _Clock) -> _State:
+        """Solve on the Gaussians: learn, spread, and spread again knowing the shape."""
         params, solver = self.params, self._solver
         clock.stage("learn")
         seeds = solver.seeds(evidence.voxels, evidence.classes, evidence.count)
@@ -242,7 +302,8 @@ class SegmentModel:
             toll = tolls(
                 appearance, solver.features, solver.points, prior, params.appearance, params.shape
             )
-            distance = solver.propagate(seeds, toll, banned)
+            bound = follow_until(distance.min(axis=0))
+            distance = solver.propagate(seeds, toll, banned, bound)
         ceiling = float(DISTANT)
         if params.reach > 0 and (evidence.classes == 0).any():
             farthest = solver.farthest(distance, evidence)
@@ -251,7 +312,7 @@ class SegmentModel:
                 np.minimum(distance[0], np.float32(ceiling), out=distance[0])
         clock.end()
         solution = GraphSolution(distance, appearance, prior, ceiling, params.shape)
-        return solution, evidence, seeds, toll
+        return _State(evidence, solution, seeds, toll, constraints.any)
 
     def preview_slice(self, axis: int, index: int, prompts: Prompts) -> NDArray[Any]:
         """Return the labels of one slice of the canonical grid at once, from the graph alone.
@@ -265,16 +326,12 @@ class SegmentModel:
         """
         evidence = self.evidence(prompts)
         solver, state = self._solver, self._state
-        if state is not None and state[0].values == evidence.values:
-            old, solution, old_seeds, toll = state
-            fresh = _new_marks(old, evidence, solver.image.metric.shape[1:])
-            seeds = solver.seeds(evidence.voxels[fresh], evidence.classes[fresh], evidence.count)
-            seeds[seeds == old_seeds] = -1
-            distance = solver.add_seeds(solution.distance, seeds, toll)
+        if state is not None and state.evidence.values == evidence.values:
+            distance = self._extended(state, evidence)
         else:
             constraints = Constraints(prompts, evidence, self.volume.shape, self._axes)
             clock = _Clock(ignore_progress, never_stop, 0)
-            distance = self._solve_graph(evidence, constraints, clock)[0].distance
+            distance = self._solve_graph(evidence, constraints, clock).solution.distance
         stack_axis = self._axes.index(axis)
         plane = solver.labels_in_plane(scores_of(distance, len(self.field)), stack_axis, index)
         on = evidence.hard & (evidence.voxels[:, stack_axis] == index)
@@ -302,7 +359,7 @@ class SegmentModel:
         """
         if self.last is None or self._state is None:
             raise ParameterError("There is no result yet; draw strokes and update first.")
-        evidence = self._state[0]
+        evidence = self._state.evidence
         stack_axis, planes = evidence.annotated_planes()
         if axis is None:
             axis = self._axes[stack_axis]

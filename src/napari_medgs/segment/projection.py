@@ -12,7 +12,7 @@ from napari_medgs.field import Floats, GaussianField
 from napari_medgs.parallel import run_chunks
 from napari_medgs.render._simd import fast_exp2
 from napari_medgs.render.cpu_kernels import HALF_LOG2E, prepare
-from napari_medgs.render.cpu_points import CELL, _list_cells
+from napari_medgs.render.cpu_points import CELL, _bounds, _list_cells
 from napari_medgs.render.theta import to_theta
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz", "arcp"}}
@@ -106,6 +106,19 @@ def _blend(
                 result[c] *= inverse
 
 
+@njit(**_options)
+def _all_bounds(prepared: Any, budget: Any, shape: Any, lows: Any, highs: Any) -> None:
+    """Write the first voxel and one past the last that each Gaussian may reach."""
+    low, high = np.zeros(3, np.float32), np.zeros(3, np.float32)
+    for i in range(len(prepared)):
+        _bounds(prepared[i], budget, low, high)
+        for axis in range(3):
+            first = np.int64(min(max(np.ceil(low[axis]), np.float32(0)), np.float32(1e6)))
+            last = np.int64(min(max(np.floor(high[axis]), np.float32(-1)), np.float32(1e6)))
+            lows[i, axis] = min(first, shape[axis])
+            highs[i, axis] = max(min(last + 1, shape[axis]), lows[i, axis])
+
+
 class Projector:
     """Hands marks at voxels to the Gaussians that paint those voxels.
 
@@ -123,9 +136,23 @@ class Projector:
         self._budget = np.float32(np.float32(field.info.cutoff) * HALF_LOG2E)
         self._eps = np.float32(max(field.info.eps, 1e-6))
         self._cells = (self._shape // int(CELL) + 1).astype(np.int64)
+        self._low = np.empty((len(theta), 3), np.int32)
+        self._high = np.empty((len(theta), 3), np.int32)
+        _all_bounds(self._prepared, self._budget, self._shape, self._low, self._high)
+
+    def _near(self, points: Floats) -> NDArray[np.int64]:
+        """Return the Gaussians whose boxes meet the rows, columns and slices of points."""
+        kept = np.ones(len(self._prepared), np.bool_)
+        for axis in range(3):
+            used = np.zeros(int(self._shape[axis]) + 1, np.int64)
+            used[1 + np.round(points[:, axis]).astype(np.int64)] = 1
+            before = np.cumsum(used)
+            kept &= before[self._high[:, axis]] > before[self._low[:, axis]]
+        return np.flatnonzero(kept)
 
     def _cells_of(self, points: Floats) -> tuple[Any, ...]:
-        """Return cell, offsets and members: which Gaussians may reach each point."""
+        """Return cell, offsets and members: which Gaussians may reach each whole voxel."""
+        near = self._near(points)
         where = np.clip(points.astype(np.int64) // int(CELL), 0, self._cells - 1)
         flat = (where[:, 0] * self._cells[1] + where[:, 1]) * self._cells[2] + where[:, 2]
         used, cell_of = np.unique(flat, return_inverse=True)
@@ -133,10 +160,12 @@ class Projector:
         wanted[used] = np.arange(len(used))
         offsets = np.zeros(len(used) + 1, np.int64)
         origin = np.zeros(3, np.float32)
-        arguments = (self._prepared, self._budget, origin, self._cells, wanted, offsets)
+        arguments = (self._prepared[near], self._budget, origin, self._cells, wanted, offsets)
         needed = int(_list_cells(*arguments, np.zeros(0, np.int32)))
         members = np.empty(max(needed, 1), np.int32)
         _list_cells(*arguments, members)
+        if len(near):
+            members = near[members].astype(np.int32)
         return cell_of.astype(np.int64), offsets, members
 
     def project(

@@ -24,8 +24,10 @@ from napari_medgs.segment.features import ImageFeatures
 from napari_medgs.segment.graph import FLOOR
 from napari_medgs.segment.solver import DISTANT, SOFTENING, GraphSolution
 
-LEADS = np.array([0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0, 1e30], np.float32)
+LEADS = np.array([0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0], np.float32)
 LEAST_LEAD = 0.5
+FAR = 8.0  # ways that much longer than the winner's are not followed,
+NEAR = 1.0  # counting from this
 POWER = 2.0  # probability of a class ~ its distance to minus this
 STEPS = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
 CHUNK = 8192
@@ -61,6 +63,12 @@ def choose_lead(margin: Floats, budget: int) -> float:
             break
         best = float(lead)
     return best
+
+
+def follow_until(distance: Floats) -> Floats:
+    """Return the path costs up to which other classes' ways are followed, from the winner's."""
+    bound: Floats = (distance + np.float32(NEAR)) * np.float32(FAR)
+    return bound
 
 
 class Refiner:
@@ -127,6 +135,8 @@ class Refiner:
         marked = self._slot[tuple(evidence.voxels.T)]
         inside = marked >= 0
         distance[evidence.classes[inside], marked[inside]] = 0
+        z, y, x = voxels.T
+        bound = follow_until(np.exp(-top[z, y, x]))
         toll = np.ascontiguousarray(solution.tolls(image.at(voxels), voxels, weight).T)
         if banned is not None:
             toll[banned(voxels)] = DISTANT
@@ -134,11 +144,13 @@ class Refiner:
         def task(k: int) -> None:
             band_distances(
                 image.metric, self._slot, voxels, self._steps, self._lengths, self._jump_scales,
-                FLOOR, toll[k], distance[k],
+                FLOOR, toll[k], bound, distance[k],
             )  # fmt: skip
 
         run_chunks(task, classes)
-        np.minimum(distance, DISTANT, out=distance)
+        np.minimum(distance, bound, out=distance)
+        if banned is not None:
+            distance[banned(voxels)] = DISTANT
         np.minimum(distance[0], np.float32(solution.ceiling), out=distance[0])
         distance += np.float32(SOFTENING)
         scores = np.ascontiguousarray(-np.log(distance).T)

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from napari_medgs.field import Floats, GaussianField
 from napari_medgs.parallel import default_threads, run_chunks
-from napari_medgs.render._simd import LANES
+from napari_medgs.render._simd import LANES, fast_exp2, fast_sqrt
 from napari_medgs.render.cpu_kernels import (
     HALF_LOG2E,
+    first_index,
+    last_index,
     list_slices,
     prepare,
     splat_kernel,
@@ -49,6 +51,61 @@ def _decide(buffer: Any, width: int, labels: Any, top: Any, margin: Any) -> None
             margin[y, x] = (first - second) * inverse
 
 
+@njit(**_options)
+def _share_marks(
+    prepared: Any,
+    members: Any,
+    z: int,
+    budget: Any,
+    eps: Any,
+    row_offsets: Any,
+    first_row: int,
+    columns: Any,
+    classes: Any,
+    mass: Any,
+) -> None:
+    """Hand one slice's marks to its Gaussians in the shares in which they paint those voxels.
+
+    Marks are sorted by row, then column; those of row ``first_row + r`` lie from
+    ``row_offsets[r]`` to ``row_offsets[r + 1]``.
+    """
+    rows = len(row_offsets) - 1
+    weight = np.full(len(columns), eps, np.float32)
+    for turn in range(2):
+        for index in range(len(members)):
+            i = members[index]
+            p = prepared[i]
+            d = np.float32(z) - p[2]
+            left = budget - p[6] * d * d
+            if left <= 0:
+                continue
+            my = p[1] + d * (p[11] + d * (p[12] + d * p[13]))
+            mx = p[0] + d * (p[8] + d * (p[9] + d * p[10]))
+            reach = fast_sqrt(left / p[5])
+            low = first_index(my - reach, first_row) - first_row
+            high = last_index(my + reach, first_row + rows - 1) - first_row
+            for r in range(low, high + 1):
+                if row_offsets[r] == row_offsets[r + 1]:
+                    continue
+                dy = np.float32(r + first_row) - my
+                room = left - p[5] * dy * dy
+                if room < 0:
+                    continue
+                center = mx + p[4] * dy
+                half = fast_sqrt(room / p[3])
+                for m in range(row_offsets[r], row_offsets[r + 1]):
+                    u = np.float32(columns[m]) - center
+                    if u > half:
+                        break
+                    if u < -half:
+                        continue
+                    g = fast_exp2(p[7] - budget + room - p[3] * u * u)
+                    if turn == 0:
+                        weight[m] += g
+                    else:
+                        mass[i, classes[m]] += g / weight[m]
+
+
 class ScoreRenderer:
     """Renders scores (N, K) of one field's Gaussians; the geometry is prepared once.
 
@@ -62,6 +119,7 @@ class ScoreRenderer:
         self._prepared = np.empty((len(theta), 16), np.float32)
         prepare(theta, field.info.degree, self._prepared, 0, len(theta))
         self._budget = np.float32(np.float32(field.info.cutoff) * HALF_LOG2E)
+        self._eps = np.float32(max(field.info.eps, 1e-6))
         depth, height, _ = self.shape
         active = np.ones(depth, np.bool_)
         self._offsets = np.zeros(depth + 1, np.int64)
@@ -110,6 +168,41 @@ class ScoreRenderer:
         empty = weight < EMPTY
         values = np.moveaxis(buffer[:, :-1], 1, 0) / np.maximum(weight, EMPTY)
         return np.ascontiguousarray(values), empty
+
+    def project(self, voxels: NDArray[Any], classes: NDArray[Any], count: int) -> Floats:
+        """Return the mass of every class that each Gaussian gets from marks, (N, count).
+
+        Every marked voxel is one unit, given away in the shares in which the Gaussians paint it:
+        the transpose of rendering.
+
+        Parameters
+        ----------
+        voxels : (P, 3) ndarray of int
+        classes : (P,) ndarray of int
+        """
+        mass = np.zeros((len(self._prepared), count), np.float32)
+        if not len(voxels):
+            return mass
+        order = np.lexsort((voxels[:, 2], voxels[:, 1], voxels[:, 0]))
+        voxels, classes = voxels[order], np.asarray(classes)[order].astype(np.int32)
+        slices, starts = np.unique(voxels[:, 0], return_index=True)
+        stops = np.append(starts[1:], len(voxels))
+        for z, start, stop in zip(slices, starts, stops, strict=True):
+            rows = voxels[start:stop, 1]
+            offsets = np.searchsorted(rows, np.arange(rows[0], rows[-1] + 2))
+            _share_marks(
+                self._prepared,
+                self._members[self._offsets[z] : self._offsets[z + 1]],
+                int(z),
+                self._budget,
+                self._eps,
+                offsets.astype(np.int64),
+                int(rows[0]),
+                voxels[start:stop, 2].astype(np.int32),
+                classes[start:stop],
+                mass,
+            )
+        return mass
 
     def empty(self) -> NDArray[np.bool_]:
         """Return where nothing is rendered, (Z, Y, X)."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -117,12 +118,12 @@ class SegmentResult:
     seconds: float
     seconds_fit: float
     seconds_solve: float
-    timings: dict[str, float] = field(default_factory=dict)
-    _indices: NDArray[np.uint8] = field(
+    timings: dict[str, float] = dataclasses.field(default_factory=dict)
+    _indices: NDArray[np.uint8] = dataclasses.field(
         default_factory=lambda: np.zeros((0, 0, 0), np.uint8), repr=False
     )
-    _snapshot: Snapshot | None = field(default=None, repr=False)
-    _uncertainty: Floats | None = field(default=None, repr=False)
+    _snapshot: Snapshot | None = dataclasses.field(default=None, repr=False)
+    _uncertainty: Floats | None = dataclasses.field(default=None, repr=False)
 
     @property
     def volumes_ml(self) -> dict[int, float]:

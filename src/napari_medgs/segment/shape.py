@@ -144,14 +144,14 @@ def shape_prior(
         if mask.all():
             distances[s, k] = REACH
             return
-        box = []
+        box: list[slice] = []
         for hits, pad in ((rows, margin[0]), (columns, margin[1])):
             where = np.flatnonzero(hits)
             box.append(slice(max(0, where[0] - pad), where[-1] + pad + 1))
         part = mask[tuple(box)]
         inner = distance_transform_edt(part, sampling=inside_units)
         outer = distance_transform_edt(~part, sampling=inside_units)
-        distances[(s, k, *box)] = np.clip(inner - outer, -REACH, REACH)
+        distances[s, k][tuple(box)] = np.clip(inner - outer, -REACH, REACH)
 
     run_chunks(measure, len(planes) * classes)
     return ShapePrior(axis, np.asarray(places, np.float32), distances, float(units[axis]))

@@ -16,6 +16,7 @@ from napari_medgs.segment.evidence import Evidence
 from napari_medgs.segment.features import ImageFeatures
 from napari_medgs.segment.graph import Graph, build_graph
 from napari_medgs.segment.projection import Projector
+from napari_medgs.segment.rendering import ScoreRenderer
 from napari_medgs.segment.shape import ShapePrior, shape_prior
 
 SEED_MASS = 0.05
@@ -62,8 +63,9 @@ class GraphSolver:
     ----------
     field : GaussianField
     features : ImageFeatures
-    empty : (Z, Y, X) ndarray of bool
-        Where the field renders nothing; a coarse lattice of nodes stands in for Gaussians there.
+    renderer : ScoreRenderer
+        Of the same field. Where it renders nothing a coarse lattice of nodes stands in for
+        Gaussians.
     threads : int, optional
     """
 
@@ -71,13 +73,15 @@ class GraphSolver:
         self,
         field: GaussianField,
         features: ImageFeatures,
-        empty: NDArray[np.bool_],
+        renderer: ScoreRenderer,
         threads: int | None = None,
     ) -> None:
         self.image = features
         self.threads = threads
         self.gaussians = len(field)
         self.projector = Projector(field)
+        self._renderer = renderer
+        empty = renderer.empty()
         centers = field.centers[:, [2, 1, 0]].astype(np.float64)
         self._void = void_lattice(empty, features.units, int(VOID_SHARE * len(field)) + 8)
         self.points = np.concatenate([centers, self._void])
@@ -92,9 +96,7 @@ class GraphSolver:
         mass = np.zeros((len(self.points), count), np.float32)
         if len(voxels):
             inside = ~self._empty[tuple(voxels.T)]
-            mass[: self.gaussians] = self.projector.project(
-                voxels[inside], classes[inside], np.ones(int(inside.sum())), count
-            )
+            mass[: self.gaussians] = self._renderer.project(voxels[inside], classes[inside], count)
             if len(self._void) and not inside.all():
                 near = self._void_nodes(voxels[~inside])
                 np.add.at(mass, (near, classes[~inside]), 1.0)
@@ -123,11 +125,16 @@ class GraphSolver:
         return near
 
     def propagate(
-        self, seeds: NDArray[np.int32], toll: Floats, banned: NDArray[np.bool_] | None = None
+        self,
+        seeds: NDArray[np.int32],
+        toll: Floats,
+        banned: NDArray[np.bool_] | None = None,
+        bound: Floats | None = None,
     ) -> Floats:
         """Return the path costs (K, N) from every class's seeds under tolls (N, K).
 
-        ``banned`` (K, N) marks nodes that a class may not have.
+        ``banned`` (K, N) marks nodes that a class may not have. Ways that cost more than
+        ``bound`` (N,) at a node are not followed.
         """
         classes = toll.shape[1]
         distance = np.full((classes, len(self.points)), np.inf, np.float32)
@@ -140,14 +147,25 @@ class GraphSolver:
                 tolls[k][banned[k]] = DISTANT
                 starts &= ~banned[k]
             mine[starts] = 0
-            self._relax(tolls[k], np.flatnonzero(starts), mine)
-            np.minimum(mine, DISTANT, out=mine)
+            self._relax(tolls[k], np.flatnonzero(starts), mine, bound)
+            # Ways not followed are no shorter than this.
+            np.minimum(mine, DISTANT if bound is None else bound, out=mine)
+            if banned is not None:
+                mine[banned[k]] = DISTANT
 
         run_chunks(task, classes, self.threads)
         return distance
 
-    def _relax(self, toll: Floats, starts: NDArray[Any], distance: Floats) -> None:
+    def _relax(
+        self,
+        toll: Floats,
+        starts: NDArray[Any],
+        distance: Floats,
+        bound: Floats | None = None,
+    ) -> None:
         graph = self.graph
+        if bound is None:
+            bound = np.full(len(toll), DISTANT, np.float32)
         graph_distances(
             graph.offsets,
             graph.neighbours,
@@ -155,6 +173,7 @@ class GraphSolver:
             graph.lengths,
             toll,
             starts.astype(np.int32),
+            bound,
             distance,
         )
 
@@ -175,14 +194,19 @@ class GraphSolver:
 
     def labels_in_plane(self, scores: Floats, axis: int, index: int) -> NDArray[np.uint8]:
         """Return the winning class in one plane of scores (N, K) rendered from the Gaussians."""
+        if axis == 0:
+            blended, empty = self._renderer.blend(scores, index)
+            plane = blended.argmax(axis=0).astype(np.uint8)
+            plane[empty] = 0
+            return plane
         shape = self._empty.shape
         rest = [a for a in range(3) if a != axis]
         sizes = [shape[a] for a in rest]
         points = np.empty((sizes[0] * sizes[1], 3), np.float32)
         points[:, axis] = index
         points[:, rest] = np.indices(sizes).reshape(2, -1).T
-        blended, weight = self.projector.blend(points, scores)
-        labels = blended.argmax(axis=1).astype(np.uint8)
+        mixed, weight = self.projector.blend(points, scores)
+        labels = mixed.argmax(axis=1).astype(np.uint8)
         labels[weight <= 0] = 0
         return labels.reshape(sizes)
 
