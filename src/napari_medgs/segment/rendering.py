@@ -14,6 +14,7 @@ from napari_medgs.parallel import default_threads, run_chunks
 from napari_medgs.render._simd import LANES, fast_exp2, fast_sqrt
 from napari_medgs.render.cpu_kernels import (
     HALF_LOG2E,
+    P_WIDE,
     first_index,
     last_index,
     list_slices,
@@ -106,6 +107,37 @@ def _share_marks(
                         mass[i, classes[m]] += g / weight[m]
 
 
+@njit(**_options)
+def _blend_column(
+    prepared: Any, scores: Any, members: Any, z: int, column: int, budget: Any, out: Any
+) -> None:
+    """Add one slice's Gaussians to one column of voxels; ``out`` (rows, K + 1) ends in weights."""
+    rows, classes = out.shape[0], out.shape[1] - 1
+    for index in range(len(members)):
+        i = members[index]
+        p = prepared[i]
+        d = np.float32(z) - p[2]
+        left = budget - p[6] * d * d
+        if left <= 0:
+            continue
+        mx = p[0] + d * (p[8] + d * (p[9] + d * p[10]))
+        aside = np.float32(column) - mx
+        if aside * aside > left * p[P_WIDE] * p[P_WIDE]:
+            continue
+        my = p[1] + d * (p[11] + d * (p[12] + d * p[13]))
+        reach = fast_sqrt(left / p[5])
+        for y in range(first_index(my - reach, 0), last_index(my + reach, rows - 1) + 1):
+            dy = np.float32(y) - my
+            u = aside - p[4] * dy
+            room = left - p[5] * dy * dy - p[3] * u * u
+            if room < 0:
+                continue
+            g = fast_exp2(p[7] - budget + room)
+            for k in range(classes):
+                out[y, k] += g * scores[i, k]
+            out[y, classes] += g
+
+
 class ScoreRenderer:
     """Renders scores (N, K) of one field's Gaussians; the geometry is prepared once.
 
@@ -162,12 +194,30 @@ class ScoreRenderer:
 
     def blend(self, scores: Floats, z: int) -> tuple[Floats, NDArray[np.bool_]]:
         """Return one slice's blended scores (K, Y, X) and where nothing is rendered (Y, X)."""
+        buffer = self._splat(np.ascontiguousarray(scores, np.float32), z, (0, self.shape[1]))
+        return _finished(np.moveaxis(buffer[:, :, : self.shape[2]], 1, 0))
+
+    def blend_plane(
+        self, scores: Floats, axis: int, index: int
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        """Return blended scores (K, rows, columns) in a plane of any orientation, and its gaps."""
         scores = np.ascontiguousarray(scores, np.float32)
-        buffer = self._splat(scores, z, (0, self.shape[1]))[:, :, : self.shape[2]]
-        weight = buffer[:, -1]
-        empty = weight < EMPTY
-        values = np.moveaxis(buffer[:, :-1], 1, 0) / np.maximum(weight, EMPTY)
-        return np.ascontiguousarray(values), empty
+        if axis == 0:
+            return self.blend(scores, index)
+        depth, height, width = self.shape
+        planes = scores.shape[1] + 1
+        out = np.zeros((depth, width if axis == 1 else height, planes), np.float32)
+
+        def task(z: int) -> None:
+            if axis == 1:
+                row = self._splat(scores, z, (index, index + 1))[0, :, :width]
+                out[z] = row.T
+            else:
+                members = self._members[self._offsets[z] : self._offsets[z + 1]]
+                _blend_column(self._prepared, scores, members, z, index, self._budget, out[z])
+
+        run_chunks(task, depth, self._threads)
+        return _finished(np.moveaxis(out, 2, 0))
 
     def project(self, voxels: NDArray[Any], classes: NDArray[Any], count: int) -> Floats:
         """Return the mass of every class that each Gaussian gets from marks, (N, count).
@@ -214,3 +264,10 @@ class ScoreRenderer:
 
         run_chunks(task, self.shape[0], self._threads)
         return hollow
+
+
+def _finished(sums: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Divide sums (K + 1, ...) by their weights; tell where there are none."""
+    weight = sums[-1]
+    empty: NDArray[np.bool_] = weight < EMPTY
+    return np.ascontiguousarray(sums[:-1] / np.maximum(weight, EMPTY)), empty

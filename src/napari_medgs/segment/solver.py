@@ -15,7 +15,6 @@ from napari_medgs.segment.dijkstra import graph_distances
 from napari_medgs.segment.evidence import Evidence
 from napari_medgs.segment.features import ImageFeatures
 from napari_medgs.segment.graph import Graph, build_graph
-from napari_medgs.segment.projection import Projector
 from napari_medgs.segment.rendering import ScoreRenderer
 from napari_medgs.segment.shape import ShapePrior, shape_prior
 
@@ -79,7 +78,6 @@ class GraphSolver:
         self.image = features
         self.threads = threads
         self.gaussians = len(field)
-        self.projector = Projector(field)
         self._renderer = renderer
         empty = renderer.empty()
         centers = field.centers[:, [2, 1, 0]].astype(np.float64)
@@ -194,21 +192,10 @@ class GraphSolver:
 
     def labels_in_plane(self, scores: Floats, axis: int, index: int) -> NDArray[np.uint8]:
         """Return the winning class in one plane of scores (N, K) rendered from the Gaussians."""
-        if axis == 0:
-            blended, empty = self._renderer.blend(scores, index)
-            plane = blended.argmax(axis=0).astype(np.uint8)
-            plane[empty] = 0
-            return plane
-        shape = self._empty.shape
-        rest = [a for a in range(3) if a != axis]
-        sizes = [shape[a] for a in rest]
-        points = np.empty((sizes[0] * sizes[1], 3), np.float32)
-        points[:, axis] = index
-        points[:, rest] = np.indices(sizes).reshape(2, -1).T
-        mixed, weight = self.projector.blend(points, scores)
-        labels = mixed.argmax(axis=1).astype(np.uint8)
-        labels[weight <= 0] = 0
-        return labels.reshape(sizes)
+        blended, empty = self._renderer.blend_plane(scores, axis, index)
+        plane = blended.argmax(axis=0).astype(np.uint8)
+        plane[empty] = 0
+        return plane
 
     def prior_from(self, distance: Floats, evidence: Evidence) -> ShapePrior | None:
         """Return the shape prior between slices that carry marks of several classes."""
