@@ -104,7 +104,9 @@ def test_interrupted_before_there_is_anything(tmp_path):
     """While the image is still being read: nothing is kept, nothing is left."""
     out = tmp_path / "out.medgs.safetensors"
     code = (
-        "import sys, time, napari_medgs.io\n"
+        "import signal, sys, time, napari_medgs.io\n"
+        # Whoever runs the tests in the background has SIGINT ignored, and this inherits that.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def read(*args, **options):\n"
         "    print('reading', flush=True)\n"
         "    time.sleep(60)\n"
