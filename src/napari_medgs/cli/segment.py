@@ -1,14 +1,17 @@
-"""``napari-medgs segment``: strokes or painted slices to a multi-class mask."""
+"""``napari-medgs segment``: images and scribbles to a mask, one at a time or a folder of them."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_medgs.cli.command import stoppable
+from napari_medgs.cli.command import complain, stoppable
 from napari_medgs.cli.options import (
+    Backend,
+    BackendOption,
     DebugOption,
     IdentityOption,
     JsonOption,
@@ -19,8 +22,27 @@ from napari_medgs.cli.options import (
     VoxelSizeOption,
 )
 from napari_medgs.cli.report import Reporter, check_output, label_title
+from napari_medgs.errors import FileError, MedGSError
+from napari_medgs.segment.params import SegmentParams
 
+if TYPE_CHECKING:
+    from napari_medgs.segment import SegmentResult
+    from napari_medgs.volume import Volume
+
+DEFAULTS = SegmentParams()
 NIFTI = (".nii", ".nii.gz")
+PROMPTS, SOLVER, MORE = "Prompts", "How strokes become a mask", "More outputs"
+
+
+class IslandRule(StrEnum):
+    """What becomes of parts of a class."""
+
+    connected = "connected"
+    keep = "keep"
+    largest = "largest"
+
+
+ISLANDS = IslandRule(DEFAULTS.islands)
 
 
 def segment(
@@ -28,108 +50,365 @@ def segment(
         list[str],
         typer.Argument(
             metavar="IMAGE...",
-            help="An image as for fit; several are contrasts of one grid.",
+            help="As for fit; several are contrasts of one grid. With a folder of prompts: a "
+            "folder of NIfTI images with the same file names (several for contrasts).",
             show_default=False,
         ),
     ],
-    prompts: Annotated[
-        Path,
-        typer.Option(metavar="SCRIBBLES.nii.gz", help="Strokes or painted slices, as labels."),
-    ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="SEG.nii.gz", help="Where the mask goes.")
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="SEG.nii.gz|DIR", help="Where the mask or masks go."
+        ),
     ],
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SCRIBBLES.nii.gz|DIR",
+            help="Label image with strokes and painted slices, or a folder of them.",
+            rich_help_panel=PROMPTS,
+        ),
+    ] = None,
+    session: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LOG.json",
+            help="Do again what was done in the viewer; in place of --prompts.",
+            rich_help_panel=PROMPTS,
+        ),
+    ] = None,
+    unlabelled: Annotated[
+        int,
+        typer.Option(
+            metavar="V", help="The value that means 'not labelled'.", rich_help_panel=PROMPTS
+        ),
+    ] = 0,
+    background_label: Annotated[
+        int | None,
+        typer.Option(
+            metavar="V",
+            help="The value of background strokes; 0 in the mask.",
+            show_default="0, unless that means 'not labelled'",
+            rich_help_panel=PROMPTS,
+        ),
+    ] = None,
+    initial: Annotated[
+        Path | None,
+        typer.Option(metavar="SEG.nii.gz", help="A mask to refine.", rich_help_panel=PROMPTS),
+    ] = None,
     field: Annotated[
         Path | None,
         typer.Option(
             metavar="FIELD",
-            help="A field fitted to the image; without one it is fitted now.",
+            help="The images' field, if there is one; fitted otherwise.",
             show_default=False,
         ),
     ] = None,
     probability: Annotated[
         Path | None,
-        typer.Option(metavar="P.nii.gz", help="Also write a probability a class (4D)."),
+        typer.Option(
+            metavar="P.nii.gz",
+            help="Also write the probability of every class, background first.",
+            rich_help_panel=MORE,
+        ),
     ] = None,
     uncertainty: Annotated[
         Path | None,
-        typer.Option(metavar="U.nii.gz", help="Also write the entropy, 0 sure to 1 unsure."),
-    ] = None,
-    unlabelled: Annotated[
-        int, typer.Option(metavar="V", help="The value in the prompts that says nothing.")
-    ] = 0,
-    background_label: Annotated[
-        int | None,
         typer.Option(
-            metavar="V", help="The value that means background.", show_default="none, or 0"
+            metavar="U.nii.gz",
+            help="Also write how uncertain every voxel is, 0 to 1.",
+            rich_help_panel=MORE,
         ),
     ] = None,
+    appearance: Annotated[
+        float,
+        typer.Option(
+            min=0, max=100, help="Weight of looks against distance.", rich_help_panel=SOLVER
+        ),
+    ] = DEFAULTS.appearance,
+    shape: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Weight of the outlines in annotated slices for those between.",
+            rich_help_panel=SOLVER,
+        ),
+    ] = DEFAULTS.shape,
+    reach: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="A class ends this many times as far off as it is wide in annotated slices; 0: "
+            "nowhere.",
+            rich_help_panel=SOLVER,
+        ),
+    ] = DEFAULTS.reach,
+    smooth: Annotated[
+        float,
+        typer.Option(
+            min=0, max=5, help="Smoothing of boundaries in voxels.", rich_help_panel=SOLVER
+        ),
+    ] = DEFAULTS.smooth,
+    refine_voxels: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Undecided voxels to look at one by one.", rich_help_panel=SOLVER
+        ),
+    ] = DEFAULTS.refine_voxels,
+    islands: Annotated[
+        IslandRule,
+        typer.Option(
+            help="Keep parts that touch a stroke, all, or the largest.", rich_help_panel=SOLVER
+        ),
+    ] = ISLANDS,
+    fill_holes: Annotated[
+        bool,
+        typer.Option(
+            "--fill-holes", help="Fill background enclosed by a class.", rich_help_panel=SOLVER
+        ),
+    ] = DEFAULTS.fill_holes,
     spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,
     series: SeriesOption = None,
-    seed: SeedOption = 0,
-    threads: ThreadsOption = None,
+    seed: SeedOption = DEFAULTS.seed,
+    backend: BackendOption = Backend.auto,
+    threads: ThreadsOption = DEFAULTS.threads,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Segment an image from a few strokes or painted slices, several classes at once."""
-    del debug
-    reporter = Reporter(quiet, json_file)
-    for path in (output, probability, uncertainty):
-        if path is not None:
-            check_output(path, NIFTI)
+    """Segment images from scribbles.
 
-    from napari_medgs.fit import FitParams
-    from napari_medgs.io import (
-        read_label_names,
-        read_labels,
-        read_volumes,
-        write_image,
-        write_labels,
+    Classes keep their values; background is 0.
+    """
+    if (prompts is None) == (session is None):
+        raise typer.BadParameter("give either --prompts or --session.")
+    params = SegmentParams(
+        appearance=appearance,
+        shape=shape,
+        reach=reach,
+        smooth=smooth,
+        refine_voxels=refine_voxels,
+        islands=islands.value,
+        fill_holes=fill_holes,
+        seed=seed,
+        threads=threads,
     )
-    from napari_medgs.io.fields import load_field
-    from napari_medgs.segment import Prompts, SegmentParams
-    from napari_medgs.segment import segment as run
+    reporter = Reporter(quiet, json_file)
+    reading = {"spacing": spacing, "assume_identity": assume_identity}
+    job = _Job(
+        params, unlabelled, background_label, backend.value, reading, series, reporter, debug
+    )
+    if prompts is not None and _is_batch(prompts):
+        if field or probability or uncertainty or initial:
+            raise typer.BadParameter(
+                "--field, --initial, --probability and --uncertainty are for one image at a time."
+            )
+        numbers = job.folder([Path(image) for image in images], prompts, output)
+        reporter.finish(numbers)
+        if numbers["failed"]:
+            complain(f"{numbers['failed']} of {len(numbers['cases'])} cases failed.")
+            raise typer.Exit(1)
+        return
+    check_output(output, NIFTI)
+    for extra in (probability, uncertainty):
+        if extra is not None:
+            check_output(extra, NIFTI)
+    if session is not None:
+        result, numbers, names = job.again(images, session, field)
+    else:
+        assert prompts is not None
+        result, numbers, names = job.one(images, prompts, field, initial)
+    numbers.update(job.write(result, output, names, probability, uncertainty))
+    reporter.finish(numbers, mask=output)
+    rows = [
+        (label_title(value, names), f"{result.volumes_ml[value]:.3f} ml, {count:,} voxels")
+        for value, count in result.voxels.items()
+    ]
+    rows.append(("time", f"{result.seconds_fit:.1f} s fit, {result.seconds_solve:.2f} s solve"))
+    reporter.pairs(str(output), rows)
 
-    known = None if field is None else load_field(field)
-    with reporter.doing("reading"):
-        volume = read_volumes(
-            images, spacing=spacing, assume_identity=assume_identity, series=series
-        )
-        strokes = read_labels(prompts, volume.grid)[0]
-    names = read_label_names(prompts)
-    with stoppable("nothing") as should_stop, reporter.progress() as progress:
-        result = run(
-            volume,
-            Prompts(labels=strokes, unlabelled=unlabelled, background=background_label),
-            SegmentParams(seed=seed, threads=threads),
-            field=known,
-            fit_params=FitParams(seed=seed, threads=threads),
-            progress=progress,
-            should_stop=should_stop,
-        )
-    names = {value: name for value, name in names.items() if value in result.values}
-    write_labels(output, result.labels, result.grid, names)
-    if probability is not None:
-        write_image(probability, result.probability(), result.grid)
-    if uncertainty is not None:
-        write_image(uncertainty, result.uncertainty()[None], result.grid)
-    reporter.finish(
-        {
+
+class _Job:
+    """Settings of a run and what is done with each image."""
+
+    def __init__(
+        self,
+        params: SegmentParams,
+        unlabelled: int,
+        background: int | None,
+        backend: str,
+        reading: dict[str, Any],
+        series: str | None,
+        reporter: Reporter,
+        debug: bool,
+    ) -> None:
+        self.params, self.unlabelled, self.background = params, unlabelled, background
+        self.backend, self.reading, self.series = backend, reading, series
+        self.reporter, self.debug = reporter, debug
+
+    def read(self, images: list[str]) -> Volume:
+        """Read contrasts."""
+        from napari_medgs.io import read_volumes
+
+        with self.reporter.doing("reading"):
+            return read_volumes(images, series=self.series, **self.reading)
+
+    def one(
+        self, images: list[str], prompts: Path, field: Path | None, initial: Path | None = None
+    ) -> tuple[SegmentResult, dict[str, Any], dict[int, str]]:
+        """Segment one image from a scribble file."""
+        from napari_medgs.fit import FitParams
+        from napari_medgs.io import read_label_names, read_labels
+        from napari_medgs.io.fields import load_field
+        from napari_medgs.segment import Prompts, segment
+
+        volume = self.read(images)
+        strokes, _ = read_labels(prompts, volume.grid)
+        start = None if initial is None else read_labels(initial, volume.grid)[0]
+        known = None if field is None else load_field(field)
+        with (
+            stoppable("nothing") as should_stop,
+            self.reporter.progress() as progress,
+        ):
+            result = segment(
+                volume,
+                Prompts(
+                    labels=strokes,
+                    unlabelled=self.unlabelled,
+                    background=self.background,
+                    initial=start,
+                ),
+                self.params,
+                field=known,
+                fit_params=FitParams(
+                    backend=self.backend, threads=self.params.threads, seed=self.params.seed
+                ),
+                progress=progress,
+                should_stop=should_stop,
+            )
+        names = read_label_names(prompts) if prompts.is_file() else {}
+        names = {k: name for k, name in names.items() if k in result.voxels}
+        return result, self.numbers(result), names
+
+    def again(
+        self, images: list[str], session: Path, field: Path | None
+    ) -> tuple[SegmentResult, dict[str, Any], dict[int, str]]:
+        """Do a session's events again; its own settings count."""
+        import time
+        from dataclasses import replace
+
+        from napari_medgs.fit import FitParams
+        from napari_medgs.io.fields import load_field
+        from napari_medgs.segment import SegmentModel, load_session
+        from napari_medgs.segment.api import fit_for_segmentation
+        from napari_medgs.segment.log import digest
+
+        volume = self.read(images)
+        restored, expected = load_session(session, volume.grid)
+        started = time.perf_counter()
+        with (
+            stoppable("nothing") as should_stop,
+            self.reporter.progress() as progress,
+        ):
+            own = Path(restored.field) if restored.field else None
+            if field is None and own is not None and own.is_file():
+                field = own
+            if field is not None:
+                gaussians = load_field(field)
+            else:
+                gaussians = fit_for_segmentation(
+                    volume,
+                    FitParams(backend=self.backend),
+                    progress=progress,
+                    should_stop=should_stop,
+                )
+            seconds_fit = time.perf_counter() - started if field is None else 0.0
+            model = SegmentModel(volume, gaussians, restored.settings.params)
+            result = restored.solve(model, progress=progress, should_stop=should_stop)
+        seconds = time.perf_counter() - started
+        result = replace(result, seconds=seconds, seconds_fit=seconds_fit)
+        same = digest(result.labels) == expected if expected else None
+        if same is False:
+            complain(
+                "warning: this mask differs from the one in the session; was the field or the "
+                "program another one?"
+            )
+        names = {k: name for k, name in restored.names.items() if k in result.voxels}
+        return result, {**self.numbers(result), "same_as_session": same}, names
+
+    def numbers(self, result: SegmentResult) -> dict[str, Any]:
+        """Return what the JSON file says of a result."""
+        return {
             "seconds": result.seconds,
             "seconds_fit": result.seconds_fit,
             "seconds_solve": result.seconds_solve,
+            "timings": result.timings,
+            "voxels": {str(k): n for k, n in result.voxels.items()},
+            "volume_ml": {str(k): v for k, v in result.volumes_ml.items()},
             "n_gaussians": len(result.field),
-            "voxels": {str(value): count for value, count in result.voxels.items()},
-            "volume_ml": {str(value): ml for value, ml in result.volumes_ml.items()},
-            "output": str(output),
-        },
-        mask=output,
-    )
-    rows = [
-        [label_title(value, names), f"{count:,}", f"{result.volumes_ml[value]:.3f}"]
-        for value, count in result.voxels.items()
-    ]
-    title = f"{output}, solved in {result.seconds_solve:.2f} s"
-    reporter.table(title, ("label", "voxels", "ml"), rows)
+            "seed": self.params.seed,
+        }
+
+    def write(
+        self,
+        result: SegmentResult,
+        output: Path,
+        names: dict[int, str],
+        probability: Path | None = None,
+        uncertainty: Path | None = None,
+    ) -> dict[str, Any]:
+        """Write the mask and what else was asked for."""
+        from napari_medgs.io import write_image, write_labels
+
+        write_labels(output, result.labels, result.grid, names)
+        written: dict[str, Any] = {"output": str(output)}
+        if probability is not None:
+            write_image(probability, result.probability(), result.grid)
+            written["probability"] = str(probability)
+        if uncertainty is not None:
+            write_image(uncertainty, result.uncertainty()[None], result.grid)
+            written["uncertainty"] = str(uncertainty)
+        return written
+
+    def folder(self, images: list[Path], prompts: Path, output: Path) -> dict[str, Any]:
+        """Segment every image that has prompts of the same name."""
+        for place in images:
+            if not place.is_dir():
+                raise FileError(
+                    f"{place}: with a folder of prompts the images must be a folder, too."
+                )
+        if output.exists() and not output.is_dir():
+            raise FileError(f"{output}: is a file; masks of a folder go to a folder.")
+        output.mkdir(parents=True, exist_ok=True)
+        cases: dict[str, Any] = {}
+        failed = 0
+        files = _niftis(prompts)
+        for number, file in enumerate(files):
+            self.reporter.note(f"{number + 1}/{len(files)}  {file.name}")
+            try:
+                contrasts = [str(place / file.name) for place in images]
+                missing = [c for c in contrasts if not Path(c).is_file()]
+                if missing:
+                    raise FileError(f"{missing[0]}: no such image for the prompts {file}.")
+                result, cases[file.name], names = self.one(contrasts, file, None)
+                cases[file.name].update(self.write(result, output / file.name, names))
+            except MedGSError as error:
+                from napari_medgs.errors import Cancelled
+
+                if isinstance(error, Cancelled) or self.debug:
+                    raise
+                failed += 1
+                complain(f"{file.name}: {error}")
+                cases[file.name] = {"error": str(error)}
+        return {"cases": cases, "failed": failed}
+
+
+def _niftis(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.is_file() and f.name.lower().endswith(NIFTI))
+
+
+def _is_batch(prompts: Path) -> bool:
+    """Tell a folder of scribble files from one scribble image, be that a file or frames."""
+    return prompts.is_dir() and bool(_niftis(prompts))
