@@ -287,7 +287,7 @@ def _box_marks(
         voxels = np.stack(np.unravel_index(flat[label == box.label], shape), axis=1)
         within = ((voxels >= start) & (voxels < stop)).all(axis=1)
         if not bool(within.any()):
-            middle, half = (start + stop - 1) / 2, np.maximum((stop - start) * BOX_CORE / 2, 0.6)
+            middle, half = (start + stop - 1) / 2, np.maximum((stop - start) * BOX_CORE / 2, 0.9)
             grid = np.stack(
                 np.meshgrid(*[np.arange(a, b) for a, b in zip(start, stop)], indexing="ij"), -1
             ).reshape(-1, 3)
