@@ -16,15 +16,16 @@ from napari_medgs.volume import Volume
 BYTES_PER_GAUSSIAN = 4 * 14 * 8
 
 
-def estimate_bytes(volume: Volume, classes: int, gaussians: int) -> int:
-    """Return about how many bytes a fit needs at its peak.
+def estimate_bytes(
+    shape: tuple[int, int, int], images: int, classes: int, gaussians: int
+) -> int:
+    """Return about how many bytes a fit of a (Z, Y, X) grid needs at its peak.
 
     Target and rendering of every channel, one residual with the weights, tables of Gaussians.
     """
-    voxels = int(np.prod(volume.grid.shape))
-    images = len(volume.data)
+    voxels = int(np.prod(shape))
     channels = images + classes
-    padding = 1 + 8 / volume.grid.shape[2]
+    padding = 1 + 8 / shape[2]
     per_voxel = 4 * images + 4 * (channels + 1) * padding + 4 * channels + 2 * (classes > 0)
     return int(voxels * per_voxel) + gaussians * (BYTES_PER_GAUSSIAN + 16 * channels)
 
@@ -43,10 +44,11 @@ def check_memory(volume: Volume, params: FitParams, mask: NDArray[Any] | None) -
     if mask is not None and mask.size and np.asarray(mask).dtype.kind in "iub":
         sample = np.unique(np.asarray(mask).reshape(-1)[:: max(1, mask.size // 1_000_000)])
         classes = len(sample) + 1
-    needed = estimate_bytes(volume, classes, params.gaussians or 150_000)
+    shape, images = volume.grid.shape, len(volume.data)
+    needed = estimate_bytes(shape, images, classes, params.gaussians or 150_000)
     factor = between_factor(params, volume.grid, choose_slice_axis(volume, params.slice_axis))
     if factor:  # a finer stack, the motion in it and one more estimate of it
-        needed = needed * factor + 4 * (4 + len(volume.data)) * int(np.prod(volume.grid.shape))
+        needed = needed * factor + 4 * (4 + images) * int(np.prod(shape))
     free = int(psutil.virtual_memory().available)
     if needed > 0.9 * free:
         shrink = (needed / (0.8 * free)) ** (1 / 3)
