@@ -149,14 +149,16 @@ class Runner:
     ----------
     owner : qtpy.QtCore.QObject
         The timer's parent, a widget as a rule. When it is destroyed, the task is stopped.
+    poll_ms : int
+        Milliseconds between looks at the task.
     """
 
-    def __init__(self, owner: Any) -> None:
+    def __init__(self, owner: Any, poll_ms: int = POLL_MS) -> None:
         from qtpy.QtCore import QTimer
 
         self._task: Task | None = None
         self._timer = QTimer(owner)
-        self._timer.setInterval(POLL_MS)
+        self._timer.setInterval(poll_ms)
         self._timer.timeout.connect(self._poll)
         owner.destroyed.connect(_stopper(self))
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_medgs.errors import FileError, FormatVersionError, GeometryError, MedGSError
 from napari_medgs.geometry import Grid
 from napari_medgs.io.atomic import atomic_path
-from napari_medgs.segment.history import decode_runs, encode_runs
+from napari_medgs.segment.history import Delta, decode_runs, encode_runs
 from napari_medgs.segment.settings import Settings
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _repeat(session: Session, event: dict[str, Any]) -> None:
     if kind == "strokes":
         where, values = decode_runs(event["runs"], session.strokes.size)
         session.strokes.reshape(-1)[where] = values
-        session.record_strokes()
+        session.record_strokes(Delta(where, values, values).box(session.strokes.shape))
     elif kind == "settings":
         frozen = session.frozen
         settings = Settings.from_dict(event["settings"])

@@ -112,10 +112,7 @@ class Session:
         changed = np.nonzero(old != new)
         if not len(changed[0]):
             return False
-        corner = [s.indices(n)[0] for s, n in zip(part, self.grid.shape, strict=True)]
-        where = np.ravel_multi_index(
-            tuple(c + k for c, k in zip(changed, corner, strict=True)), self.grid.shape
-        )
+        where = _flat(changed, part, self.grid.shape)
         order = np.argsort(where)
         delta = Delta(where[order], old[changed][order].copy(), new[changed][order].copy())
         delta.apply(self._seen)
@@ -128,18 +125,31 @@ class Session:
         self.strokes[where] = value
         return self.record_strokes()
 
-    def correct(self, edited: NDArray[Any]) -> bool:
+    def correct(self, edited: NDArray[Any], box: tuple[slice, ...] | None = None) -> bool:
         """Take a result that was painted over as strokes: where it differs from ``labels``.
 
-        Background in ``edited`` needs a background value.
+        Background in ``edited`` needs a background value. The correction counts in ``labels`` at
+        once.
+
+        Parameters
+        ----------
+        edited : (Z, Y, X) ndarray of int
+        box : tuple of slice, optional
+            Where to look; everywhere by default.
 
         Raises
         ------
         ParameterError
             When background was painted and there is no value for it.
         """
-        delta = difference(self.labels, np.asarray(edited))
-        values = delta.after.astype(np.int32)
+        part = box if box is not None else tuple(slice(0, n) for n in self.grid.shape)
+        old, new = self.labels[part], np.asarray(edited)[part]
+        changed = np.nonzero(old != new)
+        if not len(changed[0]):
+            return False
+        where = _flat(changed, part, self.grid.shape)
+        after = new[changed].astype(np.int32)
+        values = after.copy()
         if (values == 0).any():
             background = self.prompts().background_value
             if background is None:
@@ -148,8 +158,15 @@ class Session:
                     "background; choose one."
                 )
             values[values == 0] = background
-        self.strokes.reshape(-1)[delta.where] = values
-        return self.record_strokes()
+        order = np.argsort(where)
+        shown = Delta(where[order], old[changed][order].copy(), after[order])
+        self.strokes.reshape(-1)[where] = values
+        if not self.record_strokes(box):
+            return False
+        shown.apply(self.labels)
+        assert self._awaiting is not None
+        self._awaiting.result = shown
+        return True
 
     def change(self, **changes: Any) -> bool:
         """Change settings (points, boxes, locked, params ...) as one step.
@@ -308,6 +325,16 @@ class Session:
         from napari_medgs.segment.log import write_log
 
         return write_log(self, path)
+
+
+def _flat(
+    inside: tuple[NDArray[Any], ...], box: tuple[slice, ...], shape: tuple[int, ...]
+) -> NDArray[np.int64]:
+    """Return flat indices of the array for index arrays within a box of it."""
+    corner = [s.indices(n)[0] for s, n in zip(box, shape, strict=True)]
+    return np.ravel_multi_index(
+        tuple(c + k for c, k in zip(inside, corner, strict=True)), shape
+    ).astype(np.int64)
 
 
 def _joined(first: Delta, second: Delta) -> Delta:
