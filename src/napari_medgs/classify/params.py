@@ -21,7 +21,7 @@ class FitSettings:
     Attributes
     ----------
     gaussians : int
-        Gaussians an image, a multiple of 16: levels merge four at a time, twice.
+        Gaussians an image, a power of 2: levels merge neighbours four at a time, twice.
     iterations : int
         Steps of Adam for grey values and colours (shapes need none).
     points : int
@@ -34,7 +34,7 @@ class FitSettings:
     """
 
     gaussians: int = 64
-    iterations: int = 80
+    iterations: int = 60
     points: int = 1024
     shape: bool = False
     neighbours: int = 8
@@ -42,7 +42,8 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         n = self.gaussians
-        _check(16 <= n <= 4096 and n % 16 == 0, "gaussians", "a multiple of 16 up to 4096", n)
+        power = n >= 16 and n & (n - 1) == 0
+        _check(power and n <= 4096, "gaussians", "a power of 2 from 16 to 4096", n)
         _check(1 <= self.iterations <= 10_000, "iterations", "from 1 to 10000", self.iterations)
         _check(64 <= self.points <= 1_000_000, "points", "64 or more", self.points)
         _check(1 <= self.neighbours < n, "neighbours", "1 to gaussians - 1", self.neighbours)

@@ -1,0 +1,189 @@
+"""Networks on graphs of Gaussians: the published kind, and edge convolutions with levels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from napari_medgs.classify.gaussians import GaussianSet
+from napari_medgs.classify.graph import (
+    check_enough,
+    edge_features,
+    edge_width,
+    global_features,
+    global_width,
+    neighbours,
+    node_features,
+    node_width,
+    pick,
+    spectrum,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Scaled(nn.Module):
+    """Brings features of different units to one scale, as measured in training."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(width, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (..., F) with about zero mean and unit spread, without far outliers."""
+        flat = self.norm(x.reshape(-1, x.shape[-1])).clamp(-5, 5)
+        return flat.reshape(x.shape)
+
+
+def gate(h: Tensor, gaussians: GaussianSet) -> Tensor:
+    """Silence Gaussians that are not there (weight 0)."""
+    return h * (gaussians.weights > 0)[..., None]
+
+
+class GraphNetwork(nn.Module):
+    """Graph convolutions of mean aggregation with vertex, edge and global embeddings.
+
+    After the published attempt at classifying Gaussian fields: four residual blocks, layer
+    normalisation, mean read-out; its sizes were chosen for as many parameters.
+
+    Parameters
+    ----------
+    ndim, channels, classes : int
+    neighbours : int
+    shape_input : bool
+        The Gaussians of a shape: moved to the middle first.
+    width, blocks : int
+    """
+
+    def __init__(
+        self,
+        ndim: int,
+        channels: int,
+        classes: int,
+        neighbours: int = 8,
+        shape_input: bool = False,
+        width: int = 78,
+        blocks: int = 4,
+    ) -> None:
+        super().__init__()
+        self.neighbours, self.shape_input = neighbours, shape_input
+        nodes, edges = node_width(ndim, channels), edge_width(ndim, channels)
+        whole = global_width(ndim, channels)
+        self.node_scale, self.edge_scale = Scaled(nodes), Scaled(edges)
+        self.global_scale = Scaled(whole)
+        self.vertex = nn.Sequential(nn.Linear(nodes, width), nn.LayerNorm(width), nn.ReLU())
+        self.edge = nn.Linear(edges, width)
+        self.master = nn.Linear(whole, width)
+        self.own = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
+        self.other = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(blocks))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks))
+        self.up = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
+        self.head = nn.Linear(2 * width, classes)
+
+    def forward(self, gaussians: GaussianSet) -> Tensor:
+        """Return logits (B, K)."""
+        check_enough(gaussians, self.neighbours + 1)
+        if self.shape_input:
+            gaussians = gaussians.centered()
+        parts = spectrum(gaussians.covariances)
+        near = neighbours(gaussians.means, gaussians.weights, self.neighbours)
+        h = gate(self.vertex(self.node_scale(node_features(gaussians, parts))), gaussians)
+        edges = self.edge(self.edge_scale(edge_features(gaussians, parts, near))).mean(2)
+        master = self.master(self.global_scale(global_features(gaussians)))
+        for own, other, norm, up in zip(self.own, self.other, self.norms, self.up, strict=True):
+            message = pick(other(h), near).mean(2) + edges + master[:, None]
+            h = gate(h + torch.relu(norm(own(h) + message)), gaussians)
+            master = master + torch.relu(up(h.mean(1)))
+        return self.head(torch.cat([h.mean(1), master], -1))
+
+
+class EdgeConvolution(nn.Module):
+    """Messages of neighbours and edges, their maximum and mean, and a small network a node."""
+
+    def __init__(self, width: int, edges: int) -> None:
+        super().__init__()
+        self.there = nn.Linear(width, width)
+        self.edge = nn.Linear(edges, width, bias=False)
+        self.norm1 = nn.LayerNorm(width)
+        self.gather = nn.Linear(2 * width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.feed = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, h: Tensor, edges: Tensor, near: Tensor) -> Tensor:
+        """Return new (B, N, W) of old ones, (B, N, K, E) and (B, N, K)."""
+        message = torch.relu(self.norm1(pick(self.there(h), near) + self.edge(edges)))
+        h = h + self.gather(torch.cat([message.amax(2), message.mean(2)], -1))
+        return h + self.feed(self.norm2(h))
+
+
+class EdgeNetwork(nn.Module):
+    """Edge convolutions on three levels of merged Gaussians, and an attention read-out.
+
+    Parameters
+    ----------
+    ndim, channels, classes : int
+    neighbours : int
+    shape_input : bool
+        The Gaussians of a shape: moved to the middle first.
+    widths : sequence of int
+        Of the three levels.
+    """
+
+    def __init__(
+        self,
+        ndim: int,
+        channels: int,
+        classes: int,
+        neighbours: int = 8,
+        shape_input: bool = False,
+        widths: tuple[int, ...] = (36, 48, 60),
+    ) -> None:
+        super().__init__()
+        self.neighbours, self.shape_input = neighbours, shape_input
+        nodes, edges = node_width(ndim, channels), edge_width(ndim, channels)
+        whole = global_width(ndim, channels)
+        self.node_scale = nn.ModuleList(Scaled(nodes) for _ in widths)
+        self.edge_scale = nn.ModuleList(Scaled(edges) for _ in widths)
+        self.global_scale = Scaled(whole)
+        below = (0, *(2 * w for w in widths[:-1]))
+        self.embed = nn.ModuleList(
+            nn.Sequential(nn.Linear(nodes + b, w), nn.LayerNorm(w), nn.ReLU())
+            for b, w in zip(below, widths, strict=True)
+        )
+        self.convolutions = nn.ModuleList(EdgeConvolution(w, edges) for w in widths)
+        last = widths[-1]
+        self.query = nn.Linear(last, 1)
+        self.head = nn.Sequential(
+            nn.Linear(3 * last + widths[0] + whole, 48),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Linear(48, classes),
+        )
+
+    def forward(self, gaussians: GaussianSet) -> Tensor:
+        """Return logits (B, K)."""
+        check_enough(gaussians, 16)
+        if self.shape_input:
+            gaussians = gaussians.centered()
+        level, h, first = gaussians, None, None
+        for k, convolution in enumerate(self.convolutions):
+            parts = spectrum(level.covariances)
+            near = neighbours(level.means, level.weights, self.neighbours)
+            x = self.node_scale[k](node_features(level, parts))
+            h = self.embed[k](x if h is None else torch.cat([x, h], -1))
+            edges = self.edge_scale[k](edge_features(level, parts, near))
+            h = gate(convolution(gate(h, level), edges, near), level)
+            if first is None:
+                first = h.mean(1)
+            if k + 1 < len(self.convolutions):
+                level = level.merged()
+                grouped = h.reshape(len(h), level.count, -1, h.shape[-1])
+                h = torch.cat([grouped.amax(2), grouped.mean(2)], -1)
+        share = torch.softmax(self.query(h), 1)
+        read = [h.mean(1), h.amax(1), (share * h).sum(1), first]
+        return self.head(torch.cat([*read, self.global_scale(global_features(gaussians))], -1))
