@@ -265,7 +265,7 @@ def _images(
         found = image_case(stack, step, context.threads, with_field)
         for method, (psnr, ssim, seconds) in found.items():
             rows.append((name, method, round(psnr, 2), round(ssim, 4), round(seconds, 2)))
-        result.numbers[name] = found
+        result.numbers[f"every {step}: {name}"] = found
         best = max(found[m][0] for m in ("linear", "cubic", "spline"))
         # What ``fit`` gives, not the better of two on the very slices.
         ours = next(m for m in reversed(found) if m not in (*PLAIN, "DIS flow"))
