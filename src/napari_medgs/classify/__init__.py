@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_medgs.classify.files import load_classifier, save_classifier
     from napari_medgs.classify.gaussians import GaussianSet
     from napari_medgs.classify.graph import graph_data
-    from napari_medgs.classify.train import TrainResult, train
+    from napari_medgs.classify.training import TrainResult, train
 
 # Networks and training are loaded when first used: cards and settings need none of torch.
 _LAZY = {
@@ -27,13 +27,13 @@ _LAZY = {
     "Evaluation": "evaluate",
     "GaussianSet": "gaussians",
     "LabelledSet": "datasets",
-    "TrainResult": "train",
+    "TrainResult": "training",
     "evaluate_classifier": "evaluate",
     "graph_data": "graph",
     "load_classifier": "files",
     "load_dataset": "datasets",
     "save_classifier": "files",
-    "train": "train",
+    "train": "training",
 }
 
 __all__ = [

@@ -55,9 +55,7 @@ def make_network(card: ModelCard) -> nn.Module:
     return network
 
 
-def default_network(
-    model: str, ndim: int, shape: tuple[int, ...], mass: bool, channels: int
-) -> dict[str, Any]:
+def default_network(model: str, ndim: int, shape: tuple[int, ...], mass: bool) -> dict[str, Any]:
     """Return a network's settings for a kind of images."""
     if model == "hybrid":
         if ndim == 2:

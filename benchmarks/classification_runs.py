@@ -1,0 +1,64 @@
+"""Training runs of the benchmark of classification: one JSON file a (set, model, seed).
+
+Restartable: runs whose file exists are skipped.
+
+    python benchmarks/classification_runs.py --data DATA --out OUT --sets breastmnist \
+        --models hybrid resnet8 --seeds 0 1 2
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from classification_task import load_task
+
+from napari_medgs.classify import TrainParams, save_classifier, train
+from napari_medgs.classify.inputs import network_inputs
+from napari_medgs.classify.training import make_card
+from napari_medgs.io.records import write_json
+
+SETS = ("breastmnist", "retinamnist", "adrenalmnist3d", "hippocampus")
+MODELS = ("hybrid", "resnet8", "edge", "gnn", "inr2vec")
+
+
+def run(data: Path, out: Path, name: str, model: str, seeds: list[int], epochs: int | None,
+        cache: str) -> None:  # fmt: skip
+    """Train the runs that are still missing."""
+    out.mkdir(parents=True, exist_ok=True)
+    missing = [s for s in seeds if not (out / f"{name}-{model}-{s}.json").is_file()]
+    if not missing:
+        return
+    task = load_task(data, name)
+    card = make_card(task, TrainParams(model=model))
+    inputs = {s: network_inputs(task.floats(s), card, cache_dir=cache) for s in task.images}
+    for seed in missing:
+        params = TrainParams(model=model, seed=seed, epochs=epochs, accelerator="cpu", threads=1)
+        result = train(task, params, inputs=inputs)
+        save_classifier(out / f"{name}-{model}-{seed}.safetensors", result.classifier)
+        record = {
+            **result.numbers,
+            "labels": task.labels["test"],
+            "probabilities": result.probabilities["test"],
+            "task": task.task,
+        }
+        record.pop("seconds_fit")  # the fits were shared by all seeds
+        write_json(out / f"{name}-{model}-{seed}.json", record)
+        shown = {k: round(v, 4) for k, v in result.numbers.items() if isinstance(v, float)}
+        print(name, model, seed, shown, flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS)
+    parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--epochs", type=int)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in args.sets:
+        for model in args.models:
+            run(args.data, args.out, name, model, args.seeds, args.epochs, str(args.out / "fits"))
