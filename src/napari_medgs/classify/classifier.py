@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from napari_medgs.classify.card import ModelCard
-from napari_medgs.classify.result import Attribution, Prediction
-from napari_medgs.field import GaussianField
+from napari_medgs.classify.result import Attribution, Deletion, Prediction
+from napari_medgs.errors import ParameterError
+from napari_medgs.field import Floats, GaussianField
 from napari_medgs.volume import Volume
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    from napari_medgs.classify.gaussians import GaussianSet
+
+RANDOM_DELETIONS = 8
+BATCH = 64
 
 
 class Classifier:
@@ -24,7 +34,7 @@ class Classifier:
     """
 
     def __init__(self, card: ModelCard, network: nn.Module) -> None:
-        self.card, self.network = card, network.eval()
+        self.card, self.network = card, network.eval().requires_grad_(False)
 
     def predict(self, image: Volume | GaussianField) -> Prediction:
         """Return the probabilities of all classes.
@@ -37,9 +47,17 @@ class Classifier:
         Raises
         ------
         ImageError
-            When the image has other channels or axes than the classifier's.
+            When the image has other channels, axes or intensities than the classifier's.
         """
-        raise NotImplementedError
+        from napari_medgs.classify.inference import probabilities_of
+        from napari_medgs.classify.to_field import to_field
+
+        started = time.perf_counter()
+        volume, inputs = self._read(image)
+        shares = probabilities_of(self.network, inputs, self.card)[0]
+        field = to_field(inputs, volume, self.card) if self.card.on_gaussians else None
+        named = {n: float(p) for n, p in zip(self.card.class_names, shares, strict=True)}
+        return Prediction(named, time.perf_counter() - started, field)
 
     def attribute(
         self,
@@ -52,11 +70,114 @@ class Classifier:
     ) -> Attribution:
         """Return how much each Gaussian speaks for a class, with a check by deletion.
 
+        Parameters
+        ----------
+        image : Volume or GaussianField
+        class_index : int
+            From 0, in the order of the card's class names.
+        method : {"gradient", "leave-out"}
+            The derivative of the class's log-odds with respect to a factor on the Gaussian's
+            presence, or the log-odds with all Gaussians less those without it.
+        fraction : float
+            Share of the Gaussians that the check removes.
+        seed : int
+            Of the random choices that the check compares with.
+
         Raises
         ------
         ParameterError
-            When there is no such class or method, or the classifier reads pixels.
+            When there is no such class or method, or the classifier reads no Gaussians.
         ImageError
             As :meth:`predict`.
         """
-        raise NotImplementedError
+        from napari_medgs.classify.to_field import to_field
+
+        names = self.card.class_names
+        if not self.card.on_gaussians:
+            raise ParameterError(
+                f"The classifier ({self.card.model}) reads no Gaussians, so none can be scored."
+            )
+        if not 0 <= class_index < len(names):
+            raise ParameterError(f"There is no class {class_index}; there are {len(names)}.")
+        if method not in ("gradient", "leave-out"):
+            raise ParameterError(f"method must be gradient or leave-out, not {method!r}.")
+        if not 0 < fraction < 1:
+            raise ParameterError(f"fraction must be between 0 and 1, not {fraction}.")
+        started = time.perf_counter()
+        volume, inputs = self._read(image)
+        if method == "gradient":
+            scores = self._gradients(inputs, class_index)
+        else:
+            scores = self._left_out(inputs, class_index)
+        deletion = self._delete(inputs, class_index, scores, fraction, seed)
+        return Attribution(
+            to_field(inputs, volume, self.card), scores, names[class_index], method, deletion,
+            time.perf_counter() - started,
+        )  # fmt: skip
+
+    def _read(self, image: Volume | GaussianField) -> tuple[Volume, Any]:
+        """Return the image and what the network reads of it."""
+        from napari_medgs.classify.inputs import network_inputs
+        from napari_medgs.classify.preprocess import image_of, prepare
+
+        volume = image_of(image)
+        return volume, network_inputs(prepare(volume, self.card)[None], self.card)
+
+    def _log_odds(self, inputs: Any, index: int) -> Tensor:
+        """Return (B,) log-odds of one class."""
+        import torch
+
+        from napari_medgs.classify.inference import logits_of
+
+        logits = logits_of(self.network, inputs, self.card)
+        if self.card.multi_label:
+            return logits[:, index]
+        others = [k for k in range(logits.shape[1]) if k != index]
+        return logits[:, index] - torch.logsumexp(logits[:, others], 1)
+
+    def _gradients(self, inputs: GaussianSet, index: int) -> Floats:
+        import torch
+
+        presence = torch.ones_like(inputs.weights).requires_grad_()
+        gated = replace(inputs, weights=inputs.weights * presence)
+        (slope,) = torch.autograd.grad(self._log_odds(gated, index).sum(), presence)
+        return slope[0].numpy().astype(np.float32)
+
+    def _without(self, inputs: GaussianSet, gone: list[Any]) -> GaussianSet:
+        """Return copies of one image, each without some of its Gaussians."""
+        copies = inputs[[0] * len(gone)]
+        weights = copies.weights.clone()
+        for row, which in enumerate(gone):
+            weights[row, which] = 0
+        return replace(copies, weights=weights)
+
+    def _many(self, inputs: GaussianSet, index: int) -> Floats:
+        import torch
+
+        with torch.no_grad():
+            parts = [
+                self._log_odds(inputs[first : first + BATCH], index)
+                for first in range(0, len(inputs), BATCH)
+            ]
+        return torch.cat(parts).numpy().astype(np.float32)
+
+    def _left_out(self, inputs: GaussianSet, index: int) -> Floats:
+        full = self._many(inputs, index)[0]
+        singles = self._without(inputs, [[k] for k in range(inputs.count)])
+        return np.asarray(full - self._many(singles, index), np.float32)
+
+    def _delete(
+        self, inputs: GaussianSet, index: int, scores: Floats, fraction: float, seed: int
+    ) -> Deletion:
+        present = np.flatnonzero(inputs.weights[0].numpy() > 0)
+        count = min(max(1, round(fraction * len(present))), len(present) - 1)
+        order = present[np.argsort(scores[present], kind="stable")]
+        rng = np.random.default_rng(seed)
+        chosen = [[], order[-count:], order[:count]]
+        chosen += [rng.choice(present, count, replace=False) for _ in range(RANDOM_DELETIONS)]
+        odds = self._many(self._without(inputs, chosen), index).astype(np.float64)
+        chance = 1 / (1 + np.exp(-odds))
+        return Deletion(
+            count / len(present), float(chance[0]), float(chance[1]), float(chance[2]),
+            float(chance[3:].mean()),
+        )  # fmt: skip

@@ -39,8 +39,15 @@ class Scaled(nn.Module):
 
 
 def gate(h: Tensor, gaussians: GaussianSet) -> Tensor:
-    """Silence Gaussians that are not there (weight 0)."""
-    return h * (gaussians.weights > 0)[..., None]
+    """Silence Gaussians that are not there (weight 0).
+
+    The factor is 1 for all others, with the derivative of a factor on the weight: attribution
+    asks what the presence of a Gaussian brings.
+    """
+    weights = gaussians.weights
+    here = weights.detach()
+    present = (here > 0) + (weights - here) / here.clamp_min(1e-12)
+    return h * present[..., None]
 
 
 class GraphNetwork(nn.Module):

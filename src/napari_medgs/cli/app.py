@@ -9,7 +9,18 @@ import typer
 
 from napari_medgs import __version__
 from napari_medgs.benchmark import command as benchmark
-from napari_medgs.cli import demo, evaluate, fit, info, mesh, render, segment
+from napari_medgs.cli import (
+    classify,
+    demo,
+    evaluate,
+    evaluate_classifier,
+    fit,
+    info,
+    mesh,
+    render,
+    segment,
+    train,
+)
 from napari_medgs.cli.command import MedGSCommand
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -19,6 +30,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "render": render.render,
     "mesh": mesh.mesh,
     "evaluate": evaluate.evaluate,
+    "classify": classify.classify,
+    "train": train.train,
+    "evaluate-classifier": evaluate_classifier.evaluate_classifier,
     "demo": demo.demo,
     "benchmark": benchmark.benchmark,
 }

@@ -1,0 +1,91 @@
+"""``napari-medgs classify``: class probabilities of an image or a field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_medgs.classify.card import bundled_models
+from napari_medgs.cli.options import (
+    DebugOption,
+    IdentityOption,
+    JsonOption,
+    QuietOption,
+    ThreadsOption,
+)
+from napari_medgs.cli.report import Reporter
+from napari_medgs.errors import FileError
+
+
+def find_model(name: str) -> Path:
+    """Return a classifier's file: a path, or the name of one that comes with the package.
+
+    Raises
+    ------
+    FileError
+        When there is none.
+    """
+    bundled = bundled_models()
+    if name in bundled and not Path(name).is_file():
+        return bundled[name]
+    if not Path(name).is_file():
+        known = ", ".join(bundled) or "none"
+        raise FileError(f"{name}: no such classifier; those of the package are {known}.")
+    return Path(name)
+
+
+def classify(
+    image: Annotated[
+        str,
+        typer.Argument(metavar="FIELD_OR_IMAGE", help="A field, or any image that fit reads."),
+    ],
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="MODEL", help="A classifier's file or name.")
+    ],
+    assume_identity: IdentityOption = False,
+    threads: ThreadsOption = None,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Print class probabilities. Research software: they are no diagnosis."""
+    del debug
+    reporter = Reporter(quiet, json_file)
+    path = find_model(model)
+
+    from napari_medgs.classify import load_classifier
+    from napari_medgs.io import read_volume
+    from napari_medgs.io.fields import is_field_file, load_field
+
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    classifier = load_classifier(path)
+    source = (
+        load_field(image)
+        if is_field_file(image)
+        else read_volume(image, assume_identity=assume_identity)
+    )
+    with reporter.doing("classifying"):
+        result = classifier.predict(source)
+    card = classifier.card
+    reporter.finish(
+        {
+            "probabilities": result.probabilities,
+            "best": result.best,
+            "seconds": result.seconds,
+            "model": card.model,
+            "dataset": card.dataset,
+            "test_auc": card.metrics.get("test_auc"),
+            "note": card.note,
+        }
+    )
+    ranked = sorted(result.probabilities.items(), key=lambda item: -item[1])
+    title = f"{image}: {card.model} trained on {card.dataset}"
+    reporter.table(title, ("class", "probability"), [(n, f"{p:.3f}") for n, p in ranked])
+    area = card.metrics.get("test_auc")
+    tested = "" if area is None else f"Its test AUC was {area:.3f}. "
+    reporter.note(f"{tested}{card.note}")

@@ -1,0 +1,55 @@
+"""``napari-medgs evaluate-classifier``: AUC and accuracy on a labelled set."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from napari_medgs.classify.card import DISCLAIMER
+from napari_medgs.cli.classify import find_model
+from napari_medgs.cli.command import stoppable
+from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption, ThreadsOption
+from napari_medgs.cli.report import Reporter
+
+
+def evaluate_classifier(
+    dataset: Annotated[
+        str,
+        typer.Argument(metavar="DATASET", help="As train: a name, an .npz file or a folder."),
+    ],
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="MODEL", help="A classifier's file or name.")
+    ],
+    split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "test",
+    threads: ThreadsOption = None,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Score a classifier: AUC and accuracy by MedMNIST's definitions, with 95 % intervals."""
+    del debug
+    reporter = Reporter(quiet, json_file)
+    path = find_model(model)
+
+    from napari_medgs.classify import evaluate_classifier as run
+    from napari_medgs.classify import load_classifier, load_dataset
+
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    classifier = load_classifier(path)
+    data = load_dataset(dataset, size=classifier.card.shape[-1])
+    with reporter.progress() as progress, stoppable("nothing") as should_stop:
+        result = run(classifier, data, split, progress=progress, should_stop=should_stop)
+    numbers = {**result.numbers, "model": classifier.card.model, "dataset": data.name,
+               "split": split}  # fmt: skip
+    reporter.finish(numbers)
+    rows = []
+    for name in ("auc", "acc"):
+        low, high = numbers[f"{name}_ci"]
+        rows.append((name, f"{numbers[name]:.4f}  ({low:.4f} to {high:.4f})"))
+    rows += [("images", numbers["images"]), ("seconds", f"{numbers['seconds']:.1f}")]
+    reporter.pairs(f"{path.name} on {data.name}, {split}", rows)
+    reporter.note(DISCLAIMER)
