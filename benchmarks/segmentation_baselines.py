@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs.parallel import default_threads
+
 OURS = "ours"
 Images = NDArray[np.float32]
 Marks = NDArray[np.uint8]
@@ -66,7 +68,7 @@ def random_forest(images: Images, marks: Marks, spacing: Spacing) -> NDArray[Any
     )
     seen = marks > 0
     forest = RandomForestClassifier(
-        100, min_samples_leaf=2, class_weight="balanced", n_jobs=2, random_state=0
+        100, min_samples_leaf=2, class_weight="balanced", n_jobs=default_threads(), random_state=0
     )
     forest.fit(features[seen], marks[seen])
     out = np.empty(marks.shape, np.int64)

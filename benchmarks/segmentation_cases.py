@@ -31,6 +31,11 @@ class Case:
     mask: str
     groups: tuple[tuple[int, ...], ...]
 
+    @property
+    def is_hippocampus(self) -> bool:
+        """Whether it is one of the many small ones, which count as one case."""
+        return self.name.startswith("hippocampus")
+
     def load(self, folder: Path) -> tuple[Volume, NDArray[np.uint8]]:
         """Return the volume and the truth: 0 background, 1 .. K the classes."""
         from napari_medgs.io import read_labels, read_volumes

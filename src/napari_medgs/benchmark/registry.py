@@ -82,6 +82,10 @@ ENTRIES: dict[str, Entry] = {
         "masks of slices left out: distances along their motion against plain ones",
         "benchmarks/interpolation.py:run_masks",
     ),
+    "segmentation": Entry(
+        "strokes and painted slices to masks: against five baselines; users, uncertainty, latency",
+        "benchmarks/segmentation.py:run",
+    ),
 }
 
 

@@ -2,6 +2,8 @@
 
 Both answers are probabilities that get trusted only as far as the strokes allow: densities of few
 samples are wide and keep a floor, the forest's vote is pulled to "don't know" by n / (n + 40).
+Where several slices are annotated, how well the others foretell each of them decides how much
+looks count.
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ SHRINK = 40.0
 TREES = 20
 LEAF = 2
 MOST_SAMPLES = 3000  # per class
+FOLDS = 4  # slices, or groups of slices, that are foretold from the others
+FOLD_SAMPLES = 400  # per class
+FOLD_TREES = 8
+CONFIDENCES = np.array([0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0], np.float32)
 CHUNK = 16384
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz"}}
@@ -78,10 +84,13 @@ class Appearance:
     classes : int
     present : tuple of int
         Classes with samples; the others are never preferred nor excluded.
+    confidence : float
+        Power to which probabilities are raised: 1 takes them as they are, 0 says nothing.
     """
 
     classes: int
     present: tuple[int, ...] = ()
+    confidence: float = 1.0
     _tables: list[tuple[int, Floats, float, float]] = field(default_factory=list)
     _forest: _Forest | None = None
     _trust: float = 0.0
@@ -94,6 +103,7 @@ class Appearance:
         forest = self._forest
         present = list(self.present)
         trust = np.float32(self._trust)
+        power = np.float32(self.confidence)
 
         def task(block: int) -> None:
             first, last = block * CHUNK, min(count, (block + 1) * CHUNK)
@@ -105,8 +115,14 @@ class Appearance:
             part = log_density[first:last]
             part -= part.max(axis=1, keepdims=True)
             part -= np.log(np.exp(part).sum(axis=1, keepdims=True))
-            if forest is None:
-                return
+            if forest is not None:
+                join(part, first, last)
+            if power != 1:
+                part *= power
+                part -= np.log(np.exp(part).sum(axis=1, keepdims=True))
+
+        def join(part: Floats, first: int, last: int) -> None:
+            assert forest is not None
             vote = votes[first:last]
             _vote(
                 features, forest.roots, forest.split, forest.threshold, forest.left,
@@ -152,6 +168,7 @@ def learn_appearance(
     density_columns: tuple[int, ...],
     limits: Floats,
     seed: int = 0,
+    groups: NDArray[Any] | None = None,
 ) -> Appearance:
     """Learn from samples.
 
@@ -165,8 +182,73 @@ def learn_appearance(
         Features whose densities are compared (one a contrast).
     limits : (F, 2) ndarray
         Range of every feature over the whole image.
+    seed : int
+    groups : (P,) ndarray of int, optional
+        The annotated slice of every sample, negative where it is on none; with two slices or
+        more they set the confidence.
     """
     classes = np.asarray(classes)
+    model = _learn(features, classes, count, density_columns, limits, seed, MOST_SAMPLES, TREES)
+    if groups is not None:
+        model.confidence = _confidence(
+            features, classes, count, density_columns, limits, seed, np.asarray(groups)
+        )
+    return model
+
+
+def _confidence(
+    features: Floats,
+    classes: NDArray[Any],
+    count: int,
+    density_columns: tuple[int, ...],
+    limits: Floats,
+    seed: int,
+    groups: NDArray[Any],
+) -> float:
+    """Return the power of probabilities that foretells left-out slices best, classes alike."""
+    places = np.unique(groups[groups >= 0])
+    if len(places) < 2:
+        return 1.0
+    fold = np.where(groups >= 0, np.searchsorted(places, groups) % FOLDS, -1)
+    total = np.zeros((count, len(CONFIDENCES)))
+    number = np.zeros(count)
+    rng = np.random.default_rng(seed)
+    for f in range(min(FOLDS, len(places))):
+        known, asked = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
+        model = _learn(
+            features[known], classes[known], count, density_columns, limits, seed,
+            FOLD_SAMPLES, FOLD_TREES,
+        )  # fmt: skip
+        # A class that the other slices do not show cannot be foretold.
+        asked = asked[np.isin(classes[asked], model.present)]
+        if len(model.present) < 2 or not len(asked):
+            continue
+        if len(asked) > FOLD_SAMPLES * count:
+            asked = rng.choice(asked, FOLD_SAMPLES * count, replace=False)
+        log_p = model.log_probability(features[asked])
+        mine = classes[asked]
+        number += np.bincount(mine, minlength=count)
+        for c, power in enumerate(CONFIDENCES):
+            part = log_p * power
+            part -= np.log(np.exp(part).sum(axis=1, keepdims=True))
+            total[:, c] += np.bincount(mine, part[np.arange(len(mine)), mine], count)
+    seen = number > 0
+    if not seen.any():
+        return 1.0
+    return float(CONFIDENCES[(total[seen] / number[seen, None]).mean(axis=0).argmax()])
+
+
+def _learn(
+    features: Floats,
+    classes: NDArray[Any],
+    count: int,
+    density_columns: tuple[int, ...],
+    limits: Floats,
+    seed: int,
+    most: int,
+    trees: int,
+) -> Appearance:
+    """Learn from at most ``most`` samples a class."""
     present = tuple(int(k) for k in np.unique(classes))
     model = Appearance(count, present)
     if len(present) < 2:
@@ -175,8 +257,8 @@ def learn_appearance(
     picked = []
     for k in present:
         mine = np.flatnonzero(classes == k)
-        if len(mine) > MOST_SAMPLES:
-            mine = rng.choice(mine, MOST_SAMPLES, replace=False)
+        if len(mine) > most:
+            mine = rng.choice(mine, most, replace=False)
         picked.append(mine)
     chosen = np.concatenate(picked)
     features, classes = np.ascontiguousarray(features[chosen]), classes[chosen]
@@ -189,16 +271,16 @@ def learn_appearance(
         model._tables.append((column, table, low, scale))
     smallest = min(int((classes == k).sum()) for k in present)
     model._trust = smallest / (smallest + SHRINK)
-    model._forest = _grow(features, classes, count, seed)
+    model._forest = _grow(features, classes, count, seed, trees)
     return model
 
 
-def _grow(features: Floats, classes: NDArray[Any], count: int, seed: int) -> _Forest:
+def _grow(features: Floats, classes: NDArray[Any], count: int, seed: int, number: int) -> _Forest:
     """Grow extremely randomised trees and flatten them into one table."""
     from sklearn.ensemble import ExtraTreesClassifier
 
     trees = ExtraTreesClassifier(
-        TREES, min_samples_leaf=LEAF, class_weight="balanced", random_state=seed, n_jobs=1
+        number, min_samples_leaf=LEAF, class_weight="balanced", random_state=seed, n_jobs=1
     )
     trees.fit(features, classes)
     columns = trees.classes_.astype(int)

@@ -75,6 +75,12 @@ class Evidence:
                 best, chosen, crowd = axis, np.flatnonzero(several), mean
         return best, chosen
 
+    def slice_groups(self) -> NDArray[np.int64]:
+        """Return the annotated plane of every mark, -1 where it lies on none."""
+        axis, places = self.annotated_planes()
+        place = self.voxels[:, axis].astype(np.int64)
+        return np.where(np.isin(place, places), place, -1)
+
 
 class _Collector:
     """Collects marks in the order of their authority; later ones win."""

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.errors import Cancelled, GeometryError, ParameterError
+from napari_medgs.errors import GeometryError, ParameterError
 from napari_medgs.field import Floats, GaussianField
 from napari_medgs.progress import (
     ProgressCallback,
-    ProgressEvent,
     StopCallback,
     ignore_progress,
     never_stop,
 )
 from napari_medgs.segment.appearance import learn_appearance
 from napari_medgs.segment.clean import drop_islands, fill_holes
+from napari_medgs.segment.clock import Clock
 from napari_medgs.segment.constraints import Constraints, denied_marks
 from napari_medgs.segment.evidence import Evidence, collect_evidence, initial_marks
 from napari_medgs.segment.features import image_features
@@ -39,31 +39,6 @@ from napari_medgs.segment.solver import (
 )
 from napari_medgs.segment.suggest import Suggestion, suggest_slices
 from napari_medgs.volume import Volume
-
-
-class _Clock:
-    """Times stages, reports them, and stops between them."""
-
-    def __init__(self, progress: ProgressCallback, should_stop: StopCallback, total: int) -> None:
-        self._progress, self._stop, self._total = progress, should_stop, total
-        self.started = time.perf_counter()
-        self._last, self._done = self.started, 0
-        self.seconds: dict[str, float] = {}
-
-    def stage(self, name: str) -> None:
-        """End the stage before and begin the next one."""
-        if self._stop():
-            raise Cancelled("The segmentation was cancelled.")
-        now = time.perf_counter()
-        self._progress(ProgressEvent(name, self._done, self._total, now - self.started))
-        self._current = name
-        self._done += 1
-        self._last = now
-
-    def end(self) -> None:
-        """Book the time of the running stage."""
-        now = time.perf_counter()
-        self.seconds[self._current] = self.seconds.get(self._current, 0.0) + now - self._last
 
 
 @dataclass(frozen=True)
@@ -119,7 +94,7 @@ class SegmentModel:
         self._axes = field.info.stack_axes
         spacing = np.asarray(volume.spacing)
         self._units = spacing / spacing.min()
-        clock = _Clock(progress, should_stop, 4)
+        clock = Clock(progress, should_stop, 4)
         clock.stage("image")
         data = np.moveaxis(volume.data, field.info.slice_axis + 1, 1)
         features = image_features(data, spacing[list(self._axes)])
@@ -184,7 +159,7 @@ class SegmentModel:
             When the prompts cannot be used, before work starts; ``Cancelled`` between stages
             once ``should_stop`` says so, ``last`` stays.
         """
-        clock = _Clock(progress, should_stop, 6)
+        clock = Clock(progress, should_stop, 6)
         clock.stage("prompts")
         evidence = self.evidence(prompts)
         constraints = Constraints(prompts, evidence, self.volume.shape, self._axes)
@@ -230,7 +205,7 @@ class SegmentModel:
         return solver.add_seeds(old.solution.distance, seeds, old.toll)
 
     def _solve_voxels(
-        self, state: _State, constraints: Constraints, clock: _Clock
+        self, state: _State, constraints: Constraints, clock: Clock
     ) -> tuple[NDArray[np.uint8], Snapshot]:
         """Render the graph's solution, look at undecided voxels again, clean up."""
         params, evidence, solution = self.params, state.evidence, state.solution
@@ -269,7 +244,7 @@ class SegmentModel:
         clock.end()
         return labels, Snapshot(self._renderer, scores, band_voxels, band_scores, *hard)
 
-    def _solve_graph(self, evidence: Evidence, constraints: Constraints, clock: _Clock) -> _State:
+    def _solve_graph(self, evidence: Evidence, constraints: Constraints, clock: Clock) -> _State:
         """Solve on the Gaussians: learn, spread, and spread again knowing the shape."""
         params, solver = self.params, self._solver
         clock.stage("learn")
@@ -281,6 +256,7 @@ class SegmentModel:
             solver.image.density_columns,
             solver.image.limits,
             params.seed,
+            evidence.slice_groups() if params.appearance > 0 else None,
         )
         banned = constraints.banned_at(np.round(solver.points).astype(np.int32))
         toll = tolls(
@@ -330,7 +306,7 @@ class SegmentModel:
             distance = self._extended(state, evidence)
         else:
             constraints = Constraints(prompts, evidence, self.volume.shape, self._axes)
-            clock = _Clock(ignore_progress, never_stop, 0)
+            clock = Clock(ignore_progress, never_stop, 0)
             distance = self._solve_graph(evidence, constraints, clock).solution.distance
         stack_axis = self._axes.index(axis)
         plane = solver.labels_in_plane(scores_of(distance, len(self.field)), stack_axis, index)
@@ -368,7 +344,7 @@ class SegmentModel:
         return suggest_slices(self.last.uncertainty(), axis, planes, self.volume.spacing, count)
 
     def _result(
-        self, labels: NDArray[np.uint8], evidence: Evidence, snapshot: Snapshot, clock: _Clock
+        self, labels: NDArray[np.uint8], evidence: Evidence, snapshot: Snapshot, clock: Clock
     ) -> SegmentResult:
         counts = count_labels(labels, evidence.count)
         values = evidence.values

@@ -231,9 +231,7 @@ class Session:
         delta.apply(self.labels)
         step = self._awaiting
         if step is not None:
-            if step.result is not None:
-                delta = _joined(step.result, delta)
-            step.result = delta
+            step.result = delta if step.result is None else _joined(step.result, delta)
         self.settled = settled
         return delta
 

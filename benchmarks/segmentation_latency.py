@@ -1,0 +1,97 @@
+"""Seconds and memory from stroke to mask: 256 x 256 x 150 voxels of brain MRI, five classes.
+
+    python benchmarks/segmentation_latency.py [--data DIR] [--runs 9]
+
+Prints JSON. To be run in a process of its own: memory is the largest the process ever had, the
+libraries, the image and the fit of its field included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from segmentation_cases import BACKGROUND, all_cases, scribble_slice, simulate_scribbles
+
+from napari_medgs.benchmark.registry import find_data
+from napari_medgs.parallel import default_threads
+from napari_medgs.segment import Prompts, SegmentModel
+from napari_medgs.segment.api import fit_for_segmentation
+from napari_medgs.volume import Volume
+
+DEPTH = 150
+
+
+def measure_latency(folder: Path, runs: int) -> dict[str, Any]:
+    """Return seconds of set-up, and of every full update, quick update and preview."""
+    case = next(c for c in all_cases() if c.name == "deep_brain")
+    volume, truth = case.load(folder)
+    axis = volume.grid.coarsest_axis()
+    hits = np.flatnonzero((truth > 0).any(axis=tuple(a for a in range(3) if a != axis)))
+    start = min(max(0, (int(hits[0]) + int(hits[-1]) - DEPTH) // 2), volume.shape[axis] - DEPTH)
+    index = tuple(slice(start, start + DEPTH) if a == axis else slice(None) for a in range(3))
+    affine = volume.affine.copy()
+    corner = np.zeros(3)
+    corner[axis] = start
+    affine[:3, 3] = volume.grid.to_world(corner)
+    truth = np.ascontiguousarray(truth[index])
+    volume = Volume.from_array(np.ascontiguousarray(volume.data[(slice(None), *index)]), affine)
+    began = time.perf_counter()
+    field = fit_for_segmentation(volume)
+    fitted = time.perf_counter()
+    model = SegmentModel(volume, field)
+    ready = time.perf_counter()
+    marks = simulate_scribbles(truth, axis, 3, 0)
+    rng = np.random.default_rng(5)
+    model.update(Prompts(labels=marks, background=BACKGROUND))  # compiles
+    seconds: dict[str, list[float]] = {"full": [], "quick": [], "preview": []}
+    inside = np.flatnonzero((truth > 0).any(axis=tuple(a for a in range(3) if a != axis)))
+    for run in range(runs + 1):
+        z = int(rng.choice(inside))
+        plane = tuple(z if a == axis else slice(None) for a in range(3))
+        stroke = scribble_slice(truth[plane], rng)
+        marks[plane] = np.where(stroke > 0, stroke, marks[plane])
+        prompts = Prompts(labels=marks, background=BACKGROUND)
+        steps = {
+            "preview": lambda p=prompts, z=z: model.preview_slice(axis, z, p),
+            "quick": lambda p=prompts: model.update(p, quick=True),
+            "full": lambda p=prompts: model.update(p),
+        }
+        for name, step in steps.items():
+            start_time = time.perf_counter()
+            step()
+            if run:  # the first of each compiles
+                seconds[name].append(time.perf_counter() - start_time)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {
+        "shape": list(truth.shape),
+        "classes": int(truth.max()),
+        "gaussians": len(field),
+        "threads": default_threads(),
+        "seconds_fit": fitted - began,
+        "seconds_setup": ready - fitted,
+        "seconds": seconds,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+    }
+
+
+def latency_apart(folder: Path, runs: int) -> dict[str, Any]:
+    """Return :func:`measure_latency` of a process of its own."""
+    command = [sys.executable, __file__, "--data", str(folder), "--runs", str(runs)]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--runs", type=int, default=9)
+    given = parser.parse_args()
+    print(json.dumps(measure_latency(find_data(given.data), given.runs)))

@@ -1,0 +1,201 @@
+"""What ``napari-medgs segment`` does with one image, a session, or a folder of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_medgs.cli.command import complain, stoppable
+from napari_medgs.cli.report import Reporter
+from napari_medgs.errors import FileError, MedGSError
+from napari_medgs.segment.params import SegmentParams
+
+if TYPE_CHECKING:
+    from napari_medgs.segment import SegmentResult
+    from napari_medgs.volume import Volume
+
+NIFTI = (".nii", ".nii.gz")
+
+
+class SegmentJob:
+    """Settings of a run and what is done with each image."""
+
+    def __init__(
+        self,
+        params: SegmentParams,
+        unlabelled: int,
+        background: int | None,
+        backend: str,
+        reading: dict[str, Any],
+        series: str | None,
+        reporter: Reporter,
+        debug: bool,
+    ) -> None:
+        self.params, self.unlabelled, self.background = params, unlabelled, background
+        self.backend, self.reading, self.series = backend, reading, series
+        self.reporter, self.debug = reporter, debug
+
+    def read(self, images: list[str]) -> Volume:
+        """Read contrasts."""
+        from napari_medgs.io import read_volumes
+
+        with self.reporter.doing("reading"):
+            return read_volumes(images, series=self.series, **self.reading)
+
+    def one(
+        self, images: list[str], prompts: Path, field: Path | None, initial: Path | None = None
+    ) -> tuple[SegmentResult, dict[str, Any], dict[int, str]]:
+        """Segment one image from a scribble file."""
+        from napari_medgs.fit import FitParams
+        from napari_medgs.io import read_label_names, read_labels
+        from napari_medgs.io.fields import load_field
+        from napari_medgs.segment import Prompts, segment
+
+        volume = self.read(images)
+        strokes, _ = read_labels(prompts, volume.grid)
+        start = None if initial is None else read_labels(initial, volume.grid)[0]
+        known = None if field is None else load_field(field)
+        with (
+            stoppable("nothing") as should_stop,
+            self.reporter.progress() as progress,
+        ):
+            result = segment(
+                volume,
+                Prompts(
+                    labels=strokes,
+                    unlabelled=self.unlabelled,
+                    background=self.background,
+                    initial=start,
+                ),
+                self.params,
+                field=known,
+                fit_params=FitParams(
+                    backend=self.backend, threads=self.params.threads, seed=self.params.seed
+                ),
+                progress=progress,
+                should_stop=should_stop,
+            )
+        names = read_label_names(prompts) if prompts.is_file() else {}
+        names = {k: name for k, name in names.items() if k in result.voxels}
+        return result, self.numbers(result), names
+
+    def again(
+        self, images: list[str], session: Path, field: Path | None
+    ) -> tuple[SegmentResult, dict[str, Any], dict[int, str]]:
+        """Do a session's events again; its own settings count."""
+        import time
+        from dataclasses import replace
+
+        from napari_medgs.fit import FitParams
+        from napari_medgs.io.fields import load_field
+        from napari_medgs.segment import SegmentModel, load_session
+        from napari_medgs.segment.api import fit_for_segmentation
+        from napari_medgs.segment.log import digest
+
+        volume = self.read(images)
+        restored, expected = load_session(session, volume.grid)
+        started = time.perf_counter()
+        with (
+            stoppable("nothing") as should_stop,
+            self.reporter.progress() as progress,
+        ):
+            own = Path(restored.field) if restored.field else None
+            if field is None and own is not None and own.is_file():
+                field = own
+            if field is not None:
+                gaussians = load_field(field)
+            else:
+                gaussians = fit_for_segmentation(
+                    volume,
+                    FitParams(backend=self.backend),
+                    progress=progress,
+                    should_stop=should_stop,
+                )
+            seconds_fit = time.perf_counter() - started if field is None else 0.0
+            model = SegmentModel(volume, gaussians, restored.settings.params)
+            result = restored.solve(model, progress=progress, should_stop=should_stop)
+        seconds = time.perf_counter() - started
+        result = replace(result, seconds=seconds, seconds_fit=seconds_fit)
+        same = digest(result.labels) == expected if expected else None
+        if same is False:
+            complain(
+                "warning: this mask differs from the one in the session; was the field or the "
+                "program another one?"
+            )
+        names = {k: name for k, name in restored.names.items() if k in result.voxels}
+        return result, {**self.numbers(result), "same_as_session": same}, names
+
+    def numbers(self, result: SegmentResult) -> dict[str, Any]:
+        """Return what the JSON file says of a result."""
+        return {
+            "seconds": result.seconds,
+            "seconds_fit": result.seconds_fit,
+            "seconds_solve": result.seconds_solve,
+            "timings": result.timings,
+            "voxels": {str(k): n for k, n in result.voxels.items()},
+            "volume_ml": {str(k): v for k, v in result.volumes_ml.items()},
+            "n_gaussians": len(result.field),
+            "seed": self.params.seed,
+        }
+
+    def write(
+        self,
+        result: SegmentResult,
+        output: Path,
+        names: dict[int, str],
+        probability: Path | None = None,
+        uncertainty: Path | None = None,
+    ) -> dict[str, Any]:
+        """Write the mask and what else was asked for."""
+        from napari_medgs.io import write_image, write_labels
+
+        write_labels(output, result.labels, result.grid, names)
+        written: dict[str, Any] = {"output": str(output)}
+        if probability is not None:
+            write_image(probability, result.probability(), result.grid)
+            written["probability"] = str(probability)
+        if uncertainty is not None:
+            write_image(uncertainty, result.uncertainty()[None], result.grid)
+            written["uncertainty"] = str(uncertainty)
+        return written
+
+    def folder(self, images: list[Path], prompts: Path, output: Path) -> dict[str, Any]:
+        """Segment every image that has prompts of the same name."""
+        for place in images:
+            if not place.is_dir():
+                raise FileError(
+                    f"{place}: with a folder of prompts the images must be a folder, too."
+                )
+        if output.exists() and not output.is_dir():
+            raise FileError(f"{output}: is a file; masks of a folder go to a folder.")
+        output.mkdir(parents=True, exist_ok=True)
+        cases: dict[str, Any] = {}
+        failed = 0
+        files = _niftis(prompts)
+        for number, file in enumerate(files):
+            self.reporter.note(f"{number + 1}/{len(files)}  {file.name}")
+            try:
+                contrasts = [str(place / file.name) for place in images]
+                missing = [c for c in contrasts if not Path(c).is_file()]
+                if missing:
+                    raise FileError(f"{missing[0]}: no such image for the prompts {file}.")
+                result, cases[file.name], names = self.one(contrasts, file, None)
+                cases[file.name].update(self.write(result, output / file.name, names))
+            except MedGSError as error:
+                from napari_medgs.errors import Cancelled
+
+                if isinstance(error, Cancelled) or self.debug:
+                    raise
+                failed += 1
+                complain(f"{file.name}: {error}")
+                cases[file.name] = {"error": str(error)}
+        return {"cases": cases, "failed": failed}
+
+
+def _niftis(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.is_file() and f.name.lower().endswith(NIFTI))
+
+
+def is_batch(prompts: Path) -> bool:
+    """Tell a folder of scribble files from one scribble image, be that a file or frames."""
+    return prompts.is_dir() and bool(_niftis(prompts))
