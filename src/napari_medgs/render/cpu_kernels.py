@@ -48,7 +48,7 @@ from napari_medgs.render.theta import (
 P_R1, P_S, P_R2, P_RT, P_LOG2W, P_A1, P_A2, P_A3, P_B1, P_B2, P_B3, P_WIDE, P_INV2 = range(3, 16)
 
 HALF_LOG2E = np.float32(0.72134752044448170)
-FEW = 2  # vectors a row that cost less than finding the chord
+FEW = 16  # columns up to which finding every row's chord costs more than it saves
 LOG2E = np.float32(1.4426950408889634)
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz", "arcp"}}
@@ -168,8 +168,8 @@ def splat_kernel(channels: int) -> Any:
             x1 = last_index(mx + aside, width - 1)
             if x0 > x1:
                 continue
-            if x1 - x0 < FEW * LANES:
-                # Few vectors hold the whole width: no chords to find, the mask does it all.
+            if x1 - x0 < FEW:
+                # One or two vectors hold the whole width: no chords to find, the mask does it all.
                 for x in range(x0, x1 + 1, LANES):
                     start = (y0 - row0) * (channels + 1) * row_stride + x
                     begin = np.float32(x) - mx
@@ -277,7 +277,7 @@ def gather_kernel(channels: int) -> Any:
                 x1 = last_index(mx + aside, width - 1)
                 if x0 > x1:
                     continue
-                narrow = x1 - x0 < FEW * LANES
+                narrow = x1 - x0 < FEW
                 for x in range(x0, x1 + 1 if narrow else x0, LANES):
                     start = z * slice_stride + y0 * (channels + 1) * row_stride + x
                     begin = np.float32(x) - mx
