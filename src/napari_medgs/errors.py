@@ -41,3 +41,7 @@ class MemoryEstimateError(MedGSError):
 
 class Cancelled(MedGSError):
     """The user cancelled; the last good result, if any, is kept."""
+
+
+class BenchmarkError(MedGSError):
+    """A benchmark fell behind its stored results."""

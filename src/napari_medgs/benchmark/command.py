@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from napari_medgs.benchmark.check import compare, load_results
 from napari_medgs.benchmark.registry import ENTRIES, Context, choose, find_data, source_folder
-from napari_medgs.errors import FileError
+from napari_medgs.errors import BenchmarkError, FileError
 
 NAMES = ", ".join(ENTRIES)
 
@@ -39,6 +40,14 @@ def benchmark(
             show_default="benchmarks/RESULTS.md of the source tree, not with --quick",
         ),
     ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write nothing but --json; fail where a ratio fell below 0.7 of the one in this "
+            "JSON file (benchmarks/results.json, say).",
+        ),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Small and short: to see that it works, not to quote.")
     ] = False,
@@ -64,9 +73,14 @@ def benchmark(
     for path in (json_file, results):
         if path is not None and not os.access(path.resolve().parent, os.W_OK):
             raise FileError(f"{path}: its folder does not exist or is not writable.")
+    stored = load_results(check) if check is not None else {}
     root = source_folder()
-    if results is None and root is not None and not quick:
+    store = None
+    if check is not None:
+        results = None
+    elif results is None and root is not None and not quick:
         results = root / "benchmarks" / "RESULTS.md"
+        store = root / "benchmarks" / "results.json"
     context = Context(
         data=find_data(data),
         quick=quick,
@@ -76,6 +90,21 @@ def benchmark(
         say=(lambda line: None) if quiet else typer.echo,
     )
     words = ["napari-medgs benchmark", *(names or []), *(["--quick"] if quick else [])]
-    run_suite(names, context, json_file=json_file, markdown=results, command=" ".join(words))
+    report = run_suite(
+        names,
+        context,
+        json_file=json_file,
+        markdown=results,
+        store=store,
+        command=" ".join(words),
+    )
+    if check is not None:
+        count, falls = compare(report["cases"], stored)
+        if not count:
+            raise FileError(f"{check} holds no ratio of these cases: nothing was compared.")
+        if falls:
+            raise BenchmarkError("Ratios fell: " + "; ".join(falls) + ".")
+        if not quiet:
+            typer.echo(f"{count} ratios are no worse than in {check}")
     if results is not None and not quiet:
         typer.echo(f"wrote {results}")

@@ -71,8 +71,16 @@ class Entry:
 
 ENTRIES: dict[str, Entry] = {
     "fit": Entry(
-        "fitting: time to a quality, memory, scaling; against MedGS's recipe, SIREN, torch, C++",
+        "fitting: time to a quality, time of a step; against MedGS's recipe, SIREN, torch, C++",
         "napari_medgs.benchmark.fit_case:run",
+    ),
+    "memory": Entry(
+        "peak memory of fits to a quality; quality by bytes against coarser grids",
+        "napari_medgs.benchmark.fit_case:run_memory",
+    ),
+    "scaling": Entry(
+        "seconds and memory by the size of the volume, up to 512 x 512 x 300",
+        "napari_medgs.benchmark.fit_case:run_scaling",
     ),
     "interpolation": Entry(
         "slices left out: fields along the motion against plain and optical-flow interpolation",

@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
+from napari_medgs.benchmark.check import store_results
 from napari_medgs.benchmark.machine import describe_machine
 from napari_medgs.benchmark.markdown import write_results
 from napari_medgs.benchmark.registry import Context, choose, load
@@ -45,6 +46,7 @@ def run_suite(
     *,
     json_file: Path | None = None,
     markdown: Path | None = None,
+    store: Path | None = None,
     command: str = "napari-medgs benchmark",
 ) -> dict[str, Any]:
     """Run cases one after the other; write the results after every one.
@@ -58,6 +60,8 @@ def run_suite(
         Gets the machine and all results.
     markdown : Path, optional
         Gets one section a case, replaced in place.
+    store : Path, optional
+        JSON file of all cases' latest results; those of this run are replaced in it.
     command : str
         What to quote as the command.
 
@@ -91,4 +95,6 @@ def run_suite(
         if markdown is not None:
             today = date.today().isoformat()
             write_results(markdown, [result], report["machine"], command, today)
+        if store is not None:
+            store_results(store, report)
     return report
