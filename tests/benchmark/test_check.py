@@ -20,7 +20,8 @@ def _cases(theirs: float, gaussians: str = "100") -> dict:
 
 def test_a_fallen_ratio_is_told() -> None:
     count, falls = compare(_cases(0.5, "1,200"), _cases(0.9))
-    assert count == 1 and len(falls) == 1 and "0.5 x, was 0.9 x" in falls[0]
+    assert (count, len(falls)) == (1, 1)
+    assert "0.5 x, was 0.9 x" in falls[0]
     assert compare(_cases(0.8), _cases(0.9)) == (1, [])
     assert compare(_cases(5.0), _cases(0.9)) == (1, [])
 
@@ -39,7 +40,8 @@ def test_stored_cases_are_replaced_one_by_one(tmp_path: Path) -> None:
     other = {"scaling": CaseResult("scaling", "sizes").to_dict()}
     store_results(file, {"machine": {"cpu": "b"}, "cases": other})
     stored = load_results(file)
-    assert stored["fit"]["ratios"][0]["ratio"] == 2 and stored["fit"]["machine"] == {"cpu": "a"}
+    assert stored["fit"]["ratios"][0]["ratio"] == 2
+    assert stored["fit"]["machine"] == {"cpu": "a"}
     assert stored["scaling"]["machine"] == {"cpu": "b"}
 
 
@@ -55,5 +57,6 @@ def test_a_coarse_copy_takes_less_and_is_near() -> None:
     z, y, x = np.meshgrid(*(np.linspace(0, 3, 24, dtype=np.float32),) * 3, indexing="ij")
     image = (0.5 + 0.4 * np.sin(z) * np.cos(y + x)).astype(np.float32)
     size, back = coarse_copy(image, 2.0)
-    assert size == 12**3 * 4 and back.shape == image.shape
+    assert size == 12**3 * 4
+    assert back.shape == image.shape
     assert np.abs(back - image).mean() < 0.03
