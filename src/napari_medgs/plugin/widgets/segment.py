@@ -1,0 +1,531 @@
+"""The Segment widget: strokes in, a multi-class mask out, while you paint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QFileDialog
+
+from napari_medgs.errors import LabelError, MedGSError, ParameterError
+from napari_medgs.plugin.geometry import same_place, volume_from_layers
+from napari_medgs.plugin.links import NAMES_KEY, field_of
+from napari_medgs.plugin.report import guarded, show_failure
+from napari_medgs.plugin.segment_controller import SegmentController
+from napari_medgs.plugin.segment_layers import (
+    BACKGROUND,
+    LabelView,
+    add_result_layer,
+    add_strokes_layer,
+    label_colormap,
+)
+from napari_medgs.plugin.widgets.base import describe
+from napari_medgs.plugin.widgets.segment_files import SegmentFiles
+from napari_medgs.plugin.widgets.segment_tools import SegmentTools, visible_slice
+from napari_medgs.plugin.widgets.segment_ui import KEYS, LAYER_KEYS, SegmentUI
+from napari_medgs.plugin.widgets.shortcuts import Shortcuts
+from napari_medgs.plugin.worker import Runner
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+POLL_MS = 8  # solves take tenths of a second: reports must not wait as long
+REST_MS = 450  # without a stroke, until a quick solve is followed by a full one
+QUIET_MS = 300  # after the last redraw, until edits without a paint event are looked for
+BUSY = {
+    "prepare": "Preparing",
+    "preview": "Updating",
+    "quick": "Updating",
+    "full": "Updating",
+    "suggest": "Looking for the next slice",
+    "maps": "Drawing maps",
+}
+
+
+class SegmentWidget(SegmentUI):
+    """Segment an image from strokes, with undo, corrections and several classes.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.runner = Runner(self, POLL_MS)
+        self.panel._runner = self.runner
+        self.control = SegmentController(self.runner, lambda: visible_slice(self))
+        self.keys = Shortcuts()
+        self.image: Any = None
+        self.sources: list[Any] = []
+        self.frame: Any = None
+        self.volume: Any = None
+        self.strokes_layer: Any = None
+        self.result_layer: Any = None
+        self._choosing = False
+        self._watched: list[tuple[Any, Any]] = []
+        self.rest = self._timer(REST_MS, self.control.settle)
+        self.quiet = self._timer(QUIET_MS, self._look)
+        self.tools = SegmentTools(self)
+        self.files = SegmentFiles(self)
+        self._connect()
+        self._bind_keys()
+        self.table.fill([1, 2], BACKGROUND)
+        self._show_state()
+        self.files.look_for_kept()
+
+    def _timer(self, milliseconds: int, action: Any) -> QTimer:
+        timer = QTimer(self)
+        timer.setSingleShot(True)
+        timer.setInterval(milliseconds)
+        timer.timeout.connect(action)
+        return timer
+
+    def _connect(self) -> None:
+        control = self.control
+        control.changed.connect(self._show_state)
+        control.shown.connect(self._on_shown)
+        control.unsettled.connect(self._on_unsettled)
+        control.settings_stepped.connect(self._on_settings_stepped)
+        control.progressed.connect(self._on_progress)
+        control.running.connect(self._on_running)
+        control.hinted.connect(self._say)
+        control.failed.connect(lambda error: show_failure(error, "Segmenting"))
+        self.new_strokes.clicked.connect(lambda *_: self.make_strokes())
+        self.strokes.changed.connect(self._on_choice)
+        self.images.changed.connect(self._on_images)
+        self.initial.changed.connect(self.restart)
+        self.fields.changed.connect(self.restart)
+        self.value_form.changed.connect(self.restart)
+        self.settings.changed.connect(self._on_params)
+        self.auto.toggled.connect(self._on_auto)
+        self.panel.button.clicked.connect(lambda *_: self.update_now())
+        self.panel.cancel.clicked.connect(lambda *_: control.cancel())
+        self.undo.clicked.connect(lambda *_: self.step(True))
+        self.redo.clicked.connect(lambda *_: self.step(False))
+        self.add_class.clicked.connect(lambda *_: self.new_class())
+        self.remove_class.clicked.connect(lambda *_: self.drop_class())
+        self.table.selected.connect(self._on_class)
+        self.table.renamed.connect(lambda *_: self._on_names())
+        self.table.recolored.connect(lambda *_: self._recolor())
+        self.table.lock_asked.connect(self.set_lock)
+        self.listen(self.viewer.layers.events.removed, self._on_removed)
+
+    def _bind_keys(self) -> None:
+        actions = (
+            self.update_now,
+            self.tools.suggest,
+            lambda: self.table.step(1),
+            lambda: self.table.step(-1),
+            self._toggle_lock,
+        )
+        for key, action in zip(KEYS, actions, strict=True):
+            self.keys.take(self.viewer, key, action)
+
+    # The session
+
+    @guarded
+    def make_strokes(self) -> None:
+        """Add a strokes layer for the image and begin."""
+        _, frame = self._take_image()
+        classes = self.table.classes or [1, 2]
+        self.value_form.load(0, BACKGROUND)
+        self.table.fill(classes, BACKGROUND)
+        names = {v: self.table.name(v) for v in self.table.values}
+        layer = add_strokes_layer(
+            self.viewer, self.images.layers[0], names, self.table.colors, frame.ndim
+        )
+        self.strokes.choose(layer)
+        self.begin(layer)
+
+    def _take_image(self) -> tuple[Any, Any]:
+        """Return volume and frame of the checked images, checked."""
+        sources = self.images.layers
+        if self.volume is None or sources != self.sources:
+            volume, frame = volume_from_layers(sources)
+            volume.check_image()
+            self.sources, self.image = sources, sources[0]
+            self.volume, self.frame = volume, frame
+        return self.volume, self.frame
+
+    def _on_choice(self) -> None:
+        if self._choosing:
+            return
+        layer = self.strokes.layer
+        if layer is None:
+            had = self.control.session is not None
+            self.end()
+            if had:
+                self._say("The session is kept: Restore brings its strokes back.")
+            self.files.look_for_kept()
+        elif layer is not self.strokes_layer:
+            self.begin(layer)
+
+    @guarded
+    def begin(self, layer: Any, session: Any = None, field_file: Path | None = None) -> None:
+        """Begin a session in a strokes layer, which may hold strokes already."""
+        self.end()
+        try:
+            volume, frame = self._take_image()
+            if not same_place(layer, self.image):
+                raise LabelError(
+                    f"{layer.name!r} and the image {self.image.name!r} differ in shape, voxel "
+                    "size or place. Press New for a layer of this image."
+                )
+            strokes = LabelView(layer, frame)
+            unlabelled, background = self.value_form.values()
+            if background == unlabelled:
+                raise ParameterError("The values for unlabelled and for background must differ.")
+            fresh = session is None
+            if fresh:
+                session = self._new_session(unlabelled, background)
+        except MedGSError:
+            self._choose_strokes(None)
+            raise
+        self.strokes_layer = layer
+        self._choose_strokes(layer)
+        names = {int(k): str(v) for k, v in dict(layer.metadata.get(NAMES_KEY, {})).items()}
+        known = set(names) | set(session.names)
+        found = {int(v) for v in np.unique(strokes.array)} - {unlabelled}
+        values = (found | known) - {unlabelled, background} or {1, 2}
+        self.table.fill(values, background, names | session.names)
+        self.result_layer = self._make_result()
+        view = LabelView(self.result_layer, frame)
+        self.control.auto = self.auto.isChecked()
+        self.control.open(session, volume, strokes, view, self._known_field(), field_file)
+        self._watch(layer, self._on_painted)
+        self._watch(self.result_layer, self._on_corrected)
+        self._recolor()
+        self._on_names()
+        self.files.start(session)
+        if fresh:
+            self.control.sync_strokes()
+        self.viewer.layers.selection.active = layer
+        self._on_class(self.table.value)
+        if self.control.auto:
+            self.control.want("prepare", "full")
+        self._show_state()
+
+    def _new_session(self, unlabelled: int, background: int | None) -> Any:
+        from napari_medgs.plugin.geometry import labels_like
+        from napari_medgs.segment import Session, Settings
+
+        initial = None
+        if self.initial.layer is not None:
+            initial = labels_like(self.initial.layer, self.image, self.frame).astype(np.int32)
+        paths = [getattr(x.source, "path", None) or x.name for x in self.sources]
+        return Session(
+            self.volume.grid,
+            Settings(unlabelled=unlabelled, background=background, params=self.settings.params()),
+            initial=initial,
+            images=[str(p) for p in paths],
+        )
+
+    def _known_field(self) -> Any:
+        """Return the field chosen, or the newest one fitted to this image, if any."""
+        grid = self.volume.grid
+        if self.fields.layer is not None:
+            return field_of(self.fields.layer)
+        if self.control.field is not None and self.control.model.volume is self.volume:  # type: ignore[union-attr]
+            return self.control.field
+        for layer in reversed(list(self.viewer.layers)):
+            field = field_of(layer)
+            if field is not None and layer.metadata.get("medgs_source") == self.image.name:
+                same = len(field.info.image_channels) == len(self.sources)
+                if same and field.info.grid.matches(grid):
+                    return field
+        return None
+
+    def _make_result(self) -> Any:
+        active = self.viewer.layers.selection.active
+        names = {v: self.table.name(v) for v in self.table.classes}
+        layer = add_result_layer(self.viewer, self.image, names, self.table.colors)
+        # Beneath the strokes, which must stay visible.
+        top = self.viewer.layers.index(self.strokes_layer)
+        self.viewer.layers.move(self.viewer.layers.index(layer), top)
+        self.viewer.layers.selection.active = active
+        return layer
+
+    def end(self) -> None:
+        """End the session; its layers stay and so does its log."""
+        if self.control.session is None:
+            return
+        self.control.sync_strokes()
+        self.files.finish()
+        self._unwatch()
+        self.control.close()
+        self.strokes_layer = self.result_layer = None
+        self.tools.forget()
+        self.result.setVisible(False)
+        self._show_state()
+
+    def restart(self) -> None:
+        """Begin anew with the same strokes, for settings that a session cannot change."""
+        if self.strokes_layer is not None and not self._choosing:
+            self.begin(self.strokes_layer)
+
+    def _choose_strokes(self, layer: Any) -> None:
+        self._choosing = True
+        self.strokes.choose(layer)
+        self._choosing = False
+
+    def _on_images(self) -> None:
+        if self.images.layers == self.sources or self._choosing:
+            return
+        layer = self.strokes_layer
+        self.end()
+        self.volume = self.image = None
+        self.sources = []
+        if layer is not None and self.images.layers and layer in self.viewer.layers:
+            self.begin(layer)
+        self.files.look_for_kept()
+
+    # What happens in the layers
+
+    def _watch(self, layer: Any, painted: Any) -> None:
+        layer.events.paint.connect(painted)
+        layer.events.set_data.connect(self._on_redrawn)
+        layer.events.selected_label.connect(self._on_label)
+        layer.mouse_drag_callbacks.insert(0, self._during_stroke)
+        for key, back in zip(LAYER_KEYS, (True, False), strict=True):
+            self.keys.take(layer, key, partial(self.step, back))
+        self._watched.append((layer, painted))
+
+    def _unwatch(self) -> None:
+        for layer, painted in self._watched:
+            layer.events.paint.disconnect(painted)
+            layer.events.set_data.disconnect(self._on_redrawn)
+            layer.events.selected_label.disconnect(self._on_label)
+            layer.mouse_drag_callbacks.remove(self._during_stroke)
+            self.keys.free(layer)
+        self._watched = []
+
+    def _during_stroke(self, layer: Any, event: Any) -> Iterator[None]:
+        self.control.painting = True
+        yield
+        while event.type == "mouse_move":
+            yield
+        self.control.painting = False
+        self.quiet.start()
+
+    @guarded
+    def _on_painted(self, event: Any) -> None:
+        self.control.painting = False
+        view = self.control.strokes
+        if view is not None:
+            self.control.sync_strokes(view.box_of(event.value))
+
+    @guarded
+    def _on_corrected(self, event: Any) -> None:
+        self.control.painting = False
+        display = self.control.display
+        if display is not None:
+            self.control.sync_result(display.view.box_of(event.value))
+
+    def _on_redrawn(self, event: Any = None) -> None:
+        self.quiet.start()
+
+    @guarded
+    def _look(self) -> None:
+        """Find strokes that came without an event: layer.undo(), scripts, other plugins."""
+        if not self.control.painting:
+            self.control.sync_strokes()
+
+    def _on_label(self, event: Any) -> None:
+        value = int(event.source.selected_label)
+        if value and value not in self.table.values and event.source is self.strokes_layer:
+            self.table.fill([*self.table.values, value], self.table.background)
+            self._recolor()
+        self.table.choose(value)
+
+    def _on_class(self, value: int | None) -> None:
+        if value is None:
+            return
+        for layer in (self.strokes_layer, self.result_layer):
+            target = 0 if layer is self.result_layer and value == self.table.background else value
+            if layer is not None and layer.selected_label != target:
+                with layer.events.selected_label.blocker():
+                    layer.selected_label = target
+        self.tools.choose_class(value)
+
+    def _on_removed(self, event: Any) -> None:
+        layer = event.value
+        if layer is self.strokes_layer:
+            self._on_choice()  # the combo box has lost it, or will
+        elif layer is self.result_layer and self.strokes_layer is not None:
+            self._watched = [w for w in self._watched if w[0] is not layer]
+            self.keys.free(layer)
+            QTimer.singleShot(0, self._replace_result)
+        self.tools.on_removed(layer)
+
+    @guarded
+    def _replace_result(self) -> None:
+        """Show the result in a new layer after its layer was removed."""
+        if self.strokes_layer not in self.viewer.layers or self.control.session is None:
+            return
+        self.result_layer = self._make_result()
+        self.control.show_in(LabelView(self.result_layer, self.frame))
+        self._watch(self.result_layer, self._on_corrected)
+        self._on_class(self.table.value)
+
+    # What the buttons do
+
+    @guarded
+    def update_now(self) -> None:
+        """Solve anew; what is missing becomes a notification."""
+        if self.control.session is None:
+            self._take_image()
+            raise ParameterError("Press New to add a strokes layer, then paint two classes.")
+        self.control.sync_strokes()
+        self.control.update()
+
+    @guarded
+    def step(self, back: bool) -> None:
+        """Undo or redo one step."""
+        self.control.step(back)
+
+    @guarded
+    def new_class(self) -> None:
+        """Add a class and select it."""
+        value = next(v for v in range(1, 65_536) if v not in {*self.table.values, 0})
+        if len(self.table.classes) >= 249:
+            raise ParameterError("249 classes are the most.")
+        self.table.fill([*self.table.values, value], self.table.background)
+        self._on_names()
+        self._recolor()
+        self.table.choose(value)
+
+    @guarded
+    def drop_class(self) -> None:
+        """Remove the selected class with its strokes, as one step."""
+        value, session = self.table.value, self.control.session
+        if value is None or value == self.table.background:
+            raise ParameterError("Select a class to remove; the background stays.")
+        if session is not None and self.control.strokes is not None:
+            if value in session.settings.locked:
+                raise ParameterError("The class is locked: unlock it first.")
+            strokes = self.control.strokes.array
+            strokes[strokes == value] = session.settings.unlabelled
+            self.strokes_layer.refresh()
+            self.control.sync_strokes()
+        self.table.fill([v for v in self.table.values if v != value], self.table.background)
+        self._on_names()
+
+    @guarded
+    def set_lock(self, value: int, locked: bool) -> None:
+        """Keep a class as it is now, or let it go."""
+        session = self.control.session
+        if session is None or (locked and value not in self.control.volumes_ml):
+            raise ParameterError(f"There is nothing of {self.table.name(value)!r} to lock yet.")
+        kept = session.settings.locked
+        self.control.change(locked=kept | {value} if locked else kept - {value})
+
+    def _toggle_lock(self) -> None:
+        value = self.table.value
+        if value is not None and value != self.table.background:
+            self.set_lock(value, not self.table.is_locked(value))
+
+    @guarded
+    def _on_params(self) -> None:
+        self.control.change(params=self.settings.params())
+
+    def _on_auto(self, on: bool) -> None:
+        self.control.auto = on
+        if on and self.control.session is not None and not self.control.session.settled:
+            self.control.want("prepare", "full")
+
+    def ask_file(self, save: bool) -> str:
+        """Ask for a session file; empty when the user thinks better of it."""
+        kinds = "Session logs (*.json)"
+        if save:
+            return str(QFileDialog.getSaveFileName(self, "Save session", "", kinds)[0])
+        return str(QFileDialog.getOpenFileName(self, "Open session", "", kinds)[0])
+
+    # What is shown
+
+    def _recolor(self) -> None:
+        background = self.table.background
+        colors = {v: self.table.color(v) for v in self.table.classes}
+        if self.strokes_layer is not None:
+            self.strokes_layer.colormap = label_colormap(colors, background, result=False)
+        if self.result_layer is not None:
+            self.result_layer.colormap = label_colormap(colors, background, result=True)
+
+    def _on_names(self) -> None:
+        names = {v: self.table.name(v) for v in self.table.classes}
+        for layer in (self.strokes_layer, self.result_layer):
+            if layer is not None:
+                layer.metadata[NAMES_KEY] = dict(names)
+        if self.control.session is not None:
+            self.control.session.names = names
+            self.files.later()
+
+    def _say(self, text: str) -> None:
+        self.panel.status.setText(text)
+        self.panel.status.setVisible(bool(text))
+
+    def _on_progress(self, event: Any) -> None:
+        if self.panel.bar.isVisible():
+            self.panel.show_progress(event)
+            self._say(describe(event))
+
+    def _on_running(self, kind: str) -> None:
+        long = kind in ("prepare", "suggest", "maps")
+        self.panel.cancel.setEnabled(bool(kind))
+        self.panel.bar.setVisible(long)
+        self.panel.bar.setRange(0, 0)
+        if kind:
+            self._say(f"{BUSY[kind]} ..")
+        elif self.panel.status.text().endswith(".."):
+            self._say("")
+
+    def _on_unsettled(self) -> None:
+        if self.control.auto or self.control.session is None:
+            self.rest.start()
+
+    def _on_settings_stepped(self) -> None:
+        session = self.control.session
+        assert session is not None
+        self.settings.load(session.settings.params)
+        self.tools.show_marks(session.settings)
+
+    def _on_shown(self, kind: str) -> None:
+        self.table.show_volumes(self.control.volumes_ml)
+        result = self.control.result
+        if kind in ("quick", "full") and result is not None:
+            self._say("")
+            count, seconds = len(result.field), result.seconds_solve
+            self.result.setText(f"<b>{seconds:.2f} s</b> with {count:,} Gaussians")
+            self.result.setVisible(True)
+
+    def _show_state(self) -> None:
+        session = self.control.session
+        self.undo.setEnabled(session is not None and session.can_undo)
+        self.redo.setEnabled(session is not None and session.can_redo)
+        for control in (self.suggest, self.accept, self.save, self.add_points, self.add_boxes):
+            control.setEnabled(session is not None)
+        if session is None:
+            return
+        values = {int(v) for step in session.history.done[-1:] if step.strokes is not None
+                  for v in np.unique(step.strokes.after)}  # fmt: skip
+        new = values - {session.settings.unlabelled, *self.table.values}
+        if new:
+            self.table.fill([*self.table.values, *new], self.table.background)
+            self._recolor()
+        self.table.show_volumes(self.control.volumes_ml)
+        self.table.show_locks(session.settings.locked)
+        self.tools.on_change()
+        self.files.later()
+
+    def shut_down(self) -> None:
+        """Keep the session, free keys and layers, stop what runs."""
+        self.rest.stop()
+        self.quiet.stop()
+        self.end()
+        self.files.shut_down()
+        self.keys.free()
+        super().shut_down()
