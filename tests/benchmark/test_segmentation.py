@@ -1,0 +1,143 @@
+"""The segmentation case: simulated prompts, kept numbers, tables."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from napari_medgs.benchmark import registry
+
+pytestmark = pytest.mark.skipif(
+    registry.source_folder() is None, reason="the case is only in the source tree"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scripts():
+    folder = str(registry.source_folder() / "benchmarks")
+    sys.path.insert(0, folder)
+    yield
+    sys.path.remove(folder)
+
+
+def two_balls():
+    z, y, x = np.meshgrid(*[np.arange(n) for n in (16, 40, 40)], indexing="ij")
+    truth = np.zeros((16, 40, 40), np.uint8)
+    truth[((z - 8) * 2) ** 2 + (y - 20) ** 2 + (x - 12) ** 2 < 49] = 1
+    truth[((z - 8) * 2) ** 2 + (y - 20) ** 2 + (x - 28) ** 2 < 49] = 2
+    return truth
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_strokes_lie_in_their_classes_and_repeat(count):
+    from segmentation_cases import simulate_scribbles
+
+    truth = two_balls()
+    marks = simulate_scribbles(truth, 0, count, 0)
+    assert np.array_equal(marks, simulate_scribbles(truth, 0, count, 0))
+    assert not np.array_equal(marks, simulate_scribbles(truth, 0, count, 1))
+    assert marks.any(axis=(1, 2)).sum() == count
+    seen = marks > 0
+    assert set(np.unique(marks[seen])) == {1, 2, 3}
+    assert np.array_equal(marks[seen] - 1, truth[seen])
+    assert seen.mean() < 0.05 * count
+
+
+def test_every_baseline_finds_two_bright_balls(rng):
+    from segmentation_baselines import BASELINES
+    from segmentation_cases import simulate_scribbles
+    from segmentation_measure import dice_of
+
+    truth = two_balls()
+    image = (truth * 0.4 + rng.normal(0.1, 0.02, truth.shape)).astype(np.float32)[None]
+    marks = simulate_scribbles(truth, 0, 3, 0)
+    for name, method in BASELINES.items():
+        guess = method(image, marks, (2.0, 1.0, 1.0))
+        assert guess.shape == truth.shape
+        least = 0.3 if name == "nearest stroke" else 0.7  # it does not look at the image
+        assert np.mean(dice_of(guess, truth)) > least, name
+
+
+def test_a_late_baseline_is_stopped(monkeypatch):
+    import time
+
+    import segmentation_baselines
+
+    def slow(images, marks, spacing):
+        time.sleep(30)
+
+    monkeypatch.setitem(segmentation_baselines.BASELINES, "slow", slow)
+    marks = np.ones((2, 2, 2), np.uint8)
+    began = time.perf_counter()
+    seconds, labels = segmentation_baselines.run_limited(
+        "slow", (np.zeros((1, 2, 2, 2), np.float32), marks, (1.0, 1.0, 1.0)), 0.3
+    )
+    assert labels is None
+    assert seconds == 0.3
+    assert time.perf_counter() - began < 10
+
+
+def test_the_store_goes_on_where_it_stopped(tmp_path):
+    from segmentation_measure import Store
+
+    store = Store(tmp_path)
+    assert store.get("a", "strokes/1/0/ours", lambda: {"dice": np.float64(0.5)}) == {"dice": 0.5}
+    store.get("a", "strokes/1/0/watershed", lambda: {"dice": 0.4})
+    store.get("a", "auc/1", lambda: 0.9)
+    again = Store(tmp_path)
+    assert again.get("a", "auc/1", lambda: 0.0) == 0.9
+    again.forget_ours("a")
+    assert set(again.case("a")) == {"strokes/1/0/watershed"}
+    assert again.get("a", "strokes/1/0/ours", lambda: {"dice": 0.6}) == {"dice": 0.6}
+
+
+def records():
+    def case(ours, theirs):
+        rows = {"split": "report", "auc/3": 0.9, "facts/ours": {}}
+        rows["strokes/3/0/ours"] = {"dice": ours, "hd95": 1.0, "seconds": 0.2}
+        late = {"seconds": 60.0, "late": True}
+        walker = late if theirs is None else {"dice": theirs, "hd95": 2.0, "seconds": 8.0}
+        rows["strokes/3/0/random walker"] = walker
+        rows["painted/3/ours"] = {"dice": 0.9}
+        rows["painted/3/signed distance"] = {"dice": 0.8}
+        rows["user/error/2"] = [0.5, 0.6, 0.7]
+        return rows
+
+    return {
+        "x": case(0.9, 0.5),
+        "y": case(0.6, None),
+        "z": case(0.5, 0.7),
+        "hippocampus_1": case(0.8, 0.6),
+        "hippocampus_2": case(0.4, 0.4),
+    }
+
+
+def test_tables_count_late_ones_and_group_hippocampi():
+    from segmentation_report import summarise
+
+    result = summarise(records(), [3], 1, ["ours", "random walker"], 60.0)
+    ratio = result.ratios[0]
+    assert ratio.ours == pytest.approx((0.9 + 0.5 + 0.6) / 3)
+    assert ratio.theirs == pytest.approx((0.5 + 0.7 + 0.5) / 3)
+    assert ratio.note == "better or equal in 2 of 3 cases; not done in 60 s in 1"
+    dice = {row[0]: row[2:] for row in result.tables[0].rows}
+    assert dice["y"] == ("0.600", "-")
+    assert dice["hippocampus"] == ("0.600", "0.500")
+    assert dice["best of all"] == ("3 of 4", "")
+    assert dice["**mean**"] == ("0.650", "0.567")
+
+
+def test_users_and_latency_have_their_tables():
+    from segmentation_report import summarise
+
+    seconds = {"full": [0.3, 0.5, 0.4], "quick": [0.2], "preview": [0.05]}
+    latency = {
+        "shape": [150, 256, 256], "classes": 5, "gaussians": 1000, "threads": 2,
+        "seconds": seconds, "seconds_fit": 9.0, "seconds_setup": 1.0, "peak_bytes": 1.5e9,
+    }  # fmt: skip
+    result = summarise(records(), [3], 1, ["ours", "random walker"], 60.0, latency)
+    assert result.tables[-2].rows == (("error", "0.500", "0.600", "0.700"),)
+    assert result.tables[-1].rows[0] == ("full update", "0.400", "0.500")
+    assert ("peak memory, GB", "1.50", "") in result.tables[-1].rows
