@@ -90,12 +90,12 @@ def augment(inputs: Any, settings: Augmentation, random: torch.Generator) -> Any
         return inputs
     ndim = inputs.ndim - 2
     matrix, shift = random_affine(count, ndim, settings, random)
-    moved = move_pixels(inputs, matrix.to(inputs.device), shift.to(inputs.device))
+    pixels = move_pixels(inputs, matrix.to(inputs.device), shift.to(inputs.device))
     if ndim == 3 and bool(((inputs == 0) | (inputs == 1)).all()):
-        return moved
+        return pixels
     shape = (-1, *[1] * (ndim + 1))
     gain, bias = gain.to(inputs.device).reshape(shape), bias.to(inputs.device).reshape(shape)
-    return (moved - 0.5) * gain + 0.5 + bias
+    return (pixels - 0.5) * gain + 0.5 + bias
 
 
 def drop(gaussians: GaussianSet, share: float, random: torch.Generator) -> GaussianSet:

@@ -200,10 +200,9 @@ class GaussianSet:
 def join(sets: list[GaussianSet]) -> GaussianSet:
     """Join sets of equal settings, image after image."""
     first = sets[0]
-    return replace(
-        first,
-        **{n: torch.cat([getattr(s, n) for s in sets]) for n in GaussianSet.tensor_names()},
-    )
+    names = GaussianSet.tensor_names()
+    joined: dict[str, Any] = {n: torch.cat([getattr(s, n) for s in sets]) for n in names}
+    return replace(first, **joined)
 
 
 def grid_points(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -177,7 +177,9 @@ class EdgeNetwork(nn.Module):
         check_enough(gaussians, 16)
         if self.shape_input:
             gaussians = gaussians.centered()
-        level, h, first = gaussians, None, None
+        level = gaussians
+        h: Any = None
+        first: Any = None
         for k, convolution in enumerate(self.convolutions):
             parts = spectrum(level.covariances)
             near = neighbours(level.means, level.weights, self.neighbours)

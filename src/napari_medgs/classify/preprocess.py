@@ -19,7 +19,7 @@ def image_of(source: Volume | GaussianField) -> Volume:
         return source
     from napari_medgs.render import render
 
-    return render(source)
+    return Volume(np.asarray(render(source)), source.info.grid, source.info.image_channels)
 
 
 def prepare(volume: Volume, card: ModelCard) -> NDArray[np.float32]:
@@ -89,11 +89,11 @@ def to_shape(data: NDArray[Any], shape: tuple[int, ...], intensity: str) -> NDAr
 
 def shape_window(images: NDArray[Any]) -> tuple[int, ...]:
     """Return the smallest window that holds every training shape when centred in it."""
-    inside = images[:, 0] > 0.5
+    inside: NDArray[np.bool_] = np.asarray(images[:, 0] > 0.5)
     sizes = []
     for axis in range(1, inside.ndim):
         others = tuple(a for a in range(1, inside.ndim) if a != axis)
-        line = inside.any(axis=others)
+        line = np.asarray(inside.any(axis=others))
         first, last = line.argmax(1), line.shape[1] - line[:, ::-1].argmax(1)
         sizes.append(int((last - first).max()))
     return tuple(sizes)
@@ -107,7 +107,8 @@ def centered_window(images: NDArray[Any], window: tuple[int, ...]) -> NDArray[np
         if not len(inside):
             raise ImageError("The image holds no shape: no value is above the middle.")
         middle = (inside.min(0) + inside.max(0) + 1) // 2
-        source, target = [slice(None)], [slice(None)]
+        source: list[Any] = [slice(None)]
+        target: list[Any] = [slice(None)]
         for m, w, n in zip(middle, window, image.shape[1:], strict=True):
             start = int(m) - w // 2
             low, high = max(start, 0), min(start + w, n)

@@ -95,7 +95,10 @@ def resampled_aucs(labels: Array, probabilities: Array, task: str, counts: Array
         pairs = ups.sum(1) * downs.sum(1)
         won = (ups * (below + 0.5 * downs)).sum(1)
         curves.append(np.where(pairs > 0, won / np.maximum(pairs, 1e-12), np.nan))
-    return np.nanmean(np.stack(curves), 0)
+    stacked = np.stack(curves)
+    known = np.isfinite(stacked)
+    total = np.where(known, stacked, 0).sum(0)
+    return np.where(known.any(0), total / np.maximum(known.sum(0), 1), np.nan)
 
 
 def draws(count: int, resamples: int = 1000, seed: int = 0) -> Array:

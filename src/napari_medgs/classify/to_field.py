@@ -58,12 +58,12 @@ def to_field(one: GaussianSet, volume: Volume, card: ModelCard) -> GaussianField
         params={"classify": card.fit},
     )
     return GaussianField(
-        centers=means[:, [2, 1, 0]],
+        centers=means[:, [2, 1, 0]].astype(np.float32),
         log_precision=0.5 * np.log(np.stack([pxx, qyy, rt**2], 1)),
         shear=shear,
-        fold=fold,
+        fold=fold.astype(np.float32),
         log_weight=np.log(np.maximum(weights, 1e-12)),
         values=one.values[0].numpy(),
-        background=np.zeros(volume.channels),
+        background=np.zeros(volume.channels, np.float32),
         info=info,
     )

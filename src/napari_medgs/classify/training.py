@@ -144,7 +144,9 @@ def train(
     network = make_network(card)
     module, epochs = _run(network, card, inputs, labels, params, progress, should_stop)
     kept = module.average.cpu()
-    guesses = {s: probabilities_of(kept, inputs[s], card) for s in ("val", "test") if s in inputs}
+    guesses: dict[str, NDArray[np.float64]] = {
+        s: probabilities_of(kept, inputs[s], card) for s in ("val", "test") if s in inputs
+    }
     numbers: dict[str, Any] = {
         "model": card.model,
         "dataset": card.dataset,
