@@ -273,3 +273,13 @@ def test_bad_frames(tmp_path, grey, spoil, error, words):
     with pytest.raises(error, match=words) as caught:
         io.read_volume(folder, spacing=SPACING)
     assert "0007" in str(caught.value)
+
+
+def test_one_image_is_a_volume_of_one_slice(tmp_path) -> None:
+    picture = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    iio.imwrite(tmp_path / "slice.png", picture)
+    volume = io.read_volume(tmp_path / "slice.png", spacing=(5.0, 0.5, 0.5))
+    assert volume.grid.shape == (1, 6, 8)
+    assert sorted(volume.data.ravel()) == sorted(picture.ravel())
+    with pytest.raises(GeometryError, match="spacing"):
+        io.read_volume(tmp_path / "slice.png")

@@ -46,7 +46,8 @@ write_image = write_nifti
 write_labels = write_nifti_labels
 
 _KINDS = (
-    "a NIfTI file (.nii, .nii.gz), a DICOM folder, a folder of numbered frames, or "
+    "a NIfTI file (.nii, .nii.gz), a DICOM folder, a folder of numbered frames, one PNG, JPEG or "
+    "TIFF image, or "
     "FILE.npz:SPLIT:INDEX of MedMNIST"
 )
 
@@ -63,7 +64,7 @@ def read_volume(
     Parameters
     ----------
     path : str or Path
-        A NIfTI file, a DICOM folder (or file), a folder of numbered frames, or
+        A NIfTI file, a DICOM folder (or file), a folder of numbered frames, one such frame, or
         ``FILE.npz:SPLIT:INDEX`` of MedMNIST.
     spacing : (z, y, x) in mm, optional
         Needed for frames; for other files only where they carry no geometry.
@@ -104,6 +105,8 @@ def read_volume(
         )
     if is_dicom_file(place):
         return read_dicom(place, series=series, spacing=spacing)
+    if find_frames(place):
+        return read_frames(place, spacing=spacing)
     raise FileError(f"{path}: not an image that can be read; give {_KINDS}.")
 
 

@@ -32,8 +32,13 @@ def natural_key(name: str) -> list[tuple[int, int | str]]:
 
 
 def find_frames(folder: str | Path) -> list[Path]:
-    """Return the frames of a folder, or of its subfolder ``original``, in natural order."""
+    """Return the frames of a folder, or of its subfolder ``original``, in natural order.
+
+    A single frame is its own list.
+    """
     folder = Path(folder)
+    if folder.is_file() and folder.suffix.lower() in SUFFIXES:
+        return [folder]
     for place in (folder, folder / "original"):
         if place.is_dir():
             files = [
@@ -57,8 +62,8 @@ def read_frames(
     Parameters
     ----------
     folder : str or Path
-        Holds PNG, JPEG or TIFF files of one size, grey or RGB, or a subfolder ``original`` that
-        does. Sorted by the numbers in their names.
+        One frame, or a folder that holds PNG, JPEG or TIFF files of one size, grey or RGB, or a
+        subfolder ``original`` that does. Sorted by the numbers in their names.
     spacing : (z, y, x) in mm
         Frame distance and pixel size: frames do not say.
     indexed : bool
