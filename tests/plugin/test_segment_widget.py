@@ -298,3 +298,18 @@ def test_a_newer_stroke_stops_the_older_solve(docked, qtbot, notes):
     assert all(revision == last for kind, revision in shown if kind in ("quick", "full"))
     assert (widget.result_layer.data[5, 12, 10:15] == 1).all()
     assert notes == []
+
+
+def test_progress_of_the_fit_is_shown(docked, qtbot, notes):
+    viewer, widget = docked()
+    viewer.show()
+    widget.new_strokes.click()
+    texts = set()
+
+    def ready():
+        texts.add(widget.panel.status.text())
+        return widget.control.model is not None
+
+    qtbot.waitUntil(ready, timeout=WAIT)
+    assert notes == []
+    assert any("Fitting" in text or "Preparing" in text for text in texts)

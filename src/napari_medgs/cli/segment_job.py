@@ -99,7 +99,7 @@ class SegmentJob:
             stoppable("nothing") as should_stop,
             self.reporter.progress() as progress,
         ):
-            own = Path(restored.field) if restored.field else None
+            own = session.parent / restored.field if restored.field else None
             if field is None and own is not None and own.is_file():
                 field = own
             if field is not None:

@@ -323,7 +323,7 @@ class SegmentController:
             returned=lambda result: self._take(kind, revision, result),
             errored=lambda error: self._failed(kind, error),
             cancelled=lambda: self._cancelled(kind),
-            progressed=self.progressed.emit,
+            progressed=lambda event: self.progressed.emit(event),
             finished=lambda: self._finished(serial),
         )
 
