@@ -35,7 +35,7 @@ from napari_medgs.benchmark.results import CaseResult, Ratio, Table, median
 
 # Seconds of training that a baseline gets, in units of the seconds of ours: more than the bars of
 # 100 for MedGS's recipe and 20 for SIREN, so that one that is not there yet has missed them.
-MEDGS_SHARE, SIREN_SHARE, BLEND_SHARE = 120.0, 30.0, 30.0
+MEDGS_SHARE, SIREN_SHARE, BLEND_SHARE = 110.0, 24.0, 24.0
 QUICK_LIMIT = 3.0
 
 PSNR_NOTE = (
