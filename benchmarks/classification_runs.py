@@ -21,6 +21,12 @@ from napari_medgs.io.records import write_json
 
 SETS = ("breastmnist", "retinamnist", "adrenalmnist3d", "hippocampus")
 MODELS = ("hybrid", "resnet8", "edge", "gnn", "inr2vec")
+EPOCHS = {
+    "retinamnist": dict.fromkeys(MODELS, 30),
+    "adrenalmnist3d": {"hybrid": 12, "resnet8": 8},
+    "hippocampus": dict.fromkeys(MODELS, 12),
+}
+"""Fewer than the defaults where a CPU would need hours."""
 
 
 def run(data: Path, out: Path, name: str, model: str, seeds: list[int], epochs: int | None,
@@ -34,7 +40,8 @@ def run(data: Path, out: Path, name: str, model: str, seeds: list[int], epochs: 
     card = make_card(task, TrainParams(model=model))
     inputs = {s: network_inputs(task.floats(s), card, cache_dir=cache) for s in task.images}
     for seed in missing:
-        params = TrainParams(model=model, seed=seed, epochs=epochs, accelerator="cpu", threads=1)
+        chosen = epochs or EPOCHS.get(name, {}).get(model)
+        params = TrainParams(model=model, seed=seed, epochs=chosen, accelerator="cpu", threads=1)
         result = train(task, params, inputs=inputs)
         save_classifier(out / f"{name}-{model}-{seed}.safetensors", result.classifier)
         record = {

@@ -94,6 +94,10 @@ ENTRIES: dict[str, Entry] = {
         "strokes and painted slices to masks: against five baselines; users, uncertainty, latency",
         "benchmarks/segmentation.py:run",
     ),
+    "classification": Entry(
+        "classifying: networks on Gaussians against ResNet-8 and inr2vec, several seeds",
+        "benchmarks/classification.py:classification",
+    ),
 }
 
 
