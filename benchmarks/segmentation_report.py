@@ -176,24 +176,29 @@ def _certainty(numbers: _Numbers, slices: list[int]) -> Table:
 
 
 def _users(numbers: _Numbers) -> Table | None:
-    rows: list[tuple[Any, ...]] = []
-    for kind in USERS:
-        curves = []
-        for members in numbers.groups.values():
-            mine = [
-                value
-                for name in members
+    """Return the users' mean curves over the cases that every user has finished."""
+    curves: dict[str, list[Any]] = {kind: [] for kind in USERS}
+    for members in numbers.groups.values():
+        mine: dict[str, list[Any]] = {kind: [] for kind in USERS}
+        for name in members:
+            found = {
+                key.split("/")[1]: value
                 for key, value in numbers.records[name].items()
-                if key.startswith(f"user/{kind}/")
-            ]
-            if mine:
-                curves.append(np.mean(mine, axis=0))
-        if curves:
-            rows.append((kind, *(f"{v:.3f}" for v in np.mean(curves, axis=0))))
-    if not rows:
+                if key.startswith("user/")
+            }
+            if set(found) == set(USERS):
+                for kind in USERS:
+                    mine[kind].append(found[kind])
+        for kind in USERS:
+            if mine[kind]:
+                curves[kind].append(np.mean(mine[kind], axis=0))
+    cases = len(curves[USERS[0]])
+    if not cases:
         return None
+    rows = [(k, *(f"{v:.3f}" for v in np.mean(rows, axis=0))) for k, rows in curves.items()]
     columns = ("user", *(str(k) for k in range(len(rows[0]) - 1)))
-    return Table("Mean Dice by rounds of a simulated user", columns, tuple(rows))
+    title = f"Mean Dice by rounds of a simulated user, {cases} cases"
+    return Table(title, columns, tuple(rows))
 
 
 def _latency(latency: dict[str, Any]) -> Table:

@@ -102,7 +102,9 @@ def records():
         rows["strokes/3/0/random walker"] = walker
         rows["painted/3/ours"] = {"dice": 0.9}
         rows["painted/3/signed distance"] = {"dice": 0.8}
-        rows["user/error/2"] = [0.5, 0.6, 0.7]
+        rows["user/error/2"] = [0.5, 0.6, ours]
+        if ours > 0.8:  # all others were interrupted
+            rows["user/suggested/2"] = rows["user/random/2"] = [0.5, 0.6, 0.7]
         return rows
 
     return {
@@ -138,6 +140,11 @@ def test_users_and_latency_have_their_tables():
         "seconds": seconds, "seconds_fit": 9.0, "seconds_setup": 1.0, "peak_bytes": 1.5e9,
     }  # fmt: skip
     result = summarise(records(), [3], 1, ["ours", "random walker"], 60.0, latency)
-    assert result.tables[-2].rows == (("error", "0.500", "0.600", "0.700"),)
+    assert result.tables[-2].title.endswith(", 1 cases")
+    assert result.tables[-2].rows == (
+        ("error", "0.500", "0.600", "0.900"),
+        ("suggested", "0.500", "0.600", "0.700"),
+        ("random", "0.500", "0.600", "0.700"),
+    )
     assert result.tables[-1].rows[0] == ("full update", "0.400", "0.500")
     assert ("peak memory, GB", "1.50", "") in result.tables[-1].rows
