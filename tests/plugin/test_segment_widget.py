@@ -83,6 +83,7 @@ def test_strokes_become_a_mask_by_themselves(docked, qtbot, tiny_labels, notes):
     assert dice(result.data, tiny_labels, 1) > 0.8
     assert dice(result.data, tiny_labels, 2) > 0.8
     np.testing.assert_array_equal(result.data, widget.control.session.labels)
+    assert [x.name for x in viewer.layers] == ["scan", "scan · segmentation", "scan · strokes"]
     assert widget.table.item(1, 2).text() != ""
     image = viewer.layers["scan"]
     np.testing.assert_array_equal(result.scale, image.scale)
@@ -313,3 +314,18 @@ def test_progress_of_the_fit_is_shown(docked, qtbot, notes):
     qtbot.waitUntil(ready, timeout=WAIT)
     assert notes == []
     assert any("Fitting" in text or "Preparing" in text for text in texts)
+
+
+def test_maps_are_layers_and_no_new_image(docked, qtbot, notes):
+    viewer, widget = docked()
+    layer = begin(qtbot, widget)
+    widget.uncertainty.setChecked(True)
+    widget.probability.setChecked(True)
+    qtbot.waitUntil(lambda: len(widget.tools.maps) == 2, timeout=WAIT)
+    viewer.add_image(np.ones(layer.data.shape), name="another")
+    assert widget.strokes_layer is layer
+    assert [x.name for x in widget.images.layers] == ["scan"]
+    assert widget.tools.maps["uncertainty"].data.min() >= 0
+    assert widget.tools.maps["probability"].data.max() > 0.9
+    assert viewer.layers.selection.active is not None
+    assert notes == []

@@ -47,7 +47,8 @@ def label_colormap(colors: Colors, background: int | None, *, result: bool) -> A
     from napari.utils.colormaps import DirectLabelColormap
 
     table: dict[int | None, Any] = {0: (0, 0, 0, 0), None: (0.5, 0.5, 0.5, 1)}
-    for value in {*colors, *range(1, 51)}:
+    known = {*colors, *range(1, 51)} | ({background} if background is not None else set())
+    for value in known:
         if value == background:
             table[value] = (0, 0, 0, 0) if result else BACKGROUND_COLOR
         elif value != 0:

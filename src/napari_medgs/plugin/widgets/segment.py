@@ -139,7 +139,6 @@ class SegmentWidget(SegmentUI):
         layer = add_strokes_layer(
             self.viewer, self.images.layers[0], names, self.table.colors, frame.ndim
         )
-        self.strokes.choose(layer)
         self.begin(layer)
 
     def _take_image(self) -> tuple[Any, Any]:
@@ -188,6 +187,9 @@ class SegmentWidget(SegmentUI):
             raise
         self.strokes_layer = layer
         self._choose_strokes(layer)
+        self._choosing = True
+        self.images.check(self.sources)  # a layer added later must not take the image's place
+        self._choosing = False
         names = {int(k): str(v) for k, v in dict(layer.metadata.get(NAMES_KEY, {})).items()}
         known = set(names) | set(session.names)
         found = {int(v) for v in np.unique(strokes.array)} - {unlabelled}

@@ -56,9 +56,9 @@ def button(text: str, tip: str) -> QPushButton:
     return made
 
 
-def has_role(*roles: str) -> Any:
-    """Return a filter for layers made here for a purpose."""
-    return lambda layer: layer.metadata.get(ROLE_KEY) in roles
+def is_scan(layer: Any) -> bool:
+    """Tell whether a layer could be segmented: an image, and no map made here."""
+    return is_source_image(layer) and ROLE_KEY not in layer.metadata
 
 
 def is_strokes(layer: Any) -> bool:
@@ -89,7 +89,7 @@ class SegmentUI(MedGSWidget):
 
     def _build_input(self) -> None:
         form = self.form()
-        self.images = LayerChecklist(self, is_source_image)
+        self.images = LayerChecklist(self, is_scan)
         add_row(form, "Image", self.images, "What to segment. Check several contrasts of a grid.")
         self.strokes = LayerCombo(self, is_strokes, none="none yet")
         self.new_strokes = button(
