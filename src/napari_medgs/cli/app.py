@@ -15,6 +15,7 @@ from napari_medgs.cli import (
     evaluate,
     evaluate_classifier,
     fit,
+    fit_many,
     info,
     mesh,
     render,
@@ -26,6 +27,7 @@ from napari_medgs.cli.command import MedGSCommand
 COMMANDS: dict[str, Callable[..., Any]] = {
     "info": info.info,
     "fit": fit.fit,
+    "fit-many": fit_many.fit_many,
     "segment": segment.segment,
     "render": render.render,
     "mesh": mesh.mesh,

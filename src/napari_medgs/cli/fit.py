@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-import re
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from napari_medgs.cli.command import CANCELLED, complain, stoppable
+from napari_medgs.cli.fit_options import (
+    Blend,
+    BlendOption,
+    EmptyUnlabelledOption,
+    FoldOption,
+    GaussiansOption,
+    HoldoutOption,
+    InterpolateOption,
+    IterationsOption,
+    LambdaImgOption,
+    LambdaSegOption,
+    Loss,
+    LossOption,
+    PercentilesOption,
+    QualityOption,
+    SliceAxisOption,
+    TimeLimitOption,
+)
 from napari_medgs.cli.options import (
     Backend,
     BackendOption,
@@ -30,33 +46,8 @@ if TYPE_CHECKING:
 
 DEFAULTS = FitParams()
 MOST_LABELS = 10  # are listed after a fit, the worst ones
-MODEL, LOSS, STOP, START = "Model", "Loss", "When to stop", "Starting from a field"
-
-
-class Blend(StrEnum):
-    """How overlapping Gaussians combine."""
-
-    normalized = "normalized"
-    sum = "sum"
-    alpha = "alpha"
-
-
-class Loss(StrEnum):
-    """Image errors."""
-
-    l2 = "l2"
-    l1 = "l1"
-
-
+START = "Starting from a field"
 AUTO, BLEND, LOSS_KIND = Backend(DEFAULTS.backend), Blend(DEFAULTS.blend), Loss(DEFAULTS.loss)
-
-
-def every(text: str) -> int:
-    """Read ``every:K``."""
-    match = re.fullmatch(r"every:(\d+)", text)
-    if match is None or int(match[1]) < 2:
-        raise typer.BadParameter(f"{text!r}: write every:K with K of 2 or more.")
-    return int(match[1])
 
 
 def save_positions(path: Path, positions: list[tuple[int, Any]]) -> None:
@@ -92,99 +83,20 @@ def fit(
             help="Label image on the same grid, fitted along; -1 marks voxels not labelled.",
         ),
     ] = None,
-    gaussians: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=20_000_000,
-            help="How many.",
-            show_default="by the size of the foreground",
-            rich_help_panel=MODEL,
-        ),
-    ] = DEFAULTS.gaussians,
-    fold: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=3,
-            help="Degree of the polynomial by which Gaussians bend from slice to slice.",
-            rich_help_panel=MODEL,
-        ),
-    ] = DEFAULTS.fold,
-    blend: Annotated[
-        Blend, typer.Option(help="How overlapping Gaussians combine.", rich_help_panel=MODEL)
-    ] = BLEND,
-    slice_axis: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=2,
-            help="Fold along z (0), y (1) or x (2).",
-            show_default="the coarsest",
-            rich_help_panel=MODEL,
-        ),
-    ] = DEFAULTS.slice_axis,
-    quality: Annotated[
-        float | None,
-        typer.Option(
-            min=5,
-            max=100,
-            metavar="DB",
-            help="Stop at this PSNR; Gaussians are added until it is reached.",
-            rich_help_panel=STOP,
-        ),
-    ] = DEFAULTS.quality,
-    time_limit: Annotated[
-        float | None,
-        typer.Option(min=0.01, metavar="S", help="Stop after seconds.", rich_help_panel=STOP),
-    ] = DEFAULTS.time_limit,
-    iterations: Annotated[
-        int,
-        typer.Option(min=1, max=100_000, help="Steps of one round.", rich_help_panel=STOP),
-    ] = DEFAULTS.iterations,
-    holdout: Annotated[
-        Any,
-        typer.Option(
-            metavar="every:K",
-            parser=every,
-            help="Fit every K-th slice only; report the quality of the slices between.",
-            rich_help_panel=LOSS,
-        ),
-    ] = DEFAULTS.holdout,
-    interpolate: Annotated[
-        bool | None,
-        typer.Option(
-            "--interpolate/--no-interpolate",
-            help="Fit what must lie between the slices too, along the motion of the structures.",
-            show_default="where slices are left out or lie far apart",
-            rich_help_panel=LOSS,
-        ),
-    ] = DEFAULTS.interpolate,
-    empty_unlabelled: Annotated[
-        bool,
-        typer.Option(
-            "--empty-slices-unlabelled",
-            help="The mask was painted on some slices only: where it is empty it says nothing.",
-            rich_help_panel=LOSS,
-        ),
-    ] = DEFAULTS.empty_slices_unlabelled,
-    lambda_img: Annotated[
-        float, typer.Option(min=0, help="Weight of the image's errors.", rich_help_panel=LOSS)
-    ] = DEFAULTS.lambda_img,
-    lambda_seg: Annotated[
-        float, typer.Option(min=0, help="Weight of the mask's errors.", rich_help_panel=LOSS)
-    ] = DEFAULTS.lambda_seg,
-    loss: Annotated[
-        Loss, typer.Option(help="Squared or absolute image errors.", rich_help_panel=LOSS)
-    ] = LOSS_KIND,
-    percentiles: Annotated[
-        tuple[float, float],
-        typer.Option(
-            metavar="LOW HIGH",
-            help="Intensities at these percentiles become 0 and 1.",
-            rich_help_panel=LOSS,
-        ),
-    ] = DEFAULTS.percentiles,
+    gaussians: GaussiansOption = DEFAULTS.gaussians,
+    fold: FoldOption = DEFAULTS.fold,
+    blend: BlendOption = BLEND,
+    slice_axis: SliceAxisOption = DEFAULTS.slice_axis,
+    quality: QualityOption = DEFAULTS.quality,
+    time_limit: TimeLimitOption = DEFAULTS.time_limit,
+    iterations: IterationsOption = DEFAULTS.iterations,
+    holdout: HoldoutOption = DEFAULTS.holdout,
+    interpolate: InterpolateOption = DEFAULTS.interpolate,
+    empty_unlabelled: EmptyUnlabelledOption = DEFAULTS.empty_slices_unlabelled,
+    lambda_img: LambdaImgOption = DEFAULTS.lambda_img,
+    lambda_seg: LambdaSegOption = DEFAULTS.lambda_seg,
+    loss: LossOption = LOSS_KIND,
+    percentiles: PercentilesOption = DEFAULTS.percentiles,
     start: Annotated[
         Path | None,
         typer.Option(
