@@ -55,9 +55,15 @@ def make() -> None:
 
 
 def screenshot(image: Path, field: Path) -> None:
-    """Show image and field in a viewer."""
-    command = [sys.executable, "-m", "napari_medgs.plugin.demo_view"]
-    command += [str(image), str(field), str(HERE / "viewer.png")]
+    """Show image and field in a viewer, and the image with the Segment widget."""
+    view = [sys.executable, "-m", "napari_medgs.plugin.demo_view"]
+    in_viewer([*view, str(image), str(field), str(HERE / "viewer.png")])
+    segment = [sys.executable, str(HERE.parent / "segment_picture.py")]
+    in_viewer([*segment, str(image), str(HERE / "segment.png")])
+
+
+def in_viewer(command: list[str]) -> None:
+    """Run a command that opens a window, on a virtual display where there is none."""
     if not os.environ.get("DISPLAY") and shutil.which("xvfb-run"):
         command = ["xvfb-run", "-a", "-s", "-screen 0 1600x1000x24 +extension GLX", *command]
     subprocess.run(command, check=True, timeout=300)
@@ -66,5 +72,6 @@ def screenshot(image: Path, field: Path) -> None:
 if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
     make()
-    for name, width in (("fit.png", 1280), ("mesh.png", 1100), ("viewer.png", 1200)):
+    widths = {"fit.png": 1280, "mesh.png": 1100, "viewer.png": 1200, "segment.png": 1200}
+    for name, width in widths.items():
         shrink(HERE / name, width)
