@@ -42,7 +42,9 @@ class Classifier:
         Parameters
         ----------
         image : Volume or GaussianField
-            2D classifiers read volumes of one slice. A field is rendered on its own grid.
+            2D classifiers read volumes of one slice. A field that such a
+            classifier made (``Prediction.field``) is read as it is; others are rendered on their
+            own grid and fitted anew.
 
         Raises
         ------
@@ -119,8 +121,13 @@ class Classifier:
         """Return the image and what the network reads of it."""
         from napari_medgs.classify.inputs import network_inputs
         from napari_medgs.classify.preprocess import image_of, prepare
+        from napari_medgs.classify.to_field import from_field
 
         volume = image_of(image)
+        if isinstance(image, GaussianField) and self.card.on_gaussians:
+            own = from_field(image, self.card)
+            if own is not None:
+                return volume, own
         return volume, network_inputs(prepare(volume, self.card)[None], self.card)
 
     def _log_odds(self, inputs: Any, index: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from napari_medgs.classify.card import ModelCard
@@ -9,6 +11,7 @@ from napari_medgs.classify.gaussians import GaussianSet
 from napari_medgs.field import FieldInfo, GaussianField
 from napari_medgs.volume import Volume
 
+NONE_BELOW = -27.0  # logarithm of a weight that stands for no Gaussian
 THICKNESS = 0.5  # standard deviation across the single slice of a 2D image, voxels
 
 
@@ -56,6 +59,7 @@ def to_field(one: GaussianSet, volume: Volume, card: ModelCard) -> GaussianField
         intensity_offset=(0.0,) * volume.channels,
         cutoff=16.0,
         params={"classify": card.fit},
+        metrics={"residual": one.residual[0].tolist(), "gradient": one.gradient[0].tolist()},
     )
     return GaussianField(
         centers=means[:, [2, 1, 0]].astype(np.float32),
@@ -67,3 +71,44 @@ def to_field(one: GaussianSet, volume: Volume, card: ModelCard) -> GaussianField
         background=np.zeros(volume.channels, np.float32),
         info=info,
     )
+
+
+def from_field(field: GaussianField, card: ModelCard) -> GaussianSet | None:
+    """Return the Gaussians of a field that :func:`to_field` made for such a classifier.
+
+    None for all other fields: those are rendered and fitted anew, as their Gaussians are not
+    of the kind that the network has learned to read.
+    """
+    import torch
+
+    info, d = field.info, card.ndim
+    mass = bool(card.fit.get("shape"))
+    residual, gradient = info.metrics.get("residual"), info.metrics.get("gradient")
+    own = (
+        info.params.get("classify") == card.fit
+        and len(field) == card.fit.get("gaussians")
+        and len(info.image_channels) == info.channels == card.channels
+        and (info.grid.shape[0] == 1) == (d == 2)
+        and info.slice_axis == 0
+        and isinstance(residual, (list, tuple))
+        and isinstance(gradient, (list, tuple))
+        and len(residual) == len(gradient) == len(field)
+    )
+    if not own or residual is None or gradient is None:
+        return None
+    sizes = np.asarray(info.grid.shape[-d:], float) / np.asarray(card.shape, float)
+    means = (field.voxel_centers()[:, 3 - d :] + 0.5) / sizes - 0.5
+    spread = np.linalg.inv(field.voxel_precisions())[:, 3 - d :, 3 - d :]
+    spread = spread / np.outer(sizes, sizes)
+    weights = np.exp(field.log_weight.astype(np.float64))
+    if mass:
+        weights = weights * np.sqrt((2 * np.pi) ** d * np.maximum(np.linalg.det(spread), 1e-12))
+    weights = np.where(field.log_weight < NONE_BELOW, 0, weights)
+
+    def tensor(values: Any) -> Any:
+        return torch.as_tensor(np.asarray(values), dtype=torch.float32)[None]
+
+    return GaussianSet(
+        tensor(means), tensor(spread), tensor(field.values), tensor(weights), tensor(residual),
+        tensor(gradient), card.shape, mass,
+    )  # fmt: skip
