@@ -10,7 +10,7 @@ import pytest
 from napari_medgs.benchmark.check import compare, load_results, store_results
 from napari_medgs.benchmark.fit_bytes import coarse_copy
 from napari_medgs.benchmark.results import CaseResult, Ratio
-from napari_medgs.errors import FileError
+from napari_medgs.errors import BenchmarkError, FileError
 
 
 def _cases(theirs: float, gaussians: str = "100") -> dict:
@@ -60,3 +60,29 @@ def test_a_coarse_copy_takes_less_and_is_near() -> None:
     assert size == 12**3 * 4
     assert back.shape == image.shape
     assert np.abs(back - image).mean() < 0.03
+
+
+def test_the_command_fails_where_a_ratio_fell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_medgs.benchmark import runner
+    from napari_medgs.benchmark.command import benchmark
+
+    given: dict = {}
+
+    def run(*arguments: object, **options: object) -> dict:
+        given.update(options)
+        return {"cases": _cases(1.0)}
+
+    monkeypatch.setattr(runner, "run_suite", run)
+    file = tmp_path / "results.json"
+    store_results(file, {"machine": {}, "cases": _cases(1.2)})
+    benchmark(["fit"], data=tmp_path, check=file, quiet=True)
+    assert given["store"] is None
+    assert given["markdown"] is None
+    store_results(file, {"machine": {}, "cases": _cases(9.0)})
+    with pytest.raises(BenchmarkError, match="1 x, was 9 x"):
+        benchmark(["fit"], data=tmp_path, check=file, quiet=True)
+    store_results(file, {"machine": {}, "cases": {"fit": {"ratios": []}}})
+    with pytest.raises(FileError, match="nothing was compared"):
+        benchmark(["fit"], data=tmp_path, check=file, quiet=True)
