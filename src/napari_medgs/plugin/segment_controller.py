@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
 
 from napari_medgs.errors import Cancelled, MedGSError
 from napari_medgs.plugin.segment_display import ResultDisplay
-from napari_medgs.plugin.segment_jobs import Maps, Prepare, Preview, Reader, Solve, Suggest
+from napari_medgs.plugin.segment_jobs import (
+    Maps,
+    Prepare,
+    Preview,
+    Reader,
+    Solve,
+    Suggest,
+    TaskRunner,
+)
 from napari_medgs.plugin.segment_layers import LabelView
 from napari_medgs.progress import ProgressEvent
 
@@ -23,29 +31,6 @@ if TYPE_CHECKING:
 
 ORDER = ("prepare", "preview", "quick", "full", "suggest", "maps")
 INTERRUPTIBLE = ("preview", "quick", "full", "suggest", "maps")
-
-
-class TaskRunner(Protocol):
-    """Runs one job at a time in a thread; see ``napari_medgs.plugin.worker.Runner``."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether a job is running."""
-
-    def start(
-        self,
-        job: Any,
-        *,
-        returned: Callable[[Any], None],
-        errored: Callable[[Exception], None],
-        cancelled: Callable[[], None] | None = None,
-        progressed: Callable[[ProgressEvent], None] | None = None,
-        finished: Callable[[], None] | None = None,
-    ) -> Any:
-        """Start a job; the callbacks are called in the main thread."""
-
-    def stop(self) -> None:
-        """Ask the job to stop."""
 
 
 class SegmentController:

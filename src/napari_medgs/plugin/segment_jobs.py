@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,29 @@ from napari_medgs.segment.params import SegmentParams
 if TYPE_CHECKING:
     from napari_medgs.segment import SegmentModel, SegmentResult, Session, Suggestion
     from napari_medgs.volume import Volume
+
+
+class TaskRunner(Protocol):
+    """Runs one job at a time in a thread; see ``napari_medgs.plugin.worker.Runner``."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is running."""
+
+    def start(
+        self,
+        job: Any,
+        *,
+        returned: Callable[[Any], None],
+        errored: Callable[[Exception], None],
+        cancelled: Callable[[], None] | None = None,
+        progressed: Callable[[ProgressEvent], None] | None = None,
+        finished: Callable[[], None] | None = None,
+    ) -> Any:
+        """Start a job; the callbacks are called in the main thread."""
+
+    def stop(self) -> None:
+        """Ask the job to stop."""
 
 
 @dataclass(frozen=True)
