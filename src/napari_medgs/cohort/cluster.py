@@ -139,7 +139,7 @@ def visible_gpus() -> int:
 
 
 @contextmanager
-def local_client(plan: Plan, gpus: int = 0, *, processes: bool = True) -> Iterator[Any]:
+def local_client(plan: Plan, gpus: int = 0) -> Iterator[Any]:
     """Yield the client of a cluster of processes on this machine.
 
     Parameters
@@ -147,8 +147,6 @@ def local_client(plan: Plan, gpus: int = 0, *, processes: bool = True) -> Iterat
     plan : Plan
     gpus : int
         CUDA devices to share out among the workers.
-    processes : bool
-        False runs the workers in threads of this process.
 
     Raises
     ------
@@ -166,18 +164,18 @@ def local_client(plan: Plan, gpus: int = 0, *, processes: bool = True) -> Iterat
     }
     with dask.config.set(quiet):
         try:
-            with _signals_for_us_only():
-                cluster = LocalCluster(
-                    n_workers=plan.workers,
-                    threads_per_worker=1,
-                    processes=processes,
-                    memory_limit=plan.memory,
-                    dashboard_address=None,
-                    silence_logs="CRITICAL",
-                )
+            cluster = LocalCluster(
+                n_workers=plan.workers,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=plan.memory,
+                dashboard_address=None,
+                silence_logs="CRITICAL",
+            )
         except (OSError, RuntimeError, TimeoutError) as error:
             raise BackendError(f"The local Dask cluster did not start ({error}).") from error
         with cluster, Client(cluster) as client:
+            client.register_plugin(_shield())
             if gpus > 1:
                 client.run(_take_gpu, gpus=gpus)
             yield client
@@ -247,19 +245,19 @@ def check_versions(found: dict[str, str]) -> None:
             )
 
 
-@contextmanager
-def _signals_for_us_only() -> Iterator[None]:
-    """Keep Ctrl-C from processes started in the block: we tell them when to stop.
+def _shield() -> Any:
+    """Return a Dask plugin that keeps Ctrl-C from a worker: we tell it when to stop.
 
-    A terminal sends it to all processes; a blocked signal stays blocked in the children, whoever
-    starts them, since the cluster's own threads are begun in here too.
+    A terminal sends the signal to all processes of a command. Workers that are started again get
+    the plugin, too.
     """
-    here = threading.current_thread() is threading.main_thread()
-    if not here or not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    from distributed import WorkerPlugin
+
+    class Shield(WorkerPlugin):  # pickled by value: it needs no import of its own
+        name = "medgs-shield"
+
+        def setup(self, worker: Any) -> None:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    return Shield()

@@ -16,9 +16,7 @@ from napari_medgs.volume import Volume
 BYTES_PER_GAUSSIAN = 4 * 14 * 8
 
 
-def estimate_bytes(
-    shape: tuple[int, int, int], images: int, classes: int, gaussians: int
-) -> int:
+def estimate_bytes(shape: tuple[int, int, int], images: int, classes: int, gaussians: int) -> int:
     """Return about how many bytes a fit of a (Z, Y, X) grid needs at its peak.
 
     Target and rendering of every channel, one residual with the weights, tables of Gaussians.
