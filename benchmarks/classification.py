@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from classification_runs import MODELS, SETS, run
 from classification_task import load_task
 
@@ -33,6 +34,7 @@ def run_folder() -> Path:
 
 def classification(context: Context) -> CaseResult:
     """Train what is missing (MEDGS_CLASSIFY_KEEP=1: nothing), then compare all runs."""
+    torch.set_num_threads(context.threads or 1)  # as the runs were trained
     folder = run_folder()
     keep = os.environ.get("MEDGS_CLASSIFY_KEEP") == "1"
     if context.quick:
