@@ -107,6 +107,9 @@ class DeviceFitLoop(FitLoop):
         super()._add(count)
         self.stepper.restart(self.state.theta)
 
+    def _prune(self) -> None:
+        """Leave the field as it is: a step's quality is known too late to try and take back."""
+
     def error_density(self) -> Floats:
         """Return the squared error, plus wrong class mass, per voxel (Z, Y, X)."""
         import torch

@@ -16,6 +16,7 @@ from napari_medgs.fit.adam import Adam, step_sizes
 from napari_medgs.fit.initialise import place, sample_voxels
 from napari_medgs.fit.params import FitParams
 from napari_medgs.fit.prepare import Problem
+from napari_medgs.fit.prune import can_prune, prune
 from napari_medgs.progress import ProgressCallback, ProgressEvent, StopCallback
 from napari_medgs.render.cpu import CpuEngine
 from napari_medgs.render.theta import LOG_R1, LOG_R2, LOG_RT, LOG_W, T, X, Y
@@ -174,6 +175,8 @@ class FitLoop:
             count = len(state.theta)
             self.adam.taken = 0
             self._round(max(20, params.iterations // 2), count, int(count * self._growth()) + 1)
+        if state.stopped_by == "quality" and can_prune(self):
+            self._prune()
         if state.stopped_by == "cancelled" and state.iteration == 0:
             raise Cancelled("The fit was cancelled before its first step.")
         return state
@@ -199,6 +202,10 @@ class FitLoop:
                 state.stopped_by = "time"
                 return
             self._report(step + 1, iterations)
+
+    def _prune(self) -> None:
+        """Remove what the quality that is met can do without."""
+        prune(self)
 
     def _step(self, decay: float) -> float | None:
         """Take one step; return the PSNR of the field before it, in dB."""

@@ -18,7 +18,8 @@ class FitParams:
     gaussians : int, optional
         Number of Gaussians; by default chosen from the size of the foreground.
     quality : float, optional
-        Stop as soon as the image reaches this PSNR in dB; Gaussians are added until it does.
+        Stop when the image reaches this PSNR in dB: Gaussians are added until it does, then (on
+        the CPU, for images without a mask) removed as far as it can do without them.
     time_limit : float, optional
         Stop after so many seconds of wall time.
     iterations : int
