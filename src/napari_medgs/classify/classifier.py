@@ -10,8 +10,9 @@ import numpy as np
 
 from napari_medgs.classify.card import ModelCard
 from napari_medgs.classify.result import Attribution, Deletion, Prediction
-from napari_medgs.errors import ParameterError
+from napari_medgs.errors import Cancelled, ParameterError
 from napari_medgs.field import Floats, GaussianField
+from napari_medgs.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
 from napari_medgs.volume import Volume
 
 if TYPE_CHECKING:
@@ -36,7 +37,13 @@ class Classifier:
     def __init__(self, card: ModelCard, network: nn.Module) -> None:
         self.card, self.network = card, network.eval().requires_grad_(False)
 
-    def predict(self, image: Volume | GaussianField) -> Prediction:
+    def predict(
+        self,
+        image: Volume | GaussianField,
+        *,
+        progress: ProgressCallback = ignore_progress,
+        should_stop: StopCallback = never_stop,
+    ) -> Prediction:
         """Return the probabilities of all classes.
 
         Parameters
@@ -45,17 +52,20 @@ class Classifier:
             2D classifiers read volumes of one slice. A field that such a
             classifier made (``Prediction.field``) is read as it is; others are rendered on their
             own grid and fitted anew.
+        progress, should_stop : callable
 
         Raises
         ------
         ImageError
             When the image has other channels, axes or intensities than the classifier's.
+        Cancelled
+            When ``should_stop`` returned True.
         """
         from napari_medgs.classify.inference import probabilities_of
         from napari_medgs.classify.to_field import to_field
 
         started = time.perf_counter()
-        volume, inputs = self._read(image)
+        volume, inputs = self._read(image, progress, should_stop)
         shares = probabilities_of(self.network, inputs, self.card)[0]
         field = to_field(inputs, volume, self.card) if self.card.on_gaussians else None
         named = {n: float(p) for n, p in zip(self.card.class_names, shares, strict=True)}
@@ -69,6 +79,8 @@ class Classifier:
         *,
         fraction: float = 0.1,
         seed: int = 0,
+        progress: ProgressCallback = ignore_progress,
+        should_stop: StopCallback = never_stop,
     ) -> Attribution:
         """Return how much each Gaussian speaks for a class, with a check by deletion.
 
@@ -84,12 +96,13 @@ class Classifier:
             Share of the Gaussians that the check removes.
         seed : int
             Of the random choices that the check compares with.
+        progress, should_stop : callable
 
         Raises
         ------
         ParameterError
             When there is no such class or method, or the classifier reads no Gaussians.
-        ImageError
+        ImageError, Cancelled
             As :meth:`predict`.
         """
         from napari_medgs.classify.to_field import to_field
@@ -106,18 +119,21 @@ class Classifier:
         if not 0 < fraction < 1:
             raise ParameterError(f"fraction must be between 0 and 1, not {fraction}.")
         started = time.perf_counter()
-        volume, inputs = self._read(image)
+        volume, inputs = self._read(image, progress, should_stop)
         if method == "gradient":
             scores = self._gradients(inputs, class_index)
         else:
             scores = self._left_out(inputs, class_index)
+        _check(should_stop)
         deletion = self._delete(inputs, class_index, scores, fraction, seed)
         return Attribution(
             to_field(inputs, volume, self.card), scores, names[class_index], method, deletion,
             time.perf_counter() - started,
         )  # fmt: skip
 
-    def _read(self, image: Volume | GaussianField) -> tuple[Volume, Any]:
+    def _read(
+        self, image: Volume | GaussianField, progress: ProgressCallback, should_stop: StopCallback
+    ) -> tuple[Volume, Any]:
         """Return the image and what the network reads of it."""
         from napari_medgs.classify.inputs import network_inputs
         from napari_medgs.classify.preprocess import image_of, prepare
@@ -128,7 +144,11 @@ class Classifier:
             own = from_field(image, self.card)
             if own is not None:
                 return volume, own
-        return volume, network_inputs(prepare(volume, self.card)[None], self.card)
+        _check(should_stop)
+        pixels = prepare(volume, self.card)[None]
+        inputs = network_inputs(pixels, self.card, progress=progress, should_stop=should_stop)
+        _check(should_stop)
+        return volume, inputs
 
     def _log_odds(self, inputs: Any, index: int) -> Tensor:
         """Return (B,) log-odds of one class."""
@@ -188,3 +208,8 @@ class Classifier:
             count / len(present), float(chance[0]), float(chance[1]), float(chance[2]),
             float(chance[3:].mean()),
         )  # fmt: skip
+
+
+def _check(should_stop: StopCallback) -> None:
+    if should_stop():
+        raise Cancelled("Cancelled.")
