@@ -37,7 +37,9 @@ def add_field(viewer, **options):
     return field, [viewer.add_layer(Layer.create(*data)) for data in layers]
 
 
-@pytest.mark.parametrize("name", ["Load", "Fit Gaussians", "Gaussians overlay", "Export"])
+@pytest.mark.parametrize(
+    "name", ["Load", "Fit Gaussians", "Gaussians overlay", "Classify", "Export"]
+)
 def test_every_widget_opens_from_the_menu_with_an_empty_viewer(make_viewer, name):
     viewer = make_viewer()
     dock, widget = viewer.window.add_plugin_dock_widget("napari-medgs", name)

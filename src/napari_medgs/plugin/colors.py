@@ -1,4 +1,4 @@
-"""Colours of Gaussians: by intensity, by class, by error."""
+"""Colours of Gaussians: by intensity, by class, by error, by a score of either sign."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from napari_medgs.errors import ParameterError
 from napari_medgs.field import GaussianField
 from napari_medgs.sections import intensities, label_values
 
-ColorBy = Literal["intensity", "class", "error"]
+ColorBy = Literal["intensity", "class", "error", "score"]
 Colors = NDArray[np.float32]
 BACKGROUND_SHARE = 0.12  # of the intensity range: what is darker counts as background
+FAINTEST = 0.2  # opacity of a score of zero
+FAINT_SHARE = 0.05  # of the scores' range: what is nearer to zero says nothing
 
 
 def gaussian_colors(
@@ -22,24 +24,28 @@ def gaussian_colors(
     colormap: str = "turbo",
     errors: NDArray[Any] | None = None,
     limits: tuple[float, float] | None = None,
+    scores: NDArray[Any] | None = None,
 ) -> Colors:
     """Return one RGB colour per Gaussian, (N, 3) in [0, 1].
 
     Parameters
     ----------
     field : GaussianField
-    color_by : {"intensity", "class", "error"}
+    color_by : {"intensity", "class", "error", "score"}
     colormap : str
-        Name of a napari colormap, for intensity and error.
+        Name of a napari colormap, for intensity, error and score.
     errors : (N,) ndarray, optional
         Absolute errors at the Gaussians; needed to colour by error.
     limits : (float, float), optional
         Intensities of the colormap's ends, in units of the image; the field's own by default.
+    scores : (N,) ndarray, optional
+        Any values about zero, which is the middle of the colormap; needed to colour by score.
 
     Raises
     ------
     ParameterError
-        When the field has no classes, or no errors are given, though they are to be shown.
+        When the field has no classes, or no errors or scores are given, though they are to be
+        shown.
     """
     from napari.utils.colormaps import ensure_colormap
 
@@ -58,12 +64,39 @@ def gaussian_colors(
             )
         values = np.asarray(errors, dtype=np.float64)
         low, high = 0.0, float(np.percentile(values, 99)) if len(values) else 1.0
+    elif color_by == "score":
+        if scores is None:
+            raise ParameterError(
+                "This field has no scores: explain a class with the Classify widget to get some."
+            )
+        values = np.asarray(scores, dtype=np.float64)
+        high = score_limit(values)
+        low = -high
     else:
         values = intensities(field)
         low, high = limits or intensity_limits(field)
     share = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
     rgba = np.asarray(ensure_colormap(colormap).map(share))
     return rgba.reshape(-1, 4)[:, :3].astype(np.float32)
+
+
+def score_limit(scores: NDArray[Any]) -> float:
+    """Return the score of either sign at which the colormap ends: all but 2 % are within."""
+    return max(float(np.percentile(np.abs(scores), 98)), 1e-9) if len(scores) else 1.0
+
+
+def strengths(
+    field: GaussianField, color_by: ColorBy, scores: NDArray[Any] | None = None
+) -> NDArray[np.float32]:
+    """Return how clearly Gaussians are drawn in slices, (N,) up to 1.
+
+    By score, those near zero are drawn faintly, or their pale middle colours would stand out
+    most on a dark image. All others are drawn alike.
+    """
+    if color_by != "score" or scores is None:
+        return np.ones(len(field), dtype=np.float32)
+    share = np.minimum(np.abs(scores) / score_limit(scores), 1)
+    return (FAINTEST + (1 - FAINTEST) * share).astype(np.float32)
 
 
 def intensity_limits(field: GaussianField) -> tuple[float, float]:
@@ -88,11 +121,17 @@ def class_colors(values: NDArray[Any]) -> Colors:
     return colors[where.reshape(-1)]
 
 
-def is_background(field: GaussianField, color_by: ColorBy) -> NDArray[np.bool_]:
+def is_background(
+    field: GaussianField, color_by: ColorBy, scores: NDArray[Any] | None = None
+) -> NDArray[np.bool_]:
     """Tell which Gaussians belong to the background, (N,).
 
-    By class where classes are shown, otherwise those in the darkest part of the range.
+    By class where classes are shown; where scores are, those next to zero; otherwise those in
+    the darkest part of the range.
     """
+    if color_by == "score" and scores is not None:
+        faint: NDArray[np.bool_] = np.abs(scores) < FAINT_SHARE * score_limit(scores)
+        return faint
     if color_by == "class":
         return label_values(field) == 0
     if not field.info.image_channels:

@@ -149,15 +149,15 @@ def unit_scale(layer: Any) -> float:
     return sizes[-1]
 
 
-def check_layer(layer: Any) -> None:
-    """Refuse layers that are no scalar 2D or 3D image.
+def check_layer(layer: Any, *, colors: bool = False) -> None:
+    """Refuse layers that are no scalar 2D or 3D image, nor an RGB one where those are welcome.
 
     Raises
     ------
     ImageError
         For RGB, for sets of items, and for more than three dimensions.
     """
-    if getattr(layer, "rgb", False):
+    if getattr(layer, "rgb", False) and not colors:
         raise ImageError(
             f"{layer.name!r} is an RGB image. Right-click it and choose 'Split RGB': every colour "
             "is then a contrast of its own."
@@ -179,7 +179,7 @@ def array_of(layer: Any) -> NDArray[Any]:
     return np.asarray(layer.data[0] if getattr(layer, "multiscale", False) else layer.data)
 
 
-def frame_of(layer: Any) -> LayerFrame:
+def frame_of(layer: Any, *, colors: bool = False) -> LayerFrame:
     """Return the canonical frame of an Image or Labels layer from any reader.
 
     The grid that our own reader stored wins as long as the layer has not been moved since;
@@ -190,8 +190,10 @@ def frame_of(layer: Any) -> LayerFrame:
     ImageError, GeometryError
         See :func:`check_layer`; or when the layer's transform is singular.
     """
-    check_layer(layer)
-    shape = tuple(int(n) for n in (layer.data[0] if layer.multiscale else layer.data).shape)
+    check_layer(layer, colors=colors)
+    # The colours of an RGB layer are a last axis that is none of its dimensions.
+    array = layer.data[0] if layer.multiscale else layer.data
+    shape = tuple(int(n) for n in array.shape)[: layer.ndim]
     matrix = layer_matrix(layer)
     stored = layer.metadata.get(GRID_KEY)
     before = layer.metadata.get(TRANSFORM_KEY)
@@ -284,6 +286,34 @@ def volume_from_layers(layers: Sequence[Any]) -> tuple[Volume, LayerFrame]:
     data = np.stack([frame.to_canonical(array_of(layer)) for layer in layers])
     volume = Volume(data, frame.grid, tuple(layer.name for layer in layers))
     return volume, frame
+
+
+def volume_from_rgb(layer: Any) -> tuple[Volume, LayerFrame]:
+    """Make a volume of the three colours of an RGB or RGBA layer; opacity is left out.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        With ``layer.rgb``.
+
+    Returns
+    -------
+    volume : Volume
+        (3, Z, Y, X) on the canonical grid.
+    frame : LayerFrame
+        Back to the layer's axes.
+
+    Raises
+    ------
+    ImageError, GeometryError
+        As :func:`frame_of`.
+    """
+    from napari_medgs.volume import Volume
+
+    frame = frame_of(layer, colors=True)
+    array = array_of(layer)
+    data = np.stack([frame.to_canonical(array[..., k]) for k in range(3)])
+    return Volume(data, frame.grid, ("red", "green", "blue")), frame
 
 
 def labels_like(labels: Any, image: Any, frame: LayerFrame) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_medgs import sections
 from napari_medgs.errors import ParameterError
 from napari_medgs.field import GaussianField
-from napari_medgs.plugin.colors import ColorBy, gaussian_colors, is_background
+from napari_medgs.plugin.colors import ColorBy, gaussian_colors, is_background, strengths
 from napari_medgs.plugin.geometry import LayerFrame, geometry_kwargs
 from napari_medgs.plugin.links import unwrap
 
@@ -27,15 +27,15 @@ class OverlayStyle:
 
     Attributes
     ----------
-    color_by : {"intensity", "class", "error"}
+    color_by : {"intensity", "class", "error", "score"}
     sigmas : float
         Size in standard deviations.
     opacity : float
         0 to 1.
     colormap : str
-        napari colormap for intensity and error.
+        napari colormap for intensity, error and score.
     hide_background : bool
-        Leave out Gaussians of background class or darkness.
+        Leave out Gaussians of background class or darkness, or of scores next to zero.
     most_sections, most_ellipsoids : int
         Only so many of the largest are drawn in a slice, in space.
     """
@@ -73,6 +73,8 @@ class GaussianOverlay:
     style : OverlayStyle, optional
     errors : (N,) ndarray, optional
         Absolute errors at the Gaussians, to colour by.
+    scores : (N,) ndarray, optional
+        Values of either sign, to colour by.
     limits : (float, float), optional
         Intensities of the colormap's ends; the contrast limits of ``like`` if it has some.
     name : str
@@ -87,6 +89,7 @@ class GaussianOverlay:
         style: OverlayStyle | None = None,
         *,
         errors: NDArray[Any] | None = None,
+        scores: NDArray[Any] | None = None,
         limits: tuple[float, float] | None = None,
         name: str = "Gaussians",
     ) -> None:
@@ -95,7 +98,7 @@ class GaussianOverlay:
         viewer = unwrap(viewer)
         self.field, self.frame = field, frame
         self.style = style or OverlayStyle()
-        self.errors = errors
+        self.errors, self.scores = errors, scores
         self.limits = limits or getattr(like, "contrast_limits", None)
         self.summary = ""
         self.shown = 0
@@ -153,11 +156,12 @@ class GaussianOverlay:
         style = self.style
         limits = (self.limits[0], self.limits[1]) if self.limits is not None else None
         self._colors = gaussian_colors(
-            self.field, style.color_by, style.colormap, self.errors, limits
+            self.field, style.color_by, style.colormap, self.errors, limits, self.scores
         )
+        self._strengths = strengths(self.field, style.color_by, self.scores)
         self._visible = np.ones(len(self.field), dtype=bool)
         if style.hide_background:
-            self._visible = ~is_background(self.field, style.color_by)
+            self._visible = ~is_background(self.field, style.color_by, self.scores)
 
     def _follow(self, event: Any = None) -> None:
         layer = self.layer
@@ -228,7 +232,7 @@ class GaussianOverlay:
         alpha = np.repeat([a for _, a in RINGS], [1, *[segments] * len(radii)])
         colors = np.empty((self.shown, len(alpha), 4), dtype=np.float32)
         colors[..., :3] = self._colors[found.index][:, None]
-        colors[..., 3] = alpha
+        colors[..., 3] = alpha * self._strengths[found.index][:, None]
         return self._place(points), faces, colors.reshape(-1, 4)
 
     def _ellipsoids(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtCore import QEvent, QSize, Qt, Signal
 from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
@@ -44,6 +44,8 @@ QLabel#medgs-result { background: rgba(47, 158, 143, 36); border-radius: 5px; pa
 STAGES = {
     "initialise": "Preparing",
     "fit": "Fitting",
+    "prune": "Removing Gaussians",
+    "fit Gaussians": "Fitting Gaussians",
     "measure": "Measuring",
     "render": "Rendering",
     "done": "Finishing",
@@ -185,6 +187,8 @@ class TaskPanel(QWidget):
         Of the main button.
     """
 
+    busy_changed = Signal(bool)
+
     def __init__(self, owner: MedGSWidget, text: str, tip: str) -> None:
         super().__init__()
         self._owner_title = owner.title
@@ -255,6 +259,7 @@ class TaskPanel(QWidget):
         self.bar.setVisible(busy)
         self.bar.setRange(0, 0)
         self.status.setVisible(busy)
+        self.busy_changed.emit(busy)
 
     def show_progress(self, event: ProgressEvent) -> None:
         """Show a report of the task in bar and status line."""

@@ -21,8 +21,13 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 DEFAULTS = OverlayStyle()
-COLORINGS = {"intensity": "intensity", "class": "class", "error": "error of the fit"}
-COLORMAPS = ("turbo", "viridis", "magma", "inferno", "plasma", "gray", "twilight")
+COLORINGS = {
+    "intensity": "intensity",
+    "class": "class",
+    "error": "error of the fit",
+    "score": "score of an explanation",
+}
+COLORMAPS = ("turbo", "viridis", "magma", "inferno", "plasma", "gray", "twilight", "coolwarm")
 APPLY_MS = 60  # moving a slider redraws at most so often
 
 
@@ -49,7 +54,8 @@ class OverlayWidget(MedGSWidget):
             form,
             "Colour by",
             self.color_by,
-            "Their intensity, their likeliest class, or how far the fit is off where they are.",
+            "Their intensity, their likeliest class, how far the fit is off where they are, or "
+            "how much they support a class that Classify explained.",
         )
         self.image = LayerCombo(self, is_kind("Image"), none="the fitted one")
         add_row(
@@ -59,7 +65,7 @@ class OverlayWidget(MedGSWidget):
             "The image that errors are measured against, for a field from a file.",
         )
         self.colormap = choice({name: name for name in COLORMAPS}, DEFAULTS.colormap)
-        add_row(form, "Colormap", self.colormap, "For intensity and error.")
+        add_row(form, "Colormap", self.colormap, "For intensity, error and score.")
         self.size = _slider(0.2, 3.0, DEFAULTS.sigmas)
         add_row(form, "Size", self.size, "In standard deviations. Gaussians end at 3.")
         self.opacity = _slider(0.0, 1.0, DEFAULTS.opacity)
