@@ -249,6 +249,8 @@ class SegmentModel:
         params, solver = self.params, self._solver
         clock.stage("learn")
         seeds = solver.seeds(evidence.voxels, evidence.classes, evidence.count)
+        groups = evidence.slice_groups()
+        flood = solver.basins.opinion(evidence.voxels, evidence.classes, evidence.count, groups)
         appearance = learn_appearance(
             solver.image.at(evidence.voxels),
             evidence.classes,
@@ -256,12 +258,11 @@ class SegmentModel:
             solver.image.density_columns,
             solver.image.limits,
             params.seed,
-            evidence.slice_groups() if params.appearance > 0 else None,
+            groups if params.appearance > 0 else None,
         )
         banned = constraints.banned_at(np.round(solver.points).astype(np.int32))
-        toll = tolls(
-            appearance, solver.features, solver.points, None, params.appearance, params.shape
-        )
+        look = appearance, solver.features, solver.points
+        toll = tolls(*look, None, flood, params.appearance, params.shape)
         clock.end()
         clock.stage("spread")
         distance = solver.propagate(seeds, toll, banned)
@@ -275,9 +276,7 @@ class SegmentModel:
         if params.shape > 0 and params.appearance > 0:
             prior = solver.prior_from(distance, evidence)
         if prior is not None:
-            toll = tolls(
-                appearance, solver.features, solver.points, prior, params.appearance, params.shape
-            )
+            toll = tolls(*look, prior, flood, params.appearance, params.shape)
             bound = follow_until(distance.min(axis=0))
             distance = solver.propagate(seeds, toll, banned, bound)
         ceiling = float(DISTANT)
@@ -287,7 +286,7 @@ class SegmentModel:
                 ceiling = params.reach * farthest
                 np.minimum(distance[0], np.float32(ceiling), out=distance[0])
         clock.end()
-        solution = GraphSolution(distance, appearance, prior, ceiling, params.shape)
+        solution = GraphSolution(distance, appearance, prior, flood, ceiling, params.shape)
         return _State(evidence, solution, seeds, toll, constraints.any)
 
     def preview_slice(self, axis: int, index: int, prompts: Prompts) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_medgs.field import Floats, GaussianField
 from napari_medgs.parallel import run_chunks
 from napari_medgs.segment.appearance import Appearance
+from napari_medgs.segment.basins import Basins, Flood
 from napari_medgs.segment.dijkstra import graph_distances
 from napari_medgs.segment.evidence import Evidence
 from napari_medgs.segment.features import ImageFeatures
@@ -36,6 +37,8 @@ class GraphSolution:
         Path cost from each class's seeds; ``DISTANT`` where there is no way.
     appearance : Appearance
     prior : ShapePrior or None
+    flood : Flood or None
+        The second opinion of the basins.
     ceiling : float
         Path cost at which everything belongs to the background.
     shape : float
@@ -45,12 +48,13 @@ class GraphSolution:
     distance: Floats
     appearance: Appearance
     prior: ShapePrior | None
+    flood: Flood | None
     ceiling: float
     shape: float
 
     def tolls(self, features: Floats, points: NDArray[Any], weight: float) -> Floats:
         """Return what each class pays per finest voxel of way at points, (P, K)."""
-        return tolls(self.appearance, features, points, self.prior, weight, self.shape)
+        return tolls(self.appearance, features, points, self.prior, self.flood, weight, self.shape)
 
 
 class GraphSolver:
@@ -85,6 +89,7 @@ class GraphSolver:
         self.points = np.concatenate([centers, self._void])
         self.graph: Graph = build_graph(self.points, features.units, features.metric)
         self.features = features.at(self.points)
+        self.basins = Basins(features.metric, features.units)
         self._void_tree: Any = None
         self._tree: Any = None
         self._empty = empty
@@ -238,17 +243,22 @@ def tolls(
     features: Floats,
     points: NDArray[Any],
     prior: ShapePrior | None,
+    flood: Flood | None,
     weight: float,
     shape: float,
 ) -> Floats:
     """Return what each class pays per finest voxel of way at points, (P, K).
 
-    The negative logarithm of the product of both opinions, normalised and bounded.
+    The negative logarithm of the product of all opinions, normalised and bounded.
     """
     most = np.float32(-np.log(LEAST))
     total = np.minimum(-appearance.log_probability(features), most)
+    shaped = prior is not None and shape > 0
     if prior is not None and shape > 0:
         prior.add_toll(points, total, shape)
+    if flood is not None:
+        flood.add_toll(points, total)
+    if shaped or flood is not None:
         total -= total.min(axis=1, keepdims=True)
         total += np.log(np.exp(-total).sum(axis=1, keepdims=True))
         np.minimum(total, most, out=total)
