@@ -87,3 +87,31 @@ def blob():
     z, y, x = np.indices((10, 16, 18))
     r2 = ((z - 5) / 3) ** 2 + ((y - 8) / 4) ** 2 + ((x - 9) / 5) ** 2
     return np.exp(-r2).astype(np.float32)
+
+
+@pytest.fixture
+def session_cache(tmp_path, monkeypatch):
+    """Keep sessions in a folder of the test's own."""
+    from napari_medgs.plugin import segment_autosave
+
+    place = tmp_path / "cache" / "sessions"
+    monkeypatch.setattr(segment_autosave, "folder", lambda: place)
+    return place
+
+
+@pytest.fixture
+def docked(make_viewer, tiny_volume, session_cache):
+    """Open viewers with the Segment widget, with the tiny volume or without an image."""
+    from napari_medgs.plugin.widgets.segment import SegmentWidget
+
+    def open_it(image=True):
+        viewer = make_viewer()
+        if image:
+            place = grid_kwargs(tiny_volume.grid)
+            metadata = place.pop("metadata")
+            viewer.add_image(tiny_volume.channel(0), name="scan", metadata=metadata, **place)
+        widget = SegmentWidget(viewer)
+        viewer.window.add_dock_widget(widget, name="Segment")
+        return viewer, widget
+
+    return open_it

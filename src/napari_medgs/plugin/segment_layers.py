@@ -89,13 +89,16 @@ def add_result_layer(
     """Add an empty Labels layer for results ("result") or accepted ones ("final")."""
     shape = tuple(image.level_shapes[0]) if image.multiscale else tuple(image.data.shape)
     title = "segmentation" if role == "result" else "accepted"
-    return viewer.add_labels(
+    layer = viewer.add_labels(
         np.zeros(shape, np.uint8),
         name=f"{image.name} · {title}",
         colormap=label_colormap(colors, None, result=True),
-        opacity=0.45,
+        opacity=0.45 if role == "result" else 0.9,
         **_place(image, role, names),
     )
+    if role == "final":
+        layer.contour = 1  # an outline does not hide the result on which work goes on
+    return layer
 
 
 def add_marks_layer(viewer: Any, image: Any, kind: str) -> Any:

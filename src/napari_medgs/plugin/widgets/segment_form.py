@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QSpinBox, QVBoxLayout, QWidget
-from superqt import QCollapsible
+from qtpy.QtWidgets import QCheckBox, QPushButton, QSpinBox, QVBoxLayout, QWidget
 
 from napari_medgs.plugin.widgets.base import add_row, compact_form
 from napari_medgs.plugin.widgets.fit_form import choice, real, spin
 from napari_medgs.segment.params import SegmentParams
 
 ISLANDS = {
-    "connected": "keep what touches a stroke",
-    "largest": "keep the largest part",
-    "keep": "keep all",
+    "connected": "touching a stroke",
+    "largest": "the largest",
+    "keep": "all",
 }
 
 
@@ -35,7 +33,7 @@ class SegmentForm(QWidget):
         layout.addLayout(form)
         d = self.defaults
         self.islands = choice(ISLANDS, d.islands)
-        add_row(form, "Islands", self.islands, "What becomes of separate parts of a class.")
+        add_row(form, "Islands", self.islands, "Which of the separate parts of a class are kept.")
         self.smooth = real(0, 5, d.smooth, 0.25, " voxels", "none")
         add_row(form, "Smoothness", self.smooth, "How far boundaries are smoothed.")
         self.fill_holes = QCheckBox("fill holes")
@@ -170,13 +168,35 @@ class ValueForm(QWidget):
         self._loading = False
 
 
-def section(
-    title: str, content: QWidget, opened: Callable[[], None] | None = None
-) -> QCollapsible:
-    """Return a part of a widget that opens and closes."""
-    part = QCollapsible(title)
-    part.setDuration(120)
-    part.addWidget(content)
-    if opened is not None:
-        part.toggled.connect(lambda shown: opened() if shown else None)
-    return part
+class Section(QWidget):
+    """A part of a widget that opens and closes; closed at first.
+
+    Parameters
+    ----------
+    title : str
+    content : QWidget
+    """
+
+    def __init__(self, title: str, content: QWidget) -> None:
+        super().__init__()
+        self.title, self.content = title, content
+        self.head = QPushButton()
+        self.head.setCheckable(True)
+        self.head.setStyleSheet(
+            "text-align: left; border: none; outline: none; background: transparent; "
+            "padding: 4px 0;"
+        )
+        self.head.toggled.connect(self._show)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.head)
+        inner = QVBoxLayout()
+        inner.setContentsMargins(10, 0, 0, 6)
+        inner.addWidget(content)
+        layout.addLayout(inner)
+        self._show(False)
+
+    def _show(self, shown: bool) -> None:
+        self.head.setText(f"{'▾' if shown else '▸'}  {self.title}")
+        self.content.setVisible(shown)

@@ -244,11 +244,11 @@ class SegmentTools:
             self.marker = viewer.add_points(
                 data,
                 name=f"{image.name} · next stroke",
-                symbol="ring",
+                symbol="disc",
                 size=max(6, min(image.extent.data[1][-2:]) / 9),
-                face_color="#ffd54a",
-                border_width=0,
-                opacity=0.9,
+                face_color="transparent",
+                border_color="#ffd54a",
+                border_width=0.08,
                 **geometry_kwargs(image),
             )
         else:
@@ -291,15 +291,21 @@ class SegmentTools:
                     name=f"{widget.image.name} · {kind}",
                     colormap=LOOKS[kind],
                     contrast_limits=(0, 1),
-                    blending="additive",
-                    opacity=0.6,
+                    blending="translucent",  # not mixed with the colours of the classes
+                    opacity=0.7,
                     metadata={"medgs_role": kind},
                     **geometry_kwargs(widget.image),
                 )
                 self.maps[kind] = layer
+                self._move_under_strokes(layer)
             else:
                 layer.data = data
         viewer.layers.selection.active = active
+
+    def _move_under_strokes(self, layer: Any) -> None:
+        """Strokes must stay visible."""
+        layers = self.widget.viewer.layers
+        layers.move(layers.index(layer), layers.index(self.widget.strokes_layer))
 
     # Accepting
 
@@ -321,6 +327,7 @@ class SegmentTools:
             layer = add_result_layer(
                 widget.viewer, widget.image, names, widget.table.colors, role="final"
             )
+            self._move_under_strokes(layer)
             with QSignalBlocker(widget.target):
                 widget.target.choose(layer)
             widget.viewer.layers.selection.active = active

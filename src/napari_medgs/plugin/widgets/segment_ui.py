@@ -24,7 +24,7 @@ from napari_medgs.plugin.widgets.base import (
 )
 from napari_medgs.plugin.widgets.class_table import ClassTable
 from napari_medgs.plugin.widgets.layers import LayerChecklist, LayerCombo, is_source_image
-from napari_medgs.plugin.widgets.segment_form import SegmentForm, ValueForm, section
+from napari_medgs.plugin.widgets.segment_form import Section, SegmentForm, ValueForm
 
 KEYS = {
     "U": "update now",
@@ -33,6 +33,7 @@ KEYS = {
     ",": "previous class",
     "K": "lock or unlock the class",
 }
+FIRST_HINT = "Press New, then paint a stroke in each class."
 LAYER_KEYS = {
     "Ctrl+Z": "undo a stroke and what came of it",
     "Ctrl+Shift+Z": "redo it",
@@ -132,6 +133,12 @@ class SegmentUI(MedGSWidget):
         self.auto.setToolTip("Painting is never blocked: a newer stroke stops an older update.")
         self.body.addWidget(self.auto)
         self.panel = TaskPanel(self, "Update", "Find the mask anew from all strokes.")
+        for shown_at_times in (self.panel.bar, self.panel.status):
+            policy = shown_at_times.sizePolicy()
+            policy.setRetainSizeWhenHidden(True)  # the buttons below must not jump at each stroke
+            shown_at_times.setSizePolicy(policy)
+        self.panel.status.setText(FIRST_HINT)
+        self.panel.status.setVisible(True)
         self.body.addWidget(self.panel)
         self.result = QLabel()
         self.result.setObjectName("medgs-result")
@@ -161,14 +168,21 @@ class SegmentUI(MedGSWidget):
         self.body.addWidget(self.accept)
 
     def _build_sections(self) -> None:
-        self.body.addWidget(section("More prompts", self._prompts()))
         self.settings = SegmentForm()
-        self.body.addWidget(section("Options", self.settings))
-        self.body.addWidget(section("Maps and session", self._outputs()))
         keys = [f"<tr><td><b>{k}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>"
                 for k, text in (LAYER_KEYS | KEYS).items()]  # fmt: skip
         self.keys_note = hint("<table>" + "".join(keys) + "</table>")
-        self.body.addWidget(section("Shortcuts", self.keys_note))
+        self.sections = [
+            Section("More prompts", self._prompts()),
+            Section("Options", self.settings),
+            Section("Maps and session", self._outputs()),
+            Section("Shortcuts", self.keys_note),
+        ]
+        parts = QVBoxLayout()
+        parts.setSpacing(0)
+        for part in self.sections:
+            parts.addWidget(part)
+        self.body.addLayout(parts)
 
     def _prompts(self) -> QWidget:
         holder = QWidget()

@@ -1,0 +1,197 @@
+"""Points, boxes, initial masks and layers of any geometry in the Segment widget."""
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+
+from napari_medgs.plugin.geometry import frame_of, geometry_kwargs, same_place
+from napari_medgs.plugin.segment_layers import LabelView
+from napari_medgs.plugin.widgets.segment_tools import visible_slice
+from tests.plugin.strokes import begin, dice, idle, stroke
+
+
+def test_two_dimensions_and_points(docked, qtbot, notes, tiny_volume):
+    viewer, widget = docked(image=False)
+    viewer.add_image(tiny_volume.channel(0)[5], name="flat")
+    widget.new_strokes.click()
+    layer = widget.strokes_layer
+    layer.brush_size = 2
+    stroke(layer, [(10, x) for x in range(6, 10)], 1)
+    stroke(layer, [(2, x) for x in range(2, 22)], 255)
+    idle(qtbot, widget)
+    assert (widget.result_layer.data == 1).sum() > 20
+    widget.table.choose(2)
+    points = widget.tools.make_marks("points")
+    points.add([9.0, 18.0])
+    assert widget.control.session.settings.points[0].label == 2
+    idle(qtbot, widget)
+    assert (widget.result_layer.data == 2).sum() > 10
+    widget.undo.click()
+    assert len(points.data) == 0
+    assert not (widget.result_layer.data == 2).any()
+    assert notes == []
+
+
+def rectangle(z, y, x):
+    """Return the corners of a rectangle in slice z; y and x are (first, last)."""
+    return np.array([(z, y[0], x[0]), (z, y[0], x[1]), (z, y[1], x[1]), (z, y[1], x[0])], float)
+
+
+def test_boxes_hold_a_class(docked, qtbot, notes):
+    _, widget = docked()
+    begin(qtbot, widget)
+    before = widget.result_layer.data.copy()
+    widget.table.choose(1)
+    boxes = widget.tools.make_marks("boxes")
+    assert boxes.mode == "add_rectangle"
+    boxes.add_rectangles([rectangle(4, (7, 13), (5, 10))])
+    box = widget.control.session.settings.boxes[0]
+    assert (box.start, box.stop, box.label) == ((0, 7, 5), (12, 14, 11), 1)
+    idle(qtbot, widget)
+    where = np.argwhere(widget.result_layer.data == 1)
+    assert len(where)
+    assert (where.min(axis=0)[1:] >= (7, 5)).all()
+    assert (where.max(axis=0)[1:] <= (13, 10)).all()
+    boxes.add_rectangles([rectangle(7, (7, 13), (5, 10))])
+    box = widget.control.session.settings.boxes[0]
+    assert (box.start, box.stop) == ((4, 7, 5), (8, 14, 11))
+    idle(qtbot, widget)
+    where = np.argwhere(widget.result_layer.data == 1)
+    assert where[:, 0].min() >= 4
+    assert where[:, 0].max() <= 7
+    widget.undo.click()
+    assert boxes.nshapes == 1
+    widget.undo.click()
+    assert boxes.nshapes == 0
+    np.testing.assert_array_equal(widget.result_layer.data, before)
+    widget.redo.click()
+    assert boxes.nshapes == 1
+    assert widget.control.session.settings.boxes[0].stop == (12, 14, 11)
+    assert notes == []
+
+
+def test_negative_points_say_not_this_class(docked, qtbot, notes):
+    viewer, widget = docked()
+    begin(qtbot, widget)
+    before = widget.result_layer.data.copy()
+    assert before[8, 9, 17] == 2
+    widget.table.choose(2)
+    points = widget.tools.make_marks("points")
+    widget.negative.setChecked(True)
+    points.add([8.0, 9.0, 17.0])
+    point = widget.control.session.settings.points[0]
+    assert point.position == pytest.approx((8, 9, 17))
+    assert (point.label, point.positive) == (2, False)
+    assert str(points.symbol[0]) == "cross"
+    idle(qtbot, widget)
+    assert widget.result_layer.data[8, 9, 17] != 2
+    widget.negative.setChecked(False)
+    widget.table.choose(1)
+    points.add([9.0, 9.0, 17.0])
+    assert [p.positive for p in widget.control.session.settings.points] == [False, True]
+    idle(qtbot, widget)
+    assert widget.result_layer.data[9, 9, 17] == 1
+    viewer.layers.remove(points)
+    assert widget.control.session.settings.points == ()
+    widget.undo.click()
+    assert len(widget.tools.points.data) == 2
+    assert notes == []
+
+
+def test_an_initial_mask_is_refined(docked, qtbot, notes, tiny_labels):
+    from scipy.ndimage import binary_dilation
+
+    viewer, widget = docked()
+    rough = tiny_labels.copy()
+    rough[binary_dilation(tiny_labels == 1, iterations=2) & (tiny_labels == 0)] = 1
+    scan = viewer.layers["scan"]
+    mask = viewer.add_labels(rough, name="rough", **geometry_kwargs(scan))
+    widget.initial.choose(mask)
+    widget.new_strokes.click()
+    assert widget.control.session.initial is not None
+    idle(qtbot, widget)
+    result = widget.result_layer.data
+    assert dice(result, tiny_labels, 1) > dice(rough, tiny_labels, 1) + 0.05
+    assert dice(result, tiny_labels, 2) > 0.8
+    np.testing.assert_array_equal(mask.data, rough)
+    stroke(widget.strokes_layer, [(5, 10, x) for x in range(6, 8)], 2)
+    idle(qtbot, widget)
+    assert (widget.result_layer.data[5, 10, 6:8] == 2).all()
+    assert notes == []
+
+
+# About the layer's last axis: slices are oblique to the body.
+TURN = np.array([[np.cos(0.3), -np.sin(0.3), 0], [np.sin(0.3), np.cos(0.3), 0], [0, 0, 1]])
+
+
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
+@pytest.mark.parametrize("turn", [np.eye(3), TURN], ids=["flipped", "oblique"])
+def test_flipped_and_oblique_layers(docked, qtbot, notes, tiny_volume, tiny_labels, turn):
+    viewer, widget = docked(image=False)
+    flips = np.array([True, False, True])
+    turned = np.vstack([np.c_[turn @ np.diag([-3.0, 1, -1]), [5, 30, 40]], [0, 0, 0, 1]])
+    scan = viewer.add_image(
+        np.ascontiguousarray(tiny_volume.channel(0)[::-1, :, ::-1]),
+        name="turned",
+        affine=turned,
+        units="mm",
+    )
+    widget.new_strokes.click()
+    frame, layer = widget.frame, widget.strokes_layer
+    assert frame.order == (0, 1, 2)
+    assert frame.flips == tuple(flips)
+    assert same_place(layer, scan)
+    assert same_place(widget.result_layer, scan)
+    layer.brush_size = 2
+    for places, value in (
+        ([(5, 10, x) for x in range(6, 10)], 1),
+        ([(5, 9, x) for x in range(16, 20)], 2),
+        ([(5, 2, x) for x in range(2, 22)], 255),
+    ):
+        stroke(layer, np.round(frame.points_to_layer(np.array(places))).astype(int), value)
+    idle(qtbot, widget)
+    session = widget.control.session
+    np.testing.assert_array_equal(frame.to_canonical(layer.data), session.strokes)
+    result = frame.to_canonical(widget.result_layer.data)
+    np.testing.assert_array_equal(result, session.labels)
+    assert dice(result, tiny_labels, 1) > 0.8
+    assert dice(result, tiny_labels, 2) > 0.8
+    before = widget.result_layer.data.copy()
+    z, y, x = (int(v) for v in frame.points_to_layer(np.array([[7, 12, 8]]))[0])
+    widget.result_layer.brush_size = 1
+    stroke(widget.result_layer, [(z, y, x)], 2)
+    assert session.strokes[7, 12, 8] == 2
+    assert layer.data[z, y, x] == 2
+    idle(qtbot, widget)
+    assert widget.result_layer.data[z, y, x] == 2
+    widget.undo.click()
+    np.testing.assert_array_equal(widget.result_layer.data, before)
+    assert layer.data[z, y, x] == 0
+    viewer.dims.point = scan.data_to_world((4, 8, 6))
+    for order, place in (((0, 1, 2), (0, 7)), ((1, 0, 2), (1, 8)), ((2, 0, 1), (2, 17))):
+        viewer.dims.order = order
+        assert visible_slice(widget) == place
+    viewer.dims.ndisplay = 3
+    assert visible_slice(widget) is None
+    assert notes == []
+
+
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
+def test_boxes_of_painting_follow_the_axes_of_the_layer():
+    # napari cannot show such a layer in 2D, but its axes and the body's may well differ in order.
+    columns = np.diag([3.0, 1.0, 1.0])[:, [2, 0, 1]] * [-1, 1, -1]
+    layer = Labels(
+        np.zeros((24, 12, 20), np.uint8),
+        affine=np.vstack([np.c_[columns, [5, 30, 40]], [0, 0, 0, 1]]),
+    )
+    view = LabelView(layer, frame_of(layer))
+    assert view.frame.order == (1, 2, 0)
+    assert view.frame.flips == (False, True, True)
+    boxes = []
+    layer.events.paint.connect(lambda event: boxes.append(view.box_of(event.value)))
+    layer.brush_size = 1
+    stroke(layer, [(4, 7, 11), (5, 7, 11)], 3)
+    painted = np.argwhere(view.array)
+    np.testing.assert_array_equal(painted, [[7, 8, 18], [7, 8, 19]])
+    assert boxes == [(slice(7, 8), slice(8, 9), slice(18, 20))]
+    assert view.box_of([((slice(0, 2), slice(None)),)]) is None
