@@ -38,8 +38,9 @@ def main(archive: str, output: str, index: str = "0") -> None:
     widget = ClassifyWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Classify")
     widget.model.setCurrentIndex(widget.model.findText(dataset_title(name)))
-    widget.run()
-    wait(lambda: not widget.runner.busy)
+    for _ in range(2):  # the first also loads what every prediction needs
+        widget.run()
+        wait(lambda: not widget.runner.busy)
     widget.run_explanation()
     wait(lambda: not widget.runner.busy)
     viewer.reset_view()
