@@ -124,16 +124,12 @@ def test_suggested_slice_is_shown_and_the_result_layer_comes_back(docked, qtbot,
 def test_progress_of_the_fit_is_shown(docked, qtbot, notes):
     viewer, widget = docked()
     viewer.show()
-    widget.new_strokes.click()
     texts = set()
-
-    def ready():
-        texts.add(widget.panel.status.text())
-        return widget.control.model is not None
-
-    qtbot.waitUntil(ready, timeout=WAIT)
+    widget.control.progressed.connect(lambda event: texts.add(widget.panel.status.text()))
+    widget.new_strokes.click()
+    qtbot.waitUntil(lambda: widget.control.model is not None, timeout=WAIT)
     assert notes == []
-    assert any("Fitting" in text for text in texts)
+    assert any("Fitting" in text for text in texts), texts
 
 
 def test_maps_are_layers_and_no_new_image(docked, qtbot, notes):
