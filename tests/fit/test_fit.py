@@ -340,3 +340,37 @@ def test_unavailable_backend_says_why(scene):
     with pytest.raises(BackendError, match="cannot be used"):
         fit(volume, replace(FAST, backend="cuda"))
     assert reason
+
+
+def noise(sigma, shape):
+    """Return noise of one seed, smoothed, with unit spread, as a volume."""
+    from scipy.ndimage import gaussian_filter
+
+    image = gaussian_filter(np.random.default_rng(0).normal(0, 1, shape), sigma)
+    return Volume.from_array((image / image.std()).astype(np.float32))
+
+
+def default_number(volume):
+    """Return how many Gaussians a fit ends with when nobody says."""
+    return fit(volume, FitParams(iterations=5)).metrics["n_gaussians"]
+
+
+def test_a_small_image_full_of_detail_is_fitted_well_by_default():
+    fine = noise(1.0, (24, 40, 44))
+    result = fit(fine, FitParams(backend="cpu"))
+    assert result.metrics["psnr"] > 27
+    assert result.metrics["ssim"] > 0.9
+
+
+def test_small_images_get_gaussians_by_their_detail():
+    smooth, medium, fine = (default_number(noise(s, (20, 40, 44))) for s in (4.0, 1.3, 0.7))
+    assert smooth < 0.035 * 20 * 40 * 44
+    assert 1.2 * smooth < medium < fine / 1.2
+    assert fine < 0.13 * 20 * 40 * 44
+
+
+def test_large_images_get_gaussians_by_their_size_alone():
+    shape = (100, 101, 102)
+    smooth, fine = (noise(sigma, shape) for sigma in (2.0, 0.5))
+    counts = [len(fit(v, FitParams(iterations=1, backend="cpu")).field) for v in (smooth, fine)]
+    assert counts[0] == pytest.approx(counts[1], rel=0.02)

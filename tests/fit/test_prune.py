@@ -88,11 +88,13 @@ def test_the_time_limit_holds_while_removing(volume, monkeypatch):
     assert result.metrics["psnr"] >= QUALITY.quality
 
 
-@pytest.mark.parametrize("kind", ["number", "labels"])
-def test_a_given_number_and_labels_are_left_alone(volume, kind):
+@pytest.mark.parametrize("kind", ["number", "labels", "between"])
+def test_what_an_image_alone_does_not_tell_is_left_alone(volume, kind):
     params, labels = replace(QUALITY, gaussians=4000, quality=35.0), None
     if kind == "labels":
         params, labels = QUALITY, (volume.data[0] > 60).astype(np.uint8)
+    if kind == "between":
+        params = replace(QUALITY, holdout=2)
     stages = []
     result = fit(volume, params, labels, progress=lambda event: stages.append(event.stage))
     assert result.stopped_by == "quality"

@@ -15,6 +15,12 @@ from napari_medgs.render.theta import A1, B1, GEOMETRY, LOG_R1, LOG_R2, LOG_RT, 
 SMALLEST_SIGMA = 0.45
 FLAT_SHARE = 0.3
 LOGIT = 2.0
+GAUSSIANS_PER_VOXEL = 0.03
+LEAST_GAUSSIANS, MOST_GAUSSIANS = 300, 150_000
+# A small image can be all detail, and Gaussians for it cost little: up to so many, in all and
+# next to the usual number, where fine detail is stronger than in a body CT at 3 mm.
+DETAIL_GAUSSIANS, MOST_DETAIL = 30_000, 4.0
+USUAL_DETAIL = 0.003
 
 
 def importance(images: Floats, labels: NDArray[np.uint8], background: Floats) -> Floats:
@@ -75,6 +81,44 @@ def sample_voxels(density: Floats, count: int, rng: np.random.Generator) -> NDAr
 def foreground_size(density: Floats) -> int:
     """Return the number of voxels that hold anything."""
     return int(np.count_nonzero(density > 0))
+
+
+def automatic_number(
+    images: Floats, density: Floats, finer: int = 1, *, by_detail: bool = True
+) -> int:
+    """Return how many Gaussians an image gets when nobody says.
+
+    A share of its foreground voxels; in small images more, in proportion to their fine detail.
+
+    Parameters
+    ----------
+    images : (M, Z, Y, X) ndarray
+        Scaled to [0, 1].
+    density : (Z, Y, X) ndarray
+        Its :func:`importance`.
+    finer : int
+        How many times as dense as the image's own the slices of the stack are.
+    by_detail : bool
+        Whether detail counts; not where a quality tells what is needed.
+    """
+    number = foreground_size(density) * GAUSSIANS_PER_VOXEL / finer
+    if by_detail and number < DETAIL_GAUSSIANS and len(images):
+        more = min(max(fine_detail(images, density > 0) / USUAL_DETAIL, 1.0), MOST_DETAIL)
+        number = min(number * more, DETAIL_GAUSSIANS)
+    return min(max(int(number), LEAST_GAUSSIANS), MOST_GAUSSIANS)
+
+
+def fine_detail(images: Floats, foreground: NDArray[np.bool_]) -> float:
+    """Return the mean squared change by smoothing (sigma one voxel) of the finest channel."""
+    from scipy.ndimage import gaussian_filter
+
+    if not foreground.any():
+        return 0.0
+    smooth = [0.0 if n == 1 else 1.0 for n in foreground.shape]
+    return max(
+        float(np.mean(np.square(image - gaussian_filter(image, smooth))[foreground]))
+        for image in images
+    )
 
 
 def place(

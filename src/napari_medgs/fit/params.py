@@ -16,7 +16,8 @@ class FitParams:
     Attributes
     ----------
     gaussians : int, optional
-        Number of Gaussians; by default chosen from the size of the foreground.
+        Number of Gaussians; by default chosen from the size of the foreground and, in
+        small images, its fine detail.
     quality : float, optional
         Stop when the image reaches this PSNR in dB: Gaussians are added until it does, then (on
         the CPU, for images without a mask) removed as far as it can do without them.

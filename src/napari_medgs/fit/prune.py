@@ -28,13 +28,16 @@ def can_prune(loop: FitLoop) -> bool:
     """Tell whether a fit that met its quality may lose Gaussians.
 
     Not where their number was given, nor with labels, whose need for a Gaussian the image does
-    not tell; and only for the normalised blend, where neighbours fill the gap.
+    not tell; not with frames between the slices, as the slices would pay for what those gain;
+    and only for the normalised blend, where neighbours fill the gap.
     """
+    weights = loop.target.image_weights
     return (
         loop.params.quality is not None
         and loop.params.gaussians is None
         and not loop.target.classes
         and loop.problem.info.blend == "normalized"
+        and len(np.unique(weights[weights > 0])) == 1
     )
 
 

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from napari_medgs.errors import ParameterError
 from napari_medgs.field import FieldInfo, Floats, GaussianField, morton_order
 from napari_medgs.fit.between import Between, between_factor, fill_between, stretch
-from napari_medgs.fit.initialise import foreground_size, importance, place, sample_voxels
+from napari_medgs.fit.initialise import (
+    automatic_number,
+    foreground_size,
+    importance,
+    place,
+    sample_voxels,
+)
 from napari_medgs.fit.loop import FIRST_SHARE, FitLoop, LoopState, largest_sigma
 from napari_medgs.fit.measure import measure_fit
 from napari_medgs.fit.memory import check_memory
@@ -39,9 +45,7 @@ from napari_medgs.render.theta import (
 )
 from napari_medgs.volume import Volume
 
-GAUSSIANS_PER_VOXEL = 0.03
 QUALITY_SHARE = 0.35
-LEAST_GAUSSIANS, MOST_GAUSSIANS = 300, 150_000
 SLICE_SIGMA, SLICE_SIGMA_BETWEEN = 0.35, 0.8
 
 
@@ -263,9 +267,10 @@ def _start(
     budget = params.gaussians
     foreground = foreground_size(density)
     if budget is None:
-        budget = int(foreground * GAUSSIANS_PER_VOXEL / (1 if between is None else between.factor))
-        budget = min(max(budget, LEAST_GAUSSIANS), MOST_GAUSSIANS)
-        if params.quality is not None:
+        finer = 1 if between is None else between.factor
+        wanted = params.quality
+        budget = automatic_number(images, density, finer, by_detail=wanted is None)
+        if wanted is not None:
             budget = int(budget * QUALITY_SHARE)  # rounds add more until the quality is met
     first = max(1, int(np.ceil(budget * FIRST_SHARE)))
     theta = place(
