@@ -243,7 +243,7 @@ def test_any_axis_can_be_the_slice_axis(scene, axis):
 def test_other_blends(scene, blend):
     volume, labels = scene
     result = fit(volume, replace(FAST, blend=blend), labels)
-    assert result.metrics["psnr"] > 36
+    assert result.metrics["psnr"] > 27
     assert result.metrics["dice_mean"] > 0.9
 
 
