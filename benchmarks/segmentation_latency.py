@@ -42,7 +42,9 @@ def measure_latency(folder: Path, runs: int) -> dict[str, Any]:
     corner[axis] = start
     affine[:3, 3] = volume.grid.to_world(corner)
     truth = np.ascontiguousarray(truth[index])
-    volume = Volume.from_array(np.ascontiguousarray(volume.data[(slice(None), *index)]), affine)
+    volume = Volume.from_array(
+        np.ascontiguousarray(volume.data[(slice(None), *index)]), affine=affine
+    )
     began = time.perf_counter()
     field = fit_for_segmentation(volume)
     fitted = time.perf_counter()
