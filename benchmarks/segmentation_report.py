@@ -59,7 +59,7 @@ def summarise(
     latency: dict[str, Any] | None = None,
 ) -> CaseResult:
     """Turn records into tables and ratios."""
-    result = CaseResult("segmentation", "segmentation: strokes and painted slices to masks")
+    result = CaseResult("segmentation", "strokes and painted slices to masks")
     numbers = _Numbers(records, seeds)
     shown = known_methods(methods)
     if OURS in shown:
