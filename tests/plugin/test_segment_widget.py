@@ -129,7 +129,8 @@ def test_progress_of_the_fit_is_shown(docked, qtbot, notes):
     widget.new_strokes.click()
     qtbot.waitUntil(lambda: widget.control.model is not None, timeout=WAIT)
     assert notes == []
-    assert any("Fitting" in text for text in texts), texts
+    # Reports are passed on at most so often: a quick fit may show its first stage only.
+    assert any(text.startswith(("Preparing", "Fitting")) for text in texts), texts
 
 
 def test_maps_are_layers_and_no_new_image(docked, qtbot, notes):
