@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from napari_medgs.cli.command import CANCELLED, complain, stoppable
-from napari_medgs.cli.fit_options import (
-    Blend,
-    BlendOption,
-    EmptyUnlabelledOption,
-    FoldOption,
-    GaussiansOption,
-    HoldoutOption,
-    InterpolateOption,
-    IterationsOption,
-    LambdaImgOption,
-    LambdaSegOption,
-    Loss,
-    LossOption,
-    PercentilesOption,
-    QualityOption,
-    SliceAxisOption,
-    TimeLimitOption,
-)
+from napari_medgs.cli.fit_options import takes_fit_params
 from napari_medgs.cli.options import (
-    Backend,
-    BackendOption,
     DebugOption,
     IdentityOption,
     JsonOption,
     QuietOption,
-    SeedOption,
     SeriesOption,
     ThreadsOption,
     VoxelSizeOption,
@@ -47,7 +28,6 @@ if TYPE_CHECKING:
 DEFAULTS = FitParams()
 MOST_LABELS = 10  # are listed after a fit, the worst ones
 START = "Starting from a field"
-AUTO, BLEND, LOSS_KIND = Backend(DEFAULTS.backend), Blend(DEFAULTS.blend), Loss(DEFAULTS.loss)
 
 
 def save_positions(path: Path, positions: list[tuple[int, Any]]) -> None:
@@ -60,6 +40,7 @@ def save_positions(path: Path, positions: list[tuple[int, Any]]) -> None:
         np.savez_compressed(temporary, **{f"step_{k:05d}": c for k, c in positions})
 
 
+@takes_fit_params
 def fit(
     images: Annotated[
         list[str],
@@ -83,20 +64,8 @@ def fit(
             help="Label image on the same grid, fitted along; -1 marks voxels not labelled.",
         ),
     ] = None,
-    gaussians: GaussiansOption = DEFAULTS.gaussians,
-    fold: FoldOption = DEFAULTS.fold,
-    blend: BlendOption = BLEND,
-    slice_axis: SliceAxisOption = DEFAULTS.slice_axis,
-    quality: QualityOption = DEFAULTS.quality,
-    time_limit: TimeLimitOption = DEFAULTS.time_limit,
-    iterations: IterationsOption = DEFAULTS.iterations,
-    holdout: HoldoutOption = DEFAULTS.holdout,
-    interpolate: InterpolateOption = DEFAULTS.interpolate,
-    empty_unlabelled: EmptyUnlabelledOption = DEFAULTS.empty_slices_unlabelled,
-    lambda_img: LambdaImgOption = DEFAULTS.lambda_img,
-    lambda_seg: LambdaSegOption = DEFAULTS.lambda_seg,
-    loss: LossOption = LOSS_KIND,
-    percentiles: PercentilesOption = DEFAULTS.percentiles,
+    *,
+    params: FitParams,
     start: Annotated[
         Path | None,
         typer.Option(
@@ -137,8 +106,6 @@ def fit(
     spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,
     series: SeriesOption = None,
-    seed: SeedOption = DEFAULTS.seed,
-    backend: BackendOption = AUTO,
     threads: ThreadsOption = DEFAULTS.threads,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
@@ -151,27 +118,12 @@ def fit(
     del debug  # read by the command class
     if freeze_geometry and start is None:
         raise typer.BadParameter("--freeze-geometry needs --from FIELD.")
-    params = FitParams(
-        gaussians=gaussians,
-        quality=quality,
-        time_limit=time_limit,
-        iterations=iterations,
-        fold=fold,
-        blend=blend.value,
-        slice_axis=slice_axis,
-        holdout=holdout,
-        lambda_img=lambda_img,
-        lambda_seg=lambda_seg,
+    params = replace(
+        params,
         freeze_geometry=freeze_geometry,
-        seed=seed,
-        backend=backend.value,
         threads=threads,
-        loss=loss.value,
-        percentiles=percentiles,
         checkpoint=str(output) if checkpoint_every else None,
         checkpoint_every=checkpoint_every,
-        interpolate=interpolate,
-        empty_slices_unlabelled=empty_unlabelled,
         positions_every=positions_every if positions else 0,
     )
     reporter = Reporter(quiet, json_file)
@@ -208,7 +160,7 @@ def fit(
             save_positions(positions, result.positions)
     numbers = {
         **result.metrics,
-        "seed": seed,
+        "seed": params.seed,
         "output": str(output),
         "output_bytes": output.stat().st_size,
         "input_bytes": int(volume.data.nbytes),

@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from napari_medgs.cli.command import CANCELLED, FAILED, complain, stoppable
-from napari_medgs.cli.fit_options import (
-    Blend,
-    BlendOption,
-    EmptyUnlabelledOption,
-    FoldOption,
-    GaussiansOption,
-    HoldoutOption,
-    InterpolateOption,
-    IterationsOption,
-    LambdaImgOption,
-    LambdaSegOption,
-    Loss,
-    LossOption,
-    PercentilesOption,
-    QualityOption,
-    SliceAxisOption,
-    TimeLimitOption,
-)
+from napari_medgs.cli.fit_options import takes_fit_params
 from napari_medgs.cli.options import (
-    Backend,
-    BackendOption,
     DebugOption,
     IdentityOption,
     JsonOption,
     QuietOption,
-    SeedOption,
     VoxelSizeOption,
 )
 from napari_medgs.cli.report import Reporter
@@ -42,11 +23,10 @@ from napari_medgs.fit.params import FitParams
 if TYPE_CHECKING:
     from napari_medgs.cohort import CohortResult
 
-DEFAULTS = FitParams()
-AUTO, BLEND, LOSS_KIND = Backend(DEFAULTS.backend), Blend(DEFAULTS.blend), Loss(DEFAULTS.loss)
 COHORT, SHARING = "The cohort", "Sharing out the work"
 
 
+@takes_fit_params
 def fit_many(
     source: Annotated[
         str,
@@ -109,25 +89,11 @@ def fit_many(
             show_default="what the processes leave",
             rich_help_panel=SHARING,
         ),
-    ] = DEFAULTS.threads,
-    gaussians: GaussiansOption = DEFAULTS.gaussians,
-    fold: FoldOption = DEFAULTS.fold,
-    blend: BlendOption = BLEND,
-    slice_axis: SliceAxisOption = DEFAULTS.slice_axis,
-    quality: QualityOption = DEFAULTS.quality,
-    time_limit: TimeLimitOption = DEFAULTS.time_limit,
-    iterations: IterationsOption = DEFAULTS.iterations,
-    holdout: HoldoutOption = DEFAULTS.holdout,
-    interpolate: InterpolateOption = DEFAULTS.interpolate,
-    empty_unlabelled: EmptyUnlabelledOption = DEFAULTS.empty_slices_unlabelled,
-    lambda_img: LambdaImgOption = DEFAULTS.lambda_img,
-    lambda_seg: LambdaSegOption = DEFAULTS.lambda_seg,
-    loss: LossOption = LOSS_KIND,
-    percentiles: PercentilesOption = DEFAULTS.percentiles,
+    ] = None,
+    *,
+    params: FitParams,
     spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,
-    seed: SeedOption = DEFAULTS.seed,
-    backend: BackendOption = AUTO,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -142,25 +108,6 @@ def fit_many(
     from napari_medgs.cohort import CohortParams, find_cases
     from napari_medgs.cohort import fit_many as run
 
-    params = FitParams(
-        gaussians=gaussians,
-        quality=quality,
-        time_limit=time_limit,
-        iterations=iterations,
-        fold=fold,
-        blend=blend.value,
-        slice_axis=slice_axis,
-        holdout=holdout,
-        interpolate=interpolate,
-        lambda_img=lambda_img,
-        lambda_seg=lambda_seg,
-        seed=seed,
-        backend=backend.value,
-        threads=threads,
-        loss=loss.value,
-        percentiles=percentiles,
-        empty_slices_unlabelled=empty_unlabelled,
-    )
     cohort = CohortParams(
         spacing=spacing,
         assume_identity=assume_identity,
@@ -175,7 +122,14 @@ def fit_many(
         stoppable("what is finished") as should_stop,
         reporter.progress() as progress,
     ):
-        result = run(cases, output, params, cohort, progress=progress, should_stop=should_stop)
+        result = run(
+            cases,
+            output,
+            replace(params, threads=threads),
+            cohort,
+            progress=progress,
+            should_stop=should_stop,
+        )
     reporter.finish(result.numbers())
     _say(reporter, result, output)
     for name, why in sorted(result.failed.items()):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from enum import StrEnum
+from collections.abc import Callable
+from enum import Enum, StrEnum
 from typing import Annotated, Any
 
 import typer
+
+from napari_medgs.cli.options import BackendOption, SeedOption
+from napari_medgs.fit.params import FitParams
 
 MODEL, LOSS, STOP = "Model", "Loss", "When to stop"
 
@@ -127,3 +132,68 @@ PercentilesOption = Annotated[
         rich_help_panel=LOSS,
     ),
 ]
+
+
+OPTIONS: dict[str, Any] = {
+    "gaussians": GaussiansOption,
+    "fold": FoldOption,
+    "blend": BlendOption,
+    "slice_axis": SliceAxisOption,
+    "quality": QualityOption,
+    "time_limit": TimeLimitOption,
+    "iterations": IterationsOption,
+    "holdout": HoldoutOption,
+    "interpolate": InterpolateOption,
+    "empty_slices_unlabelled": EmptyUnlabelledOption,
+    "lambda_img": LambdaImgOption,
+    "lambda_seg": LambdaSegOption,
+    "loss": LossOption,
+    "percentiles": PercentilesOption,
+    "seed": SeedOption,
+    "backend": BackendOption,
+}
+
+
+def takes_fit_params(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command all options of a fit.
+
+    Parameters
+    ----------
+    command : callable
+        Has a parameter ``params``, which gets the options as one
+        :class:`~napari_medgs.fit.params.FitParams`; they stand in its place in the help.
+
+    Returns
+    -------
+    callable
+        With the signature that typer reads.
+    """
+    defaults = FitParams()
+    options = []
+    for name, annotation in OPTIONS.items():
+        default = getattr(defaults, name)
+        kind = annotation.__origin__
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            default = kind(default)
+        options.append(
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+            )
+        )
+    own = inspect.signature(command, eval_str=True)
+    parameters: list[inspect.Parameter] = []
+    for parameter in own.parameters.values():
+        if parameter.name == "params":
+            parameters += options
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    def run(**values: Any) -> None:
+        chosen = {name: values.pop(name) for name in OPTIONS}
+        plain = {n: v.value if isinstance(v, Enum) else v for n, v in chosen.items()}
+        command(params=FitParams(**plain), **values)
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
