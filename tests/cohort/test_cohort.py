@@ -18,6 +18,7 @@ from napari_medgs.cli import app
 from napari_medgs.cohort import Case, CohortParams, find_cases, fit_many
 from napari_medgs.cohort.cluster import Plan, check_versions, make_plan, remote_client
 from napari_medgs.cohort.manifest import sweep
+from napari_medgs.cohort.run import LOCK
 from napari_medgs.errors import BackendError, FileError, ParameterError
 from napari_medgs.fit import FitParams
 from napari_medgs.io import write_image, write_labels
@@ -53,6 +54,11 @@ def run(*words, status=0):
 def fit(folder, client, params=QUICK, cohort=None, **options):
     cases = find_cases(folder / "images", mask="../labels/{name}_seg.nii.gz")
     return fit_many(cases, folder / "out", params, cohort, client=client, **options)
+
+
+def names(folder):
+    """All there is in an output folder, but for the lock, which stays on some systems."""
+    return sorted(p.name for p in folder.iterdir() if p.name != LOCK)
 
 
 def test_one_bad_file_stops_nothing_and_a_second_run_skips_the_others(folder, client):
@@ -100,7 +106,7 @@ def test_a_cancel_leaves_whole_files_only_and_goes_on_later(folder, client):
     asked = []
     result = fit(folder, client, slow, should_stop=lambda: len(asked) > 3 or asked.append(1))
     assert result.left >= 2
-    assert [p.name for p in (folder / "out").iterdir()] == ["manifest.json"]
+    assert names(folder / "out") == ["manifest.json"]
     assert sorted(fit(folder, client).done) == ["a", "b"]
 
 
@@ -114,7 +120,7 @@ def test_a_real_cluster_from_the_command_line(folder):
     assert (found["cases"], found["done"], found["failed"]) == (3, 2, 1)
     assert (found["workers"], list(found["failures"])) == (2, ["c"])
     assert "c: " in result.stderr
-    assert sorted(p.name for p in (folder / "out").iterdir()) == [
+    assert names(folder / "out") == [
         "a.medgs.safetensors", "b.medgs.safetensors", "manifest.json",
     ]  # fmt: skip
 
@@ -144,7 +150,7 @@ def test_ctrl_c_is_130_and_leaves_no_half_written_file(folder):
     assert process.returncode == 130, err
     assert "left for the next time" in err
     assert "Traceback" not in err
-    assert [p.name for p in (folder / "out").iterdir()] == ["manifest.json"]
+    assert names(folder / "out") == ["manifest.json"]
 
 
 def test_lists_and_tables(folder):
@@ -248,6 +254,22 @@ def test_plans_follow_cpus_and_memory(folder):
     assert make_plan(cases * 4, QUICK, cpus=16, free=giga // 2, gpus=0).workers == 1
     assert make_plan(cases * 4, QUICK, workers=3, cpus=9, free=giga, gpus=0).threads == 3
     assert make_plan(cases * 4, QUICK, cpus=16, free=64 * giga, gpus=2).workers == 2
+
+
+def test_two_runs_in_one_folder_are_kept_apart(folder, client):
+    errors = []
+
+    def second(event):
+        try:
+            fit(folder, client)
+        except FileError as error:
+            errors.append(str(error))
+
+    result = fit(folder, client, progress=second)
+    assert len(result.done) == 2
+    assert errors
+    assert all("another run is writing here" in error for error in errors)
+    assert fit(folder, client).skipped == ["a", "b"]
 
 
 def test_left_overs_of_killed_processes_go(tmp_path):

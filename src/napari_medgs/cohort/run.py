@@ -27,6 +27,7 @@ from napari_medgs.progress import (
     never_stop,
 )
 
+LOCK = ".manifest.lock"
 POLL_SECONDS = 0.25
 AHEAD = 2  # cases sent out for every one that is being fitted
 SLOT_SECONDS = 2.0  # between two looks at how many workers there are
@@ -124,24 +125,27 @@ def fit_many(
     Raises
     ------
     MedGSError
-        Before work starts: for an output that cannot be written, a manifest that cannot be
-        read, settings that make no sense for a cohort, or workers that cannot be had.
+        Before work starts: for an output that cannot be written or that another run is writing
+        to, a manifest that cannot be read, settings that make no sense for a cohort, or workers
+        that cannot be had.
     """
     params, cohort = params or FitParams(), cohort or CohortParams()
     if params.freeze_geometry or params.checkpoint is not None or params.positions_every:
         raise ParameterError(
             "freeze_geometry, checkpoint and positions_every are for single fits."
         )
-    run = _Run(_folder(output), params, cohort, progress, should_stop)
-    waiting = run.sort_out(cases)
-    try:
-        if waiting:
-            with _client(waiting, params, cohort, client) as (found, threads):
-                run.result.threads = threads
-                run.fit(waiting, found)
-    finally:
-        run.manifest.save()
-        sweep([run.manifest.output(case) for case in waiting])
+    folder = _folder(output)
+    with _alone_in(folder):
+        run = _Run(folder, params, cohort, progress, should_stop)
+        waiting = run.sort_out(cases)
+        try:
+            if waiting:
+                with _client(waiting, params, cohort, client) as (found, threads):
+                    run.result.threads = threads
+                    run.fit(waiting, found)
+        finally:
+            run.manifest.save()
+            sweep([run.manifest.output(case) for case in waiting])
     run.result.seconds = time.perf_counter() - run.started
     return run.result
 
@@ -157,6 +161,21 @@ def _folder(output: str | Path) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FileError(f"{folder}: the folder is not writable.")
     return folder
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep a second run out of the folder, whose manifest this one would overwrite."""
+    from filelock import FileLock, Timeout
+
+    try:
+        # The system frees it when the process dies, however it dies.
+        with FileLock(folder / LOCK, timeout=0):
+            yield
+    except Timeout as error:
+        raise FileError(
+            f"{folder}: another run is writing here; wait for it, or choose another folder."
+        ) from error
 
 
 @contextmanager
