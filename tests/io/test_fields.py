@@ -95,7 +95,7 @@ def test_other_safetensors_are_no_fields(tmp_path):
 
 
 def test_missing_file_and_wrong_suffix(tmp_path, saved):
-    with pytest.raises(FileError, match="no such field file"):
+    with pytest.raises(FileError, match="no such file"):
         load_field(tmp_path / "none.medgs.safetensors")
     with pytest.raises(FileError, match="must end in"):
         save_field(tmp_path / "field.bin", saved[0])

@@ -8,14 +8,11 @@ from pathlib import Path
 
 from napari_medgs.classify.card import SUFFIX, ModelCard
 from napari_medgs.classify.classifier import Classifier
-from napari_medgs.errors import FileError, FormatVersionError
-from napari_medgs.io.atomic import atomic_path
-from napari_medgs.io.limits import check_file
+from napari_medgs.errors import FileError
 from napari_medgs.io.records import plain_json
+from napari_medgs.io.tensor_files import TensorFormat
 
-FORMAT = "napari-medgs classifier"
-FORMAT_VERSION = 1
-MAX_HEADER = 4 * 2**20
+FORMAT = TensorFormat("napari-medgs classifier", 1, "classifier", 4 * 2**20)
 MAX_BYTES = 256 * 2**20
 
 
@@ -34,15 +31,10 @@ def save_classifier(path: str | Path, classifier: Classifier) -> Path:
     path = Path(path)
     if not path.name.endswith(SUFFIX):
         raise FileError(f"{path}: a classifier's file name must end in {SUFFIX}.")
-    header = {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "card": json.dumps(plain_json(classifier.card.to_dict()), ensure_ascii=False),
-    }
+    card = json.dumps(plain_json(classifier.card.to_dict()), ensure_ascii=False)
     state = classifier.network.state_dict()
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata=header))
+    FORMAT.write(path, save(tensors, metadata=FORMAT.header(card=card)))
     return path
 
 
@@ -54,26 +46,11 @@ def load_card(path: str | Path) -> ModelCard:
     FileError, FormatVersionError
         As :func:`load_classifier`.
     """
-    path = check_file(path, "a classifier's file")
+    header = FORMAT.read_header(path)
     try:
-        with path.open("rb") as opened:
-            length = int.from_bytes(opened.read(8), "little")
-            if length > min(MAX_HEADER, path.stat().st_size):
-                raise FileError(f"{path}: damaged, or no classifier's file.")
-            metadata = json.loads(opened.read(length)).get("__metadata__", {})
-            if metadata.get("format") != FORMAT:
-                raise FileError(f"{path}: this file holds no classifier.")
-            version = metadata.get("format_version", "")
-            if version != str(FORMAT_VERSION):
-                raise FormatVersionError(
-                    f"{path}: classifier format version {version or 'unknown'}; this program "
-                    f"reads version {FORMAT_VERSION}. Update napari-medgs to open it."
-                )
-            return ModelCard.from_dict(json.loads(metadata["card"]))
-    except FormatVersionError:
-        raise
+        return ModelCard.from_dict(json.loads(header["card"]))
     except FileError as error:
-        raise FileError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+        raise FileError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FileError(f"{path}: damaged or no classifier's file ({error}).") from error
 
@@ -98,7 +75,7 @@ def load_classifier(path: str | Path) -> Classifier:
 
     from napari_medgs.classify.networks import make_network
 
-    path = check_file(path, "a classifier's file")
+    path = Path(path)
     card = load_card(path)
     if path.stat().st_size > MAX_BYTES:
         raise FileError(f"{path}: too large for a classifier of this package.")

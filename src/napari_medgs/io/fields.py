@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from napari_medgs.errors import FileError, FormatVersionError, MedGSError
+from napari_medgs.errors import FileError, MedGSError
 from napari_medgs.field import FieldInfo, GaussianField
 from napari_medgs.geometry import Grid
-from napari_medgs.io.atomic import atomic_path
+from napari_medgs.io.tensor_files import TensorFormat
 
-FORMAT = "napari-medgs field"
-FORMAT_VERSION = 1
+FORMAT = TensorFormat("napari-medgs field", 1, "field", 16 * 2**20)
 SUFFIX = ".medgs.safetensors"
-MAX_HEADER = 16 * 2**20
 
 
 def info_to_json(info: FieldInfo) -> str:
@@ -63,15 +61,9 @@ def save_field(path: str | Path, field: GaussianField) -> Path:
     if not path.name.endswith(".safetensors"):
         raise FileError(f"{path}: a field's file name must end in {SUFFIX}.")
     field.validate()
-    header = {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "info": info_to_json(field.info),
-    }
     tensors = {name: getattr(field, name) for name in field.tensor_names()}
-    with atomic_path(path) as temporary:
-        # Not save_file: that makes files which only their owner may read.
-        temporary.write_bytes(save(tensors, metadata=header))
+    header = FORMAT.header(info=info_to_json(field.info))
+    FORMAT.write(path, save(tensors, metadata=header))
     return path
 
 
@@ -93,20 +85,9 @@ def load_field(path: str | Path) -> GaussianField:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    if not path.is_file():
-        raise FileError(f"{path}: no such field file.")
+    header = FORMAT.read_header(path)
     try:
-        _check_header_size(path)
         with safe_open(path, framework="numpy") as opened:
-            header = opened.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise FileError(f"{path}: this safetensors file holds no field of Gaussians.")
-            version = header.get("format_version", "")
-            if version != str(FORMAT_VERSION):
-                raise FormatVersionError(
-                    f"{path}: field format version {version or 'unknown'}; this program reads "
-                    f"version {FORMAT_VERSION}. Update napari-medgs to open it."
-                )
             names = GaussianField.tensor_names()
             missing = set(names) - set(opened.keys())
             if missing:
@@ -119,11 +100,3 @@ def load_field(path: str | Path) -> GaussianField:
         raise FileError(f"{path}: damaged field file. {error}") from error
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise FileError(f"{path}: damaged or truncated field file ({error}).") from error
-
-
-def _check_header_size(path: Path) -> None:
-    """Refuse a header that cannot be ours before any of it is believed."""
-    with path.open("rb") as opened:
-        size = int.from_bytes(opened.read(8), "little")
-    if size > min(MAX_HEADER, path.stat().st_size):
-        raise FileError(f"{path}: damaged field file: its header is larger than it can be.")

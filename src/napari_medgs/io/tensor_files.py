@@ -1,0 +1,80 @@
+"""The header that all our safetensors files share: what the file is, and in which version."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_medgs.errors import FileError, FormatVersionError
+from napari_medgs.io.atomic import atomic_path
+from napari_medgs.io.limits import check_file
+
+
+@dataclass(frozen=True)
+class TensorFormat:
+    """One of our formats.
+
+    Attributes
+    ----------
+    name : str
+        As it stands in the header.
+    version : int
+        The one that this program reads and writes.
+    kind : str
+        What such a file holds, for messages: "field".
+    most_header : int
+        Bytes; a longer header is not ours.
+    """
+
+    name: str
+    version: int
+    kind: str
+    most_header: int
+
+    def write(self, path: Path, tensors: bytes) -> None:
+        """Write serialised tensors; the file is complete or absent.
+
+        Raises
+        ------
+        FileError
+            When the folder cannot be written.
+        """
+        with atomic_path(path) as temporary:
+            # Not safetensors' save_file: that makes files which only their owner may read.
+            temporary.write_bytes(tensors)
+
+    def header(self, **texts: str) -> dict[str, str]:
+        """Return the metadata to write."""
+        return {"format": self.name, "format_version": str(self.version), **texts}
+
+    def read_header(self, path: str | Path) -> dict[str, str]:
+        """Read the metadata of a file; needs no torch and believes nothing before checking it.
+
+        Raises
+        ------
+        FileError
+            When the file is missing, damaged, or of another kind.
+        FormatVersionError
+            When a newer version of the package wrote it.
+        """
+        path = check_file(path, f"the file of a {self.kind}")
+        try:
+            with path.open("rb") as opened:
+                length = int.from_bytes(opened.read(8), "little")
+                if length > min(self.most_header, path.stat().st_size):
+                    raise ValueError("its header is larger than it can be")
+                record: Any = json.loads(opened.read(length))
+                found: Any = record.get("__metadata__", {})
+                name, version = found.get("format"), found.get("format_version", "")
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
+            raise FileError(f"{path}: damaged, or no {self.kind} ({error}).") from error
+        if name != self.name:
+            raise FileError(f"{path}: this safetensors file holds no {self.kind}.")
+        if version != str(self.version):
+            raise FormatVersionError(
+                f"{path}: {self.kind} format version {version or 'unknown'}; this program reads "
+                f"version {self.version}. Update napari-medgs to open it."
+            )
+        return dict(found)
