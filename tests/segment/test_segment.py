@@ -8,7 +8,7 @@ import pytest
 from napari_medgs.errors import LabelError, ParameterError
 from napari_medgs.fit import FitParams
 from napari_medgs.segment import Prompts, SegmentModel, SegmentParams, segment
-from napari_medgs.segment.api import fit_for_segmentation
+from napari_medgs.segment.api import FIT_PARAMS, fit_for_segmentation
 from napari_medgs.volume import Volume
 
 FIT = FitParams(gaussians=2500, iterations=40)
@@ -100,6 +100,19 @@ def test_strokes_stay_what_they_are(scene):
     for value in (1, 2):
         assert (result.labels[drawn == value] == value).all()
     assert (result.labels[drawn == BACKGROUND] == 0).all()
+
+
+def test_the_fit_of_a_segmentation_takes_half_the_steps(scene):
+    volume, _, _ = scene
+    totals = set()
+
+    def note(event):
+        if event.stage == "fit":
+            totals.add(event.total)
+
+    fit_for_segmentation(Volume.from_array(volume.data[0, 8:16]), progress=note)
+    assert totals == {FIT_PARAMS.iterations}
+    assert FitParams().iterations == 2 * FIT_PARAMS.iterations
 
 
 def test_one_class_alone_is_refused_before_any_work(scene):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +47,10 @@ class SegmentJob:
         self, images: list[str], prompts: Path, field: Path | None, initial: Path | None = None
     ) -> tuple[SegmentResult, dict[str, Any], dict[int, str]]:
         """Segment one image from a scribble file."""
-        from napari_medgs.fit import FitParams
         from napari_medgs.io import read_label_names, read_labels
         from napari_medgs.io.fields import load_field
         from napari_medgs.segment import Prompts, segment
+        from napari_medgs.segment.api import FIT_PARAMS
 
         volume = self.read(images)
         strokes, _ = read_labels(prompts, volume.grid)
@@ -69,8 +70,11 @@ class SegmentJob:
                 ),
                 self.params,
                 field=known,
-                fit_params=FitParams(
-                    backend=self.backend, threads=self.params.threads, seed=self.params.seed
+                fit_params=replace(
+                    FIT_PARAMS,
+                    backend=self.backend,
+                    threads=self.params.threads,
+                    seed=self.params.seed,
                 ),
                 progress=progress,
                 should_stop=should_stop,
@@ -84,12 +88,10 @@ class SegmentJob:
     ) -> tuple[SegmentResult, dict[str, Any], dict[int, str]]:
         """Do a session's events again; its own settings count."""
         import time
-        from dataclasses import replace
 
-        from napari_medgs.fit import FitParams
         from napari_medgs.io.fields import load_field
         from napari_medgs.segment import SegmentModel, load_session
-        from napari_medgs.segment.api import fit_for_segmentation
+        from napari_medgs.segment.api import FIT_PARAMS, fit_for_segmentation
         from napari_medgs.segment.log import digest
 
         volume = self.read(images)
@@ -107,7 +109,7 @@ class SegmentJob:
             else:
                 gaussians = fit_for_segmentation(
                     volume,
-                    FitParams(backend=self.backend),
+                    replace(FIT_PARAMS, backend=self.backend),
                     progress=progress,
                     should_stop=should_stop,
                 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
@@ -64,19 +64,17 @@ class Prepare:
 
     def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> SegmentModel:
         """Return the model."""
-        from napari_medgs.fit import FitParams
         from napari_medgs.io.fields import load_field
         from napari_medgs.segment import SegmentModel
-        from napari_medgs.segment.api import fit_for_segmentation
+        from napari_medgs.segment.api import FIT_PARAMS, fit_for_segmentation
 
         field = self.field
         if field is None and self.file is not None and self.file.is_file():
             field = load_field(self.file)
         if field is None:
-            threads = self.params.threads
             field = fit_for_segmentation(
                 self.volume,
-                FitParams(threads=threads) if threads else None,
+                replace(FIT_PARAMS, threads=self.params.threads),
                 progress=progress,
                 should_stop=should_stop,
             )

@@ -20,6 +20,9 @@ from napari_medgs.segment.prompts import Prompts
 from napari_medgs.segment.result import SegmentResult
 from napari_medgs.volume import Volume
 
+# Half the steps of a fit that is to show the image: masks gain nothing from more of them.
+FIT_PARAMS = FitParams(iterations=40)
+
 
 def fit_for_segmentation(
     volume: Volume,
@@ -30,12 +33,19 @@ def fit_for_segmentation(
 ) -> GaussianField:
     """Fit the field that :func:`segment` fits when it is given none.
 
+    Parameters
+    ----------
+    volume : Volume
+    params : FitParams, optional
+        ``FIT_PARAMS`` by default.
+    progress, should_stop : callable, optional
+
     Raises
     ------
     Cancelled
         When stopped: a half-fitted field is no ground for a mask.
     """
-    result = fit(volume, params, progress=progress, should_stop=should_stop)
+    result = fit(volume, params or FIT_PARAMS, progress=progress, should_stop=should_stop)
     if result.stopped_by == "cancelled":
         raise Cancelled("The fit before the segmentation was cancelled.")
     return result.field
@@ -62,7 +72,7 @@ def segment(
     field : GaussianField, optional
         Fitted to the volume; fitted here otherwise.
     fit_params : FitParams, optional
-        How to fit it.
+        How to fit it; ``FIT_PARAMS`` by default.
     progress, should_stop : callable, optional
 
     Returns
@@ -82,7 +92,7 @@ def segment(
     seconds_fit = 0.0
     if field is None:
         if params is not None and params.threads and fit_params is None:
-            fit_params = FitParams(threads=params.threads)
+            fit_params = replace(FIT_PARAMS, threads=params.threads)
         field = fit_for_segmentation(
             volume, fit_params, progress=progress, should_stop=should_stop
         )
