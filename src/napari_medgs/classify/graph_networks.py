@@ -20,6 +20,12 @@ from napari_medgs.classify.graph import (
     pick,
     spectrum,
 )
+from napari_medgs.classify.raw_features import (
+    raw_edge_features,
+    raw_edge_width,
+    raw_node_features,
+    raw_node_width,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,15 +59,20 @@ def gate(h: Tensor, gaussians: GaussianSet) -> Tensor:
 class GraphNetwork(nn.Module):
     """Graph convolutions of mean aggregation with vertex, edge and global embeddings.
 
-    After the published attempt at classifying Gaussian fields: four residual blocks, layer
-    normalisation, mean read-out; its sizes were chosen for as many parameters.
+    After the published attempt at classifying Gaussian fields: raw parameters as features, four
+    residual blocks with layer normalisation, mean read-out. It names its global node without
+    saying what it holds; here it starts from learned numbers. Its sizes were chosen for as many
+    parameters.
 
     Parameters
     ----------
     ndim, channels, classes : int
     neighbours : int
     shape_input : bool
-        The Gaussians of a shape: moved to the middle first.
+        The Gaussians of a shape. Moved to the middle first unless ``raw``.
+    raw : bool
+        Read the Gaussians' parameters as they are. Otherwise this package's features of nodes,
+        edges and the whole: the same layers, to tell what features bring.
     width, blocks : int
     """
 
@@ -72,18 +83,24 @@ class GraphNetwork(nn.Module):
         classes: int,
         neighbours: int = 8,
         shape_input: bool = False,
-        width: int = 78,
+        raw: bool = True,
+        width: int = 79,
         blocks: int = 4,
     ) -> None:
         super().__init__()
-        self.neighbours, self.shape_input = neighbours, shape_input
-        nodes, edges = node_width(ndim, channels), edge_width(ndim, channels)
-        whole = global_width(ndim, channels)
+        self.neighbours, self.shape_input, self.raw = neighbours, shape_input, raw
+        if raw:
+            nodes, edges = raw_node_width(ndim, channels), raw_edge_width(ndim)
+        else:
+            nodes, edges = node_width(ndim, channels), edge_width(ndim, channels)
         self.node_scale, self.edge_scale = Scaled(nodes), Scaled(edges)
-        self.global_scale = Scaled(whole)
         self.vertex = nn.Sequential(nn.Linear(nodes, width), nn.LayerNorm(width), nn.ReLU())
         self.edge = nn.Linear(edges, width)
-        self.master = nn.Linear(whole, width)
+        if raw:
+            self.start = nn.Parameter(torch.zeros(width))
+        else:
+            whole = global_width(ndim, channels)
+            self.global_scale, self.master = Scaled(whole), nn.Linear(whole, width)
         self.own = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
         self.other = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(blocks))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks))
@@ -93,13 +110,19 @@ class GraphNetwork(nn.Module):
     def forward(self, gaussians: GaussianSet) -> Tensor:
         """Return logits (B, K)."""
         check_enough(gaussians, self.neighbours + 1)
-        if self.shape_input:
+        if self.shape_input and not self.raw:
             gaussians = gaussians.centered()
-        parts = spectrum(gaussians.covariances)
         near = neighbours(gaussians.means, gaussians.weights, self.neighbours)
-        h = gate(self.vertex(self.node_scale(node_features(gaussians, parts))), gaussians)
-        edges = self.edge(self.edge_scale(edge_features(gaussians, parts, near))).mean(2)
-        master = self.master(self.global_scale(global_features(gaussians)))
+        if self.raw:
+            nodes, edges = raw_node_features(gaussians), raw_edge_features(gaussians, near)
+            master = self.start.expand(len(gaussians), -1)
+        else:
+            parts = spectrum(gaussians.covariances)
+            nodes = node_features(gaussians, parts)
+            edges = edge_features(gaussians, parts, near)
+            master = self.master(self.global_scale(global_features(gaussians)))
+        h = gate(self.vertex(self.node_scale(nodes)), gaussians)
+        edges = self.edge(self.edge_scale(edges)).mean(2)
         for own, other, norm, up in zip(self.own, self.other, self.norms, self.up, strict=True):
             message = pick(other(h), near).mean(2) + edges + master[:, None]
             h = gate(h + torch.relu(norm(own(h) + message)), gaussians)

@@ -10,6 +10,7 @@ from torch import nn
 
 from napari_medgs.classify.fits import blend
 from napari_medgs.classify.gaussians import GaussianSet, grid_points, log_terms, monomials
+from napari_medgs.classify.raster import rasterize
 from napari_medgs.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -64,8 +65,9 @@ class ResNet8(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K) of images (B, C, ...)."""
-        if self.ndim == 2:
-            images = images.contiguous(memory_format=torch.channels_last)
+        # Channels last: the same sums, a third to a half less time on CPUs.
+        order = torch.channels_last if self.ndim == 2 else torch.channels_last_3d
+        images = images.contiguous(memory_format=order)
         return self.head(self.stages(self.stem(images)).flatten(2).mean(-1))
 
 
@@ -101,11 +103,15 @@ class Hybrid(nn.Module):
 
     def render(self, gaussians: GaussianSet) -> Tensor:
         """Return (B, C, *grid): the Gaussians low-passed to what the grid can hold."""
-        points = grid_points(gaussians.shape, self.grid, gaussians.means.device)
         steps = [n / m for n, m in zip(gaussians.shape, self.grid, strict=True)]
         # A grid as fine as the image shows it as it was fitted; a coarser one must not alias.
-        width = torch.tensor([(0.5 * s) ** 2 if s > 1 else 0.0 for s in steps])
-        spread = gaussians.covariances + torch.diag(width).to(gaussians.covariances)
+        widths = tuple((0.5 * s) ** 2 if s > 1 else 0.0 for s in steps)
+        if gaussians.means.device.type == "cpu" and not needs_gradient(gaussians):
+            return torch.from_numpy(
+                rasterize(gaussians, self.grid, widths, threads=torch.get_num_threads())
+            )
+        points = grid_points(gaussians.shape, self.grid, gaussians.means.device)
+        spread = gaussians.covariances + torch.diag(torch.tensor(widths)).to(gaussians.covariances)
         smooth = replace(gaussians, covariances=spread)
         out = occupancy(points, smooth) if self.shape_input else blend(points, smooth)
         return out.mT.reshape(len(out), -1, *self.grid)
@@ -118,6 +124,12 @@ class Hybrid(nn.Module):
         if self.patch > 1:
             image = torch.pixel_unshuffle(image, self.patch)
         return self.resnet(image)
+
+
+def needs_gradient(gaussians: GaussianSet) -> bool:
+    """Tell whether anything will ask for derivatives with respect to the Gaussians."""
+    tensors = (getattr(gaussians, name) for name in gaussians.tensor_names())
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
 def occupancy(points: Tensor, gaussians: GaussianSet) -> Tensor:

@@ -95,19 +95,23 @@ class Training(lightning.LightningModule):
             return f.cross_entropy(logits, soft / soft.sum(1, keepdim=True))
         return f.cross_entropy(logits, labels[:, 0], label_smoothing=self.params.smoothing)
 
+    def on_train_start(self) -> None:
+        """Pair the average's tensors with the network's, once both are on their device."""
+        current, kept = self.network.state_dict(), self.average.state_dict()
+        moving = [name for name, tensor in kept.items() if tensor.dtype.is_floating_point]
+        self._kept = [kept[name] for name in moving]
+        self._current = [current[name] for name in moving]
+        self._counts = [(kept[n], current[n]) for n in kept.keys() - set(moving)]
+
     def on_train_batch_end(self, *_: Any) -> None:
         """Move the average towards the weights; slowly once there are many steps."""
         self.updates += 1
         steps = int(self.updates)
         decay = min(self.params.ema, (1 + steps) / (10 + steps)) if self.params.ema else 0.0
         with torch.no_grad():
-            current = self.network.state_dict()
-            for name, kept in self.average.state_dict().items():
-                new = current[name]
-                if kept.dtype.is_floating_point:
-                    kept.lerp_(new, 1 - decay)
-                else:
-                    kept.copy_(new)
+            torch._foreach_lerp_(self._kept, self._current, 1 - decay)
+            for old, new in self._counts:
+                old.copy_(new)
         self._steps_end = time.perf_counter()
 
     def on_train_epoch_start(self) -> None:
@@ -152,7 +156,8 @@ class Training(lightning.LightningModule):
             {"params": decayed, "weight_decay": p.weight_decay},
             {"params": rest, "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=p.rate)
+        # One kernel for all weights; on CUDA it cannot go with clipped, scaled gradients.
+        optimizer = torch.optim.AdamW(groups, lr=p.rate, fused=self.device.type == "cpu")
         total = max(1, int(self.trainer.estimated_stepping_batches))
         warm = max(1, int(WARM_UP * total))
 
