@@ -249,3 +249,17 @@ def test_bundled(name):
     assert "test_auc" in card.metrics
     assert "no diagnosis" in card.note
     assert load_classifier(path).card == card
+
+
+def test_start_from_other_weights_and_settings(discs, quick):
+    params = dataclasses.replace(quick, model="gnn", epochs=1, rate=1e-12, ema=0.0)
+    first = train(discs, params, network={"raw": False}).classifier
+    assert first.card.network["raw"] is False
+    kept = {k: v for k, v in first.network.state_dict().items() if not k.startswith("head")}
+    again = train(discs, params, network={"raw": False}, initial=kept).classifier
+    state = again.network.state_dict()
+    assert all(np.allclose(state[k], v, atol=1e-4) for k, v in kept.items() if "scale" not in k)
+    with pytest.raises(ParameterError, match="no weights 'head"):
+        train(discs, params, initial={"head.nothing": kept["vertex.0.bias"]})
+    with pytest.raises(ParameterError, match="Unknown settings"):
+        train(discs, params, network={"nothing": 1})

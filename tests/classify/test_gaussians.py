@@ -53,6 +53,19 @@ def test_3d_fit_and_cancel(rng):
         fit_images(images, FitSettings(), should_stop=lambda: True)
 
 
+@pytest.mark.parametrize("model", ["hybrid", "inr2vec"])
+def test_cancel_within_one_image(rng, discs, quick, model):
+    from dataclasses import replace
+
+    from napari_medgs.classify.training import make_card
+
+    card = make_card(discs, replace(quick, model=model))
+    asked = iter(range(10_000))
+    with pytest.raises(Cancelled):
+        network_inputs(discs.floats("val")[:1], card, should_stop=lambda: next(asked) == 5)
+    assert next(asked) == 6  # not asked again, nor was the image finished first
+
+
 def test_shape_keeps_its_moments(rng):
     shape = (blobs(rng, 2, 3)[0] > 100).astype(np.float32)
     fitted = fit_images(shape, FitSettings(gaussians=32, shape=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -63,9 +64,12 @@ def fit_images(
         raise ImageError("The images hold values that are not finite (NaN or infinite).")
     started = time.perf_counter()
 
-    def report(done: int) -> None:
+    def check() -> None:
         if should_stop():
             raise Cancelled("The fit of Gaussians was cancelled.")
+
+    def report(done: int) -> None:
+        check()
         spent = time.perf_counter() - started
         left = spent / done * (len(images) - done) if done else None
         progress(ProgressEvent("fit Gaussians", done, len(images), spent, remaining=left))
@@ -79,7 +83,8 @@ def fit_images(
     parts: list[GaussianSet] = []
     for first in range(0, len(images), chunk):
         # Seeded by place, so that a set's fits do not depend on how it is cut.
-        parts.append(_fit_chunk(torch.from_numpy(images[first : first + chunk]), settings))
+        some = torch.from_numpy(images[first : first + chunk])
+        parts.append(_fit_chunk(some, settings, check))
         report(min(len(images), first + chunk))
     return join(parts).in_tree_order()
 
@@ -98,8 +103,11 @@ def _terms(gaussians: GaussianSet, precisions: Tensor | None) -> Tensor:
     return log_terms(gaussians.means - gaussians.center(), precisions, constant)
 
 
-def _fit_chunk(images: Tensor, settings: FitSettings) -> GaussianSet:
-    """Fit some images: Adam on means, precision factors and weights; values by least squares."""
+def _fit_chunk(images: Tensor, settings: FitSettings, check: Callable[[], None]) -> GaussianSet:
+    """Fit some images: Adam on means, precision factors and weights; values by least squares.
+
+    ``check`` is called before every step, to raise where the fit is to be given up.
+    """
     b, c = images.shape[:2]
     shape = tuple(images.shape[2:])
     d, n = len(shape), settings.gaussians
@@ -123,6 +131,7 @@ def _fit_chunk(images: Tensor, settings: FitSettings) -> GaussianSet:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.iterations, 0.01)
     basis = monomials(everywhere - middle)
     for _ in range(settings.iterations):
+        check()
         some, wanted = basis, flat
         if d == 3 and settings.points < len(basis):
             pick = torch.randint(0, len(basis), (settings.points,), generator=random)

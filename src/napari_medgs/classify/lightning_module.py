@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import lightning
@@ -127,7 +128,9 @@ class Training(lightning.LightningModule):
         index = index.cpu()
         some = self.inputs["val"][index]
         self.average.to(self.device)
-        guess = probabilities_of(self.average, some, self.card)
+        # Without mirrored copies: the course of training is to be followed cheaply.
+        plain = replace(self.card, preprocessing={**self.card.preprocessing, "tta": False})
+        guess = probabilities_of(self.average, some, plain)
         self._guesses.append((guess, self.labels["val"][index].numpy()))
 
     def on_validation_epoch_end(self) -> None:

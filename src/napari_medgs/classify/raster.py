@@ -8,7 +8,7 @@ points hold no calls and no sums over lanes, so that LLVM makes vectors of them.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numba as nb
 import numpy as np

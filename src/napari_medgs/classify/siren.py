@@ -99,8 +99,6 @@ def fit_sirens(
     started = time.perf_counter()
     found = []
     for first in range(0, len(images), CHUNK):
-        if should_stop():
-            raise Cancelled("The fit of sine networks was cancelled.")
         some = torch.as_tensor(images[first : first + CHUNK]).float()
         b = len(some)
         flat = some.reshape(b, c, -1).mT
@@ -108,6 +106,8 @@ def fit_sirens(
         biases = [torch.zeros(b, 1, w.shape[-1], requires_grad=True) for w in start]
         optimizer = torch.optim.Adam([*weights, *biases], lr=RATE)
         for _ in range(STEPS):
+            if should_stop():
+                raise Cancelled("The fit of sine networks was cancelled.")
             pick = torch.randint(0, len(points), (POINTS,), generator=random)
             h = points[pick].expand(b, -1, -1)
             for w, bias in zip(weights[:-1], biases[:-1], strict=True):

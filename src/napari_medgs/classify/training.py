@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,8 @@ def train(
     progress: ProgressCallback = ignore_progress,
     should_stop: StopCallback = never_stop,
     inputs: dict[str, Any] | None = None,
+    network: Mapping[str, Any] | None = None,
+    initial: Mapping[str, Any] | None = None,
 ) -> TrainResult:
     """Train a classifier; the test split is looked at once, after the last epoch.
 
@@ -108,13 +111,19 @@ def train(
     inputs : dict, optional
         What :func:`~napari_medgs.classify.inputs.network_inputs` returned by split, to spare the
         fits of repeated runs.
+    network : mapping, optional
+        Settings of the network that differ from the model's defaults.
+    initial : mapping of str to tensor, optional
+        Weights to start from, by their names in the network: of an earlier classifier, or of an
+        encoder trained without labels. Those left out start at random.
 
     Raises
     ------
     FileError, LabelError
         When splits are missing or have one class only.
     ParameterError
-        When early stopping is asked for without a validation split.
+        When early stopping is asked for without a validation split, or the network has no such
+        settings or weights.
     Cancelled
         When ``should_stop`` returned True.
     """
@@ -131,6 +140,8 @@ def train(
     if params.threads:
         torch.set_num_threads(params.threads)
     card = make_card(data, params)
+    if network:
+        card = replace(card, network={**card.network, **network})
     if inputs is None:
         cache = default_cache() if params.cache_dir is None else params.cache_dir
         inputs = {
@@ -141,8 +152,10 @@ def train(
     seconds_fit = time.perf_counter() - started
     labels = {split: torch.from_numpy(values) for split, values in data.labels.items()}
     torch.manual_seed(params.seed)
-    network = make_network(card)
-    module, epochs = _run(network, card, inputs, labels, params, progress, should_stop)
+    untrained = make_network(card)
+    if initial:
+        _start_from(untrained, initial)
+    module, epochs = _run(untrained, card, inputs, labels, params, progress, should_stop)
     kept = module.average.cpu()
     guesses: dict[str, NDArray[np.float64]] = {
         s: probabilities_of(kept, inputs[s], card) for s in ("val", "test") if s in inputs
@@ -150,7 +163,7 @@ def train(
     numbers: dict[str, Any] = {
         "model": card.model,
         "dataset": card.dataset,
-        "parameters": count_parameters(network),
+        "parameters": count_parameters(untrained),
         "bytes_per_input": input_bytes(inputs["train"]),
         "seconds_fit": seconds_fit,
         "seconds_epoch": float(np.median(module.epoch_seconds)),
@@ -166,6 +179,15 @@ def train(
         "parameters": numbers["parameters"],
     })  # fmt: skip
     return TrainResult(Classifier(card, kept), numbers, guesses, module.history)
+
+
+def _start_from(network: Any, initial: Mapping[str, Any]) -> None:
+    """Copy weights into a network that is still untrained."""
+    state = network.state_dict()
+    for name, tensor in initial.items():
+        if name not in state or state[name].shape != tensor.shape:
+            raise ParameterError(f"The network has no weights {name!r} of this shape.")
+    network.load_state_dict({**state, **initial})
 
 
 def _scores(data: LabelledSet, guesses: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
