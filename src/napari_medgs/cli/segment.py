@@ -111,7 +111,7 @@ def segment(
         Path | None,
         typer.Option(
             metavar="U.nii.gz",
-            help="Also write how uncertain every voxel is, 0 to 1.",
+            help="Also write the chance that each voxel's label is wrong, 0 to 1.",
             rich_help_panel=MORE,
         ),
     ] = None,

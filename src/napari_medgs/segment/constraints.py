@@ -16,6 +16,8 @@ from napari_medgs.segment.solver import DISTANT, GraphSolver
 class Constraints:
     """Bans per class, slice-first.
 
+    ``locked`` holds the voxels of every locked class by its index.
+
     Parameters
     ----------
     prompts : Prompts
@@ -34,12 +36,12 @@ class Constraints:
         axes: tuple[int, int, int],
     ) -> None:
         self._evidence = evidence
-        self._locked: dict[int, NDArray[np.bool_]] = {}
+        self.locked: dict[int, NDArray[np.bool_]] = {}
         for value in sorted(prompts.locked):
             if value in evidence.values and prompts.result is not None:
                 mine = np.moveaxis(prompts.result == value, axes[0], 0)
-                self._locked[evidence.values.index(value)] = mine
-        self.any = bool(self._locked or evidence.boxes)
+                self.locked[evidence.values.index(value)] = mine
+        self.any = bool(self.locked or evidence.boxes)
 
     def banned_at(self, voxels: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Return which classes voxels (P, 3) cannot have, (K, P)."""
@@ -52,7 +54,7 @@ class Constraints:
             for start, stop in boxes:
                 held |= ((voxels >= start) & (voxels < stop)).all(axis=1)
             banned[k] |= ~held
-        for k, mask in self._locked.items():
+        for k, mask in self.locked.items():
             limit = np.asarray(mask.shape) - 1
             mine = mask[tuple(np.clip(voxels, 0, limit).T)]
             banned[k] |= ~mine
@@ -67,7 +69,7 @@ class Constraints:
             for start, stop in boxes:
                 mine[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))] = False
             labels[mine] = 0
-        for k, mask in self._locked.items():
+        for k, mask in self.locked.items():
             labels[(labels == k) & ~mask] = 0
             labels[mask] = k
 

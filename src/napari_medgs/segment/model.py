@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -242,7 +243,16 @@ class SegmentModel:
             fill_holes(labels, evidence)
             constraints.enforce(labels)
         clock.end()
-        return labels, Snapshot(self._renderer, scores, band_voxels, band_scores, *hard)
+        return labels, Snapshot(
+            self._renderer,
+            self._solver.image.units,
+            scores,
+            partial(solution.appearance.log_probability, self._solver.features[: len(scores)]),
+            band_voxels,
+            band_scores,
+            *hard,
+            constraints.locked,
+        )
 
     def _solve_graph(self, evidence: Evidence, constraints: Constraints, clock: Clock) -> _State:
         """Solve on the Gaussians: learn, spread, and spread again knowing the shape."""

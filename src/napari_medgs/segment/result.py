@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from napari_medgs.field import Floats, GaussianField
 from napari_medgs.geometry import Grid
 from napari_medgs.parallel import run_chunks
+from napari_medgs.segment.doubt import Depth, Doubt, chance_of, lead_of
 from napari_medgs.segment.rendering import ScoreRenderer
 
 POWER = np.float32(1.0)  # probability of a class ~ its distance to minus this: calibrated
@@ -44,25 +46,32 @@ def softmax(scores: Floats) -> Floats:
 
 @dataclass
 class Snapshot:
-    """What the probabilities of one result are made of, slice-first.
+    """What probabilities and doubt of one result are made of, slice-first.
 
     Attributes
     ----------
     renderer : ScoreRenderer
+    units : (3,) ndarray
+        Voxel sizes over the finest one.
     scores : (N, K) ndarray of float32
+    looks : callable
+        () -> (N, K) log-probabilities of the classes by looks.
     band_voxels : (B, 3) ndarray of int32, band_scores : (B, K) ndarray of float32
-    known : list of (axis, indices, planes)
-        Slices whose labels were given.
     sure_voxels : (S, 3) ndarray of int32, sure_classes : (S,) ndarray of int32
         Marks that are certain.
+    locked : dict of int to (Z, Y, X) ndarray of bool
+        Where the locked classes are.
     """
 
     renderer: ScoreRenderer
+    units: NDArray[np.float64]
     scores: Floats
+    looks: Callable[[], Floats]
     band_voxels: NDArray[np.int32]
     band_scores: Floats
     sure_voxels: NDArray[np.int32]
     sure_classes: NDArray[np.int32]
+    locked: dict[int, NDArray[np.bool_]] = dataclasses.field(default_factory=dict)
 
     def probability(self, labels: NDArray[np.uint8]) -> Floats:
         """Return (K, Z, Y, X) probabilities of the classes."""
@@ -85,7 +94,65 @@ class Snapshot:
             z, y, x = self.sure_voxels.T
             out[:, z, y, x] = 0
             out[self.sure_classes, z, y, x] = 1
+        if self.locked:
+            run_chunks(lambda z: self._lock(out[:, z], z), depth)
         return out
+
+    def _lock(self, probability: Floats, z: int) -> None:
+        """Make locked classes certain in one slice: there, and nowhere else."""
+        for k, mask in self.locked.items():
+            probability[:, mask[z]] = 0
+            probability[k] = mask[z]
+        total = probability.sum(axis=0)
+        nothing = total <= 0
+        probability[0, nothing] = total[nothing] = 1
+        probability /= total
+
+    def doubt(self, labels: NDArray[np.uint8]) -> Doubt:
+        """Return how likely labels (Z, Y, X) are wrong, and what they would be instead."""
+        settled = None
+        for mask in self.locked.values():
+            settled = mask if settled is None else settled | mask
+        closed = np.zeros(self.scores.shape[1], np.bool_)
+        closed[list(self.locked)] = True
+        depth = Depth(labels, self.units, settled)
+        looks = self.looks()
+        lead = np.empty(labels.shape, np.float32)
+        rival = np.empty(labels.shape, np.uint8)
+
+        def render(z: int) -> None:
+            own = labels[z].reshape(-1)
+            blended, empty = self.renderer.blend(self.scores, z)
+            lead_of(_flat(blended), own, closed, lead[z].reshape(-1), rival[z].reshape(-1))
+            lead[z][empty] = np.inf
+
+        run_chunks(render, len(labels))
+        if len(self.band_voxels):
+            place = tuple(self.band_voxels.T)
+            found, other = np.empty(len(place[0]), np.float32), np.empty(len(place[0]), np.uint8)
+            scores = np.ascontiguousarray(self.band_scores.T)
+            lead_of(scores, labels[place], closed, found, other)
+            lead[place], rival[place] = found, other
+
+        def weigh(z: int) -> None:
+            # In place of the lead, slice by slice.
+            own, plane = labels[z].reshape(-1), labels[z].shape
+            liked, unused = np.empty(own.size, np.float32), np.empty(own.size, np.uint8)
+            blended, _ = self.renderer.blend(looks, z)
+            lead_of(_flat(blended), own, closed, liked, unused)
+            certain = np.isinf(lead[z])
+            lead[z] = chance_of(lead[z], depth.in_slice(z, plane), -liked.reshape(plane))
+            lead[z][certain] = 0
+            if settled is not None:
+                lead[z][settled[z]] = 0
+
+        run_chunks(weigh, len(labels))
+        lead[tuple(self.sure_voxels.T)] = 0
+        return Doubt(lead, rival)
+
+
+def _flat(scores: Floats) -> Floats:
+    return scores.reshape(len(scores), -1)
 
 
 @dataclass
@@ -123,7 +190,7 @@ class SegmentResult:
         default_factory=lambda: np.zeros((0, 0, 0), np.uint8), repr=False
     )
     _snapshot: Snapshot | None = dataclasses.field(default=None, repr=False)
-    _uncertainty: Floats | None = dataclasses.field(default=None, repr=False)
+    _doubt: Doubt | None = dataclasses.field(default=None, repr=False)
 
     @property
     def volumes_ml(self) -> dict[int, float]:
@@ -146,18 +213,16 @@ class SegmentResult:
         return np.moveaxis(stack, 1, self.slice_axis + 1)
 
     def uncertainty(self) -> Floats:
-        """Return the entropy of the probabilities over its largest value, (Z, Y, X), 0 to 1."""
-        if self._uncertainty is None:
-            probability = self.probability()
-            self._uncertainty = entropy(probability)
-        return self._uncertainty
+        """Return the chance that each voxel's label is wrong, (Z, Y, X), 0 to 1.
 
+        Kept after the first call. See :mod:`napari_medgs.segment.doubt`.
+        """
+        return np.moveaxis(self.doubt().chance, 0, self.slice_axis)
 
-def entropy(probability: Floats) -> Floats:
-    """Return the entropy over classes (K, ...) divided by its maximum, 0 to 1."""
-    classes = len(probability)
-    total = np.zeros(probability.shape[1:], np.float32)
-    for part in probability:
-        total -= part * np.log(np.maximum(part, np.float32(1e-7)))
-    total /= np.float32(np.log(max(classes, 2)))
-    return np.clip(total, 0, 1, out=total)
+    def doubt(self) -> Doubt:
+        """Return what may be wrong and what it would be then, slice-first; kept."""
+        if self._doubt is None:
+            if self._snapshot is None:
+                raise RuntimeError("This result was read back and knows no uncertainty.")
+            self._doubt = self._snapshot.doubt(self._indices)
+        return self._doubt
