@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from napari.components import Dims
 from napari.layers import Image, Labels, Surface
 
 from napari_medgs.errors import GeometryError, ImageError, LabelError
@@ -9,6 +10,7 @@ from napari_medgs.geometry import Grid
 from napari_medgs.plugin import geometry
 from napari_medgs.plugin.geometry import (
     LayerFrame,
+    check_sliceable,
     frame_of,
     geometry_kwargs,
     grid_kwargs,
@@ -176,3 +178,30 @@ def test_multiscale_images_are_read_at_full_resolution():
     layer = Image([RAMP, RAMP[::2, ::2, ::2]], multiscale=True)
     volume, _ = volume_from_layers([layer])
     np.testing.assert_array_equal(volume.data[0], RAMP)
+
+
+@pytest.mark.parametrize(
+    ("axes", "order", "works"),
+    [
+        ((0, 1, 2), (0, 1, 2), True),
+        ((0, 2, 1), (0, 1, 2), True),
+        ((0, 2, 1), (1, 0, 2), False),
+        ((1, 2, 0), (0, 1, 2), False),
+        ((2, 1, 0), (1, 0, 2), True),
+        ((2, 1, 0), (0, 1, 2), False),
+    ],
+)
+def test_slices_that_napari_cannot_show_are_refused(axes, order, works):
+    affine = np.diag([3, 0.5, 0.5, 1])[[*axes, 3]]
+    layer, dims = Image(RAMP, affine=affine, name="scan"), Dims(ndim=3, order=order)
+    if works:
+        check_sliceable(layer, dims)
+        # napari agrees.
+        layer._transforms[1:].simplified.set_slice(list(dims.displayed)).inverse  # noqa: B018
+        return
+    with pytest.raises(GeometryError, match=r"^napari cannot show 'scan' in these slices"):
+        check_sliceable(layer, dims)
+    with pytest.raises(np.linalg.LinAlgError):
+        np.linalg.inv(
+            layer._transforms[1:].simplified.set_slice(list(dims.displayed)).affine_matrix
+        )

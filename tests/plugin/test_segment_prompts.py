@@ -195,3 +195,54 @@ def test_boxes_of_painting_follow_the_axes_of_the_layer():
     np.testing.assert_array_equal(painted, [[7, 8, 18], [7, 8, 19]])
     assert boxes == [(slice(7, 8), slice(8, 9), slice(18, 20))]
     assert view.box_of([((slice(0, 2), slice(None)),)]) is None
+
+
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
+def test_an_image_that_napari_cannot_slice_is_refused_in_a_sentence(docked, notes, tiny_volume):
+    viewer, widget = docked(image=False)
+    viewer.dims.ndisplay = 3  # in 2D napari fails as soon as the image is added
+    viewer.add_image(tiny_volume.channel(0), name="scan", affine=np.eye(4)[[1, 2, 0, 3]])
+    widget.new_strokes.click()
+    ((severity, text),) = notes
+    assert severity == "error"
+    assert text.startswith("napari cannot show 'scan' in these slices")
+    assert len(viewer.layers) == 1
+    assert widget.control.session is None
+
+
+SWAP = np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]])
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("affine", [np.eye(3), SWAP], ids=["straight", "swapped"])
+def test_marks_on_a_plane_image_of_any_axes(docked, qtbot, notes, rng, affine, order):
+    labels = np.zeros((40, 60), np.uint8)
+    labels[10:30, 8:24], labels[10:30, 34:52] = 1, 2
+    picture = np.array([20.0, 80, 160])[labels] + rng.normal(0, 4, labels.shape)
+    viewer, widget = docked(image=False)
+    viewer.add_image(picture.astype(np.float32), name="picture", affine=affine)
+    viewer.dims.order = order
+    widget.new_strokes.click()
+    layer = widget.strokes_layer
+    layer.brush_size = 2
+    for value, (row, column) in ((1, (20, 15)), (2, (20, 42)), (255, (3, 20))):
+        stroke(layer, [(row, column + k) for k in range(5)], value)
+    widget.table.choose(1)
+    points, boxes = widget.tools.make_marks("points"), widget.tools.make_marks("boxes")
+    points.add([20, 12])
+    boxes.add_rectangles(np.array([[8, 6], [8, 26], [32, 26], [32, 6]]))
+    idle(qtbot, widget)
+    session = widget.control.session
+    assert len(session.settings.points) == len(session.settings.boxes) == 1
+    assert dice(widget.result_layer.data, labels, 1) > 0.9
+    assert dice(widget.result_layer.data, labels, 2) > 0.9
+    before = boxes.data[0].copy()
+    widget.undo.click()
+    assert boxes.nshapes == 0
+    widget.redo.click()
+    assert boxes.nshapes == 1
+    for extreme in (np.min, np.max):
+        np.testing.assert_allclose(
+            extreme(boxes.data[0], axis=0), extreme(before, axis=0), atol=0.5
+        )
+    assert notes == []

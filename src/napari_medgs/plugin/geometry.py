@@ -174,6 +174,35 @@ def check_layer(layer: Any, *, colors: bool = False) -> None:
         )
 
 
+def check_sliceable(layer: Any, dims: Any) -> None:
+    """Refuse a layer that napari cannot draw in the viewer's slices.
+
+    napari cuts a transform down to the two displayed axes; where it swaps one of them with the
+    hidden axis, nothing is left, and every layer with that transform fails.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer
+    dims : napari.components.Dims
+
+    Raises
+    ------
+    GeometryError
+        When that is so in the slices that are shown now (in 3D: that come back after it).
+    """
+    if layer.ndim != 3:
+        return
+    shown = [axis - (dims.ndim - 3) for axis in dims.order[-2:]]
+    if min(shown) < 0:
+        return
+    part = layer_matrix(layer)[np.ix_(shown, shown)]
+    if abs(np.linalg.det(part)) <= 1e-9 * np.abs(layer_matrix(layer)[:3, :3]).max() ** 2:
+        raise GeometryError(
+            f"napari cannot show {layer.name!r} in these slices, because its transform swaps "
+            "axes: transpose the image itself, or open its file with the Load widget."
+        )
+
+
 def array_of(layer: Any) -> NDArray[Any]:
     """Return the full-resolution data of a layer as a numpy array."""
     return np.asarray(layer.data[0] if getattr(layer, "multiscale", False) else layer.data)

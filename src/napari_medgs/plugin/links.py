@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from napari_medgs.field import GaussianField
+from napari_medgs.geometry import Grid
 from napari_medgs.plugin.geometry import GRID_KEY, TRANSFORM_KEY, LayerFrame
 
 FIELD_KEY = "medgs_field"
@@ -22,6 +23,17 @@ def field_of(layer: Any) -> GaussianField | None:
     """Return the field that a layer carries, if it does."""
     field = getattr(layer, "metadata", {}).get(FIELD_KEY)
     return field if isinstance(field, GaussianField) else None
+
+
+def fitted_to(layers: Any, image: Any, grid: Grid, contrasts: int) -> GaussianField | None:
+    """Return the newest field that a layer carries and that was fitted to an image, if any."""
+    for layer in reversed(list(layers)):
+        field = field_of(layer)
+        if field is not None and layer.metadata.get("medgs_source") == image.name:
+            same = len(field.info.image_channels) == contrasts
+            if same and field.info.grid.matches(grid):
+                return field
+    return None
 
 
 def frame_of_field(layer: Any) -> LayerFrame:

@@ -11,8 +11,8 @@ import numpy as np
 from qtpy.QtCore import QTimer
 
 from napari_medgs.errors import LabelError, MedGSError, ParameterError
-from napari_medgs.plugin.geometry import same_place, volume_from_layers
-from napari_medgs.plugin.links import NAMES_KEY, field_of
+from napari_medgs.plugin.geometry import check_sliceable, same_place, volume_from_layers
+from napari_medgs.plugin.links import NAMES_KEY, field_of, fitted_to
 from napari_medgs.plugin.report import guarded, show_failure
 from napari_medgs.plugin.segment_controller import SegmentController
 from napari_medgs.plugin.segment_layers import (
@@ -132,8 +132,10 @@ class SegmentWidget(SegmentView):
         self.begin(layer)
 
     def _take_image(self) -> tuple[Any, Any]:
-        """Return volume and frame of the checked images, checked."""
+        """Return volume and frame of the chosen images, checked."""
         sources = self.images.layers
+        for layer in sources[:1]:
+            check_sliceable(layer, self.viewer.dims)
         if self.volume is None or sources != self.sources:
             volume, frame = volume_from_layers(sources)
             volume.check_image()
@@ -224,13 +226,7 @@ class SegmentWidget(SegmentView):
             return field_of(self.fields.layer)
         if self.control.field is not None and self.control.model.volume is self.volume:  # type: ignore[union-attr]
             return self.control.field
-        for layer in reversed(list(self.viewer.layers)):
-            field = field_of(layer)
-            if field is not None and layer.metadata.get("medgs_source") == self.image.name:
-                same = len(field.info.image_channels) == len(self.sources)
-                if same and field.info.grid.matches(grid):
-                    return field
-        return None
+        return fitted_to(self.viewer.layers, self.image, grid, len(self.sources))
 
     def _make_result(self) -> Any:
         active = self.viewer.layers.selection.active
@@ -386,7 +382,8 @@ class SegmentWidget(SegmentView):
 
     def _on_auto(self, on: bool) -> None:
         self.control.auto = on
-        if on and self.control.session is not None and not self.control.session.settled:
+        session = self.control.session
+        if on and session is not None and not session.settled:
             self.control.want("prepare", "full")
 
     def shut_down(self) -> None:
