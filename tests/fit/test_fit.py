@@ -322,6 +322,22 @@ def test_too_large_a_volume_is_refused_before_any_work(monkeypatch):
         fit(volume)
 
 
+def test_memory_is_judged_by_what_is_not_background(monkeypatch):
+    from types import SimpleNamespace
+
+    import psutil
+
+    data = np.zeros((12, 240, 240), np.float32)
+    data[:, 100:130, 100:130] = np.random.default_rng(0).random((12, 30, 30)) + 1
+    mask = (data > 1.5).astype(np.uint8)
+    params = replace(FAST, gaussians=50, iterations=2)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=15_000_000))
+    assert len(fit(Volume.from_array(data), params, mask).field) > 0
+    data[0, 0, 0] = data[-1, -1, -1] = 1.5
+    with pytest.raises(MemoryEstimateError):
+        fit(Volume.from_array(data), params, mask)
+
+
 def test_a_field_of_other_contrasts_cannot_start_a_fit(scene):
     volume, _ = scene
     field = fit(volume, replace(FAST, iterations=2)).field

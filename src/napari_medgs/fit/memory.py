@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from napari_medgs.errors import MemoryEstimateError
 from napari_medgs.fit.between import between_factor
 from napari_medgs.fit.params import FitParams
-from napari_medgs.fit.prepare import choose_slice_axis
+from napari_medgs.fit.prepare import choose_slice_axis, make_problem
 from napari_medgs.volume import Volume
 
 BYTES_PER_GAUSSIAN = 4 * 14 * 8
+SHARE = 0.9  # of the free memory may be used
 
 
 def estimate_bytes(shape: tuple[int, int, int], images: int, classes: int, gaussians: int) -> int:
@@ -42,13 +43,22 @@ def check_memory(volume: Volume, params: FitParams, mask: NDArray[Any] | None) -
     if mask is not None and mask.size and np.asarray(mask).dtype.kind in "iub":
         sample = np.unique(np.asarray(mask).reshape(-1)[:: max(1, mask.size // 1_000_000)])
         classes = len(sample) + 1
-    shape, images = volume.grid.shape, len(volume.data)
-    needed = estimate_bytes(shape, images, classes, params.gaussians or 150_000)
-    factor = between_factor(params, volume.grid, choose_slice_axis(volume, params.slice_axis))
-    if factor:  # a finer stack, the motion in it and one more estimate of it
-        needed = needed * factor + 4 * (4 + images) * int(np.prod(shape))
+    axis = choose_slice_axis(volume, params.slice_axis)
+    factor = between_factor(params, volume.grid, axis)
+
+    def estimate(shape: tuple[int, int, int]) -> int:
+        images = len(volume.data)
+        needed = estimate_bytes(shape, images, classes, params.gaussians or 150_000)
+        if factor:  # a finer stack, the motion in it and one more estimate of it
+            needed = needed * factor + 4 * (4 + images) * int(np.prod(shape))
+        return needed
+
     free = int(psutil.virtual_memory().available)
-    if needed > 0.9 * free:
+    needed = estimate(volume.grid.shape)
+    # What is plain background all along the slices is left away, which costs a copy to know.
+    if needed > SHARE * free and 4 * volume.data.nbytes < SHARE * free:
+        needed = estimate(make_problem(volume, params, mask, {}).shape)
+    if needed > SHARE * free:
         shrink = (needed / (0.8 * free)) ** (1 / 3)
         spacing = " x ".join(f"{s * shrink:.2g}" for s in volume.grid.spacing)
         raise MemoryEstimateError(
