@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from napari_medgs.fit import FitParams, fit
+from napari_medgs.fit import FitParams, fit, run
+from napari_medgs.fit.contribution import contributions
+from napari_medgs.fit.loop import FitLoop
+from napari_medgs.render.cpu import CpuEngine, StackTarget
+from napari_medgs.render.theta import GEOMETRY
 from napari_medgs.volume import Volume
 
 QUALITY = FitParams(quality=42.0, iterations=40, backend="cpu")
@@ -88,15 +93,80 @@ def test_the_time_limit_holds_while_removing(volume, monkeypatch):
     assert result.metrics["psnr"] >= QUALITY.quality
 
 
-@pytest.mark.parametrize("kind", ["number", "labels", "between"])
-def test_what_an_image_alone_does_not_tell_is_left_alone(volume, kind):
-    params, labels = replace(QUALITY, gaussians=4000, quality=35.0), None
-    if kind == "labels":
-        params, labels = QUALITY, (volume.data[0] > 60).astype(np.uint8)
-    if kind == "between":
-        params = replace(QUALITY, holdout=2)
+def test_a_number_that_was_asked_for_stays(volume):
+    params = replace(QUALITY, gaussians=4000, quality=35.0)
     stages = []
-    result = fit(volume, params, labels, progress=lambda event: stages.append(event.stage))
+    result = fit(volume, params, progress=lambda event: stages.append(event.stage))
     assert result.stopped_by == "quality"
     assert "prune" not in stages
     assert len(result.field) == max(counts(result))
+
+
+def test_labels_are_matched_no_worse_with_fewer_gaussians(volume):
+    labels = (volume.data[0] > 60).astype(np.uint8)
+    events = []
+    result = fit(volume, QUALITY, labels, progress=events.append)
+    assert result.metrics["psnr"] >= QUALITY.quality
+    assert len(result.field) <= 0.9 * max(counts(result))
+    prunes = sum(event.stage == "prune" for event in events)
+    met = result.history[-prunes - 1]
+    assert met["psnr"] >= QUALITY.quality
+    few = [entry["miss"] for entry in result.history if entry["gaussians"] == len(result.field)]
+    assert min(few) <= met["miss"]
+    assert result.metrics["dice_mean"] > 0.97
+
+
+def test_frames_between_slices_are_matched_no_worse_with_fewer_gaussians(volume):
+    params = replace(QUALITY, holdout=2, quality=38.0)
+    errors = []
+
+    class Watched(FitLoop):
+        def snapshot(self):
+            errors.append(self.state.frames_error)
+            return super().snapshot()
+
+        def run(self):
+            state = super().run()
+            self.engine.loss_and_gradient(state.theta, self.target)
+            errors.append(self.engine.squares_between)
+            return state
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "FitLoop", Watched)
+        result = fit(volume, params)
+    assert result.metrics["between"] != "none"
+    assert result.metrics["psnr"] >= params.quality
+    assert len(result.field) < max(counts(result))
+    assert errors[0] >= errors[-1] > 0
+
+
+def test_contributions_are_what_shares_and_curvature_say():
+    """Against shares from a rendering with one channel a Gaussian."""
+    rng = np.random.default_rng(3)
+    shape, count = (4, 11, 13), 9
+    theta = np.zeros((count, GEOMETRY + 4), np.float32)
+    theta[:, :3] = rng.uniform(0, [13, 11, 4], (count, 3))
+    theta[:, 3:7] = rng.normal(-0.7, 0.3, (count, 4))
+    theta[:, GEOMETRY:] = rng.normal(0, 1, (count, 4))
+    labels = rng.integers(0, 3, shape).astype(np.uint8)
+    labels[:, 2:4] = 255
+    image_weights = np.array([[1.0, 0.25, 0.0, 1.0]], np.float32)
+    seg_weights = np.array([0.5, 0.0, 0.2, 0.5], np.float32)
+    target = StackTarget(np.zeros((1, *shape), np.float32), image_weights, labels, seg_weights, 3)
+    settings = {"degree": 1, "cutoff": 9.0, "eps": 1e-3}
+    engine = CpuEngine(shape, 4, np.zeros(4, np.float32), **settings)
+    one_each = np.concatenate([theta[:, :GEOMETRY], np.eye(count, dtype=np.float32)], axis=1)
+    shares = CpuEngine(shape, count, np.zeros(count, np.float32), **settings).render(one_each)
+    picture = engine.render(theta)
+    probability = np.exp(picture[1:]) / np.exp(picture[1:]).sum(axis=0)
+    curvature = np.concatenate([np.ones((1, *shape)), probability * (1 - probability)])
+    curvature[1:, labels == 255] = 0
+    curvature *= np.concatenate([image_weights, [seg_weights] * 3])[:, :, None, None]
+    gaps = (theta[:, GEOMETRY:, None, None, None] - picture[None]) ** 2
+    expected = np.einsum("nzyx,nczyx,czyx->n", shares, gaps, curvature)
+    state, params = SimpleNamespace(theta=theta), SimpleNamespace(threads=2)
+    loop = SimpleNamespace(state=state, target=target, engine=engine, params=params)
+    bend, mass = contributions(loop)
+    np.testing.assert_allclose(bend, expected, rtol=2e-3, atol=1e-4)
+    expected = np.einsum("nzyx,czyx->nc", shares, curvature)
+    np.testing.assert_allclose(mass, expected, rtol=2e-3, atol=1e-4)

@@ -121,4 +121,5 @@ def random_target(rng, shape, images, classes, l1=False):
         image_weights[:, 3:5] = 0
         seg_weights[[2, 4]] = 0
     pictures = rng.random((images, *shape)).astype(np.float32)
-    return StackTarget(pictures, image_weights, labels, seg_weights, classes, l1)
+    scored = np.arange(shape[0]) % 2 == 0
+    return StackTarget(pictures, image_weights, labels, seg_weights, classes, l1, scored)

@@ -123,7 +123,8 @@ def random_target(rng, images, classes):
     image_weights[:, 2] = 0
     seg_weights = rng.uniform(0.1, 1, SHAPE[0]).astype(np.float32)
     pictures = rng.random((images, *SHAPE)).astype(np.float32)
-    return StackTarget(pictures, image_weights, labels, seg_weights, classes, False)
+    scored = np.arange(SHAPE[0]) % 2 == 0
+    return StackTarget(pictures, image_weights, labels, seg_weights, classes, False, scored)
 
 
 def engine(channels, background=None, degree=3, cutoff=9.0, ops=None):

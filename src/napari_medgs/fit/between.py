@@ -132,6 +132,9 @@ def fill_between(
         factor = 0
     fine = _refine(problem, max(factor, 1))
     target, kept = fine.target, fine.kept
+    # Frames between the slices are aims, but the image's quality is that of the slices there are.
+    target.scored = np.zeros(target.images.shape[1], np.bool_)
+    target.scored[kept] = True
     left = np.setdiff1d(np.arange(target.images.shape[1]), kept)
     flow = None
     if len(left):

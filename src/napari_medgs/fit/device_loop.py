@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_medgs.field import Floats
 from napari_medgs.fit.adam import BETA1, BETA2, QUIET
-from napari_medgs.fit.loop import FitLoop, LoopState
+from napari_medgs.fit.loop import FitLoop
+from napari_medgs.fit.state import LoopState, Snapshot
 from napari_medgs.render.cuda_fit import CudaStepper, StepReport
 
 
@@ -26,10 +29,6 @@ class DeviceFitLoop(FitLoop):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        goal = None
-        if self.params.quality is not None and self.image_voxels:
-            goal = self.image_voxels * 10 ** (-self.params.quality / 10)
-            goal -= self.problem.outside_squares
         self.cuda: Any = options["engine"]
         self.stepper = CudaStepper(
             self.cuda,
@@ -40,9 +39,16 @@ class DeviceFitLoop(FitLoop):
             self.upper,
             betas=(BETA1, BETA2),
             quiet=QUIET,
-            stop_squares=goal,
+            stop_squares=self._stop_squares(),
         )
         self.adam = self.stepper  # type: ignore[assignment]
+
+    def _stop_squares(self) -> float | None:
+        """Return the squared error in the crop at which nothing is to move any more."""
+        if self.goal is None or not self.image_voxels:
+            return None
+        squares: float = self.image_voxels * 10 ** (-self.goal / 10)
+        return squares - self.problem.outside_squares
 
     def run(self) -> LoopState:
         """Optimise until a stop criterion holds; return the final state.
@@ -55,6 +61,17 @@ class DeviceFitLoop(FitLoop):
         state = super().run()
         self._fetch()
         return state
+
+    def resume(self, missing: float) -> LoopState:
+        """Go on after :meth:`run` until the quality is better by so many dB, or not reached."""
+        state = super().resume(missing)
+        self._fetch()
+        return state
+
+    def _set_goal(self, goal: float) -> None:
+        super()._set_goal(goal)
+        stop = self._stop_squares()
+        self.stepper.stop_squares = -1.0 if stop is None else stop
 
     def _fetch(self) -> None:
         """Wait for all steps; take over their numbers and the table."""
@@ -70,7 +87,7 @@ class DeviceFitLoop(FitLoop):
         if self.image_voxels and len(self.target.images):
             squares = report.squares + self.problem.outside_squares
             psnr = -10 * float(np.log10(max(squares / self.image_voxels, 1e-12)))
-        self.state.psnr = psnr
+        self.state.psnr, self.state.miss = psnr, report.miss
         self.state.history.append(
             {
                 "iteration": report.number,
@@ -101,14 +118,46 @@ class DeviceFitLoop(FitLoop):
     def _add(self, count: int) -> None:
         """Drop Gaussians without weight and add new ones where the error is largest."""
         self._fetch()
-        state, quality = self.state, self.params.quality
-        if quality is not None and state.psnr is not None and state.psnr >= quality:
+        if self._is_good(self.state.psnr):
             return  # one of the steps just waited for met the goal: the next ones will say so
         super()._add(count)
         self.stepper.restart(self.state.theta)
 
-    def _prune(self) -> None:
-        """Leave the field as it is: a step's quality is known too late to try and take back."""
+    def snapshot(self) -> Snapshot:
+        """Return what :meth:`restore` needs to take back all that follows."""
+        self._measure_frames()
+        return super().snapshot()
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot; the history stays."""
+        super().restore(snapshot)
+        self.stepper.restart(self.state.theta)
+
+    def take(self, theta: Floats, rows: NDArray[np.int64]) -> None:
+        """Go on with another table, which the optimiser knows as ``rows`` of the last one."""
+        super().take(theta, rows)
+        self.stepper.restart(self.state.theta)
+
+    def recover(self, steps: int, decay: float, report: Callable[[], None]) -> bool:
+        """Take up to so many steps until the goal is met; see :meth:`FitLoop.recover`.
+
+        Nothing moves once the image's quality is met, so labels and frames between the slices
+        have to be matched by then.
+        """
+        super().recover(steps, decay, report)
+        self._measure_frames()
+        return self._is_good(self.state.psnr)
+
+    def _measure_frames(self) -> None:
+        """Wait for all steps; learn the error of the frames between the slices."""
+        self._fetch()
+        target = self.target
+        frames = np.flatnonzero(np.any(target.image_weights > 0, axis=0) & ~target.counted)
+        if len(frames):
+            rendered = self.cuda.render(self.state.theta, frames)[: len(target.images)]
+            rendered -= target.images[:, frames]
+            squares = np.einsum("czyx,czyx->", rendered, rendered, dtype=np.float64)
+            self.state.frames_error = float(squares)
 
     def error_density(self) -> Floats:
         """Return the squared error, plus wrong class mass, per voxel (Z, Y, X)."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from napari_medgs.fit.initialise import place, sample_voxels
 from napari_medgs.fit.params import FitParams
 from napari_medgs.fit.prepare import Problem
 from napari_medgs.fit.prune import can_prune, prune
+from napari_medgs.fit.state import LoopState, Snapshot
 from napari_medgs.progress import ProgressCallback, ProgressEvent, StopCallback
 from napari_medgs.render.cpu import CpuEngine
 from napari_medgs.render.theta import LOG_R1, LOG_R2, LOG_RT, LOG_W, T, X, Y
@@ -30,35 +30,10 @@ DB_PER_DOUBLING = 3.0
 LEAST_GROWTH, MOST_GROWTH = 1.25, 4.0
 CROP_ALLOWANCE = 0.05  # dB; Gaussians near a crop's rim also err a little outside it
 MAX_PER_VOXEL = 0.5
+RESUME_STEPS = 20  # with the Gaussians there are, where the whole image turns out a little worse
 # Largest sigma in units of the mean spacing, and in voxels at least: class logits alone would
 # let Gaussians grow over flat regions without end, and the time of a step with them.
 LARGEST_SPACINGS, LARGEST_LEAST = 1.25, 3.0
-
-
-@dataclass
-class LoopState:
-    """What a running fit knows.
-
-    Attributes
-    ----------
-    theta : (N, 14 + C) ndarray of float32
-    iteration : int
-        Steps taken in all rounds.
-    psnr : float or None
-    history : list of dict
-        iteration, psnr, miss, seconds and gaussians of every step.
-    positions : list of (int, ndarray)
-        Snapshots of the centres (N, 3).
-    stopped_by : str
-        "iterations", "quality", "time" or "cancelled".
-    """
-
-    theta: Floats
-    iteration: int = 0
-    psnr: float | None = None
-    history: list[dict[str, Any]] = field(default_factory=list)
-    positions: list[tuple[int, Floats]] = field(default_factory=list)
-    stopped_by: str = "iterations"
 
 
 def largest_sigma(foreground: int, gaussians: int) -> float:
@@ -133,8 +108,11 @@ class FitLoop:
             threads=params.threads,
         )
         _, rows, columns = problem.info.stack_shape
-        weighted = (self.target.image_weights > 0).sum()
+        weighted = (self.target.image_weights[:, self.target.counted] > 0).sum()
         self.image_voxels = float(weighted) * rows * columns
+        self.goal = self._first_goal()
+        # With more of these (see LoopState) the goal does not count as met.
+        self.most_miss = self.most_frames_error = np.inf
 
     def _limits(self, smallest_slice_sigma: float) -> tuple[Floats, Floats]:
         columns = self.state.theta.shape[1]
@@ -163,8 +141,32 @@ class FitLoop:
             When cancelled before the first step was complete.
         """
         params, state = self.params, self.state
-        adds_from = len(state.theta)
-        self._round(params.iterations, adds_from, self.budget)
+        self._round(params.iterations, len(state.theta), self.budget)
+        self._reach_goal()
+        if state.stopped_by == "quality" and can_prune(self):
+            prune(self)
+        if state.stopped_by == "cancelled" and state.iteration == 0:
+            raise Cancelled("The fit was cancelled before its first step.")
+        return state
+
+    def resume(self, missing: float) -> LoopState:
+        """Go on after :meth:`run` until the quality is better by so many dB, or not reached."""
+        if self.goal is None:
+            raise ValueError("The fit has no quality to reach.")
+        self._set_goal(self.goal + missing)
+        self.state.stopped_by = "iterations"
+        self.adam.taken = 0
+        count = len(self.state.theta)
+        self._round(RESUME_STEPS, count, count)
+        self._reach_goal()
+        return self.state
+
+    def _set_goal(self, goal: float) -> None:
+        self.goal = goal
+
+    def _reach_goal(self) -> None:
+        """Run rounds with more and more Gaussians until the quality is met or cannot be."""
+        params, state = self.params, self.state
         while (
             params.quality is not None
             and state.stopped_by == "iterations"
@@ -174,12 +176,9 @@ class FitLoop:
         ):
             count = len(state.theta)
             self.adam.taken = 0
-            self._round(max(20, params.iterations // 2), count, int(count * self._growth()) + 1)
-        if state.stopped_by == "quality" and can_prune(self):
-            self._prune()
-        if state.stopped_by == "cancelled" and state.iteration == 0:
-            raise Cancelled("The fit was cancelled before its first step.")
-        return state
+            self._round(
+                max(RESUME_STEPS, params.iterations // 2), count, int(count * self._growth()) + 1
+            )
 
     def _round(self, iterations: int, count_from: int, count_to: int) -> None:
         params, state = self.params, self.state
@@ -203,9 +202,49 @@ class FitLoop:
                 return
             self._report(step + 1, iterations)
 
-    def _prune(self) -> None:
-        """Remove what the quality that is met can do without."""
-        prune(self)
+    def must_end(self) -> bool:
+        """Tell whether the user cancelled, or the time is up."""
+        if self.state.stopped_by != "cancelled" and self.should_stop():
+            self.state.stopped_by = "cancelled"
+        limit = self.params.time_limit
+        return self.state.stopped_by == "cancelled" or (
+            limit is not None and self.seconds >= limit
+        )
+
+    def snapshot(self) -> Snapshot:
+        """Return what :meth:`restore` needs to take back all that follows."""
+        state = self.state
+        known = state.psnr, state.miss, state.frames_error
+        return Snapshot(state.theta, self.adam.first, self.adam.second, *known)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot; the history stays."""
+        state = self.state
+        state.theta, state.psnr = snapshot.theta, snapshot.psnr
+        state.miss, state.frames_error = snapshot.miss, snapshot.frames_error
+        self.adam.first, self.adam.second = snapshot.first, snapshot.second
+
+    def take(self, theta: Floats, rows: NDArray[np.int64]) -> None:
+        """Go on with another table, which the optimiser knows as ``rows`` of the last one."""
+        self.state.theta = theta
+        self.adam.rearrange(rows, 0)
+
+    def recover(self, steps: int, decay: float, report: Callable[[], None]) -> bool:
+        """Take up to so many steps, from ``decay`` times their full size to nothing.
+
+        Returns
+        -------
+        bool
+            Whether the goal was met.
+        """
+        for step in range(steps):
+            if self.must_end():
+                return False
+            psnr = self._step(decay * (1 - step / steps))
+            report()
+            if self._is_good(psnr):
+                return True
+        return False
 
     def _step(self, decay: float) -> float | None:
         """Take one step; return the PSNR of the field before it, in dB."""
@@ -215,6 +254,8 @@ class FitLoop:
         if self.image_voxels and len(self.target.images):
             squares += self.problem.outside_squares
             psnr = -10 * float(np.log10(max(squares / self.image_voxels, 1e-12)))
+        state.psnr, state.miss = psnr, miss
+        state.frames_error = getattr(self.engine, "squares_between", 0.0)
         if not self._is_good(psnr):  # the field that met the target is the one to keep
             self.adam.step(
                 state.theta,
@@ -225,7 +266,6 @@ class FitLoop:
                 self.params.threads,
             )
         state.iteration += 1
-        state.psnr = psnr
         state.history.append(
             {
                 "iteration": state.iteration,
@@ -245,15 +285,23 @@ class FitLoop:
 
     def _growth(self) -> float:
         """Return the factor by which Gaussians should grow to reach the wanted quality."""
-        missing = (self.params.quality or 0.0) - (self.state.psnr or 0.0)
+        missing = (self.goal or 0.0) - (self.state.psnr or 0.0)
         return float(np.clip(2 ** (missing / DB_PER_DOUBLING), LEAST_GROWTH, MOST_GROWTH))
 
-    def _is_good(self, psnr: float | None) -> bool:
-        """Tell whether the wanted quality is met, with an allowance for a crop's rim."""
-        if psnr is None or self.params.quality is None:
-            return False
+    def _first_goal(self) -> float | None:
+        """Return the PSNR (dB) to reach: the wanted one, with an allowance for a crop's rim."""
+        if self.params.quality is None or not len(self.target.images):
+            return None
         cropped = self.problem.outside_squares > 0 or self.problem.origin != (0, 0)
-        return psnr >= self.params.quality + CROP_ALLOWANCE * cropped
+        return self.params.quality + CROP_ALLOWANCE * cropped
+
+    def _is_good(self, psnr: float | None) -> bool:
+        """Tell whether what the fit is to reach is met."""
+        if psnr is None or self.goal is None:
+            return False
+        state = self.state
+        held = state.miss <= self.most_miss and state.frames_error <= self.most_frames_error
+        return psnr >= self.goal and held
 
     def _report(self, done: int, total: int) -> None:
         elapsed = self.seconds

@@ -61,6 +61,25 @@ def measure_fit(
     return metrics
 
 
+def explain_shortfall(
+    params: FitParams, stopped_by: str, psnr: float, gaussians: int
+) -> str | None:
+    """Say why a fit ended below the quality asked for; None where it did not."""
+    if params.quality is None or psnr >= params.quality:
+        return None
+    reason = {
+        "time": "the time limit came first",
+        "cancelled": "it was cancelled before",
+    }.get(stopped_by)
+    if reason is None and params.lambda_img == 0:
+        reason = "only the mask was fitted"
+    elif reason is None and params.gaussians is not None:
+        reason = f"{gaussians:,} Gaussians and {params.iterations} steps are too few"
+    elif reason is None:
+        reason = f"even {gaussians:,} Gaussians are too few"
+    return f"The fit reached {psnr:.2f} dB, not {params.quality:g} dB: {reason}."
+
+
 def mean_ssim(truth: Floats, guess: Floats, threads: int | None = None) -> float:
     """Return the mean slice-wise SSIM of stacks (C, Z, Y, X) in [0, 1].
 

@@ -1,16 +1,21 @@
-"""Fewer Gaussians for the same quality: leave out those that change the image least."""
+"""Fewer Gaussians for the same quality: leave out or merge what changes the result least."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_medgs.field import Floats
+from napari_medgs.fit.contribution import contributions
+from napari_medgs.fit.merge import (
+    Doubles,
+    Pairs,
+    choose_reductions,
+    merge_rows,
+    neighbour_pairs,
+)
 from napari_medgs.progress import ProgressEvent
-from napari_medgs.render.theta import GEOMETRY
 
 if TYPE_CHECKING:
     from napari_medgs.fit.loop import FitLoop
@@ -21,75 +26,46 @@ STEPS = 18  # to get the quality back, before what left is taken back
 FIRST_DECAY = 0.6  # of the step sizes, falling to nothing over those steps
 RANKING_STEPS = 3  # what a ranking costs, in steps
 VOXEL_WORK = 0.05  # work of a voxel in a step, next to that of a Gaussian
-WORK_SHARE = 0.35  # of the work of the fit so far: a bound of what pruning takes
+WORK_SHARE = 0.35  # of the work of the fit so far: a bound of what pruning takes, one try aside
 
 
 def can_prune(loop: FitLoop) -> bool:
     """Tell whether a fit that met its quality may lose Gaussians.
 
-    Not where their number was given, nor with labels, whose need for a Gaussian the image does
-    not tell; not with frames between the slices, as the slices would pay for what those gain;
-    and only for the normalised blend, where neighbours fill the gap.
+    Not where their number was given, and only for the normalised blend, where neighbours fill
+    the gap.
     """
-    weights = loop.target.image_weights
     return (
         loop.params.quality is not None
         and loop.params.gaussians is None
-        and not loop.target.classes
         and loop.problem.info.blend == "normalized"
-        and len(np.unique(weights[weights > 0])) == 1
     )
 
 
-def contributions(loop: FitLoop) -> Floats:
-    """Return how much each Gaussian bends the image, (N,).
-
-    The sum over voxels and channels of its share of the blend times the squared difference
-    between its value and the image there: where the shares are small, a bound of what leaving
-    it out adds to the squared error of a field at its optimum. Gaussians whose neighbours say
-    the same count little, however large they are.
-
-    Notes
-    -----
-    The slope of half the squared error in a value is the sum of share times residual. With the
-    residuals 1, the image and its square in turn it gives the three sums that are needed.
-    """
-    theta, target, engine = loop.state.theta, loop.target, loop.engine
-    picture = engine.render(theta)
-    weights = (target.image_weights > 0).astype(np.float32)
-    values = theta[:, GEOMETRY:].astype(np.float64)
-
-    def sums(aim: Floats) -> NDArray[np.float64]:
-        wanted = replace(target, images=aim, image_weights=weights, l1=False)
-        gradient: Floats = engine.loss_and_gradient(theta, wanted)[2]
-        return gradient[:, GEOMETRY:].astype(np.float64)
-
-    aim = np.subtract(picture, np.float32(1))
-    bend = values * values * sums(aim)
-    aim.fill(0)
-    bend -= 2 * values * sums(aim)
-    np.multiply(picture, picture, out=aim)
-    np.subtract(picture, aim, out=aim)
-    bend += sums(aim)
-    return np.maximum(bend.sum(axis=1), 0).astype(np.float32)
-
-
 def prune(loop: FitLoop) -> None:
-    """Remove Gaussians as long as the wanted quality comes back after a few steps.
+    """Remove Gaussians as long as what the fit had reached comes back after a few steps.
 
-    On return the loop's state is the smallest field found that meets the quality, even when the
+    That is the wanted quality of the image, and labels and frames between the slices that are
+    matched no worse than when it was met.
+
+    On return the loop's state is the smallest field found that does so, even when the
     time was up or the user cancelled in between. What it may cost is counted in Gaussians and
     voxels times steps rather than seconds, so that the same seed gives the same field.
     """
+    best = loop.snapshot()
     state, params = loop.state, loop.params
     voxels = VOXEL_WORK * loop.image_voxels
     allowed = WORK_SHARE * sum(entry["gaussians"] + voxels for entry in state.history)
+    allowed = max(allowed, _cost_of_try(len(state.theta) + voxels))
     began, used, done = loop.seconds, 0.0, 0
     share = PRUNE_SHARE
-    best, best_psnr = state.theta, state.psnr
-    ranking: Floats | None = None
+    ranking: tuple[Floats, Doubles, Pairs] | None = None
+    loop.most_miss, loop.most_frames_error = state.miss, state.frames_error
 
     def report() -> None:
+        nonlocal used, done
+        used += len(state.theta) + voxels
+        done += 1
         passed = loop.seconds - began
         remaining = passed / used * max(0.0, allowed - used)
         left = int(max(0.0, allowed - used) / (len(state.theta) + voxels))
@@ -108,39 +84,41 @@ def prune(loop: FitLoop) -> None:
         )
 
     while share >= LEAST_SHARE:
-        cost = (STEPS + (RANKING_STEPS if ranking is None else 0)) * (len(best) + voxels)
-        count = int(len(best) * share)
-        if count < 1 or used + cost > allowed or _must_end(loop):
-            return
+        size = len(state.theta)
+        cost = _cost_of_try(size + voxels, ranked=ranking is not None)
+        count = int(size * share)
+        if count < 1 or used + cost > allowed or loop.must_end():
+            break
         if ranking is None:
-            ranking = contributions(loop)
-            used += RANKING_STEPS * (len(best) + voxels)
-        keep = np.sort(np.argpartition(ranking, count)[count:])
-        moments = loop.adam.first, loop.adam.second
-        state.theta = np.ascontiguousarray(best[keep])
-        loop.adam.rearrange(keep, 0)
-        good = False
-        for step in range(STEPS):
-            if _must_end(loop):
-                break
-            psnr = loop._step(FIRST_DECAY * (1 - step / STEPS))
-            used += len(state.theta) + voxels
-            done += 1
-            report()
-            good = loop._is_good(psnr)
-            if good:
-                break
-        if good:
-            best, best_psnr, ranking = state.theta, state.psnr, None
+            ranking = _rank(loop)
+            used += RANKING_STEPS * (size + voxels)
+        _reduce(loop, count, *ranking)
+        if loop.recover(STEPS, FIRST_DECAY, report):
+            ranking, best = None, loop.snapshot()
         else:
-            state.theta, state.psnr = best, best_psnr
-            loop.adam.first, loop.adam.second = moments
+            loop.restore(best)
             share /= 2
+    loop.most_miss = loop.most_frames_error = np.inf
 
 
-def _must_end(loop: FitLoop) -> bool:
-    """Tell whether the user cancelled, or the time is up."""
-    if loop.state.stopped_by != "cancelled" and loop.should_stop():
-        loop.state.stopped_by = "cancelled"
-    limit = loop.params.time_limit
-    return loop.state.stopped_by == "cancelled" or (limit is not None and loop.seconds >= limit)
+def _cost_of_try(step: float, *, ranked: bool = False) -> float:
+    """Return what a try costs at most, in the units of a step's work."""
+    return (STEPS + (0 if ranked else RANKING_STEPS)) * step
+
+
+def _rank(loop: FitLoop) -> tuple[Floats, Doubles, Pairs]:
+    """Return what leaving out each Gaussian and merging neighbours would cost."""
+    bend, mass = contributions(loop)
+    degree, threads = loop.problem.info.degree, loop.params.threads
+    pairs = neighbour_pairs(loop.state.theta, bend, mass, loop.lower, loop.upper, degree, threads)
+    return bend, mass, pairs
+
+
+def _reduce(loop: FitLoop, count: int, bend: Floats, mass: Doubles, pairs: Pairs) -> None:
+    """Go on with ``count`` Gaussians less."""
+    dropped, merged = choose_reductions(bend, pairs, count)
+    first, second = pairs.first[merged], pairs.second[merged]
+    theta = loop.state.theta.copy()
+    theta[first] = merge_rows(theta, first, second, mass, loop.problem.info.degree)[0]
+    kept = np.flatnonzero(~dropped)
+    loop.take(np.ascontiguousarray(theta[kept]), kept)

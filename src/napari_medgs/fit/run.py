@@ -20,11 +20,12 @@ from napari_medgs.fit.initialise import (
     place,
     sample_voxels,
 )
-from napari_medgs.fit.loop import FIRST_SHARE, FitLoop, LoopState, largest_sigma
-from napari_medgs.fit.measure import measure_fit
+from napari_medgs.fit.loop import FIRST_SHARE, FitLoop, largest_sigma
+from napari_medgs.fit.measure import explain_shortfall, measure_fit
 from napari_medgs.fit.memory import check_memory
 from napari_medgs.fit.params import FitParams
 from napari_medgs.fit.prepare import Problem, make_problem
+from napari_medgs.fit.state import LoopState
 from napari_medgs.progress import (
     ProgressCallback,
     ProgressEvent,
@@ -46,6 +47,7 @@ from napari_medgs.render.theta import (
 from napari_medgs.volume import Volume
 
 QUALITY_SHARE = 0.35
+ATTEMPTS, MORE_THAN_MISSING = 3, 0.02  # dB
 SLICE_SIGMA, SLICE_SIGMA_BETWEEN = 0.35, 0.8
 
 
@@ -59,7 +61,8 @@ class FitResult:
     metrics : dict
         psnr (dB), ssim, dice per label, seconds, n_gaussians, bytes, backend, iterations and,
         with held-out slices, their psnr_heldout, ssim_heldout and those of linear and cubic
-        interpolation. JSON-able.
+        interpolation; quality_missed, a sentence, where the wanted quality was not reached.
+        JSON-able.
     history : list of dict
         iteration, psnr, seconds, gaussians of every step.
     stopped_by : str
@@ -202,10 +205,19 @@ def fit(
         engine=engine,
     )
     state = loop.run()
-    seconds_fit = time.perf_counter() - started
-    result = as_field(state)
-    progress(ProgressEvent("measure", 0, 1, seconds_fit, state.psnr, len(result)))
-    metrics = measure_fit(volume, result, params, mask, kept)
+    for attempt in range(ATTEMPTS):
+        seconds_fit = time.perf_counter() - started
+        result = as_field(state)
+        progress(ProgressEvent("measure", 0, 1, seconds_fit, state.psnr, len(result)))
+        metrics = measure_fit(volume, result, params, mask, kept)
+        missing = (params.quality or 0.0) - metrics["psnr"]
+        if state.stopped_by != "quality" or missing <= 0 or attempt == ATTEMPTS - 1:
+            break
+        # The whole image can be a little worse than the crop that was fitted.
+        state = loop.resume(missing + MORE_THAN_MISSING)
+    shortfall = explain_shortfall(params, state.stopped_by, metrics["psnr"], len(result))
+    if shortfall:
+        metrics["quality_missed"] = shortfall
     metrics.update(
         seconds=time.perf_counter() - started,
         seconds_fit=seconds_fit,

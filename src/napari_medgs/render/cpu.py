@@ -45,6 +45,8 @@ class StackTarget:
     classes : int
     l1 : bool
         Absolute instead of squared image errors.
+    scored : (Z,) ndarray of bool, optional
+        Slices whose squared errors count as the image's; all of positive weight by default.
     """
 
     images: Floats
@@ -53,6 +55,13 @@ class StackTarget:
     seg_weights: Floats
     classes: int = 0
     l1: bool = False
+    scored: NDArray[np.bool_] | None = None
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """Slices of positive image weight whose squared errors are summed, (Z,)."""
+        used: NDArray[np.bool_] = np.any(self.image_weights > 0, axis=0)
+        return used if self.scored is None else used & self.scored
 
     @property
     def active(self) -> NDArray[np.bool_]:
@@ -79,6 +88,12 @@ class CpuEngine:
         See :class:`~napari_medgs.field.FieldInfo`.
     blend : {"normalized", "sum"}
     threads : int, optional
+
+    Attributes
+    ----------
+    squares_between : float
+        Squared image error, in the last call of :meth:`loss_and_gradient`, of the slices that
+        have a weight and do not count.
     """
 
     def __init__(
@@ -110,6 +125,7 @@ class CpuEngine:
         self._prepared = np.zeros((0, 16), np.float32)
         self._buffer: Floats | None = None
         self._gradient = np.zeros((0, 0), np.float32)
+        self.squares_between = 0.0
 
     def _prepare(self, theta: Floats, active: NDArray[np.bool_]) -> Floats:
         count = len(theta)
@@ -167,7 +183,7 @@ class CpuEngine:
         Returns
         -------
         squares : float
-            Unweighted sum of squared image errors over slices of positive weight.
+            Unweighted sum of squared image errors over the slices that count.
         miss : float
             Sum over labelled voxels of one minus the probability of the true class.
         gradient : (N, 14 + C) ndarray of float32
@@ -175,13 +191,14 @@ class CpuEngine:
         """
         depth, height, _ = self.shape
         planes = self.channels + 1
-        active = target.active
+        active, counted = target.active, target.counted
+        between = np.any(target.image_weights > 0, axis=0) & ~counted
         if self._buffer is None:
             self._buffer = np.zeros((depth, height, planes, self.padded), np.float32)
         whole = self._buffer
         values = self._prepare(theta, active)
         wanted = np.flatnonzero(active)
-        sums = np.zeros((len(wanted) * len(self.bands), 2))
+        sums = np.zeros((len(wanted) * len(self.bands), 3))
         no_labels = np.zeros((0, 0), np.uint8)
 
         def forward(k: int) -> None:
@@ -204,7 +221,8 @@ class CpuEngine:
                 np.empty((target.classes + 4, self.padded), np.float32),
                 sums[k],
             )
-            if not target.image_weights[:, z].any():
+            if not counted[z]:
+                sums[k, 2] = sums[k, 0] * between[z]
                 sums[k, 0] = 0.0
 
         run_chunks(forward, len(sums), self.threads)
@@ -230,5 +248,5 @@ class CpuEngine:
             )
 
         run_chunks(backward, -(-count // GATHER_CHUNK), self.threads)
-        squares, miss = sums.sum(axis=0)
-        return float(squares), float(miss), self._gradient
+        squares, miss, self.squares_between = (float(v) for v in sums.sum(axis=0))
+        return squares, miss, self._gradient

@@ -239,7 +239,7 @@ class AlphaCpuEngine:
     def loss_and_gradient(self, theta: Floats, target: StackTarget) -> tuple[float, float, Floats]:
         """Return image error, label error and gradient; see ``CpuEngine.loss_and_gradient``."""
         height, width = self.shape[1:]
-        active = target.active
+        active, counted = target.active, target.counted
         prepared, values, offsets, members = self._prepare(theta, active)
         wanted = np.flatnonzero(active)
         groups = min(self.threads, len(wanted))
@@ -272,7 +272,7 @@ class AlphaCpuEngine:
                     scratch,
                     sums_here,
                 )
-                if not target.image_weights[:, z].any():
+                if not counted[z]:
                     sums_here[0] = 0.0
                 sums[group] += sums_here
                 slopes = np.ascontiguousarray(planes[:, : self.channels])

@@ -358,6 +358,7 @@ class CudaEngine:
             "image_weights": target.image_weights,
             "labels": target.labels,
             "seg_weights": target.seg_weights,
+            "counted": target.counted,
         }
         self.set_pointers(task, tensors)
         task.image_count, task.classes = len(target.images), target.classes

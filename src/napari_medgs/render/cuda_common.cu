@@ -63,6 +63,7 @@ struct Task {
     const real *image_weights;     // (image_count, depth)
     const unsigned char *labels;   // (depth, height, width)
     const real *seg_weights;       // (depth)
+    const real *counted;           // (depth): 1 where squared errors are summed, else 0
     double *partial;               // (blocks, 2)
     // Optimiser
     real *first;

@@ -22,8 +22,8 @@ MOST_PLANES_AT_ONCE, PLANES_AT_ONCE = 12, 8
 _POINTERS = (
     "theta", "prepared", "gradient", "touched", "slices", "lookup", "counts", "offsets",
     "members", "large", "flags", "sums", "out", "grad_out", "background", "images",
-    "image_weights", "labels", "seg_weights", "partial", "first", "second", "steps", "quiet",
-    "lower", "upper", "totals",
+    "image_weights", "labels", "seg_weights", "counted", "partial", "first", "second", "steps",
+    "quiet", "lower", "upper", "totals",
 )  # fmt: skip
 _INTS = (
     "count", "degree", "depth", "height", "width", "pitch", "wanted", "origin", "positions",

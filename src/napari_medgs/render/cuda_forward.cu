@@ -130,7 +130,6 @@ __device__ inline void compare_image(
 ) {
     const long long area = (long long)t.height * t.width;
     const long long at = (long long)z * area + (long long)v.y * t.width + v.x;
-    bool used = false;
     real sum = 0;
     for (int c = 0; c < t.image_count; c++) {
         const real factor = t.image_weights[c * t.depth + z];
@@ -138,12 +137,11 @@ __device__ inline void compare_image(
         const real difference = value - t.images[c * area * t.depth + at];
         const real force = t.l1 ? (difference > 0 ? (real)1 : (real)-1) : difference;
         const real slope = factor * force * inverse;
-        used = used || factor > 0;
         sum += difference * difference;
         v.sums[c * v.plane] = slope;
         *pull -= slope * value;
     }
-    if (used) *squares = sum;
+    *squares = t.counted[z] * sum;
 }
 
 __device__ inline void compare_labels(

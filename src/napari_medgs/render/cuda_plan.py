@@ -145,6 +145,8 @@ class DeviceTarget:
     ----------
     images, image_weights, seg_weights : tensor
     labels : uint8 tensor
+    counted : tensor
+        One for slices whose squared errors are summed, zero for others.
     active : ndarray of int
         Slices that carry any loss.
     classes : int
@@ -155,6 +157,7 @@ class DeviceTarget:
     image_weights: Tensor
     labels: Tensor
     seg_weights: Tensor
+    counted: Tensor
     active: NDArray[np.int64]
     classes: int
     l1: bool
@@ -172,6 +175,7 @@ class DeviceTarget:
             move(target.image_weights, dtype),
             move(target.labels, torch.uint8),
             move(target.seg_weights, dtype),
+            move(target.counted, dtype),
             np.flatnonzero(target.active),
             target.classes,
             target.l1,

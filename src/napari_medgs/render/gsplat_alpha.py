@@ -320,7 +320,7 @@ class GsplatEngine:
     ) -> Tensor:
         weights = self._tensor(target.image_weights[:, slices])
         difference = rendered[: len(target.images)] - self._tensor(target.images[:, slices])
-        seen = (weights > 0).any(dim=0).to(difference.dtype)
+        seen = self._tensor(target.counted[slices])
         squares = difference.detach() ** 2 * seen[:, None, None]
         totals[0] += squares.double().sum()
         cost = difference.abs() if target.l1 else 0.5 * difference**2

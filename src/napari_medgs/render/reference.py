@@ -200,7 +200,7 @@ class ReferenceEngine:
         difference = rendered[:images] - goal
         cost = difference.abs() if target.l1 else 0.5 * difference**2
         loss = (cost * weights[:, :, None, None]).sum()
-        seen = (weights > 0).any(dim=0)
+        seen = torch.from_numpy(target.counted[active])
         squares = float((difference.detach() ** 2)[:, seen].sum())
         miss = 0.0
         if target.classes:
