@@ -151,6 +151,11 @@ class TestFit:
     def test_quality_and_time_stop_it(self, place):
         run("fit", place.image, "-o", place.out, "--quality", 15, "--json", place.json)
         assert numbers(place.json)["stopped_by"] == "quality"
+
+    def test_a_quality_that_is_missed_is_said(self, place):
+        words = ("fit", place.image, "-o", place.out, "--quality", 90, "--gaussians", 30)
+        result = run(*words, "--iterations", 3)
+        assert "not 90 dB: 30 Gaussians and 3 steps are too few" in result.stderr
         run("fit", place.image, "-o", place.out, "--time-limit", 0.01, "--json", place.json)
         assert numbers(place.json)["stopped_by"] == "time"
 

@@ -17,7 +17,7 @@ from napari_medgs.errors import (
     MemoryEstimateError,
     ParameterError,
 )
-from napari_medgs.fit import FitParams, fit
+from napari_medgs.fit import FitParams, fit, run
 from napari_medgs.io.fields import load_field
 from napari_medgs.render import render, render_labels
 from napari_medgs.volume import Volume
@@ -154,6 +154,57 @@ def test_same_seed_same_field(scene):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
     other = fit(volume, replace(params, seed=1), labels).field
     assert not np.array_equal(first.centers[:50], other.centers[:50])
+
+
+@pytest.mark.parametrize("interpolate", [True, False])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_quality_is_that_of_the_slices_there_are(scene, interpolate, seed):
+    volume, _ = scene
+    params = FitParams(quality=33.0, holdout=2, interpolate=interpolate, seed=seed)
+    result = fit(volume, params)
+    assert result.stopped_by == "quality"
+    assert result.metrics["psnr"] >= 33.0
+    assert result.metrics["psnr"] < 36.5
+    assert "quality_missed" not in result.metrics
+
+
+def test_thick_slices_with_frames_between_meet_a_quality(scene):
+    volume, _ = scene
+    result = fit(volume, FitParams(quality=33.0, interpolate=True))
+    assert result.metrics["between"] != "none"
+    assert 33.0 <= result.metrics["psnr"] < 36.5
+
+
+def test_a_fit_goes_on_where_the_whole_image_is_short_of_the_quality(scene, monkeypatch):
+    volume, _ = scene
+    honest, seen = run.measure_fit, []
+
+    def short(*arguments):
+        metrics = honest(*arguments)
+        metrics["psnr"] -= 0.3
+        seen.append(metrics["psnr"])
+        return metrics
+
+    monkeypatch.setattr(run, "measure_fit", short)
+    result = fit(volume, FitParams(quality=30.0))
+    assert seen[0] < 30.0 <= seen[-1] == result.metrics["psnr"]
+    assert "quality_missed" not in result.metrics
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"gaussians": 200, "iterations": 15}, "200 Gaussians and 15 steps are too few"),
+        ({"time_limit": 0.3}, "the time limit came first"),
+        ({"lambda_img": 0.0, "iterations": 5}, "only the mask was fitted"),
+    ],
+)
+def test_a_quality_that_is_missed_is_explained(scene, changes, words):
+    volume, labels = scene
+    mask = labels if "lambda_img" in changes else None
+    metrics = fit(volume, replace(FitParams(quality=70.0), **changes), mask).metrics
+    assert words in metrics["quality_missed"]
+    assert f"reached {metrics['psnr']:.2f} dB, not 70 dB" in metrics["quality_missed"]
 
 
 def test_quality_stops_early_and_adds_when_needed(scene):

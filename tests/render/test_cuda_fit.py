@@ -144,10 +144,10 @@ def emulated(twin):
 
 @needs_compiler
 def test_device_loop_meets_a_quality_with_fewer_gaussians(twin, rng, monkeypatch):
-    z, y, x = np.mgrid[0:4, 0:20, 0:24].astype(np.float32)
+    z, y, x = np.mgrid[0:3, 0:16, 0:18].astype(np.float32)
     image = 50 + 20 * np.sin(x / 3 + z / 4) * np.cos(y / 4) + rng.normal(0, 0.5, x.shape)
     volume = Volume.from_array(image.astype(np.float32))
-    params = FitParams(quality=38.0, iterations=60, fold=2, threads=1)
+    params = FitParams(quality=34.0, iterations=20, fold=2, threads=1)
     for result in both_loops(twin, monkeypatch, params, volume, None):
         assert result.stopped_by == "quality"
         assert result.metrics["psnr"] >= params.quality

@@ -169,6 +169,8 @@ def fit(
     }
     reporter.finish(numbers)
     _say(reporter, result, output, numbers)
+    if "quality_missed" in numbers and result.stopped_by != "cancelled":
+        complain(numbers["quality_missed"])
     if result.stopped_by == "cancelled":
         complain(f"cancelled; {output} holds the last good result.")
         raise typer.Exit(CANCELLED)
