@@ -15,8 +15,8 @@ from napari_medgs.benchmark.markdown import section
 from napari_medgs.benchmark.race import Race
 from napari_medgs.benchmark.registry import Context
 from napari_medgs.benchmark.results import CaseResult
-from napari_medgs.errors import MedGSError
-from napari_medgs.io import write_image, write_labels
+from napari_medgs.errors import BenchmarkError, MedGSError
+from napari_medgs.io import read_volume, write_image, write_labels
 from napari_medgs.volume import Volume
 
 
@@ -49,7 +49,10 @@ def test_scaling_measures_every_size(monkeypatch: pytest.MonkeyPatch, scans: Con
 
     def answer(task: dict) -> dict:
         tasks.append(task)
-        voxels = int(np.prod(task.get("shape", task.get("synthetic"))))
+        shape = task.get("shape", task.get("synthetic"))
+        if shape is None:  # the thick slices, on disk
+            shape = read_volume(task["images"][0]).grid.shape
+        voxels = int(np.prod(shape))
         metrics = {"n_gaussians": 7, "psnr": 40.0}
         seconds = 1e-6 * voxels
         return {
@@ -61,13 +64,41 @@ def test_scaling_measures_every_size(monkeypatch: pytest.MonkeyPatch, scans: Con
             "seconds": 2 * seconds,
         }
 
+    def command(words: list[str]) -> float:
+        assert "--interpolate" in words
+        Path(words[words.index("--json") + 1]).write_text('{"between": "motion"}')
+        return 3.5
+
     monkeypatch.setattr(fit_scaling, "run_isolated", answer)
+    monkeypatch.setattr(fit_scaling, "time_command", command)
     scaling = fit_scaling.measure_scaling(scans)
     assert scaling["exponent"] == pytest.approx(1)
-    assert len(tasks) == 4
+    assert len(tasks) == 5
+    assert tasks[3]["params"]["interpolate"] is True
+    assert scaling["between"]["command_seconds"] == 3.5
+    assert scaling["between"]["voxels"] == 16 * 40 * 40
     table = fit_scaling.scaling_table(scaling)
-    assert len(table.rows) == 4
+    assert len(table.rows) == 5
     assert table.rows[0][4] == pytest.approx(1.0)
+    assert "frames between" in table.rows[3][0]
+    monkeypatch.setattr(fit_case, "measure_scaling", lambda context: scaling)
+    assert "took 3.5 s" in " ".join(fit_case.run_scaling(scans).notes)
+
+
+def test_thick_slices_average_thin_ones(tmp_path: Path) -> None:
+    data = np.zeros((1, 24, 8, 8), np.float32)
+    data[0, ::2] = 100
+    write_image(tmp_path / "thin.nii.gz", data, Volume.from_array(data).grid)
+    thick = fit_scaling.thick_slices(tmp_path / "thin.nii.gz", (12, 16, 16))
+    assert thick.grid.shape == (12, 16, 16)
+    assert thick.grid.spacing == pytest.approx((2.0, 0.5, 0.5))
+    assert np.abs(thick.data[0, 1:-1] - 50).max() < 1e-3
+
+
+def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match=r"absent\.nii"):
+        fit_scaling.time_command(["info", str(tmp_path / "absent.nii")])
+    assert fit_scaling.time_command(["--help"]) > 0.1
 
 
 def test_growth_finds_the_power() -> None:
