@@ -12,6 +12,8 @@ from napari_medgs.errors import LabelError
 from napari_medgs.segment.prompts import MOST_CLASSES, Prompts
 
 LEAST_ON_PLANE = 4
+STROKED = 0.05  # of the marks on the slice that has most: a slice that was worked on,
+CROSSED = 0.2  # or in another orientation than most strokes have
 SHELL = 1.5  # finest voxels: thickness of the marked layer of an initial mask
 BOX_CORE = 0.3  # share of a box's sides that is taken for its class when nothing else is
 
@@ -74,6 +76,20 @@ class Evidence:
             if several.any() and mean > crowd:
                 best, chosen, crowd = axis, np.flatnonzero(several), mean
         return best, chosen
+
+    def stroked_planes(self, axis: int) -> NDArray[np.int64]:
+        """Return the slices of one orientation that were stroked in, be it by one class only.
+
+        Strokes in slices of another orientation cross many of these with a few voxels each.
+        """
+        voxels = self.voxels[self.hard]
+        if not len(voxels):
+            return np.zeros(0, np.int64)
+        counts = [np.bincount(voxels[:, a]) for a in range(3)]
+        most = max(int(c.max()) for c in counts)
+        own = axis == self.annotated_planes()[0]
+        share = STROKED if own else CROSSED
+        return np.flatnonzero(counts[axis] >= max(LEAST_ON_PLANE, share * most))
 
     def slice_groups(self) -> NDArray[np.int64]:
         """Return the annotated plane of every mark, -1 where it lies on none."""

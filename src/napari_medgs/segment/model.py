@@ -19,12 +19,12 @@ from napari_medgs.progress import (
     ignore_progress,
     never_stop,
 )
-from napari_medgs.segment.appearance import learn_appearance
 from napari_medgs.segment.clean import drop_islands, fill_holes
 from napari_medgs.segment.clock import Clock
 from napari_medgs.segment.constraints import Constraints, denied_marks
 from napari_medgs.segment.evidence import Evidence, collect_evidence, initial_marks
 from napari_medgs.segment.features import image_features
+from napari_medgs.segment.opinions import opinions
 from napari_medgs.segment.painted import PaintedSlices
 from napari_medgs.segment.params import SegmentParams
 from napari_medgs.segment.prompts import Prompts
@@ -259,17 +259,7 @@ class SegmentModel:
         params, solver = self.params, self._solver
         clock.stage("learn")
         seeds = solver.seeds(evidence.voxels, evidence.classes, evidence.count)
-        groups = evidence.slice_groups()
-        flood = solver.basins.opinion(evidence.voxels, evidence.classes, evidence.count, groups)
-        appearance = learn_appearance(
-            solver.image.at(evidence.voxels),
-            evidence.classes,
-            evidence.count,
-            solver.image.density_columns,
-            solver.image.limits,
-            params.seed,
-            groups if params.appearance > 0 else None,
-        )
+        appearance, flood = opinions(evidence, solver.image, solver.floods, params.seed)
         banned = constraints.banned_at(np.round(solver.points).astype(np.int32))
         look = appearance, solver.features, solver.points
         toll = tolls(*look, None, flood, params.appearance, params.shape)
@@ -345,12 +335,18 @@ class SegmentModel:
         if self.last is None or self._state is None:
             raise ParameterError("There is no result yet; draw strokes and update first.")
         evidence = self._state.evidence
-        stack_axis, planes = evidence.annotated_planes()
         if axis is None:
-            axis = self._axes[stack_axis]
-        elif self._axes.index(axis) != stack_axis:
-            planes = np.unique(evidence.voxels[evidence.hard, self._axes.index(axis)])
-        return suggest_slices(self.last.uncertainty(), axis, planes, self.volume.spacing, count)
+            axis = self._axes[evidence.annotated_planes()[0]]
+        doubt, to = self.last.doubt(), self.field.info.slice_axis
+        return suggest_slices(
+            np.moveaxis(doubt.chance, 0, to),
+            np.moveaxis(self.last._indices, 0, to),
+            np.moveaxis(doubt.rival, 0, to),
+            axis,
+            evidence.stroked_planes(self._axes.index(axis)),
+            self.volume.spacing,
+            count,
+        )
 
     def _result(
         self, labels: NDArray[np.uint8], evidence: Evidence, snapshot: Snapshot, clock: Clock
