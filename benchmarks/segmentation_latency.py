@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from segmentation_cases import BACKGROUND, all_cases, scribble_slice, simulate_scribbles
 
 from napari_medgs.benchmark.registry import find_data
@@ -29,8 +30,8 @@ from napari_medgs.volume import Volume
 DEPTH = 150
 
 
-def measure_latency(folder: Path, runs: int) -> dict[str, Any]:
-    """Return seconds of set-up, and of every full update, quick update and preview."""
+def brain(folder: Path) -> tuple[Volume, NDArray[np.uint8], int]:
+    """Return the part of a brain MRI that is measured on, its five classes and the slice axis."""
     case = next(c for c in all_cases() if c.name == "deep_brain")
     volume, truth = case.load(folder)
     axis = volume.grid.coarsest_axis()
@@ -41,10 +42,13 @@ def measure_latency(folder: Path, runs: int) -> dict[str, Any]:
     corner = np.zeros(3)
     corner[axis] = start
     affine[:3, 3] = volume.grid.to_world(corner)
-    truth = np.ascontiguousarray(truth[index])
-    volume = Volume.from_array(
-        np.ascontiguousarray(volume.data[(slice(None), *index)]), affine=affine
-    )
+    data = np.ascontiguousarray(volume.data[(slice(None), *index)])
+    return Volume.from_array(data, affine=affine), np.ascontiguousarray(truth[index]), axis
+
+
+def measure_latency(folder: Path, runs: int) -> dict[str, Any]:
+    """Return seconds of set-up, and of every full and quick update, preview and suggestion."""
+    volume, truth, axis = brain(folder)
     began = time.perf_counter()
     field = fit_for_segmentation(volume)
     fitted = time.perf_counter()
@@ -53,7 +57,7 @@ def measure_latency(folder: Path, runs: int) -> dict[str, Any]:
     marks = simulate_scribbles(truth, axis, 3, 0)
     rng = np.random.default_rng(5)
     model.update(Prompts(labels=marks, background=BACKGROUND))  # compiles
-    seconds: dict[str, list[float]] = {"full": [], "quick": [], "preview": []}
+    seconds: dict[str, list[float]] = {"full": [], "quick": [], "preview": [], "suggest": []}
     inside = np.flatnonzero((truth > 0).any(axis=tuple(a for a in range(3) if a != axis)))
     for run in range(runs + 1):
         z = int(rng.choice(inside))
@@ -65,6 +69,7 @@ def measure_latency(folder: Path, runs: int) -> dict[str, Any]:
             "preview": lambda p=prompts, z=z: model.preview_slice(axis, z, p),
             "quick": lambda p=prompts: model.update(p, quick=True),
             "full": lambda p=prompts: model.update(p),
+            "suggest": lambda: model.suggest(1, axis),
         }
         for name, step in steps.items():
             start_time = time.perf_counter()

@@ -204,10 +204,16 @@ def _users(numbers: _Numbers) -> Table | None:
 def _latency(latency: dict[str, Any]) -> Table:
     seconds = latency["seconds"]
     shape = " x ".join(str(n) for n in latency["shape"])
-    names = {"full": "full update", "quick": "quick update", "preview": "preview of a slice"}
+    names = {
+        "full": "full update",
+        "quick": "quick update",
+        "preview": "preview of a slice",
+        "suggest": "uncertainty and suggestion",
+    }
     rows = [
         (title, f"{median(seconds[key]):.3f}", f"{max(seconds[key]):.3f}")
         for key, title in names.items()
+        if key in seconds
     ]
     rows.append(("fit, once", f"{latency['seconds_fit']:.1f}", ""))
     rows.append(("set-up, once", f"{latency['seconds_setup']:.1f}", ""))
