@@ -25,7 +25,7 @@ from segmentation_cases import Case, cases_of
 from segmentation_latency import latency_apart
 from segmentation_measure import Bench, Store, known_methods, measure_case
 from segmentation_report import summarise
-from segmentation_users import USERS, error_auc, simulated_user
+from segmentation_users import error_auc, measure_users
 
 from napari_medgs.benchmark.registry import Context, find_data
 from napari_medgs.benchmark.results import CaseResult
@@ -64,13 +64,7 @@ def measure(
                 say(f"{case.name}, area under the curve, {count} slices: {value:.3f}")
         hippocampi += case.is_hippocampus
         if rounds and not (case.is_hippocampus and hippocampi > USER_HIPPOCAMPI):
-            for kind in USERS:
-                scores = store.get(
-                    case.name,
-                    f"user/{kind}/{rounds}",
-                    lambda kind=kind: simulated_user(bench(), rounds, 0, kind),
-                )
-                say(f"{case.name}, {kind}: {' '.join(f'{s:.3f}' for s in scores)}")
+            measure_users(bench, case.name, store, rounds, say)
     return {case.name: {"split": case.split, **store.case(case.name)} for case in cases}
 
 

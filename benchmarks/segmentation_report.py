@@ -8,7 +8,7 @@ import numpy as np
 from segmentation_baselines import OURS
 from segmentation_cases import TUNE_HIPPOCAMPI
 from segmentation_measure import DISTANCE, known_methods
-from segmentation_users import USERS
+from segmentation_users_report import user_ratios, user_tables
 
 from napari_medgs.benchmark.results import CaseResult, Ratio, Table, median, plain
 
@@ -64,13 +64,13 @@ def summarise(
     shown = known_methods(methods)
     if OURS in shown:
         result.ratios = _ratios(numbers, slices, shown, limit)
+        result.ratios.extend(user_ratios(records, numbers.groups))
     result.tables.append(_dice(numbers, slices, shown))
     result.tables.append(_others(numbers, slices, shown))
     if OURS in shown:
         result.tables.append(_painted(numbers, slices))
         result.tables.append(_certainty(numbers, slices))
-        if (users := _users(numbers)) is not None:
-            result.tables.append(users)
+        result.tables.extend(user_tables(records, numbers.groups))
     if latency is not None:
         result.tables.append(_latency(latency))
     splits = sorted({r["split"] for r in records.values()})
@@ -86,10 +86,11 @@ def summarise(
         f"Each had {limit:.0f} s; what was not done by then has no Dice (-) and counts in no mean "
         "of that method. Ours: one full update, fit and set-up apart.",
         "Painted: every voxel of the slices is labelled; signed distance: linear, per class. "
-        "Simulated users begin with one slice. error: strokes the largest wrong patch of each "
-        "class in the slice with most errors; suggested and random: scribble the suggested, or "
-        "a random, slice as in the beginning. Area under the curve: in the box of the truth and "
-        "a tenth of the image around.",
+        "Simulated users begin with one slice. One strokes the largest wrong patch of each class "
+        "in the slice with most errors; the others scribble one more slice as the first one, "
+        "equal slices with equal strokes: the suggested one, one by chance (mean of three seeds), "
+        "or the one with most errors. Area under the curve: in the box of the truth and a tenth "
+        "of the image around.",
     ]
     result.numbers = plain({"cases": records, "latency": latency})
     return result
@@ -172,32 +173,6 @@ def _certainty(numbers: _Numbers, slices: list[int]) -> Table:
     rows.append(("**mean**", *(_cell(v) for v in means)))
     columns = ("case", *(f"{c} slices" for c in slices))
     title = "Uncertainty: area under the curve for predicting wrong voxels"
-    return Table(title, columns, tuple(rows))
-
-
-def _users(numbers: _Numbers) -> Table | None:
-    """Return the users' mean curves over the cases that every user has finished."""
-    curves: dict[str, list[Any]] = {kind: [] for kind in USERS}
-    for members in numbers.groups.values():
-        mine: dict[str, list[Any]] = {kind: [] for kind in USERS}
-        for name in members:
-            found = {
-                key.split("/")[1]: value
-                for key, value in numbers.records[name].items()
-                if key.startswith("user/")
-            }
-            if set(found) == set(USERS):
-                for kind in USERS:
-                    mine[kind].append(found[kind])
-        for kind in USERS:
-            if mine[kind]:
-                curves[kind].append(np.mean(mine[kind], axis=0))
-    cases = len(curves[USERS[0]])
-    if not cases:
-        return None
-    rows = [(k, *(f"{v:.3f}" for v in np.mean(rows, axis=0))) for k, rows in curves.items()]
-    columns = ("user", *(str(k) for k in range(len(rows[0]) - 1)))
-    title = f"Mean Dice by rounds of a simulated user, {cases} cases"
     return Table(title, columns, tuple(rows))
 
 
