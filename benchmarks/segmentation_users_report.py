@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from segmentation_users import CHANCE, SUGGESTED, USERS
+from numpy.typing import NDArray
+from segmentation_users import ANYWHERE, CHANCE, SUGGESTED, USERS, WORST
 
 from napari_medgs.benchmark.results import Ratio, Table
 
 Curves = dict[str, dict[str, list[list[float]]]]  # case, user: one curve a seed
-COMPARED = [user.name for user in USERS if user.name in (SUGGESTED,) or user.seeds > 1]
+COMPARED = (SUGGESTED, ANYWHERE, WORST)
 
 
 def curves_of(records: dict[str, Any]) -> Curves:
@@ -26,9 +27,16 @@ def curves_of(records: dict[str, Any]) -> Curves:
     return found
 
 
-def needed(curve: list[float], target: float) -> int:
-    """Return after how many rounds a Dice was reached; one more than all where it was not."""
-    return next((k for k, score in enumerate(curve) if score >= target), len(curve))
+def needed(curve: list[float], target: float) -> float:
+    """Return after how many rounds a mean curve reaches a Dice, between rounds by straight lines.
+
+    Infinite where it does not.
+    """
+    for k, score in enumerate(curve):
+        if score >= target:
+            before = curve[k - 1] if k else score
+            return k - (score - target) / (score - before) if score > before else float(k)
+    return float("inf")
 
 
 class UserNumbers:
@@ -41,24 +49,21 @@ class UserNumbers:
         ]
         self.groups = [group for group in self.groups if group]
 
-    def dice(self, user: str) -> list[float]:
-        """Return the mean Dice by round."""
-        means = [
+    def by_group(self, user: str) -> list[NDArray[np.float64]]:
+        """Return every group's mean Dice by round."""
+        return [
             np.mean([np.mean(case[user], axis=0) for case in group], axis=0)
             for group in self.groups
         ]
-        return [float(v) for v in np.mean(means, axis=0)]
 
-    def slices(self, user: str, rounds: int) -> list[float]:
-        """Return by group how many slices a user needs for what chance reaches on average."""
-        means = []
-        for group in self.groups:
-            counts = []
-            for case in group:
-                target = float(np.mean(case[CHANCE], axis=0)[rounds])
-                counts.append(np.mean([needed(curve, target) for curve in case[user]]))
-            means.append(float(np.mean(counts)))
-        return means
+    def dice(self, user: str) -> list[float]:
+        """Return the mean Dice by round."""
+        return [float(v) for v in np.mean(self.by_group(user), axis=0)]
+
+    def higher(self, rounds: int) -> int:
+        """Return in how many groups suggested slices have the higher Dice after some rounds."""
+        pairs = zip(self.by_group(SUGGESTED), self.by_group(CHANCE), strict=True)
+        return sum(bool(ours[rounds] > theirs[rounds]) for ours, theirs in pairs)
 
     @property
     def rounds(self) -> int:
@@ -85,24 +90,15 @@ def user_tables(records: dict[str, Any], groups: dict[str, list[str]]) -> list[T
             tuple(rows),
         )
     ]
+    chance = curves[CHANCE]
     needs = []
     for rounds in range(1, numbers.rounds + 1):
-        ours, theirs = (numbers.slices(user, rounds) for user in (SUGGESTED, CHANCE))
-        fewer = sum(a < b for a, b in zip(ours, theirs, strict=True))
-        equal = sum(a == b for a, b in zip(ours, theirs, strict=True))
-        needs.append(
-            (
-                rounds,
-                f"{numbers.dice(CHANCE)[rounds]:.3f}",
-                *(f"{np.mean(numbers.slices(user, rounds)):.2f}" for user in COMPARED),
-                f"{fewer} of {count}" + (f", equal in {equal}" if equal else ""),
-            )
-        )
-    title = (
-        "Slices needed for the mean Dice of so many slices by chance (of those with objects); "
-        f"{numbers.rounds + 1} where it was not reached"
-    )
-    columns = ("slices by chance", "Dice", *COMPARED, "suggested needs fewer in")
+        counts = [needed(curves[user], chance[rounds]) for user in COMPARED]
+        cells = [f"{n:.1f}" if np.isfinite(n) else f"> {numbers.rounds}" for n in counts]
+        more = f"{numbers.higher(rounds)} of {count}"
+        needs.append((rounds, f"{chance[rounds]:.3f}", *cells, more))
+    title = "Slices after the first one that are needed for the mean Dice of slices by chance"
+    columns = (CHANCE, "Dice", *COMPARED, "suggested has higher Dice in")
     return [*tables, Table(title, columns, tuple(needs))]
 
 
@@ -112,16 +108,19 @@ def user_ratios(records: dict[str, Any], groups: dict[str, list[str]]) -> list[R
     if not numbers.groups:
         return []
     ratios = []
-    for rounds in sorted({min(k, numbers.rounds) for k in (2, 4)}):
-        ours, theirs = (numbers.slices(user, rounds) for user in (SUGGESTED, CHANCE))
-        fewer = sum(a <= b for a, b in zip(ours, theirs, strict=True))
+    for rounds in sorted({min(k, numbers.rounds) for k in (3, 6)}):
+        target = numbers.dice(CHANCE)[rounds]
+        count = needed(numbers.dice(SUGGESTED), target)
+        late = not np.isfinite(count)
         ratios.append(
             Ratio(
                 f"slices for the mean Dice of {rounds} by chance",
                 CHANCE,
-                float(np.mean(ours)),
-                float(np.mean(theirs)),
-                note=f"no more needed in {fewer} of {len(ours)} cases",
+                float(numbers.rounds if late else count),
+                float(rounds),
+                note=f"mean Dice {target:.3f}; suggested slices have the higher Dice in "
+                f"{numbers.higher(rounds)} of {len(numbers.groups)} cases"
+                + ("; not reached" if late else ""),
             )
         )
     return ratios

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -94,6 +95,8 @@ def test_the_store_goes_on_where_it_stopped(tmp_path):
 
 
 def records():
+    from segmentation_users import ANYWHERE, CHANCE, CORRECTS, SUGGESTED, WORST
+
     def case(ours, theirs):
         rows = {"split": "report", "auc/3": 0.9, "facts/ours": {}}
         rows["strokes/3/0/ours"] = {"dice": ours, "hd95": 1.0, "seconds": 0.2}
@@ -102,9 +105,13 @@ def records():
         rows["strokes/3/0/random walker"] = walker
         rows["painted/3/ours"] = {"dice": 0.9}
         rows["painted/3/signed distance"] = {"dice": 0.8}
-        rows["user/error/2"] = [0.5, 0.6, ours]
+        rows[f"user/{CORRECTS}/2/0"] = [0.5, 0.6, ours]
         if ours > 0.8:  # all others were interrupted
-            rows["user/suggested/2"] = rows["user/random/2"] = [0.5, 0.6, 0.7]
+            rows[f"user/{SUGGESTED}/2/0"] = [0.5, 0.65, 0.72]
+            rows[f"user/{WORST}/2/0"] = [0.5, 0.7, 0.75]
+            for seed in range(3):
+                rows[f"user/{CHANCE}/2/{seed}"] = [0.5, 0.55 + 0.05 * seed, 0.6 + 0.1 * seed]
+                rows[f"user/{ANYWHERE}/2/{seed}"] = [0.5, 0.5, 0.5]
         return rows
 
     return {
@@ -140,11 +147,70 @@ def test_users_and_latency_have_their_tables():
         "seconds": seconds, "seconds_fit": 9.0, "seconds_setup": 1.0, "peak_bytes": 1.5e9,
     }  # fmt: skip
     result = summarise(records(), [3], 1, ["ours", "random walker"], 60.0, latency)
-    assert result.tables[-2].title.endswith(", 1 cases")
-    assert result.tables[-2].rows == (
-        ("error", "0.500", "0.600", "0.900"),
-        ("suggested", "0.500", "0.600", "0.700"),
-        ("random", "0.500", "0.600", "0.700"),
+    dice, slices = result.tables[-3:-1]
+    assert dice.title.endswith(", 1 cases")
+    assert [row[1:] for row in dice.rows] == [
+        ("0.500", "0.600", "0.900"),
+        ("0.500", "0.650", "0.720"),
+        ("0.500", "0.600", "0.700"),
+        ("0.500", "0.500", "0.500"),
+        ("0.500", "0.700", "0.750"),
+    ]
+    assert slices.rows == (
+        (1, "0.600", "0.7", "> 2", "0.5", "1 of 1"),
+        (2, "0.700", "1.7", "> 2", "1.0", "1 of 1"),
     )
+    (ratio,) = (r for r in result.ratios if r.what.startswith("slices for"))
+    assert (ratio.ours, ratio.theirs) == (pytest.approx(1 + 5 / 7), 2)
     assert result.tables[-1].rows[0] == ("full update", "0.400", "0.500")
     assert ("peak memory, GB", "1.50", "") in result.tables[-1].rows
+
+
+def test_slices_needed_lie_between_rounds():
+    from segmentation_users_report import needed
+
+    assert needed([0.5, 0.6, 0.8], 0.7) == pytest.approx(1.5)
+    assert needed([0.5, 0.6, 0.8], 0.4) == 0
+    assert needed([0.5, 0.4, 0.8], 0.6) == pytest.approx(1.5)
+    assert np.isinf(needed([0.5, 0.6], 0.7))
+
+
+def test_users_of_one_choice_differ_in_the_slice_alone(monkeypatch):
+    import segmentation_users as users
+
+    truth = np.zeros((9, 40, 40), np.uint8)
+    truth[2:7, 12:28, 12:28] = 1
+
+    class FakeBench:
+        axis, classes = 0, 1
+
+        def __init__(self):
+            self.truth, self.asked = truth, []
+            self.model = SimpleNamespace(suggest=lambda count, axis: [SimpleNamespace(index=4)])
+
+        def marks(self, count, seed):
+            marks = np.zeros(truth.shape, np.uint8)
+            marks[3, 20, 15:25] = 2
+            return marks
+
+        def solve(self, marks):
+            self.asked.append(marks.copy())
+            guess = np.zeros_like(truth)
+            guess[marks.any(axis=(1, 2))] = truth[marks.any(axis=(1, 2))]
+            return 0.0, guess
+
+    bench = FakeBench()
+    assert users.simulated_user(bench, users.WORST, 2, 0) == pytest.approx(
+        [2 / 6, 4 / 7, 6 / 8], abs=1e-6
+    )
+    worst = bench.asked[-1]
+    monkeypatch.setitem(users.CHOICES, users.CHANCE, lambda *_: 4)
+    users.simulated_user(bench, users.CHANCE, 1, 3)
+    by_chance = bench.asked[-1]
+    users.simulated_user(bench, users.SUGGESTED, 1, 0)
+    np.testing.assert_array_equal(bench.asked[-1], by_chance)
+    assert worst[4].any()
+    np.testing.assert_array_equal(worst[4], by_chance[4])
+    scores = users.simulated_user(bench, users.CORRECTS, 1, 0)
+    assert scores[1] > scores[0]
+    assert set(np.unique(bench.asked[-1])) <= {0, 1, 2}
