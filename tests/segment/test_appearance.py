@@ -1,4 +1,4 @@
-"""Looks count as far as left-out slices bear them out."""
+"""Looks as probabilities, tempered by the confidence in them."""
 
 from __future__ import annotations
 
@@ -10,41 +10,38 @@ from napari_medgs.segment.appearance import learn_appearance
 LIMITS = np.array([[0.0, 1.0], [0.0, 1.0]], np.float32)
 
 
-def samples(rng, slices, shift):
-    """Two classes on slices; ``shift`` moves the intensities of every other slice."""
-    features, classes, groups = [], [], []
-    for s in range(slices):
-        for k, level in enumerate((0.3, 0.7)):
-            value = level if s % 2 == 0 or not shift else 1 - level
-            features.append(np.clip(rng.normal(value, 0.05, (60, 2)), 0, 1))
-            classes += [k] * 60
-            groups += [s] * 60
-    return np.concatenate(features).astype(np.float32), np.array(classes), np.array(groups)
+def learned(rng, classes=(0, 1)):
+    """Return samples of two looks and what was learned from those of some classes."""
+    features = np.concatenate(
+        [np.clip(rng.normal(level, 0.05, (60, 2)), 0, 1) for level in (0.3, 0.7)]
+    ).astype(np.float32)
+    labels = np.repeat([0, 1], 60)
+    on = np.isin(labels, classes)
+    return features, labels, learn_appearance(features[on], labels[on], 2, (0,), LIMITS)
 
 
-def learned(features, classes, groups):
-    return learn_appearance(features, classes, 2, (0,), LIMITS, groups=groups)
+def test_looks_tell_classes_apart(rng):
+    features, labels, model = learned(rng)
+    assert model.confidence == 1
+    assert (model.log_probability(features).argmax(axis=1) == labels).all()
 
 
-def test_looks_that_hold_on_every_slice_count_in_full(rng):
-    assert learned(*samples(rng, 4, shift=False)).confidence == 1
-
-
-def test_looks_that_turn_round_from_slice_to_slice_say_nothing(rng):
-    features, classes, groups = samples(rng, 2, shift=True)
-    model = learned(features, classes, groups)
-    assert model.confidence == 0
+def test_no_confidence_says_nothing(rng):
+    features, _, model = learned(rng)
+    model.confidence = 0.0
     assert model.log_probability(features) == pytest.approx(np.log(0.5), abs=1e-5)
 
 
-def test_one_slice_cannot_be_checked(rng):
-    features, classes, groups = samples(rng, 1, shift=False)
-    assert learned(features, classes, groups).confidence == 1
-    assert learned(features, classes, None).confidence == 1
-
-
 def test_probabilities_stay_normalised_at_any_confidence(rng):
-    features, classes, groups = samples(rng, 3, shift=False)
-    model = learned(features, classes, groups)
+    features, _, model = learned(rng)
+    whole = model.log_probability(features)
     model.confidence = 0.35
-    assert np.exp(model.log_probability(features)).sum(axis=1) == pytest.approx(1, abs=1e-4)
+    tempered = model.log_probability(features)
+    assert np.exp(tempered).sum(axis=1) == pytest.approx(1, abs=1e-4)
+    assert (np.ptp(tempered, axis=1) < np.ptp(whole, axis=1)).all()
+
+
+def test_one_class_alone_has_no_looks(rng):
+    features, _, model = learned(rng, classes=(1,))
+    assert model.present == (1,)
+    assert model.log_probability(features) == pytest.approx(np.log(0.5), abs=1e-5)

@@ -2,8 +2,7 @@
 
 Both answers are probabilities that get trusted only as far as the strokes allow: densities of few
 samples are wide and keep a floor, the forest's vote is pulled to "don't know" by n / (n + 40).
-Where several slices are annotated, how well the others foretell each of them decides how much
-looks count.
+How much looks count beside other opinions is found elsewhere (:mod:`opinions`).
 """
 
 from __future__ import annotations
@@ -25,10 +24,6 @@ SHRINK = 40.0
 TREES = 20
 LEAF = 2
 MOST_SAMPLES = 3000  # per class
-FOLDS = 4  # slices, or groups of slices, that are foretold from the others
-FOLD_SAMPLES = 400  # per class
-FOLD_TREES = 8
-CONFIDENCES = np.array([0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0], np.float32)
 CHUNK = 16384
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz"}}
@@ -168,7 +163,8 @@ def learn_appearance(
     density_columns: tuple[int, ...],
     limits: Floats,
     seed: int = 0,
-    groups: NDArray[Any] | None = None,
+    most: int = MOST_SAMPLES,
+    trees: int = TREES,
 ) -> Appearance:
     """Learn from samples.
 
@@ -183,72 +179,11 @@ def learn_appearance(
     limits : (F, 2) ndarray
         Range of every feature over the whole image.
     seed : int
-    groups : (P,) ndarray of int, optional
-        The annotated slice of every sample, negative where it is on none; with two slices or
-        more they set the confidence.
+    most : int
+        Samples that are used of every class.
+    trees : int
     """
     classes = np.asarray(classes)
-    model = _learn(features, classes, count, density_columns, limits, seed, MOST_SAMPLES, TREES)
-    if groups is not None:
-        model.confidence = _confidence(
-            features, classes, count, density_columns, limits, seed, np.asarray(groups)
-        )
-    return model
-
-
-def _confidence(
-    features: Floats,
-    classes: NDArray[Any],
-    count: int,
-    density_columns: tuple[int, ...],
-    limits: Floats,
-    seed: int,
-    groups: NDArray[Any],
-) -> float:
-    """Return the power of probabilities that foretells left-out slices best, classes alike."""
-    places = np.unique(groups[groups >= 0])
-    if len(places) < 2:
-        return 1.0
-    fold = np.where(groups >= 0, np.searchsorted(places, groups) % FOLDS, -1)
-    total = np.zeros((count, len(CONFIDENCES)))
-    number = np.zeros(count)
-    rng = np.random.default_rng(seed)
-    for f in range(min(FOLDS, len(places))):
-        known, asked = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
-        model = _learn(
-            features[known], classes[known], count, density_columns, limits, seed,
-            FOLD_SAMPLES, FOLD_TREES,
-        )  # fmt: skip
-        # A class that the other slices do not show cannot be foretold.
-        asked = asked[np.isin(classes[asked], model.present)]
-        if len(model.present) < 2 or not len(asked):
-            continue
-        if len(asked) > FOLD_SAMPLES * count:
-            asked = rng.choice(asked, FOLD_SAMPLES * count, replace=False)
-        log_p = model.log_probability(features[asked])
-        mine = classes[asked]
-        number += np.bincount(mine, minlength=count)
-        for c, power in enumerate(CONFIDENCES):
-            part = log_p * power
-            part -= np.log(np.exp(part).sum(axis=1, keepdims=True))
-            total[:, c] += np.bincount(mine, part[np.arange(len(mine)), mine], count)
-    seen = number > 0
-    if not seen.any():
-        return 1.0
-    return float(CONFIDENCES[(total[seen] / number[seen, None]).mean(axis=0).argmax()])
-
-
-def _learn(
-    features: Floats,
-    classes: NDArray[Any],
-    count: int,
-    density_columns: tuple[int, ...],
-    limits: Floats,
-    seed: int,
-    most: int,
-    trees: int,
-) -> Appearance:
-    """Learn from at most ``most`` samples a class."""
     present = tuple(int(k) for k in np.unique(classes))
     model = Appearance(count, present)
     if len(present) < 2:

@@ -1,8 +1,4 @@
-"""A second opinion: the image's basins, flooded from the strokes over the lowest passes.
-
-Sums of small costs let a long way through a quiet region look as expensive as a short one over an
-edge. The highest edge on the way (minimax paths, which is what a seeded watershed follows) does
-not. The hierarchy of basins is made once for an image, so that a flood takes milliseconds.
+"""The image's basins and the passes between them, made once for an image.
 
 Sources: Cousty, Bertrand, Najman and Couprie 2009, *Watershed cuts: minimum spanning forests and
 the drop of water principle*, IEEE TPAMI 31(8); the merging by area follows Meyer and Najman 2010,
@@ -11,7 +7,6 @@ the drop of water principle*, IEEE TPAMI 31(8); the merging by area follows Meye
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,8 +20,6 @@ LEAST_AREA = 2  # voxels: smaller basins join their lowest neighbour
 LEVELS = 65535
 SAMPLE = 1_000_000
 STEEPEST = 99.9  # percentile of the slope at which levels end
-MOST = 1.8  # toll of all classes but the flood's, where left-out slices confirm it wholly
-POWER = 2.0
 
 _options: dict[str, Any] = {"nogil": True, "cache": True}
 
@@ -51,8 +44,8 @@ def _slope(image: Any, units: Any, z: int, out: Any) -> None:
 
 
 @njit(**_options)
-def _root(parent: Any, i: int) -> int:
-    """Return the root of i, halving the way to it."""
+def find_root(parent: Any, i: int) -> int:
+    """Return the root of i in a forest of parents (negative at roots), halving the way to it."""
     while parent[i] >= 0:
         above = parent[i]
         if parent[above] >= 0:
@@ -63,44 +56,63 @@ def _root(parent: Any, i: int) -> int:
 
 @njit(**_options)
 def _merge(
-    order: Any, shape: Any, least: int, basin: Any, lake: Any, first: Any, second: Any
+    order: Any,
+    level: Any,
+    shape: Any,
+    least: int,
+    basin: Any,
+    lake: Any,
+    first: Any,
+    second: Any,
+    height: Any,
 ) -> int:
     """Raise the water voxel by voxel; write passes between basins, lowest first.
 
     ``basin`` and ``lake`` are forests over voxels: -1 for a dry voxel's, minus the size at a root.
     Returns the number of passes.
     """
-    height, width = shape[1], shape[2]
-    plane = height * width
+    rows, columns = shape[1], shape[2]
+    plane = rows * columns
     count = 0
     wet = np.zeros(len(order), np.bool_)
+    near = np.empty(6, np.int64)
     for i in order:
         wet[i] = True
         z, rest = divmod(i, plane)
-        y, x = divmod(rest, width)
+        y, x = divmod(rest, columns)
+        found = 0
         for side in range(6):
             if side == 0:
                 inside, j = z > 0, i - plane
             elif side == 1:
                 inside, j = z < shape[0] - 1, i + plane
             elif side == 2:
-                inside, j = y > 0, i - width
+                inside, j = y > 0, i - columns
             elif side == 3:
-                inside, j = y < height - 1, i + width
+                inside, j = y < rows - 1, i + columns
             elif side == 4:
                 inside, j = x > 0, i - 1
             else:
-                inside, j = x < width - 1, i + 1
+                inside, j = x < columns - 1, i + 1
             if not inside or not wet[j]:
                 continue
-            a, b = _root(lake, i), _root(lake, j)
+            # The lowest neighbour first: a voxel's basin is where its water runs to.
+            k = found
+            while k > 0 and level[near[k - 1]] > level[j]:
+                near[k] = near[k - 1]
+                k -= 1
+            near[k] = j
+            found += 1
+        for k in range(found):
+            j = near[k]
+            a, b = find_root(lake, i), find_root(lake, j)
             if a == b:
                 continue
             if -lake[a] >= least and -lake[b] >= least:
-                first[count], second[count] = i, j
+                first[count], second[count], height[count] = i, j, level[i]
                 count += 1
             else:
-                p, q = _root(basin, i), _root(basin, j)
+                p, q = find_root(basin, i), find_root(basin, j)
                 if basin[p] > basin[q]:
                     p, q = q, p
                 basin[p] += basin[q]
@@ -118,7 +130,7 @@ def _number(parent: Any) -> Any:
     out = np.full(len(parent), -1, np.int32)
     count = 0
     for i in range(len(parent)):
-        r = _root(parent, i)
+        r = find_root(parent, i)
         if out[r] < 0:
             out[r] = count
             count += 1
@@ -126,61 +138,15 @@ def _number(parent: Any) -> Any:
     return out, count
 
 
-@njit(**_options)
-def _flood(first: Any, second: Any, start: Any) -> Any:
-    """Return the class that reaches each basin over the lowest passes, from those not negative."""
-    parent = np.full(len(start), -1, np.int32)
-    label = start.copy()
-    for e in range(len(first)):
-        a, b = _root(parent, first[e]), _root(parent, second[e])
-        if a == b or (label[a] >= 0 and label[b] >= 0):
-            continue
-        if parent[a] > parent[b]:
-            a, b = b, a
-        parent[a] += parent[b]
-        parent[b] = a
-        label[a] = max(label[a], label[b])
-    out = np.empty(len(start), np.int32)
-    for i in range(len(start)):
-        out[i] = label[_root(parent, i)]
-    return out
-
-
-@dataclass(frozen=True)
-class Flood:
-    """What a flood says about every basin, and how far that is to be trusted.
-
-    Attributes
-    ----------
-    basins : (Z, Y, X) ndarray of int32
-    label : (N,) ndarray of int32
-        Class of every basin.
-    toll : float
-        What the other classes pay.
-    """
-
-    basins: NDArray[np.int32]
-    label: NDArray[np.int32]
-    toll: float
-
-    def add_toll(self, points: NDArray[Any], total: Floats) -> None:
-        """Add what each class pays at points (P, 3) in slice-first voxels to ``total`` (P, K)."""
-        most = np.asarray(self.basins.shape) - 1
-        z, y, x = np.clip(np.round(points).astype(np.int64), 0, most).T
-        total += np.float32(self.toll)
-        total[np.arange(len(total)), self.label[self.basins[z, y, x]]] -= np.float32(self.toll)
-
-
-def _by_slope(image: Floats, units: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Return flat voxel indices from the quietest to the steepest."""
+def _levels(image: Floats, units: NDArray[np.float64]) -> NDArray[np.uint16]:
+    """Return every voxel's slope on a scale of whole numbers, flat."""
     slope = np.empty(image.shape[1:], np.float32)
     run_chunks(lambda z: _slope(image, units, z, slope), len(slope))
     flat = slope.reshape(-1)
     high = float(np.percentile(flat[:: max(1, flat.size // SAMPLE)], STEEPEST))
     flat *= np.float32(LEVELS / max(high, 1e-12))
-    level = np.minimum(flat, LEVELS).astype(np.uint16)
-    # Two bytes a voxel are sorted by radix, in linear time.
-    return np.argsort(level, kind="stable").astype(np.int32)
+    level: NDArray[np.uint16] = np.minimum(flat, LEVELS).astype(np.uint16)
+    return level
 
 
 class Basins:
@@ -192,67 +158,35 @@ class Basins:
         Smoothed contrasts.
     units : (3,) ndarray
         Voxel sizes over the finest one.
+
+    Attributes
+    ----------
+    basins : (Z, Y, X) ndarray of int32
+        The basin of every voxel.
+    count : int
+        Number of basins.
+    levels : (Z, Y, X) ndarray of uint16
+        Slope of every voxel.
+    first, second : (count - 1,) ndarray of int32
+        Basins on both sides of every pass: a spanning tree of lowest passes, lowest first.
+    heights : (count - 1,) ndarray of uint16
+        Level of every pass.
     """
 
     def __init__(self, image: Floats, units: NDArray[np.float64]) -> None:
         shape = image.shape[1:]
-        order = _by_slope(image, units)
+        level = _levels(image, units)
+        # Two bytes a voxel are sorted by radix, in linear time.
+        order = np.argsort(level, kind="stable").astype(np.int32)
         basin, lake = np.full(len(order), -1, np.int32), np.full(len(order), -1, np.int32)
         most = len(order) // LEAST_AREA + 1
         first, second = np.empty(most, np.int32), np.empty(most, np.int32)
-        passes = _merge(order, np.asarray(shape), LEAST_AREA, basin, lake, first, second)
+        heights = np.empty(most, np.uint16)
+        passes = _merge(
+            order, level, np.asarray(shape), LEAST_AREA, basin, lake, first, second, heights
+        )
         numbers, self.count = _number(basin)
         self.first, self.second = numbers[first[:passes]], numbers[second[:passes]]
+        self.heights = heights[:passes].copy()
+        self.levels = level.reshape(shape)
         self.basins: NDArray[np.int32] = numbers.reshape(shape)
-
-    def flood(self, where: NDArray[Any], classes: NDArray[Any], count: int) -> NDArray[np.int32]:
-        """Return every basin's class from marks in basins ``where``; most marks decide there."""
-        hits = np.bincount(where * count + classes, minlength=self.count * count)
-        hits = hits.reshape(self.count, count)
-        start = np.where(hits.any(axis=1), hits.argmax(axis=1), -1).astype(np.int32)
-        reached: NDArray[np.int32] = _flood(self.first, self.second, start)
-        return reached
-
-    def opinion(
-        self, voxels: NDArray[Any], classes: NDArray[Any], count: int, groups: NDArray[Any]
-    ) -> Flood | None:
-        """Flood from marks and find from left-out slices how far the outcome is to be trusted.
-
-        Parameters
-        ----------
-        voxels : (P, 3) ndarray of int
-        classes : (P,) ndarray of int
-        count : int
-            Number of classes.
-        groups : (P,) ndarray of int
-            The annotated slice of every mark, negative where it is on none.
-
-        Returns
-        -------
-        Flood or None
-            None with fewer than two annotated slices, which leave nothing to find out, or where
-            the flood is no better than chance.
-        """
-        places = np.unique(groups[groups >= 0])
-        if len(places) < 2:
-            return None
-        where = self.basins[tuple(voxels.T)].astype(np.int64)
-        right, number = np.zeros(count), np.zeros(count)
-        for place in places:
-            asked = groups == place
-            told = self.flood(where[~asked], classes[~asked], count)[where[asked]]
-            mine = classes[asked]
-            hits = np.bincount(mine, told == mine, count)
-            total = np.bincount(mine, minlength=count)
-            # A class that the other slices do not show cannot be foretold.
-            known = (total > 0) & np.isin(np.arange(count), classes[~asked])
-            right[known] += hits[known] / total[known]
-            number += known
-        seen = number > 0
-        if not seen.any():
-            return None
-        share = float((right[seen] / number[seen]).mean())
-        trust = (share * count - 1) / (count - 1)
-        if trust <= 0:
-            return None
-        return Flood(self.basins, self.flood(where, classes, count), MOST * trust**POWER)

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from napari_medgs.field import Floats, GaussianField
 from napari_medgs.parallel import run_chunks
 from napari_medgs.segment.appearance import Appearance
-from napari_medgs.segment.basins import Basins, Flood
+from napari_medgs.segment.basins import Basins
 from napari_medgs.segment.dijkstra import graph_distances
 from napari_medgs.segment.evidence import Evidence
 from napari_medgs.segment.features import ImageFeatures
+from napari_medgs.segment.flood import Flood, Floods
 from napari_medgs.segment.graph import Graph, build_graph
 from napari_medgs.segment.rendering import ScoreRenderer
 from napari_medgs.segment.shape import ShapePrior, shape_prior
@@ -37,8 +38,8 @@ class GraphSolution:
         Path cost from each class's seeds; ``DISTANT`` where there is no way.
     appearance : Appearance
     prior : ShapePrior or None
-    flood : Flood or None
-        The second opinion of the basins.
+    flood : Flood
+        The second opinion.
     ceiling : float
         Path cost at which everything belongs to the background.
     shape : float
@@ -48,7 +49,7 @@ class GraphSolution:
     distance: Floats
     appearance: Appearance
     prior: ShapePrior | None
-    flood: Flood | None
+    flood: Flood
     ceiling: float
     shape: float
 
@@ -89,7 +90,7 @@ class GraphSolver:
         self.points = np.concatenate([centers, self._void])
         self.graph: Graph = build_graph(self.points, features.units, features.metric)
         self.features = features.at(self.points)
-        self.basins = Basins(features.metric, features.units)
+        self.floods = Floods(Basins(features.metric, features.units))
         self._void_tree: Any = None
         self._tree: Any = None
         self._empty = empty
@@ -243,7 +244,7 @@ def tolls(
     features: Floats,
     points: NDArray[Any],
     prior: ShapePrior | None,
-    flood: Flood | None,
+    flood: Flood,
     weight: float,
     shape: float,
 ) -> Floats:
@@ -253,15 +254,12 @@ def tolls(
     """
     most = np.float32(-np.log(LEAST))
     total = np.minimum(-appearance.log_probability(features), most)
-    shaped = prior is not None and shape > 0
     if prior is not None and shape > 0:
         prior.add_toll(points, total, shape)
-    if flood is not None:
-        flood.add_toll(points, total)
-    if shaped or flood is not None:
-        total -= total.min(axis=1, keepdims=True)
-        total += np.log(np.exp(-total).sum(axis=1, keepdims=True))
-        np.minimum(total, most, out=total)
+    flood.add_toll(points, total)
+    total -= total.min(axis=1, keepdims=True)
+    total += np.log(np.exp(-total).sum(axis=1, keepdims=True))
+    np.minimum(total, most, out=total)
     total *= np.float32(weight)
     return total
 
