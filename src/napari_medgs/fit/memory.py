@@ -49,6 +49,8 @@ def check_memory(volume: Volume, params: FitParams, mask: NDArray[Any] | None) -
     def estimate(shape: tuple[int, int, int]) -> int:
         images = len(volume.data)
         needed = estimate_bytes(shape, images, classes, params.gaussians or 150_000)
+        if params.quality is not None and params.gaussians is None:  # one to rank Gaussians by
+            needed += 4 * (images + classes) * int(np.prod(shape))
         if factor:  # a finer stack, the motion in it and one more estimate of it
             needed = needed * factor + 4 * (4 + images) * int(np.prod(shape))
         return needed

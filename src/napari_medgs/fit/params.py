@@ -19,8 +19,9 @@ class FitParams:
         Number of Gaussians; by default chosen from the size of the foreground and, in
         small images, its fine detail.
     quality : float, optional
-        Stop when the image reaches this PSNR in dB: Gaussians are added until it does, then (on
-        the CPU, for images without a mask) removed as far as it can do without them.
+        Stop when the image reaches this PSNR in dB, on the slices that are fitted: Gaussians are
+        added until it does, then (``normalized`` blend) left out or merged as far as it, labels
+        and frames between the slices can do without them.
     time_limit : float, optional
         Stop after so many seconds of wall time.
     iterations : int

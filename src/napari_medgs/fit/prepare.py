@@ -19,6 +19,10 @@ MAX_CLASSES = 250
 FLAT = 2e-3  # intensities this near to the background's hold nothing
 MARGIN = 6
 SEG_SCALE = 0.001  # makes lambda_seg = 1 an even match for the image's squared errors
+# Logit of the background class where there are no Gaussians: as sure as fitted ones are, or
+# leaving out the last Gaussian over an empty region would cost what it says. Where values add up
+# instead of being averaged, Gaussians have to outweigh it.
+EMPTY_LOGIT, EMPTY_LOGIT_ADDED = 8.0, 4.0
 
 
 @dataclass
@@ -187,7 +191,8 @@ def make_problem(
             seg_weights[~painted.any(axis=(1, 2))] = 0
         if not seg_weights.any():
             raise LabelError("No labelled slice is left to fit.")
-        background += [4.0] + [0.0] * (len(values) - 1)
+        empty = EMPTY_LOGIT if params.blend == "normalized" else EMPTY_LOGIT_ADDED
+        background += [empty] + [0.0] * (len(values) - 1)
     elif params.lambda_img == 0:
         raise ParameterError("lambda_img is 0 and there is no mask: nothing would be fitted.")
     names = ["background"] + [class_names.get(v, f"label {v}") for v in values[1:]]

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from napari_medgs.fit.loop import FitLoop
 
 # Measured on CT and MRI: smaller shares end with more Gaussians for the same work.
-PRUNE_SHARE, LEAST_SHARE = 0.2, 0.02  # of the Gaussians leave at a time; halved when too many
+PRUNE_SHARE, LEAST_SHARE = 0.2, 0.02  # of the Gaussians leave at a time
+SMALLER = 0.5  # times that, when too many left
 STEPS = 18  # to get the quality back, before what left is taken back
 FIRST_DECAY = 0.6  # of the step sizes, falling to nothing over those steps
 RANKING_STEPS = 3  # what a ranking costs, in steps
@@ -97,7 +98,7 @@ def prune(loop: FitLoop) -> None:
             ranking, best = None, loop.snapshot()
         else:
             loop.restore(best)
-            share /= 2
+            share *= SMALLER
     loop.most_miss = loop.most_frames_error = np.inf
 
 
