@@ -44,7 +44,9 @@ def test_strokes_come_back_after_a_crash(docked, qtbot, notes):
     viewer.layers.remove(layer)
     assert widget.control.session is None
     assert widget.restore_bar.isVisibleTo(widget)
+    viewer.dims.set_current_step(0, 1)
     widget.restore.click()
+    assert viewer.dims.current_step[0] == 5  # where the strokes are
     np.testing.assert_array_equal(widget.strokes_layer.data, strokes)
     idle(qtbot, widget)
     np.testing.assert_array_equal(widget.result_layer.data, result)

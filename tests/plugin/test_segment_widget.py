@@ -72,6 +72,46 @@ def test_counts_follow_every_change(docked, qtbot):
         widget.undo.click()
 
 
+def test_counts_follow_strokes_that_were_painted_before_the_first_mask(docked, qtbot, notes):
+    _, widget = docked()
+    layer = begin(qtbot, widget)  # all strokes are painted while the field is fitted
+
+    def ml():
+        return {
+            v: n * 3 / 1000 for v in (1, 2) if (n := int((widget.result_layer.data == v).sum()))
+        }
+
+    first = ml()
+    for _ in range(2):
+        widget.undo.click()  # the background, which leaves two classes to solve for
+        assert widget.control.volumes_ml == pytest.approx(ml())
+        idle(qtbot, widget)
+        assert widget.control.volumes_ml == pytest.approx(ml())
+        assert ml() != first
+        widget.redo.click()
+        assert widget.control.volumes_ml == pytest.approx(ml())
+        idle(qtbot, widget)
+        assert widget.control.volumes_ml == pytest.approx(first)
+    widget.viewer.layers.remove(layer)
+    assert not any(widget.table.item(row, 2).text() for row in range(widget.table.rowCount()))
+    assert notes == []
+
+
+def test_a_removed_class_comes_back_with_its_strokes(docked, qtbot, notes):
+    _, widget = docked()
+    begin(qtbot, widget)
+    widget.table.choose(2)
+    widget.remove_class.click()
+    idle(qtbot, widget)
+    assert widget.table.values == [255, 1]
+    assert not (widget.result_layer.data == 2).any()
+    widget.undo.click()
+    assert widget.table.values == [255, 1, 2]
+    idle(qtbot, widget)
+    assert (widget.result_layer.data == 2).any()
+    assert notes == []
+
+
 def test_locked_classes_stay(docked, qtbot, notes):
     _, widget = docked()
     layer = begin(qtbot, widget)
@@ -101,6 +141,11 @@ def test_accept_keeps_what_others_painted(docked, qtbot, notes):
     assert not final.data.any()
     final.data[result == 1] = 7
     widget.accept.click()
+    assert widget.panel.status.text().startswith("Accepted ")
+    widget.accept.click()
+    assert widget.panel.status.text() == (
+        "There was nothing new to accept into 'scan · accepted'."
+    )
     assert (final.data[result == 1] == 7).all()
     assert (final.data[result == 2] == 2).all()
     assert notes == []
@@ -164,7 +209,12 @@ def test_maps_are_layers_and_no_new_image(docked, qtbot, notes):
     assert widget.strokes_layer is layer
     assert [x.name for x in widget.images.layers] == ["scan"]
     assert viewer.layers.index(layer) > viewer.layers.index(widget.tools.maps["uncertainty"])
+    for kind in ("uncertainty", "probability"):
+        clear, low, high = widget.tools.maps[kind].colormap.map(np.array([0, 0.1, 1.0]))
+        assert clear[3] == 0
+        assert 0 < low[3] < high[3] == 1
     assert widget.tools.maps["uncertainty"].data.min() >= 0
+    assert 0.3 < widget.tools.maps["uncertainty"].data.max() < 1
     assert widget.tools.maps["probability"].data.max() > 0.9
     assert viewer.layers.selection.active is not None
     assert notes == []

@@ -59,6 +59,28 @@ def test_undo_and_redo_bring_strokes_and_results_back(session, model, ball_strok
     assert not session.can_redo
 
 
+def test_steps_tell_what_changes_now_not_what_changed_then(session, model, ball_strokes):
+    # Two strokes before the first result: undo leaves one, whose result comes afterwards.
+    session.strokes[:] = np.where(ball_strokes == 2, 0, ball_strokes)
+    session.record_strokes()
+    session.strokes[:] = ball_strokes
+    session.record_strokes()
+    session.solve(model)
+    both = session.labels.copy()
+    step = session.undo()
+    assert not session.labels.any()
+    np.testing.assert_array_equal(step.result.after, both.reshape(-1)[step.result.where])
+    assert not step.result.before.any()
+    session.solve(model)
+    one = session.labels.copy()
+    assert one.any()
+    step = session.redo()
+    np.testing.assert_array_equal(step.result.before, one.reshape(-1)[step.result.where])
+    np.testing.assert_array_equal(step.result.after, session.labels.reshape(-1)[step.result.where])
+    session.solve(model)
+    np.testing.assert_array_equal(session.labels, both)
+
+
 def test_several_results_of_one_stroke_undo_together(session, model, ball_strokes):
     work(session, model, ball_strokes)
     before = session.labels.copy()

@@ -269,7 +269,8 @@ class Session:
         Returns
         -------
         Step or None
-            What was undone; ``step.strokes`` and ``step.result`` tell which voxels changed.
+            What was undone; ``step.strokes`` and ``step.result`` tell which voxels changed:
+            from ``after`` to ``before``.
         """
         if not self.can_undo:
             return None
@@ -280,15 +281,29 @@ class Session:
             step.strokes.revert(self._seen)
         if step.settings_before is not None:
             self.settings, self._frozen = step.settings_before
+        shown = None
         if step.result is not None:
+            now = self._labels_at(step.result)
+            shown = Delta(step.result.where, step.result.before, now)
             step.result.revert(self.labels)
         self._awaiting = self.history.done[-1] if self.history.done else None
         self.settled = False
         self._log.append({"do": "undo"})
-        return step
+        return replace(step, result=shown)
+
+    def _labels_at(self, delta: Delta) -> NDArray[Any]:
+        """Return what a solve of earlier prompts, after an undo, may have put in its place."""
+        now: NDArray[Any] = self.labels.reshape(-1)[delta.where]
+        return now
 
     def redo(self) -> Step | None:
-        """Do the last undone step again, its result included."""
+        """Do the last undone step again, its result included.
+
+        Returns
+        -------
+        Step or None
+            What was done; ``step.strokes`` and ``step.result`` tell which voxels changed.
+        """
         if not self.can_redo:
             return None
         step = self.history.undone.pop()
@@ -298,12 +313,15 @@ class Session:
             step.strokes.apply(self._seen)
         if step.settings_after is not None:
             self.settings, self._frozen = step.settings_after
+        shown = None
         if step.result is not None:
+            now = self._labels_at(step.result)
+            shown = Delta(step.result.where, now, step.result.after)
             step.result.apply(self.labels)
         self._awaiting = step
         self.settled = False
         self._log.append({"do": "redo"})
-        return step
+        return replace(step, result=shown)
 
     # The log
 

@@ -198,6 +198,7 @@ class SegmentFiles:
         layer.data = frame.to_layer(session.strokes).astype(np_type(largest))
         widget.begin(layer, session, field)
         widget.tools.show_marks(settings)
+        widget.tools.show_strokes()
 
     def shut_down(self) -> None:
         """Stop listening for time."""

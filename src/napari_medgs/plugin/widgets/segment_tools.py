@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,22 @@ from napari_medgs.plugin.segment_layers import (
 if TYPE_CHECKING:
     from napari_medgs.plugin.widgets.segment import SegmentWidget
 
-LOOKS = {"uncertainty": "magma", "probability": "viridis"}
+# Colours and contrast limits of the maps. Chances of mistakes are seldom above one half.
+LOOKS = {"uncertainty": ("doubt", (0.0, 0.6)), "probability": ("sureness", (0.0, 1.0))}
+SHADES = {
+    "doubt": ((0.35, 0.1, 0.5), (0.85, 0.2, 0.45), (1.0, 0.6, 0.3), (1.0, 0.95, 0.6)),
+    "sureness": ((0.15, 0.3, 0.6), (0.1, 0.6, 0.65), (0.45, 0.8, 0.35), (0.99, 0.9, 0.2)),
+}
+
+
+def map_colors(name: str) -> Any:
+    """Return a colormap that is clear at 0, so that the image shows where a map says nothing."""
+    from napari.utils import Colormap
+
+    opacity = (0.25, 0.7, 0.9, 1.0)
+    shades = [(*shade, alpha) for shade, alpha in zip(SHADES[name], opacity, strict=True)]
+    clear = (*SHADES[name][0], 0.0)
+    return Colormap([clear, *shades], name=name, controls=[0, 0.08, 0.35, 0.7, 1])
 
 
 def visible_slice(widget: SegmentWidget) -> tuple[int, int] | None:
@@ -224,18 +240,36 @@ class SegmentTools:
         """Move the viewer to a suggested slice and ring the place."""
         widget = self.widget
         if suggestion is None or widget.image is None:
-            widget._say("The result is certain everywhere.")
+            widget._say("There is no other slice to suggest.")
             return
-        position = np.asarray([suggestion.position], float)
-        data = widget.frame.points_to_layer(position)
-        world = widget.image.data_to_world(data[0])
-        dims = widget.viewer.dims
-        if widget.image.ndim == 3:
-            axis = widget.frame.order[suggestion.axis] + dims.ndim - 3
-            dims.set_point(axis, world[axis - dims.ndim])
+        data = self._show_slice(suggestion.axis, suggestion.position)
         self._mark(data)
         index = round(data[0][widget.frame.order[suggestion.axis]]) if data.shape[1] == 3 else 0
         widget._say(f"Slice {index}: a stroke in the ring helps most.")
+
+    def _show_slice(self, axis: int, position: Sequence[float]) -> Any:
+        """Move the viewer along a canonical axis to a position; return it in the layer, (1, D)."""
+        widget = self.widget
+        data = widget.frame.points_to_layer(np.asarray([position], float))
+        world = widget.image.data_to_world(data[0])
+        dims = widget.viewer.dims
+        if widget.image.ndim == 3:
+            along = widget.frame.order[axis] + dims.ndim - 3
+            dims.set_point(along, world[along - dims.ndim])
+        return data
+
+    def show_strokes(self) -> None:
+        """Move the viewer to the slice with most strokes, in the orientation on show."""
+        widget = self.widget
+        session, place = widget.control.session, visible_slice(widget)
+        if session is None or place is None:
+            return
+        others = tuple(a for a in range(3) if a != place[0])
+        counts = (session.strokes != session.settings.unlabelled).sum(axis=others)
+        if counts.any() and not counts[place[1]]:
+            position = [0.0, 0.0, 0.0]
+            position[place[0]] = float(counts.argmax())
+            self._show_slice(place[0], position)
 
     def _mark(self, data: Any) -> None:
         viewer, image = self.widget.viewer, self.widget.image
@@ -284,15 +318,15 @@ class SegmentTools:
         viewer, active = widget.viewer, widget.viewer.layers.selection.active
         for kind, array in maps.items():
             data = widget.frame.to_layer(array)
-            layer = self.maps.get(kind)
+            layer, (colors, limits) = self.maps.get(kind), LOOKS[kind]
             if layer is None:
                 layer = viewer.add_image(
                     data,
                     name=f"{widget.image.name} · {kind}",
-                    colormap=LOOKS[kind],
-                    contrast_limits=(0, 1),
+                    colormap=map_colors(colors),
+                    contrast_limits=limits,
                     blending="translucent",  # not mixed with the colours of the classes
-                    opacity=0.7,
+                    opacity=0.85,
                     metadata={"medgs_role": kind},
                     **geometry_kwargs(widget.image),
                 )
@@ -343,4 +377,8 @@ class SegmentTools:
         layer.metadata[NAMES_KEY] = dict(layer.metadata.get(NAMES_KEY, {})) | names
         colors = {v: widget.table.color(v) for v in widget.table.classes}
         layer.colormap = label_colormap(colors, None, result=True)
-        widget._say(f"Accepted {count:,} voxels into {layer.name!r}.")
+        widget._say(
+            f"Accepted {count:,} voxels into {layer.name!r}."
+            if count
+            else f"There was nothing new to accept into {layer.name!r}."
+        )

@@ -148,9 +148,12 @@ class SegmentView(SegmentUI):
         for control in (self.suggest, self.accept, self.save, self.add_points, self.add_boxes):
             control.setEnabled(session is not None)
         if session is None:
+            self.table.show_volumes({})
             return
-        values = {int(v) for step in session.history.done[-1:] if step.strokes is not None
-                  for v in np.unique(step.strokes.after)}  # fmt: skip
+        history = session.history  # the last step, or what its undo brought back
+        drawn = [step.strokes.after for step in history.done[-1:] if step.strokes is not None]
+        drawn += [step.strokes.before for step in history.undone[-1:] if step.strokes is not None]
+        values = {int(v) for part in drawn for v in np.unique(part)}
         new = values - {session.settings.unlabelled, *self.table.values}
         if new:
             self.table.fill([*self.table.values, *new], self.table.background)
