@@ -113,4 +113,14 @@ def test_a_constant_image_and_one_slice_are_fine():
         shares = Floods(basins).shares(np.array([[0, 0, 0], [0, 3, 4]]), np.array([0, 1]), 2)
         assert shares.shape == (basins.count, 2)
         assert shares.sum(axis=1) == pytest.approx(1)
-    assert module.MEMBERS % 2 == 0  # as many floods of one kind as of the other
+
+
+def test_few_floods_are_the_first_of_all(valley, monkeypatch):
+    basins = Basins(valley, np.ones(3))
+    marks = np.array([[0, 0, 0], [0, 0, 12]]), np.array([0, 1]), 2
+    floods = Floods(basins)
+    assert floods.count == module.MEMBERS
+    shares = floods.shares(*marks, floods=4)
+    assert np.array_equal(shares * 4, np.round(shares * 4))
+    monkeypatch.setattr(module, "BUDGET", 1)
+    assert Floods(basins).count == module.FEW_MEMBERS

@@ -25,7 +25,9 @@ from napari_medgs.field import Floats
 from napari_medgs.parallel import run_chunks
 from napari_medgs.segment.basins import Basins, find_root
 
-MEMBERS = 8
+MEMBERS = 32
+FEW_MEMBERS = 8  # enough to find out how far floods are to be trusted
+BUDGET = 4_000_000  # basins in all floods together: so many take a fifth of a second on a core
 NOISE = np.float32(0.8)  # of the logarithm of a pass's height
 LEAST_TOLL = 1.0  # what a class pays where no flood brings it, if left-out slices speak against,
 UNKNOWN_TOLL = 2.0  # if there are none, and
@@ -108,6 +110,11 @@ class Floods:
     ----------
     basins : Basins
     seed : int
+
+    Attributes
+    ----------
+    count : int
+        Number of floods.
     """
 
     def __init__(self, basins: Basins, seed: int = 0) -> None:
@@ -115,10 +122,11 @@ class Floods:
         rng = np.random.default_rng(seed)
         heights = np.log(np.maximum(basins.heights, 1).astype(np.float32))
         self._seed = int(rng.integers(2**31))
-        draws = rng.integers(2**31, size=MEMBERS)
+        self.count = int(np.clip(BUDGET // basins.count, FEW_MEMBERS, MEMBERS))
+        draws = rng.integers(2**31, size=self.count)
         self._members: list[tuple[NDArray[np.int32], NDArray[np.int32], Floats]] = [
             (basins.first, basins.second, heights)
-        ] * MEMBERS
+        ] * self.count
 
         def draw(m: int) -> None:
             noise = np.random.default_rng(draws[m]).standard_normal(len(heights), np.float32)
@@ -126,9 +134,11 @@ class Floods:
             order = np.argsort(mine, kind="stable")
             self._members[m] = basins.first[order], basins.second[order], mine[order]
 
-        run_chunks(draw, MEMBERS)
+        run_chunks(draw, self.count)
 
-    def shares(self, voxels: NDArray[Any], classes: NDArray[Any], count: int) -> Floats:
+    def shares(
+        self, voxels: NDArray[Any], classes: NDArray[Any], count: int, floods: int | None = None
+    ) -> Floats:
         """Return the share of floods from marks that bring each class to each basin.
 
         Parameters
@@ -137,11 +147,14 @@ class Floods:
         classes : (P,) ndarray of int
         count : int
             Number of classes.
+        floods : int, optional
+            At most that many; all by default.
 
         Returns
         -------
         (N, count) ndarray of float32
         """
+        members = min(floods or self.count, self.count)
         basins = self.basins
         where = tuple(np.asarray(voxels).T)
         # A class springs in a basin once, at its lowest mark there.
@@ -151,17 +164,17 @@ class Floods:
         key, lowest = np.unique(key[order], return_index=True)
         level = level[order][lowest]
         springs, kinds = (key // count).astype(np.int32), (key % count).astype(np.int32)
-        noise = np.random.default_rng(self._seed).standard_normal((MEMBERS, len(key)), np.float32)
-        labels = np.empty((MEMBERS, basins.count), np.int32)
+        noise = np.random.default_rng(self._seed).standard_normal((members, len(key)), np.float32)
+        labels = np.empty((members, basins.count), np.int32)
 
         def flood(m: int) -> None:
             starts = NOISE * noise[m] + (level if m % 2 else np.float32(0))
             turn = np.argsort(starts, kind="stable")
             flood_basins(*self._members[m], springs[turn], kinds[turn], starts[turn], labels[m])
 
-        run_chunks(flood, MEMBERS)
+        run_chunks(flood, members)
         shares = np.zeros((basins.count, count), np.float32)
         every = np.arange(basins.count)
         for label in labels:
-            shares[every, label] += np.float32(1 / MEMBERS)
+            shares[every, label] += np.float32(1 / members)
         return shares

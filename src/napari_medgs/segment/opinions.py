@@ -18,6 +18,7 @@ from napari_medgs.segment.appearance import Appearance, learn_appearance
 from napari_medgs.segment.evidence import Evidence
 from napari_medgs.segment.features import ImageFeatures
 from napari_medgs.segment.flood import (
+    FEW_MEMBERS,
     LEAST_TOLL,
     MOST_TOLL,
     POWER,
@@ -107,7 +108,7 @@ def foretell(
             continue
         if len(asked) > FOLD_SAMPLES * count:
             asked = rng.choice(asked, FOLD_SAMPLES * count, replace=False)
-        shares = floods.shares(evidence.voxels[known], classes[known], count)
+        shares = floods.shares(evidence.voxels[known], classes[known], count, FEW_MEMBERS)
         where = floods.basins.basins[tuple(evidence.voxels[asked].T)]
         told.append((classes[asked], model.log_probability(features[asked]), shares[where]))
     if not told:
