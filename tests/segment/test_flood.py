@@ -81,46 +81,51 @@ def test_marks_that_hold_from_their_level_on_give_the_seeded_watershed(rng):
 def test_a_wall_stops_floods_however_far_the_way(valley):
     basins = Basins(valley, np.ones(3))
     # The background's mark is at the wall, the class's far from it.
-    shares = Floods(basins).shares(np.array([[0, 0, 0], [0, 0, 12]]), np.array([0, 1]), 2)
-    assert shares.sum(axis=1) == pytest.approx(1)
-    voxels = shares[basins.basins]
+    flood = Floods([basins]).flood(np.array([[0, 0, 0], [0, 0, 12]]), np.array([0, 1]), 2)
+    assert flood.shares[0].sum(axis=1) == pytest.approx(1)
+    voxels = flood.shares[0][basins.basins]
     assert (voxels[..., :9, 0] == 1).all()
     assert (voxels[..., 11:, 1] == 1).all()
 
 
 def test_where_passes_are_alike_floods_disagree(rng):
     noise = Basins(rng.normal(size=(1, 10, 20, 20)).astype(np.float32), np.ones(3))
-    shares = Floods(noise).shares(np.array([[5, 10, 0], [5, 10, 19]]), np.array([0, 1]), 2)
-    undecided = (shares.max(axis=1) < 1).mean()
-    assert undecided > 0.2
-    again = Floods(noise).shares(np.array([[5, 10, 19], [5, 10, 0]]), np.array([1, 0]), 2)
-    assert np.array_equal(shares, again)
+    floods = Floods([noise])
+    flood = floods.flood(np.array([[5, 10, 0], [5, 10, 19]]), np.array([0, 1]), 2)
+    assert (flood.shares[0].max(axis=1) < 1).mean() > 0.2
+    again = floods.flood(np.array([[5, 10, 19], [5, 10, 0]]), np.array([1, 0]), 2)
+    assert np.array_equal(flood.shares[0], again.shares[0])
 
 
-def test_tolls_are_what_floods_do_not_bring(valley):
-    basins = Basins(valley, np.ones(3))
-    shares = np.zeros((basins.count, 2), np.float32)
-    shares[:, 0] = 0.75
-    shares[:, 1] = 0.25
+def test_tolls_are_what_the_floods_over_all_hierarchies_do_not_bring(valley):
+    basins = Basins(valley, np.ones(3)).basins
+    shares = [
+        np.full((basins.max() + 1, 2), part, np.float32) * [1, 1 / part - 1] for part in (0.9, 0.6)
+    ]
+    flood = Flood((basins, basins), (shares[0], shares[1]), 2.0)
+    points = np.array([[5.4, 0.2, 0], [3, 6, 25]])
+    assert flood.at(points) == pytest.approx(np.array([[0.75, 0.25]] * 2))
     total = np.ones((2, 2), np.float32)
-    Flood(basins.basins, shares, 2.0).add_toll(np.array([[5.4, 0.2, 0], [3, 6, 25]]), total)
-    assert total == pytest.approx(np.array([[1.5, 2.5], [1.5, 2.5]]))
+    flood.add_toll(points, total)
+    assert total == pytest.approx(np.array([[1.5, 2.5]] * 2))
 
 
 def test_a_constant_image_and_one_slice_are_fine():
     for shape in ((2, 3, 4, 5), (1, 1, 12, 12)):
         basins = Basins(np.zeros(shape, np.float32), np.ones(3))
-        shares = Floods(basins).shares(np.array([[0, 0, 0], [0, 3, 4]]), np.array([0, 1]), 2)
-        assert shares.shape == (basins.count, 2)
+        voxels = np.array([[0, 0, 0], [0, 3, 4]])
+        shares = Floods([basins]).flood(voxels, np.array([0, 1]), 2).at(voxels)
+        assert shares.shape == (2, 2)
         assert shares.sum(axis=1) == pytest.approx(1)
 
 
-def test_few_floods_are_the_first_of_all(valley, monkeypatch):
+def test_few_floods_and_large_images(valley, monkeypatch):
     basins = Basins(valley, np.ones(3))
-    marks = np.array([[0, 0, 0], [0, 0, 12]]), np.array([0, 1]), 2
-    floods = Floods(basins)
-    assert floods.count == module.MEMBERS
-    shares = floods.shares(*marks, floods=4)
-    assert np.array_equal(shares * 4, np.round(shares * 4))
+    floods = Floods([basins, basins])
+    assert floods.count == module.MEMBERS // 2
+    flood = floods.flood(np.array([[0, 0, 0], [0, 0, 12]]), np.array([0, 1]), 2, most=8)
+    assert len(flood.shares) == 2
+    for shares in flood.shares:
+        assert shares * 4 == pytest.approx(np.round(shares * 4))
     monkeypatch.setattr(module, "BUDGET", 1)
-    assert Floods(basins).count == module.FEW_MEMBERS
+    assert Floods([basins, basins]).count == module.FEW_MEMBERS // 2

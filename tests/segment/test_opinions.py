@@ -37,14 +37,14 @@ def halves(rng):
     data = rng.normal(0, 0.02, SHAPE)
     data[..., 12:] += 1
     features = image_features(data[None].astype(np.float32), np.ones(3))
-    return features, Floods(Basins(features.metric, features.units))
+    return features, Floods([Basins(features.metric, features.units)])
 
 
 def test_what_holds_on_every_slice_counts_in_full(halves):
     appearance, flood = opinions(evidence_of((1, 4, 7)), *halves, 0)
     assert appearance.confidence == 1
     assert flood.toll == pytest.approx(MOST_TOLL, abs=0.05)
-    shares = flood.shares[flood.basins]
+    shares = flood.shares[0][flood.basins[0]]
     assert (shares[..., :10, 0] > 0.9).all()
     assert (shares[..., 14:, 1] > 0.9).all()
 
@@ -82,3 +82,10 @@ def test_looks_that_mislead_are_trusted_less_where_floods_know_better():
     foretold = told(looks, shares, classes)
     assert 0 < foretold.confidence(3.0) < foretold.confidence(0.0) < 1
     assert foretold.confidence(0.0) in CONFIDENCES
+
+
+def test_contrasts_can_be_had_at_another_scale(rng):
+    data = rng.uniform(0, 1, (2, 5, 12, 14)).astype(np.float32)
+    features = image_features(data, np.array([2.0, 1.0, 1.0]))
+    assert features.contrasts(1.0) == pytest.approx(features.metric, abs=0.02)
+    assert features.contrasts(0.5).std() > features.metric.std()

@@ -138,6 +138,25 @@ class ImageFeatures:
         """The feature of each contrast whose density is worth comparing."""
         return tuple(c * PER_CHANNEL + DENSITY for c in range(len(self.metric)))
 
+    def contrasts(self, sigma: float) -> Floats:
+        """Return the contrasts (C, Z, Y, X) in the metric's units, smoothed by ``sigma``.
+
+        ``sigma`` is in finest voxels.
+        """
+        out = np.empty(self.metric.shape, np.float32)
+        channels, depth = self.metric.shape[:2]
+        knots = np.linspace(0, 1, KNOTS + 1, dtype=np.float32)
+
+        def scale(k: int) -> None:
+            c, z = divmod(k, depth)
+            place = self._sharp[c, z].astype(np.float32) * np.float32(1 / 65535)
+            out[c, z] = np.interp(place, self._curves[c], knots) / self._scales[c]
+
+        run_chunks(scale, channels * depth)
+        for channel in out:
+            _smooth_in_place(channel, sigma, self.units)
+        return out
+
     def at(self, points: NDArray[Any]) -> Floats:
         """Return the features (P, F) at points (P, 3) in slice-first voxels."""
         points = np.ascontiguousarray(points, np.float32)

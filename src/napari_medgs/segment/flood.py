@@ -6,7 +6,8 @@ not. But one low pass in a boundary lets all of a flood through, so that the flo
 every pass raised or lowered by chance, and the share of floods that bring a class somewhere is
 what counts. In every second flood a mark holds its basin only from the level of its own voxel on,
 as in a seeded watershed; in the others marks are springs at the bottom of their basins, which
-saves classes whose only marks lie on edges.
+saves classes whose only marks lie on edges. Half of the floods run over the basins of a less
+smoothed image, where thin walls stand higher.
 
 Source: Angulo and Jeulin 2007, *Stochastic watershed segmentation*, ISMM; here passes are random
 instead of the marks.
@@ -14,6 +15,7 @@ instead of the marks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,26 +83,35 @@ def flood_basins(
 
 @dataclass(frozen=True)
 class Flood:
-    """What floods say about every basin, and how far that is to be trusted.
+    """What floods say about every voxel, and how far that is to be trusted.
 
     Attributes
     ----------
-    basins : (Z, Y, X) ndarray of int32
-    shares : (N, K) ndarray of float32
-        Share of the floods that bring a class to a basin.
+    basins : tuple of (Z, Y, X) ndarray of int32
+        Of every hierarchy.
+    shares : tuple of (N, K) ndarray of float32
+        Share of a hierarchy's floods that bring a class to a basin.
     toll : float
         What a class pays where no flood brings it.
     """
 
-    basins: NDArray[np.int32]
-    shares: Floats
-    toll: float
+    basins: tuple[NDArray[np.int32], ...]
+    shares: tuple[Floats, ...]
+    toll: float = 1.0
+
+    def at(self, points: NDArray[Any]) -> Floats:
+        """Return every class's share of all floods at points (P, 3) in slice-first voxels."""
+        most = np.asarray(self.basins[0].shape) - 1
+        where = tuple(np.clip(np.round(points).astype(np.int64), 0, most).T)
+        total = self.shares[0][self.basins[0][where]]
+        for basins, shares in zip(self.basins[1:], self.shares[1:], strict=True):
+            total += shares[basins[where]]
+        total /= np.float32(len(self.basins))
+        return total
 
     def add_toll(self, points: NDArray[Any], total: Floats) -> None:
         """Add what each class pays at points (P, 3) in slice-first voxels to ``total`` (P, K)."""
-        most = np.asarray(self.basins.shape) - 1
-        z, y, x = np.clip(np.round(points).astype(np.int64), 0, most).T
-        total += np.float32(self.toll) * (np.float32(1) - self.shares[self.basins[z, y, x]])
+        total += np.float32(self.toll) * (np.float32(1) - self.at(points))
 
 
 class Floods:
@@ -108,38 +119,41 @@ class Floods:
 
     Parameters
     ----------
-    basins : Basins
+    hierarchies : sequence of Basins
+        Of the same image, at several scales; floods are shared out among them evenly.
     seed : int
 
     Attributes
     ----------
     count : int
-        Number of floods.
+        Number of floods over each.
     """
 
-    def __init__(self, basins: Basins, seed: int = 0) -> None:
-        self.basins = basins
+    def __init__(self, hierarchies: Sequence[Basins], seed: int = 0) -> None:
+        self.hierarchies = tuple(hierarchies)
+        number = len(self.hierarchies)
+        total = sum(basins.count for basins in self.hierarchies)
+        self.count = int(np.clip(BUDGET // total, FEW_MEMBERS // number, MEMBERS // number))
         rng = np.random.default_rng(seed)
-        heights = np.log(np.maximum(basins.heights, 1).astype(np.float32))
         self._seed = int(rng.integers(2**31))
-        self.count = int(np.clip(BUDGET // basins.count, FEW_MEMBERS, MEMBERS))
-        draws = rng.integers(2**31, size=self.count)
-        self._members: list[tuple[NDArray[np.int32], NDArray[np.int32], Floats]] = [
-            (basins.first, basins.second, heights)
-        ] * self.count
+        draws = rng.integers(2**31, size=number * self.count)
+        heights = [np.log(np.maximum(b.heights, 1).astype(np.float32)) for b in self.hierarchies]
+        self._members: dict[int, tuple[NDArray[np.int32], NDArray[np.int32], Floats]] = {}
 
         def draw(m: int) -> None:
-            noise = np.random.default_rng(draws[m]).standard_normal(len(heights), np.float32)
-            mine = heights + NOISE * noise
+            h = m % number
+            basins = self.hierarchies[h]
+            noise = np.random.default_rng(draws[m]).standard_normal(len(heights[h]), np.float32)
+            mine = heights[h] + NOISE * noise
             order = np.argsort(mine, kind="stable")
             self._members[m] = basins.first[order], basins.second[order], mine[order]
 
-        run_chunks(draw, self.count)
+        run_chunks(draw, number * self.count)
 
-    def shares(
-        self, voxels: NDArray[Any], classes: NDArray[Any], count: int, floods: int | None = None
-    ) -> Floats:
-        """Return the share of floods from marks that bring each class to each basin.
+    def flood(
+        self, voxels: NDArray[Any], classes: NDArray[Any], count: int, most: int | None = None
+    ) -> Flood:
+        """Flood from marks.
 
         Parameters
         ----------
@@ -147,34 +161,48 @@ class Floods:
         classes : (P,) ndarray of int
         count : int
             Number of classes.
-        floods : int, optional
-            At most that many; all by default.
-
-        Returns
-        -------
-        (N, count) ndarray of float32
+        most : int, optional
+            Floods over all hierarchies together; all by default.
         """
-        members = min(floods or self.count, self.count)
-        basins = self.basins
+        number = len(self.hierarchies)
+        members = self.count if most is None else min(self.count, most // number)
         where = tuple(np.asarray(voxels).T)
-        # A class springs in a basin once, at its lowest mark there.
-        key = basins.basins[where].astype(np.int64) * count + classes
-        level = np.log(np.maximum(basins.levels[where], 1).astype(np.float32))
-        order = np.lexsort((level, key))
-        key, lowest = np.unique(key[order], return_index=True)
-        level = level[order][lowest]
-        springs, kinds = (key // count).astype(np.int32), (key % count).astype(np.int32)
-        noise = np.random.default_rng(self._seed).standard_normal((members, len(key)), np.float32)
-        labels = np.empty((members, basins.count), np.int32)
+        springs = [_springs(basins, where, classes, count) for basins in self.hierarchies]
+        labels = [np.empty((members, basins.count), np.int32) for basins in self.hierarchies]
 
         def flood(m: int) -> None:
-            starts = NOISE * noise[m] + (level if m % 2 else np.float32(0))
-            turn = np.argsort(starts, kind="stable")
-            flood_basins(*self._members[m], springs[turn], kinds[turn], starts[turn], labels[m])
+            turn, h = divmod(m, number)
+            places, kinds, level = springs[h]
+            rng = np.random.default_rng((self._seed, m))
+            starts = NOISE * rng.standard_normal(len(places), np.float32)
+            if turn % 2:
+                starts += level
+            order = np.argsort(starts, kind="stable")
+            flood_basins(
+                *self._members[m], places[order], kinds[order], starts[order], labels[h][turn]
+            )
 
-        run_chunks(flood, members)
-        shares = np.zeros((basins.count, count), np.float32)
-        every = np.arange(basins.count)
-        for label in labels:
-            shares[every, label] += np.float32(1 / members)
-        return shares
+        run_chunks(flood, number * members)
+        shares = []
+        for h, basins in enumerate(self.hierarchies):
+            share = np.zeros((basins.count, count), np.float32)
+            every = np.arange(basins.count)
+            for label in labels[h]:
+                share[every, label] += np.float32(1 / members)
+            shares.append(share)
+        return Flood(tuple(basins.basins for basins in self.hierarchies), tuple(shares))
+
+
+def _springs(
+    basins: Basins, where: tuple[NDArray[Any], ...], classes: NDArray[Any], count: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32], Floats]:
+    """Return where classes spring: a basin each, a class, and the level of its lowest mark."""
+    key = basins.basins[where].astype(np.int64) * count + classes
+    level = np.log(np.maximum(basins.levels[where], 1).astype(np.float32))
+    order = np.lexsort((level, key))
+    key, lowest = np.unique(key[order], return_index=True)
+    return (
+        (key // count).astype(np.int32),
+        (key % count).astype(np.int32),
+        level[order][lowest],
+    )

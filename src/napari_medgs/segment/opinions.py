@@ -7,7 +7,7 @@ one that does so together with the floods, whichever is lower.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -108,9 +108,9 @@ def foretell(
             continue
         if len(asked) > FOLD_SAMPLES * count:
             asked = rng.choice(asked, FOLD_SAMPLES * count, replace=False)
-        shares = floods.shares(evidence.voxels[known], classes[known], count, FEW_MEMBERS)
-        where = floods.basins.basins[tuple(evidence.voxels[asked].T)]
-        told.append((classes[asked], model.log_probability(features[asked]), shares[where]))
+        flood = floods.flood(evidence.voxels[known], classes[known], count, FEW_MEMBERS)
+        shares = flood.at(evidence.voxels[asked])
+        told.append((classes[asked], model.log_probability(features[asked]), shares))
     if not told:
         return None
     return Foretold(*(np.concatenate(parts) for parts in zip(*told, strict=True)))
@@ -128,5 +128,5 @@ def opinions(
     if foretold is not None:
         toll = LEAST_TOLL + (MOST_TOLL - LEAST_TOLL) * foretold.trust() ** POWER
         appearance.confidence = min(foretold.confidence(0.0), foretold.confidence(toll))
-    shares = floods.shares(evidence.voxels, evidence.classes, evidence.count)
-    return appearance, Flood(floods.basins.basins, shares, toll)
+    flood = floods.flood(evidence.voxels, evidence.classes, evidence.count)
+    return appearance, replace(flood, toll=toll)

@@ -25,6 +25,7 @@ SEED_PURITY = 0.6
 SOFTENING = 0.1  # path cost of two quiet voxels: below it a distance means nothing
 DISTANT = np.float32(1e6)
 LEAST = 1e-3
+FINE = 0.5  # finest voxels: smoothing of the contrasts for the finer of two sets of basins
 VOID_SHARE = 0.15  # nodes of empty space, over Gaussians
 
 
@@ -90,7 +91,8 @@ class GraphSolver:
         self.points = np.concatenate([centers, self._void])
         self.graph: Graph = build_graph(self.points, features.units, features.metric)
         self.features = features.at(self.points)
-        self.floods = Floods(Basins(features.metric, features.units))
+        fine = Basins(features.contrasts(FINE), features.units)
+        self.floods = Floods((fine, Basins(features.metric, features.units)))
         self._void_tree: Any = None
         self._tree: Any = None
         self._empty = empty
