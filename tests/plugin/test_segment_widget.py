@@ -97,6 +97,48 @@ def test_counts_follow_strokes_that_were_painted_before_the_first_mask(docked, q
     assert notes == []
 
 
+def test_what_needs_a_result_waits_for_one(docked, qtbot, notes):
+    _, widget = docked()
+    widget.new_strokes.click()
+    control = widget.control
+    qtbot.waitUntil(lambda: control.model is not None and not widget.runner.busy, timeout=WAIT)
+    assert widget.panel.status.text().startswith("Paint a stroke in each class")
+    assert not widget.suggest.isEnabled()
+    assert not widget.accept.isEnabled()
+    paint_three(widget.strokes_layer)
+    idle(qtbot, widget)
+    assert widget.suggest.isEnabled()
+    assert widget.accept.isEnabled()
+    assert widget.result.isVisibleTo(widget)
+    for _ in range(3):
+        widget.undo.click()
+    assert not widget.suggest.isEnabled()
+    assert not widget.accept.isEnabled()
+    assert not widget.result.isVisibleTo(widget)
+    assert notes == []
+
+
+def test_a_new_class_leaves_the_others_as_they_are_shown(docked, qtbot, notes):
+    _, widget = docked()
+    layer = begin(qtbot, widget)
+    widget.set_lock(1, True)
+    idle(qtbot, widget)
+    table = widget.table
+
+    def shown():
+        return [[table.item(row, column).text() for column in (1, 2, 3)] for row in range(3)]
+
+    before = shown()
+    assert before[1][1:] == [f"{widget.control.volumes_ml[1]:.3g}", "locked"]
+    widget.add_class.click()
+    assert table.values == [255, 1, 2, 3]
+    assert table.value == 3
+    assert shown() == before
+    widget.viewer.layers.remove(layer)
+    assert [table.item(row, 3).text() for row in (1, 2, 3)] == ["–"] * 3
+    assert notes == []
+
+
 def test_a_removed_class_comes_back_with_its_strokes(docked, qtbot, notes):
     _, widget = docked()
     begin(qtbot, widget)

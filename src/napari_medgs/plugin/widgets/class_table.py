@@ -52,6 +52,8 @@ class ClassTable(QTableWidget):
         self.colors: dict[int, Color] = {}
         self.background: int | None = None
         self._values: list[int] = []
+        self._volumes: Mapping[int, float] = {}
+        self._locked: frozenset[int] = frozenset()
         self._filling = False
         self.itemSelectionChanged.connect(self._on_select)
         self.itemChanged.connect(self._on_change)
@@ -77,7 +79,7 @@ class ClassTable(QTableWidget):
         background: int | None,
         names: Mapping[int, str] | None = None,
     ) -> None:
-        """Show these classes; known names and colours are kept, the selection too."""
+        """Show these classes; what is known of them is kept, the selection too."""
         chosen = self.value
         self.background = background
         self.names.update(names or {})
@@ -88,6 +90,8 @@ class ClassTable(QTableWidget):
         for row, value in enumerate(self._values):
             self._fill_row(row, value)
         self._filling = False
+        self.show_volumes(self._volumes)
+        self.show_locks(self._locked)
         self._fit_height()
         if chosen in self._values:
             self.choose(chosen)
@@ -134,6 +138,7 @@ class ClassTable(QTableWidget):
 
     def show_volumes(self, volumes_ml: Mapping[int, float]) -> None:
         """Show the volumes of the classes in millilitres."""
+        self._volumes = dict(volumes_ml)
         self._filling = True
         for row, value in enumerate(self._values):
             volume = volumes_ml.get(value)
@@ -143,7 +148,7 @@ class ClassTable(QTableWidget):
 
     def show_locks(self, locked: Iterable[int]) -> None:
         """Show which classes are locked."""
-        kept = set(locked)
+        kept = self._locked = frozenset(locked)
         self._filling = True
         for row, value in enumerate(self._values):
             if value != self.background:

@@ -83,7 +83,7 @@ class SegmentWidget(SegmentView):
         control.settings_stepped.connect(self._on_settings_stepped)
         control.progressed.connect(self._on_progress)
         control.running.connect(self._on_running)
-        control.hinted.connect(self._say)
+        control.hinted.connect(self._hint)
         control.failed.connect(lambda error: show_failure(error, "Segmenting"))
         self.new_strokes.clicked.connect(lambda *_: self.make_strokes())
         self.strokes.changed.connect(self._on_choice)

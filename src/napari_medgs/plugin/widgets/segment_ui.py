@@ -34,6 +34,7 @@ KEYS = {
     "K": "lock or unlock the class",
 }
 FIRST_HINT = "Press New, then paint a stroke in each class."
+PAINT_HINT = "Paint a stroke in each class: the mask follows by itself."
 LAYER_KEYS = {
     "Ctrl+Z": "undo a stroke and what came of it",
     "Ctrl+Shift+Z": "redo it",

@@ -14,7 +14,7 @@ from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.segment_controller import SegmentController
 from napari_medgs.plugin.segment_layers import label_colormap
 from napari_medgs.plugin.widgets.base import describe
-from napari_medgs.plugin.widgets.segment_ui import SegmentUI
+from napari_medgs.plugin.widgets.segment_ui import PAINT_HINT, SegmentUI
 
 BUSY = {
     "prepare": "Preparing",
@@ -107,6 +107,12 @@ class SegmentView(SegmentUI):
         self.panel.status.setText(text)
         self.panel.status.setVisible(bool(text))
 
+    def _hint(self, text: str) -> None:
+        """Say why there is no result; before the first stroke, what to do."""
+        session = self.control.session
+        nothing_yet = session is not None and not session.can_undo and not session.can_redo
+        self._say(PAINT_HINT if nothing_yet else text)
+
     def _on_progress(self, event: Any) -> None:
         if self.panel.bar.isVisible():
             self.panel.show_progress(event)
@@ -133,7 +139,7 @@ class SegmentView(SegmentUI):
         self.tools.show_marks(session.settings)
 
     def _on_shown(self, kind: str) -> None:
-        self.table.show_volumes(self.control.volumes_ml)
+        self._show_volumes()
         result = self.control.result
         if kind in ("quick", "full") and result is not None:
             self._say("")
@@ -141,14 +147,24 @@ class SegmentView(SegmentUI):
             self.result.setText(f"<b>{seconds:.2f} s</b> with {count:,} Gaussians")
             self.result.setVisible(True)
 
+    def _show_volumes(self) -> None:
+        """Show what there is of each class; what needs a result waits for one."""
+        volumes = self.control.volumes_ml
+        self.table.show_volumes(volumes)
+        for control in (self.suggest, self.accept):
+            control.setEnabled(bool(volumes))
+        if not volumes:
+            self.result.setVisible(False)
+
     def _show_state(self) -> None:
         session = self.control.session
         self.undo.setEnabled(session is not None and session.can_undo)
         self.redo.setEnabled(session is not None and session.can_redo)
-        for control in (self.suggest, self.accept, self.save, self.add_points, self.add_boxes):
+        for control in (self.save, self.add_points, self.add_boxes):
             control.setEnabled(session is not None)
+        self._show_volumes()
         if session is None:
-            self.table.show_volumes({})
+            self.table.show_locks(())
             return
         history = session.history  # the last step, or what its undo brought back
         drawn = [step.strokes.after for step in history.done[-1:] if step.strokes is not None]
@@ -158,7 +174,6 @@ class SegmentView(SegmentUI):
         if new:
             self.table.fill([*self.table.values, *new], self.table.background)
             self._recolor()
-        self.table.show_volumes(self.control.volumes_ml)
         self.table.show_locks(session.settings.locked)
         self.tools.on_change()
         self.files.later()
