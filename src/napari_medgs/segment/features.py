@@ -139,9 +139,9 @@ class ImageFeatures:
         return tuple(c * PER_CHANNEL + DENSITY for c in range(len(self.metric)))
 
     def contrasts(self, sigma: float) -> Floats:
-        """Return the contrasts (C, Z, Y, X) in the metric's units, smoothed by ``sigma``.
+        """Return the contrasts (C, Z, Y, X) smoothed by ``sigma`` finest voxels.
 
-        ``sigma`` is in finest voxels.
+        Like the metric, in units of their mean step between neighbours.
         """
         out = np.empty(self.metric.shape, np.float32)
         channels, depth = self.metric.shape[:2]
@@ -150,11 +150,12 @@ class ImageFeatures:
         def scale(k: int) -> None:
             c, z = divmod(k, depth)
             place = self._sharp[c, z].astype(np.float32) * np.float32(1 / 65535)
-            out[c, z] = np.interp(place, self._curves[c], knots) / self._scales[c]
+            out[c, z] = np.interp(place, self._curves[c], knots)
 
         run_chunks(scale, channels * depth)
         for channel in out:
             _smooth_in_place(channel, sigma, self.units)
+            channel /= _mean_step(channel)
         return out
 
     def at(self, points: NDArray[Any]) -> Floats:

@@ -28,6 +28,7 @@ LEADS = np.array([0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0], np.float32)
 LEAST_LEAD = 0.5
 FAR = 8.0  # ways that much longer than the winner's are not followed,
 NEAR = 1.0  # counting from this
+SHARP = 0.7  # finest voxels: smoothing here; thin walls vanish in what the graph looks at
 POWER = 2.0  # probability of a class ~ its distance to minus this
 STEPS = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
 CHUNK = 8192
@@ -81,6 +82,7 @@ class Refiner:
 
     def __init__(self, image: ImageFeatures) -> None:
         self.image = image
+        self._metric = image.contrasts(SHARP)
         shape = image.metric.shape[1:]
         self._slot = np.full(shape, -1, np.int32)
         self._steps = STEPS[[shape[a // 2] > 1 for a in range(6)]]
@@ -129,7 +131,7 @@ class Refiner:
         classes, image = evidence.count, self.image
         distance = np.full((classes, len(voxels)), np.inf, np.float32)
         start_from_shell(
-            image.metric, self._slot, voxels, self._steps, self._lengths, self._jump_scales,
+            self._metric, self._slot, voxels, self._steps, self._lengths, self._jump_scales,
             FLOOR, labels, top, distance,
         )  # fmt: skip
         marked = self._slot[tuple(evidence.voxels.T)]
@@ -143,7 +145,7 @@ class Refiner:
 
         def task(k: int) -> None:
             band_distances(
-                image.metric, self._slot, voxels, self._steps, self._lengths, self._jump_scales,
+                self._metric, self._slot, voxels, self._steps, self._lengths, self._jump_scales,
                 FLOOR, toll[k], bound, distance[k],
             )  # fmt: skip
 
