@@ -70,6 +70,24 @@ def test_boxes_hold_a_class(docked, qtbot, notes):
     assert notes == []
 
 
+def test_a_box_of_another_orientation_comes_back_in_it(docked, qtbot, notes):
+    _, widget = docked()
+    begin(qtbot, widget)
+    widget.table.choose(1)
+    boxes = widget.tools.make_marks("boxes")
+    # Drawn in a sagittal slice: it goes through all of them.
+    boxes.add_rectangles([np.array([[2, 5, 7], [2, 13, 7], [9, 13, 7], [9, 5, 7]])])
+    (box,) = widget.control.session.settings.boxes
+    assert (box.start, box.stop) == ((2, 5, 0), (10, 14, 24))
+    widget.undo.click()
+    assert boxes.nshapes == 0
+    widget.redo.click()
+    assert boxes.nshapes == 1
+    assert np.ptp(boxes.data[0], axis=0).tolist() == [7, 8, 0]
+    assert widget.control.session.settings.boxes == (box,)
+    assert notes == []
+
+
 def test_negative_points_say_not_this_class(docked, qtbot, notes):
     viewer, widget = docked()
     begin(qtbot, widget)

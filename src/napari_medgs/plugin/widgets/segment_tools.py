@@ -178,11 +178,13 @@ class SegmentTools:
         frame = widget.frame
         layer.selected_data = set(range(layer.nshapes))
         layer.remove_selected()
-        axis = 0 if frame.ndim == 2 else int(np.argmax(frame.grid.spacing))
+        thickest = [int(a) for a in np.argsort(frame.grid.spacing)[::-1]]
         drawn, classes = [], []
         for box in boxes:
             low, high = np.asarray(box.start), np.asarray(box.stop) - 1
-            whole = low[axis] == 0 and high[axis] == frame.grid.shape[axis] - 1
+            spans = (low == 0) & (high == np.asarray(frame.grid.shape) - 1)
+            axis = 0 if frame.ndim == 2 else next((a for a in thickest if spans[a]), thickest[0])
+            whole = bool(spans[axis])
             for depth in {int(low[axis] + high[axis]) // 2} if whole else {low[axis], high[axis]}:
                 ends = [low.copy(), high.copy()]
                 ends[0][axis] = ends[1][axis] = depth
