@@ -30,7 +30,7 @@ LEAST_MASS = 1e-6
 CHUNK = 8192
 # How much of what two Gaussians do is lost as their shapes differ, per nat; the rest of the loss
 # is in their values. Of .03 to 3 the best on CT and MRI.
-SHAPE_LOSS = 0.3
+SHAPE_LOSS = 0.5
 
 
 @dataclass(frozen=True)
