@@ -88,9 +88,9 @@ def summarise(
         "Painted: every voxel of the slices is labelled; signed distance: linear, per class. "
         "Simulated users begin with one slice. One strokes the largest wrong patch of each class "
         "in the slice with most errors; the others scribble one more slice as the first one, "
-        "equal slices with equal strokes: the suggested one, one by chance (mean of three seeds), "
-        "or the one with most errors. Area under the curve: in the box of the truth and a tenth "
-        "of the image around.",
+        "equal slices with equal strokes, and correct it in the same way: the suggested one, one "
+        "by chance (mean of three seeds), or the one with most errors. Area under the curve: in "
+        "the box of the truth and a tenth of the image around.",
     ]
     result.numbers = plain({"cases": records, "latency": latency})
     return result

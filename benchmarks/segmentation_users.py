@@ -2,10 +2,10 @@
 
 All begin with strokes on one slice. The first kind corrects: it goes to the slice with most wrong
 voxels and strokes the middle of its largest wrong patch of each class. The others choose a slice a
-round and scribble it as the first one, whatever is right or wrong there; the same slice gets the
-same strokes from all of them. They differ in the choice alone: the slice that is suggested, one
-drawn by chance among those that show the objects (which a real user cannot know) or among all, or
-the one with most wrong voxels.
+round, scribble it as the first one (the same slice with the same strokes) and correct what they
+see there in the same way. They differ in the choice alone: the slice that is suggested, one drawn
+by chance among those that show the objects (which a real user cannot know) or among all, or the
+one with most wrong voxels.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ CHOICES: dict[str, Choice] = {
 }
 
 
-def _correct(bench: Bench, marks: Marks, wrong: NDArray[np.bool_]) -> None:
-    """Stroke the middle of the largest wrong patch of each class in the worst slice."""
+def _correct(bench: Bench, marks: Marks, wrong: NDArray[np.bool_], z: int) -> None:
+    """Stroke the middle of the largest wrong patch of each class in a slice."""
     from scipy.ndimage import distance_transform_edt
     from skimage.measure import label
 
-    index = _index(bench, int(wrong.sum(axis=_others(bench)).argmax()))
+    index = _index(bench, z)
     for k in range(bench.classes + 1):
         pieces = label(wrong[index] & (bench.truth[index] == k))
         if not pieces.any():
@@ -125,7 +125,7 @@ def simulated_user(bench: Bench, name: str, rounds: int, seed: int) -> list[floa
             break
         wrong = guess != bench.truth
         if name == CORRECTS:
-            _correct(bench, marks, wrong)
+            _correct(bench, marks, wrong, int(wrong.sum(axis=_others(bench)).argmax()))
             continue
         z = CHOICES[name](bench, marks, wrong, rng)
         if z is None:
@@ -133,6 +133,7 @@ def simulated_user(bench: Bench, name: str, rounds: int, seed: int) -> list[floa
         index = _index(bench, z)
         fresh = scribble_slice(bench.truth[index], np.random.default_rng([z, 99]))
         marks[index] = np.where(fresh > 0, fresh, marks[index])
+        _correct(bench, marks, wrong, z)
     return scores
 
 

@@ -209,8 +209,8 @@ def test_users_of_one_choice_differ_in_the_slice_alone(monkeypatch):
     by_chance = bench.asked[-1]
     users.simulated_user(bench, users.SUGGESTED, 1, 0)
     np.testing.assert_array_equal(bench.asked[-1], by_chance)
-    assert worst[4].any()
     np.testing.assert_array_equal(worst[4], by_chance[4])
+    assert set(np.unique(by_chance[4, 14:26, 14:26])) == {0, 2}  # corrected, too
     scores = users.simulated_user(bench, users.CORRECTS, 1, 0)
     assert scores[1] > scores[0]
     assert set(np.unique(bench.asked[-1])) <= {0, 1, 2}
