@@ -143,13 +143,15 @@ def emulated(twin):
 
 
 @needs_compiler
-def test_device_loop_meets_a_quality_with_fewer_gaussians(twin, rng, monkeypatch):
-    z, y, x = np.mgrid[0:3, 0:16, 0:18].astype(np.float32)
+@pytest.mark.parametrize("holdout", [None, 2])
+def test_device_loop_meets_a_quality_with_fewer_gaussians(twin, rng, monkeypatch, holdout):
+    z, y, x = np.mgrid[0 : 5 if holdout else 3, 0:16, 0:18].astype(np.float32)
     image = 50 + 20 * np.sin(x / 3 + z / 4) * np.cos(y / 4) + rng.normal(0, 0.5, x.shape)
     volume = Volume.from_array(image.astype(np.float32))
-    params = FitParams(quality=34.0, iterations=20, fold=2, threads=1)
+    params = FitParams(quality=34.0, iterations=20, fold=2, threads=1, holdout=holdout)
     for result in both_loops(twin, monkeypatch, params, volume, None):
         assert result.stopped_by == "quality"
+        assert result.metrics.get("between") == ("motion" if holdout else None)
         assert result.metrics["psnr"] >= params.quality
         most = max(entry["gaussians"] for entry in result.history)
         assert len(result.field) <= 0.85 * most

@@ -141,18 +141,34 @@ class DeviceFitLoop(FitLoop):
     def recover(self, steps: int, decay: float, report: Callable[[], None]) -> bool:
         """Take up to so many steps until the goal is met; see :meth:`FitLoop.recover`.
 
-        Nothing moves once the image's quality is met, so labels and frames between the slices
-        have to be matched by then.
+        All of them where labels or frames between the slices have to be matched as well: whether
+        they are is not known on the device.
         """
-        super().recover(steps, decay, report)
+        everything = bool(self.target.classes) or len(self._frames()) > 0
+        if everything:
+            self.stepper.stop_squares = -1.0
+        for step in range(steps):
+            if self.must_end():
+                break
+            psnr = self._step(decay * (1 - step / steps))
+            report()
+            if not everything and self._is_good(psnr):
+                break
+        if everything and self.goal is not None:
+            self._step(0.0)  # moves nothing, and tells what the last one led to
+            self._set_goal(self.goal)
         self._measure_frames()
         return self._is_good(self.state.psnr)
+
+    def _frames(self) -> NDArray[np.int64]:
+        """Return the slices that are frames between the slices there are."""
+        target = self.target
+        return np.flatnonzero(np.any(target.image_weights > 0, axis=0) & ~target.counted)
 
     def _measure_frames(self) -> None:
         """Wait for all steps; learn the error of the frames between the slices."""
         self._fetch()
-        target = self.target
-        frames = np.flatnonzero(np.any(target.image_weights > 0, axis=0) & ~target.counted)
+        target, frames = self.target, self._frames()
         if len(frames):
             rendered = self.cuda.render(self.state.theta, frames)[: len(target.images)]
             rendered -= target.images[:, frames]
