@@ -273,10 +273,17 @@ class SegmentModel:
         clock.end()
         clock.stage("shape")
         prior = None
+        slices = solver.annotated_slices(distance, evidence)
+        untouched = slices.drop_untouched(evidence)
+        if len(untouched):
+            voxels = np.concatenate([evidence.voxels, untouched])
+            classes = np.concatenate([evidence.classes, np.zeros(len(untouched), np.int32)])
+            seeds = solver.seeds(voxels, classes, evidence.count)
         if params.shape > 0 and params.appearance > 0:
-            prior = solver.prior_from(distance, evidence)
+            prior = slices.prior(solver.image.units, evidence.count)
         if prior is not None:
             toll = tolls(*look, prior, flood, params.appearance, params.shape)
+        if prior is not None or len(untouched):
             bound = follow_until(distance.min(axis=0))
             distance = solver.propagate(seeds, toll, banned, bound)
         ceiling = float(DISTANT)

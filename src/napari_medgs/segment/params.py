@@ -38,7 +38,7 @@ class SegmentParams:
         CPU threads; all by default.
     """
 
-    appearance: float = 0.5
+    appearance: float = 1.0
     shape: float = 0.5
     reach: float = 4.0
     refine_voxels: int = 250_000

@@ -18,7 +18,8 @@ from napari_medgs.segment.features import ImageFeatures
 from napari_medgs.segment.flood import Flood, Floods
 from napari_medgs.segment.graph import Graph, build_graph
 from napari_medgs.segment.rendering import ScoreRenderer
-from napari_medgs.segment.shape import ShapePrior, shape_prior
+from napari_medgs.segment.shape import ShapePrior
+from napari_medgs.segment.slices import LabelledSlices
 
 SEED_MASS = 0.05
 SEED_PURITY = 0.6
@@ -205,19 +206,19 @@ class GraphSolver:
         plane[empty] = 0
         return plane
 
-    def prior_from(self, distance: Floats, evidence: Evidence) -> ShapePrior | None:
-        """Return the shape prior between slices that carry marks of several classes."""
+    def annotated_slices(self, distance: Floats, evidence: Evidence) -> LabelledSlices:
+        """Return the labels of the annotated slices after a solve."""
         axis, places = evidence.annotated_planes()
-        if len(places) < 2:
-            return None
         scores = scores_of(distance, self.gaussians)
-        planes = np.stack([self.labels_in_plane(scores, axis, int(z)) for z in places])
+        shape = [n for a, n in enumerate(self.image.metric.shape[1:]) if a != axis]
+        planes = np.empty((len(places), *shape), np.uint8)
         rest = [a for a in range(3) if a != axis]
         for s, z in enumerate(places):
+            planes[s] = self.labels_in_plane(scores, axis, int(z))
             on = evidence.voxels[:, axis] == z
             rows, columns = evidence.voxels[on][:, rest].T
             planes[s, rows, columns] = evidence.classes[on]
-        return shape_prior(planes, places, axis, self.image.units, evidence.count)
+        return LabelledSlices(axis, places, planes)
 
     def farthest(self, distance: Floats, evidence: Evidence) -> float:
         """Return how far the classes' own ways lead within the annotated slices."""
