@@ -7,6 +7,8 @@ import numpy as np
 from napari_medgs.segment.evidence import Evidence
 from napari_medgs.segment.slices import LabelledSlices
 
+UNITS = np.ones(3)
+
 
 def evidence_of(marks):
     """Return marks {(z, y, x): class}."""
@@ -27,49 +29,49 @@ def strokes(z, k, row, columns):
 
 def two_parts(places):
     """Return slices with two parts of class 1, six pixels wide each."""
-    planes = np.zeros((len(places), 12, 20), np.uint8)
+    planes = np.zeros((len(places), 12, 26), np.uint8)
     planes[:, 3:9, 2:8] = 1
-    planes[:, 3:9, 12:18] = 1
+    planes[:, 3:9, 16:22] = 1
     return LabelledSlices(0, np.asarray(places), planes)
 
 
 def test_a_part_that_no_stroke_touches_becomes_background():
     slices = two_parts([4])
     marks = strokes(4, 1, 5, range(3, 7)) | strokes(4, 0, 0, range(12))
-    voxels = slices.drop_untouched(evidence_of(marks))
+    voxels = slices.drop_untouched(evidence_of(marks), UNITS)
     assert (slices.planes[0, 3:9, 2:8] == 1).all()
     assert (slices.planes[0, :, 10:] == 0).all()
     # All but its rim is held against the class.
-    assert sorted(map(tuple, voxels)) == [(4, y, x) for y in range(4, 8) for x in range(13, 17)]
+    assert sorted(map(tuple, voxels)) == [(4, y, x) for y in range(4, 8) for x in range(17, 21)]
 
 
 def test_touched_parts_stay():
     slices = two_parts([4])
-    marks = strokes(4, 1, 5, (4, 14)) | strokes(4, 0, 0, range(12))
-    assert len(slices.drop_untouched(evidence_of(marks))) == 0
+    marks = strokes(4, 1, 5, (4, 18)) | strokes(4, 0, 0, range(12))
+    assert len(slices.drop_untouched(evidence_of(marks), UNITS)) == 0
     assert np.array_equal(slices.planes, two_parts([4]).planes)
 
 
 def test_another_class_stroke_does_not_hold_a_part():
     slices = two_parts([4])
-    marks = strokes(4, 1, 5, (4,)) | strokes(4, 2, 5, (14,)) | strokes(4, 0, 0, range(12))
-    assert len(slices.drop_untouched(evidence_of(marks))) == 16
+    marks = strokes(4, 1, 5, (4,)) | strokes(4, 2, 5, (18,)) | strokes(4, 0, 0, range(12))
+    assert len(slices.drop_untouched(evidence_of(marks), UNITS)) == 16
 
 
 def test_slices_with_few_marks_are_corrections_and_stay():
     slices = two_parts([4, 9])
-    marks = strokes(4, 1, 5, (4, 14)) | strokes(4, 0, 0, range(18))
+    marks = strokes(4, 1, 5, (4, 18)) | strokes(4, 0, 0, range(18))
     marks |= strokes(9, 1, 5, (4,)) | strokes(9, 0, 0, range(3))
-    assert len(slices.drop_untouched(evidence_of(marks))) == 0
+    assert len(slices.drop_untouched(evidence_of(marks), UNITS)) == 0
     marks |= strokes(9, 0, 1, range(10))
-    voxels = slices.drop_untouched(evidence_of(marks))
+    voxels = slices.drop_untouched(evidence_of(marks), UNITS)
     assert len(voxels) == 16
     assert (voxels[:, 0] == 9).all()
 
 
 def test_without_background_strokes_nothing_becomes_background():
     slices = two_parts([4])
-    assert len(slices.drop_untouched(evidence_of({(4, 5, 4): 1, (4, 5, 5): 2}))) == 0
+    assert len(slices.drop_untouched(evidence_of({(4, 5, 4): 1, (4, 5, 5): 2}), UNITS)) == 0
 
 
 def test_a_prior_needs_two_slices():
@@ -78,3 +80,10 @@ def test_a_prior_needs_two_slices():
     prior = two_parts([4, 9]).prior(units, 2)
     assert prior is not None
     assert prior.places.tolist() == [4, 9]
+
+
+def test_parts_near_a_stroke_stay():
+    slices = two_parts([4])
+    marks = strokes(4, 1, 5, range(3, 7)) | strokes(4, 0, 0, range(12))
+    fine = np.array([1.0, 1.0, 0.5])  # the second part is five finest voxels away
+    assert len(slices.drop_untouched(evidence_of(marks), fine)) == 0

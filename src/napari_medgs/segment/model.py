@@ -274,7 +274,7 @@ class SegmentModel:
         clock.stage("shape")
         prior = None
         slices = solver.annotated_slices(distance, evidence)
-        untouched = slices.drop_untouched(evidence)
+        untouched = slices.drop_untouched(evidence, solver.image.units)
         if len(untouched):
             voxels = np.concatenate([evidence.voxels, untouched])
             classes = np.concatenate([evidence.classes, np.zeros(len(untouched), np.int32)])

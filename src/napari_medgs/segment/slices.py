@@ -16,6 +16,7 @@ from napari_medgs.segment.evidence import Evidence
 from napari_medgs.segment.shape import ShapePrior, shape_prior
 
 RICH = 0.5  # marks of a slice over those of the slice that has most
+FAR = 6.0  # finest voxels between a part and the strokes of its class
 RIM = 1  # pixels of a part's outline that are not held against it
 
 
@@ -37,15 +38,21 @@ class LabelledSlices:
     places: NDArray[np.int64]
     planes: NDArray[np.uint8]
 
-    def drop_untouched(self, evidence: Evidence) -> NDArray[np.int32]:
-        """Turn parts of classes without a stroke of theirs into background, in place.
+    def drop_untouched(self, evidence: Evidence, units: NDArray[np.float64]) -> NDArray[np.int32]:
+        """Turn parts of classes far from every stroke of theirs into background, in place.
+
+        Parameters
+        ----------
+        evidence : Evidence
+        units : (3,) ndarray
+            Voxel sizes over the finest one.
 
         Returns
         -------
         (P, 3) ndarray of int32
             Their voxels but for their rims.
         """
-        from scipy.ndimage import binary_erosion, label
+        from scipy.ndimage import binary_erosion, distance_transform_edt, label
 
         found = [np.zeros((0, 3), np.int32)]
         if not (evidence.classes == 0).any():
@@ -62,8 +69,12 @@ class LabelledSlices:
                 if not mine.any():
                     continue
                 parts, _ = label(mine)
-                touched = np.unique(parts[rows[classes == k], columns[classes == k]])
-                lost = mine & ~np.isin(parts, touched)
+                stroke = np.zeros(plane.shape, np.bool_)
+                stroke[rows[classes == k], columns[classes == k]] = True
+                near = stroke
+                if stroke.any():
+                    near = distance_transform_edt(~stroke, sampling=units[rest]) <= FAR
+                lost = mine & ~np.isin(parts, np.unique(parts[near & mine]))
                 plane[lost] = 0
                 inner = np.argwhere(binary_erosion(lost, iterations=RIM))
                 voxels = np.empty((len(inner), 3), np.int32)
