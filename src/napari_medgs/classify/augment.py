@@ -52,15 +52,18 @@ def random_affine(
     angle = settings.degrees * torch.pi / 180
     if ndim == 2:
         theta = uniform(count) * angle
-        turn = torch.zeros(count, 2, 2)
-        turn[:, 0, 1], turn[:, 1, 0] = theta, -theta
+        sine, cosine = theta.sin(), theta.cos()
+        matrix = torch.stack([cosine, sine, -sine, cosine], -1).reshape(count, 2, 2)
     else:
         axis = uniform(count, 3)
-        vector = axis / axis.norm(dim=1, keepdim=True).clamp_min(1e-6) * uniform(count, 1) * angle
-        turn = torch.zeros(count, 3, 3)
-        turn[:, 0, 1], turn[:, 0, 2], turn[:, 1, 2] = -vector[:, 2], vector[:, 1], -vector[:, 0]
-        turn = turn - turn.mT
-    matrix = torch.linalg.matrix_exp(turn) * (1 + settings.scale * uniform(count, 1, 1))
+        theta = (uniform(count, 1) * angle)[..., None]
+        axis = axis / axis.norm(dim=1, keepdim=True).clamp_min(1e-6)
+        across = torch.zeros(count, 3, 3)
+        across[:, 0, 1], across[:, 0, 2], across[:, 1, 2] = -axis[:, 2], axis[:, 1], -axis[:, 0]
+        across = across - across.mT
+        # Rodrigues' formula: a rotation by theta about the axis.
+        matrix = torch.eye(3) + theta.sin() * across + (1 - theta.cos()) * (across @ across)
+    matrix = matrix * (1 + settings.scale * uniform(count, 1, 1))
     if settings.flips:
         signs = torch.randint(0, 2, (count, ndim), generator=random) * 2 - 1
         matrix = matrix * signs[:, None].float()
