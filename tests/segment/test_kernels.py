@@ -152,3 +152,11 @@ def test_islands_and_holes():
     marked = evidence_of([[2, 2, 2], [2, 4, 4]], [1, 0], (0, 1, 2))
     again = labels.copy()
     assert fill_holes(again, marked) == 0
+
+
+def test_a_slip_in_the_spacing_does_not_take_for_ever(rng):
+    points = rng.uniform(0, 7, (40, 3))
+    image = rng.normal(size=(1, 8, 8, 8)).astype(np.float32)
+    graph = build_graph(points, np.array([1.0, 1e9, 1e9]), image)
+    assert np.isfinite(graph.costs).all()
+    assert (graph.costs >= FLOOR * graph.lengths * 0.999).all()

@@ -14,6 +14,7 @@ from napari_medgs.parallel import run_chunks
 
 NEIGHBOURS = 12
 FLOOR = np.float32(0.05)
+MOST_STEPS = 1000.0  # along an edge: spacings that differ a thousandfold are a slip of the pen
 _options: dict[str, Any] = {"nogil": True, "cache": True}
 
 
@@ -58,7 +59,7 @@ def _path_costs(
         dy = points[j, 1] - points[i, 1]
         dx = points[j, 2] - points[i, 2]
         length = np.sqrt((dz * units[0]) ** 2 + (dy * units[1]) ** 2 + (dx * units[2]) ** 2)
-        steps = max(1, int(length + 0.5))
+        steps = max(1, int(min(length, MOST_STEPS) + 0.5))
         pace = np.float32(length / steps)
         cost = np.float32(0)
         for s in range(steps + 1):
