@@ -101,7 +101,7 @@ def measure_bar(bar: Bar, context: Context) -> dict[str, Any]:
         "seconds": median([m["seconds_fit"] for m in metrics]),
         "seconds_all": median([m["seconds"] for m in metrics]),
         "runs": [m["seconds_fit"] for m in metrics],
-        "seconds_to_goal": median([_time_to(run.history, bar.quality) for run in runs]),
+        "seconds_to_goal": median([time_to(run.history, bar.quality) for run in runs]),
         **{key: metrics[0][key] for key in ("psnr", "ssim", "n_gaussians", "bytes", "iterations")},
         "peak_bytes": alone["peak_bytes"],
         "bytes_before": alone["bytes_before"],
@@ -117,7 +117,7 @@ def measure_bar(bar: Bar, context: Context) -> dict[str, Any]:
     return report
 
 
-def _time_to(history: list[dict[str, Any]], quality: float) -> float:
+def time_to(history: list[dict[str, Any]], quality: float) -> float:
     """Return when the fit's PSNR first reached a quality; NaN if it never did."""
     for entry in history:
         if entry["psnr"] is not None and entry["psnr"] >= quality:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_medgs.benchmark import cpp_bound
+from napari_medgs.benchmark.fit_bars import time_to
 from napari_medgs.benchmark.race import Race, race
 from napari_medgs.benchmark.registry import Context
 from napari_medgs.benchmark.results import Ratio
@@ -110,8 +111,9 @@ def race_blend(volume: Volume, blend: Any, quality: float, limit: float, context
     trace = [(entry["seconds"], entry["psnr"]) for entry in result.history]
     best = max(psnr for _, psnr in trace)
     reached = best >= quality
-    context.say(f"  blend {blend}: {trace[-1][0]:.1f} s, {best:.2f} dB")
-    return Race(trace[-1][0], best, reached, len(trace), trace)
+    seconds = time_to(result.history, quality) if reached else trace[-1][0]
+    context.say(f"  blend {blend}: {seconds:.1f} s, {best:.2f} dB")
+    return Race(seconds, best, reached, len(trace), trace)
 
 
 def race_ratio(what: str, baseline: str, ours: float, run: Race, note: str) -> Ratio:

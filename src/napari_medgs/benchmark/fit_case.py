@@ -13,6 +13,7 @@ from napari_medgs.benchmark.fit_bars import (
     bars_table,
     measure_bar,
     shape_text,
+    time_to,
 )
 from napari_medgs.benchmark.fit_baselines import (
     PUBLISHED_STEPS,
@@ -85,7 +86,7 @@ def run(context: Context) -> CaseResult:
     problem = make_problem(volume, params, None, {})
     fit(volume, params)  # loads the kernels, wakes the processor
     fits = [fit(volume, params) for _ in range(context.runs)]
-    ours = median([f.metrics["seconds_fit"] for f in fits])
+    ours = median([time_to(f.history, head.quality) for f in fits])
     context.say(f"  ours: {what} to {head.quality} dB in {ours:.2f} s")
 
     def limit(share: float) -> float:
@@ -99,7 +100,9 @@ def run(context: Context) -> CaseResult:
     }
     # The machine may have become faster or slower meanwhile: ours is timed on both sides.
     fits += [fit(volume, params) for _ in range(context.runs)]
-    ours = median([f.metrics["seconds_fit"] for f in fits])
+    ours = median([time_to(f.history, head.quality) for f in fits])
+    pruned = median([f.metrics["seconds_fit"] for f in fits])
+    most = max(entry["gaussians"] for entry in fits[0].history)
     steps = measure_steps(volume, fits[0].field, problem, context)
     result = CaseResult("fit", "time to a quality, time of a step")
     goal = f"{what} to {head.quality:.0f} dB, s"
@@ -117,12 +120,18 @@ def run(context: Context) -> CaseResult:
         result.ratios.append(race_ratio(goal, baseline, ours, races[name], note))
     result.ratios += step_ratios(what, len(fits[0].field), steps)
     result.tables = [trace_table(races, fits[0].history)]
-    result.notes = [*NOTES]
+    result.notes = [
+        *NOTES,
+        f"The seconds of ours, and of its other blends, end when the quality is first met. Going "
+        f"on to leave out and merge Gaussians, from {most:,} to {len(fits[0].field):,} at that "
+        f"quality, ours takes {pruned:.2f} s in all.",
+    ]
     if cpp_bound.why_not():
         result.notes.append(f"The C++ bound was not measured: {cpp_bound.why_not()}.")
     result.numbers = {
         "seconds": ours,
-        "runs": [f.metrics["seconds_fit"] for f in fits],
+        "runs": [time_to(f.history, head.quality) for f in fits],
+        "seconds_pruned": pruned,
         "races": {name: vars(r) for name, r in races.items()},
         "course": [(entry["seconds"], entry["psnr"]) for entry in fits[0].history],
         "steps": steps,
