@@ -32,11 +32,25 @@ EPOCHS = {
 """Other than the defaults: what a CPU can do, the same for both networks with convolutions."""
 
 
-def run(data: Path, out: Path, name: str, model: str, seeds: list[int], epochs: int | None,
-        cache: str) -> None:  # fmt: skip
-    """Train the runs that are still missing."""
+def run(
+    data: Path,
+    out: Path,
+    name: str,
+    model: str,
+    seeds: list[int],
+    epochs: int | None,
+    cache: str,
+    *,
+    label: str = "",
+    initial: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Train the runs that are still missing.
+
+    ``initial`` are weights to start from; such runs are kept under another name, ``label``.
+    """
+    label = label or model
     out.mkdir(parents=True, exist_ok=True)
-    missing = [s for s in seeds if not (out / f"{name}-{model}-{s}.json").is_file()]
+    missing = [s for s in seeds if not (out / f"{name}-{label}-{s}.json").is_file()]
     if not missing:
         return
     task = load_task(data, name)
@@ -46,8 +60,8 @@ def run(data: Path, out: Path, name: str, model: str, seeds: list[int], epochs: 
     for seed in missing:
         chosen = epochs or EPOCHS.get(name, {}).get(kind)
         params = TrainParams(model=kind, seed=seed, epochs=chosen, accelerator="cpu", threads=1)
-        result = train(task, params, inputs=inputs, network=settings)
-        save_classifier(out / f"{name}-{model}-{seed}.safetensors", result.classifier)
+        result = train(task, params, inputs=inputs, network=settings, initial=initial)
+        save_classifier(out / f"{name}-{label}-{seed}.safetensors", result.classifier)
         record = {
             **result.numbers,
             "labels": task.labels["test"],
@@ -56,9 +70,9 @@ def run(data: Path, out: Path, name: str, model: str, seeds: list[int], epochs: 
             "val_course": [epoch["val_auc"] for epoch in result.history],
         }
         record.pop("seconds_fit")  # the fits were shared by all seeds
-        write_json(out / f"{name}-{model}-{seed}.json", record)
+        write_json(out / f"{name}-{label}-{seed}.json", record)
         shown = {k: round(v, 4) for k, v in result.numbers.items() if isinstance(v, float)}
-        print(name, model, seed, shown, flush=True)
+        print(name, label, seed, shown, flush=True)
 
 
 if __name__ == "__main__":

@@ -197,9 +197,14 @@ class EdgeNetwork(nn.Module):
 
     def forward(self, gaussians: GaussianSet) -> Tensor:
         """Return logits (B, K)."""
-        check_enough(gaussians, 16)
         if self.shape_input:
             gaussians = gaussians.centered()
+        whole = self.global_scale(global_features(gaussians))
+        return self.head(torch.cat([self.encode(gaussians), whole], -1))
+
+    def encode(self, gaussians: GaussianSet) -> Tensor:
+        """Return (B, 3 * widths[2] + widths[0]): what the convolutions read of each graph."""
+        check_enough(gaussians, 16)
         level = gaussians
         h: Any = None
         first: Any = None
@@ -217,5 +222,4 @@ class EdgeNetwork(nn.Module):
                 grouped = h.reshape(len(h), level.count, -1, h.shape[-1])
                 h = torch.cat([grouped.amax(2), grouped.mean(2)], -1)
         share = torch.softmax(self.query(h), 1)
-        read = [h.mean(1), h.amax(1), (share * h).sum(1), first]
-        return self.head(torch.cat([*read, self.global_scale(global_features(gaussians))], -1))
+        return torch.cat([h.mean(1), h.amax(1), (share * h).sum(1), first], -1)
