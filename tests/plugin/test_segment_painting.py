@@ -179,3 +179,20 @@ def test_keys_of_others_come_back(make_viewer):
     assert sorted(pressed) == ["lock", "ours"]
     keys.free()
     assert dict(viewer.keymap) == before
+
+
+def test_another_image_in_the_place_of_one_that_is_being_fitted(docked, qtbot, notes, blob):
+    viewer, widget = docked()
+    widget.new_strokes.click()
+    old = widget.strokes_layer
+    assert widget.runner.busy
+    viewer.layers.remove("scan")
+    qtbot.waitUntil(lambda: not widget.runner.busy, timeout=WAIT)
+    assert widget.control.session is None
+    assert widget.strokes.layer is None
+    assert widget.panel.status.text().startswith("Press New")
+    viewer.add_image(blob, name="blob", units="mm")
+    widget.new_strokes.click()
+    assert widget.strokes_layer is viewer.layers["blob · strokes"]
+    assert old in viewer.layers
+    assert notes == []

@@ -1,7 +1,10 @@
 """Sessions of the Segment widget: saved, opened, restored, replayed."""
 
+from threading import Event
+
 import numpy as np
 
+from napari_medgs.segment import api
 from tests.plugin.strokes import WAIT, begin, idle, paint_three, stroke
 
 
@@ -119,12 +122,24 @@ def test_files_that_are_no_session_of_the_image_are_refused(
     assert len(viewer.layers) == count
 
 
-def test_the_first_fit_is_cancelled(docked, qtbot, notes):
+def test_the_first_fit_is_cancelled(docked, qtbot, notes, monkeypatch):
     _, widget = docked()
+    clicked, fit = Event(), api.fit_for_segmentation
+
+    def fit_and_wait(*args, progress, **options):
+        def report(event):
+            progress(event)
+            if event.stage == "fit":
+                clicked.wait(WAIT / 1000)  # this fit would be done before the click
+
+        return fit(*args, progress=report, **options)
+
+    monkeypatch.setattr(api, "fit_for_segmentation", fit_and_wait)
     widget.new_strokes.click()
     paint_three(widget.strokes_layer)
     assert widget.panel.cancel.isEnabled()
     widget.panel.cancel.click()
+    clicked.set()
     qtbot.waitUntil(lambda: not widget.runner.busy, timeout=WAIT)
     assert widget.control.model is None
     assert "Cancelled" in widget.panel.status.text()

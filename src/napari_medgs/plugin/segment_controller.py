@@ -321,7 +321,7 @@ class SegmentController:
             self.running.emit("")
 
     def _cancelled(self, kind: str) -> None:
-        if kind == "prepare" and kind not in self._wanted:
+        if kind == "prepare" and kind not in self._wanted and self.session is not None:
             self._then.clear()
             self.hinted.emit("Cancelled. Press Update to go on; the strokes are kept.")
 

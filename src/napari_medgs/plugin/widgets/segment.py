@@ -270,6 +270,8 @@ class SegmentWidget(SegmentView):
         self.sources = []
         if layer is not None and self.images.layers and layer in self.viewer.layers:
             self.begin(layer)
+        else:
+            self._choose_strokes(None)
         self.files.look_for_kept()
 
     # What happens in the layers

@@ -14,7 +14,7 @@ from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.segment_controller import SegmentController
 from napari_medgs.plugin.segment_layers import label_colormap
 from napari_medgs.plugin.widgets.base import describe
-from napari_medgs.plugin.widgets.segment_ui import PAINT_HINT, SegmentUI
+from napari_medgs.plugin.widgets.segment_ui import FIRST_HINT, PAINT_HINT, SegmentUI
 
 BUSY = {
     "prepare": "Preparing",
@@ -125,6 +125,8 @@ class SegmentView(SegmentUI):
         self.panel.bar.setRange(0, 0)
         if kind:
             self._say(f"{BUSY[kind]} ..")
+        elif self.control.session is None:
+            self._say(FIRST_HINT)
         elif self.panel.status.text().endswith(".."):
             self._say("")
 
