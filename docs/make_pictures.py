@@ -1,6 +1,7 @@
-"""Make the pictures of the documentation from real runs: ``python docs/make_pictures.py``.
+"""Make the documentation's pictures from real runs: ``make_pictures.py [BREASTMNIST.npz]``.
 
-They show the MNI152 brain that comes with nilearn, an average of 152 people that may be passed on
+Without the file BreastMNIST is downloaded; its use is told in ``classify_picture.py``. The others
+show the MNI152 brain that comes with nilearn, an average of 152 people that may be passed on
 freely (McConnell Brain Imaging Centre, Montreal Neurological Institute); no patient's images.
 """
 
@@ -17,6 +18,7 @@ from napari_medgs.demo import cases, pictures
 from napari_medgs.fit import FitParams, fit
 from napari_medgs.io import write_image
 from napari_medgs.io.fields import save_field
+from napari_medgs.io.medmnist import fetch
 from napari_medgs.mesh import mesh_from_field
 from napari_medgs.render import render, render_labels
 
@@ -38,8 +40,8 @@ def shrink(path: Path, width: int) -> None:
     print(f"{path.name}: {path.stat().st_size / 1024:.0f} KiB")
 
 
-def make() -> None:
-    """Draw one slice beside its reconstruction, surfaces, and a viewer."""
+def make(breast: Path) -> None:
+    """Draw one slice beside its reconstruction, surfaces, a viewer, and the widgets."""
     case = cases.choose_case("mni152")
     result = fit(case.volume, FitParams(), case.labels, class_names=case.names)
     image, labels = render(result.field)[0], render_labels(result.field)
@@ -52,6 +54,8 @@ def make() -> None:
         write_image(place / "MNI152.nii.gz", case.volume.data, case.volume.grid)
         save_field(place / "field.medgs.safetensors", result.field)
         screenshot(place / "MNI152.nii.gz", place / "field.medgs.safetensors")
+    classify = [sys.executable, str(HERE.parent / "classify_picture.py")]
+    in_viewer([*classify, str(breast), str(HERE / "classify.png")])
 
 
 def screenshot(image: Path, field: Path) -> None:
@@ -71,7 +75,8 @@ def in_viewer(command: list[str]) -> None:
 
 if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
-    make()
-    widths = {"fit.png": 1280, "mesh.png": 1100, "viewer.png": 1200, "segment.png": 1200}
+    make(Path(sys.argv[1]) if len(sys.argv) > 1 else fetch("breastmnist"))
+    widths = {"fit.png": 1280, "mesh.png": 1100, "viewer.png": 1200, "segment.png": 1200,
+              "classify.png": 1200}  # fmt: skip
     for name, width in widths.items():
         shrink(HERE / name, width)
