@@ -1,4 +1,4 @@
-"""How long training and fits take, measured on a quiet machine: ``speed.json`` in the runs' folder.
+"""How long training and fits take on a quiet machine: ``speed.json`` in the folder of runs.
 
     python benchmarks/classification_speed.py --data DATA --out RUNS
 
