@@ -87,5 +87,7 @@ def test_looks_that_mislead_are_trusted_less_where_floods_know_better():
 def test_contrasts_can_be_had_at_another_scale(rng):
     data = rng.uniform(0, 1, (2, 5, 12, 14)).astype(np.float32)
     features = image_features(data, np.array([2.0, 1.0, 1.0]))
-    assert features.contrasts(1.0) == pytest.approx(features.metric, rel=0.01)
-    assert features.contrasts(0.5).std() > features.metric.std()
+    same = features.contrasts(1.0)
+    assert np.abs(same - features.metric).max() < 0.02 * np.ptp(features.metric)
+    # Steps are the units: noise that is smoothed less varies less in them.
+    assert features.contrasts(0.5).std() < features.metric.std()
