@@ -92,6 +92,8 @@ def summarise(
         "by chance (mean of three seeds), or the one with most errors. Area under the curve: in "
         "the box of the truth and a tenth of the image around.",
     ]
+    if not any(key.startswith("user/") for record in records.values() for key in record):
+        result.notes.append("Simulated users were not measured in this run.")
     result.numbers = plain({"cases": records, "latency": latency})
     return result
 
