@@ -78,9 +78,9 @@ def classification(context: Context) -> CaseResult:
         "edge-pretrained: edge, its layers first trained without labels on the training fields of "
         "all four sets (contrastive, exact transforms, a quarter of the Gaussians left out).",
         "Seconds an epoch: one thread, networks in turn, other jobs at times beside (where "
-        "marked *, the median of the training runs, on a shared machine). Bytes are those that the network "
-        "reads, as float32. Inference: one image at a time with the fit, and the network alone in "
-        "batches of 64, with mirrored copies.",
+        "marked *, the median of the training runs, on a shared machine). Bytes are those that "
+        "the network reads, as float32. Inference: one image at a time with the fit, and the "
+        "network alone in batches of 64, with mirrored copies.",
         "hippocampus: which part does a cube of 20 mm show, the anterior, the posterior, or "
         "neither? Grey values only; three cubes of each of 200 cases, 120 to train, 20 to "
         "validate, 60 to test, by number; centres moved by up to 3 voxels. Both sides of one "
