@@ -77,7 +77,7 @@ def classification(context: Context) -> CaseResult:
         "layers on this package's features, shapes centred. Shapes are centred for all but gnn.",
         "edge-pretrained: edge, its layers first trained without labels on the training fields of "
         "all four sets (contrastive, exact transforms, a quarter of the Gaussians left out).",
-        "Seconds an epoch: one thread, networks in turn, other jobs at times beside (where "
+        "Seconds an epoch: one thread, networks in turn, nothing else running (where "
         "marked *, the median of the training runs, on a shared machine). Bytes are those that "
         "the network reads, as float32. Inference: one image at a time with the fit, and the "
         "network alone in batches of 64, with mirrored copies.",
