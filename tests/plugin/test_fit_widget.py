@@ -90,6 +90,19 @@ def test_every_setting_arrives(docked):
     )
 
 
+def test_a_quality_that_was_not_reached_is_explained(docked, qtbot, add_tiny, notes):
+    viewer, widget = docked()
+    add_tiny(viewer)
+    widget.settings.gaussians.setValue(16)
+    widget.settings.quality.setValue(90)
+    widget.panel.button.click()
+    wait_done(qtbot, widget)
+    sentence = widget.last.result.metrics["quality_missed"]
+    assert "90" in sentence
+    assert sentence in widget.result.text()
+    assert notes == []
+
+
 def test_a_fit_of_image_and_mask_becomes_layers(docked, qtbot, add_tiny, tiny_labels, notes):
     viewer, widget = docked()
     image, mask = add_tiny(viewer)

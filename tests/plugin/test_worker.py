@@ -120,6 +120,31 @@ def test_all_running_tasks_stop_when_the_program_ends():
     assert not any(task.running for task in tasks)
 
 
+def test_closing_does_not_wait_for_a_long_step_but_the_end_of_the_program_does(qtbot):
+    from qtpy.QtWidgets import QWidget
+
+    free, ended = threading.Event(), threading.Event()
+
+    def one_long_step(progress, should_stop):
+        free.wait(30)
+        ended.set()
+
+    owner = QWidget()
+    qtbot.addWidget(owner)
+    runner = worker.Runner(owner)
+    got = []
+    runner.start(one_long_step, returned=got.append, errored=got.append)
+    started = time.monotonic()
+    runner.shut_down()
+    assert time.monotonic() - started < 10
+    assert not runner.busy
+    assert not ended.is_set()
+    threading.Timer(0.3, free.set).start()
+    worker.stop_all()
+    assert ended.is_set()
+    assert got == []
+
+
 def test_the_runner_polls_in_qt_and_stops_with_its_owner(qtbot):
     from qtpy.QtWidgets import QWidget
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -173,4 +174,6 @@ def summary_of(outcome: FitOutcome) -> str:
         lines.append("<i>Cancelled: this is the last good state.</i>")
     elif result.stopped_by in ("quality", "time"):
         lines.append(f"<i>Stopped by the {result.stopped_by} limit.</i>")
+    if "quality_missed" in metrics and result.stopped_by != "cancelled":
+        lines.append(f"<b>{escape(metrics['quality_missed'])}</b>")
     return "<br>".join(lines)

@@ -20,7 +20,8 @@ from napari_medgs.progress import ProgressCallback, ProgressEvent, StopCallback
 
 LOGGER = logging.getLogger("napari_medgs")
 POLL_MS = 120  # about 8 reports a second: smooth to the eye, nothing for the CPU
-JOIN_SECONDS = 20.0
+CLOSE_SECONDS = 1.0  # how long a closing widget waits: a window must not freeze
+JOIN_SECONDS = 20.0  # how long the end of the program waits
 
 
 class Job(Protocol):
@@ -101,8 +102,10 @@ class Task:
         if self._thread.is_alive():
             self._thread.join(seconds)
         self._result = None
+        if self._thread.is_alive():
+            return False  # stays listed: the end of the program waits for it
         _RUNNING.discard(self)
-        return not self._thread.is_alive()
+        return True
 
     def poll(self) -> bool:
         """Deliver what there is; return whether the task goes on (main thread only)."""
@@ -211,10 +214,13 @@ class Runner:
             self._task.stop()
 
     def shut_down(self) -> None:
-        """Stop and join the running task without any further callback."""
+        """Stop the running task without any further callback.
+
+        One in the midst of a long step ends after it, on its own.
+        """
         task, self._task = self._task, None
-        if task is not None and task.running and not task.abandon():
-            LOGGER.warning("A task did not stop in time; it ends with the program.")
+        if task is not None and task.running and not task.abandon(CLOSE_SECONDS):
+            LOGGER.info("A task is still in the midst of a step; it ends after it.")
 
     def _poll(self) -> None:
         task = self._task
