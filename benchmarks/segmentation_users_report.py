@@ -1,4 +1,7 @@
-"""The tables of the simulated users: Dice by rounds, and slices needed for what chance reaches."""
+"""The tables of the simulated users: Dice by rounds, against chance, and slices needed.
+
+Intervals are of 95 %, by bootstrap over cases of the paired differences of each case's mean.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from napari_medgs.benchmark.results import Ratio, Table
 
 Curves = dict[str, dict[str, list[list[float]]]]  # case, user: one curve a seed
 COMPARED = (SUGGESTED, ANYWHERE, WORST)
+DRAWS = 10_000
 
 
 def curves_of(records: dict[str, Any]) -> Curves:
@@ -60,6 +64,22 @@ class UserNumbers:
         """Return the mean Dice by round."""
         return [float(v) for v in np.mean(self.by_group(user), axis=0)]
 
+    def gain(self, user: str, over: str, rounds: int) -> tuple[float, float, float, int]:
+        """Return by how much the mean Dice of rounds 1 .. ``rounds`` is above another user's.
+
+        Returns
+        -------
+        mean, low, high : float
+            With the interval's ends.
+        more : int
+            Groups in which it is above.
+        """
+        pairs = zip(self.by_group(user), self.by_group(over), strict=True)
+        each = np.array([(a - b)[1 : rounds + 1].mean() for a, b in pairs])
+        draws = np.random.default_rng(0).choice(each, (DRAWS, len(each))).mean(axis=1)
+        low, high = np.percentile(draws, (2.5, 97.5))
+        return float(each.mean()), float(low), float(high), int(np.count_nonzero(each > 0))
+
     def higher(self, rounds: int) -> int:
         """Return in how many groups suggested slices have the higher Dice after some rounds."""
         pairs = zip(self.by_group(SUGGESTED), self.by_group(CHANCE), strict=True)
@@ -72,7 +92,7 @@ class UserNumbers:
 
 
 def user_tables(records: dict[str, Any], groups: dict[str, list[str]]) -> list[Table]:
-    """Return Dice by round, and the slices needed for what chance reaches."""
+    """Return Dice by round, what is gained over chance, and the slices needed for as much."""
     numbers = UserNumbers(records, groups)
     if not numbers.groups:
         return []
@@ -97,6 +117,20 @@ def user_tables(records: dict[str, Any], groups: dict[str, list[str]]) -> list[T
         cells = [f"{n:.1f}" if np.isfinite(n) else f"> {numbers.rounds}" for n in counts]
         more = f"{numbers.higher(rounds)} of {count}"
         needs.append((rounds, f"{chance[rounds]:.3f}", *cells, more))
+    gains = []
+    for user in (SUGGESTED, WORST):
+        for over in (CHANCE, ANYWHERE):
+            for rounds in sorted({min(k, numbers.rounds) for k in (3, numbers.rounds)}):
+                mean, low, high, more = numbers.gain(user, over, rounds)
+                interval = f"{low:+.3f} to {high:+.3f}"
+                gains.append((user, over, rounds, f"{mean:+.3f}", interval, f"{more} of {count}"))
+    tables.append(
+        Table(
+            "Mean Dice of the rounds up to some, above a user's who chooses by chance",
+            ("user", "above", "rounds", "difference", "95 % of bootstraps over cases", "above in"),
+            tuple(gains),
+        )
+    )
     title = "Slices after the first one that are needed for the mean Dice of slices by chance"
     columns = (CHANCE, "Dice", *COMPARED, "suggested has higher Dice in")
     return [*tables, Table(title, columns, tuple(needs))]

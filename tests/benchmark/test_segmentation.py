@@ -107,9 +107,9 @@ def records():
         rows["painted/3/signed distance"] = {"dice": 0.8}
         rows[f"user/{CORRECTS}/2/0"] = [0.5, 0.6, ours]
         if ours > 0.8:  # all others were interrupted
-            rows[f"user/{SUGGESTED}/2/0"] = [0.5, 0.65, 0.72]
-            rows[f"user/{WORST}/2/0"] = [0.5, 0.7, 0.75]
             for seed in range(3):
+                rows[f"user/{SUGGESTED}/2/{seed}"] = [0.5, 0.65, 0.72]
+                rows[f"user/{WORST}/2/{seed}"] = [0.5, 0.7, 0.75]
                 rows[f"user/{CHANCE}/2/{seed}"] = [0.5, 0.55 + 0.05 * seed, 0.6 + 0.1 * seed]
                 rows[f"user/{ANYWHERE}/2/{seed}"] = [0.5, 0.5, 0.5]
         return rows
@@ -140,6 +140,7 @@ def test_tables_count_late_ones_and_group_hippocampi():
 
 def test_users_and_latency_have_their_tables():
     from segmentation_report import summarise
+    from segmentation_users import CHANCE, SUGGESTED
 
     seconds = {"full": [0.3, 0.5, 0.4], "quick": [0.2], "preview": [0.05]}
     latency = {
@@ -147,7 +148,7 @@ def test_users_and_latency_have_their_tables():
         "seconds": seconds, "seconds_fit": 9.0, "seconds_setup": 1.0, "peak_bytes": 1.5e9,
     }  # fmt: skip
     result = summarise(records(), [3], 1, ["ours", "random walker"], 60.0, latency)
-    dice, slices = result.tables[-3:-1]
+    dice, gains, slices = result.tables[-4:-1]
     assert dice.title.endswith(", 1 cases")
     assert [row[1:] for row in dice.rows] == [
         ("0.500", "0.600", "0.900"),
@@ -156,6 +157,10 @@ def test_users_and_latency_have_their_tables():
         ("0.500", "0.500", "0.500"),
         ("0.500", "0.700", "0.750"),
     ]
+    assert gains.rows[0] == (
+        SUGGESTED, CHANCE, 2, "+0.035", "+0.035 to +0.035", "1 of 1",
+    )  # fmt: skip
+    assert [row[3] for row in gains.rows] == ["+0.035", "+0.185", "+0.075", "+0.225"]
     assert slices.rows == (
         (1, "0.600", "0.7", "> 2", "0.5", "1 of 1"),
         (2, "0.700", "1.7", "> 2", "1.0", "1 of 1"),
@@ -164,6 +169,26 @@ def test_users_and_latency_have_their_tables():
     assert (ratio.ours, ratio.theirs) == (pytest.approx(1 + 5 / 7), 2)
     assert result.tables[-1].rows[0] == ("full update", "0.400", "0.500")
     assert ("peak memory, GB", "1.50", "") in result.tables[-1].rows
+
+
+def test_gains_over_chance_are_paired_by_case():
+    from segmentation_users import CHANCE, SUGGESTED, USERS
+    from segmentation_users_report import UserNumbers
+
+    def case(start, more):
+        rows = {}
+        for user in USERS:
+            for seed in range(user.seeds):
+                better = more if user.name == SUGGESTED else 0.0
+                rows[f"user/{user.name}/2/{seed}"] = [start, start + better, start + 3 * better]
+        return rows
+
+    cases = {"a": case(0.1, 0.01), "b": case(0.8, 0.03), "c": case(0.4, -0.01)}
+    numbers = UserNumbers(cases, {name: [name] for name in cases})
+    mean, low, high, more = numbers.gain(SUGGESTED, CHANCE, 2)
+    assert (mean, more) == (pytest.approx(0.02), 2)
+    assert -0.021 < low < mean < high < 0.061
+    assert numbers.gain(SUGGESTED, CHANCE, 1)[0] == pytest.approx(0.01)
 
 
 def test_slices_needed_lie_between_rounds():
