@@ -22,6 +22,7 @@ from napari_medgs.progress import (
 from napari_medgs.segment.clean import drop_islands, fill_holes
 from napari_medgs.segment.clock import Clock
 from napari_medgs.segment.constraints import Constraints, denied_marks
+from napari_medgs.segment.ends import find_ends
 from napari_medgs.segment.evidence import Evidence, collect_evidence, initial_marks
 from napari_medgs.segment.features import image_features
 from napari_medgs.segment.opinions import opinions
@@ -286,14 +287,10 @@ class SegmentModel:
         if prior is not None or len(untouched):
             bound = follow_until(distance.min(axis=0))
             distance = solver.propagate(seeds, toll, banned, bound)
-        ceiling = float(DISTANT)
-        if params.reach > 0 and (evidence.classes == 0).any():
-            farthest = solver.farthest(distance, evidence)
-            if farthest > 0:
-                ceiling = params.reach * farthest
-                np.minimum(distance[0], np.float32(ceiling), out=distance[0])
+        ends = find_ends(solver.points, distance, evidence, params.reach, float(DISTANT))
+        np.minimum(distance[0], ends.at(solver.points), out=distance[0])
         clock.end()
-        solution = GraphSolution(distance, appearance, prior, flood, ceiling, params.shape)
+        solution = GraphSolution(distance, appearance, prior, flood, ends, params.shape)
         return _State(evidence, solution, seeds, toll, constraints.any)
 
     def preview_slice(self, axis: int, index: int, prompts: Prompts) -> NDArray[Any]:

@@ -22,7 +22,8 @@ class SegmentParams:
         How much the outlines of annotated slices count between those slices; 0 for not at all.
     reach : float
         A class ends where the way from its strokes is this many times as far as the farthest way
-        within its annotated slices; 0 for no such end.
+        within its stroked slices, and past the outermost annotated slices where it is farther
+        than any between them; 0 for no such ends.
     refine_voxels : int
         Undecided voxels that are looked at again one by one; 0 leaves edges as wide as Gaussians.
     smooth : float

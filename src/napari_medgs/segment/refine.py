@@ -153,7 +153,7 @@ class Refiner:
         np.minimum(distance, bound, out=distance)
         if banned is not None:
             distance[banned(voxels)] = DISTANT
-        np.minimum(distance[0], np.float32(solution.ceiling), out=distance[0])
+        np.minimum(distance[0], solution.ends.at(voxels), out=distance[0])
         distance += np.float32(SOFTENING)
         scores = np.ascontiguousarray(-np.log(distance).T)
         np.power(distance, np.float32(-POWER), out=distance)

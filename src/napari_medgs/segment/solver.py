@@ -13,6 +13,7 @@ from napari_medgs.parallel import run_chunks
 from napari_medgs.segment.appearance import Appearance
 from napari_medgs.segment.basins import Basins
 from napari_medgs.segment.dijkstra import graph_distances
+from napari_medgs.segment.ends import Ends
 from napari_medgs.segment.evidence import Evidence
 from napari_medgs.segment.features import ImageFeatures
 from napari_medgs.segment.flood import Flood, Floods
@@ -42,8 +43,8 @@ class GraphSolution:
     prior : ShapePrior or None
     flood : Flood
         The second opinion.
-    ceiling : float
-        Path cost at which everything belongs to the background.
+    ends : Ends
+        Path costs at which everything belongs to the background; ``distance`` heeds them.
     shape : float
         Weight of the prior.
     """
@@ -52,7 +53,7 @@ class GraphSolution:
     appearance: Appearance
     prior: ShapePrior | None
     flood: Flood
-    ceiling: float
+    ends: Ends
     shape: float
 
     def tolls(self, features: Floats, points: NDArray[Any], weight: float) -> Floats:
@@ -219,22 +220,6 @@ class GraphSolver:
             rows, columns = evidence.voxels[on][:, rest].T
             planes[s, rows, columns] = evidence.classes[on]
         return LabelledSlices(axis, places, planes)
-
-    def farthest(self, distance: Floats, evidence: Evidence) -> float:
-        """Return how far the classes' own ways lead within the annotated slices."""
-        axis, places = evidence.annotated_planes()
-        if len(places):
-            on = np.isin(np.round(self.points[:, axis]), places)
-        else:
-            on = np.ones(len(self.points), np.bool_)
-        part = distance[:, on]
-        winner, own = part.argmin(axis=0), part.min(axis=0)
-        farthest = 0.0
-        for k in range(1, evidence.count):
-            mine = own[winner == k]
-            if len(mine):
-                farthest = max(farthest, float(np.percentile(mine, 95)))
-        return farthest
 
 
 def scores_of(distance: Floats, count: int) -> Floats:
