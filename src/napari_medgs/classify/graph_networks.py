@@ -20,6 +20,7 @@ from napari_medgs.classify.graph import (
     pick,
     spectrum,
 )
+from napari_medgs.classify.patches import field_images, patch_step, patch_width, patches
 from napari_medgs.classify.raw_features import (
     raw_edge_features,
     raw_edge_width,
@@ -154,6 +155,8 @@ class EdgeConvolution(nn.Module):
 class EdgeNetwork(nn.Module):
     """Edge convolutions on three levels of merged Gaussians, and an attention read-out.
 
+    The nodes of the first level also see the field around them (:mod:`.patches`).
+
     Parameters
     ----------
     ndim, channels, classes : int
@@ -171,25 +174,27 @@ class EdgeNetwork(nn.Module):
         classes: int,
         neighbours: int = 8,
         shape_input: bool = False,
-        widths: tuple[int, ...] = (36, 48, 60),
+        widths: tuple[int, ...] = (35, 46, 58),
     ) -> None:
         super().__init__()
         self.neighbours, self.shape_input = neighbours, shape_input
         nodes, edges = node_width(ndim, channels), edge_width(ndim, channels)
         whole = global_width(ndim, channels)
-        self.node_scale = nn.ModuleList(Scaled(nodes) for _ in widths)
+        patch = patch_width(ndim, channels, shape_input)
+        read = (nodes + patch, *(nodes for _ in widths[1:]))
+        self.node_scale = nn.ModuleList(Scaled(n) for n in read)
         self.edge_scale = nn.ModuleList(Scaled(edges) for _ in widths)
         self.global_scale = Scaled(whole)
         below = (0, *(2 * w for w in widths[:-1]))
         self.embed = nn.ModuleList(
-            nn.Sequential(nn.Linear(nodes + b, w), nn.LayerNorm(w), nn.ReLU())
-            for b, w in zip(below, widths, strict=True)
+            nn.Sequential(nn.Linear(n + b, w), nn.LayerNorm(w), nn.ReLU())
+            for n, b, w in zip(read, below, widths, strict=True)
         )
         self.convolutions = nn.ModuleList(EdgeConvolution(w, edges) for w in widths)
         last = widths[-1]
         self.query = nn.Linear(last, 1)
         self.head = nn.Sequential(
-            nn.Linear(3 * last + widths[0] + whole, 48),
+            nn.Linear(3 * last + sum(widths[:-1]) + whole, 48),
             nn.ReLU(),
             nn.Dropout(0.1),
             nn.Linear(48, classes),
@@ -203,23 +208,29 @@ class EdgeNetwork(nn.Module):
         return self.head(torch.cat([self.encode(gaussians), whole], -1))
 
     def encode(self, gaussians: GaussianSet) -> Tensor:
-        """Return (B, 3 * widths[2] + widths[0]): what the convolutions read of each graph."""
+        """Return (B, 3 * widths[2] + widths[0] + widths[1]): what is read of each graph.
+
+        The mean of each level, and of the last also the maximum and the attended mean.
+        """
         check_enough(gaussians, 16)
         level = gaussians
         h: Any = None
-        first: Any = None
+        means = []
         for k, convolution in enumerate(self.convolutions):
             parts = spectrum(level.covariances)
             near = neighbours(level.means, level.weights, self.neighbours)
-            x = self.node_scale[k](node_features(level, parts))
+            x = node_features(level, parts)
+            if k == 0:
+                around = patches(field_images(level), level, patch_step(level))
+                x = torch.cat([x, around], -1)
+            x = self.node_scale[k](x)
             h = self.embed[k](x if h is None else torch.cat([x, h], -1))
             edges = self.edge_scale[k](edge_features(level, parts, near))
             h = gate(convolution(gate(h, level), edges, near), level)
-            if first is None:
-                first = h.mean(1)
+            means.append(h.mean(1))
             if k + 1 < len(self.convolutions):
                 level = level.merged()
                 grouped = h.reshape(len(h), level.count, -1, h.shape[-1])
                 h = torch.cat([grouped.amax(2), grouped.mean(2)], -1)
         share = torch.softmax(self.query(h), 1)
-        return torch.cat([h.mean(1), h.amax(1), (share * h).sum(1), first], -1)
+        return torch.cat([*means, h.amax(1), (share * h).sum(1)], -1)

@@ -103,18 +103,7 @@ class Hybrid(nn.Module):
 
     def render(self, gaussians: GaussianSet) -> Tensor:
         """Return (B, C, *grid): the Gaussians low-passed to what the grid can hold."""
-        steps = [n / m for n, m in zip(gaussians.shape, self.grid, strict=True)]
-        # A grid as fine as the image shows it as it was fitted; a coarser one must not alias.
-        widths = tuple((0.5 * s) ** 2 if s > 1 else 0.0 for s in steps)
-        if gaussians.means.device.type == "cpu" and not needs_gradient(gaussians):
-            return torch.from_numpy(
-                rasterize(gaussians, self.grid, widths, threads=torch.get_num_threads())
-            )
-        points = grid_points(gaussians.shape, self.grid, gaussians.means.device)
-        spread = gaussians.covariances + torch.diag(torch.tensor(widths)).to(gaussians.covariances)
-        smooth = replace(gaussians, covariances=spread)
-        out = occupancy(points, smooth) if self.shape_input else blend(points, smooth)
-        return out.mT.reshape(len(out), -1, *self.grid)
+        return render(gaussians, self.grid)
 
     def forward(self, gaussians: GaussianSet) -> Tensor:
         """Return logits (B, K)."""
@@ -124,6 +113,27 @@ class Hybrid(nn.Module):
         if self.patch > 1:
             image = torch.pixel_unshuffle(image, self.patch)
         return self.resnet(image)
+
+
+def render(gaussians: GaussianSet, grid: tuple[int, ...]) -> Tensor:
+    """Return (B, C, *grid): Gaussians low-passed to what a grid over the whole image can hold.
+
+    Those of shapes are added up, others blended.
+    """
+    steps = [n / m for n, m in zip(gaussians.shape, grid, strict=True)]
+    # A grid as fine as the image shows it as it was fitted; a coarser one must not alias.
+    widths = tuple((0.5 * s) ** 2 if s > 1 else 0.0 for s in steps)
+    if gaussians.means.device.type == "cpu" and not needs_gradient(gaussians):
+        return torch.from_numpy(
+            rasterize(gaussians, grid, widths, threads=torch.get_num_threads())
+        )
+    points = grid_points(gaussians.shape, grid, gaussians.means.device)
+    spread = gaussians.covariances + torch.diag(torch.tensor(widths)).to(gaussians.covariances)
+    smooth = replace(gaussians, covariances=spread)
+    # Exponents are differences of large numbers: half precision would blur them.
+    with torch.autocast(gaussians.means.device.type, enabled=False):
+        out = occupancy(points, smooth) if gaussians.mass else blend(points, smooth)
+    return out.mT.reshape(len(out), -1, *grid)
 
 
 def needs_gradient(gaussians: GaussianSet) -> bool:
