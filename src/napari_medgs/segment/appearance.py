@@ -81,11 +81,14 @@ class Appearance:
         Classes with samples; the others are never preferred nor excluded.
     confidence : float
         Power to which probabilities are raised: 1 takes them as they are, 0 says nothing.
+    discount : float
+        Share of the image's slopes that a class need not pay where everything looks like it.
     """
 
     classes: int
     present: tuple[int, ...] = ()
     confidence: float = 1.0
+    discount: float = 0.0
     _tables: list[tuple[int, Floats, float, float]] = field(default_factory=list)
     _forest: _Forest | None = None
     _trust: float = 0.0

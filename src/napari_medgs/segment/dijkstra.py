@@ -58,9 +58,11 @@ def _sink(heap: Any, place: Any, key: Any, size: int) -> None:
 def graph_distances(
     offsets: Any,
     neighbours: Any,
-    base: Any,
+    slopes: Any,
     lengths: Any,
+    floor: Any,
     toll: Any,
+    paid: Any,
     starts: Any,
     bound: Any,
     distance: Any,
@@ -71,9 +73,14 @@ def graph_distances(
     ----------
     offsets, neighbours : (N + 1,), (E,) int32
         Compressed neighbour lists.
-    base, lengths : (E,) float32
-        Cost of an edge, and its length; the mean toll of its ends times its length is added.
+    slopes, lengths : (E,) float32
+        What an edge costs where its slope is paid in full, and its length.
+    floor : float
+        Cost of unit length.
     toll : (N,) float32
+        The mean of an edge's ends times its length is added.
+    paid : (N,) float32
+        Share of the slope that is paid: the mean of an edge's ends.
     starts : (S,) int32
         The nodes whose distances have just been set.
     bound : (N,) float32
@@ -101,12 +108,13 @@ def graph_distances(
             heap[0] = heap[size]
             _sink(heap, place, distance, size)
         reached = distance[i]
-        half = np.float32(0.5) * toll[i]
+        half = floor + np.float32(0.5) * toll[i]
         for e in range(offsets[i], offsets[i + 1]):
             j = neighbours[e]
             if place[j] == -2:
                 continue
-            value = reached + base[e] + lengths[e] * (half + np.float32(0.5) * toll[j])
+            share = np.float32(0.5) * (paid[i] + paid[j])
+            value = reached + share * slopes[e] + lengths[e] * (half + np.float32(0.5) * toll[j])
             if value < distance[j] and value <= bound[j]:
                 distance[j] = value
                 if place[j] < 0:
@@ -126,13 +134,15 @@ def band_distances(
     jump_scales: Any,
     floor: Any,
     toll: Any,
+    paid: Any,
     bound: Any,
     distance: Any,
 ) -> None:
     """Relax ``distance`` over voxels of a band, from those where it is finite.
 
     A step of length l between voxels whose largest jump over contrasts is j costs
-    l (floor + (scale j)^2) plus l times the mean toll of its ends; every direction has its scale.
+    l (floor + p (scale j)^2) plus l times the mean toll of its ends, where p is the mean of the
+    shares paid at its ends; every direction has its scale.
 
     Parameters
     ----------
@@ -141,7 +151,7 @@ def band_distances(
         Index into the band, negative outside.
     voxels : (B, 3) int32
     steps : (S, 3) int, lengths, jump_scales : (S,) float32
-    toll, distance : (B,) float32
+    toll, paid, distance : (B,) float32
     bound : (B,) float32
         Longer ways to a voxel are of no interest.
     """
@@ -164,7 +174,7 @@ def band_distances(
             heap[0] = heap[size]
             _sink(heap, place, distance, size)
         reached = distance[i]
-        half = np.float32(0.5) * toll[i]
+        half = floor + np.float32(0.5) * toll[i]
         z, y, x = voxels[i, 0], voxels[i, 1], voxels[i, 2]
         for s in range(len(steps)):
             u, v, w = z + steps[s, 0], y + steps[s, 1], x + steps[s, 2]
@@ -177,7 +187,8 @@ def band_distances(
             for c in range(channels):
                 jump = max(jump, abs(image[c, z, y, x] - image[c, u, v, w]))
             jump *= jump_scales[s]
-            value = reached + lengths[s] * (floor + jump * jump + half + np.float32(0.5) * toll[j])
+            steep = np.float32(0.5) * (paid[i] + paid[j]) * jump * jump
+            value = reached + lengths[s] * (steep + half + np.float32(0.5) * toll[j])
             if value < distance[j] and value <= bound[j]:
                 distance[j] = value
                 if place[j] < 0:

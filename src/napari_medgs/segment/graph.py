@@ -28,14 +28,14 @@ class Graph:
     neighbours : (E,) ndarray of int32
     lengths : (E,) ndarray of float32
         In voxels of the finest axis.
-    costs : (E,) ndarray of float32
-        Of the straight path in the metric that the voxels have, see :mod:`metric`.
+    slopes : (E,) ndarray of float32
+        Integral of the squared slope along the straight path.
     """
 
     offsets: NDArray[np.int32]
     neighbours: NDArray[np.int32]
     lengths: Floats
-    costs: Floats
+    slopes: Floats
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -45,7 +45,7 @@ class Graph:
 def _path_costs(
     image: Any, points: Any, units: Any, starts: Any, ends: Any, first: int, last: int, out: Any
 ) -> None:
-    """Write the cost of straight paths first .. last-1: the integral of 1 FLOOR + slope^2.
+    """Write the integral of the squared slope along straight paths first .. last-1.
 
     ``units`` are the voxel sizes over the finest; the slope is the change along the path over one
     finest voxel, the largest of all contrasts.
@@ -82,7 +82,7 @@ def _path_costs(
                 before[c] = after[c]
             if s > 0 and pace > 0:
                 cost += steep * steep / pace
-        out[e] = cost + FLOOR * np.float32(length)
+        out[e] = cost
 
 
 def build_graph(points: NDArray[np.float64], units: NDArray[np.float64], image: Floats) -> Graph:
@@ -118,11 +118,11 @@ def build_graph(points: NDArray[np.float64], units: NDArray[np.float64], image: 
     pairs = np.unique(a * count + b)
     a, b = (pairs // count).astype(np.int32), (pairs % count).astype(np.int32)
     length = np.linalg.norm(places[a] - places[b], axis=1).astype(np.float32)
-    costs = np.empty(len(a), np.float32)
+    slopes = np.empty(len(a), np.float32)
 
     def measure(block: int) -> None:
         first = block * chunk
-        _path_costs(image, points, units, a, b, first, min(len(a), first + chunk), costs)
+        _path_costs(image, points, units, a, b, first, min(len(a), first + chunk), slopes)
 
     run_chunks(measure, -(-len(a) // chunk))
     order = np.argsort(np.concatenate([a, b]), kind="stable")
@@ -134,5 +134,5 @@ def build_graph(points: NDArray[np.float64], units: NDArray[np.float64], image: 
         offsets,
         neighbours,
         np.ascontiguousarray(length[twice], np.float32),
-        np.ascontiguousarray(costs[twice], np.float32),
+        np.ascontiguousarray(slopes[twice], np.float32),
     )

@@ -34,10 +34,11 @@ from napari_medgs.segment.rendering import ScoreRenderer
 from napari_medgs.segment.result import SegmentResult, Snapshot, count_labels
 from napari_medgs.segment.solver import (
     DISTANT,
+    Dues,
     GraphSolution,
     GraphSolver,
+    dues,
     scores_of,
-    tolls,
 )
 from napari_medgs.segment.suggest import Suggestion, suggest_slices
 from napari_medgs.volume import Volume
@@ -50,7 +51,7 @@ class _State:
     evidence: Evidence
     solution: GraphSolution
     seeds: NDArray[np.int32]
-    toll: Floats
+    due: Dues
     constrained: bool
 
 
@@ -204,7 +205,7 @@ class SegmentModel:
         fresh = _new_marks(old.evidence, evidence, solver.image.metric.shape[1:])
         seeds = solver.seeds(evidence.voxels[fresh], evidence.classes[fresh], evidence.count)
         seeds[seeds == old.seeds] = -1
-        return solver.add_seeds(old.solution.distance, seeds, old.toll)
+        return solver.add_seeds(old.solution.distance, seeds, old.due)
 
     def _solve_voxels(
         self, state: _State, constraints: Constraints, clock: Clock
@@ -263,14 +264,14 @@ class SegmentModel:
         appearance, flood = opinions(evidence, solver.image, solver.floods, params.seed)
         banned = constraints.banned_at(np.round(solver.points).astype(np.int32))
         look = appearance, solver.features, solver.points
-        toll = tolls(*look, None, flood, params.appearance, params.shape)
+        due = dues(*look, None, flood, params.appearance, params.shape)
         clock.end()
         clock.stage("spread")
-        distance = solver.propagate(seeds, toll, banned)
+        distance = solver.propagate(seeds, due, banned)
         if len(evidence.denied_voxels):
             evidence = denied_marks(evidence, solver, distance)
             seeds = solver.seeds(evidence.voxels, evidence.classes, evidence.count)
-            distance = solver.propagate(seeds, toll, banned)
+            distance = solver.propagate(seeds, due, banned)
         clock.end()
         clock.stage("shape")
         prior = None
@@ -283,15 +284,15 @@ class SegmentModel:
         if params.shape > 0 and params.appearance > 0:
             prior = slices.prior(solver.image.units, evidence.count)
         if prior is not None:
-            toll = tolls(*look, prior, flood, params.appearance, params.shape)
+            due = dues(*look, prior, flood, params.appearance, params.shape)
         if prior is not None or len(untouched):
             bound = follow_until(distance.min(axis=0))
-            distance = solver.propagate(seeds, toll, banned, bound)
+            distance = solver.propagate(seeds, due, banned, bound)
         ends = find_ends(solver.points, distance, evidence, params.reach, float(DISTANT))
         np.minimum(distance[0], ends.at(solver.points), out=distance[0])
         clock.end()
         solution = GraphSolution(distance, appearance, prior, flood, ends, params.shape)
-        return _State(evidence, solution, seeds, toll, constraints.any)
+        return _State(evidence, solution, seeds, due, constraints.any)
 
     def preview_slice(self, axis: int, index: int, prompts: Prompts) -> NDArray[Any]:
         """Return the labels of one slice of the canonical grid at once, from the graph alone.

@@ -139,14 +139,15 @@ class Refiner:
         distance[evidence.classes[inside], marked[inside]] = 0
         z, y, x = voxels.T
         bound = follow_until(np.exp(-top[z, y, x]))
-        toll = np.ascontiguousarray(solution.tolls(image.at(voxels), voxels, weight).T)
+        due = solution.dues(image.at(voxels), voxels, weight)
+        toll, paid = np.ascontiguousarray(due.toll.T), np.ascontiguousarray(due.paid.T)
         if banned is not None:
             toll[banned(voxels)] = DISTANT
 
         def task(k: int) -> None:
             band_distances(
                 self._metric, self._slot, voxels, self._steps, self._lengths, self._jump_scales,
-                FLOOR, toll[k], bound, distance[k],
+                FLOOR, toll[k], paid[k], bound, distance[k],
             )  # fmt: skip
 
         run_chunks(task, classes)

@@ -17,7 +17,7 @@ from napari_medgs.segment.ends import Ends
 from napari_medgs.segment.evidence import Evidence
 from napari_medgs.segment.features import ImageFeatures
 from napari_medgs.segment.flood import Flood, Floods
-from napari_medgs.segment.graph import Graph, build_graph
+from napari_medgs.segment.graph import FLOOR, Graph, build_graph
 from napari_medgs.segment.rendering import ScoreRenderer
 from napari_medgs.segment.shape import ShapePrior
 from napari_medgs.segment.slices import LabelledSlices
@@ -29,6 +29,22 @@ DISTANT = np.float32(1e6)
 LEAST = 1e-3
 FINE = 0.5  # finest voxels: smoothing of the contrasts for the finer of two sets of basins
 VOID_SHARE = 0.15  # nodes of empty space, over Gaussians
+
+
+@dataclass(frozen=True)
+class Dues:
+    """What each class pays on its ways.
+
+    Attributes
+    ----------
+    toll : (P, K) ndarray of float32
+        Per finest voxel of way.
+    paid : (P, K) ndarray of float32
+        Share of the image's slopes.
+    """
+
+    toll: Floats
+    paid: Floats
 
 
 @dataclass
@@ -56,9 +72,9 @@ class GraphSolution:
     ends: Ends
     shape: float
 
-    def tolls(self, features: Floats, points: NDArray[Any], weight: float) -> Floats:
-        """Return what each class pays per finest voxel of way at points, (P, K)."""
-        return tolls(self.appearance, features, points, self.prior, self.flood, weight, self.shape)
+    def dues(self, features: Floats, points: NDArray[Any], weight: float) -> Dues:
+        """Return what each class pays at points."""
+        return dues(self.appearance, features, points, self.prior, self.flood, weight, self.shape)
 
 
 class GraphSolver:
@@ -135,18 +151,18 @@ class GraphSolver:
     def propagate(
         self,
         seeds: NDArray[np.int32],
-        toll: Floats,
+        due: Dues,
         banned: NDArray[np.bool_] | None = None,
         bound: Floats | None = None,
     ) -> Floats:
-        """Return the path costs (K, N) from every class's seeds under tolls (N, K).
+        """Return the path costs (K, N) from every class's seeds.
 
         ``banned`` (K, N) marks nodes that a class may not have. Ways that cost more than
         ``bound`` (N,) at a node are not followed.
         """
-        classes = toll.shape[1]
+        classes = due.toll.shape[1]
         distance = np.full((classes, len(self.points)), np.inf, np.float32)
-        tolls = np.ascontiguousarray(toll.T)
+        tolls, paid = np.ascontiguousarray(due.toll.T), np.ascontiguousarray(due.paid.T)
 
         def task(k: int) -> None:
             mine = distance[k]
@@ -155,7 +171,7 @@ class GraphSolver:
                 tolls[k][banned[k]] = DISTANT
                 starts &= ~banned[k]
             mine[starts] = 0
-            self._relax(tolls[k], np.flatnonzero(starts), mine, bound)
+            self._relax(tolls[k], paid[k], np.flatnonzero(starts), mine, bound)
             # Ways not followed are no shorter than this.
             np.minimum(mine, DISTANT if bound is None else bound, out=mine)
             if banned is not None:
@@ -167,6 +183,7 @@ class GraphSolver:
     def _relax(
         self,
         toll: Floats,
+        paid: Floats,
         starts: NDArray[Any],
         distance: Floats,
         bound: Floats | None = None,
@@ -177,27 +194,29 @@ class GraphSolver:
         graph_distances(
             graph.offsets,
             graph.neighbours,
-            graph.costs,
+            graph.slopes,
             graph.lengths,
+            FLOOR,
             toll,
+            paid,
             starts.astype(np.int32),
             bound,
             distance,
         )
 
-    def add_seeds(self, distance: Floats, seeds: NDArray[np.int32], toll: Floats) -> Floats:
-        """Return path costs (K, N) after more seeds, from those before, without new tolls."""
+    def add_seeds(self, distance: Floats, seeds: NDArray[np.int32], due: Dues) -> Floats:
+        """Return path costs (K, N) after more seeds, from those before, without new dues."""
         distance = distance.copy()
-        tolls = np.ascontiguousarray(toll.T)
+        tolls, paid = np.ascontiguousarray(due.toll.T), np.ascontiguousarray(due.paid.T)
 
         def task(k: int) -> None:
             starts = np.flatnonzero(seeds == k)
             if len(starts):
                 distance[k, starts] = 0
-                self._relax(tolls[k], starts, distance[k])
+                self._relax(tolls[k], paid[k], starts, distance[k])
             distance[k, (seeds >= 0) & (seeds != k)] = DISTANT
 
-        run_chunks(task, toll.shape[1], self.threads)
+        run_chunks(task, len(tolls), self.threads)
         return distance
 
     def labels_in_plane(self, scores: Floats, axis: int, index: int) -> NDArray[np.uint8]:
@@ -227,7 +246,7 @@ def scores_of(distance: Floats, count: int) -> Floats:
     return np.ascontiguousarray(-np.log(distance[:, :count].T + np.float32(SOFTENING)))
 
 
-def tolls(
+def dues(
     appearance: Appearance,
     features: Floats,
     points: NDArray[Any],
@@ -235,13 +254,18 @@ def tolls(
     flood: Flood,
     weight: float,
     shape: float,
-) -> Floats:
-    """Return what each class pays per finest voxel of way at points, (P, K).
+) -> Dues:
+    """Return what each class pays at points.
 
-    The negative logarithm of the product of all opinions, normalised and bounded.
+    Tolls are the negative logarithm of the product of all opinions, normalised and bounded. Slopes
+    are paid in part where a point looks like the class: an edge between two of its own tissues is
+    no boundary of it.
     """
     most = np.float32(-np.log(LEAST))
-    total = np.minimum(-appearance.log_probability(features), most)
+    total = -appearance.log_probability(features)
+    discount = appearance.discount * min(weight, 1.0)
+    paid = np.float32(1) - np.float32(discount) * np.exp(-total)
+    np.minimum(total, most, out=total)
     if prior is not None and shape > 0:
         prior.add_toll(points, total, shape)
     flood.add_toll(points, total)
@@ -249,7 +273,7 @@ def tolls(
     total += np.log(np.exp(-total).sum(axis=1, keepdims=True))
     np.minimum(total, most, out=total)
     total *= np.float32(weight)
-    return total
+    return Dues(total, paid)
 
 
 def void_lattice(
