@@ -71,7 +71,7 @@ def test_sizes_and_round_trip_of_all_networks(model, ndim, tmp_path):
     card = ModelCard(
         model, "x", "multi-class", ("a", "b", "c"), 1, ndim, shape,
         fit={"gaussians": 32} if model in ("hybrid", "edge", "gnn") else {},
-        network=default_network(model, ndim, shape, False),
+        network=default_network(model, ndim, shape, False, 1),
     )  # fmt: skip
     network = make_network(card)
     assert 70_000 < count_parameters(network) < 86_000
@@ -79,6 +79,20 @@ def test_sizes_and_round_trip_of_all_networks(model, ndim, tmp_path):
     data = np.random.default_rng(0).integers(0, 255, (1, 16, 16) if ndim == 2 else shape)
     shares = load_classifier(path).predict(image(data)).probabilities
     assert sum(shares.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_hybrid_renders_flat_images_of_any_size_to_a_grid_that_patches_cut(channels):
+    from napari_medgs.classify.networks import default_network
+
+    for shape in ((28, 28), (17, 40), (64, 5)):
+        network = default_network("hybrid", 2, shape, False, channels)
+        card = ModelCard(
+            "hybrid", "x", "binary-class", ("a", "b"), channels, 2, shape,
+            fit={"gaussians": 32}, network=network,
+        )  # fmt: skip
+        assert all(4 <= g <= max(4, n) and g % 2 == 0 for g, n in zip(network["grid"], shape))
+        assert make_network(card).grid == tuple(network["grid"])
 
 
 def test_refuses_other_images(discs, quick, rng):

@@ -72,6 +72,7 @@ class Training(lightning.LightningModule):
         self._started = time.perf_counter()
         self._steps_end = self._started
         self._guesses: list[tuple[np.ndarray, np.ndarray]] = []
+        self._losses: list[torch.Tensor] = []
 
     def training_step(self, index: torch.Tensor, number: int) -> torch.Tensor:
         """Return the loss of one batch of moved images."""
@@ -81,8 +82,7 @@ class Training(lightning.LightningModule):
             some = drop(some, self.augmentation.drop, self.random)
         labels = self.labels["train"][index].to(self.device)
         loss = self._loss(self.network(some.to(self.device)), labels)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(index),
-                 sync_dist=True)  # fmt: skip
+        self._losses.append(loss.detach())  # logged once an epoch: small steps are quick
         return loss
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -122,6 +122,8 @@ class Training(lightning.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Keep the epoch's time up to its last step: validation is not training."""
         self.epoch_seconds.append(self._steps_end - self._started)
+        self.log("train_loss", torch.stack(self._losses).mean(), sync_dist=True)
+        self._losses = []
 
     def validation_step(self, index: torch.Tensor, number: int) -> None:
         """Collect what the average says of one batch."""

@@ -55,12 +55,21 @@ def make_network(card: ModelCard) -> nn.Module:
     return network
 
 
-def default_network(model: str, ndim: int, shape: tuple[int, ...], mass: bool) -> dict[str, Any]:
+SEVENTHS = {"grey": 6, "colour": 5}
+"""Points along an edge over pixels, in 2D. By cross-validation on BreastMNIST and RetinaMNIST:
+grey ultrasound loses with fewer, colour does not; as many points as pixels are no better."""
+
+
+def default_network(
+    model: str, ndim: int, shape: tuple[int, ...], mass: bool, channels: int
+) -> dict[str, Any]:
     """Return a network's settings for a kind of images."""
     if model == "hybrid":
         if ndim == 2:
-            # Every second pixel goes to channels: all the detail, a quarter of the places.
-            return {"grid": list(shape), "patch": 2, "shape_input": mass}
+            # Every second point goes to channels: all the detail, a quarter of the places.
+            share = SEVENTHS["grey" if channels == 1 else "colour"]
+            grid = [max(4, n * share // 14 * 2) for n in shape]
+            return {"grid": grid, "patch": 2, "shape_input": mass}
         return {"grid": [max(4, n // 2) for n in shape], "patch": 1, "shape_input": mass}
     if model in ("edge", "gnn"):
         return {"neighbours": 8, "shape_input": mass}

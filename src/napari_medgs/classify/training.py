@@ -78,7 +78,7 @@ def make_card(data: LabelledSet, params: TrainParams) -> ModelCard:
         shape=data.shape,
         preprocessing=preprocessing,
         fit=fit,
-        network=default_network(params.model, ndim, data.shape, mass),
+        network=default_network(params.model, ndim, data.shape, mass, data.channels),
         training=_recorded(params),
         seed=params.seed,
     )
