@@ -41,6 +41,22 @@ def test_expected_mistakes_draw_the_choice_but_not_next_to_strokes():
     assert abs(other - 20) > 3
 
 
+def test_mistakes_that_lie_together_are_worth_one_visit():
+    chance, labels, rival = column()
+    chance[25:31, 4:16, 4:16] = 0.5
+    first, second = indices(chance, labels, rival, annotated=[20], count=2)
+    assert 25 <= first <= 30
+    assert second < 16
+
+
+def test_slices_past_the_ends_that_are_seen_are_worth_a_look():
+    seen = column(60, 25, 34)
+    found = indices(*seen, annotated=range(26, 34), count=2)
+    assert len(found) == 2
+    assert min(found) <= 24
+    assert max(found) >= 35
+
+
 def test_every_class_counts_alike():
     chance, labels, rival = column()
     rival[:] = 1 - labels

@@ -6,6 +6,11 @@ or the extent of the objects as they are seen now: where the result is sure of i
 all strokes, only a look at the slice can tell. Every class counts alike, however small. This is
 the greedy rule for facility location, which is never far from the best choice.
 
+Going where most is wrong is no better than going to any slice of the objects, even for one who
+knows what is wrong: mistakes lie together, and strokes beside strokes tell little that is new. So
+slices reach far, and the extent counts for half, with wide margins: objects often end later than
+they seem to.
+
 Sources: Nemhauser, Wolsey and Fisher 1978, *An analysis of approximations for maximizing
 submodular set functions*, Mathematical Programming 14.
 """
@@ -19,9 +24,9 @@ from numpy.typing import NDArray
 
 from napari_medgs.field import Floats
 
-REACH = 0.2  # of the objects' extent: where a slice speaks for 1 / e of another
+REACH = 0.35  # of the objects' extent: where a slice speaks for 1 / e of another
 EXTENT = 0.5  # how much the extent counts, the rest is expected mistakes
-BEYOND = 0.15  # of an object's extent: how far its ends may be wrong
+BEYOND = 0.3  # of an object's extent: how far its ends may be wrong
 BLUR = 3.0  # finest voxels
 
 
