@@ -74,7 +74,8 @@ def classification(context: Context) -> CaseResult:
         "weights know no moves. The hybrid and ResNet-8 get as many epochs as each other. The gnn "
         "is of the published kind: raw parameters (means, scales, angle or quaternion, opacity, "
         "colour), mean aggregation, vertex, edge and global embeddings; gnn-features has the same "
-        "layers on this package's features, shapes centred. Shapes are centred for all but gnn.",
+        "layers on this package's features of nodes, edges and the whole, shapes centred. edge "
+        "alone also sees the field around each Gaussian. Shapes are centred for all but gnn.",
         "edge-pretrained: edge, its layers first trained without labels on the training fields of "
         "all four sets (contrastive, exact transforms, a quarter of the Gaussians left out).",
         "Seconds an epoch: one thread, networks in turn, nothing else running (where "
