@@ -89,8 +89,8 @@ def summarise(
         "Simulated users begin with one slice. One strokes the largest wrong patch of each class "
         "in the slice with most errors; the others scribble one more slice as the first one, "
         "equal slices with equal strokes, and correct it in the same way: the suggested one, one "
-        "by chance (mean of three seeds), or the one with most errors. Area under the curve: in "
-        "the box of the truth and a tenth of the image around.",
+        "by chance, or the one with most errors. Means of three seeds; equal seeds begin alike. "
+        "Area under the curve: in the box of the truth and a tenth of the image around.",
     ]
     if not any(key.startswith("user/") for record in records.values() for key in record):
         result.notes.append("Simulated users were not measured in this run.")

@@ -43,7 +43,7 @@ class User:
 
 
 USERS = (
-    User(CORRECTS, 10),
+    User(CORRECTS, 10, 3),
     User(SUGGESTED, 6, 3),
     User(CHANCE, 6, 3),
     User(ANYWHERE, 6, 3),

@@ -19,15 +19,25 @@ DRAWS = 10_000
 
 
 def curves_of(records: dict[str, Any]) -> Curves:
-    """Return the curves of the cases that every user has finished."""
+    """Return the curves of the cases that every user has finished.
+
+    All of one user are cut to the rounds that the shortest has; of several runs of one seed the
+    longest counts.
+    """
     found: Curves = {}
     for name, record in records.items():
-        mine: dict[str, list[list[float]]] = {}
+        mine: dict[str, dict[str, list[float]]] = {}
         for key, value in record.items():
             if key.startswith("user/"):
-                mine.setdefault(key.split("/")[1], []).append(value)
+                _, user, _, seed = key.split("/")
+                seeds = mine.setdefault(user, {})
+                seeds[seed] = max(seeds.get(seed, []), value, key=len)
         if all(len(mine.get(user.name, ())) >= user.seeds for user in USERS):
-            found[name] = mine
+            found[name] = {user.name: list(mine[user.name].values()) for user in USERS}
+    for user in USERS:
+        most = min((len(c) for case in found.values() for c in case[user.name]), default=0)
+        for case in found.values():
+            case[user.name] = [curve[:most] for curve in case[user.name]]
     return found
 
 

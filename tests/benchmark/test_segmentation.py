@@ -105,7 +105,8 @@ def records():
         rows["strokes/3/0/random walker"] = walker
         rows["painted/3/ours"] = {"dice": 0.9}
         rows["painted/3/signed distance"] = {"dice": 0.8}
-        rows[f"user/{CORRECTS}/2/0"] = [0.5, 0.6, ours]
+        for seed in range(3):
+            rows[f"user/{CORRECTS}/2/{seed}"] = [0.5, 0.6, ours]
         if ours > 0.8:  # all others were interrupted
             for seed in range(3):
                 rows[f"user/{SUGGESTED}/2/{seed}"] = [0.5, 0.65, 0.72]
@@ -189,6 +190,25 @@ def test_gains_over_chance_are_paired_by_case():
     assert (mean, more) == (pytest.approx(0.02), 2)
     assert -0.021 < low < mean < high < 0.061
     assert numbers.gain(SUGGESTED, CHANCE, 1)[0] == pytest.approx(0.01)
+
+
+def test_curves_of_several_lengths_are_cut_to_the_shortest():
+    from segmentation_users import USERS
+    from segmentation_users_report import curves_of
+
+    def case(*lengths):
+        return {
+            f"user/{user.name}/{n - 1}/{seed}": [0.1] * n
+            for user in USERS
+            for seed in range(user.seeds)
+            for n in lengths
+        }
+
+    found = curves_of({"a": case(3, 5), "b": case(4), "c": {"user/unknown/2/0": [0.0]}})
+    assert set(found) == {"a", "b"}
+    for curves in found.values():
+        assert [len(curves[user.name]) for user in USERS] == [user.seeds for user in USERS]
+        assert {len(c) for seeds in curves.values() for c in seeds} == {4}
 
 
 def test_slices_needed_lie_between_rounds():
