@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from napari_medgs.classify import train
 from napari_medgs.classify.fits import blend
 from napari_medgs.classify.graph_networks import EdgeNetwork
 from napari_medgs.classify.patches import (
@@ -16,6 +17,7 @@ from napari_medgs.classify.patches import (
     patches,
     side,
 )
+from napari_medgs.volume import Volume
 from tests.classify.test_gaussians import random_set
 
 
@@ -72,6 +74,15 @@ def test_the_edge_network_sees_the_field_and_hands_derivatives_on(mass):
     with torch.no_grad():
         first.weight[:, -patch_width(3, 1, mass) :] = 0
     assert not torch.allclose(network(gaussians), plain, atol=1e-3)
+
+
+def test_the_edge_network_learns_discs_from_rings_and_tells_why(discs, quick):
+    result = train(discs, replace(quick, model="edge", epochs=12, batch=16))
+    assert result.numbers["test_auc"] > 0.9
+    one = Volume.from_array(discs.images["test"][1, 0])
+    for method in ("gradient", "leave-out"):
+        scores = result.classifier.attribute(one, 1, method, fraction=0.2)
+        assert scores.deletion.without_highest < scores.deletion.without_lowest
 
 
 def test_mixed_precision_leaves_the_field_as_it_is():
