@@ -55,6 +55,28 @@ def _sink(heap: Any, place: Any, key: Any, size: int) -> None:
 
 
 @njit(**_options)
+def _put(heap: Any, place: Any, key: Any, size: int, node: int) -> int:
+    """Bring a node whose key fell to its place, in or into the heap; return the heap's size."""
+    if place[node] < 0:
+        heap[size] = node
+        place[node] = size
+        size += 1
+    _rise(heap, place, key, place[node])
+    return size
+
+
+@njit(**_options)
+def _pop(heap: Any, place: Any, key: Any, size: int) -> int:
+    """Take the node with the smallest key out of a heap of ``size`` and mark it as done (-2)."""
+    node = heap[0]
+    place[node] = -2
+    if size > 1:
+        heap[0] = heap[size - 1]
+        _sink(heap, place, key, size - 1)
+    return node
+
+
+@njit(**_options)
 def graph_distances(
     offsets: Any,
     neighbours: Any,
@@ -95,18 +117,10 @@ def graph_distances(
     size = 0
     for k in range(len(starts)):
         i = starts[k]
-        if place[i] < 0:
-            heap[size] = i
-            place[i] = size
-            size += 1
-            _rise(heap, place, distance, size - 1)
+        size = _put(heap, place, distance, size, i)
     while size > 0:
-        i = heap[0]
-        place[i] = -2
+        i = _pop(heap, place, distance, size)
         size -= 1
-        if size > 0:
-            heap[0] = heap[size]
-            _sink(heap, place, distance, size)
         reached = distance[i]
         half = floor + np.float32(0.5) * toll[i]
         for e in range(offsets[i], offsets[i + 1]):
@@ -117,11 +131,7 @@ def graph_distances(
             value = reached + share * slopes[e] + lengths[e] * (half + np.float32(0.5) * toll[j])
             if value < distance[j] and value <= bound[j]:
                 distance[j] = value
-                if place[j] < 0:
-                    heap[size] = j
-                    place[j] = size
-                    size += 1
-                _rise(heap, place, distance, place[j])
+                size = _put(heap, place, distance, size, j)
 
 
 @njit(**_options)
@@ -162,17 +172,10 @@ def band_distances(
     size = 0
     for i in range(count):
         if distance[i] < np.inf:
-            heap[size] = i
-            place[i] = size
-            size += 1
-            _rise(heap, place, distance, size - 1)
+            size = _put(heap, place, distance, size, i)
     while size > 0:
-        i = heap[0]
-        place[i] = -2
+        i = _pop(heap, place, distance, size)
         size -= 1
-        if size > 0:
-            heap[0] = heap[size]
-            _sink(heap, place, distance, size)
         reached = distance[i]
         half = floor + np.float32(0.5) * toll[i]
         z, y, x = voxels[i, 0], voxels[i, 1], voxels[i, 2]
@@ -191,8 +194,4 @@ def band_distances(
             value = reached + lengths[s] * (steep + half + np.float32(0.5) * toll[j])
             if value < distance[j] and value <= bound[j]:
                 distance[j] = value
-                if place[j] < 0:
-                    heap[size] = j
-                    place[j] = size
-                    size += 1
-                _rise(heap, place, distance, place[j])
+                size = _put(heap, place, distance, size, j)
