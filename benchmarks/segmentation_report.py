@@ -79,8 +79,9 @@ def summarise(
         "1, 3 or 5 slices; seeds fixed; the same for all methods. All hippocampi count as one "
         "case. Settings were chosen on the cases of the split 'tune' (spleen, aorta, pelvis, "
         f"cord_t1, hippocampi {', '.join(TUNE_HIPPOCAMPI)}); shown here: {', '.join(splits)}. "
-        "The report cases are not untouched: their numbers were seen between versions, and cord_gm, "
-        "cord_t2 and t12 showed what to work on. The masks of lumen, t12, abdomen, lumbar, tumour and deep_brain are model output.",
+        "The report cases are not untouched: their numbers were seen between versions, and "
+        "cord_gm, cord_t2 and t12 showed what to work on. The masks of lumen, t12, abdomen, "
+        "lumbar, tumour and deep_brain are model output.",
         "Random walker: scikit-image, cg_j, beta 130. Random forest: 100 trees on "
         "multiscale_basic_features, 1 to 8 voxels. Voxel geodesic: MCP_Geometric on the gradient "
         "magnitude, a class at a time. Watershed: the nearest well-kept method to grow-cut. "
