@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
@@ -79,6 +80,13 @@ def test_sizes_and_round_trip_of_all_networks(model, ndim, tmp_path):
     data = np.random.default_rng(0).integers(0, 255, (1, 16, 16) if ndim == 2 else shape)
     shares = load_classifier(path).predict(image(data)).probabilities
     assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_weights_of_another_network_are_refused(discs, quick, tmp_path):
+    card = make_card(discs, quick)
+    path = save_classifier(tmp_path / "m.safetensors", Classifier(card, torch.nn.Linear(2, 2)))
+    with pytest.raises(FileError, match="train it again"):
+        load_classifier(path)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

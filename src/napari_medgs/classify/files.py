@@ -84,7 +84,10 @@ def load_classifier(path: str | Path) -> Classifier:
         network = make_network(card)
         wanted = network.state_dict()
         if {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in state.items()}:
-            raise FileError(f"{path}: its weights do not fit the network that it describes.")
+            raise FileError(
+                f"{path}: its weights do not fit the network that it describes. It is damaged, or "
+                "of a version whose networks were others: train it again."
+            )
         if not all(math.isfinite(float(v.double().sum())) for v in state.values()):
             raise FileError(f"{path}: holds weights that are not finite.")
         network.load_state_dict(state)
