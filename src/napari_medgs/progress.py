@@ -19,7 +19,8 @@ class ProgressEvent:
     seconds : float
         Wall time since the task began.
     psnr : float or None
-        Peak signal-to-noise ratio of the fit so far, in dB.
+        Peak signal-to-noise ratio of the fit so far, in dB; None until it is known (on a GPU
+        after the first few steps).
     gaussians : int or None
         Gaussians in the field so far.
     remaining : float or None

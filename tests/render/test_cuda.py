@@ -109,6 +109,8 @@ def test_emulated_32_bit_kernels_agree_with_cpu_engine(twin, rng):
     got, expected = (engine.loss_and_gradient(theta, target) for engine in (ours, cpu))
     assert got[0] == pytest.approx(expected[0], rel=1e-4)
     assert got[1] == pytest.approx(expected[1], rel=1e-4)
+    assert cpu.squares_between > 0
+    assert ours.squares_between == pytest.approx(cpu.squares_between, rel=1e-4)
     for column in range(theta.shape[1]):
         error = np.linalg.norm(got[2][:, column] - expected[2][:, column])
         assert error <= 1e-3 * np.linalg.norm(expected[2][:, column]), f"column {column}"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_medgs.fit import FitParams, run
+from napari_medgs.fit import FitParams, loop, run
 from napari_medgs.fit.device_loop import DeviceFitLoop
 from napari_medgs.fit.loop import FitLoop
 from napari_medgs.render import registry
@@ -78,13 +78,20 @@ def test_stepper_rests_at_the_goal_and_after_overflow(twin, rng):
     squares, _, _ = engine.loss_and_gradient(theta, target)
     columns = adam_settings(theta.shape[1])
     options = {"betas": (0.7, 0.8), "quiet": 0.003}
-    goal = squares * 1.01
-    resting = CudaStepper(engine, theta, target, *columns, **options, stop_squares=goal)
+    resting = CudaStepper(engine, theta, target, *columns, **options)
+    between = engine.squares_between
+    assert between > 0
+    resting.stop = (squares * 1.01, 0.0, between * 1.01)
     resting.step()
     (report,) = resting.finish()
     assert report.valid
     assert not report.moved
     np.testing.assert_array_equal(resting.table(), theta)
+    resting.stop = (squares * 1.01, 0.0, between * 0.99)  # the frames are not good enough
+    resting.step()
+    (report,) = resting.finish()
+    assert report.moved
+    assert np.abs(resting.table() - theta).max() > 0
 
     stepper = CudaStepper(engine, theta, target, *columns, **options)
     stepper._fits = True
@@ -149,7 +156,11 @@ def test_device_loop_meets_a_quality_with_fewer_gaussians(twin, rng, monkeypatch
     image = 50 + 20 * np.sin(x / 3 + z / 4) * np.cos(y / 4) + rng.normal(0, 0.5, x.shape)
     volume = Volume.from_array(image.astype(np.float32))
     params = FitParams(quality=34.0, iterations=20, fold=2, threads=1, holdout=holdout)
-    for result in both_loops(twin, monkeypatch, params, volume, None):
+    results = both_loops(twin, monkeypatch, params, volume, None)
+    # Both end at the first field that is good enough: steps beyond it are better spent on pruning.
+    psnr = [result.metrics["psnr"] for result in results]
+    assert psnr[1] == pytest.approx(psnr[0], abs=0.5)
+    for result in results:
         assert result.stopped_by == "quality"
         assert result.metrics.get("between") == ("motion" if holdout else None)
         assert result.metrics["psnr"] >= params.quality
@@ -182,6 +193,33 @@ def test_device_loop_keeps_the_field_that_met_the_goal(twin, rng, monkeypatch):
     met = next(h["iteration"] for h in device.history if h["psnr"] >= 22)
     assert device.history[-1]["iteration"] - met <= 4
     assert device.history[-1]["psnr"] == pytest.approx(device.history[met - 1]["psnr"], abs=1e-9)
+
+
+@needs_compiler
+def test_device_loop_knows_how_long_steps_take(twin, rng, monkeypatch):
+    volume, _ = blobs(rng)
+    params = FitParams(gaussians=30, iterations=6, threads=1)
+    now, events = [100.0], []
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    take, start = CudaStepper.step, run._start
+
+    def slow_start(*arguments):
+        now[0] += 1000
+        return start(*arguments)
+
+    def even_step(self, decay):
+        now[0] += 40 if self.number == 0 else 2
+        return take(self, decay)
+
+    monkeypatch.setattr(run, "_start", slow_start)
+    monkeypatch.setattr(CudaStepper, "step", even_step)
+    monkeypatch.setattr(run, "FitLoop", DeviceFitLoop)
+    monkeypatch.setattr(registry, "choose_engine", lambda name, blend: ("x", emulated(twin)))
+    run.fit(volume, params, progress=events.append)
+    steps = [event for event in events if event.stage == "fit"]
+    assert [event.remaining for event in steps] == [200, 8, 6, 4, 2, 0]
+    assert steps[0].psnr is None
+    assert steps[-1].psnr > 10
 
 
 @pytest.mark.gpu

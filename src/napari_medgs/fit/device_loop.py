@@ -12,7 +12,7 @@ from napari_medgs.field import Floats
 from napari_medgs.fit.adam import BETA1, BETA2, QUIET
 from napari_medgs.fit.loop import FitLoop
 from napari_medgs.fit.state import LoopState, Snapshot
-from napari_medgs.render.cuda_fit import CudaStepper, StepReport
+from napari_medgs.render.cuda_fit import NEVER, CudaStepper, StepReport
 
 
 class DeviceFitLoop(FitLoop):
@@ -39,16 +39,15 @@ class DeviceFitLoop(FitLoop):
             self.upper,
             betas=(BETA1, BETA2),
             quiet=QUIET,
-            stop_squares=self._stop_squares(),
         )
         self.adam = self.stepper  # type: ignore[assignment]
 
-    def _stop_squares(self) -> float | None:
-        """Return the squared error in the crop at which nothing is to move any more."""
+    def _stop(self) -> tuple[float, float, float]:
+        """Return the errors at which :meth:`_is_good` holds: nothing is to move any more."""
         if self.goal is None or not self.image_voxels:
-            return None
+            return NEVER
         squares: float = self.image_voxels * 10 ** (-self.goal / 10)
-        return squares - self.problem.outside_squares
+        return squares - self.problem.outside_squares, self.most_miss, self.most_frames_error
 
     def run(self) -> LoopState:
         """Optimise until a stop criterion holds; return the final state.
@@ -68,11 +67,6 @@ class DeviceFitLoop(FitLoop):
         self._fetch()
         return state
 
-    def _set_goal(self, goal: float) -> None:
-        super()._set_goal(goal)
-        stop = self._stop_squares()
-        self.stepper.stop_squares = -1.0 if stop is None else stop
-
     def _fetch(self) -> None:
         """Wait for all steps; take over their numbers and the table."""
         for report in self.stepper.finish():
@@ -88,6 +82,7 @@ class DeviceFitLoop(FitLoop):
             squares = report.squares + self.problem.outside_squares
             psnr = -10 * float(np.log10(max(squares / self.image_voxels, 1e-12)))
         self.state.psnr, self.state.miss = psnr, report.miss
+        self.state.frames_error = report.between
         self.state.history.append(
             {
                 "iteration": report.number,
@@ -102,6 +97,7 @@ class DeviceFitLoop(FitLoop):
     def _step(self, decay: float) -> float | None:
         """Queue one step; return the PSNR before the step two steps ago, in dB."""
         state, params = self.state, self.params
+        self.stepper.stop = self._stop()
         report = self.stepper.step(decay)
         state.iteration += 1
         psnr = self._note(report) if report is not None else None
@@ -125,7 +121,7 @@ class DeviceFitLoop(FitLoop):
 
     def snapshot(self) -> Snapshot:
         """Return what :meth:`restore` needs to take back all that follows."""
-        self._measure_frames()
+        self._fetch()
         return super().snapshot()
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -139,41 +135,11 @@ class DeviceFitLoop(FitLoop):
         self.stepper.restart(self.state.theta)
 
     def recover(self, steps: int, decay: float, report: Callable[[], None]) -> bool:
-        """Take up to so many steps until the goal is met; see :meth:`FitLoop.recover`.
-
-        All of them where labels or frames between the slices have to be matched as well: whether
-        they are is not known on the device.
-        """
-        everything = bool(self.target.classes) or len(self._frames()) > 0
-        if everything:
-            self.stepper.stop_squares = -1.0
-        for step in range(steps):
-            if self.must_end():
-                break
-            psnr = self._step(decay * (1 - step / steps))
-            report()
-            if not everything and self._is_good(psnr):
-                break
-        if everything and self.goal is not None:
-            self._step(0.0)  # moves nothing, and tells what the last one led to
-            self._set_goal(self.goal)
-        self._measure_frames()
-        return self._is_good(self.state.psnr)
-
-    def _frames(self) -> NDArray[np.int64]:
-        """Return the slices that are frames between the slices there are."""
-        target = self.target
-        return np.flatnonzero(np.any(target.image_weights > 0, axis=0) & ~target.counted)
-
-    def _measure_frames(self) -> None:
-        """Wait for all steps; learn the error of the frames between the slices."""
+        """Take up to so many steps until the goal is met; see :meth:`FitLoop.recover`."""
+        good = super().recover(steps, decay, report)
         self._fetch()
-        target, frames = self.target, self._frames()
-        if len(frames):
-            rendered = self.cuda.render(self.state.theta, frames)[: len(target.images)]
-            rendered -= target.images[:, frames]
-            squares = np.einsum("czyx,czyx->", rendered, rendered, dtype=np.float64)
-            self.state.frames_error = float(squares)
+        # One of the last steps may have met it, unless the end came before the first of them.
+        return good or (not self.must_end() and self._is_good(self.state.psnr))
 
     def error_density(self) -> Floats:
         """Return the squared error, plus wrong class mass, per voxel (Z, Y, X)."""

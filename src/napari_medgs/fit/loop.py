@@ -153,16 +153,13 @@ class FitLoop:
         """Go on after :meth:`run` until the quality is better by so many dB, or not reached."""
         if self.goal is None:
             raise ValueError("The fit has no quality to reach.")
-        self._set_goal(self.goal + missing)
+        self.goal += missing
         self.state.stopped_by = "iterations"
         self.adam.taken = 0
         count = len(self.state.theta)
         self._round(RESUME_STEPS, count, count)
         self._reach_goal()
         return self.state
-
-    def _set_goal(self, goal: float) -> None:
-        self.goal = goal
 
     def _reach_goal(self) -> None:
         """Run rounds with more and more Gaussians until the quality is met or cannot be."""
@@ -186,6 +183,7 @@ class FitLoop:
         moments = [int(iterations * share) for share in ADD_TIMES] if grows else []
         if grows and state.iteration > 0:
             moments = [0]
+        since = self.seconds
         for step in range(iterations):
             if self.should_stop():
                 state.stopped_by = "cancelled"
@@ -200,7 +198,9 @@ class FitLoop:
             if params.time_limit is not None and self.seconds >= params.time_limit:
                 state.stopped_by = "time"
                 return
-            self._report(step + 1, iterations)
+            self._report(step + 1, iterations, since)
+            if step == 0:  # what it loads and reserves is no measure of the steps that follow
+                since = self.seconds
 
     def must_end(self) -> bool:
         """Tell whether the user cancelled, or the time is up."""
@@ -303,9 +303,10 @@ class FitLoop:
         held = state.miss <= self.most_miss and state.frames_error <= self.most_frames_error
         return psnr >= self.goal and held
 
-    def _report(self, done: int, total: int) -> None:
+    def _report(self, done: int, total: int, since: float) -> None:
+        """Tell of a step; ``since`` is when the second one began, or the first if it is that."""
         elapsed = self.seconds
-        remaining = elapsed / done * (total - done)
+        remaining = (elapsed - since) / max(1, done - 1) * (total - done)
         if self.params.time_limit is not None:
             remaining = min(remaining, max(0.0, self.params.time_limit - elapsed))
         self.progress(

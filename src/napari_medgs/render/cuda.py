@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from napari_medgs.errors import BackendError, ParameterError
 from napari_medgs.field import Blend, Floats
 from napari_medgs.render.cuda_driver import (
+    ERRORS,
     KernelOptions,
     Kernels,
     available,
@@ -70,6 +71,11 @@ class CudaEngine:
         Bytes that the planes of one slab may take; a third of what is free by default.
     kernels : callable, optional
         From :class:`KernelOptions` to what runs them; compiled for the device by default.
+
+    Attributes
+    ----------
+    squares_between : float
+        As :class:`~napari_medgs.render.cpu.CpuEngine` has it.
 
     Raises
     ------
@@ -133,6 +139,7 @@ class CudaEngine:
             "budget": cutoff * HALF_LOG2E,
             "eps": eps,
         }
+        self.squares_between = 0.0
         self._plans: dict[bytes, Plan] = {}
         self._target: tuple[StackTarget, DeviceTarget] | None = None
         self._memory: dict[str, Tensor] = {}
@@ -210,7 +217,7 @@ class CudaEngine:
             "counts": self._scratch("counts", plan.most_tiles, torch.int32),
             "offsets": self._scratch("offsets", 1 + plan.most_tiles, torch.int64),
             "sums": self._scratch("sums", planes * plan.most_positions),
-            "partial": self._scratch("partial", 2 * plan.voxel_blocks, torch.float64),
+            "partial": self._scratch("partial", ERRORS * plan.voxel_blocks, torch.float64),
             "slices": plan.slices,
             "lookup": plan.lookup,
             "background": self.background,
@@ -339,8 +346,9 @@ class CudaEngine:
         theta, gradient : (N, 14 + C) tensor
             Contiguous, on the device; the gradient is overwritten.
         target : DeviceTarget
-        totals : (2,) tensor of float64
-            Becomes the squared image error and the missed class mass.
+        totals : (3,) tensor of float64
+            Becomes the squared image error, the missed class mass, and the squared error of
+            slices that have a weight and do not count.
 
         Returns
         -------
@@ -368,8 +376,8 @@ class CudaEngine:
             self.sum_slab(task, slab)
             self.kernels.launch("residual", slab.voxel_blocks, THREADS, task)
             self.gather_slab(task, slab.origin == 0)
-        partial = self._memory["partial"][: 2 * plan.voxel_blocks]
-        torch.sum(partial.view(-1, 2), dim=0, out=totals)
+        partial = self._memory["partial"][: ERRORS * plan.voxel_blocks]
+        torch.sum(partial.view(-1, ERRORS), dim=0, out=totals)
         return task
 
     def loss_and_gradient(self, theta: Any, target: StackTarget) -> tuple[float, float, Any]:
@@ -391,8 +399,8 @@ class CudaEngine:
 
         table, there = self._tensor(theta), self.device_target(target)
         gradient = torch.zeros_like(table)
-        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
+        totals = torch.zeros(ERRORS, dtype=torch.float64, device=self.device)
         self._until_it_fits(lambda: self.accumulate(table, there, gradient, totals))
-        squares, miss = totals.tolist()
+        squares, miss, self.squares_between = totals.tolist()
         answer = gradient if isinstance(theta, torch.Tensor) else gradient.cpu().numpy()
         return squares, miss, answer

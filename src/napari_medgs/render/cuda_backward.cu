@@ -180,7 +180,9 @@ extern "C" __global__ void __launch_bounds__(32 * LARGE_WARPS) gather_large(cons
 extern "C" __global__ void adam(const Task t) {
     const long long n = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (n >= (long long)t.count * COLUMNS) return;
-    if (t.flags[0] != 0 || t.totals[0] <= t.stop_squares) return;
+    bool good = true;
+    for (int k = 0; k < ERRORS; k++) good = good && t.totals[k] <= t.stop[k];
+    if (good || t.flags[0] != 0) return;
     const int column = (int)(n % COLUMNS);
     const real slope = t.gradient[n];
     const real m = t.keep1 * t.first[n] + ((real)1 - t.keep1) * slope;

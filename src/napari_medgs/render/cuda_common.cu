@@ -32,6 +32,7 @@ typedef float real;
 #define LARGE_TILES 64
 #define LARGE_WARPS 16
 #define UNLABELLED 255
+#define ERRORS 3
 #define MARGIN ((real)1e-3)
 
 // Columns of theta.
@@ -64,7 +65,7 @@ struct Task {
     const unsigned char *labels;   // (depth, height, width)
     const real *seg_weights;       // (depth)
     const real *counted;           // (depth): 1 where squared errors are summed, else 0
-    double *partial;               // (blocks, 2)
+    double *partial;               // (blocks, ERRORS)
     // Optimiser
     real *first;
     real *second;
@@ -72,9 +73,9 @@ struct Task {
     const real *quiet;     // added to the root of the second moment
     const real *lower;
     const real *upper;
-    const double *totals;  // (2): squared error, missed class mass
+    const double *totals;  // (ERRORS): squared error, missed class mass, error of frames between
     long long capacity;
-    double stop_squares;   // the step is not taken once the squared error is this small
+    double stop[ERRORS];   // the step is not taken once all totals are this small
     int count;
     int degree;
     int depth;

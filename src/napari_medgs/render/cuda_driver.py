@@ -18,6 +18,7 @@ KERNELS = (
     "residual", "gather", "gather_large", "adam",
 )  # fmt: skip
 MOST_PLANES_AT_ONCE, PLANES_AT_ONCE = 12, 8
+ERRORS = 3  # numbers a loss comes with
 
 _POINTERS = (
     "theta", "prepared", "gradient", "touched", "slices", "lookup", "counts", "offsets",
@@ -44,7 +45,7 @@ def task_type(double: bool = False) -> type[ctypes.Structure]:
     """
     real = ctypes.c_double if double else ctypes.c_float
     fields: list[Any] = [(name, ctypes.c_void_p) for name in _POINTERS]
-    fields += [("capacity", ctypes.c_longlong), ("stop_squares", ctypes.c_double)]
+    fields += [("capacity", ctypes.c_longlong), ("stop", ctypes.c_double * ERRORS)]
     fields += [(name, ctypes.c_int) for name in _INTS]
     fields += [(name, real) for name in _REALS]
     return type("Task", (ctypes.Structure,), {"_fields_": fields})

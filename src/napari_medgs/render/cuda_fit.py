@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_medgs.field import Floats
 from napari_medgs.render.cuda import CudaEngine
+from napari_medgs.render.cuda_driver import ERRORS
 from napari_medgs.render.cuda_plan import THREADS, ceil_div
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from napari_medgs.render.cpu import StackTarget
 
 SAMPLE = 2048  # rows that tell the usual slope of a column
+NEVER = (-1.0, -1.0, -1.0)
 LAG = 2  # steps the host runs ahead of the numbers it looks at
 
 
@@ -30,8 +32,8 @@ class StepReport:
     ----------
     number : int
         The step, from 1.
-    squares, miss : float
-        As :meth:`CpuEngine.loss_and_gradient` returns them.
+    squares, miss, between : float
+        What :meth:`CpuEngine.loss_and_gradient` returns, and its ``squares_between``.
     moved : bool
         False when the goal had been reached, or when lists overflowed and the numbers of this
         step are not to be believed (they have grown since).
@@ -42,6 +44,7 @@ class StepReport:
     number: int
     squares: float
     miss: float
+    between: float
     moved: bool
     valid: bool
 
@@ -49,6 +52,7 @@ class StepReport:
 @dataclass
 class _Pending:
     number: int
+    stop: tuple[float, float, float]
     flags: Tensor
     totals: Tensor
     event: Any
@@ -72,8 +76,12 @@ class CudaStepper:
         Memories of the first and second moment.
     quiet : float
         Slopes below this share of a column's root mean square move little.
-    stop_squares : float, optional
-        Nothing moves any more once the squared error is down to this.
+
+    Attributes
+    ----------
+    stop : (float, float, float)
+        Nothing moves any more once squared error, missed class mass and squared error of the
+        frames between are all down to these; never by default.
     """
 
     def __init__(
@@ -87,12 +95,11 @@ class CudaStepper:
         *,
         betas: tuple[float, float],
         quiet: float,
-        stop_squares: float | None = None,
     ) -> None:
         import torch
 
         self.engine, self.betas, self.quiet = engine, betas, quiet
-        self.stop_squares = -1.0 if stop_squares is None else stop_squares
+        self.stop = NEVER
         self.target = engine.device_target(target)
         tensor = engine._tensor
         self._columns = {"steps": tensor(steps), "lower": tensor(lower), "upper": tensor(upper)}
@@ -100,7 +107,7 @@ class CudaStepper:
         self.first = torch.zeros_like(self.theta)
         self.second = torch.zeros_like(self.theta)
         self.gradient = torch.zeros_like(self.theta)
-        self.totals = torch.zeros(2, dtype=torch.float64, device=engine.device)
+        self.totals = torch.zeros(ERRORS, dtype=torch.float64, device=engine.device)
         self.number = 0
         self.taken = 0  # since the step sizes last began to decay
         self._pending: deque[_Pending] = deque()
@@ -130,7 +137,7 @@ class CudaStepper:
         )
         task.keep1, task.keep2 = keep1, keep2
         task.scale = decay * float(np.sqrt(bias2)) / bias1
-        task.stop_squares = self.stop_squares
+        task.stop[:] = self.stop
         engine.kernels.launch("adam", ceil_div(self.theta.numel(), THREADS), THREADS, task)
         self._pending.append(self._read_back())
         return self._report() if len(self._pending) > LAG else None
@@ -150,13 +157,13 @@ class CudaStepper:
         tensors = (self.engine._flags, self.totals)
         if self.engine.device.type != "cuda":
             flags, totals = (tensor.clone() for tensor in tensors)
-            return _Pending(self.number, flags, totals, None)
+            return _Pending(self.number, self.stop, flags, totals, None)
         flags, totals = (torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in tensors)
         for here, there in ((flags, tensors[0]), (totals, tensors[1])):
             here.copy_(there, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self.engine.device))
-        return _Pending(self.number, flags, totals, event)
+        return _Pending(self.number, self.stop, flags, totals, event)
 
     def _report(self) -> StepReport:
         """Return the oldest step's numbers; make room if its lists were nearly full."""
@@ -164,12 +171,11 @@ class CudaStepper:
         if pending.event is not None:
             pending.event.synchronize()
         overflow, needed = pending.flags.tolist()
-        squares, miss = pending.totals.tolist()
+        totals = pending.totals.tolist()
         self.engine.make_room(int(needed))
-        valid = not overflow
-        return StepReport(
-            pending.number, squares, miss, valid and squares > self.stop_squares, valid
-        )
+        moved = not overflow and any(a > b for a, b in zip(totals, pending.stop))
+        squares, miss, between = totals
+        return StepReport(pending.number, squares, miss, between, moved, not overflow)
 
     def finish(self) -> list[StepReport]:
         """Wait for all queued steps; return the reports not yet given out."""

@@ -126,11 +126,11 @@ extern "C" __global__ void blend_backward(const Task t) {
 }
 
 __device__ inline void compare_image(
-    const Task &t, const Voxel &v, int z, real inverse, real *squares, real *pull
+    const Task &t, const Voxel &v, int z, real inverse, real *errors, real *pull
 ) {
     const long long area = (long long)t.height * t.width;
     const long long at = (long long)z * area + (long long)v.y * t.width + v.x;
-    real sum = 0;
+    real sum = 0, most = 0;
     for (int c = 0; c < t.image_count; c++) {
         const real factor = t.image_weights[c * t.depth + z];
         const real value = (v.sums[c * v.plane] + base_of(t, c)) * inverse;
@@ -138,10 +138,13 @@ __device__ inline void compare_image(
         const real force = t.l1 ? (difference > 0 ? (real)1 : (real)-1) : difference;
         const real slope = factor * force * inverse;
         sum += difference * difference;
+        most = FMAX(most, factor);
         v.sums[c * v.plane] = slope;
         *pull -= slope * value;
     }
-    *squares = t.counted[z] * sum;
+    // Slices with a weight that do not count are frames between the slices there are.
+    errors[0] = t.counted[z] * sum;
+    errors[2] = most > 0 ? sum - errors[0] : (real)0;
 }
 
 __device__ inline void compare_labels(
@@ -175,26 +178,25 @@ __device__ inline void compare_labels(
 
 // Replace sums by the derivatives of the loss; add up the errors of a block.
 extern "C" __global__ void __launch_bounds__(256) residual(const Task t) {
-    __shared__ real parts[8][2];
+    __shared__ real parts[8][ERRORS];
     const Voxel v = voxel_of(t);
-    real squares = 0, miss = 0;
+    real errors[ERRORS] = {0, 0, 0};
     if (v.inside) {
         const int z = t.slices[t.origin + v.k];
         const real inverse = inverse_of(t, v);
         real pull = 0;
-        compare_image(t, v, z, inverse, &squares, &pull);
-        if (t.classes > 0) compare_labels(t, v, z, inverse, &miss, &pull);
+        compare_image(t, v, z, inverse, errors, &pull);
+        if (t.classes > 0) compare_labels(t, v, z, inverse, errors + 1, &pull);
         v.sums[CHANNELS * v.plane] = t.normalized ? pull : (real)0;
     }
-    squares = warp_sum(squares);
-    miss = warp_sum(miss);
-    if (lane_of() == 0) {
-        parts[threadIdx.x >> 5][0] = squares;
-        parts[threadIdx.x >> 5][1] = miss;
+#pragma unroll
+    for (int n = 0; n < ERRORS; n++) {
+        errors[n] = warp_sum(errors[n]);
+        if (lane_of() == 0) parts[threadIdx.x >> 5][n] = errors[n];
     }
     __syncthreads();
-    if (threadIdx.x > 1) return;
+    if (threadIdx.x >= ERRORS) return;
     double sum = 0;
     for (int k = 0; k < 8; k++) sum += (double)parts[k][threadIdx.x];
-    t.partial[2 * ((long long)t.partial_origin + blockIdx.x) + threadIdx.x] = sum;
+    t.partial[ERRORS * ((long long)t.partial_origin + blockIdx.x) + threadIdx.x] = sum;
 }
