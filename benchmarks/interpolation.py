@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from napari_medgs.benchmark.registry import Context, find_data
 from napari_medgs.benchmark.results import CaseResult, Ratio, Table
 from napari_medgs.fit import FitParams, fit
-from napari_medgs.fit.measure import mean_ssim
+from napari_medgs.fit.measure import slice_scores
 from napari_medgs.geometry import Grid
 from napari_medgs.interpolate import (
     interpolate_guarded,
@@ -115,7 +115,8 @@ def image_case(
 
     def note(name: str, guess: NDArray[Any] | None, seconds: float) -> None:
         if guess is not None:
-            ssim = mean_ssim(truth[None], np.clip(guess, 0, 1)[None].astype(np.float32), threads)
+            clipped = np.clip(guess, 0, 1).astype(np.float32)
+            _, ssim = slice_scores(truth[None], clipped[None], np.arange(len(truth)), threads)
             found[name] = (pooled_psnr(guess, truth), ssim, seconds)
 
     for name in PLAIN:

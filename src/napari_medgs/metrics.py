@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from napari_medgs.geometry import Grid
 
 PERCENTILES = (0.5, 99.5)
-WINDOW = 7
 _SLAB = 16
 
 
@@ -125,8 +124,8 @@ def ssim(
 
     Notes
     -----
-    Computed in float32, a slab of slices at a time: beyond its input a 256^3 volume needs
-    about 100 MB. Slabs overlap, so the result is that of the whole volume at once.
+    With 3D windows computed in float32, a slab of slices at a time: beyond its input a 256^3
+    volume needs about 100 MB. Slabs overlap, so the result is that of the whole volume at once.
     """
     truth, guess = _pair(truth, guess)
     scores = []
@@ -377,6 +376,8 @@ def _squares(truth: NDArray[Any], guess: NDArray[Any], scale: _Scale) -> float:
 
 def _ssim_3d(truth: NDArray[Any], guess: NDArray[Any], scale: _Scale) -> float:
     """Mean over slabs that overlap by a window, so that each voxel counts once."""
+    from napari_medgs._ssim import WINDOW
+
     pad = WINDOW // 2
     depth = len(truth) - 2 * pad
     total = 0.0
@@ -388,12 +389,6 @@ def _ssim_3d(truth: NDArray[Any], guess: NDArray[Any], scale: _Scale) -> float:
 
 
 def _ssim_plain(truth: NDArray[Any], guess: NDArray[Any], scale: _Scale) -> float:
-    from skimage.metrics import structural_similarity
+    from napari_medgs._ssim import similarity
 
-    if min(truth.shape) < WINDOW:
-        raise ParameterError(
-            f"SSIM needs at least {WINDOW} voxels along each compared axis, not {truth.shape}: "
-            "compare slices (slice_axis) or a larger image."
-        )
-    t, g = _scaled(truth, scale), _scaled(guess, scale)
-    return float(structural_similarity(t, g, data_range=1.0, win_size=WINDOW))
+    return similarity(_scaled(truth, scale), _scaled(guess, scale))

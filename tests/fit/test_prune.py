@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_medgs.fit import FitParams, fit, run
-from napari_medgs.fit.contribution import contributions
+from napari_medgs.fit.contribution import contributions, share_sums
 from napari_medgs.fit.loop import FitLoop
 from napari_medgs.render.cpu import CpuEngine, StackTarget
 from napari_medgs.render.theta import GEOMETRY
@@ -166,6 +166,7 @@ def test_contributions_are_what_shares_and_curvature_say():
     expected = np.einsum("nzyx,nczyx,czyx->n", shares, gaps, curvature)
     state, params = SimpleNamespace(theta=theta), SimpleNamespace(threads=2)
     loop = SimpleNamespace(state=state, target=target, engine=engine, params=params)
+    loop.share_sums = lambda: share_sums(loop)
     bend, mass = contributions(loop)
     np.testing.assert_allclose(bend, expected, rtol=2e-3, atol=1e-4)
     expected = np.einsum("nzyx,czyx->nc", shares, curvature)

@@ -13,6 +13,7 @@ import torch
 from napari_medgs.fit import FitParams, loop, run
 from napari_medgs.fit.device_loop import DeviceFitLoop
 from napari_medgs.fit.loop import FitLoop
+from napari_medgs.fit.state import LoopState
 from napari_medgs.render import registry
 from napari_medgs.render.cpu import CpuEngine
 from napari_medgs.render.cuda import CudaEngine
@@ -193,6 +194,29 @@ def test_device_loop_keeps_the_field_that_met_the_goal(twin, rng, monkeypatch):
     met = next(h["iteration"] for h in device.history if h["psnr"] >= 22)
     assert device.history[-1]["iteration"] - met <= 4
     assert device.history[-1]["psnr"] == pytest.approx(device.history[met - 1]["psnr"], abs=1e-9)
+
+
+@needs_compiler
+@pytest.mark.parametrize("classes", [0, 3])
+def test_device_loop_finds_errors_and_shares_as_the_cpu_does(twin, rng, classes):
+    shape = (7, 10, 13)
+    theta = random_table(rng, shape, 25, 1 + classes)
+    target = random_target(rng, shape, 1, classes)
+    background = rng.random(1 + classes).astype(np.float32)
+    there = CudaStepper(twin(shape, 1 + classes, background), theta, target, *adam_settings(
+        theta.shape[1]), betas=(0.7, 0.8), quiet=0.003)  # fmt: skip
+    settings = {"degree": 3, "cutoff": 9.0, "eps": 1e-3, "threads": 1}
+    found = []
+    for kind in (FitLoop, DeviceFitLoop):
+        one = kind.__new__(kind)  # only what the two methods look at
+        one.state, one.target, one.shape = LoopState(theta), target, shape
+        one.params = FitParams(threads=1)
+        one.engine = CpuEngine(shape, 1 + classes, background, **settings)
+        one.stepper, one.cuda = there, there.engine
+        found.append((one.error_density(), *one.share_sums()))
+    for cpu, device in zip(*found, strict=True):
+        np.testing.assert_allclose(device, cpu, rtol=2e-3, atol=2e-3 * np.abs(cpu).max())
+        assert np.abs(cpu).max() > 0.1
 
 
 @needs_compiler

@@ -39,13 +39,20 @@ def contributions(loop: FitLoop) -> tuple[Floats, NDArray[np.float64]]:
     residuals h, h I and h I^2 in turn (h the curvature, I the rendering) it gives the three sums
     that are needed.
     """
+    values = loop.state.theta[:, GEOMETRY:].astype(np.float64)
+    mass, first, second = loop.share_sums()
+    bend = values * values * mass - 2 * values * first + second
+    return np.maximum(bend.sum(axis=1), 0).astype(np.float32), np.maximum(mass, 0)
+
+
+def share_sums(loop: FitLoop) -> list[NDArray[np.float64]]:
+    """Return sums over voxels of each Gaussian's share times h, h I and h I^2, each (N, C)."""
     theta, target, engine = loop.state.theta, loop.target, loop.engine
     picture: Floats = engine.render(theta)
     slices = np.flatnonzero(target.active)
     weights = np.concatenate(
         [target.image_weights, np.repeat(target.seg_weights[None], target.classes, axis=0)]
     )
-    values = theta[:, GEOMETRY:].astype(np.float64)
     aim = np.zeros_like(picture)
 
     def sums(power: int) -> NDArray[np.float64]:
@@ -58,15 +65,12 @@ def contributions(loop: FitLoop) -> tuple[Floats, NDArray[np.float64]]:
             np.subtract(here, residual, out=aim[:, z])
 
         run_chunks(task, len(slices), loop.params.threads)
+        # Another object each time, as engines may keep what they made of the last.
         wanted = replace(target, images=aim, image_weights=weights, classes=0, l1=False)
         gradient: Floats = engine.loss_and_gradient(theta, wanted)[2]
         return gradient[:, GEOMETRY:].astype(np.float64)
 
-    mass = sums(0)
-    bend = values * values * mass
-    bend -= 2 * values * sums(1)
-    bend += sums(2)
-    return np.maximum(bend.sum(axis=1), 0).astype(np.float32), np.maximum(mass, 0)
+    return [sums(power) for power in range(3)]
 
 
 def _curvature(picture: Floats, loop: FitLoop, z: int) -> Floats:

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from napari_medgs.field import Floats
 from napari_medgs.fit.adam import BETA1, BETA2, QUIET
 from napari_medgs.fit.loop import FitLoop
+from napari_medgs.fit.prepare import UNLABELLED
 from napari_medgs.fit.state import LoopState, Snapshot
 from napari_medgs.render.cuda_fit import NEVER, CudaStepper, StepReport
+from napari_medgs.render.theta import GEOMETRY
 
 
 class DeviceFitLoop(FitLoop):
@@ -161,6 +163,33 @@ class DeviceFitLoop(FitLoop):
             )
             # A voxel's cross-entropy is minus the log of what the true class is given.
             found -= torch.expm1(-costs) * there.seg_weights[index, None, None]
+        here: Floats = found.cpu().numpy()
+        if len(here) == self.shape[0]:
+            return here
         density = np.zeros(self.shape, np.float32)
-        density[there.active] = found.cpu().numpy()
+        density[there.active] = here
         return density
+
+    def share_sums(self) -> list[NDArray[np.float64]]:
+        """Return what :func:`~napari_medgs.fit.contribution.share_sums` does."""
+        import torch
+
+        there, theta = self.stepper.target, self.stepper.theta
+        index = torch.from_numpy(there.active).to(theta.device)
+        picture = self.cuda.render(theta, there.active)
+        weights = there.image_weights[:, index]
+        residual = torch.ones_like(picture)
+        if there.classes:
+            images = len(there.images)
+            weights = torch.cat([weights, there.seg_weights[index].expand(there.classes, -1)])
+            shares = picture[images:].softmax(dim=0)
+            shares *= 1 - shares
+            residual[images:] = shares * (there.labels[index] != UNLABELLED)
+        residual *= weights[:, :, None, None]
+        sums = []
+        for power in range(3):
+            if power:
+                residual *= picture
+            gradient = self.cuda.pull_back(theta, residual, there.active)
+            sums.append(gradient[:, GEOMETRY:].double().cpu().numpy())
+        return sums

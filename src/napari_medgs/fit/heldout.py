@@ -38,7 +38,11 @@ def interpolate_cubic(stack: Floats, kept: NDArray[np.int64], wanted: NDArray[An
 
 
 def heldout_metrics(
-    images: Floats, rendered: Floats, kept: NDArray[np.int64], wanted: NDArray[np.int64]
+    images: Floats,
+    rendered: Floats,
+    kept: NDArray[np.int64],
+    wanted: NDArray[np.int64],
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Compare a fit and plain interpolation with the slices left out.
 
@@ -55,8 +59,7 @@ def heldout_metrics(
         Pooled PSNR in dB and mean slice-wise SSIM of the fit, pooled PSNR and SSIM of linear
         and cubic (Catmull-Rom) interpolation; predictions are clipped to [0, 1].
     """
-    from napari_medgs.fit.measure import mean_ssim
-    from napari_medgs.metrics import psnr
+    from napari_medgs.fit.measure import slice_scores
 
     truth = images[:, wanted]
     candidates = {
@@ -66,7 +69,6 @@ def heldout_metrics(
     }
     report: dict[str, Any] = {"slices_heldout": len(wanted)}
     for name, guess in candidates.items():
-        guess = np.clip(guess, 0, 1)
-        report[f"psnr_heldout{name}"] = psnr(truth, guess, data_range=1.0)
-        report[f"ssim_heldout{name}"] = mean_ssim(truth, guess)
+        scores = slice_scores(truth, np.clip(guess, 0, 1), np.arange(len(wanted)), threads)
+        report[f"psnr_heldout{name}"], report[f"ssim_heldout{name}"] = scores
     return report

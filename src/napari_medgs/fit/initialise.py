@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,59 +22,87 @@ DETAIL_GAUSSIANS, MOST_DETAIL = 30_000, 4.0
 USUAL_DETAIL = 0.003
 
 
-def importance(images: Floats, labels: NDArray[np.uint8], background: Floats) -> Floats:
+def importance(
+    images: Floats,
+    labels: NDArray[np.uint8],
+    background: Floats,
+    threads: int | None = None,
+) -> Floats:
     """Return how much detail each voxel holds, (Z, Y, X), not normalised.
 
     Smoothed gradient magnitude of all channels, plus a share of its foreground mean on all
     foreground voxels, plus the borders between labels.
+
+    Parameters
+    ----------
+    images : (M, Z, Y, X) ndarray of float32
+        Scaled to [0, 1].
+    labels : (Z, Y, X) ndarray of uint8
+        Class indices, 255 where unlabelled; empty without classes.
+    background : (C,) ndarray
+        Intensities that hold nothing.
+    threads : int, optional
     """
-    from scipy.ndimage import gaussian_filter
+    from napari_medgs.fit import voxels
 
     shape = images.shape[1:] if len(images) else labels.shape
     density = np.zeros(shape, np.float32)
-    foreground = np.zeros(shape, bool)
-    smooth = [0.0 if n == 1 else 1.0 for n in shape]
+    foreground = np.zeros(shape, np.bool_)
+    sums = np.zeros((shape[0], 2))
     for channel, image in enumerate(images):
-        for gradient in _gradients(gaussian_filter(image, smooth)):
-            density += gradient * gradient
-        foreground |= np.abs(image - background[channel]) > 0.02
-    np.sqrt(density, out=density)
+        smoothed, level = voxels.smooth(image, threads), np.float32(background[channel])
+
+        def slopes(
+            z: int, image: Floats = image, smoothed: Floats = smoothed, level: Any = level
+        ) -> None:
+            voxels.add_squared_slopes(smoothed, z, density[z])
+            voxels.mark_apart(image[z], level, np.float32(0.02), foreground[z])
+
+        run_chunks(slopes, shape[0], threads)
+
+    def root(z: int) -> None:
+        voxels.root_of_slice(density[z], sums[z])
+
+    run_chunks(root, shape[0], threads)
+    largest = np.float32(sums[:, 1].max())
     if labels.size:
-        known = np.where(labels == 255, 0, labels)
-        borders = np.zeros(shape, np.float32)
-        for axis in range(3):
-            if shape[axis] > 1:
-                change = np.diff(known, axis=axis) != 0
-                low = [slice(None)] * 3
-                high = [slice(None)] * 3
-                low[axis], high[axis] = slice(None, -1), slice(1, None)
-                borders[tuple(low)] += change
-                borders[tuple(high)] += change
-        density += gaussian_filter(borders, smooth) * (density.mean() * 4 + 1e-3)
-        foreground |= known > 0
-    foreground |= density > 0.05 * density.max()
-    if foreground.any():
-        density += FLAT_SHARE * float(density[foreground].mean()) * foreground
+        borders = np.empty(shape, np.float32)
+        scale = np.float32(sums[:, 0].sum() / density.size * 4 + 1e-3)
+        run_chunks(lambda z: voxels.count_borders(labels, z, borders[z]), shape[0], threads)
+        borders = voxels.smooth(borders, threads)
+        borders *= scale
+        density += borders
+        foreground |= (labels > 0) & (labels < 255)
+        largest = density.max()
+
+    def mark(z: int) -> None:
+        voxels.mark_above(density[z], np.float32(0.05) * largest, foreground[z], sums[z])
+
+    run_chunks(mark, shape[0], threads)
+    total, count = sums.sum(axis=0)
+    if count:
+        extra = np.float32(FLAT_SHARE * total / count)
+
+        def lift(z: int) -> None:
+            density[z] += extra * foreground[z]
+
+        run_chunks(lift, shape[0], threads)
     return density
 
 
-def _gradients(image: Floats) -> Iterator[Floats]:
-    for axis in range(image.ndim):
-        if image.shape[axis] > 1:
-            yield np.gradient(image, axis=axis)
-
-
-def sample_voxels(density: Floats, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def sample_voxels(
+    density: Floats, count: int, rng: np.random.Generator, threads: int | None = None
+) -> NDArray[np.int64]:
     """Draw flat voxel indices with probability ~ density, stratified and without doubles.
 
     Returns at most ``count`` increasing indices.
     """
-    flat = density.reshape(-1)
-    total = np.cumsum(flat, dtype=np.float64)
-    if not total[-1] > 0:
-        return np.sort(rng.choice(flat.size, min(count, flat.size), replace=False))
-    marks = (np.arange(count) + rng.random(count)) * (total[-1] / count)
-    return np.unique(np.searchsorted(total, marks, side="right").clip(max=flat.size - 1))
+    from napari_medgs.fit.voxels import draw
+
+    if not density.any():
+        return np.sort(rng.choice(density.size, min(count, density.size), replace=False))
+    marks = (np.arange(count) + rng.random(count)) / count
+    return np.unique(draw(density, marks, threads))
 
 
 def foreground_size(density: Floats) -> int:
@@ -110,15 +137,11 @@ def automatic_number(
 
 def fine_detail(images: Floats, foreground: NDArray[np.bool_]) -> float:
     """Return the mean squared change by smoothing (sigma one voxel) of the finest channel."""
-    from scipy.ndimage import gaussian_filter
+    from napari_medgs.fit.voxels import smooth
 
     if not foreground.any():
         return 0.0
-    smooth = [0.0 if n == 1 else 1.0 for n in foreground.shape]
-    return max(
-        float(np.mean(np.square(image - gaussian_filter(image, smooth))[foreground]))
-        for image in images
-    )
+    return max(float(np.mean(np.square(image - smooth(image))[foreground])) for image in images)
 
 
 def place(
@@ -198,13 +221,18 @@ def _local_shapes(images: Floats, points: NDArray[np.int64]) -> Floats:
     trace = np.trace(tensor, axis1=1, axis2=2)
     floor = 0.05 * trace + 1e-6 * float(trace.max(initial=0)) + 1e-12
     tensor += floor[:, None, None] * np.eye(3, dtype=np.float32)
-    # Sigma across edges ~ eigenvalue^-1/4, that is gradient^-1/2: a moderate elongation.
-    values, vectors = np.linalg.eigh(tensor)
-    lengths = values ** np.float32(-0.25)
-    lengths /= np.exp(np.log(lengths).mean(axis=1, keepdims=True))
-    lengths = np.clip(lengths, 0.4, 2.5)
-    scaled = vectors * lengths[:, None, :]
-    covariance: Floats = scaled @ np.swapaxes(scaled, 1, 2)
+    covariance = np.empty_like(tensor)
+
+    def shape(k: int) -> None:
+        some = slice(k * chunk, (k + 1) * chunk)
+        # Sigma across edges ~ eigenvalue^-1/4, that is gradient^-1/2: a moderate elongation.
+        values, vectors = np.linalg.eigh(tensor[some])
+        lengths = values ** np.float32(-0.25)
+        lengths /= np.exp(np.log(lengths).mean(axis=1, keepdims=True))
+        scaled = vectors * np.clip(lengths, 0.4, 2.5)[:, None, :]
+        covariance[some] = scaled @ np.swapaxes(scaled, 1, 2)
+
+    run_chunks(shape, -(-count // chunk))
     return covariance
 
 

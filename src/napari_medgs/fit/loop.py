@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from napari_medgs.errors import Cancelled
 from napari_medgs.field import Floats, morton_order
 from napari_medgs.fit.adam import Adam, step_sizes
+from napari_medgs.fit.contribution import share_sums
 from napari_medgs.fit.initialise import place, sample_voxels
 from napari_medgs.fit.params import FitParams
-from napari_medgs.fit.prepare import Problem
+from napari_medgs.fit.prepare import UNLABELLED, Problem
 from napari_medgs.fit.prune import can_prune, prune
 from napari_medgs.fit.state import LoopState, Snapshot
+from napari_medgs.parallel import run_chunks
 from napari_medgs.progress import ProgressCallback, ProgressEvent, StopCallback
 from napari_medgs.render.cpu import CpuEngine
 from napari_medgs.render.theta import LOG_R1, LOG_R2, LOG_RT, LOG_W, T, X, Y
@@ -321,7 +323,7 @@ class FitLoop:
         alive = state.theta[:, LOG_W] > LEAST_LOG_WEIGHT
         count += int(len(alive) - np.count_nonzero(alive))
         density = self.error_density()
-        indices = sample_voxels(density, count, self.rng)
+        indices = sample_voxels(density, count, self.rng, self.params.threads)
         rows = np.flatnonzero(alive)
         fresh = place(
             indices,
@@ -340,6 +342,10 @@ class FitLoop:
         state.theta = np.ascontiguousarray(joined[order])
         self.adam.rearrange(keep, len(fresh))
 
+    def share_sums(self) -> list[NDArray[np.float64]]:
+        """Return what :func:`~napari_medgs.fit.contribution.share_sums` does."""
+        return share_sums(self)
+
     def error_density(self) -> Floats:
         """Return the squared error, plus wrong class mass, per voxel (Z, Y, X)."""
         target = self.target
@@ -347,22 +353,27 @@ class FitLoop:
         rendered = self.engine.render(self.state.theta, active)
         density = np.zeros(self.shape, np.float32)
         images = len(target.images)
-        for channel in range(images):
-            weight = target.image_weights[channel, active]
-            error = (rendered[channel] - target.images[channel][active]) ** 2
-            density[active] += error * weight[:, None, None]
-        if target.classes:
-            density[active] += self._label_error(rendered[images:], active)
+
+        def add(k: int) -> None:
+            z = int(active[k])
+            for channel in range(images):
+                error = rendered[channel, k] - target.images[channel, z]
+                error *= error
+                density[z] += error * target.image_weights[channel, z]
+            if target.classes:
+                density[z] += self._label_error(rendered[images:, k], z)
+
+        run_chunks(add, len(active), self.params.threads)
         return density
 
-    def _label_error(self, logits: Floats, active: NDArray[np.int64]) -> Floats:
-        """Return one minus the probability of the true class, weighted, (slices, Y, X)."""
-        labels = self.target.labels[active]
+    def _label_error(self, logits: Floats, z: int) -> Floats:
+        """Return one minus the probability of the true class in a slice, weighted, (Y, X)."""
+        labels = self.target.labels[z]
         logits -= logits.max(axis=0)
         np.exp(logits, out=logits)
         total = logits.sum(axis=0)
-        known = labels != 255
+        known = labels != UNLABELLED
         index = np.where(known, labels, 0)[None]
         truth = np.take_along_axis(logits, index.astype(np.int64), axis=0)[0]
         error = np.where(known, 1 - truth / total, 0).astype(np.float32)
-        return error * self.target.seg_weights[active, None, None]
+        return error * self.target.seg_weights[z]

@@ -27,28 +27,34 @@ def measure_fit(
     clipped; the rendering is clipped alike. SSIM is the mean over slices of scikit-image's
     (7 x 7 uniform window).
     """
-    from napari_medgs.metrics import dice, psnr
+    from napari_medgs.metrics import dice
     from napari_medgs.render import render_stack
 
     info = field.info
     rendered = render_stack(field, threads=params.threads)
     images = len(info.image_channels)
-    metrics: dict[str, Any] = {}
     picture = rendered[:images]
-    np.clip(picture, 0, 1, out=picture)
     truth = np.empty_like(picture)
-    for c in range(images):
-        stack = np.moveaxis(volume.data[c], info.slice_axis, 0)
-        np.subtract(stack, np.float32(info.intensity_offset[c]), out=truth[c], casting="unsafe")
-        truth[c] /= np.float32(info.intensity_scale[c])
-    np.clip(truth, 0, 1, out=truth)
-    metrics["psnr"] = psnr(truth[:, kept], picture[:, kept], data_range=1.0)
-    metrics["ssim"] = mean_ssim(truth[:, kept], picture[:, kept], params.threads)
+    stacks = np.moveaxis(volume.data, info.slice_axis + 1, 1)
+    depth = picture.shape[1]
+
+    def scale(k: int) -> None:
+        c, z = divmod(k, depth)
+        here = truth[c, z]
+        offset = np.float32(info.intensity_offset[c])
+        np.subtract(stacks[c, z], offset, out=here, casting="unsafe")
+        here /= np.float32(info.intensity_scale[c])
+        np.clip(here, 0, 1, out=here)
+        np.clip(picture[c, z], 0, 1, out=picture[c, z])
+
+    run_chunks(scale, images * depth, params.threads)
+    metrics: dict[str, Any] = {}
+    metrics["psnr"], metrics["ssim"] = slice_scores(truth, picture, kept, params.threads)
     low, high = params.percentiles
     metrics["data_range"] = f"intensities clipped to the {low} to {high} percentile span, set to 1"
     if params.holdout is not None:
         wanted = np.setdiff1d(np.arange(kept[0], kept[-1]), kept)
-        metrics.update(heldout_metrics(truth, picture[:, wanted], kept, wanted))
+        metrics.update(heldout_metrics(truth, picture[:, wanted], kept, wanted, params.threads))
     if info.class_names and mask is not None:
         labels = np.moveaxis(np.asarray(mask), info.slice_axis, 0)
         guess = np.asarray(info.label_values)[rendered[images:].argmax(axis=0)]
@@ -80,21 +86,38 @@ def explain_shortfall(
     return f"The fit reached {psnr:.2f} dB, not {params.quality:g} dB: {reason}."
 
 
-def mean_ssim(truth: Floats, guess: Floats, threads: int | None = None) -> float:
-    """Return the mean slice-wise SSIM of stacks (C, Z, Y, X) in [0, 1].
+def slice_scores(
+    truth: Floats, guess: Floats, slices: NDArray[Any], threads: int | None = None
+) -> tuple[float, float]:
+    """Return pooled PSNR (dB) and mean slice-wise SSIM of some slices of stacks in [0, 1].
 
-    Slices smaller than the 7 x 7 window are left out; NaN when none is left.
+    Parameters
+    ----------
+    truth, guess : (C, Z, Y, X) ndarray of float32
+        Every slice is contiguous.
+    slices : ndarray of int
+    threads : int, optional
+
+    Returns
+    -------
+    psnr, ssim : float
+        The SSIM is NaN where slices are smaller than its 7 x 7 window.
     """
-    from napari_medgs.metrics import ssim
+    from napari_medgs._ssim import WINDOW, mean_similarity
 
-    channels, depth, height, width = truth.shape
-    if min(height, width) < 7:
-        return float("nan")
-    scores = np.zeros((channels, depth))
+    channels, _, height, width = truth.shape
+    count = len(slices)
+    large = min(height, width) >= WINDOW
+    scores = np.full((channels * count, 2), np.nan)
 
     def score(k: int) -> None:
-        c, z = divmod(k, depth)
-        scores[c, z] = ssim(truth[c, z], guess[c, z], data_range=1.0)
+        c, z = k // count, int(slices[k % count])
+        error = truth[c, z] - guess[c, z]
+        scores[k, 0] = np.vdot(error, error)
+        if large:
+            scores[k, 1] = mean_similarity(truth[c, z], guess[c, z])
 
-    run_chunks(score, channels * depth, threads)
-    return float(scores.mean())
+    run_chunks(score, len(scores), threads)
+    squares = scores[:, 0].sum() / (len(scores) * height * width)
+    psnr = float("inf") if squares == 0 else float(-10 * np.log10(squares))
+    return psnr, float(scores[:, 1].mean())

@@ -54,11 +54,15 @@ def covariances(theta: Floats | Doubles) -> Doubles:
     """Return the covariances (N, 3, 3) in (x, y, z) of Gaussians, higher folds aside."""
     table = theta[:, : B1 + 1].astype(np.float64)
     s1, s2, st = (np.exp(-table[:, column]) for column in (LOG_R1, LOG_R2, LOG_RT))
-    factor = np.zeros((len(table), 3, 3))
-    factor[:, 0, 0], factor[:, 1, 1], factor[:, 2, 2] = s1, s2, st
-    factor[:, 0, 1] = table[:, SHEAR] * s1  # the shear s is this column times r2 / r1
-    factor[:, 0, 2], factor[:, 1, 2] = table[:, A1] * st, table[:, B1] * st
-    product: Doubles = factor @ np.swapaxes(factor, 1, 2)
+    # F F^T with F = (s1, s1 shear, a st; 0, s2, b st; 0, 0, st): the shear is s r1 / r2.
+    sheared, a, b = table[:, SHEAR] * s1, table[:, A1] * st, table[:, B1] * st
+    product = np.empty((len(table), 3, 3))
+    product[:, 0, 0] = s1 * s1 + sheared * sheared + a * a
+    product[:, 1, 1] = s2 * s2 + b * b
+    product[:, 2, 2] = st * st
+    product[:, 0, 1] = product[:, 1, 0] = sheared * s2 + a * b
+    product[:, 0, 2] = product[:, 2, 0] = a * st
+    product[:, 1, 2] = product[:, 2, 1] = b * st
     return product
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_medgs.errors import GeometryError, ImageError, LabelError, ParameterError
 from napari_medgs.field import FieldInfo, Floats
 from napari_medgs.fit.params import FitParams
+from napari_medgs.parallel import run_chunks
 from napari_medgs.render.cpu import StackTarget
 from napari_medgs.volume import Volume
 
@@ -69,7 +70,10 @@ def choose_slice_axis(volume: Volume, wanted: int | None) -> int:
 
 
 def scale_intensities(
-    data: NDArray[Any], percentiles: tuple[float, float]
+    data: NDArray[Any],
+    percentiles: tuple[float, float],
+    out: Floats | None = None,
+    threads: int | None = None,
 ) -> tuple[Floats, float, float]:
     """Map an image's percentile span to [0, 1] and clip; return it with scale and offset.
 
@@ -81,17 +85,23 @@ def scale_intensities(
         low, high = float(data.min()), float(data.max())
     if not high > low:
         raise ImageError("The image is constant: there is nothing to fit.")
-    scaled = np.subtract(data, np.float32(low), dtype=np.float32)
-    scaled *= np.float32(1.0 / (high - low))
-    np.clip(scaled, 0, 1, out=scaled)
+    scaled = np.empty(data.shape, np.float32) if out is None else out
+
+    def scale(z: int) -> None:
+        np.subtract(data[z], np.float32(low), out=scaled[z], dtype=np.float32)
+        scaled[z] *= np.float32(1.0 / (high - low))
+        np.clip(scaled[z], 0, 1, out=scaled[z])
+
+    run_chunks(scale, len(data), threads)
     return scaled, high - low, low
 
 
-def typical_background(scaled: Floats) -> float:
+def typical_background(scaled: Floats, threads: int | None = None) -> float:
     """Return the most common intensity of a scaled image, to 1/128 of its range."""
-    counts, edges = np.histogram(scaled, bins=128, range=(0.0, 1.0))
-    k = int(counts.argmax())
-    return float(edges[0] if k == 0 else 0.5 * (edges[k] + edges[k + 1]))
+    from napari_medgs.fit.voxels import histogram
+
+    k = int(histogram(scaled, 128, threads).argmax())
+    return 0.0 if k == 0 else (k + 0.5) / 128
 
 
 def index_labels(
@@ -160,10 +170,12 @@ def make_problem(
     images = np.empty(data.shape, np.float32)
     scales, offsets, background = [], [], []
     for channel in range(len(data)):
-        images[channel], scale, offset = scale_intensities(data[channel], params.percentiles)
+        _, scale, offset = scale_intensities(
+            data[channel], params.percentiles, images[channel], params.threads
+        )
         scales.append(scale)
         offsets.append(offset)
-        background.append(typical_background(images[channel]))
+        background.append(typical_background(images[channel], params.threads))
     kept = np.arange(depth)
     if params.holdout is not None:
         if depth < 2 * params.holdout + 1:

@@ -269,13 +269,15 @@ def _start(
     target, kept = problem.target, problem.kept
     if between is not None and between.aims:
         kept = np.arange(kept[0], kept[-1] + 1)
-    images, labels = target.images[:, kept], target.labels
+    images, labels = target.images, target.labels
+    if len(kept) < images.shape[1]:
+        images = images[:, kept]
     step = int(kept[1] - kept[0]) if len(kept) > 1 else 1
     if target.classes:
         labels = labels.copy()
         labels[target.seg_weights == 0] = 255
         labels = labels[kept]
-    density = importance(images, labels, problem.background)
+    density = importance(images, labels, problem.background, params.threads)
     budget = params.gaussians
     foreground = foreground_size(density)
     if budget is None:
@@ -286,7 +288,7 @@ def _start(
             budget = int(budget * QUALITY_SHARE)  # rounds add more until the quality is met
     first = max(1, int(np.ceil(budget * FIRST_SHARE)))
     theta = place(
-        sample_voxels(density, first, rng),
+        sample_voxels(density, first, rng, params.threads),
         images,
         labels,
         target.classes,
