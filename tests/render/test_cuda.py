@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from napari_medgs.errors import BackendError, ParameterError
-from napari_medgs.render import cuda
+from napari_medgs.render import cuda, cuda_driver
 from napari_medgs.render.cpu import CpuEngine
 from napari_medgs.render.cuda import CudaEngine
 from napari_medgs.render.cuda_autograd import render_with_gradient
 from napari_medgs.render.reference import BlendSettings, ReferenceEngine, grid_points, render_at
-from napari_medgs.render.theta import A1, LOG_R1, LOG_R2, LOG_RT
+from napari_medgs.render.theta import A1, B1, LOG_R1, LOG_R2, LOG_RT, SHEAR
 
 _spec = importlib.util.spec_from_file_location(
     "cuda_twin", Path(__file__).with_name("cuda_twin.py")
@@ -144,20 +144,63 @@ def test_slabs_and_slices_do_not_change_the_answer(twin, rng):
 
 
 @needs_compiler
-def test_large_gaussians_are_shared_by_a_block(twin, rng):
-    shape = (9, 56, 60)
-    theta = random_table(rng, shape, 8, 1)
-    theta[:4, [LOG_R1, LOG_R2, LOG_RT]] = -4.0  # as wide as the stack: more than 64 tiles
-    theta[:4, A1:] = 0
+@pytest.mark.parametrize(
+    ("shape", "warps", "ahead"),
+    [((9, 44, 45), 4, 2), ((9, 44, 45), 8, 1), ((3, 30, 52), 8, 3), ((1, 60, 90), 4, 2)],
+)
+def test_large_gaussians_are_shared_by_a_block(twin, rng, monkeypatch, shape, warps, ahead):
+    settings = {"LARGE_TILES": 8, "LARGE_WARPS": warps, "GATHER_WARPS": 2, "AHEAD": ahead}
+    for name, value in settings.items():
+        monkeypatch.setattr(cuda_driver, name, value)
+    theta = random_table(rng, shape, 8, 1, degree=int(shape[0] > 1))
+    theta[:4, [LOG_R1, LOG_R2, LOG_RT]] = -4.0  # as wide as the stack
+    theta[1:3, [LOG_R1, LOG_R2]] = [-3.0, -0.5]  # flat, and steep
+    theta[1:3, SHEAR] = [-0.4, 0.7]
     target = random_target(rng, shape, 1, 0)
     engine = twin(shape, 1)
     _, _, ours = engine.loss_and_gradient(theta, target)
-    assert int(engine._memory["large"][0]) >= 4
-    _, _, expected = reference(shape, 1, np.zeros(1), 3, "normalized").loss_and_gradient(
-        theta, target
-    )
+    assert 2 <= int(engine._memory["large"][0]) < 8
+    truth = reference(shape, 1, np.zeros(1), 3, "normalized")
+    _, _, expected = truth.loss_and_gradient(theta, target)
     scale = np.abs(expected).max(axis=0) + 1e-12
     np.testing.assert_allclose(ours / scale, expected / scale, atol=2e-7)
+    np.testing.assert_array_equal(engine.loss_and_gradient(theta, target)[2], ours)
+
+
+def sections(theta, shape, degree=3):
+    """Which voxels each Gaussian reaches, (N, Z, Y, X), by its own formula."""
+    z, y, x = (axis[None] for axis in np.meshgrid(*map(np.arange, shape), indexing="ij"))
+    column = theta.astype(np.float64).T[:, :, None, None, None]
+    d = z - column[2]
+    fold = [sum(column[first + k] * d ** (k + 1) for k in range(degree)) for first in (A1, B1)]
+    r1, r2, rt = (np.exp(column[k]) for k in (LOG_R1, LOG_R2, LOG_RT))
+    dy = y - column[1] - fold[1]
+    u = x - column[0] - fold[0] - column[SHEAR] * r2 / r1 * dy
+    return (r1 * u) ** 2 + (r2 * dy) ** 2 + (rt * d) ** 2 <= CUTOFF
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", [(9, 44, 45), (2, 40, 50), (1, 60, 90)])
+def test_tiles_list_all_gaussians_that_reach_them_and_few_others(twin, rng, shape):
+    theta = random_table(rng, shape, 60, 1)
+    theta[:20, [LOG_R1, LOG_R2]] -= rng.uniform(0, 2, (20, 2))
+    theta[:20, SHEAR] = rng.normal(0, 1, 20)
+    engine = twin(shape, 1)
+    engine.render(theta)
+    columns, rows, through = engine.tile
+    inside = sections(theta, shape)
+    sizes = (-(-shape[0] // through), -(-shape[1] // rows), -(-shape[2] // columns))
+    padded = np.zeros((len(theta), *np.multiply(sizes, (through, rows, columns))), bool)
+    padded[:, : shape[0], : shape[1], : shape[2]] = inside
+    cut = padded.reshape(-1, sizes[0], through, sizes[1], rows, sizes[2], columns)
+    needed = cut.any(axis=(2, 4, 6)).reshape(len(theta), -1)
+    offsets = engine._memory["offsets"].numpy()
+    listed = np.zeros_like(needed)
+    for tile in range(needed.shape[1]):
+        listed[engine._members[offsets[tile] : offsets[tile + 1]].numpy(), tile] = True
+    assert not (needed & ~listed).any()
+    assert needed.sum() <= listed.sum() <= 1.1 * needed.sum() + 20
+    np.testing.assert_array_equal(engine._memory["touched"][: len(theta)], listed.sum(axis=1))
 
 
 @needs_compiler

@@ -52,8 +52,8 @@ def test_kernels_keep_to_registers(options, tmp_path):
     assert made.returncode == 0, made.stderr
     spilt = dict(re.findall(r"properties for (\w+)\n.* (\d+) bytes spill stores", made.stderr))
     assert set(spilt) == set(KERNELS)
-    assert int(spilt["splat"]) <= 8
-    assert int(spilt["gather"]) <= 8
+    # A few, outside of the inner loops, are the price of more warps at a time.
+    assert max(int(spilt[name]) for name in ("splat", "gather", "gather_large")) <= 16
 
 
 @needs_nvrtc

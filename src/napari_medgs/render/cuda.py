@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from napari_medgs.errors import BackendError, ParameterError
 from napari_medgs.field import Blend, Floats
+from napari_medgs.render import cuda_driver
 from napari_medgs.render.cuda_driver import (
     ERRORS,
     KernelOptions,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 HALF_LOG2E = 0.7213475204444817
 GEOMETRY = 14
-LARGE_BLOCKS, LARGE_THREADS = 264, 512
+LARGE_BLOCKS = 4096  # those with nothing to do end at once
 SHARE_OF_FREE_MEMORY = 0.35
 LEAST_CAPACITY = 4096
 HEADROOM, NEARLY_FULL = 1.5, 0.85
@@ -255,8 +256,9 @@ class CudaEngine:
     def gather_slab(self, task: Any, first: bool) -> None:
         """Turn a slab's derivatives into the Gaussians' gradient (or add them to it)."""
         task.add = int(not first)
-        self.kernels.launch("gather", ceil_div(task.count, 4), 128, task)
-        self.kernels.launch("gather_large", min(LARGE_BLOCKS, task.count), LARGE_THREADS, task)
+        warps, many = cuda_driver.GATHER_WARPS, min(LARGE_BLOCKS, task.count)
+        self.kernels.launch("gather", ceil_div(task.count, warps), 32 * warps, task)
+        self.kernels.launch("gather_large", many, 32 * cuda_driver.LARGE_WARPS, task)
 
     def make_room(self, needed: int) -> bool:
         """Enlarge the lists if they are nearly full; return whether they were too small."""

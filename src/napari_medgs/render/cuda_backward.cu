@@ -1,9 +1,12 @@
 // Gradients: a warp a Gaussian reads the derivatives where the Gaussian is; nobody shares a sum.
 
-// Moments of e = w g dL/d(w g): plain, by position, by fold coefficient, by shape.
-enum { M_W, M_X, M_Y, M_T, M_RT, M_A1, M_A2, M_A3, M_B1, M_B2, M_B3, M_UU, M_UY, M_YY, MOMENTS };
+// Moments of e = w g dL/d(w g): by powers of the distance d from the centre along the slices,
+// alone and times u or y, and by products of u and y.
+enum { M_ALONE, M_U = M_ALONE + 3, M_Y = M_U + 4, M_UU = M_Y + 4, M_UY, M_YY, MOMENTS };
 
-// Eight lanes go along a row, aligned to the memory's sectors; four rows at a time and warp.
+// Warps share the slices a Gaussian reaches, and the rows where there are fewer slices than warps.
+// Eight lanes go along a row, aligned to the memory's sectors; four rows at a time and warp. What
+// lies AHEAD along a row is read before it is needed, as reading takes far longer than reckoning.
 __device__ inline void gather_planes(
     const Task &t, const real *p, int first, int last, int warp, int warps, int from,
     const real *value, real *of_plane, real *m
@@ -12,59 +15,65 @@ __device__ inline void gather_planes(
     const real r1 = p[P_R1], s = p[P_S], r2 = p[P_R2], inverse = p[P_INV1];
     const real bottom = p[P_LOG2W] - t.budget;
     const long long plane = (long long)t.positions * t.height * t.pitch;
-    for (int k = first; k < last; k++) {
+    int through = 1;
+    while (2 * through <= min(warps, last - first)) through *= 2;
+    const int part = warp / through, parts = warps / through;
+    for (int k = first + warp % through; k < last; k += through) {
         const Section c = section_at(p, t.slices[t.origin + k], t.budget);
         if (c.left < 0) continue;
         const real reach = SQRT(c.left) * p[P_INV2] + MARGIN;
         const int y0 = clamped(CEIL(c.my - reach), 0, t.height);
         const int y1 = clamped(FLOOR(c.my + reach), -1, t.height - 1);
         real e_sum = 0, u_sum = 0, y_sum = 0;
-        for (int y = y0 + 4 * warp + (lane >> 3); y <= y1; y += 4 * warps) {
+        for (int y = y0 + 4 * part + (lane >> 3); y <= y1; y += 4 * parts) {
             const real dy = (real)y - c.my;
-            const real center = c.mx + s * dy;
-            const real half = SQRT(FMAX(c.left - r2 * dy * dy, (real)0)) * inverse + MARGIN;
+            const real center = c.mx + s * dy, q_row = r2 * dy * dy;
+            const real half = SQRT(FMAX(c.left - q_row, (real)0)) * inverse + MARGIN;
             const int x0 = clamped(CEIL(center - half), 0, t.width);
             const int x1 = clamped(FLOOR(center + half), -1, t.width - 1);
             const real *row =
                 t.sums + from * plane + ((long long)k * t.height + y) * t.pitch;
-            for (int x = (x0 & ~7) + (lane & 7); x <= x1; x += 8) {
-                const real u = (real)x - center;
-                const real q = r1 * u * u + r2 * dy * dy;
-                if (q > c.left) continue;
-                const real g = EXP2(bottom + (c.left - q));
-                real mixed = 0;
+            for (int x = (x0 & ~7) + (lane & 7); x <= x1; x += 8 * AHEAD) {
+                real u[AHEAD], g[AHEAD], mixed[AHEAD];
+#pragma unroll
+                for (int j = 0; j < AHEAD; j++) {
+                    u[j] = (real)(x + 8 * j) - center;
+                    const real q = r1 * u[j] * u[j] + q_row;
+                    const bool inside = q <= c.left && x + 8 * j <= x1;
+                    g[j] = inside ? EXP2(bottom + (c.left - q)) : (real)0;
+                    mixed[j] = 0;
+                }
                 const real *at = row + x;
 #pragma unroll
                 for (int n = 0; n < CHUNK; n++) {
                     if (from + n >= PLANES) continue;
-                    const real h = *at;
+#pragma unroll
+                    for (int j = 0; j < AHEAD; j++) {
+                        const real h = x + 8 * j <= x1 ? at[8 * j] : (real)0;
+                        of_plane[n] += g[j] * h;
+                        mixed[j] += value[n] * h;
+                    }
                     at += plane;
-                    of_plane[n] += g * h;
-                    mixed += value[n] * h;
                 }
-                const real e = g * mixed;
-                e_sum += e;
-                u_sum += e * u;
-                y_sum += e * dy;
-                m[M_UU] += e * u * u;
-                m[M_UY] += e * u * dy;
-                m[M_YY] += e * dy * dy;
+#pragma unroll
+                for (int j = 0; j < AHEAD; j++) {
+                    const real e = g[j] * mixed[j];
+                    e_sum += e;
+                    u_sum += e * u[j];
+                    y_sum += e * dy;
+                    m[M_UU] += e * u[j] * u[j];
+                    m[M_UY] += e * u[j] * dy;
+                    m[M_YY] += e * dy * dy;
+                }
             }
         }
-        const real gx = r1 * u_sum, gy = r2 * y_sum - s * gx, d = c.d;
-        const real slope_x = p[P_A1] + d * (2 * p[P_A2] + d * 3 * p[P_A3]);
-        const real slope_y = p[P_B1] + d * (2 * p[P_B2] + d * 3 * p[P_B3]);
-        m[M_W] += e_sum;
-        m[M_X] += gx;
-        m[M_Y] += gy;
-        m[M_T] += p[P_RT] * d * e_sum - gx * slope_x - gy * slope_y;
-        m[M_RT] += p[P_RT] * d * d * e_sum;
-        real power = d;
+        real power = 1;
 #pragma unroll
-        for (int n = 0; n < 3; n++) {
-            m[M_A1 + n] += gx * power;
-            m[M_B1 + n] += gy * power;
-            power *= d;
+        for (int n = 0; n < 4; n++) {
+            if (n < 3) m[M_ALONE + n] += e_sum * power;
+            m[M_U + n] += u_sum * power;
+            m[M_Y + n] += y_sum * power;
+            power *= c.d;
         }
     }
 }
@@ -84,22 +93,36 @@ __device__ inline void write_geometry(const Task &t, int i, const real *p, const
     real *g = t.gradient + (long long)i * COLUMNS;
     const real scale = (real)1.3862943611198906;  // 2 ln 2: q is in units of log2
     const real r1 = p[P_R1], s = p[P_S], r2 = p[P_R2], sheared = r1 * m[M_UY];
-    put(t, g + X, scale * m[M_X]);
-    put(t, g + Y, scale * m[M_Y]);
-    put(t, g + T, scale * m[M_T]);
+    real gx[4], gy[4];  // slopes in the centre of a section, by powers of d
+#pragma unroll
+    for (int n = 0; n < 4; n++) {
+        gx[n] = r1 * m[M_U + n];
+        gy[n] = r2 * m[M_Y + n] - s * gx[n];
+    }
+    real along = p[P_RT] * m[M_ALONE + 1];
+#pragma unroll
+    for (int n = 0; n < 3; n++)
+        along -= (real)(n + 1) * (p[P_A1 + n] * gx[n] + p[P_B1 + n] * gy[n]);
+    put(t, g + X, scale * gx[0]);
+    put(t, g + Y, scale * gy[0]);
+    put(t, g + T, scale * along);
     // The optimised shear is s r1 / r2, so log r1 and log r2 move s as well.
     put(t, g + LOG_R1, scale * (-r1 * m[M_UU] - s * sheared));
     put(t, g + SHEAR, scale * sheared * SQRT(r2) * p[P_INV1]);
     put(t, g + LOG_R2, scale * (-r2 * m[M_YY] + s * sheared));
-    put(t, g + LOG_RT, -scale * m[M_RT]);
-    put(t, g + LOG_W, m[M_W]);
+    put(t, g + LOG_RT, -scale * p[P_RT] * m[M_ALONE + 2]);
+    put(t, g + LOG_W, m[M_ALONE]);
+#pragma unroll
     for (int n = 0; n < 3; n++) {
-        put(t, g + A1 + n, t.degree > n ? scale * m[M_A1 + n] : (real)0);
-        put(t, g + B1 + n, t.degree > n ? scale * m[M_B1 + n] : (real)0);
+        put(t, g + A1 + n, t.degree > n ? scale * gx[n + 1] : (real)0);
+        put(t, g + B1 + n, t.degree > n ? scale * gy[n + 1] : (real)0);
     }
 }
 
-extern "C" __global__ void __launch_bounds__(128, CHUNK > 6 ? 4 : 6) gather(const Task t) {
+#define BLOCKS_OF(warps) (RESIDENT_WARPS / (warps) > 0 ? RESIDENT_WARPS / (warps) : 1)
+
+extern "C" __global__ void __launch_bounds__(32 * GATHER_WARPS, BLOCKS_OF(GATHER_WARPS))
+gather(const Task t) {
     const int i = (int)(((long long)blockIdx.x * blockDim.x + threadIdx.x) >> 5);
     if (i >= t.count) return;  // a whole warp leaves
     const int hits = t.touched[i];
@@ -128,7 +151,8 @@ extern "C" __global__ void __launch_bounds__(128, CHUNK > 6 ? 4 : 6) gather(cons
 }
 
 // A block a Gaussian, for those that would keep one warp busy long after all others are done.
-extern "C" __global__ void __launch_bounds__(32 * LARGE_WARPS) gather_large(const Task t) {
+extern "C" __global__ void __launch_bounds__(32 * LARGE_WARPS, BLOCKS_OF(LARGE_WARPS))
+gather_large(const Task t) {
     __shared__ real parts[LARGE_WARPS][CHUNK + MOMENTS];
     const int warp = (int)(threadIdx.x >> 5), lane = lane_of();
     const int thread = (int)threadIdx.x, many = t.large[0];

@@ -1,7 +1,7 @@
 // Shared by all kernels: one argument block, the prepared Gaussian, ellipse against rectangle.
 //
-// The host defines CHANNELS (values of a Gaussian), CHUNK (planes held in registers at a time) and
-// the tile: TILE_X x TILE_Y pixels of TILE_Z slices make eight warps, each 8 x 4 pixels of a slice.
+// The host defines CHANNELS (values of a Gaussian), CHUNK (planes held in registers at a time),
+// what is tuned (see cuda_driver.py) and the tile: TILE_X x TILE_Y pixels of TILE_Z slices make eight warps, each 8 x 4 pixels of a slice.
 // Warps never wait for each other unless a comment says so; lanes of a warp always run together.
 
 #ifdef MEDGS_DOUBLE
@@ -29,8 +29,6 @@ typedef float real;
 #define WARPS_X (TILE_X / 8)
 #define WARPS_Y (TILE_Y / 4)
 #define ALL 0xffffffffu
-#define LARGE_TILES 64
-#define LARGE_WARPS 16
 #define UNLABELLED 255
 #define ERRORS 3
 #define MARGIN ((real)1e-3)

@@ -18,6 +18,11 @@ KERNELS = (
     "residual", "gather", "gather_large", "adam",
 )  # fmt: skip
 MOST_PLANES_AT_ONCE, PLANES_AT_ONCE = 12, 8
+# Gaussians in more tiles than this get a block of so many warps rather than a warp; warps of a
+# block that has a Gaussian each; reads ahead in a row.
+LARGE_TILES, LARGE_WARPS, GATHER_WARPS, AHEAD = 128, 4, 4, 2
+# Warps resident on a processor, by planes at a time: as many as leave registers for all sums.
+RESIDENT_WARPS = {2: 28, 6: 20, MOST_PLANES_AT_ONCE: 16}
 ERRORS = 3  # numbers a loss comes with
 
 _POINTERS = (
@@ -73,6 +78,9 @@ class KernelOptions:
         x, y, z = self.tile
         return {
             "CHANNELS": self.channels, "CHUNK": chunk, "TILE_X": x, "TILE_Y": y, "TILE_Z": z,
+            "LARGE_TILES": LARGE_TILES, "LARGE_WARPS": LARGE_WARPS, "GATHER_WARPS": GATHER_WARPS,
+            "RESIDENT_WARPS": next(n for most, n in RESIDENT_WARPS.items() if chunk <= most),
+            "AHEAD": AHEAD,
         }  # fmt: skip
 
 

@@ -81,9 +81,16 @@ __device__ inline Voxel voxel_of(const Task &t) {
     const long long n = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     const long long area = (long long)t.height * t.width;
     v.inside = n < area * t.positions;
-    v.k = (int)(n / area);
-    v.y = (int)(n % area / t.width);
-    v.x = (int)(n % t.width);
+    if (area * t.positions < 0x7fffff00ll) {  // dividing long numbers takes long
+        const unsigned m = (unsigned)n, line = m / (unsigned)t.width;
+        v.k = (int)(line / (unsigned)t.height);
+        v.y = (int)(line % (unsigned)t.height);
+        v.x = (int)(m % (unsigned)t.width);
+    } else {
+        v.k = (int)(n / area);
+        v.y = (int)(n % area / t.width);
+        v.x = (int)(n % t.width);
+    }
     v.plane = (long long)t.positions * t.height * t.pitch;
     v.sums = t.sums + ((long long)v.k * t.height + v.y) * t.pitch + v.x;
     return v;

@@ -1,14 +1,24 @@
-// Which Gaussians touch which tile: count, (scan,) fill, sort. A warp a Gaussian, a lane a tile.
+// Which Gaussians touch which tile: count, (scan,) fill, sort. A warp a Gaussian, a lane a row of
+// tiles.
 
-__device__ inline bool tile_touched(const Task &t, const real *p, int tx, int ty, int tz) {
-    const int x0 = tx * TILE_X, y0 = ty * TILE_Y, k0 = tz * TILE_Z;
-    const int x1 = min(x0 + TILE_X, t.width) - 1, y1 = min(y0 + TILE_Y, t.height) - 1;
-    const int k1 = min(k0 + TILE_Z, t.positions);
-    for (int k = k0; k < k1; k++) {
-        const Section c = section_at(p, t.slices[t.origin + k], t.budget);
-        if (touches(p, c, x0, x1, y0, y1)) return true;
-    }
-    return false;
+// Widen a range of columns by what an ellipse covers within rows, a hair's breadth included; `wide`
+// is half its width for left = 1.
+__device__ inline void widen(
+    const real *p, const Section &c, real wide, int y0, int y1, real *least, real *most
+) {
+    if (c.left < 0) return;
+    const real root = SQRT(c.left), reach = root * p[P_INV2];
+    const real low = FMAX((real)y0 - MARGIN - c.my, -reach);
+    const real high = FMIN((real)y1 + MARGIN - c.my, reach);
+    if (low > high) return;
+    // The ellipse ends on the right at the height `turn`, on the left at its opposite.
+    const real turn = root * p[P_S] * p[P_INV2] * p[P_INV2] / wide;
+    const real at_right = FMIN(FMAX(turn, low), high), at_left = FMIN(FMAX(-turn, low), high);
+    const real r2 = p[P_R2], inverse = p[P_INV1];
+    const real right = SQRT(FMAX(c.left - r2 * at_right * at_right, (real)0)) * inverse;
+    const real left = SQRT(FMAX(c.left - r2 * at_left * at_left, (real)0)) * inverse;
+    *least = FMIN(*least, c.mx + p[P_S] * at_left - left - MARGIN);
+    *most = FMAX(*most, c.mx + p[P_S] * at_right + right + MARGIN);
 }
 
 __device__ inline void walk_tiles(const Task &t, bool fill) {
@@ -18,50 +28,53 @@ __device__ inline void walk_tiles(const Task &t, bool fill) {
     const real *p = t.prepared + (long long)i * PREPARED;
     int first, last;
     position_range(t, p, &first, &last);
-    // Bounding box over all its sections.
-    const real wide = SQRT((real)1 / p[P_R1] + p[P_S] * p[P_S] / p[P_R2]), high = p[P_INV2];
-    real x0 = (real)1e6, x1 = (real)-1e6, y0 = (real)1e6, y1 = (real)-1e6;
+    // Rows that its sections reach.
+    const real high = p[P_INV2];
+    real y0 = (real)1e6, y1 = (real)-1e6;
     for (int k = first + lane; k < last; k += 32) {
         const Section c = section_at(p, t.slices[t.origin + k], t.budget);
         if (c.left < 0) continue;
         const real root = SQRT(c.left);
-        x0 = FMIN(x0, c.mx - root * wide);
-        x1 = FMAX(x1, c.mx + root * wide);
         y0 = FMIN(y0, c.my - root * high);
         y1 = FMAX(y1, c.my + root * high);
     }
     for (int k = 16; k > 0; k >>= 1) {
-        x0 = FMIN(x0, __shfl_xor_sync(ALL, x0, k));
-        x1 = FMAX(x1, __shfl_xor_sync(ALL, x1, k));
         y0 = FMIN(y0, __shfl_xor_sync(ALL, y0, k));
         y1 = FMAX(y1, __shfl_xor_sync(ALL, y1, k));
     }
-    const int left = clamped(CEIL(x0 - MARGIN), 0, t.width);
-    const int right = clamped(FLOOR(x1 + MARGIN), -1, t.width - 1);
     const int top = clamped(CEIL(y0 - MARGIN), 0, t.height);
     const int bottom = clamped(FLOOR(y1 + MARGIN), -1, t.height - 1);
     int hits = 0;
-    if (first < last && left <= right && top <= bottom) {  // the same for all lanes
-        const int tx0 = left / TILE_X, nx = right / TILE_X - tx0 + 1;
+    if (first < last && top <= bottom) {  // the same for all lanes
+        const real wide = SQRT((real)1 / p[P_R1] + p[P_S] * p[P_S] / p[P_R2]);
         const int ty0 = top / TILE_Y, ny = bottom / TILE_Y - ty0 + 1;
         const int tz0 = first / TILE_Z, nz = (last - 1) / TILE_Z - tz0 + 1;
-        const int total = nx * ny * nz;
-        for (int base = 0; base < total; base += 32) {
-            const int n = base + lane;
-            const int tx = tx0 + n % nx, ty = ty0 + n / nx % ny, tz = tz0 + n / (nx * ny);
-            const bool hit = n < total && tile_touched(t, p, tx, ty, tz);
-            hits += __popc(__ballot_sync(ALL, hit));
-            if (!hit) continue;
-            const int tile = (tz * t.tiles_y + ty) * t.tiles_x + tx;
-            if (!fill) {
-                atomicAdd(t.counts + tile, 1);
-            } else {
-                // Counting down leaves the counters at zero for the next time.
-                const long long at = t.offsets[tile] + atomicAdd(t.counts + tile, -1) - 1;
-                if (at < t.capacity) t.members[at] = i;
+        for (int n = lane; n < ny * nz; n += 32) {
+            const int ty = ty0 + n % ny, tz = tz0 + n / ny;
+            const int row = ty * TILE_Y, k1 = min((tz + 1) * TILE_Z, t.positions);
+            real least = (real)1e6, most = (real)-1e6;
+            for (int k = tz * TILE_Z; k < k1; k++) {
+                const Section c = section_at(p, t.slices[t.origin + k], t.budget);
+                widen(p, c, wide, row, min(row + TILE_Y, t.height) - 1, &least, &most);
+            }
+            const int left = clamped(CEIL(least), 0, t.width);
+            const int right = clamped(FLOOR(most), -1, t.width - 1);
+            if (left > right) continue;
+            const int tile = (tz * t.tiles_y + ty) * t.tiles_x;
+            for (int tx = left / TILE_X; tx <= right / TILE_X; tx++) {
+                hits++;
+                if (!fill) {
+                    atomicAdd(t.counts + tile + tx, 1);
+                } else {
+                    // Counting down leaves the counters at zero for the next time.
+                    const long long at =
+                        t.offsets[tile + tx] + atomicAdd(t.counts + tile + tx, -1) - 1;
+                    if (at < t.capacity) t.members[at] = i;
+                }
             }
         }
     }
+    for (int k = 16; k > 0; k >>= 1) hits += __shfl_xor_sync(ALL, hits, k);
     if (lane != 0) return;
     t.touched[i] = hits;
     if (fill && hits > LARGE_TILES) t.large[1 + atomicAdd(t.large, 1)] = i;
