@@ -1,9 +1,9 @@
 """Everything about the GPU backends in one go: are they right, and how fast are they?
 
-    python benchmarks/gpu.py [--json FILE] [--image SCAN.nii.gz] [--quick] [--cpu]
+    python benchmarks/gpu.py [--json FILE] [--markdown FILE] [--image SCAN] [--quick] [--cpu]
 
-Prints Markdown and writes JSON. Without a GPU it says so and ends well. The volumes are the
-package's synthetic head, or a scan of yours resampled to the same shapes.
+Prints Markdown, and writes it if asked to; writes JSON. Without a GPU it says so and ends well.
+The volumes are the package's synthetic head, or a scan of yours resampled to the same shapes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_medgs.parallel import default_threads
 from napari_medgs.render import cuda, gsplat_alpha
 from napari_medgs.render.cpu import CpuEngine, StackTarget
 from napari_medgs.render.cpu_alpha import AlphaCpuEngine
@@ -218,9 +219,10 @@ def kernel_times(
     about = report["machine"]
     if "clock_mhz" in about:
         lanes = about["processors"] * 128 * about["clock_mhz"] * 1e6
+        took = {"splat": median["splat"], "gather": median["gather"] + median["gather_large"]}
         for kernel, (base, each) in (("splat", SPLAT_WORK), ("gather", GATHER_WORK)):
             bound = 1e3 * pairs * (base + each * planes) / lanes
-            result[f"{kernel}_of_issue_bound"] = bound / median[kernel]
+            result[f"{kernel}_of_issue_bound"] = bound / took[kernel]
     bandwidth = report.setdefault("copy_gb_s", copy_bandwidth())
     moved = voxels * 4 * (2 * planes + 1) / 1e6  # sums in and out, the image once
     result["residual_of_copy_bandwidth"] = moved / median["residual"] / bandwidth
@@ -250,7 +252,8 @@ def fit_speed(report: dict[str, Any], shapes, image: Path | None, with_cpu: bool
 
     rows = report["fits"] = []
     small, _ = volume_of((48, 48, 48), image)
-    fit(small, FitParams(backend="cuda", iterations=3))  # compiles and loads
+    for backend in ("cuda", "cpu") if with_cpu else ("cuda",):  # compiles and loads
+        fit(small, FitParams(backend=backend, quality=30.0, iterations=30, slice_axis=0))
     for name, shape in shapes.items():
         volume, source = volume_of(shape, image)
         for backend in ("cuda", "cpu") if with_cpu else ("cuda",):
@@ -321,16 +324,27 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, default=Path("gpu-benchmark.json"))
+    parser.add_argument("--markdown", type=Path, help="write what is printed to this file as well")
     parser.add_argument("--image", type=Path, help="a scan instead of the synthetic head")
     parser.add_argument("--quick", action="store_true", help="a small volume only")
     parser.add_argument("--cpu", action="store_true", help="fit on the CPU as well")
     options = parser.parse_args()
     report: dict[str, Any] = {"machine": machine()}
     works, reason = cuda.available()
-    print("# GPU backends\n")
-    print(table([{"what": k, "value": v} for k, v in report["machine"].items()]), "\n")
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        print(text + "\n", flush=True)
+        told.append(text + "\n")
+        if options.markdown:
+            options.markdown.write_text("\n".join(told))
+
+    tell("# GPU backends")
+    about = "Written by `python benchmarks/gpu.py`. Fits are warm: kernels are compiled before."
+    tell(f"{about} {default_threads()} CPU threads.")
+    tell(table([{"what": k, "value": v} for k, v in report["machine"].items()]))
     if not works:
-        print(f"No measurement was made, because the CUDA backend cannot be used here: {reason}.")
+        tell(f"No measurement was made, because the CUDA backend cannot be used here: {reason}.")
         options.json.write_text(json.dumps(report, indent=1))
         return 0
     shapes = QUICK_SHAPES if options.quick else SHAPES
@@ -351,7 +365,7 @@ def main() -> int:
     for key in ("correctness", "fits", "kernels", "gsplat", "errors"):
         if found := report.get(key):
             rows = found if isinstance(found, list) else [found]
-            print(f"## {key.capitalize()}\n\n{table(rows)}\n")
+            tell(f"## {key.capitalize()}\n\n{table(rows)}")
     return int(failed or not all(row["ok"] for row in report.get("correctness", [])))
 
 

@@ -16,6 +16,7 @@ using std::min;
 #define __device__
 #define __shared__ static
 #define __launch_bounds__(...)
+#define __align__(n) __attribute__((aligned(n)))
 
 namespace emulator {
 

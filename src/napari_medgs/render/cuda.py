@@ -3,7 +3,7 @@
 Same interface and numbers as :class:`~napari_medgs.render.cpu.CpuEngine`, order-free blends.
 Gaussians are listed by tile on the device, splatted by gathering, differentiated Gaussian by
 Gaussian; nothing is summed by racing atomics, so that results repeat exactly. The kernels are
-tested by emulation on the CPU; the module has not yet been run on a GPU.
+tested by emulation on the CPU, and were run on an NVIDIA H200.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 // Sums over Gaussians, then what is done to them voxel by voxel: blend, compare, differentiate.
 
-#define STAGE (8 + CHUNK)
+#define STAGE ((8 + CHUNK + 3) / 4 * 4)  // four numbers are read at a time
 
 // A block a tile, a lane a voxel. Lanes test 32 list entries against the warp's rectangle, put the
 // sections that pass into the warp's part of shared memory, and all lanes go through those.
 extern "C" __global__ void __launch_bounds__(32 * WARPS) splat(const Task t) {
-    __shared__ real stage[WARPS][32][STAGE];
+    __shared__ __align__(16) real stage[WARPS][32][STAGE];
     const int warp = (int)(threadIdx.x >> 5), lane = lane_of(), tile = (int)blockIdx.x;
     const int x0 = tile % t.tiles_x * TILE_X + warp % WARPS_X * 8;
     const int y0 = tile / t.tiles_x % t.tiles_y * TILE_Y + warp / WARPS_X % WARPS_Y * 4;
@@ -42,7 +42,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) splat(const Task t) {
                 s[3] = p[P_R1];
                 s[4] = p[P_R2];
                 s[5] = c.left;
-                s[6] = p[P_LOG2W] - t.budget;
+                s[6] = p[P_LOG2W] - t.budget + c.left;
 #pragma unroll
                 for (int n = 0; n < CHUNK; n++)
                     s[8 + n] = from + n < CHANNELS ? v[n] : (from + n == CHANNELS ? (real)1 : (real)0);
@@ -54,7 +54,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) splat(const Task t) {
                 const real dy = (real)y - s[1];
                 const real u = (real)x - (s[0] + s[2] * dy);
                 const real q = s[3] * u * u + s[4] * dy * dy;
-                const real g = q <= s[5] ? EXP2(s[6] + (s[5] - q)) : (real)0;
+                const real g = q <= s[5] ? EXP2(s[6] - q) : (real)0;
 #pragma unroll
                 for (int n = 0; n < CHUNK; n++) total[n] += g * s[8 + n];
             }
