@@ -46,50 +46,48 @@ def _mirrored(k: int, size: int) -> int:
 def _smooth_slice(volume: Any, taps: Any, z: int, out: Any) -> None:
     """Blur slice z, in 64 bits along each axis and rounded to 32 in between."""
     depth, height, width = volume.shape
-    across = np.empty((height, width), np.float32)
-    row = np.empty(width, np.float64)
-    padded = np.empty(width + 2 * RADIUS, np.float64)
+    across, row = np.empty((height, width), np.float32), np.empty(width, np.float64)
+    padded = np.empty(width + 2 * RADIUS, np.float32)
     for y in range(height):
-        if depth == 1:
-            across[y] = volume[z, y]
-            continue
-        _begin(row, volume[z, y], taps[0])
-        for k in range(RADIUS, 0, -1):
+        _begin(volume[z, y], taps[0], depth, row)
+        for k in range(RADIUS if depth > 1 else 0, 0, -1):
             low, high = _mirrored(z - k, depth), _mirrored(z + k, depth)
-            _add_pair(row, volume[low, y], volume[high, y], taps[k])
-        across[y] = row
+            _add_pair(volume[low, y], volume[high, y], taps[k], row)
+        _round(row, across[y])
     for y in range(height):
-        if height == 1:
-            out[y] = across[y]
-        else:
-            _begin(row, across[y], taps[0])
-            for k in range(RADIUS, 0, -1):
-                low, high = _mirrored(y - k, height), _mirrored(y + k, height)
-                _add_pair(row, across[low], across[high], taps[k])
-            out[y] = row
-        if width == 1:
-            continue
-        padded[RADIUS : RADIUS + width] = out[y]
-        for k in range(1, RADIUS + 1):
-            padded[RADIUS - k] = out[y, _mirrored(-k, width)]
-            padded[RADIUS + width + k - 1] = out[y, _mirrored(width + k - 1, width)]
-        _begin(row, padded[RADIUS : RADIUS + width], taps[0])
-        for k in range(RADIUS, 0, -1):
-            low, high = RADIUS - k, RADIUS + k
-            _add_pair(row, padded[low : low + width], padded[high : high + width], taps[k])
-        out[y] = row
+        _begin(across[y], taps[0], height, row)
+        for k in range(RADIUS if height > 1 else 0, 0, -1):
+            low, high = _mirrored(y - k, height), _mirrored(y + k, height)
+            _add_pair(across[low], across[high], taps[k], row)
+        middle = padded[RADIUS : RADIUS + width]
+        _round(row, middle)
+        for k in range(RADIUS):
+            padded[k] = middle[_mirrored(k - RADIUS, width)]
+            padded[RADIUS + width + k] = middle[_mirrored(width + k, width)]
+        _begin(middle, taps[0], width, row)
+        for k in range(RADIUS if width > 1 else 0, 0, -1):
+            _add_pair(padded[RADIUS - k :], padded[RADIUS + k :], taps[k], row)
+        _round(row, out[y])
 
 
 @njit(nogil=True, cache=True)
-def _begin(row: Any, values: Any, tap: float) -> None:
+def _begin(values: Any, tap: float, size: int, row: Any) -> None:
+    if size == 1:
+        tap = 1.0  # along an axis of one nothing is blurred
     for x in range(len(row)):
         row[x] = np.float64(values[x]) * tap
 
 
 @njit(nogil=True, cache=True)
-def _add_pair(row: Any, low: Any, high: Any, tap: float) -> None:
+def _add_pair(low: Any, high: Any, tap: float, row: Any) -> None:
     for x in range(len(row)):
         row[x] += (np.float64(low[x]) + np.float64(high[x])) * tap
+
+
+@njit(nogil=True, cache=True)
+def _round(row: Any, out: Any) -> None:
+    for x in range(len(row)):
+        out[x] = row[x]
 
 
 @njit(nogil=True, cache=True)
