@@ -32,6 +32,7 @@ from napari_medgs.render.cuda_plan import (
     Plan,
     Slab,
     ceil_div,
+    checked_slices,
     make_plan,
     tile_shape,
 )
@@ -169,13 +170,7 @@ class CudaEngine:
 
     def plan(self, slices: NDArray[Any] | None = None) -> Plan:
         """Return the plan for some slices (increasing), or all; the last few are kept."""
-        depth = self.shape[0]
-        wanted = np.arange(depth) if slices is None else np.asarray(slices)
-        if wanted.dtype == np.bool_:
-            wanted = np.flatnonzero(wanted)
-        wanted = wanted.astype(np.int64)
-        if len(wanted) and (wanted[0] < 0 or wanted[-1] >= depth or (np.diff(wanted) <= 0).any()):
-            raise ParameterError(f"Slices must increase and lie in 0 .. {depth - 1}.")
+        wanted = checked_slices(slices, self.shape[0])
         key = wanted.tobytes()
         if key not in self._plans:
             if len(self._plans) >= 8:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs.errors import ParameterError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -93,6 +95,23 @@ class Plan:
     def voxel_blocks(self) -> int:
         """Blocks of 256 voxels in all slabs."""
         return sum(slab.voxel_blocks for slab in self.slabs)
+
+
+def checked_slices(slices: NDArray[Any] | None, depth: int) -> NDArray[np.int64]:
+    """Return the numbers of wanted slices: all, those given, or those marked True.
+
+    Raises
+    ------
+    ParameterError
+        When they do not increase, or are not in the stack.
+    """
+    wanted = np.arange(depth) if slices is None else np.asarray(slices)
+    if wanted.dtype == np.bool_:
+        wanted = np.flatnonzero(wanted)
+    wanted = wanted.astype(np.int64)
+    if len(wanted) and (wanted[0] < 0 or wanted[-1] >= depth or (np.diff(wanted) <= 0).any()):
+        raise ParameterError(f"Slices must increase and lie in 0 .. {depth - 1}.")
+    return wanted
 
 
 def make_plan(
