@@ -53,6 +53,8 @@ HEADROOM, NEARLY_FULL = 1.5, 0.85
 class CudaEngine:
     """Renders parameter tables ``theta`` (N, 14 + C) over one stack, on a GPU.
 
+    It keeps ``squares_between`` as :class:`~napari_medgs.render.cpu.CpuEngine` does.
+
     Parameters
     ----------
     shape : tuple of int
@@ -73,11 +75,6 @@ class CudaEngine:
         Bytes that the planes of one slab may take; a third of what is free by default.
     kernels : callable, optional
         From :class:`KernelOptions` to what runs them; compiled for the device by default.
-
-    Attributes
-    ----------
-    squares_between : float
-        As :class:`~napari_medgs.render.cpu.CpuEngine` has it.
 
     Raises
     ------
@@ -344,8 +341,7 @@ class CudaEngine:
             Contiguous, on the device; the gradient is overwritten.
         target : DeviceTarget
         totals : (3,) tensor of float64
-            Becomes the squared image error, the missed class mass, and the squared error of
-            slices that have a weight and do not count.
+            Becomes the squared image error, the missed class mass, and ``squares_between``.
 
         Returns
         -------
