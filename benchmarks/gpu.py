@@ -339,7 +339,7 @@ def main() -> int:
         if options.markdown:
             options.markdown.write_text("\n".join(told))
 
-    tell("# GPU backends")
+    tell("## GPU backends")
     about = "Written by `python benchmarks/gpu.py`. Fits are warm: kernels are compiled before."
     tell(f"{about} {default_threads()} CPU threads.")
     tell(table([{"what": k, "value": v} for k, v in report["machine"].items()]))
@@ -365,7 +365,7 @@ def main() -> int:
     for key in ("correctness", "fits", "kernels", "gsplat", "errors"):
         if found := report.get(key):
             rows = found if isinstance(found, list) else [found]
-            tell(f"## {key.capitalize()}\n\n{table(rows)}")
+            tell(f"### {key.capitalize()}\n\n{table(rows)}")
     return int(failed or not all(row["ok"] for row in report.get("correctness", [])))
 
 

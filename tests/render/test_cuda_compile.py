@@ -52,8 +52,9 @@ def test_kernels_keep_to_registers(options, tmp_path):
     assert made.returncode == 0, made.stderr
     spilt = dict(re.findall(r"properties for (\w+)\n.* (\d+) bytes spill stores", made.stderr))
     assert set(spilt) == set(KERNELS)
-    # A few, outside of the inner loops, are the price of more warps at a time.
-    assert max(int(spilt[name]) for name in ("splat", "gather", "gather_large")) <= 16
+    # On an H200 more warps at a time paid for what they spill in gathering; sums must not spill.
+    assert int(spilt["splat"]) <= 16
+    assert max(int(spilt[name]) for name in ("gather", "gather_large")) <= 96
 
 
 @needs_nvrtc
