@@ -19,8 +19,8 @@ KERNELS = (
 )  # fmt: skip
 MOST_PLANES_AT_ONCE, PLANES_AT_ONCE = 12, 8
 # Gaussians in more tiles than this get a block of so many warps rather than a warp; warps of a
-# block that has a Gaussian each; reads ahead in a row. Timed on an H200, which hardly tells 64 from
-# 128 tiles; one read ahead takes 1.2 times as long as two.
+# block that has a Gaussian each; reads ahead in a row. Timed on an H200, which
+# hardly tells 64 from 128 tiles; one read ahead takes 1.2 times as long as two.
 LARGE_TILES, LARGE_WARPS, GATHER_WARPS, AHEAD = 64, 8, 1, 3
 # Warps resident on a processor, by planes at a time: as many as gather fastest there.
 RESIDENT_WARPS = {2: 32, 6: 20, MOST_PLANES_AT_ONCE: 16}
