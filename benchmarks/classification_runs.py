@@ -25,7 +25,7 @@ FEATURES = "gnn-features"
 """The published kind of layers on this package's features: tells what features alone bring."""
 SETTINGS = {FEATURES: ("gnn", {"raw": False, "width": 78})}
 EPOCHS = {
-    "retinamnist": {"hybrid": 30, "resnet8": 30, "edge": 30, "gnn": 30},
+    "retinamnist": {"hybrid": 30, "resnet8": 30},
     "adrenalmnist3d": {"hybrid": 20, "resnet8": 20},
     "hippocampus": {"hybrid": 12, "resnet8": 12},
 }

@@ -82,6 +82,31 @@ def test_sizes_and_round_trip_of_all_networks(model, ndim, tmp_path):
     assert sum(shares.values()) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("kind", ["images", "shapes", "hybrid"])
+def test_training_hides_half_of_the_gaussians_of_images_but_few_of_shapes(
+    kind, discs, quick, monkeypatch
+):
+    seen = {True: [], False: []}
+
+    class Recorder(torch.nn.Linear):
+        def forward(self, gaussians):
+            seen[self.training].append((gaussians.weights > 0).float().mean().item())
+            return super().forward(gaussians.values.mean((1, 2))[:, None])
+
+    monkeypatch.setattr(
+        "napari_medgs.classify.networks.make_network", lambda card: Recorder(1, 2)
+    )  # fmt: skip
+    if kind == "shapes":
+        masks = {s: np.uint8(255) * (i > 100) for s, i in discs.images.items()}
+        cubes = {s: np.repeat(m[:, :, None], 16, axis=2) for s, m in masks.items()}
+        discs = dataclasses.replace(discs, images=cubes)
+        assert discs.is_shape
+    model = "hybrid" if kind == "hybrid" else "edge"
+    train(discs, dataclasses.replace(quick, model=model))
+    hidden = np.mean(seen[False]) - np.mean(seen[True])
+    assert hidden == pytest.approx({"images": 0.5, "shapes": 0.05, "hybrid": 0}[kind], abs=0.03)
+
+
 def test_weights_of_another_network_are_refused(discs, quick, tmp_path):
     card = make_card(discs, quick)
     path = save_classifier(tmp_path / "m.safetensors", Classifier(card, torch.nn.Linear(2, 2)))

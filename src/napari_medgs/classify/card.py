@@ -91,6 +91,11 @@ class ModelCard:
         return self.task.startswith("multi-label")
 
     @property
+    def is_shape(self) -> bool:
+        """Images are masks of a shape, not grey values."""
+        return self.preprocessing.get("intensity") == "shape"
+
+    @property
     def on_gaussians(self) -> bool:
         """The network reads Gaussians, so that they can be given scores."""
         return self.model in ("hybrid", "edge", "gnn")

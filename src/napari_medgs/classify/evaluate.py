@@ -71,7 +71,7 @@ def evaluate_classifier(
     started = time.perf_counter()
     if images.shape[2:] != card.shape:
         flat = images if card.ndim == 3 else images[:, :, None]
-        kind = "shape" if card.preprocessing.get("intensity") == "shape" else "uint8"
+        kind = "shape" if card.is_shape else "uint8"
         images = np.stack([to_shape(i, card.shape, kind) for i in flat])
     inputs = network_inputs(images, card, progress=progress, should_stop=should_stop)
     guess = probabilities_of(classifier.network, inputs, card)

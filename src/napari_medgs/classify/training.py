@@ -21,9 +21,10 @@ from napari_medgs.errors import Cancelled, FileError, ParameterError
 from napari_medgs.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
 
 EPOCHS = {
-    2: {"hybrid": 50, "resnet8": 50, "edge": 40, "gnn": 40, "inr2vec": 60},
-    3: {"hybrid": 16, "resnet8": 10, "edge": 35, "gnn": 35, "inr2vec": 60},
+    2: {"hybrid": 50, "resnet8": 50, "edge": 100, "gnn": 100, "inr2vec": 60},
+    3: {"hybrid": 16, "resnet8": 10, "edge": 60, "gnn": 60, "inr2vec": 60},
 }
+SHAPE_EPOCHS = {"edge": 25}
 CHECKPOINT = "last.ckpt"
 
 
@@ -209,6 +210,12 @@ def _scores(data: LabelledSet, guesses: dict[str, NDArray[np.float64]]) -> dict[
     return numbers
 
 
+def _usual_epochs(card: ModelCard) -> int:
+    """Return the passes over the training images that cross-validation chose."""
+    usual = EPOCHS[card.ndim][card.model]
+    return SHAPE_EPOCHS.get(card.model, usual) if card.is_shape else usual
+
+
 def _run(
     network: Any,
     card: ModelCard,
@@ -223,11 +230,13 @@ def _run(
     import torch
     from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-    from napari_medgs.classify.augment import Augmentation, has_sides
+    from napari_medgs.classify.augment import SHAPE_DROP, Augmentation, has_sides
     from napari_medgs.classify.lightning_module import Training, Watch
 
-    epochs = params.epochs or EPOCHS[card.ndim][card.model]
+    epochs = params.epochs or _usual_epochs(card)
     augmentation = Augmentation(flips=not has_sides(card.class_names))
+    if card.is_shape:
+        augmentation = replace(augmentation, drop=SHAPE_DROP)
     module = Training(network, card, inputs, labels, params, augmentation)
     watch = Watch(progress, should_stop, epochs)
     callbacks: list[Any] = [watch]
