@@ -71,11 +71,13 @@ def classification(context: Context) -> CaseResult:
         "of images, not of seeds.",
         "All networks get the same moves in training (exact on Gaussians, interpolated on "
         "pixels), the same optimiser and averages over mirrored copies, inr2vec excepted, whose "
-        "weights know no moves. The hybrid and ResNet-8 get as many epochs as each other. The gnn "
-        "is of the published kind: raw parameters (means, scales, angle or quaternion, opacity, "
-        "colour), mean aggregation, vertex, edge and global embeddings; gnn-features has the same "
-        "layers on this package's features of nodes, edges and the whole, shapes centred. edge "
-        "alone also sees the field around each Gaussian. Shapes are centred for all but gnn.",
+        "weights know no moves. The hybrid and ResNet-8 get as many epochs as each other. edge "
+        "and gnn lose half of an image's Gaussians in every step of training, of a shape's 5 %. "
+        "The gnn is of the published kind: raw parameters (means, scales, angle or quaternion, "
+        "opacity, colour), mean aggregation, vertex, edge and global embeddings; gnn-features "
+        "has the same layers on this package's features of nodes, edges and the whole, shapes "
+        "centred. edge alone also sees the field around each Gaussian. Shapes are centred for "
+        "all but gnn.",
         "edge-pretrained: edge, its layers first trained without labels on the training fields of "
         "all four sets (contrastive, exact transforms, a quarter of the Gaussians left out).",
         "Seconds an epoch: one thread, networks in turn, nothing else running (where "
