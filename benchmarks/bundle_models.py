@@ -12,9 +12,10 @@ import shutil
 from pathlib import Path
 
 import torch
+
 from classification_runs import run
 
-TARGET = Path(__file__).resolve().parents[1] / "src/napari_medgs/classify/models"
+TARGET = Path(__file__).resolve().parents[1] / "src/napari_medgs/classification/models"
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

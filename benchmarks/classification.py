@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from classification_pretrain import LABEL as PRETRAINED
 from classification_runs import FEATURES, MODELS, SETS, run
 from classification_speed import measure
 from classification_task import load_task
-
-from napari_medgs.benchmark.registry import Context
-from napari_medgs.benchmark.results import CaseResult, Ratio, Table
-from napari_medgs.classify import load_classifier
-from napari_medgs.classify.inference import probabilities_of
-from napari_medgs.classify.inputs import network_inputs
-from napari_medgs.classify.scores import paired_difference
+from napari_medgs.classification import load_classifier
+from napari_medgs.classification.gaussians.inputs import network_inputs
+from napari_medgs.classification.inference import probabilities_of
+from napari_medgs.classification.training.scores import paired_difference
+from suite.registry import Context
+from suite.results import CaseResult, Ratio, Table
 
 SEEDS = (0, 1, 2, 3, 4)
 PIXELS = "resnet8"

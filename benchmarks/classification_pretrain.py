@@ -17,17 +17,17 @@ import time
 from pathlib import Path
 
 import torch
-from classification_runs import SETS, run
-from classification_task import load_task
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from napari_medgs.classify import TrainParams
-from napari_medgs.classify.augment import Augmentation, augment, drop
-from napari_medgs.classify.gaussians import GaussianSet
-from napari_medgs.classify.inputs import network_inputs
-from napari_medgs.classify.networks import make_network
-from napari_medgs.classify.training import make_card
+from classification_runs import SETS, run
+from classification_task import load_task
+from napari_medgs.classification import TrainParams
+from napari_medgs.classification.data.augment import Augmentation, augment, drop
+from napari_medgs.classification.gaussians.inputs import network_inputs
+from napari_medgs.classification.gaussians.set import GaussianSet
+from napari_medgs.classification.networks.registry import make_network
+from napari_medgs.classification.training.train import make_card
 
 LABEL = "edge-pretrained"
 VIEWS = Augmentation(degrees=30, scale=0.2, shift=2, gain=0.3)

@@ -12,11 +12,11 @@ import argparse
 from pathlib import Path
 
 import torch
-from classification_task import load_task
 
-from napari_medgs.classify import TrainParams, save_classifier, train
-from napari_medgs.classify.inputs import network_inputs
-from napari_medgs.classify.training import make_card
+from classification_task import load_task
+from napari_medgs.classification import TrainParams, save_classifier, train
+from napari_medgs.classification.gaussians.inputs import network_inputs
+from napari_medgs.classification.training.train import make_card
 from napari_medgs.io.records import write_json
 
 SETS = ("breastmnist", "retinamnist", "adrenalmnist3d", "hippocampus")

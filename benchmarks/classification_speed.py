@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from classification_runs import MODELS, SETS
 from classification_task import EDGE, hippocampus, load_task
-
-from napari_medgs.classify import TrainParams, train
-from napari_medgs.classify.fits import fit_images, psnr
-from napari_medgs.classify.graph import graph_data
-from napari_medgs.classify.inputs import network_inputs
-from napari_medgs.classify.params import FitSettings
-from napari_medgs.classify.training import make_card
+from napari_medgs.classification import TrainParams, train
+from napari_medgs.classification.gaussians.fit import fit_images, psnr
+from napari_medgs.classification.gaussians.inputs import network_inputs
+from napari_medgs.classification.networks.graph_features import graph_data
+from napari_medgs.classification.training.params import FitSettings
+from napari_medgs.classification.training.train import make_card
 from napari_medgs.io.records import write_json
 
 MANY = 1000

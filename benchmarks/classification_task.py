@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_medgs.classify import LabelledSet, load_dataset
+from napari_medgs.classification import LabelledSet, load_dataset
 from napari_medgs.io import read_labels, read_volume
 
 EDGE = 20

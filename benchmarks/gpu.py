@@ -20,11 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from napari_medgs.parallel import default_threads
-from napari_medgs.render import cuda, gsplat_alpha
-from napari_medgs.render.cpu import CpuEngine, StackTarget
-from napari_medgs.render.cpu_alpha import AlphaCpuEngine
-from napari_medgs.render.theta import A1, A2, B2, GEOMETRY, LOG_R1, LOG_R2, LOG_RT, LOG_W
+from napari_medgs._util.threads import default_threads
+from napari_medgs.rendering import gsplat as gsplat_alpha
+from napari_medgs.rendering.cpu.alpha import AlphaCpuEngine
+from napari_medgs.rendering.cpu.engine import CpuEngine, StackTarget
+from napari_medgs.rendering.cuda import engine as cuda
+from napari_medgs.rendering.parameters import A1, A2, B2, GEOMETRY, LOG_R1, LOG_R2, LOG_RT, LOG_W
 
 CASES = (
     # shape, images, classes, fold degree, blend, Gaussians
@@ -153,7 +154,7 @@ def overlap(theta: Any, shape, degree: int, points: int = 512) -> float:
     """Return how many Gaussians reach a voxel, on average over random voxels."""
     import torch
 
-    from napari_medgs.render.reference import gaussians_at
+    from napari_medgs.rendering.reference import gaussians_at
 
     table = torch.as_tensor(theta, device="cuda")
     size = torch.tensor(shape, device="cuda")
@@ -233,9 +234,9 @@ def volume_of(shape, image: Path | None):
     """Return a volume of a shape: a scan resampled, or the synthetic head."""
     from scipy.ndimage import zoom
 
+    from napari_medgs.data.phantom import make_phantom
+    from napari_medgs.data.volume import Volume
     from napari_medgs.io import read_volume
-    from napari_medgs.phantom import make_phantom
-    from napari_medgs.volume import Volume
 
     if image is not None:
         data, source = read_volume(image).data[0].astype(np.float32), str(image)
@@ -247,8 +248,8 @@ def volume_of(shape, image: Path | None):
 
 
 def fit_speed(report: dict[str, Any], shapes, image: Path | None, with_cpu: bool) -> None:
-    from napari_medgs.fit import FitParams, fit
-    from napari_medgs.render.theta import to_theta
+    from napari_medgs.fitting import FitParams, fit
+    from napari_medgs.rendering.parameters import to_theta
 
     rows = report["fits"] = []
     small, _ = volume_of((48, 48, 48), image)

@@ -28,19 +28,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.benchmark.registry import Context, find_data
-from napari_medgs.benchmark.results import CaseResult, Ratio, Table
-from napari_medgs.fit import FitParams, fit
-from napari_medgs.fit.measure import slice_scores
-from napari_medgs.geometry import Grid
-from napari_medgs.interpolate import (
-    interpolate_guarded,
-    interpolate_labels,
-    interpolate_plain,
-)
+from napari_medgs.data.grid import Grid
+from napari_medgs.data.volume import Volume, spacing_affine
+from napari_medgs.fitting import FitParams, fit
+from napari_medgs.fitting.quality import slice_scores
+from napari_medgs.interpolation import interpolate_guarded, interpolate_labels, interpolate_plain
 from napari_medgs.io import read_labels, read_volume
-from napari_medgs.metrics import hd95
-from napari_medgs.volume import Volume, spacing_affine
+from napari_medgs.metrics.evaluate import hd95
+from suite.registry import Context, find_data
+from suite.results import CaseResult, Ratio, Table
 
 IMAGES = {
     "CT 3 mm": ("ct_totalseg_example/ct.nii.gz", False),

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_medgs.benchmark.check import load_results
-from napari_medgs.io.atomic import atomic_path
+from napari_medgs.io._atomic import atomic_path
+from suite.check import load_results
 
 ROOT = Path(__file__).resolve().parents[1]
 RACERS = {

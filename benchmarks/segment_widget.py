@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.benchmark.registry import find_data
-from napari_medgs.volume import Volume
+from napari_medgs.data.volume import Volume
+from suite.registry import find_data
 
 SHAPE = (150, 256, 256)
 ROUNDS = 12
@@ -109,8 +109,8 @@ def brain(folder: Path) -> Scene:
 
 def core_alone(scene: Scene) -> str:
     """Say how long the first mask takes without a viewer."""
-    from napari_medgs.segment import Prompts, SegmentModel
-    from napari_medgs.segment.api import fit_for_segmentation
+    from napari_medgs.segmentation import Prompts, SegmentModel
+    from napari_medgs.segmentation.api import fit_for_segmentation
 
     marks = np.zeros(scene.volume.shape, np.uint8)
     for places, value in scene.first:
@@ -148,9 +148,9 @@ def main() -> None:
     import napari
     from qtpy.QtWidgets import QApplication
 
-    from napari_medgs.plugin import segment_autosave
-    from napari_medgs.plugin.geometry import grid_kwargs
-    from napari_medgs.plugin.widgets.segment import SegmentWidget
+    from napari_medgs.plugin.layer_frame import grid_kwargs
+    from napari_medgs.plugin.segment import autosave as segment_autosave
+    from napari_medgs.plugin.segment.widget import SegmentWidget
 
     cache = tempfile.TemporaryDirectory()
     segment_autosave.folder = lambda: Path(cache.name)  # type: ignore[assignment]

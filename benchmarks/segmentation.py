@@ -27,9 +27,8 @@ from segmentation_latency import latency_apart
 from segmentation_measure import Bench, Store, known_methods, measure_case
 from segmentation_report import summarise
 from segmentation_users import error_auc, measure_users
-
-from napari_medgs.benchmark.registry import Context, find_data
-from napari_medgs.benchmark.results import CaseResult
+from suite.registry import Context, find_data
+from suite.results import CaseResult
 
 LIMIT = 60.0
 USER_HIPPOCAMPI = 5  # more say nothing new about simulated users

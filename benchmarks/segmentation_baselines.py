@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.parallel import default_threads
+from napari_medgs._util.threads import default_threads
 
 OURS = "ours"
 Images = NDArray[np.float32]

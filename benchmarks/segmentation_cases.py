@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.volume import Volume
+from napari_medgs.data.volume import Volume
 
 UNLABELLED, BACKGROUND = 0, 1  # values in the simulated scribble images; class k is k + 1
 

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from segmentation_cases import BACKGROUND, all_cases, scribble_slice, simulate_scribbles
 
-from napari_medgs.benchmark.registry import find_data
-from napari_medgs.parallel import default_threads
-from napari_medgs.segment import Prompts, SegmentModel
-from napari_medgs.segment.api import fit_for_segmentation
-from napari_medgs.volume import Volume
+from napari_medgs._util.threads import default_threads
+from napari_medgs.data.volume import Volume
+from napari_medgs.segmentation import Prompts, SegmentModel
+from napari_medgs.segmentation.api import fit_for_segmentation
+from segmentation_cases import BACKGROUND, all_cases, scribble_slice, simulate_scribbles
+from suite.registry import find_data
 
 DEPTH = 150
 

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from napari_medgs.data.field import GaussianField
+from napari_medgs.data.grid import Grid
+from napari_medgs.data.volume import Volume
+from napari_medgs.io._atomic import atomic_path
+from napari_medgs.metrics.evaluate import hd95
+from napari_medgs.segmentation import Prompts, SegmentModel, SegmentParams
+from napari_medgs.segmentation.api import fit_for_segmentation
 from segmentation_baselines import BASELINES, OURS, run_limited, scaled
 from segmentation_cases import BACKGROUND, Case, choose_slices, simulate_scribbles
-
-from napari_medgs.benchmark.results import plain
-from napari_medgs.field import GaussianField
-from napari_medgs.geometry import Grid
-from napari_medgs.io.atomic import atomic_path
-from napari_medgs.metrics import hd95
-from napari_medgs.segment import Prompts, SegmentModel, SegmentParams
-from napari_medgs.segment.api import fit_for_segmentation
-from napari_medgs.volume import Volume
+from suite.results import plain
 
 DISTANCE = "signed distance"
 
@@ -193,7 +193,7 @@ class Bench:
 
     def distance(self, marks: NDArray[np.uint8]) -> dict[str, Any]:
         """Return the numbers of signed-distance interpolation between painted slices."""
-        from napari_medgs.interpolate import interpolate_labels
+        from napari_medgs.interpolation import interpolate_labels
 
         others = tuple(a for a in range(3) if a != self.axis)
         where = np.flatnonzero(marks.any(axis=others))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from segmentation_baselines import OURS
 from segmentation_cases import TUNE_HIPPOCAMPI
 from segmentation_measure import DISTANCE, known_methods
 from segmentation_users_report import user_ratios, user_tables
-
-from napari_medgs.benchmark.results import CaseResult, Ratio, Table, median, plain
+from suite.results import CaseResult, Ratio, Table, median, plain
 
 Records = dict[str, Any]
 

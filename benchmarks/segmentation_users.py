@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from napari_medgs.segmentation import Prompts
 from segmentation_cases import BACKGROUND, scribble_slice
 from segmentation_measure import Bench, Store, dice_of, indices
-
-from napari_medgs.segment import Prompts
 
 SUGGESTED, CHANCE, ANYWHERE, WORST = (
     "suggested slice",

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from segmentation_users import ANYWHERE, CHANCE, SUGGESTED, USERS, WORST
 
-from napari_medgs.benchmark.results import Ratio, Table
+from segmentation_users import ANYWHERE, CHANCE, SUGGESTED, USERS, WORST
+from suite.results import Ratio, Table
 
 Curves = dict[str, dict[str, list[list[float]]]]  # case, user: one curve a seed
 COMPARED = (SUGGESTED, ANYWHERE, WORST)

@@ -23,15 +23,17 @@ from typing import Any
 
 import numpy as np
 
-from napari_medgs.benchmark.fit_bars import BARS, Bar
-from napari_medgs.benchmark.registry import Context, find_data
-from napari_medgs.benchmark.results import median
-from napari_medgs.fit import FitParams, loop, run
-from napari_medgs.fit.loop import FitLoop
-from napari_medgs.fit.state import LoopState
-from napari_medgs.io.atomic import atomic_path
-from napari_medgs.render.cpu import CpuEngine
-from napari_medgs.render.theta import GEOMETRY
+from napari_medgs.fitting import FitParams
+from napari_medgs.fitting import api as run
+from napari_medgs.fitting.optim import loop
+from napari_medgs.fitting.optim.loop import FitLoop
+from napari_medgs.fitting.optim.state import LoopState
+from napari_medgs.io._atomic import atomic_path
+from napari_medgs.rendering.cpu.engine import CpuEngine
+from napari_medgs.rendering.parameters import GEOMETRY
+from suite.fit_bars import BARS, Bar
+from suite.registry import Context, find_data
+from suite.results import median
 
 STEPS = 80
 
@@ -145,8 +147,8 @@ class ProjectedLoop(FitLoop):
 @contextmanager
 def fitting_as(variant: Variant) -> Iterator[None]:
     """Let fits use a variant, stop at the goal without pruning, and measure their PSNR only."""
-    from napari_medgs.metrics import psnr
-    from napari_medgs.render import render_stack
+    from napari_medgs.metrics.evaluate import psnr
+    from napari_medgs.rendering import render_stack
 
     def measure(volume: Any, field: Any, params: Any, mask: Any, kept: Any) -> dict[str, Any]:
         del mask, kept

@@ -26,7 +26,7 @@ def main(archive: str, output: str, index: str = "0") -> None:
     import napari
     import numpy as np
 
-    from napari_medgs.plugin.widgets.classify import ClassifyWidget, dataset_title
+    from napari_medgs.plugin.classify.widget import ClassifyWidget, dataset_title
 
     with np.load(archive) as arrays:
         image = arrays["test_images"][int(index)]

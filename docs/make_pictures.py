@@ -15,12 +15,12 @@ import tempfile
 from pathlib import Path
 
 from napari_medgs.demo import cases, pictures
-from napari_medgs.fit import FitParams, fit
+from napari_medgs.fitting import FitParams, fit
 from napari_medgs.io import write_image
 from napari_medgs.io.fields import save_field
-from napari_medgs.io.medmnist import fetch
-from napari_medgs.mesh import mesh_from_field
-from napari_medgs.render import render, render_labels
+from napari_medgs.io.medmnist.reader import fetch
+from napari_medgs.meshing.api import mesh_from_field
+from napari_medgs.rendering import render, render_labels
 
 HERE = Path(__file__).resolve().parent / "images"
 MOST_COLORS = 256

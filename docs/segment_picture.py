@@ -30,9 +30,9 @@ def main(image: str, output: str) -> None:
     import napari
     from qtpy.QtWidgets import QApplication
 
-    from napari_medgs.plugin import segment_autosave
     from napari_medgs.plugin.reader import read_volume_layers
-    from napari_medgs.plugin.widgets.segment import SegmentWidget
+    from napari_medgs.plugin.segment import autosave as segment_autosave
+    from napari_medgs.plugin.segment.widget import SegmentWidget
 
     with tempfile.TemporaryDirectory() as cache:
         segment_autosave.folder = lambda: Path(cache)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_medgs.geometry import Grid
-from napari_medgs.volume import Volume
+from napari_medgs.data.grid import Grid
+from napari_medgs.data.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -18,11 +18,11 @@ ROOT = Path(__file__).resolve().parents[1]
 def data_dir() -> Path:
     """The folder of real volumes; the test is skipped where it is absent."""
     named = os.environ.get("MEDGS_TEST_DATA")
-    folder = Path(named) if named else ROOT.parent / "shared" / "data"
-    if not folder.is_dir():
-        if named:
-            pytest.fail(f"MEDGS_TEST_DATA names {folder}, which is no folder")
+    if not named:
         pytest.skip("no folder of real volumes: set MEDGS_TEST_DATA")
+    folder = Path(named)
+    if not folder.is_dir():
+        pytest.fail(f"MEDGS_TEST_DATA names {folder}, which is no folder")
     return folder
 
 

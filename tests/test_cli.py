@@ -11,13 +11,14 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_medgs import __version__
+from napari_medgs._util.progress import ProgressEvent
 from napari_medgs.cli import app
 from napari_medgs.cli.app import COMMANDS
 from napari_medgs.cli.command import spread_lists
 from napari_medgs.cli.report import Reporter, _Lines
 from napari_medgs.errors import FileError
-from napari_medgs.fit import FitParams
-from napari_medgs.fit import fit as fit_field
+from napari_medgs.fitting import FitParams
+from napari_medgs.fitting import fit as fit_field
 from napari_medgs.io import (
     read_label_names,
     read_labels,
@@ -28,7 +29,6 @@ from napari_medgs.io import (
 )
 from napari_medgs.io.fields import load_field, save_field
 from napari_medgs.io.records import plain_json
-from napari_medgs.progress import ProgressEvent
 
 NAMES = {1: "left one", 2: "right one"}
 
@@ -175,7 +175,7 @@ class TestFit:
         run("fit", place.image, "-o", place.out, "--freeze-geometry", status=2)
 
     def test_checkpoint_is_a_field_to_go_on_from(self, place, monkeypatch):
-        from napari_medgs.fit import run as engine
+        from napari_medgs.fitting import api as engine
 
         def broken(*_args, **_kwargs):
             raise MemoryError

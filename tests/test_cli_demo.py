@@ -11,13 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_medgs.cli import app
+from napari_medgs.data.phantom import make_phantom
+from napari_medgs.data.volume import Volume
 from napari_medgs.demo import cases, pictures, run
 from napari_medgs.demo.shading import Part, draw_parts
 from napari_medgs.errors import Cancelled, FileError
-from napari_medgs.fit import FitParams
+from napari_medgs.fitting import FitParams
 from napari_medgs.io.fields import load_field
-from napari_medgs.phantom import make_phantom
-from napari_medgs.volume import Volume
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_screenshot_that_fails_is_a_remark(monkeypatch, tmp_path):
 @pytest.mark.gui
 @pytest.mark.slow
 def test_screenshot(case, tmp_path):
-    from napari_medgs.fit import fit
+    from napari_medgs.fitting import fit
     from napari_medgs.io import write_image
     from napari_medgs.io.fields import save_field
 

@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_medgs.cli import app
-from napari_medgs.fit import FitParams
-from napari_medgs.fit import fit as fit_field
+from napari_medgs.fitting import FitParams
+from napari_medgs.fitting import fit as fit_field
 from napari_medgs.io import write_image, write_labels
 from napari_medgs.io.fields import load_field, save_field
 
@@ -212,7 +212,7 @@ def test_label_that_is_not_there(place):
 
 def test_backend_that_cannot_be_used(place, monkeypatch):
     from napari_medgs.errors import BackendError
-    from napari_medgs.render import registry
+    from napari_medgs.rendering import registry
 
     def refuse(name, blend):
         raise BackendError(f"The backend {name!r} cannot be used: no CUDA device.")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from napari_medgs.data.phantom import make_phantom
 from napari_medgs.io import write_image
 from napari_medgs.io.fields import load_field
-from napari_medgs.phantom import make_phantom
 
 HEAVY = ("torch", "numba", "napari", "qtpy", "nibabel", "scipy", "matplotlib", "skimage",
          "SimpleITK", "trimesh", "safetensors", "psutil")  # fmt: skip

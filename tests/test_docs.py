@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_medgs.data.phantom import make_phantom
 from napari_medgs.io import write_image, write_labels
-from napari_medgs.phantom import make_phantom
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

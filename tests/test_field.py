@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_medgs.data.field import FieldInfo, GaussianField, concatenate, morton_order
+from napari_medgs.data.grid import Grid
 from napari_medgs.errors import ParameterError
-from napari_medgs.field import FieldInfo, GaussianField, concatenate, morton_order
-from napari_medgs.geometry import Grid
-from napari_medgs.render import render, render_labels, render_points
+from napari_medgs.rendering import render, render_labels, render_points
 
 
 def make_field(count=40, shape=(8, 20, 24), slice_axis=0, classes=0, seed=0, affine=None):

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_medgs import measure
+from napari_medgs.data.grid import Grid
 from napari_medgs.errors import GeometryError, LabelError
-from napari_medgs.geometry import Grid
+from napari_medgs.metrics import volumes as measure
 
 
 def test_counts_and_volumes(tiny_labels, tiny_grid):

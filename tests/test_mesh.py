@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from napari_medgs.data.field import FieldInfo, GaussianField
+from napari_medgs.data.grid import Grid
 from napari_medgs.errors import (
     FileError,
     GeometryError,
@@ -19,9 +21,7 @@ from napari_medgs.errors import (
     MemoryEstimateError,
     ParameterError,
 )
-from napari_medgs.field import FieldInfo, GaussianField
-from napari_medgs.geometry import Grid
-from napari_medgs.mesh import (
+from napari_medgs.meshing.api import (
     MeshParams,
     check_mesh_path,
     load_meshes,
@@ -30,7 +30,7 @@ from napari_medgs.mesh import (
     mesh_from_labels,
     save_meshes,
 )
-from napari_medgs.surface import decimate_mesh, march, separate_sheets
+from napari_medgs.meshing.surface import decimate_mesh, march, separate_sheets
 
 
 def oblique_grid(shape, spacing, seed, mirrored=False):
@@ -72,8 +72,8 @@ def ball():
 @pytest.fixture(scope="module")
 def ball_field(ball):
     """A field fitted to the ball, label 3 at 100 on 20, with a second small ball, label 7."""
-    from napari_medgs.fit import FitParams, fit
-    from napari_medgs.volume import Volume
+    from napari_medgs.data.volume import Volume
+    from napari_medgs.fitting import FitParams, fit
 
     grid, centre, radius, mask = ball
     image = 20 + 80 / (1 + np.exp((radii(grid, centre) - radius) / 0.8))
@@ -304,7 +304,7 @@ def test_classes_of_a_field(ball, ball_field):
 
 
 def test_class_surface_encloses_the_rendered_labels(ball_field):
-    from napari_medgs.render import render_labels
+    from napari_medgs.rendering import render_labels
 
     labels, grid = render_labels(ball_field), ball_field.info.grid
     for value, mesh in mesh_from_field(ball_field).items():
@@ -313,7 +313,7 @@ def test_class_surface_encloses_the_rendered_labels(ball_field):
 
 
 def test_slabs_give_the_surface_of_the_whole(ball_field, monkeypatch):
-    from napari_medgs import margins
+    from napari_medgs.meshing import class_margins as margins
 
     whole = mesh_from_field(ball_field)
     monkeypatch.setattr(margins, "SLAB_BYTES", 4 * 3 * 68 * 54 * 5)
@@ -483,7 +483,8 @@ def test_refused_mesh_files(tmp_path, two_meshes):
 
 def test_import_is_light():
     code = (
-        "import sys, napari_medgs.mesh, napari_medgs.metrics, napari_medgs.io.splats;"
+        "import sys, napari_medgs.meshing.api, napari_medgs.metrics.evaluate;"
+        "import napari_medgs.io.splats;"
         "print([m for m in ('trimesh', 'skimage', 'scipy', 'SimpleITK', 'torch', 'numba')"
         " if m in sys.modules])"
     )

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from napari_medgs import metrics
+from napari_medgs.data.grid import Grid
 from napari_medgs.errors import GeometryError, ImageError, LabelError, ParameterError
-from napari_medgs.geometry import Grid
+from napari_medgs.metrics import evaluate as metrics
 
 
 def ball(shape, centre, radius, spacing=(1.0, 1.0, 1.0)):

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
-from napari_medgs.errors import GeometryError, ImageError
-from napari_medgs.geometry import Grid
-from napari_medgs.orient import SPL, canonical_axes, source_axes
-from napari_medgs.volume import (
+from napari_medgs.data.grid import Grid
+from napari_medgs.data.orientation import SPL, canonical_axes, source_axes
+from napari_medgs.data.volume import (
     Volume,
     check_same_grid,
     from_source,
@@ -18,6 +17,7 @@ from napari_medgs.volume import (
     stack_contrasts,
     to_source,
 )
+from napari_medgs.errors import GeometryError, ImageError
 from tests.strategies import affines
 
 shapes = hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=5)

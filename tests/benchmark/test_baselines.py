@@ -6,32 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from napari_medgs.benchmark import cpp_bound
-from napari_medgs.benchmark.alpha_views import AlphaViews
-from napari_medgs.benchmark.medgs_project import (
-    COLOR,
-    MOMENT,
-    MOTION,
-    OPACITY,
-    S1,
-    S2,
-    SIGMA,
-    TURN,
-    pull_back,
-)
-from napari_medgs.benchmark.medgs_recipe import (
-    MedGSRecipe,
-    Schedule,
-    structural_similarity,
-)
-from napari_medgs.benchmark.race import race
-from napari_medgs.benchmark.siren import SirenFit
-from napari_medgs.benchmark.torch_tiles import TorchTiles
-from napari_medgs.fit import FitParams, fit
-from napari_medgs.fit.prepare import make_problem
-from napari_medgs.render.cpu import CpuEngine
-from napari_medgs.render.theta import to_theta
-from napari_medgs.volume import Volume
+from napari_medgs.data.volume import Volume
+from napari_medgs.fitting import FitParams, fit
+from napari_medgs.fitting.problem import make_problem
+from napari_medgs.rendering.cpu.engine import CpuEngine
+from napari_medgs.rendering.parameters import to_theta
+from suite import cpp_bound
+from suite.alpha_views import AlphaViews
+from suite.medgs_project import COLOR, MOMENT, MOTION, OPACITY, S1, S2, SIGMA, TURN, pull_back
+from suite.medgs_recipe import MedGSRecipe, Schedule, structural_similarity
+from suite.race import race
+from suite.siren import SirenFit
+from suite.torch_tiles import TorchTiles
 
 
 @pytest.fixture(scope="module")

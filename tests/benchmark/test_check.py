@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_medgs.benchmark.check import compare, load_results, store_results
-from napari_medgs.benchmark.fit_bytes import coarse_copy
-from napari_medgs.benchmark.results import CaseResult, Ratio
 from napari_medgs.errors import BenchmarkError, FileError
+from suite.check import compare, load_results, store_results
+from suite.fit_bytes import coarse_copy
+from suite.results import CaseResult, Ratio
 
 
 def _cases(theirs: float, gaussians: str = "100") -> dict:
@@ -65,8 +65,8 @@ def test_a_coarse_copy_takes_less_and_is_near() -> None:
 def test_the_command_fails_where_a_ratio_fell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_medgs.benchmark import runner
-    from napari_medgs.benchmark.command import benchmark
+    from suite import runner
+    from suite.command import benchmark
 
     given: dict = {}
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_medgs.benchmark import fit_bars, fit_baselines, fit_case, fit_scaling, worker
-from napari_medgs.benchmark.isolated import allowed_bytes, peak_bytes, run_isolated
-from napari_medgs.benchmark.markdown import section
-from napari_medgs.benchmark.race import Race
-from napari_medgs.benchmark.registry import Context
-from napari_medgs.benchmark.results import CaseResult
+from napari_medgs.data.volume import Volume
 from napari_medgs.errors import BenchmarkError, MedGSError
 from napari_medgs.io import read_volume, write_image, write_labels
-from napari_medgs.volume import Volume
+from suite import fit_bars, fit_baselines, fit_case, fit_scaling, worker
+from suite.isolated import allowed_bytes, peak_bytes, run_isolated
+from suite.markdown import section
+from suite.race import Race
+from suite.registry import Context
+from suite.results import CaseResult
 
 
 @pytest.fixture
@@ -132,8 +132,8 @@ def test_synthetic_volume_is_tissue_in_air() -> None:
 
 
 def test_steps_of_ours_and_others_are_timed(scans: Context, tiny_volume: Volume) -> None:
-    from napari_medgs.fit import FitParams, fit
-    from napari_medgs.fit.prepare import make_problem
+    from napari_medgs.fitting import FitParams, fit
+    from napari_medgs.fitting.problem import make_problem
 
     params = FitParams(gaussians=120, iterations=5)
     field = fit(tiny_volume, params).field

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from napari_medgs.benchmark.check import store_results
+from suite.check import store_results
 
 
 def test_plots_show_every_curve(tmp_path: Path) -> None:

@@ -11,12 +11,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from napari_medgs.benchmark import CaseResult, Context, Ratio, Table, registry, run_suite
-from napari_medgs.benchmark.command import benchmark
-from napari_medgs.benchmark.machine import describe_machine
-from napari_medgs.benchmark.markdown import replace_section, table_lines
-from napari_medgs.benchmark.runner import side_by_side, timed
 from napari_medgs.errors import FileError, ParameterError
+from suite import CaseResult, Context, Ratio, Table, registry, run_suite
+from suite.command import benchmark
+from suite.machine import describe_machine
+from suite.markdown import replace_section, table_lines
+from suite.runner import side_by_side, timed
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 def toy(context: Context) -> CaseResult:
@@ -118,7 +120,7 @@ def test_command_runs_a_case(with_toy: None, tmp_path: Path) -> None:
     answer = CliRunner().invoke(app, arguments)
     assert answer.exit_code == 0, answer.output
     assert "> 120 x" in answer.output
-    assert "napari-medgs benchmark toy --quick" in out.read_text()
+    assert "benchmarks/run.py toy --quick" in out.read_text()
 
 
 def test_timing_helpers() -> None:
@@ -138,8 +140,10 @@ def test_machine_is_described() -> None:
 
 def test_command_imports_nothing_heavy() -> None:
     code = (
-        "import sys, napari_medgs.benchmark.command\n"
+        "import sys, suite.command\n"
         "print([m for m in ('torch', 'numba', 'scipy', 'nibabel') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=BENCHMARKS
+    )
     assert done.stdout.strip() == "[]"

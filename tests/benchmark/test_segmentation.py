@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from napari_medgs.benchmark import registry
+from suite import registry
 
 pytestmark = pytest.mark.skipif(
     registry.source_folder() is None, reason="the case is only in the source tree"

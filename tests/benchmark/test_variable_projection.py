@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_medgs.fit import FitParams, run
-from napari_medgs.render.theta import GEOMETRY
-from napari_medgs.volume import Volume
+from napari_medgs.data.volume import Volume
+from napari_medgs.fitting import FitParams
+from napari_medgs.fitting import api as run
+from napari_medgs.rendering.parameters import GEOMETRY
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "variable_projection.py"
 

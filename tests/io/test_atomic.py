@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from napari_medgs.errors import Cancelled, FileError
-from napari_medgs.io.atomic import atomic_path, full_suffix
+from napari_medgs.io._atomic import atomic_path, full_suffix
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_folder_that_refuses(tmp_path, monkeypatch):
 def test_importing_the_readers_is_light():
     heavy = "torch numba nibabel SimpleITK scipy skimage tifffile PIL imageio pooch psutil napari"
     code = (
-        "import sys, napari_medgs.io, napari_medgs.volume;"
+        "import sys, napari_medgs.io, napari_medgs.data.volume;"
         f"print(*(m for m in {heavy.split()} if m in sys.modules))"
     )
     done = subprocess.run(

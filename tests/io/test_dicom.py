@@ -18,7 +18,7 @@ from pydicom.uid import (
 
 from napari_medgs import io
 from napari_medgs.errors import FileError, GeometryError, ImageError, MemoryEstimateError
-from napari_medgs.io.dicom import list_series, read_dicom
+from napari_medgs.io.dicom.series import list_series, read_dicom
 
 ROW = np.array([1.0, 0, 0])
 COLUMN = np.array([0.0, 1, 0])

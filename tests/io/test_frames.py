@@ -11,9 +11,9 @@ import tifffile
 from PIL import Image
 
 from napari_medgs import io
+from napari_medgs.data.grid import Grid
 from napari_medgs.errors import FileError, GeometryError, ImageError, LabelError
-from napari_medgs.geometry import Grid
-from napari_medgs.io.frames import find_frames, natural_key
+from napari_medgs.io.image_stack import find_frames, natural_key
 
 SPACING = (3.0, 0.5, 0.6)
 

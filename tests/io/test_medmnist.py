@@ -20,8 +20,14 @@ from napari_medgs.errors import (
     MemoryEstimateError,
     ParameterError,
 )
-from napari_medgs.io.medmnist import fetch, is_spec, load_set, parse_spec, read_medmnist
-from napari_medgs.io.medmnist_table import SETS, file_name
+from napari_medgs.io.medmnist.reader import (
+    fetch,
+    is_spec,
+    load_set,
+    parse_spec,
+    read_medmnist,
+)
+from napari_medgs.io.medmnist.table import SETS, file_name
 
 
 def make(path, shape, *, dtype=np.uint8, counts=(6, 3, 4), labels=None, compress=True, **extra):

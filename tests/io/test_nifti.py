@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_medgs import io
+from napari_medgs.data.grid import Grid
 from napari_medgs.errors import (
     FileError,
     GeometryError,
@@ -23,8 +24,7 @@ from napari_medgs.errors import (
     MedGSError,
     MemoryEstimateError,
 )
-from napari_medgs.geometry import Grid
-from napari_medgs.io.nifti_header import read_header
+from napari_medgs.io.nifti.header import read_header
 from tests.strategies import affines
 
 GEOMETRY = (

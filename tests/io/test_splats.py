@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from napari_medgs.data.field import FieldInfo, GaussianField
+from napari_medgs.data.grid import Grid
 from napari_medgs.errors import FileError, ParameterError
-from napari_medgs.field import FieldInfo, GaussianField
-from napari_medgs.geometry import Grid
 from napari_medgs.io.meshes import label_color
 from napari_medgs.io.splats import PROPERTIES, SH_C0, save_splat_ply
 

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 
-from napari_medgs.plugin.geometry import grid_kwargs
+from napari_medgs.plugin.layer_frame import grid_kwargs
 
 if sys.version_info < (3, 12):
     # PySide6 6.12 drops a reference to None wherever Qt returns nothing; before Python 3.12, where
@@ -92,7 +92,7 @@ def blob():
 @pytest.fixture
 def session_cache(tmp_path, monkeypatch):
     """Keep sessions in a folder of the test's own."""
-    from napari_medgs.plugin import segment_autosave
+    from napari_medgs.plugin.segment import autosave as segment_autosave
 
     place = tmp_path / "cache" / "sessions"
     monkeypatch.setattr(segment_autosave, "folder", lambda: place)
@@ -102,7 +102,7 @@ def session_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def docked(make_viewer, tiny_volume, session_cache):
     """Open viewers with the Segment widget, with the tiny volume or without an image."""
-    from napari_medgs.plugin.widgets.segment import SegmentWidget
+    from napari_medgs.plugin.segment.widget import SegmentWidget
 
     def open_it(image=True):
         viewer = make_viewer()

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from napari.layers import Image
 
-from napari_medgs.classify import DISCLAIMER, Deletion, bundled_models, load_classifier
-from napari_medgs.classify.card import ModelCard
-from napari_medgs.classify.classifier import Classifier
-from napari_medgs.classify.files import load_card
+from napari_medgs.classification import DISCLAIMER, Deletion, bundled_models, load_classifier
+from napari_medgs.classification.card import ModelCard
+from napari_medgs.classification.classifier import Classifier
+from napari_medgs.classification.files import load_card
 from napari_medgs.errors import Cancelled, ImageError
-from napari_medgs.plugin.classify_jobs import (
+from napari_medgs.plugin.classify.bars import BEST, OTHER, ProbabilityBars
+from napari_medgs.plugin.classify.jobs import (
     ClassifyRequest,
     class_title,
     dataset_title,
@@ -21,13 +22,12 @@ from napari_medgs.plugin.classify_jobs import (
     make_classify_request,
     percent,
 )
-from napari_medgs.plugin.colors import gaussian_colors, is_background, strengths
-from napari_medgs.plugin.geometry import volume_from_layers, volume_from_rgb
-from napari_medgs.plugin.links import FIELD_KEY, FRAME_KEY, field_of
-from napari_medgs.plugin.overlay import overlay_of
-from napari_medgs.plugin.widgets.bars import BEST, OTHER, ProbabilityBars
-from napari_medgs.plugin.widgets.classify import ClassifyWidget
-from napari_medgs.plugin.widgets.overlay import OverlayWidget
+from napari_medgs.plugin.classify.widget import ClassifyWidget
+from napari_medgs.plugin.layer_frame import volume_from_layers, volume_from_rgb
+from napari_medgs.plugin.layer_metadata import FIELD_KEY, FRAME_KEY, field_of
+from napari_medgs.plugin.overlay.colors import gaussian_colors, is_background, strengths
+from napari_medgs.plugin.overlay.layer import overlay_of
+from napari_medgs.plugin.overlay.widget import OverlayWidget
 from tests.plugin.test_sections import random_field
 
 WAIT = 120_000

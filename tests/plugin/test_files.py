@@ -6,8 +6,8 @@ import pytest
 from napari.layers import Image, Labels, Layer, Surface
 
 from napari_medgs.plugin import reader, sample_data, writer
-from napari_medgs.plugin.geometry import frame_of
-from napari_medgs.plugin.links import NAMES_KEY, field_of, frame_of_field
+from napari_medgs.plugin.layer_frame import frame_of
+from napari_medgs.plugin.layer_metadata import NAMES_KEY, field_of, frame_of_field
 from tests.plugin.test_sections import random_field
 
 OBLIQUE = np.array(
@@ -171,7 +171,7 @@ def test_medmnist_sets_open_as_stacks_that_are_not_fitted(tmp_path):
 
 def test_a_field_file_opens_with_image_mask_and_centres(tmp_path):
     from napari_medgs.io.fields import save_field
-    from napari_medgs.render import render, render_labels
+    from napari_medgs.rendering import render, render_labels
 
     field = random_field(n=30, classes=3)
     path = save_field(tmp_path / "found.medgs.safetensors", field)
@@ -214,7 +214,7 @@ def test_dicom_folders_are_taken(tmp_path):
 
 
 def test_surfaces_are_saved_in_ras_millimetres_the_right_side_out(tmp_path):
-    pytest.importorskip("napari_medgs.mesh")
+    pytest.importorskip("napari_medgs.meshing.api")
     import trimesh
 
     ball = trimesh.creation.icosphere(radius=5)

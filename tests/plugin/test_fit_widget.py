@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QTimer
 
+from napari_medgs._util.progress import ProgressEvent
 from napari_medgs.errors import ParameterError
-from napari_medgs.fit import FitParams
-from napari_medgs.plugin.links import NAMES_KEY, field_of
-from napari_medgs.plugin.overlay import find_overlay
+from napari_medgs.fitting import FitParams
+from napari_medgs.plugin.fit.widget import FitWidget
+from napari_medgs.plugin.layer_metadata import NAMES_KEY, field_of
+from napari_medgs.plugin.overlay.layer import find_overlay
 from napari_medgs.plugin.widgets.base import describe
-from napari_medgs.plugin.widgets.fit import FitWidget
-from napari_medgs.progress import ProgressEvent
 
 WAIT = 120_000
 
@@ -295,7 +295,7 @@ def test_refusals_from_inside_the_fit_are_notifications(docked, qtbot, notes, ad
 def test_the_unexpected_is_a_notification_and_a_log(
     docked, qtbot, notes, add_tiny, monkeypatch, caplog
 ):
-    from napari_medgs.fit import run
+    from napari_medgs.fitting import api as run
 
     def breaks(*args, **kwargs):
         raise RuntimeError("the roof is on fire")
@@ -350,7 +350,7 @@ def test_devices_that_cannot_be_used_are_grey_and_say_why(docked, qtbot):
     _, widget = docked()
     widget.settings.advanced.expand(animate=False)
     qtbot.waitUntil(lambda: not widget._probe.busy and widget._probed, timeout=WAIT)
-    from napari_medgs.render import backends
+    from napari_medgs.rendering import backends
 
     model = widget.settings.backend.model()
     found = backends()

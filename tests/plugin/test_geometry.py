@@ -5,10 +5,10 @@ import pytest
 from napari.components import Dims
 from napari.layers import Image, Labels, Surface
 
+from napari_medgs.data.grid import Grid
 from napari_medgs.errors import GeometryError, ImageError, LabelError
-from napari_medgs.geometry import Grid
-from napari_medgs.plugin import geometry
-from napari_medgs.plugin.geometry import (
+from napari_medgs.plugin import layer_frame as geometry
+from napari_medgs.plugin.layer_frame import (
     LayerFrame,
     check_sliceable,
     frame_of,

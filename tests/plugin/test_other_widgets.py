@@ -12,15 +12,15 @@ from superqt import QCollapsible, QLabeledDoubleSlider
 from napari_medgs.errors import ParameterError
 from napari_medgs.io.fields import load_field, save_field
 from napari_medgs.plugin import reader
-from napari_medgs.plugin.exports import KINDS, parse_labels, with_suffix
-from napari_medgs.plugin.geometry import frame_of, grid_kwargs
-from napari_medgs.plugin.jobs import render_field
-from napari_medgs.plugin.links import NAMES_KEY
-from napari_medgs.plugin.overlay import OverlayStyle, find_overlay
-from napari_medgs.plugin.results import field_layer_data
-from napari_medgs.plugin.widgets.export import ExportWidget
-from napari_medgs.plugin.widgets.load import LoadWidget
-from napari_medgs.plugin.widgets.overlay import OverlayWidget
+from napari_medgs.plugin.export.jobs import KINDS, parse_labels, with_suffix
+from napari_medgs.plugin.export.widget import ExportWidget
+from napari_medgs.plugin.fit.jobs import render_field
+from napari_medgs.plugin.fit.results import field_layer_data
+from napari_medgs.plugin.layer_frame import frame_of, grid_kwargs
+from napari_medgs.plugin.layer_metadata import NAMES_KEY
+from napari_medgs.plugin.load.widget import LoadWidget
+from napari_medgs.plugin.overlay.layer import OverlayStyle, find_overlay
+from napari_medgs.plugin.overlay.widget import OverlayWidget
 from tests.plugin.test_sections import random_field
 
 WAIT = 60_000
@@ -362,7 +362,7 @@ def test_whole_sets_as_stacks(loader, qtbot, data_dir, notes):
 
 
 def test_sets_are_downloaded_by_name(loader, qtbot, monkeypatch, data_dir):
-    from napari_medgs.io import medmnist
+    from napari_medgs.io.medmnist import reader as medmnist
 
     asked = []
 

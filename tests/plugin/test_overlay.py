@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_medgs import sections
 from napari_medgs.errors import ParameterError
-from napari_medgs.plugin.colors import class_colors, gaussian_colors, is_background
-from napari_medgs.plugin.geometry import frame_of, grid_kwargs
-from napari_medgs.plugin.overlay import (
+from napari_medgs.plugin.layer_frame import frame_of, grid_kwargs
+from napari_medgs.plugin.overlay.colors import class_colors, gaussian_colors, is_background
+from napari_medgs.plugin.overlay.layer import (
     RINGS,
     GaussianOverlay,
     OverlayStyle,
     find_overlay,
     overlay_of,
 )
+from napari_medgs.rendering import sections
 from tests.plugin.test_sections import random_field
 
 ALL = OverlayStyle(hide_background=False)

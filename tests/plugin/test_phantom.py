@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from napari_medgs.data.phantom import INTENSITY, LABEL_NAMES, make_phantom
 from napari_medgs.errors import ParameterError
-from napari_medgs.phantom import INTENSITY, LABEL_NAMES, make_phantom
 
 
 def test_every_tissue_is_there_and_looks_as_it_should():

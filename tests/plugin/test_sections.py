@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from napari_medgs import sections
+from napari_medgs.data.field import FieldInfo, GaussianField
+from napari_medgs.data.grid import Grid
 from napari_medgs.errors import ParameterError
-from napari_medgs.field import FieldInfo, GaussianField
-from napari_medgs.geometry import Grid
+from napari_medgs.rendering import sections
 
 
 def random_field(n=12, slice_axis=0, degree=3, seed=0, classes=0, shape=(20, 24, 28)):

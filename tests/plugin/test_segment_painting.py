@@ -3,7 +3,7 @@
 import numpy as np
 from qtpy.QtCore import Qt
 
-from napari_medgs.plugin import segment_autosave as autosave
+from napari_medgs.plugin.segment import autosave
 from tests.plugin.strokes import WAIT, Mouse, begin, idle, stroke
 
 
@@ -165,7 +165,7 @@ def test_keys_on_the_canvas(docked, qtbot, notes):
 
 
 def test_keys_of_others_come_back(make_viewer):
-    from napari_medgs.plugin.widgets.shortcuts import Shortcuts
+    from napari_medgs.plugin.segment.shortcuts import Shortcuts
 
     viewer = make_viewer()
     pressed = []

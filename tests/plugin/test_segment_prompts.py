@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from napari.layers import Labels
 
-from napari_medgs.plugin.geometry import frame_of, geometry_kwargs, same_place
-from napari_medgs.plugin.segment_layers import LabelView
-from napari_medgs.plugin.widgets.segment_tools import visible_slice
+from napari_medgs.plugin.layer_frame import frame_of, geometry_kwargs, same_place
+from napari_medgs.plugin.segment.layers import LabelView
+from napari_medgs.plugin.segment.tools import visible_slice
 from tests.plugin.strokes import begin, dice, idle, stroke
 
 

@@ -4,7 +4,7 @@ from threading import Event
 
 import numpy as np
 
-from napari_medgs.segment import api
+from napari_medgs.segmentation import api
 from tests.plugin.strokes import WAIT, begin, idle, paint_three, stroke
 
 

@@ -7,7 +7,7 @@ import pytest
 from napari.utils.colormaps import DirectLabelColormap
 from qtpy.QtWidgets import QApplication
 
-from napari_medgs.segment import api
+from napari_medgs.segmentation import api
 from tests.plugin.strokes import WAIT, begin, dice, idle, paint_three, stroke
 
 

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
+from napari_medgs._util.progress import ProgressEvent
 from napari_medgs.errors import Cancelled
 from napari_medgs.plugin import worker
 from napari_medgs.plugin.worker import Task
-from napari_medgs.progress import ProgressEvent
 
 
 class Recorder:

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from napari_medgs import __version__
-from napari_medgs.benchmark import command as benchmark
 from napari_medgs.cli import (
     classify,
     demo,
@@ -36,7 +35,6 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train.train,
     "evaluate-classifier": evaluate_classifier.evaluate_classifier,
     "demo": demo.demo,
-    "benchmark": benchmark.benchmark,
 }
 """Every command's name and function, in the order of the help page."""
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from napari_medgs.classify.card import bundled_models
+from napari_medgs.classification.card import bundled_models
 from napari_medgs.cli.options import (
     DebugOption,
     IdentityOption,
@@ -55,7 +55,7 @@ def classify(
     reporter = Reporter(quiet, json_file)
     path = find_model(model)
 
-    from napari_medgs.classify import load_classifier
+    from napari_medgs.classification import load_classifier
     from napari_medgs.io import read_volume
     from napari_medgs.io.fields import is_field_file, load_field
 

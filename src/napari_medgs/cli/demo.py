@@ -19,7 +19,7 @@ from napari_medgs.cli.options import (
     ThreadsOption,
 )
 from napari_medgs.cli.report import Reporter, check_output
-from napari_medgs.fit.params import FitParams
+from napari_medgs.fitting.params import FitParams
 
 if TYPE_CHECKING:
     from napari_medgs.demo import DemoResult

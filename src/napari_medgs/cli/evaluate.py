@@ -43,12 +43,12 @@ def evaluate(
     from napari_medgs.io import read_label_names, read_labels
     from napari_medgs.io.fields import is_field_file, load_field
     from napari_medgs.io.labels import sidecar_path
-    from napari_medgs.metrics import evaluate as run
+    from napari_medgs.metrics.evaluate import evaluate as run
 
     reference, grid = read_labels(truth, assume_identity=assume_identity)
     names = read_label_names(truth)
     if is_field_file(seg):
-        from napari_medgs.render import render_labels
+        from napari_medgs.rendering import render_labels
 
         field = load_field(seg)
         names = {**dict(zip(field.info.label_values, field.info.class_names)), **names}

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from napari_medgs.classify.card import DISCLAIMER
+from napari_medgs.classification.card import DISCLAIMER
 from napari_medgs.cli.classify import find_model
 from napari_medgs.cli.command import stoppable
 from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption, ThreadsOption
@@ -32,8 +32,8 @@ def evaluate_classifier(
     reporter = Reporter(quiet, json_file)
     path = find_model(model)
 
-    from napari_medgs.classify import evaluate_classifier as run
-    from napari_medgs.classify import load_classifier, load_dataset
+    from napari_medgs.classification import evaluate_classifier as run
+    from napari_medgs.classification import load_classifier, load_dataset
 
     if threads:
         import torch

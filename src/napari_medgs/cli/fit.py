@@ -20,10 +20,10 @@ from napari_medgs.cli.options import (
     VoxelSizeOption,
 )
 from napari_medgs.cli.report import Reporter, check_output
-from napari_medgs.fit.params import FitParams
+from napari_medgs.fitting.params import FitParams
 
 if TYPE_CHECKING:
-    from napari_medgs.fit import FitResult
+    from napari_medgs.fitting import FitResult
 
 DEFAULTS = FitParams()
 MOST_LABELS = 10  # are listed after a fit, the worst ones
@@ -131,7 +131,7 @@ def fit(
     if positions is not None:
         check_output(positions, (".npz",))
 
-    from napari_medgs.fit import fit as run
+    from napari_medgs.fitting import fit as run
     from napari_medgs.io import read_label_names, read_labels, read_volumes
     from napari_medgs.io.fields import load_field, save_field
 

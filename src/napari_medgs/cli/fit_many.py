@@ -18,10 +18,10 @@ from napari_medgs.cli.options import (
     VoxelSizeOption,
 )
 from napari_medgs.cli.report import Reporter
-from napari_medgs.fit.params import FitParams
+from napari_medgs.fitting.params import FitParams
 
 if TYPE_CHECKING:
-    from napari_medgs.cohort import CohortResult
+    from napari_medgs.batch import CohortResult
 
 COHORT, SHARING = "The cohort", "Sharing out the work"
 
@@ -105,8 +105,8 @@ def fit_many(
     finished; the same command goes on from there.
     """
     del debug  # read by the command class
-    from napari_medgs.cohort import CohortParams, find_cases
-    from napari_medgs.cohort import fit_many as run
+    from napari_medgs.batch import CohortParams, find_cases
+    from napari_medgs.batch import fit_many as run
 
     cohort = CohortParams(
         spacing=spacing,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_medgs.cli.options import BackendOption, SeedOption
-from napari_medgs.fit.params import FitParams
+from napari_medgs.fitting.params import FitParams
 
 MODEL, LOSS, STOP = "Model", "Loss", "When to stop"
 
@@ -161,7 +161,7 @@ def takes_fit_params(command: Callable[..., None]) -> Callable[..., None]:
     ----------
     command : callable
         Has a parameter ``params``, which gets the options as one
-        :class:`~napari_medgs.fit.params.FitParams`; they stand in its place in the help.
+        :class:`~napari_medgs.fitting.params.FitParams`; they stand in its place in the help.
 
     Returns
     -------

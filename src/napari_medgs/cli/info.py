@@ -17,7 +17,7 @@ from napari_medgs.cli.options import (
     VoxelSizeOption,
 )
 from napari_medgs.cli.report import Reporter
-from napari_medgs.geometry import Grid
+from napari_medgs.data.grid import Grid
 
 MESHES = (".ply", ".stl", ".obj", ".glb")
 TABLES = ("labels", "channels", "splits", "parts", "metrics")
@@ -159,7 +159,7 @@ def describe_mesh(path: Path) -> dict[str, Any]:
 
 def describe_set(file: str) -> dict[str, Any]:
     """Return what a MedMNIST file holds."""
-    from napari_medgs.io.medmnist import load_set
+    from napari_medgs.io.medmnist.reader import load_set
 
     loaded = load_set(Path(file))
     return {
@@ -188,7 +188,7 @@ def describe_volume(file: str, **options: Any) -> dict[str, Any]:
         Of :func:`napari_medgs.io.read_volume`.
     """
     from napari_medgs.io import read_label_names, read_volume
-    from napari_medgs.io.atomic import full_suffix
+    from napari_medgs.io._atomic import full_suffix
     from napari_medgs.io.kinds import as_mask
 
     volume = read_volume(file, **options)
@@ -207,7 +207,7 @@ def describe_volume(file: str, **options: Any) -> dict[str, Any]:
             for name, channel in zip(volume.channel_names, volume.data, strict=True)
         }
         return record
-    from napari_medgs.measure import voxel_counts
+    from napari_medgs.metrics.volumes import voxel_counts
 
     names = read_label_names(path) if path.is_file() else {}
     millilitres = volume.grid.voxel_volume / 1000

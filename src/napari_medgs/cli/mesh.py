@@ -87,8 +87,8 @@ def mesh(
     check_output(output)
 
     from napari_medgs.io.fields import is_field_file
-    from napari_medgs.measure import surface_areas_mm2
-    from napari_medgs.mesh import MeshParams, check_mesh_path, save_meshes
+    from napari_medgs.meshing.api import MeshParams, check_mesh_path, save_meshes
+    from napari_medgs.metrics.volumes import surface_areas_mm2
 
     check_mesh_path(output)
     params = MeshParams(
@@ -136,7 +136,7 @@ def _of_field(
     path: Path, params: Any, backend: str, threads: int | None
 ) -> tuple[dict[int, Any], dict[int, str]]:
     from napari_medgs.io.fields import load_field
-    from napari_medgs.mesh import ISO_LABEL, mesh_from_field
+    from napari_medgs.meshing.api import ISO_LABEL, mesh_from_field
 
     field = load_field(path)
     meshes = mesh_from_field(field, params, backend=backend, threads=threads)
@@ -150,7 +150,7 @@ def _of_file(
     path: Path, params: Any, *, assume_identity: bool
 ) -> tuple[dict[int, Any], dict[int, str]]:
     from napari_medgs.io import read_label_names, read_labels, read_volume
-    from napari_medgs.mesh import ISO_LABEL, mesh_from_image, mesh_from_labels
+    from napari_medgs.meshing.api import ISO_LABEL, mesh_from_image, mesh_from_labels
 
     if params.level is not None:
         volume = read_volume(path, assume_identity=assume_identity)

@@ -20,13 +20,13 @@ from napari_medgs.cli.options import (
     ThreadsOption,
 )
 from napari_medgs.cli.report import Reporter, check_output
+from napari_medgs.data.grid import Grid
 from napari_medgs.errors import FileError, MemoryEstimateError, ParameterError
-from napari_medgs.geometry import Grid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_medgs.field import GaussianField
+    from napari_medgs.data.field import GaussianField
 
 
 class View(StrEnum):
@@ -130,8 +130,8 @@ def render(
         raise FileError(f"{output}: is the image to render like; choose another output.")
     from napari_medgs.io import read_volume
     from napari_medgs.io.fields import load_field
-    from napari_medgs.render import render as run
-    from napari_medgs.render import render_labels
+    from napari_medgs.rendering import render as run
+    from napari_medgs.rendering import render_labels
 
     source = load_field(field)
     info = source.info

@@ -12,8 +12,8 @@ from typing import Any
 
 import typer
 
+from napari_medgs._util.progress import ProgressCallback, ProgressEvent
 from napari_medgs.errors import FileError
-from napari_medgs.progress import ProgressCallback, ProgressEvent
 
 LINE_SECONDS = 10.0  # between lines of progress where there is no terminal
 

@@ -23,7 +23,7 @@ from napari_medgs.cli.options import (
 )
 from napari_medgs.cli.report import Reporter, check_output, label_title
 from napari_medgs.cli.segment_job import NIFTI, SegmentJob, is_batch
-from napari_medgs.segment.params import SegmentParams
+from napari_medgs.segmentation.params import SegmentParams
 
 DEFAULTS = SegmentParams()
 PROMPTS, SOLVER, MORE = "Prompts", "How strokes become a mask", "More outputs"

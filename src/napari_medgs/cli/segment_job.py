@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from napari_medgs.cli.command import complain, stoppable
 from napari_medgs.cli.report import Reporter
 from napari_medgs.errors import FileError, MedGSError
-from napari_medgs.segment.params import SegmentParams
+from napari_medgs.segmentation.params import SegmentParams
 
 if TYPE_CHECKING:
-    from napari_medgs.segment import SegmentResult
-    from napari_medgs.volume import Volume
+    from napari_medgs.data.volume import Volume
+    from napari_medgs.segmentation import SegmentResult
 
 NIFTI = (".nii", ".nii.gz")
 
@@ -49,8 +49,8 @@ class SegmentJob:
         """Segment one image from a scribble file."""
         from napari_medgs.io import read_label_names, read_labels
         from napari_medgs.io.fields import load_field
-        from napari_medgs.segment import Prompts, segment
-        from napari_medgs.segment.api import FIT_PARAMS
+        from napari_medgs.segmentation import Prompts, segment
+        from napari_medgs.segmentation.api import FIT_PARAMS
 
         volume = self.read(images)
         strokes, _ = read_labels(prompts, volume.grid)
@@ -90,9 +90,9 @@ class SegmentJob:
         import time
 
         from napari_medgs.io.fields import load_field
-        from napari_medgs.segment import SegmentModel, load_session
-        from napari_medgs.segment.api import FIT_PARAMS, fit_for_segmentation
-        from napari_medgs.segment.log import digest
+        from napari_medgs.segmentation import SegmentModel, load_session
+        from napari_medgs.segmentation.api import FIT_PARAMS, fit_for_segmentation
+        from napari_medgs.segmentation.session.replay import digest
 
         volume = self.read(images)
         restored, expected = load_session(session, volume.grid)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from napari_medgs.classify.card import DISCLAIMER, SUFFIX
-from napari_medgs.classify.params import TrainParams
+from napari_medgs.classification.card import DISCLAIMER, SUFFIX
+from napari_medgs.classification.training.params import TrainParams
 from napari_medgs.cli.command import stoppable
 from napari_medgs.cli.options import (
     DebugOption,
@@ -104,8 +104,8 @@ def train(
     check_output(output, (SUFFIX,))
     reporter = Reporter(quiet, json_file)
 
-    from napari_medgs.classify import load_dataset, save_classifier
-    from napari_medgs.classify import train as run
+    from napari_medgs.classification import load_dataset, save_classifier
+    from napari_medgs.classification import train as run
 
     data = load_dataset(dataset, size=size)
     with reporter.progress() as progress, stoppable("nothing") as should_stop:

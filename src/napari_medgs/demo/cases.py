@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError
-from napari_medgs.volume import Volume
 
 DATA_VARIABLE = "MEDGS_TEST_DATA"
 
@@ -114,7 +114,7 @@ def mni152() -> DemoCase:
 
 def phantom() -> DemoCase:
     """Return the synthetic head."""
-    from napari_medgs.phantom import make_phantom
+    from napari_medgs.data.phantom import make_phantom
 
     head = make_phantom(1.5)
     volume = Volume(head.image[None], head.grid, ("phantom",))

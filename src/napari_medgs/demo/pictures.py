@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.demo.cases import DemoCase
-from napari_medgs.io.atomic import atomic_path
+from napari_medgs.io._atomic import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from trimesh import Trimesh
 
-    from napari_medgs.field import GaussianField
+    from napari_medgs.data.field import GaussianField
 
 Image = NDArray[np.float32]
 
@@ -182,8 +182,8 @@ def _skin(field: GaussianField) -> Trimesh:
     """Return the outer surface of the whole image, coarse."""
     from skimage.filters import threshold_otsu
 
-    from napari_medgs.mesh import ISO_LABEL, MeshParams, mesh_from_image
-    from napari_medgs.render import render
+    from napari_medgs.meshing.api import ISO_LABEL, MeshParams, mesh_from_image
+    from napari_medgs.rendering import render
 
     grid = field.info.grid.with_spacing((2.0, 2.0, 2.0))
     image = render(field, "image", grid=grid)[0]

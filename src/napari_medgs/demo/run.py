@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_medgs.demo.cases import DemoCase
-from napari_medgs.errors import Cancelled
-from napari_medgs.fit.params import FitParams
-from napari_medgs.progress import (
+from napari_medgs._util.progress import (
     ProgressCallback,
     ProgressEvent,
     StopCallback,
     ignore_progress,
     never_stop,
 )
+from napari_medgs.demo.cases import DemoCase
+from napari_medgs.errors import Cancelled
+from napari_medgs.fitting.params import FitParams
 
 SCREENSHOT_SECONDS = 240
 
@@ -32,7 +32,7 @@ class DemoResult:
     Attributes
     ----------
     numbers : dict
-        case, fit (see :class:`~napari_medgs.fit.FitResult`), scores (see
+        case, fit (see :class:`~napari_medgs.fitting.FitResult`), scores (see
         :func:`~napari_medgs.metrics.evaluate`), meshes, seconds of every stage.
     files : dict of str to Path
         What was written, by what it is.
@@ -74,15 +74,15 @@ def run_demo(
         When a stage fails.
     """
     from napari_medgs.demo import pictures
-    from napari_medgs.fit import fit
+    from napari_medgs.fitting import fit
     from napari_medgs.io import write_image, write_labels
     from napari_medgs.io.fields import save_field
     from napari_medgs.io.records import write_json
     from napari_medgs.io.splats import save_splat_ply
-    from napari_medgs.measure import surface_areas_mm2
-    from napari_medgs.mesh import mesh_from_field, save_meshes
-    from napari_medgs.metrics import evaluate
-    from napari_medgs.render import render, render_labels
+    from napari_medgs.meshing.api import mesh_from_field, save_meshes
+    from napari_medgs.metrics.evaluate import evaluate
+    from napari_medgs.metrics.volumes import surface_areas_mm2
+    from napari_medgs.rendering import render, render_labels
 
     params = params or FitParams()
     output.mkdir(parents=True, exist_ok=True)

@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs.data.grid import Grid
+from napari_medgs.data.volume import Volume, check_same_grid, stack_contrasts
 from napari_medgs.errors import FileError, LabelError, ParameterError
-from napari_medgs.geometry import Grid
-from napari_medgs.io.atomic import atomic_path
-from napari_medgs.io.dicom import is_dicom_folder, list_series, read_dicom
-from napari_medgs.io.dicom_file import is_dicom_file
-from napari_medgs.io.frames import find_frames, read_frames, write_frames
+from napari_medgs.io._atomic import atomic_path
+from napari_medgs.io.dicom.file import is_dicom_file
+from napari_medgs.io.dicom.series import is_dicom_folder, list_series, read_dicom
+from napari_medgs.io.image_stack import find_frames, read_frames, write_frames
 from napari_medgs.io.labels import as_labels, compact_labels, read_label_names, write_label_names
-from napari_medgs.io.medmnist import is_spec, read_medmnist
-from napari_medgs.io.nifti import (
+from napari_medgs.io.medmnist.reader import is_spec, read_medmnist
+from napari_medgs.io.nifti.reader import (
     is_nifti,
     read_nifti,
     read_nifti_labels,
     write_nifti,
     write_nifti_labels,
 )
-from napari_medgs.volume import Volume, check_same_grid, stack_contrasts
 
 __all__ = [
     "as_labels",
@@ -72,7 +72,7 @@ def read_volume(
         Accept a NIfTI file without a usable affine, with a warning.
     series : str, optional
         Which series of a DICOM folder: its UID or its number in the list of
-        :func:`~napari_medgs.io.dicom.list_series`.
+        :func:`~napari_medgs.io.dicom.series.list_series`.
 
     Returns
     -------
@@ -200,7 +200,7 @@ def read_labels(
 
 def _spacing(spacing: Sequence[float] | None) -> tuple[float, float, float] | None:
     """Check a spacing before any file is opened."""
-    from napari_medgs.orient import spacing_affine
+    from napari_medgs.data.orientation import spacing_affine
 
     if spacing is None:
         return None

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from napari_medgs.data.field import FieldInfo, GaussianField
+from napari_medgs.data.grid import Grid
 from napari_medgs.errors import FileError, MedGSError
-from napari_medgs.field import FieldInfo, GaussianField
-from napari_medgs.geometry import Grid
 from napari_medgs.io.tensor_files import TensorFormat
 
 FORMAT = TensorFormat("napari-medgs field", 1, "field", 16 * 2**20)

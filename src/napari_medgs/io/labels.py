@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.errors import FileError, LabelError
-from napari_medgs.io.atomic import atomic_path, full_suffix
+from napari_medgs.io._atomic import atomic_path, full_suffix
 
 _MAX_SIDECAR = 16 * 2**20
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.errors import FileError, LabelError, ParameterError
-from napari_medgs.io.atomic import atomic_path
-from napari_medgs.io.limits import check_file
+from napari_medgs.io._atomic import atomic_path
+from napari_medgs.io._limits import check_file
 
 if TYPE_CHECKING:
     from trimesh import Trimesh

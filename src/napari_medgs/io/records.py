@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from napari_medgs.io.atomic import atomic_path
+from napari_medgs.io._atomic import atomic_path
 
 
 def plain_json(value: Any) -> Any:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.errors import FileError, ParameterError
-from napari_medgs.io.atomic import atomic_path
+from napari_medgs.io._atomic import atomic_path
 
 if TYPE_CHECKING:
-    from napari_medgs.field import GaussianField
+    from napari_medgs.data.field import GaussianField
 
 SH_C0 = 0.28209479177387814
 """The constant spherical harmonic: colour = 0.5 + SH_C0 * f_dc."""

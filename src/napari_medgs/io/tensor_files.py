@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_medgs.errors import FileError, FormatVersionError
-from napari_medgs.io.atomic import atomic_path
-from napari_medgs.io.limits import check_file
+from napari_medgs.io._atomic import atomic_path
+from napari_medgs.io._limits import check_file
 
 
 @dataclass(frozen=True)

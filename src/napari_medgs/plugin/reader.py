@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.plugin.geometry import ITEMS_KEY, grid_kwargs
-from napari_medgs.plugin.links import NAMES_KEY
+from napari_medgs.plugin.layer_frame import ITEMS_KEY, grid_kwargs
+from napari_medgs.plugin.layer_metadata import NAMES_KEY
 from napari_medgs.plugin.report import show_failure
 
 if TYPE_CHECKING:
-    from napari_medgs.volume import Volume
+    from napari_medgs.data.volume import Volume
 
 LayerData = tuple[Any, ...]
 ReaderFunction = Callable[[str | list[str]], list[LayerData]]
@@ -54,7 +54,7 @@ def get_reader(path: str | list[str]) -> ReaderFunction | None:
 def _function_for(path: Path) -> Callable[[Path], list[LayerData]] | None:
     name = path.name.lower()
     if path.is_dir():
-        from napari_medgs.io.dicom import is_dicom_folder
+        from napari_medgs.io.dicom.series import is_dicom_folder
 
         return read_volume_layers if is_dicom_folder(path) else None
     if name.endswith((".nii", ".nii.gz", ".dcm")):
@@ -152,8 +152,8 @@ def read_field_layers(path: Path) -> list[LayerData]:
         When the file is no field, or damaged, or of a newer version.
     """
     from napari_medgs.io.fields import SUFFIX, load_field
-    from napari_medgs.plugin.jobs import render_field
-    from napari_medgs.plugin.results import field_layer_data
+    from napari_medgs.plugin.fit.jobs import render_field
+    from napari_medgs.plugin.fit.results import field_layer_data
 
     field = load_field(path)
     return list(field_layer_data(field, render_field(field), path.name.removesuffix(SUFFIX)))
@@ -169,7 +169,7 @@ def read_medmnist_layers(path: Path) -> list[LayerData]:
     MedGSError
         When the file is damaged, no such set, or too large for the memory.
     """
-    from napari_medgs.io.medmnist import load_set
+    from napari_medgs.io.medmnist.reader import load_set
 
     found = load_set(path)
     layers: list[LayerData] = []

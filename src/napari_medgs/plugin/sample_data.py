@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_medgs.plugin.geometry import grid_kwargs
-from napari_medgs.plugin.links import NAMES_KEY
+from napari_medgs.plugin.layer_frame import grid_kwargs
+from napari_medgs.plugin.layer_metadata import NAMES_KEY
 from napari_medgs.plugin.report import show_failure
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -16,7 +16,7 @@ TISSUES = {0: "background", 1: "grey matter", 2: "white matter"}
 
 def phantom() -> list[LayerData]:
     """Return the synthetic head (2 mm) and its seven tissues as layers."""
-    from napari_medgs.phantom import make_phantom
+    from napari_medgs.data.phantom import make_phantom
 
     head = make_phantom()
     place = grid_kwargs(head.grid)
@@ -61,8 +61,8 @@ def mni152_layers(resolution: int) -> list[LayerData]:
     FileError
         When nilearn is not installed.
     """
+    from napari_medgs.data.volume import Volume
     from napari_medgs.errors import FileError
-    from napari_medgs.volume import Volume
 
     try:
         from nilearn import datasets

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from psygnal import Signal
 
+from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
 from napari_medgs.errors import Cancelled
-from napari_medgs.progress import ProgressCallback, ProgressEvent, StopCallback
 
 LOGGER = logging.getLogger("napari_medgs")
 POLL_MS = 120  # about 8 reports a second: smooth to the eye, nothing for the CPU

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_medgs.plugin.geometry import (
+from napari_medgs.plugin.layer_frame import (
     GRID_KEY,
     LayerFrame,
     array_of,
@@ -16,7 +16,7 @@ from napari_medgs.plugin.geometry import (
     layer_to_ras,
     same_place,
 )
-from napari_medgs.plugin.links import NAMES_KEY
+from napari_medgs.plugin.layer_metadata import NAMES_KEY
 from napari_medgs.plugin.report import show_failure
 
 
@@ -111,7 +111,7 @@ def save_surface(path: str | Path, layer: Any) -> Path:
     import trimesh
 
     from napari_medgs.errors import GeometryError
-    from napari_medgs.io.atomic import atomic_path
+    from napari_medgs.io._atomic import atomic_path
     from napari_medgs.io.meshes import check_mesh_path, save_meshes
 
     path = check_mesh_path(path)

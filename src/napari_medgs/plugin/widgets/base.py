@@ -18,10 +18,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_medgs.plugin.links import unwrap
+from napari_medgs._util.progress import ProgressEvent
+from napari_medgs.plugin.layer_metadata import unwrap
 from napari_medgs.plugin.report import show_failure
 from napari_medgs.plugin.worker import Job, Runner
-from napari_medgs.progress import ProgressEvent
 
 STYLE = """
 QPushButton#medgs-primary {

@@ -8,7 +8,7 @@ from typing import Any
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QListWidget, QListWidgetItem
 
-from napari_medgs.plugin.links import FIELD_KEY, field_of
+from napari_medgs.plugin.layer_metadata import FIELD_KEY, field_of
 from napari_medgs.plugin.widgets.base import MedGSWidget
 
 LayerFilter = Callable[[Any], bool]

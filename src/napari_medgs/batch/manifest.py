@@ -1,0 +1,166 @@
+"""The manifest of a cohort: what was fitted of what, with which settings, and what failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from napari_medgs import __version__
+from napari_medgs.batch.cases import Case
+from napari_medgs.batch.params import CohortParams
+from napari_medgs.errors import FileError, FormatVersionError
+from napari_medgs.fitting.params import FitParams
+from napari_medgs.io.records import plain_json, write_json
+
+FILE = "manifest.json"
+FORMAT, FORMAT_VERSION = "napari-medgs cohort", 1
+SUFFIX = ".medgs.safetensors"
+# They change how a fit runs, not what it is of.
+_NO_MATTER = ("threads", "checkpoint", "checkpoint_every", "positions_every")
+LEAST_SECONDS = 1.0  # between two writes of the manifest
+SHARE = 0.05  # of the time, at most, goes into writing it
+
+
+def settings_of(params: FitParams, cohort: CohortParams) -> dict[str, Any]:
+    """Return, JSON-able, all settings that a field depends on."""
+    record = {f.name: getattr(params, f.name) for f in fields(params) if f.name not in _NO_MATTER}
+    record["spacing"] = cohort.spacing
+    record["assume_identity"] = cohort.assume_identity
+    plain: dict[str, Any] = plain_json(record)
+    return plain
+
+
+def stamps_of(case: Case) -> list[list[Any]] | None:
+    """Return size and time of change of every file of a case; None where one is missing.
+
+    Folders count with all files in them. Equal stamps mean equal contents; different ones only
+    that it must be looked into.
+    """
+    stamps: list[list[Any]] = []
+    for text in (*case.images, *([case.mask] if case.mask else [])):
+        path = Path(text)
+        if not path.exists() and ".npz:" in text.lower():
+            path = Path(text[: text.lower().index(".npz:") + 4])
+        try:
+            files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
+            found = [f.stat() for f in files]
+        except OSError:
+            return None
+        stamps.append([len(files), sum(s.st_size for s in found),
+                       max((s.st_mtime_ns for s in found), default=0)])  # fmt: skip
+    return stamps
+
+
+class Manifest:
+    """The record of a cohort in its output folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the fields are; what is known of them already is read.
+
+    Raises
+    ------
+    FileError
+        When the file that is there is no manifest or is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.path = folder, folder / FILE
+        self.cases: dict[str, dict[str, Any]] = _read(self.path) if self.path.exists() else {}
+        self._written, self._cost = time.monotonic(), 0.0
+
+    def output(self, case: Case) -> Path:
+        """Return where the field of a case goes."""
+        return self.folder / f"{case.name}{SUFFIX}"
+
+    def finished(self, case: Case, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the entry of a field that stands and was made with just these settings.
+
+        Whether its input is still the same is another matter.
+        """
+        entry = self.cases.get(case.name)
+        if entry is None or entry.get("status") != "done" or entry.get("settings") != settings:
+            return None
+        if (entry.get("mask") is None) != (case.mask is None):
+            return None
+        if len(entry.get("images", ())) != len(case.images):
+            return None
+        try:
+            size = self.output(case).stat().st_size
+        except OSError:
+            return None
+        return entry if size == entry.get("output_bytes") else None
+
+    def set(self, case: Case, entry: Mapping[str, Any]) -> None:
+        """Record the outcome of a case; written now and then, see :meth:`save`."""
+        self.cases[case.name] = {
+            "images": list(case.images),
+            "mask": case.mask,
+            "output": f"{case.name}{SUFFIX}",
+            **plain_json(entry),
+        }
+        wait = max(LEAST_SECONDS, self._cost / SHARE)
+        if time.monotonic() - self._written > wait:
+            self.save()
+
+    def save(self) -> None:
+        """Write the file; it is complete at any time."""
+        started = time.monotonic()
+        counts: dict[str, int] = {}
+        for entry in self.cases.values():
+            counts[entry["status"]] = counts.get(entry["status"], 0) + 1
+        write_json(
+            self.path,
+            {
+                "format": FORMAT,
+                "format_version": FORMAT_VERSION,
+                "program": __version__,
+                "counts": counts,
+                "cases": dict(sorted(self.cases.items())),
+            },
+        )
+        self._written = time.monotonic()
+        self._cost = self._written - started
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileError(
+            f"{path}: cannot be read ({error}); move it away to start anew."
+        ) from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise FileError(f"{path}: not the manifest of a cohort; choose another output folder.")
+    if record.get("format_version") != FORMAT_VERSION:
+        raise FormatVersionError(
+            f"{path}: manifest of version {record.get('format_version')}; this program reads "
+            f"version {FORMAT_VERSION}. Update napari-medgs, or choose another output folder."
+        )
+    cases = record.get("cases")
+    if not isinstance(cases, dict) or not all(
+        isinstance(e, dict) and isinstance(e.get("status"), str) for e in cases.values()
+    ):
+        raise FileError(f"{path}: a damaged manifest; move it away to start anew.")
+    return cases
+
+
+def sweep(outputs: list[Path]) -> None:
+    """Remove what a process that was killed while it wrote one of these fields has left."""
+    names: dict[Path, set[str]] = {}
+    for output in outputs:
+        names.setdefault(output.parent, set()).add(output.name[:80])
+    for place, files in names.items():
+        if not place.is_dir():
+            continue
+        for entry in os.scandir(place):
+            if entry.name.startswith(".") and entry.name.endswith(f".tmp{SUFFIX}"):
+                original = entry.name[1:].removesuffix(f".tmp{SUFFIX}").rpartition(".")[0]
+                if original in files:
+                    Path(entry.path).unlink(missing_ok=True)

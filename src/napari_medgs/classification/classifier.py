@@ -1,0 +1,215 @@
+"""A trained classifier: from an image or a field to probabilities and scores of Gaussians."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
+from napari_medgs.classification.card import ModelCard
+from napari_medgs.classification.result import Attribution, Deletion, Prediction
+from napari_medgs.data.field import Floats, GaussianField
+from napari_medgs.data.volume import Volume
+from napari_medgs.errors import Cancelled, ParameterError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from napari_medgs.classification.gaussians.set import GaussianSet
+
+RANDOM_DELETIONS = 8
+BATCH = 64
+
+
+class Classifier:
+    """A network with its card.
+
+    Parameters
+    ----------
+    card : ModelCard
+    network : torch.nn.Module
+        In evaluation mode from here on.
+    """
+
+    def __init__(self, card: ModelCard, network: nn.Module) -> None:
+        self.card, self.network = card, network.eval().requires_grad_(False)
+
+    def predict(
+        self,
+        image: Volume | GaussianField,
+        *,
+        progress: ProgressCallback = ignore_progress,
+        should_stop: StopCallback = never_stop,
+    ) -> Prediction:
+        """Return the probabilities of all classes.
+
+        Parameters
+        ----------
+        image : Volume or GaussianField
+            2D classifiers read volumes of one slice. A field that such a
+            classifier made (``Prediction.field``) is read as it is; others are rendered on their
+            own grid and fitted anew.
+        progress, should_stop : callable
+
+        Raises
+        ------
+        ImageError
+            When the image has other channels, axes or intensities than the classifier's.
+        Cancelled
+            When ``should_stop`` returned True.
+        """
+        from napari_medgs.classification.gaussians.to_field import to_field
+        from napari_medgs.classification.inference import probabilities_of
+
+        started = time.perf_counter()
+        volume, inputs = self._read(image, progress, should_stop)
+        shares = probabilities_of(self.network, inputs, self.card)[0]
+        field = to_field(inputs, volume, self.card) if self.card.on_gaussians else None
+        named = {n: float(p) for n, p in zip(self.card.class_names, shares, strict=True)}
+        return Prediction(named, time.perf_counter() - started, field)
+
+    def attribute(
+        self,
+        image: Volume | GaussianField,
+        class_index: int,
+        method: Literal["gradient", "leave-out"] = "gradient",
+        *,
+        fraction: float = 0.1,
+        seed: int = 0,
+        progress: ProgressCallback = ignore_progress,
+        should_stop: StopCallback = never_stop,
+    ) -> Attribution:
+        """Return how much each Gaussian speaks for a class, with a check by deletion.
+
+        Parameters
+        ----------
+        image : Volume or GaussianField
+        class_index : int
+            From 0, in the order of the card's class names.
+        method : {"gradient", "leave-out"}
+            The derivative of the class's log-odds with respect to a factor on the Gaussian's
+            presence, or the log-odds with all Gaussians less those without it.
+        fraction : float
+            Share of the Gaussians that the check removes.
+        seed : int
+            Of the random choices that the check compares with.
+        progress, should_stop : callable
+
+        Raises
+        ------
+        ParameterError
+            When there is no such class or method, or the classifier reads no Gaussians.
+        ImageError, Cancelled
+            As :meth:`predict`.
+        """
+        from napari_medgs.classification.gaussians.to_field import to_field
+
+        names = self.card.class_names
+        if not self.card.on_gaussians:
+            raise ParameterError(
+                f"The classifier ({self.card.model}) reads no Gaussians, so none can be scored."
+            )
+        if not 0 <= class_index < len(names):
+            raise ParameterError(f"There is no class {class_index}; there are {len(names)}.")
+        if method not in ("gradient", "leave-out"):
+            raise ParameterError(f"method must be gradient or leave-out, not {method!r}.")
+        if not 0 < fraction < 1:
+            raise ParameterError(f"fraction must be between 0 and 1, not {fraction}.")
+        started = time.perf_counter()
+        volume, inputs = self._read(image, progress, should_stop)
+        if method == "gradient":
+            scores = self._gradients(inputs, class_index)
+        else:
+            scores = self._left_out(inputs, class_index)
+        _check(should_stop)
+        deletion = self._delete(inputs, class_index, scores, fraction, seed)
+        return Attribution(
+            to_field(inputs, volume, self.card), scores, names[class_index], method, deletion,
+            time.perf_counter() - started,
+        )  # fmt: skip
+
+    def _read(
+        self, image: Volume | GaussianField, progress: ProgressCallback, should_stop: StopCallback
+    ) -> tuple[Volume, Any]:
+        """Return the image and what the network reads of it."""
+        from napari_medgs.classification.data.preprocess import image_of, prepare
+        from napari_medgs.classification.gaussians.inputs import network_inputs
+        from napari_medgs.classification.gaussians.to_field import from_field
+
+        volume = image_of(image)
+        if isinstance(image, GaussianField) and self.card.on_gaussians:
+            own = from_field(image, self.card)
+            if own is not None:
+                return volume, own
+        _check(should_stop)
+        pixels = prepare(volume, self.card)[None]
+        inputs = network_inputs(pixels, self.card, progress=progress, should_stop=should_stop)
+        _check(should_stop)
+        return volume, inputs
+
+    def _log_odds(self, inputs: Any, index: int) -> Tensor:
+        """Return (B,) log-odds of one class."""
+        import torch
+
+        from napari_medgs.classification.inference import logits_of
+
+        logits = logits_of(self.network, inputs, self.card)
+        if self.card.multi_label:
+            return logits[:, index]
+        others = [k for k in range(logits.shape[1]) if k != index]
+        return logits[:, index] - torch.logsumexp(logits[:, others], 1)
+
+    def _gradients(self, inputs: GaussianSet, index: int) -> Floats:
+        import torch
+
+        presence = torch.ones_like(inputs.weights).requires_grad_()
+        gated = replace(inputs, weights=inputs.weights * presence)
+        (slope,) = torch.autograd.grad(self._log_odds(gated, index).sum(), presence)
+        return slope[0].numpy().astype(np.float32)
+
+    def _without(self, inputs: GaussianSet, gone: list[Any]) -> GaussianSet:
+        """Return copies of one image, each without some of its Gaussians."""
+        copies = inputs[[0] * len(gone)]
+        weights = copies.weights.clone()
+        for row, which in enumerate(gone):
+            weights[row, which] = 0
+        return replace(copies, weights=weights)
+
+    def _many(self, inputs: GaussianSet, index: int) -> Floats:
+        import torch
+
+        with torch.no_grad():
+            parts = [
+                self._log_odds(inputs[first : first + BATCH], index)
+                for first in range(0, len(inputs), BATCH)
+            ]
+        return torch.cat(parts).numpy().astype(np.float32)
+
+    def _left_out(self, inputs: GaussianSet, index: int) -> Floats:
+        full = self._many(inputs, index)[0]
+        singles = self._without(inputs, [[k] for k in range(inputs.count)])
+        return np.asarray(full - self._many(singles, index), np.float32)
+
+    def _delete(
+        self, inputs: GaussianSet, index: int, scores: Floats, fraction: float, seed: int
+    ) -> Deletion:
+        present = np.flatnonzero(inputs.weights[0].numpy() > 0)
+        count = min(max(1, round(fraction * len(present))), len(present) - 1)
+        order = present[np.argsort(scores[present], kind="stable")]
+        rng = np.random.default_rng(seed)
+        chosen = [[], order[-count:], order[:count]]
+        chosen += [rng.choice(present, count, replace=False) for _ in range(RANDOM_DELETIONS)]
+        odds = self._many(self._without(inputs, chosen), index).astype(np.float64)
+        chance = 1 / (1 + np.exp(-odds))
+        return Deletion(
+            count / len(present), float(chance[0]), float(chance[1]), float(chance[2]),
+            float(chance[3:].mean()),
+        )  # fmt: skip
+
+
+def _check(should_stop: StopCallback) -> None:
+    if should_stop():
+        raise Cancelled("Cancelled.")

@@ -1,0 +1,96 @@
+"""Files of classifiers: safetensors with a JSON header, so that opening one never runs code."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from napari_medgs.classification.card import SUFFIX, ModelCard
+from napari_medgs.classification.classifier import Classifier
+from napari_medgs.errors import FileError
+from napari_medgs.io.records import plain_json
+from napari_medgs.io.tensor_files import TensorFormat
+
+FORMAT = TensorFormat("napari-medgs classifier", 1, "classifier", 4 * 2**20)
+MAX_BYTES = 256 * 2**20
+
+
+def save_classifier(path: str | Path, classifier: Classifier) -> Path:
+    """Write a classifier to a ``.safetensors`` file.
+
+    The file is complete or absent: it is written beside its place and renamed.
+
+    Raises
+    ------
+    FileError
+        When the name has another suffix or the folder cannot be written.
+    """
+    from safetensors.torch import save
+
+    path = Path(path)
+    if not path.name.endswith(SUFFIX):
+        raise FileError(f"{path}: a classifier's file name must end in {SUFFIX}.")
+    card = json.dumps(plain_json(classifier.card.to_dict()), ensure_ascii=False)
+    state = classifier.network.state_dict()
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    FORMAT.write(path, save(tensors, metadata=FORMAT.header(card=card)))
+    return path
+
+
+def load_card(path: str | Path) -> ModelCard:
+    """Read only the card of a classifier's file; needs no torch.
+
+    Raises
+    ------
+    FileError, FormatVersionError
+        As :func:`load_classifier`.
+    """
+    header = FORMAT.read_header(path)
+    try:
+        return ModelCard.from_dict(json.loads(header["card"]))
+    except FileError as error:
+        raise FileError(f"{path}: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FileError(f"{path}: damaged or no classifier's file ({error}).") from error
+
+
+def load_classifier(path: str | Path) -> Classifier:
+    """Read a classifier's file.
+
+    Parameters
+    ----------
+    path : str or Path
+        One of :func:`~napari_medgs.classification.bundled_models`, or a file that training wrote.
+
+    Raises
+    ------
+    FileError
+        When the file is missing, damaged or no classifier.
+    FormatVersionError
+        When a newer version of the package wrote it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from napari_medgs.classification.networks.registry import make_network
+
+    path = Path(path)
+    card = load_card(path)
+    if path.stat().st_size > MAX_BYTES:
+        raise FileError(f"{path}: too large for a classifier of this package.")
+    try:
+        state = load_file(path)
+        network = make_network(card)
+        wanted = network.state_dict()
+        if {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in state.items()}:
+            raise FileError(
+                f"{path}: its weights do not fit the network that it describes. It is damaged, or "
+                "of a version whose networks were others: train it again."
+            )
+        if not all(math.isfinite(float(v.double().sum())) for v in state.values()):
+            raise FileError(f"{path}: holds weights that are not finite.")
+        network.load_state_dict(state)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise FileError(f"{path}: damaged or truncated classifier ({error}).") from error
+    return Classifier(card, network)

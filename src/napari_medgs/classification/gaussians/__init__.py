@@ -1,0 +1,1 @@
+"""Sets of Gaussians and their rasters."""

@@ -1,0 +1,241 @@
+"""Batched fits: thousands of small images become Gaussians at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from napari_medgs._util.progress import (
+    ProgressCallback,
+    ProgressEvent,
+    StopCallback,
+    ignore_progress,
+    never_stop,
+)
+from napari_medgs.classification.gaussians.set import (
+    GaussianSet,
+    grid_points,
+    join,
+    log_terms,
+    monomials,
+)
+from napari_medgs.classification.gaussians.shapes import fit_shapes
+from napari_medgs.classification.training.params import FitSettings
+from napari_medgs.errors import Cancelled, ImageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+CHUNK_BYTES = 24 * 2**20  # per tensor of a step: stays near the caches
+RIDGE = 1e-4
+SIZES = (0.25, 0.35)  # smallest and largest standard deviation: voxels, and share of the edge
+
+
+def fit_images(
+    images: NDArray[Any],
+    settings: FitSettings,
+    *,
+    progress: ProgressCallback = ignore_progress,
+    should_stop: StopCallback = never_stop,
+) -> GaussianSet:
+    """Fit Gaussians to every image of a set.
+
+    Parameters
+    ----------
+    images : (B, C, Y, X) or (B, C, Z, Y, X) float32 ndarray
+        Scaled to [0, 1].
+    settings : FitSettings
+    progress, should_stop : callable
+
+    Returns
+    -------
+    GaussianSet
+        In tree order.
+
+    Raises
+    ------
+    ImageError
+        When a shape is empty, or values are not finite.
+    Cancelled
+        When ``should_stop`` returned True.
+    """
+    images = np.ascontiguousarray(images, dtype=np.float32)
+    if not np.isfinite(images).all():
+        raise ImageError("The images hold values that are not finite (NaN or infinite).")
+    started = time.perf_counter()
+
+    def check() -> None:
+        if should_stop():
+            raise Cancelled("The fit of Gaussians was cancelled.")
+
+    def report(done: int) -> None:
+        check()
+        spent = time.perf_counter() - started
+        left = spent / done * (len(images) - done) if done else None
+        progress(ProgressEvent("fit Gaussians", done, len(images), spent, remaining=left))
+
+    report(0)
+    if settings.shape:
+        return fit_shapes(images, settings, report).in_tree_order()
+    voxels = int(np.prod(images.shape[2:]))
+    points = voxels if images.ndim == 4 else min(voxels, settings.points)
+    chunk = max(1, min(64, CHUNK_BYTES // (4 * points * settings.gaussians)))
+    parts: list[GaussianSet] = []
+    for first in range(0, len(images), chunk):
+        # Seeded by place, so that a set's fits do not depend on how it is cut.
+        some = torch.from_numpy(images[first : first + chunk])
+        parts.append(_fit_chunk(some, settings, check))
+        report(min(len(images), first + chunk))
+    return join(parts).in_tree_order()
+
+
+def blend(points: Tensor, gaussians: GaussianSet, precisions: Tensor | None = None) -> Tensor:
+    """Return (B, P, C): the normalized blend of Gaussians at points (P, D)."""
+    terms = _terms(gaussians, precisions)
+    shares = torch.softmax(monomials(points - gaussians.center()) @ terms, -1)
+    return shares @ gaussians.values
+
+
+def _terms(gaussians: GaussianSet, precisions: Tensor | None) -> Tensor:
+    if precisions is None:
+        precisions = torch.linalg.inv(gaussians.covariances)
+    constant = gaussians.weights.clamp_min(1e-20).log()
+    return log_terms(gaussians.means - gaussians.center(), precisions, constant)
+
+
+def _fit_chunk(images: Tensor, settings: FitSettings, check: Callable[[], None]) -> GaussianSet:
+    """Fit some images: Adam on means, precision factors and weights; values by least squares.
+
+    ``check`` is called before every step, to raise where the fit is to be given up.
+    """
+    b, c = images.shape[:2]
+    shape = tuple(images.shape[2:])
+    d, n = len(shape), settings.gaussians
+    flat = images.reshape(b, c, -1).mT.contiguous()
+    everywhere = grid_points(shape)
+    middle = torch.tensor([(s - 1) / 2 for s in shape])
+    random = torch.Generator().manual_seed(settings.seed)
+    start = _places(images, n, random)
+    means = (everywhere[start] - middle).requires_grad_()
+    sigma = 0.6 * (everywhere.shape[0] / n) ** (1 / d)
+    # Precision P = R^T R with R upper triangular: its diagonal as logarithms.
+    diagonal = torch.full((b, n, d), -float(np.log(sigma))).requires_grad_()
+    off = torch.zeros(b, n, d * (d - 1) // 2).requires_grad_()
+    constant = torch.zeros(b, n).requires_grad_()
+    values = torch.gather(flat, 1, start[..., None].expand(-1, -1, c)).requires_grad_()
+    low, high = -np.log(SIZES[1] * max(shape)), -np.log(SIZES[0])
+    rates = {"means": 0.25, "diagonal": 0.1, "off": 0.05, "constant": 0.1, "values": 0.03}
+    leaves = [means, diagonal, off, constant, values]
+    groups = [{"params": [leaf], "lr": r} for leaf, r in zip(leaves, rates.values(), strict=True)]
+    optimizer = torch.optim.Adam(groups, betas=(0.8, 0.95))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.iterations, 0.01)
+    basis = monomials(everywhere - middle)
+    for _ in range(settings.iterations):
+        check()
+        some, wanted = basis, flat
+        if d == 3 and settings.points < len(basis):
+            pick = torch.randint(0, len(basis), (settings.points,), generator=random)
+            some, wanted = basis[pick], flat[:, pick]
+        root = _root(diagonal, off)
+        shares = torch.softmax(some @ log_terms(means, root.mT @ root, constant), -1)
+        loss = (shares @ values - wanted).square().sum() / (len(some) * c)
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            diagonal.clamp_(low, high)
+            constant.clamp_(-6, 6)
+            means.clamp_(-middle - 1, middle + 1)
+    with torch.no_grad():
+        return _finish(flat, shape, middle, means, _root(diagonal, off), constant, values)
+
+
+def _root(diagonal: Tensor, off: Tensor) -> Tensor:
+    d = diagonal.shape[-1]
+    rows, columns = torch.triu_indices(d, d, 1)
+    root = torch.diag_embed(diagonal.exp())
+    filler = torch.zeros_like(root)
+    filler[..., rows, columns] = off
+    return root + filler
+
+
+def _places(images: Tensor, n: int, random: torch.Generator) -> Tensor:
+    """Choose (B, N) voxels to start at, more of them where the image changes."""
+    slopes = torch.gradient(images, dim=list(range(2, images.ndim)))
+    size = torch.stack([s.square().sum(1) for s in slopes]).sum(0).sqrt().flatten(1)
+    chance = 0.7 * size / size.sum(1, keepdim=True).clamp_min(1e-9) + 0.3 / size.shape[1]
+    return torch.multinomial(chance, n, generator=random)
+
+
+def _finish(
+    flat: Tensor,
+    shape: tuple[int, ...],
+    middle: Tensor,
+    means: Tensor,
+    root: Tensor,
+    constant: Tensor,
+    values: Tensor,
+) -> GaussianSet:
+    """Solve the values by least squares; measure residuals and gradients."""
+    precisions = root.mT @ root
+    basis = monomials(grid_points(shape) - middle)
+    terms = log_terms(means, precisions, constant)
+    b, n = means.shape[:2]
+    left = torch.zeros(b, n, n)
+    right = torch.zeros(b, n, values.shape[-1])
+    pieces = torch.split(torch.arange(len(basis)), 4096)
+    for piece in pieces:
+        shares = torch.softmax(basis[piece] @ terms, -1)
+        left += shares.mT @ shares
+        right += shares.mT @ flat[:, piece]
+    ridge = RIDGE * left.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+    eye = torch.eye(n)
+    solved = torch.linalg.solve(left + ridge * eye, right + ridge * values)
+    solved = solved.clamp(-0.25, 1.25)
+    missed, share = torch.zeros(b, n), torch.zeros(b, n)
+    for piece in pieces:
+        shares = torch.softmax(basis[piece] @ terms, -1)
+        error = (shares @ solved - flat[:, piece]).square().mean(-1, keepdim=True)
+        missed += (shares * error).sum(1)
+        share += shares.sum(1)
+    covariances = torch.cholesky_inverse(root.mT.contiguous(), upper=False)
+    result = GaussianSet(
+        means=means + middle,
+        covariances=0.5 * (covariances + covariances.mT),
+        values=solved,
+        weights=constant.exp(),
+        residual=(missed / share.clamp_min(1e-6)).sqrt(),
+        gradient=torch.zeros(b, n),
+        shape=shape,
+    )
+    return replace(result, gradient=_slopes(means, terms, solved))
+
+
+def _slopes(points: Tensor, terms: Tensor, values: Tensor) -> Tensor:
+    """Return (B, N): length of the blend's gradient at each image's own points (B, N, D)."""
+    total: Any = 0.0
+    for axis in range(points.shape[-1]):
+        step = torch.zeros(points.shape[-1])
+        step[axis] = 0.5
+        ahead = torch.softmax(monomials(points + step) @ terms, -1) @ values
+        behind = torch.softmax(monomials(points - step) @ terms, -1) @ values
+        total = total + (ahead - behind).square().sum(-1)
+    return total.sqrt()
+
+
+def psnr(images: NDArray[Any], gaussians: GaussianSet) -> NDArray[np.float64]:
+    """Return (B,) peak signal-to-noise ratios in dB (peak 1) of blended images."""
+    points = grid_points(gaussians.shape)
+    scores = []
+    for k in range(len(gaussians)):
+        guess = blend(points, gaussians[k : k + 1])[0].mT.numpy()
+        error = np.square(guess - images[k].reshape(guess.shape)).mean()
+        scores.append(-10 * np.log10(max(float(error), 1e-12)))
+    return np.asarray(scores)

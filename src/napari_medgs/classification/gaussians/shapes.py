@@ -1,0 +1,164 @@
+"""Binary shapes as Gaussians: clusters of foreground voxels with the moments that they have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numba as nb
+import numpy as np
+import torch
+
+from napari_medgs._util.threads import run_chunks
+from napari_medgs.classification.gaussians.set import GaussianSet
+from napari_medgs.classification.training.params import FitSettings
+from napari_medgs.errors import ImageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LLOYD = 10
+CELL = 1 / 12  # variance of a voxel itself, which a point at its centre lacks
+
+
+def fit_shapes(
+    images: NDArray[Any], settings: FitSettings, report: Callable[[int], None]
+) -> GaussianSet:
+    """Cluster the foreground (> 0.5) of every image by k-means from farthest points.
+
+    Each cluster becomes one Gaussian of its number of voxels, mean and covariance. A shape of
+    fewer voxels than Gaussians leaves the rest with weight 0, at the shape's centre.
+
+    Raises
+    ------
+    ImageError
+        When a shape is empty.
+    """
+    inside = images[:, 0] > 0.5
+    full = inside.reshape(len(inside), -1).any(1)
+    if not full.all():
+        raise ImageError(
+            f"Image {int(np.flatnonzero(~full)[0])} holds no shape: no value is above the middle."
+        )
+    b, n, d = len(inside), settings.gaussians, inside.ndim - 1
+    means, spread = np.zeros((b, n, d), np.float32), np.zeros((b, n, d, d), np.float32)
+    mass, missed = np.zeros((b, n), np.float32), np.zeros((b, n), np.float32)
+    slope = np.zeros((b, n), np.float32)
+    step = 64
+    for first in range(0, b, step):
+        last = min(b, first + step)
+
+        def one(k: int, first: int = first) -> None:
+            points = np.argwhere(inside[first + k]).astype(np.float64)
+            place = slice(first + k, first + k + 1)
+            _cluster(points, LLOYD, means[place][0], spread[place][0], mass[place][0],
+                     missed[place][0], slope[place][0])  # fmt: skip
+
+        run_chunks(one, last - first)
+        report(last)
+    return GaussianSet(
+        means=torch.from_numpy(means),
+        covariances=torch.from_numpy(spread),
+        values=torch.ones(b, n, 1),
+        weights=torch.from_numpy(mass),
+        residual=torch.from_numpy(missed),
+        gradient=torch.from_numpy(slope),
+        shape=tuple(inside.shape[1:]),
+        mass=True,
+    )
+
+
+@nb.njit(cache=True, nogil=True)
+def _cluster(points, rounds, means, spread, mass, missed, slope):  # type: ignore[no-untyped-def]
+    count, d = points.shape
+    n = len(means)
+    used = min(n, count)
+    center = np.zeros(d)
+    for p in range(count):
+        center += points[p] / count
+    nearest = np.full(count, np.inf)
+    owner = np.zeros(count, np.int64)
+    places = np.zeros((n, d))
+    places[:] = center
+    # Farthest points, from the voxel farthest from the centre: no random choice.
+    far, best = 0, -1.0
+    for p in range(count):
+        away = ((points[p] - center) ** 2).sum()
+        if away > best:
+            far, best = p, away
+    for k in range(used):
+        places[k] = points[far]
+        best = -1.0
+        for p in range(count):
+            away = ((points[p] - places[k]) ** 2).sum()
+            if away < nearest[p]:
+                nearest[p], owner[p] = away, k
+            if nearest[p] > best:
+                far, best = p, nearest[p]
+    total = np.zeros(n)
+    for _ in range(rounds):
+        for p in range(count):
+            best = np.inf
+            for k in range(used):
+                away = 0.0
+                for a in range(d):
+                    away += (points[p, a] - places[k, a]) ** 2
+                if away < best:
+                    best, owner[p] = away, k
+        sums = np.zeros((n, d))
+        total[:] = 0
+        for p in range(count):
+            total[owner[p]] += 1
+            sums[owner[p]] += points[p]
+        for k in range(used):
+            if total[k] > 0:
+                places[k] = sums[k] / total[k]
+    moments = np.zeros((n, d, d))
+    for p in range(count):
+        k = owner[p]
+        for a in range(d):
+            for c in range(d):
+                moments[k, a, c] += (points[p, a] - places[k, a]) * (points[p, c] - places[k, c])
+    inverse = np.zeros((n, d, d))
+    height = np.zeros(n)
+    for k in range(n):
+        mass[k] = total[k]
+        if total[k] > 0:
+            moments[k] /= total[k]
+        for a in range(d):
+            moments[k, a, a] += CELL
+            means[k, a] = places[k, a]
+        spread[k] = moments[k]
+        inverse[k] = np.linalg.inv(moments[k])
+        height[k] = total[k] / np.sqrt((2 * np.pi) ** d * np.linalg.det(moments[k]))
+    # How far the sum of the Gaussians is from 1 inside the shape.
+    offset = np.zeros(d)
+    for p in range(count):
+        density = 0.0
+        for k in range(used):
+            q = 0.0
+            for a in range(d):
+                offset[a] = points[p, a] - places[k, a]
+            for a in range(d):
+                for c in range(d):
+                    q += offset[a] * inverse[k, a, c] * offset[c]
+            if q < 18:
+                density += height[k] * np.exp(-0.5 * q)
+        missed[owner[p]] += (density - 1) ** 2
+    for k in range(used):
+        if total[k] > 0:
+            missed[k] = np.sqrt(missed[k] / total[k])
+        pull = np.zeros(d)
+        for j in range(used):
+            q = 0.0
+            for a in range(d):
+                offset[a] = places[k, a] - places[j, a]
+            for a in range(d):
+                for c in range(d):
+                    q += offset[a] * inverse[j, a, c] * offset[c]
+            if q < 18:
+                g = height[j] * np.exp(-0.5 * q)
+                for a in range(d):
+                    for c in range(d):
+                        pull[a] -= g * inverse[j, a, c] * offset[c]
+        slope[k] = np.sqrt((pull**2).sum())

@@ -1,0 +1,41 @@
+"""Probabilities of many inputs at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from napari_medgs.classification.card import ModelCard
+from napari_medgs.classification.data.augment import flip_axes, flipped
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+BATCH = 64
+
+
+def logits_of(network: nn.Module, inputs: Any, card: ModelCard) -> Tensor:
+    """Return mean logits (B, K) over the mirrored copies that the card's model averages."""
+    combinations = flip_axes(card.ndim) if card.preprocessing.get("tta") else [()]
+    total = torch.stack([network(flipped(inputs, axes)) for axes in combinations])
+    return total.mean(0)
+
+
+def as_probabilities(logits: Tensor, card: ModelCard) -> Tensor:
+    """Return probabilities (..., K): a sigmoid each for labels, a softmax over classes."""
+    return torch.sigmoid(logits) if card.multi_label else torch.softmax(logits, -1)
+
+
+def probabilities_of(network: nn.Module, inputs: Any, card: ModelCard) -> NDArray[np.float64]:
+    """Return (B, K) probabilities of all inputs, in batches, without gradients."""
+    network.eval()
+    device = next(network.parameters()).device
+    parts = []
+    with torch.no_grad():
+        for first in range(0, len(inputs), BATCH):
+            some = inputs[first : first + BATCH].to(device)
+            parts.append(as_probabilities(logits_of(network, some, card).double().cpu(), card))
+    return torch.cat(parts).numpy()

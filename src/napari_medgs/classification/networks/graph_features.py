@@ -1,0 +1,213 @@
+"""Graphs of Gaussians: features of nodes and edges without angles, a global node, levels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_medgs.classification.gaussians.set import GaussianSet
+from napari_medgs.errors import ParameterError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SMALLEST = 0.02  # least variance in voxels squared that logarithms see
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Eigenvalues' logarithms (B, N, D), log-covariances and whitening matrices (B, N, D, D)."""
+
+    logs: Tensor
+    log_covariance: Tensor
+    whitening: Tensor
+
+
+def spectrum(covariances: Tensor) -> Spectrum:
+    """Take covariances apart; all results turn with them and none depends on angles."""
+    values, vectors = torch.linalg.eigh(covariances.float())
+    values = values.clamp_min(SMALLEST)
+    logs = values.log()
+    log_covariance = (vectors * logs[..., None, :]) @ vectors.mT
+    whitening = (vectors * values.rsqrt()[..., None, :]) @ vectors.mT
+    return Spectrum(logs, log_covariance, whitening)
+
+
+def node_width(ndim: int, channels: int) -> int:
+    """Return the number of features of a node."""
+    return ndim + ndim * (ndim + 1) // 2 + 1 + (ndim - 1) + channels + 3
+
+
+def edge_width(ndim: int, channels: int) -> int:
+    """Return the number of features of an edge."""
+    return 2 * ndim + 5 + channels + 1
+
+
+def global_width(ndim: int, channels: int) -> int:
+    """Return the number of features of the global node."""
+    return 1 + ndim * (ndim + 1) // 2 + 2 * channels + 1
+
+
+def node_features(gaussians: GaussianSet, parts: Spectrum) -> Tensor:
+    """Return (B, N, F): position, log-covariance, log-volume, elongations, values, weight, ...
+
+    The position is in the volume, -1 to 1 along its longest edge: organs have their places.
+    The last two are the residual of the fit and the gradient of the image.
+    """
+    d = gaussians.ndim
+    half = max(gaussians.shape) / 2
+    rows, columns = torch.triu_indices(d, d)
+    return torch.cat(
+        [
+            (gaussians.means - gaussians.center()) / half,
+            parts.log_covariance[..., rows, columns],
+            0.5 * parts.logs.sum(-1, keepdim=True),
+            parts.logs.diff(dim=-1),
+            gaussians.values,
+            _log_weight(gaussians)[..., None],
+            gaussians.residual[..., None] * 10,
+            gaussians.gradient[..., None] * 5,
+        ],
+        -1,
+    )
+
+
+def _log_weight(gaussians: GaussianSet) -> Tensor:
+    return (gaussians.weights + 0.05).log()
+
+
+def neighbours(means: Tensor, weights: Tensor, k: int) -> Tensor:
+    """Return (B, N, K) indices of the nearest other Gaussians; those of weight 0 come last."""
+    n = means.shape[1]
+    k = min(k, n - 1)
+    away = torch.cdist(means, means)
+    away = away + torch.where(weights > 0, 0.0, 1e6)[:, None, :]
+    away.diagonal(dim1=1, dim2=2).fill_(math.inf)
+    return away.topk(k, largest=False).indices
+
+
+def pick(nodes: Tensor, index: Tensor) -> Tensor:
+    """Return (B, N, K, ...): what the neighbours have of (B, N, ...)."""
+    b, n, k = index.shape
+    rest = nodes.shape[2:]
+    flat = nodes.reshape(b, n, -1)
+    wanted = index.reshape(b, n * k, 1).expand(-1, -1, flat.shape[-1])
+    return torch.gather(flat, 1, wanted).reshape(b, n, k, *rest)
+
+
+def edge_features(gaussians: GaussianSet, parts: Spectrum, index: Tensor) -> Tensor:
+    """Return (B, N, K, F) of the edges from ``index``'s Gaussians to each.
+
+    Offset in units of the mean spacing, whitened offset, its lengths, Bhattacharyya's
+    coefficient (overlap), ratio of volumes, distance of log-covariances, contrasts of values and
+    weight.
+    """
+    d = gaussians.ndim
+    offset = pick(gaussians.means, index) - gaussians.means[:, :, None]
+    length = offset.norm(dim=-1, keepdim=True)
+    spacing = length.mean(dim=(1, 2), keepdim=True).clamp_min(1e-3)
+    whitened = (parts.whitening[:, :, None] @ offset[..., None])[..., 0]
+    # Far, thin Gaussians are hundreds of their own widths apart: only the order of that counts.
+    far = whitened.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    whitened = whitened / far * torch.log1p(far)
+    there = pick(gaussians.covariances, index)
+    both = 0.5 * (gaussians.covariances[:, :, None] + there)
+    both = both + SMALLEST * torch.eye(d, device=both.device)
+    logdet = pick(parts.logs.sum(-1), index)
+    own = parts.logs.sum(-1)[:, :, None]
+    solved = torch.linalg.solve(both, offset[..., None])[..., 0]
+    exponent = -0.125 * (offset * solved).sum(-1)
+    overlap = (exponent + 0.25 * (logdet + own) - 0.5 * torch.linalg.det(both).log()).exp()
+    spectral = pick(parts.log_covariance, index) - parts.log_covariance[:, :, None]
+    contrast = pick(gaussians.values, index) - gaussians.values[:, :, None]
+    weight = _log_weight(gaussians)
+    return torch.cat(
+        [
+            offset / spacing,
+            whitened,
+            length / spacing,
+            torch.log1p(far),
+            overlap[..., None].clamp(0, 1),
+            (0.5 * (logdet - own))[..., None],
+            spectral.flatten(-2).norm(dim=-1, keepdim=True),
+            contrast,
+            (pick(weight, index) - weight[:, :, None])[..., None],
+        ],
+        -1,
+    )
+
+
+def global_features(gaussians: GaussianSet) -> Tensor:
+    """Return (B, F): logs of whole mass and covariance, mean and spread of values, residual."""
+    share = gaussians.size_weights()
+    total = share.sum(1, keepdim=True).clamp_min(1e-9)
+    share = (share / total)[..., None]
+    mean = (share * gaussians.means).sum(1, keepdim=True)
+    offset = gaussians.means - mean
+    spread = gaussians.covariances + offset[..., :, None] * offset[..., None, :]
+    whole = spectrum((share[..., None] * spread).sum(1)).log_covariance
+    d = gaussians.ndim
+    rows, columns = torch.triu_indices(d, d)
+    value = (share * gaussians.values).sum(1)
+    deviation = (share * (gaussians.values - value[:, None]).square()).sum(1).sqrt()
+    residual = (share[..., 0] * gaussians.residual).sum(1, keepdim=True)
+    return torch.cat([total.log(), whole[:, rows, columns], value, deviation, residual * 10], -1)
+
+
+def graph_data(gaussians: GaussianSet, index: int = 0, *, neighbours_: int = 8) -> Any:
+    """Return one image's graph as torch_geometric ``Data``.
+
+    Parameters
+    ----------
+    gaussians : GaussianSet
+    index : int
+        Which image.
+    neighbours_ : int
+        Edges that come to each Gaussian from its nearest ones.
+
+    Returns
+    -------
+    torch_geometric.data.Data
+        ``x`` (N, F), ``edge_index`` (2, N K) from neighbours to nodes, ``edge_attr`` (N K, E),
+        ``pos`` (N, D) and ``covariance`` (N, D, D) in voxels, ``global_attr`` (1, G).
+
+    Raises
+    ------
+    ParameterError
+        When there are too few Gaussians for so many neighbours.
+    """
+    from torch_geometric.data import Data
+
+    if not 0 <= index < len(gaussians):
+        raise ParameterError(f"There is no image {index} among {len(gaussians)}.")
+    one = gaussians[index : index + 1]
+    check_enough(one, neighbours_ + 1)
+    parts = spectrum(one.covariances)
+    near = neighbours(one.means, one.weights, neighbours_)
+    _, n, k = near.shape
+    target = torch.arange(n).repeat_interleave(k)
+    return Data(
+        x=node_features(one, parts)[0],
+        edge_index=torch.stack([near.reshape(-1), target]),
+        edge_attr=edge_features(one, parts, near).reshape(n * k, -1),
+        pos=one.means[0],
+        covariance=one.covariances[0],
+        global_attr=global_features(one),
+    )
+
+
+def check_enough(gaussians: GaussianSet, least: int) -> None:
+    """Refuse graphs of too few Gaussians.
+
+    Raises
+    ------
+    ParameterError
+        Saying how many there are and how many are needed.
+    """
+    if gaussians.count < least:
+        raise ParameterError(
+            f"A graph of {gaussians.count} Gaussians is too small: at least {least} are needed."
+        )

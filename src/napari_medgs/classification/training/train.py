@@ -1,0 +1,309 @@
+"""Train a classifier on a labelled set."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
+from napari_medgs.classification.card import ModelCard
+from napari_medgs.classification.classifier import Classifier
+from napari_medgs.classification.data.datasets import LabelledSet
+from napari_medgs.classification.training.params import FitSettings, TrainParams
+from napari_medgs.errors import Cancelled, FileError, ParameterError
+
+EPOCHS = {
+    2: {"hybrid": 50, "resnet8": 50, "edge": 100, "gnn": 100, "inr2vec": 60},
+    3: {"hybrid": 16, "resnet8": 10, "edge": 60, "gnn": 60, "inr2vec": 60},
+}
+SHAPE_EPOCHS = {"edge": 25}
+CHECKPOINT = "last.ckpt"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained classifier and what was measured of it.
+
+    Attributes
+    ----------
+    classifier : Classifier
+        Its card has the scores.
+    numbers : dict
+        For ``--json``: model, test_auc, test_acc and their 95 % intervals, val_auc, parameters,
+        bytes_per_input, seconds_fit, seconds_epoch, seconds, seed.
+    probabilities : dict of str to (N, K) ndarray
+        Of "val" and "test", where there are such splits.
+    history : list of dict
+        val_auc and val_acc, an epoch each.
+    """
+
+    classifier: Classifier
+    numbers: dict[str, Any]
+    probabilities: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def make_card(data: LabelledSet, params: TrainParams) -> ModelCard:
+    """Return the card of an untrained classifier for a set."""
+    from napari_medgs.classification.data.augment import has_sides
+    from napari_medgs.classification.data.preprocess import shape_window
+    from napari_medgs.classification.networks.registry import default_network
+
+    ndim, mass = len(data.shape), data.is_shape
+    sided = has_sides(data.class_names)
+    preprocessing: dict[str, Any] = {
+        "intensity": "shape" if mass else data.intensity,
+        "tta": params.tta and not sided and params.model != "inr2vec",
+    }
+    if mass and params.model in ("resnet8", "inr2vec"):
+        preprocessing["window"] = list(shape_window(data.floats("train")))
+    count = params.gaussians or (128 if ndim == 3 and not mass else 64)
+    fit: dict[str, Any] = {}
+    if params.model in ("hybrid", "edge", "gnn"):
+        fit = FitSettings(gaussians=count, shape=mass).to_dict()
+    return ModelCard(
+        model=params.model,
+        dataset=data.name,
+        task=data.task,
+        class_names=data.class_names,
+        channels=data.channels,
+        ndim=ndim,
+        shape=data.shape,
+        preprocessing=preprocessing,
+        fit=fit,
+        network=default_network(params.model, ndim, data.shape, mass, data.channels),
+        training=_recorded(params),
+        seed=params.seed,
+    )
+
+
+def _recorded(params: TrainParams) -> dict[str, Any]:
+    """Return the settings that decide the weights; paths of this machine are nobody's business."""
+    own = ("log_dir", "cache_dir", "logger", "resume", "threads")
+    return {k: v for k, v in params.to_dict().items() if k not in own}
+
+
+def train(
+    data: LabelledSet,
+    params: TrainParams = TrainParams(),  # noqa: B008 (frozen)
+    *,
+    progress: ProgressCallback = ignore_progress,
+    should_stop: StopCallback = never_stop,
+    inputs: dict[str, Any] | None = None,
+    network: Mapping[str, Any] | None = None,
+    initial: Mapping[str, Any] | None = None,
+) -> TrainResult:
+    """Train a classifier; the test split is looked at once, after the last epoch.
+
+    Parameters
+    ----------
+    data : LabelledSet
+        With "train"; with "val", its scores are followed; with "test", it is scored in the end.
+    params : TrainParams
+    progress, should_stop : callable
+    inputs : dict, optional
+        What :func:`~napari_medgs.classification.gaussians.inputs.network_inputs` returned by
+        split, to spare the
+        fits of repeated runs.
+    network : mapping, optional
+        Settings of the network that differ from the model's defaults.
+    initial : mapping of str to tensor, optional
+        Weights to start from, by their names in the network: of an earlier classifier, or of an
+        encoder trained without labels. Those left out start at random.
+
+    Raises
+    ------
+    FileError, LabelError
+        When splits are missing or have one class only.
+    ParameterError
+        When early stopping is asked for without a validation split, or the network has no such
+        settings or weights.
+    Cancelled
+        When ``should_stop`` returned True.
+    """
+    data.check()
+    if params.patience and "val" not in data.images:
+        raise ParameterError("Early stopping needs a validation split ('val').")
+    import torch
+
+    from napari_medgs.classification.gaussians.inputs import (
+        default_cache,
+        input_bytes,
+        network_inputs,
+    )
+    from napari_medgs.classification.inference import probabilities_of
+    from napari_medgs.classification.networks.registry import count_parameters, make_network
+
+    started = time.perf_counter()
+    if params.threads:
+        torch.set_num_threads(params.threads)
+    card = make_card(data, params)
+    if network:
+        card = replace(card, network={**card.network, **network})
+    if inputs is None:
+        cache = default_cache() if params.cache_dir is None else params.cache_dir
+        inputs = {
+            split: network_inputs(data.floats(split), card, cache_dir=cache, progress=progress,
+                                  should_stop=should_stop)
+            for split in data.images
+        }  # fmt: skip
+    seconds_fit = time.perf_counter() - started
+    labels = {split: torch.from_numpy(values) for split, values in data.labels.items()}
+    torch.manual_seed(params.seed)
+    untrained = make_network(card)
+    if initial:
+        _start_from(untrained, initial)
+    module, epochs = _run(untrained, card, inputs, labels, params, progress, should_stop)
+    kept = module.average.cpu()
+    guesses: dict[str, NDArray[np.float64]] = {
+        s: probabilities_of(kept, inputs[s], card) for s in ("val", "test") if s in inputs
+    }
+    numbers: dict[str, Any] = {
+        "model": card.model,
+        "dataset": card.dataset,
+        "parameters": count_parameters(untrained),
+        "bytes_per_input": input_bytes(inputs["train"]),
+        "seconds_fit": seconds_fit,
+        "seconds_epoch": float(np.median(module.epoch_seconds)),
+        "epochs": epochs,
+        "seed": params.seed,
+    }
+    numbers.update(_scores(data, guesses))
+    numbers["seconds"] = time.perf_counter() - started
+    metrics = {k: v for k, v in numbers.items() if k.startswith(("test_", "val_"))}
+    training = {**card.training, "epochs": epochs}
+    card = ModelCard.from_dict({
+        **card.to_dict(), "metrics": metrics, "training": training,
+        "parameters": numbers["parameters"],
+    })  # fmt: skip
+    return TrainResult(Classifier(card, kept), numbers, guesses, module.history)
+
+
+def _start_from(network: Any, initial: Mapping[str, Any]) -> None:
+    """Copy weights into a network that is still untrained."""
+    state = network.state_dict()
+    for name, tensor in initial.items():
+        if name not in state or state[name].shape != tensor.shape:
+            raise ParameterError(f"The network has no weights {name!r} of this shape.")
+    network.load_state_dict({**state, **initial})
+
+
+def _scores(data: LabelledSet, guesses: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
+    from napari_medgs.classification.training.scores import accuracy, auc, bootstrap
+    from napari_medgs.errors import LabelError
+
+    numbers: dict[str, Any] = {}
+    for split, guess in guesses.items():
+        truth = data.labels[split]
+        try:
+            numbers[f"{split}_auc"] = auc(truth, guess, data.task)
+        except LabelError:
+            numbers[f"{split}_auc"] = None  # a class has no image there: no curve
+        numbers[f"{split}_acc"] = accuracy(truth, guess, data.task)
+        if split == "test" and numbers["test_auc"] is not None:
+            intervals = bootstrap(truth, guess, data.task)
+            numbers["test_auc_ci"] = list(intervals["auc"])
+            numbers["test_acc_ci"] = list(intervals["acc"])
+    return numbers
+
+
+def _usual_epochs(card: ModelCard) -> int:
+    """Return the passes over the training images that cross-validation chose."""
+    usual = EPOCHS[card.ndim][card.model]
+    return SHAPE_EPOCHS.get(card.model, usual) if card.is_shape else usual
+
+
+def _run(
+    network: Any,
+    card: ModelCard,
+    inputs: dict[str, Any],
+    labels: dict[str, Any],
+    params: TrainParams,
+    progress: ProgressCallback,
+    should_stop: StopCallback,
+) -> tuple[Any, int]:
+    """Let Lightning train; return its module and how many epochs were run."""
+    import lightning
+    import torch
+    from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+
+    from napari_medgs.classification.data.augment import SHAPE_DROP, Augmentation, has_sides
+    from napari_medgs.classification.training.module import Training, Watch
+
+    epochs = params.epochs or _usual_epochs(card)
+    augmentation = Augmentation(flips=not has_sides(card.class_names))
+    if card.is_shape:
+        augmentation = replace(augmentation, drop=SHAPE_DROP)
+    module = Training(network, card, inputs, labels, params, augmentation)
+    watch = Watch(progress, should_stop, epochs)
+    callbacks: list[Any] = [watch]
+    if params.patience:
+        callbacks.append(EarlyStopping("val_auc", patience=params.patience, mode="max"))
+    checkpoint = Path(params.log_dir) / CHECKPOINT if params.log_dir else None
+    if checkpoint is not None:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        callbacks.append(ModelCheckpoint(dirpath=checkpoint.parent, save_last=True, save_top_k=0))
+    if params.resume and (checkpoint is None or not checkpoint.is_file()):
+        raise FileError(f"{checkpoint}: there is no run to resume.")
+    gpu = torch.cuda.is_available() and params.accelerator in ("auto", "gpu", "cuda")
+    precision = params.precision
+    if precision == "auto":
+        precision = "16-mixed" if gpu else "32-true"
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\..*")
+        warnings.filterwarnings("ignore", module=r"torch\..*")
+        try:
+            trainer = lightning.Trainer(
+                max_epochs=epochs,
+                accelerator=params.accelerator,
+                devices=int(params.devices) if params.devices.isdecimal() else params.devices,
+                strategy=params.strategy,
+                precision=precision,
+                gradient_clip_val=1.0,
+                logger=_logger(params),
+                callbacks=callbacks,
+                enable_checkpointing=checkpoint is not None,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                log_every_n_steps=10,
+            )
+        except (
+            ValueError,
+            RuntimeError,
+            lightning.fabric.utilities.exceptions.MisconfigurationException,
+        ) as error:
+            raise ParameterError(f"These devices cannot be trained on: {error}") from error
+        validation = module.loader("val") if "val" in labels else None
+        trainer.fit(
+            module, module.loader("train"), validation,
+            ckpt_path=str(checkpoint) if params.resume else None,
+        )  # fmt: skip
+    if watch.stopped or trainer.interrupted:
+        raise Cancelled("Training was cancelled; nothing was written.")
+    return module, int(trainer.current_epoch)
+
+
+def _logger(params: TrainParams) -> Any:
+    from lightning.pytorch import loggers
+
+    if params.logger == "csv":
+        return loggers.CSVLogger(str(params.log_dir), name="logs")
+    if params.logger == "tensorboard":
+        try:
+            return loggers.TensorBoardLogger(str(params.log_dir), name="logs")
+        except ModuleNotFoundError as error:
+            raise ParameterError(
+                "TensorBoard logs need the package tensorboard (pip install tensorboard); CSV "
+                "logs need nothing."
+            ) from error
+    return False

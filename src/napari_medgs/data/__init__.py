@@ -1,0 +1,1 @@
+"""Volumes, fields of Gaussians, grids and orientations."""

@@ -1,0 +1,338 @@
+"""An image on a grid: the data, where it lies, and how to write it back as it came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_medgs.data.grid import Grid
+from napari_medgs.data.layer_transform import layer_array
+from napari_medgs.data.orientation import (
+    SPL,
+    canonical_affine,
+    canonical_axes,
+    from_source,
+    spacing_affine,
+    to_canonical,
+    to_source,
+)
+from napari_medgs.errors import GeometryError, ImageError
+
+__all__ = [
+    "Volume",
+    "check_same_grid",
+    "from_source",
+    "spacing_affine",
+    "stack_contrasts",
+    "to_source",
+]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image of one or several channels on one grid.
+
+    Attributes
+    ----------
+    data : (C, Z, Y, X) ndarray
+        Intensities in the file's dtype, or float32 where the file rescales them.
+    grid : Grid
+        Shape, affine and the file's own orientation.
+    channel_names : tuple of str
+        One name a channel.
+    units : str
+        Unit of the intensities (``"HU"``), empty where unknown.
+
+    Raises
+    ------
+    ImageError
+        When the data are not (C, Z, Y, X), or not numbers, or the names do not fit.
+    GeometryError
+        When data and grid differ in shape.
+    """
+
+    data: NDArray[Any]
+    grid: Grid
+    channel_names: tuple[str, ...] = ()
+    units: str = ""
+
+    def __post_init__(self) -> None:
+        data = np.asarray(self.data)
+        if data.dtype.kind not in "biufc":
+            kind = "colours or records" if data.dtype.names else f"values of type {data.dtype}"
+            raise ImageError(f"The image holds {kind}; plain grey values are needed.")
+        if data.ndim != 4:
+            raise ImageError(
+                f"The image has shape {data.shape}; four axes (channel, z, y, x) are needed."
+            )
+        if data.size == 0:
+            raise ImageError(f"The image is empty: its shape is {data.shape}.")
+        if data.shape[1:] != self.grid.shape:
+            raise GeometryError(
+                f"The image has shape {data.shape[1:]} and its grid {self.grid.shape}."
+            )
+        names = tuple(str(n) for n in self.channel_names)
+        if not names:
+            count = len(data)
+            names = ("image",) if count == 1 else tuple(f"channel {c}" for c in range(count))
+        if len(names) != len(data):
+            raise ImageError(f"The image has {len(data)} channels and {len(names)} names.")
+        object.__setattr__(self, "data", data)
+        object.__setattr__(self, "channel_names", names)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along (z, y, x)."""
+        return self.grid.shape
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Millimetres between voxel centres along (z, y, x)."""
+        return self.grid.spacing
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """The 4 x 4 matrix from voxel (z, y, x, 1) to RAS millimetres."""
+        return self.grid.affine
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return int(self.data.shape[0])
+
+    def channel(self, index: int) -> NDArray[Any]:
+        """Return one channel, (Z, Y, X)."""
+        return self.data[index]
+
+    @classmethod
+    def from_array(
+        cls,
+        data: ArrayLike,
+        spacing: Sequence[float] | None = None,
+        affine: ArrayLike | None = None,
+        *,
+        channel_names: Sequence[str] = (),
+        units: str = "",
+        source: dict[str, Any] | None = None,
+    ) -> Volume:
+        """Make a volume of an array, whose axes stay as they are.
+
+        Parameters
+        ----------
+        data : (Y, X), (Z, Y, X) or (C, Z, Y, X) array
+            A 2D image becomes one slice.
+        spacing : three floats, optional
+            Millimetres along (z, y, x); 1 where neither spacing nor affine is given. The axes
+            are then taken to point to superior, posterior and left.
+        affine : (4, 4) array, optional
+            Maps (z, y, x, 1) to RAS millimetres.
+        channel_names, units
+            See :class:`Volume`.
+        source : dict, optional
+            ``Grid.source`` of the file that the array came from.
+
+        Raises
+        ------
+        ImageError
+            When the array has another number of axes, or is empty, or holds no numbers.
+        GeometryError
+            When both or an unusable spacing or affine are given.
+        """
+        array = np.asarray(data)
+        if array.ndim not in (2, 3, 4):
+            raise ImageError(
+                f"The image has {array.ndim} axes {array.shape}; 2 (y, x), 3 (z, y, x) or "
+                "4 (channel, z, y, x) are needed."
+            )
+        if array.size == 0:
+            raise ImageError(f"The image is empty: its shape is {array.shape}.")
+        array = array.reshape((1,) * (4 - array.ndim) + array.shape)
+        if spacing is not None and affine is not None:
+            raise GeometryError("Give a spacing or an affine, not both.")
+        matrix = spacing_affine(spacing or (1, 1, 1)) if affine is None else np.asarray(affine)
+        shape = array.shape[1:]
+        grid = Grid((shape[0], shape[1], shape[2]), np.asarray(matrix, float), source or {})
+        return cls(array, grid, tuple(channel_names), units)
+
+    @classmethod
+    def from_axes(
+        cls,
+        data: NDArray[Any],
+        affine: NDArray[Any],
+        *,
+        channel_names: Sequence[str] = (),
+        units: str = "",
+        source: dict[str, Any] | None = None,
+    ) -> Volume:
+        """Make a canonical volume of an array in any axis order, by permuting and flipping.
+
+        Parameters
+        ----------
+        data : (C, A, B, C') ndarray
+            Channels first, then three spatial axes in any order and direction.
+        affine : (4, 4) ndarray
+            Maps an index (a, b, c', 1) to RAS millimetres; may be oblique or sheared.
+        channel_names, units
+            See :class:`Volume`.
+        source : dict, optional
+            More entries for ``Grid.source`` beside the axis order and flips.
+        """
+        order, flip = canonical_axes(affine)
+        shape = [int(n) for n in data.shape[1:]]
+        record = {
+            **(source or {}),
+            "order": list(order),
+            "flip": list(flip),
+            "shape": shape,
+            "affine": np.asarray(affine, dtype=np.float64).tolist(),
+        }
+        canonical = np.ascontiguousarray(to_canonical(data, order, flip))
+        if not canonical.dtype.isnative:
+            canonical = canonical.astype(canonical.dtype.newbyteorder("="))
+        sizes = canonical.shape[1:]
+        grid = Grid(
+            (sizes[0], sizes[1], sizes[2]), canonical_affine(affine, shape, order, flip), record
+        )
+        return cls(canonical, grid, tuple(channel_names), units)
+
+    @classmethod
+    def from_transform(
+        cls,
+        data: ArrayLike,
+        data_to_world: ArrayLike,
+        *,
+        units: str | Sequence[str] = "mm",
+        world_to_ras: ArrayLike | None = None,
+        rgb: bool = False,
+        channel_axis: int | None = None,
+        channel_names: Sequence[str] = (),
+    ) -> Volume:
+        """Make a canonical volume of a viewer's layer.
+
+        Parameters
+        ----------
+        data : array
+            The layer's data: 2 or 3 spatial axes, with ``rgb`` one more at the end, with
+            ``channel_axis`` one more where that says.
+        data_to_world : (n + 1, n + 1) array
+            The layer's whole transform (scale, translate, rotate, shear and affine together) as
+            one matrix; n counts the data's axes without the RGB one.
+        units : str or sequence of str
+            Unit of the world's axes, one for all or one an axis (n of them).
+        world_to_ras : (4, 4) array, optional
+            Maps world millimetres (z, y, x, 1) to RAS millimetres. By default the world's axes
+            point to superior, posterior and left: radiological, as axial slices are looked at.
+        rgb : bool
+            The last axis holds colours; each becomes a channel (alpha is dropped).
+        channel_axis : int, optional
+            The axis that holds channels.
+        channel_names : sequence of str
+            See :class:`Volume`.
+
+        Returns
+        -------
+        Volume
+            Its data are a view of the layer's where no axis had to move. ``to_source`` brings a
+            result back into the layer's axis order.
+
+        Raises
+        ------
+        ImageError
+            When the data have another number of axes.
+        GeometryError
+            When the matrix does not fit the data, is singular, or mixes channels with space.
+        """
+        array, affine, names = layer_array(
+            np.asarray(data),
+            np.array(data_to_world, dtype=np.float64),
+            units=units,
+            world_to_ras=SPL if world_to_ras is None else np.asarray(world_to_ras, float),
+            rgb=rgb,
+            channel_axis=channel_axis,
+        )
+        return cls.from_axes(
+            array, affine, channel_names=channel_names or names, source={"kind": "layer"}
+        )
+
+    def check_image(self) -> None:
+        """Refuse data that cannot be fitted.
+
+        Raises
+        ------
+        ImageError
+            When the image is complex, one-dimensional, not finite or constant.
+        """
+        if self.data.dtype.kind == "c":
+            raise ImageError("The image is complex; take its magnitude first.")
+        if sum(n > 1 for n in self.shape) < 2:
+            raise ImageError(
+                f"The image has shape {self.shape}: a single row of voxels. At least two axes "
+                "need more than one."
+            )
+        for name, channel in zip(self.channel_names, self.data, strict=True):
+            where = "The image" if self.channels == 1 else f"The image's channel '{name}'"
+            low, high = channel.min(), channel.max()
+            if not (np.isfinite(low) and np.isfinite(high)):
+                bad = int(channel.size - np.isfinite(channel).sum())
+                raise ImageError(
+                    f"{where} holds {bad:,} values that are not finite (NaN or infinite); "
+                    "replace them first."
+                )
+            if low == high:
+                raise ImageError(f"{where} is constant ({low:g}): there is nothing to fit.")
+
+    def with_grid(self, grid: Grid) -> Volume:
+        """Return the same data on another grid of the same shape."""
+        return replace(self, grid=grid)
+
+
+def stack_contrasts(volumes: Sequence[Volume]) -> Volume:
+    """Join several contrasts of one grid into one volume with all their channels.
+
+    Raises
+    ------
+    GeometryError
+        When the grids differ.
+    """
+    if not volumes:
+        raise ImageError("No image was given.")
+    first = volumes[0]
+    if len(volumes) == 1:
+        return first
+    for other in volumes[1:]:
+        check_same_grid(first.grid, other.grid, first.channel_names[0], other.channel_names[0])
+    dtypes = {v.data.dtype for v in volumes}
+    dtype = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float32)
+    data = np.concatenate([v.data.astype(dtype, copy=False) for v in volumes])
+    names: list[str] = []
+    for name in (n for v in volumes for n in v.channel_names):
+        count = sum(n == name or n.startswith(f"{name} (") for n in names)
+        names.append(f"{name} ({count + 1})" if count else name)
+    units = {v.units for v in volumes}
+    return Volume(data, first.grid, tuple(names), units.pop() if len(units) == 1 else "")
+
+
+def check_same_grid(grid: Grid, other: Grid, name: str, other_name: str) -> None:
+    """Refuse two grids that differ, saying how.
+
+    Raises
+    ------
+    GeometryError
+        When shapes differ, or corners by more than a thousandth of a voxel.
+    """
+    if grid.shape != other.shape:
+        raise GeometryError(
+            f"'{name}' has shape {grid.shape} and '{other_name}' {other.shape} (z, y, x): they "
+            "must share one grid. Resample one onto the other first."
+        )
+    if not grid.matches(other):
+        corners = np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape])).reshape(3, -1).T
+        apart = np.linalg.norm(grid.to_world(corners) - other.to_world(corners), axis=1).max()
+        raise GeometryError(
+            f"'{name}' and '{other_name}' have the same shape but lie up to {apart:.3g} mm apart: "
+            "they must share one grid. Resample one onto the other first."
+        )

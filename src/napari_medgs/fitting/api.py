@@ -1,0 +1,348 @@
+"""Fit a field of folded Gaussians to a volume, its mask, or both."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs._util.progress import (
+    ProgressCallback,
+    ProgressEvent,
+    StopCallback,
+    ignore_progress,
+    never_stop,
+)
+from napari_medgs.data.field import FieldInfo, Floats, GaussianField, morton_order
+from napari_medgs.data.volume import Volume
+from napari_medgs.errors import ParameterError
+from napari_medgs.fitting.init.place import (
+    automatic_number,
+    foreground_size,
+    importance,
+    place,
+    sample_voxels,
+)
+from napari_medgs.fitting.memory import check_memory
+from napari_medgs.fitting.optim.loop import FIRST_SHARE, FitLoop, largest_sigma
+from napari_medgs.fitting.optim.state import LoopState
+from napari_medgs.fitting.params import FitParams
+from napari_medgs.fitting.problem import Problem, make_problem
+from napari_medgs.fitting.quality import explain_shortfall, measure_fit
+from napari_medgs.fitting.through_plane import Between, between_factor, fill_between, stretch
+from napari_medgs.rendering.parameters import A1, A3, B1, B3, GEOMETRY, X, Y, from_theta, to_theta
+
+QUALITY_SHARE = 0.35
+ATTEMPTS, MORE_THAN_MISSING = 3, 0.02  # dB
+SLICE_SIGMA, SLICE_SIGMA_BETWEEN = 0.35, 0.8
+
+
+@dataclass
+class FitResult:
+    """What a fit returns.
+
+    Attributes
+    ----------
+    field : GaussianField
+    metrics : dict
+        psnr (dB), ssim, dice per label, seconds, n_gaussians, bytes, backend, iterations and,
+        with held-out slices, their psnr_heldout, ssim_heldout and those of linear and cubic
+        interpolation; quality_missed, a sentence, where the wanted quality was not reached.
+        JSON-able.
+    history : list of dict
+        iteration, psnr, seconds, gaussians of every step.
+    stopped_by : str
+        "iterations", "quality", "time" or "cancelled".
+    positions : list of (int, (N, 3) ndarray)
+        Snapshots of the centres x, y, t by iteration, when asked for.
+    """
+
+    field: GaussianField
+    metrics: dict[str, Any]
+    history: list[dict[str, Any]] = dataclass_field(default_factory=list)
+    stopped_by: str = "iterations"
+    positions: list[tuple[int, Floats]] = dataclass_field(default_factory=list)
+
+
+def fit(
+    volume: Volume,
+    params: FitParams | None = None,
+    mask: NDArray[Any] | None = None,
+    *,
+    class_names: dict[int, str] | None = None,
+    initial: GaussianField | None = None,
+    progress: ProgressCallback = ignore_progress,
+    should_stop: StopCallback = never_stop,
+) -> FitResult:
+    """Fit folded Gaussians to an image, to a mask, or to both at once.
+
+    Parameters
+    ----------
+    volume : Volume
+        One or more contrasts (C, Z, Y, X) on one grid. A single slice is a 2D image.
+    params : FitParams, optional
+    mask : (Z, Y, X) integer ndarray, optional
+        Label values on the volume's grid; -1 marks voxels whose label is not known.
+    class_names : dict, optional
+        Names of label values.
+    initial : GaussianField, optional
+        Start from these Gaussians instead of new ones: a checkpoint, an image-only field that
+        gets a mask now, or (``freeze_geometry``) a field whose geometry stays as it is.
+    progress, should_stop : callable, optional
+        Receive :class:`~napari_medgs._util.progress.ProgressEvent`; return True to cancel.
+
+    Returns
+    -------
+    FitResult
+        After a cancel: the last good field, ``stopped_by`` "cancelled".
+
+    Raises
+    ------
+    MedGSError
+        For unusable images, masks or settings, before work starts; ``Cancelled`` when
+        cancelled before there was any field.
+
+    Notes
+    -----
+    Minimises, over all voxels at once, half the squared error of the normalised image plus
+    lambda_seg times the softmax cross-entropy of the class logits, by Adam with short memory
+    and linearly decaying steps; Gaussians are added in proportion to the squared error.
+    """
+    from napari_medgs.rendering.registry import choose_engine
+
+    params = params or FitParams()
+    started = time.perf_counter()
+    rng = np.random.default_rng(params.seed)
+    check_memory(volume, params, mask)
+    backend, make_engine = choose_engine(params.backend, params.blend)
+    problem = make_problem(volume, params, mask, class_names or {})
+    progress(ProgressEvent("initialise", 0, 1, time.perf_counter() - started))
+    kept = problem.kept
+    between: Between | None = None
+    frozen_image: Floats | None = None
+    trainable: Floats | None = None
+    if initial is not None:
+        theta, problem = _start_from(initial, problem, params)
+        between = _between(problem, params, should_stop)
+        if between is not None:
+            problem, theta = between.problem, stretch(theta, between.factor)
+        budget = params.gaussians or len(theta)
+        foreground = int(np.prod(problem.info.stack_shape))
+        if params.freeze_geometry:
+            budget = len(theta)
+            images = len(problem.target.images)
+            frozen_image = theta[:, GEOMETRY : GEOMETRY + images].copy()
+            theta = np.delete(theta, np.s_[GEOMETRY : GEOMETRY + images], axis=1)
+            trainable = np.zeros(theta.shape[1], np.float32)
+            trainable[GEOMETRY:] = 1
+            full_problem, problem = problem, _without_image(problem)
+    else:
+        if params.freeze_geometry:
+            raise ParameterError("freeze_geometry needs an initial field to keep.")
+        between = _between(problem, params, should_stop)
+        if between is not None:
+            problem = between.problem
+        theta, budget, foreground = _start(problem, params, rng, between)
+    info = problem.info if frozen_image is None else full_problem.info
+    background = problem.background if frozen_image is None else full_problem.background
+
+    def as_field(state: LoopState) -> GaussianField:
+        table = state.theta
+        if frozen_image is not None:
+            table = np.concatenate([table[:, :GEOMETRY], frozen_image, table[:, GEOMETRY:]], 1)
+        table = _moved(table, problem.origin, 1)
+        if between is not None and between.factor > 1:
+            table = stretch(table, 1 / between.factor)
+        return from_theta(table, background, info)
+
+    def write_checkpoint(state: LoopState) -> None:
+        from napari_medgs.io.fields import save_field
+
+        metrics = {"iterations": state.iteration, "psnr": state.psnr, "unfinished": True}
+        save_field(str(params.checkpoint), as_field(state).with_info(metrics=metrics))
+
+    engine = make_engine(
+        problem.shape,
+        theta.shape[1] - GEOMETRY,
+        problem.background,
+        degree=info.degree,
+        cutoff=info.cutoff,
+        eps=info.eps,
+        blend=info.blend,
+        threads=params.threads,
+    )
+    make_loop: type[FitLoop] = FitLoop
+    if backend == "cuda":
+        from napari_medgs.fitting.optim.device_loop import DeviceFitLoop as make_loop
+    loop = make_loop(
+        problem,
+        params,
+        theta,
+        budget,
+        smallest_slice_sigma=_slice_sigma(params, between),
+        foreground=foreground,
+        started=started,
+        rng=rng,
+        progress=progress,
+        should_stop=should_stop,
+        checkpoint=write_checkpoint if params.checkpoint else None,
+        trainable=trainable,
+        steer=None if between is None else between.steer,
+        engine=engine,
+    )
+    state = loop.run()
+    for attempt in range(ATTEMPTS):
+        seconds_fit = time.perf_counter() - started
+        result = as_field(state)
+        progress(ProgressEvent("measure", 0, 1, seconds_fit, state.psnr, len(result)))
+        metrics = measure_fit(volume, result, params, mask, kept)
+        missing = (params.quality or 0.0) - metrics["psnr"]
+        if state.stopped_by != "quality" or missing <= 0 or attempt == ATTEMPTS - 1:
+            break
+        # The whole image can be a little worse than the crop that was fitted.
+        state = loop.resume(missing + MORE_THAN_MISSING)
+    shortfall = explain_shortfall(params, state.stopped_by, metrics["psnr"], len(result))
+    if shortfall:
+        metrics["quality_missed"] = shortfall
+    metrics.update(
+        seconds=time.perf_counter() - started,
+        seconds_fit=seconds_fit,
+        n_gaussians=len(result),
+        bytes=result.nbytes,
+        backend=backend,
+        iterations=state.iteration,
+        stopped_by=state.stopped_by,
+    )
+    if between is not None:
+        metrics["between"] = between.method
+        for _, centers in state.positions:
+            centers[:, 2] /= between.factor
+    result = GaussianField(
+        **{name: getattr(result, name) for name in result.tensor_names()},
+        info=replace(result.info, metrics=metrics),
+    )
+    progress(ProgressEvent("done", 1, 1, metrics["seconds"], metrics.get("psnr"), len(result)))
+    return FitResult(result, metrics, state.history, state.stopped_by, state.positions)
+
+
+def _moved(theta: Floats, origin: tuple[int, int], sign: int) -> Floats:
+    """Return the table with centres moved from the crop to the whole slice, or back."""
+    moved = theta.copy()
+    moved[:, Y] += sign * origin[0]
+    moved[:, X] += sign * origin[1]
+    return moved
+
+
+def _between(problem: Problem, params: FitParams, should_stop: StopCallback) -> Between | None:
+    """Add targets between slices where they are wanted; never look at slices left out."""
+    factor = between_factor(params, problem.info.grid, problem.info.slice_axis)
+    if factor == 0 and (params.holdout is None or not len(problem.target.images)):
+        return None
+    return fill_between(problem, params, factor, should_stop)
+
+
+def _slice_sigma(params: FitParams, between: Between | None) -> float:
+    """Floor of the extent along the slice axis: wide enough to bridge slices left out."""
+    if params.holdout is not None:
+        return SLICE_SIGMA_BETWEEN * params.holdout
+    return SLICE_SIGMA * (1 if between is None else between.factor)
+
+
+def _start(
+    problem: Problem, params: FitParams, rng: np.random.Generator, between: Between | None
+) -> tuple[Floats, int, int]:
+    """Place the first Gaussians where there are targets; return them, budget and foreground."""
+    target, kept = problem.target, problem.kept
+    if between is not None and between.aims:
+        kept = np.arange(kept[0], kept[-1] + 1)
+    images, labels = target.images, target.labels
+    if len(kept) < images.shape[1]:
+        images = images[:, kept]
+    step = int(kept[1] - kept[0]) if len(kept) > 1 else 1
+    if target.classes:
+        labels = labels.copy()
+        labels[target.seg_weights == 0] = 255
+        labels = labels[kept]
+    density = importance(images, labels, problem.background, params.threads)
+    budget = params.gaussians
+    foreground = foreground_size(density)
+    if budget is None:
+        finer = 1 if between is None else between.factor
+        wanted = params.quality
+        budget = automatic_number(images, density, finer, by_detail=wanted is None)
+        if wanted is not None:
+            budget = int(budget * QUALITY_SHARE)  # rounds add more until the quality is met
+    first = max(1, int(np.ceil(budget * FIRST_SHARE)))
+    theta = place(
+        sample_voxels(density, first, rng, params.threads),
+        images,
+        labels,
+        target.classes,
+        rng,
+        largest=largest_sigma(foreground, budget),
+    )
+    if step > 1:
+        theta = stretch(theta, step)  # it was placed on the stack of kept slices
+    if between is not None:
+        theta = between.steer(theta)
+    return np.ascontiguousarray(theta[morton_order(theta[:, :3])]), budget, foreground
+
+
+def _start_from(
+    initial: GaussianField, problem: Problem, params: FitParams
+) -> tuple[Floats, Problem]:
+    """Return an earlier field's table, extended by a seg head where a mask is new."""
+    info: FieldInfo = initial.info
+    images = len(problem.target.images)
+    if len(info.image_channels) != images:
+        raise ParameterError(
+            f"The initial field has {len(info.image_channels)} image channels, the volume "
+            f"{images}: give the same contrasts."
+        )
+    if info.slice_axis != problem.info.slice_axis:
+        raise ParameterError(
+            f"The initial field folds along axis {info.slice_axis}; set slice_axis to it."
+        )
+    if not info.grid.matches(problem.info.grid):
+        initial = initial.on_grid(problem.info.grid)
+    theta = _moved(to_theta(initial), problem.origin, -1)
+    classes = problem.target.classes
+    same = info.label_values == problem.info.label_values and not params.freeze_geometry
+    if classes and not same:
+        head = np.zeros((len(theta), classes), np.float32)
+        head[:, 0] = 1.0
+        theta = np.concatenate([theta[:, : GEOMETRY + images], head], axis=1)
+    if not classes:
+        if params.freeze_geometry:
+            raise ParameterError("With frozen geometry there is only a mask to fit: give one.")
+        theta = theta[:, : GEOMETRY + images]
+    if params.fold < 3:
+        theta[:, A1 + params.fold : A3 + 1] = 0
+        theta[:, B1 + params.fold : B3 + 1] = 0
+    background = problem.background.copy()
+    background[:images] = initial.background[:images]
+    # Keep the field's own scaling, or its image values would mean something else.
+    scale, offset = info.intensity_scale, info.intensity_offset
+    target = problem.target
+    for c in range(images):
+        original = target.images[c] * np.float32(problem.info.intensity_scale[c])
+        original += np.float32(problem.info.intensity_offset[c] - offset[c])
+        target.images[c] = np.clip(original / np.float32(scale[c]), 0, 1)
+    changed = replace(problem.info, intensity_scale=scale, intensity_offset=offset)
+    return np.ascontiguousarray(theta), replace(problem, info=changed, background=background)
+
+
+def _without_image(problem: Problem) -> Problem:
+    """Return the problem of the seg head alone."""
+    images = len(problem.target.images)
+    target = replace(
+        problem.target,
+        images=problem.target.images[:0],
+        image_weights=problem.target.image_weights[:0],
+    )
+    info = replace(problem.info, image_channels=(), intensity_scale=(), intensity_offset=())
+    return replace(problem, info=info, background=problem.background[images:], target=target)

@@ -1,0 +1,74 @@
+"""Quality of slices that a fit did not see, beside interpolation of the slices that it saw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.data.field import Floats
+
+
+def interpolate_linear(stack: Floats, kept: NDArray[np.int64], wanted: NDArray[Any]) -> Floats:
+    """Interpolate slices (C, Z, Y, X) at ``wanted`` linearly from the ``kept`` ones."""
+    right = np.clip(np.searchsorted(kept, wanted), 1, len(kept) - 1)
+    low, high = kept[right - 1], kept[right]
+    share = ((wanted - low) / (high - low)).astype(np.float32)[None, :, None, None]
+    result: Floats = stack[:, low] * (1 - share) + stack[:, high] * share
+    return result
+
+
+def interpolate_cubic(stack: Floats, kept: NDArray[np.int64], wanted: NDArray[Any]) -> Floats:
+    """Interpolate slices by a Catmull-Rom spline through evenly spaced ``kept`` slices."""
+    last = len(kept) - 1
+    right = np.clip(np.searchsorted(kept, wanted), 1, last)
+    left = right - 1
+    u = ((wanted - kept[left]) / (kept[right] - kept[left])).astype(np.float32)
+    weights = (
+        (-0.5 * u + u**2 - 0.5 * u**3, np.maximum(left - 1, 0)),
+        (1 - 2.5 * u**2 + 1.5 * u**3, left),
+        (0.5 * u + 2 * u**2 - 1.5 * u**3, right),
+        (-0.5 * u**2 + 0.5 * u**3, np.minimum(right + 1, last)),
+    )
+    total = np.zeros((stack.shape[0], len(wanted), *stack.shape[2:]), np.float32)
+    for weight, index in weights:
+        total += weight[None, :, None, None] * stack[:, kept[index]]
+    return total
+
+
+def heldout_metrics(
+    images: Floats,
+    rendered: Floats,
+    kept: NDArray[np.int64],
+    wanted: NDArray[np.int64],
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Compare a fit and plain interpolation with the slices left out.
+
+    Parameters
+    ----------
+    images : (C, Z, Y, X) ndarray
+        All slices, scaled to [0, 1].
+    rendered : (C, W, Y, X) ndarray
+        The fit at the ``wanted`` slices.
+
+    Returns
+    -------
+    dict
+        Pooled PSNR in dB and mean slice-wise SSIM of the fit, pooled PSNR and SSIM of linear
+        and cubic (Catmull-Rom) interpolation; predictions are clipped to [0, 1].
+    """
+    from napari_medgs.fitting.quality import slice_scores
+
+    truth = images[:, wanted]
+    candidates = {
+        "": rendered,
+        "_linear": interpolate_linear(images, kept, wanted),
+        "_cubic": interpolate_cubic(images, kept, wanted),
+    }
+    report: dict[str, Any] = {"slices_heldout": len(wanted)}
+    for name, guess in candidates.items():
+        scores = slice_scores(truth, np.clip(guess, 0, 1), np.arange(len(wanted)), threads)
+        report[f"psnr_heldout{name}"], report[f"ssim_heldout{name}"] = scores
+    return report

@@ -1,0 +1,1 @@
+"""Adam and the optimization loops."""

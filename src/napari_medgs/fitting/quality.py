@@ -1,0 +1,123 @@
+"""How good a fitted field is, measured on the whole grid with the image it was fitted to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs._util.threads import run_chunks
+from napari_medgs.data.field import Floats, GaussianField
+from napari_medgs.data.volume import Volume
+from napari_medgs.fitting.heldout import heldout_metrics
+from napari_medgs.fitting.params import FitParams
+
+
+def measure_fit(
+    volume: Volume,
+    field: GaussianField,
+    params: FitParams,
+    mask: NDArray[Any] | None,
+    kept: NDArray[np.int64],
+) -> dict[str, Any]:
+    """Return PSNR, SSIM, Dice and, with slices held out, their quality.
+
+    Intensities are scaled as in the fit: the percentile span becomes [0, 1], the rest is
+    clipped; the rendering is clipped alike. SSIM is the mean over slices of scikit-image's
+    (7 x 7 uniform window).
+    """
+    from napari_medgs.metrics.evaluate import dice
+    from napari_medgs.rendering import render_stack
+
+    info = field.info
+    rendered = render_stack(field, threads=params.threads)
+    images = len(info.image_channels)
+    picture = rendered[:images]
+    truth = np.empty_like(picture)
+    stacks = np.moveaxis(volume.data, info.slice_axis + 1, 1)
+    depth = picture.shape[1]
+
+    def scale(k: int) -> None:
+        c, z = divmod(k, depth)
+        here = truth[c, z]
+        offset = np.float32(info.intensity_offset[c])
+        np.subtract(stacks[c, z], offset, out=here, casting="unsafe")
+        here /= np.float32(info.intensity_scale[c])
+        np.clip(here, 0, 1, out=here)
+        np.clip(picture[c, z], 0, 1, out=picture[c, z])
+
+    run_chunks(scale, images * depth, params.threads)
+    metrics: dict[str, Any] = {}
+    metrics["psnr"], metrics["ssim"] = slice_scores(truth, picture, kept, params.threads)
+    low, high = params.percentiles
+    metrics["data_range"] = f"intensities clipped to the {low} to {high} percentile span, set to 1"
+    if params.holdout is not None:
+        wanted = np.setdiff1d(np.arange(kept[0], kept[-1]), kept)
+        metrics.update(heldout_metrics(truth, picture[:, wanted], kept, wanted, params.threads))
+    if info.class_names and mask is not None:
+        labels = np.moveaxis(np.asarray(mask), info.slice_axis, 0)
+        guess = np.asarray(info.label_values)[rendered[images:].argmax(axis=0)]
+        guess[labels == -1] = -1
+        metrics["dice"] = {
+            str(value): dice(guess == value, labels == value) for value in info.label_values[1:]
+        }
+        known = [v for v in metrics["dice"].values() if np.isfinite(v)]
+        metrics["dice_mean"] = float(np.mean(known)) if known else None
+    return metrics
+
+
+def explain_shortfall(
+    params: FitParams, stopped_by: str, psnr: float, gaussians: int
+) -> str | None:
+    """Say why a fit ended below the quality asked for; None where it did not."""
+    if params.quality is None or psnr >= params.quality:
+        return None
+    reason = {
+        "time": "the time limit came first",
+        "cancelled": "it was cancelled before",
+    }.get(stopped_by)
+    if reason is None and params.lambda_img == 0:
+        reason = "only the mask was fitted"
+    elif reason is None and params.gaussians is not None:
+        reason = f"{gaussians:,} Gaussians and {params.iterations} steps are too few"
+    elif reason is None:
+        reason = f"even {gaussians:,} Gaussians are too few"
+    return f"The fit reached {psnr:.2f} dB, not {params.quality:g} dB: {reason}."
+
+
+def slice_scores(
+    truth: Floats, guess: Floats, slices: NDArray[Any], threads: int | None = None
+) -> tuple[float, float]:
+    """Return pooled PSNR (dB) and mean slice-wise SSIM of some slices of stacks in [0, 1].
+
+    Parameters
+    ----------
+    truth, guess : (C, Z, Y, X) ndarray of float32
+        Every slice is contiguous.
+    slices : ndarray of int
+    threads : int, optional
+
+    Returns
+    -------
+    psnr, ssim : float
+        The SSIM is NaN where slices are smaller than its 7 x 7 window.
+    """
+    from napari_medgs.metrics.ssim import WINDOW, mean_similarity
+
+    channels, _, height, width = truth.shape
+    count = len(slices)
+    large = min(height, width) >= WINDOW
+    scores = np.full((channels * count, 2), np.nan)
+
+    def score(k: int) -> None:
+        c, z = k // count, int(slices[k % count])
+        error = truth[c, z] - guess[c, z]
+        scores[k, 0] = np.vdot(error, error)
+        if large:
+            scores[k, 1] = mean_similarity(truth[c, z], guess[c, z])
+
+    run_chunks(score, len(scores), threads)
+    squares = scores[:, 0].sum() / (len(scores) * height * width)
+    psnr = float("inf") if squares == 0 else float(-10 * np.log10(squares))
+    return psnr, float(scores[:, 1].mean())

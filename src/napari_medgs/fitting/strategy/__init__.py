@@ -1,0 +1,1 @@
+"""Which Gaussians are pruned or merged."""

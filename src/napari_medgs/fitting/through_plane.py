@@ -1,0 +1,181 @@
+"""Slices between the slices: further targets, so that a field holds true there too.
+
+Frames along the structures' trajectories are fitted with a smaller weight than the slices that
+exist, and the slopes of Gaussians that move far between slices start from that motion: no
+gradient finds it once they no longer overlap. Where slices are so dense that motion does not
+help, the frames come from a spline and slopes are left alone; where neither holds, Gaussians
+are left to themselves, which is better than to fit them to a cubic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from napari_medgs._util.progress import StopCallback
+from napari_medgs.data.field import Floats
+from napari_medgs.data.grid import Grid
+from napari_medgs.fitting.params import FitParams
+from napari_medgs.fitting.problem import Problem
+from napari_medgs.interpolation.flow import Flow
+from napari_medgs.rendering.parameters import A1, A3, B1, LOG_RT, T
+
+BETWEEN_WEIGHT = 0.25
+SPACING_RATIO = 1.5
+MOST_VOXELS = 32_000_000  # a finer stack doubles memory and time: of large volumes on request
+# Motion in pixels per gap at which half of a slope comes from the flow: the structure tensor
+# sees less motion than that better.
+HALF_WAY = 1.0
+
+
+@dataclass(frozen=True)
+class Between:
+    """A problem with targets between its slices.
+
+    Attributes
+    ----------
+    problem : Problem
+        On a stack with ``factor`` times the slices per length.
+    factor : int
+        1 where slices between the kept ones exist in the grid (held out).
+    flow : Flow or None
+        Motion in the positions of that stack, where it is used.
+    method : str
+        Where the targets come from: "motion", "spline" (of dense slices), or "none".
+    aims : bool
+        Whether the slices between carry any loss; else they only hide what is left out.
+    """
+
+    problem: Problem
+    factor: int
+    flow: Flow | None
+    method: str
+    aims: bool
+
+    def steer(self, theta: Floats, threads: int | None = None) -> Floats:
+        """Return new Gaussians with the slopes of what moves far, in place."""
+        if self.flow is None or not len(theta):
+            return theta
+        slopes = self.flow.velocity(theta[:, :3], threads)
+        gap = np.float32(np.median(np.diff(self.flow.positions)))
+        moved = (slopes * gap) ** 2
+        share = moved.sum(axis=1) / (moved.sum(axis=1) + np.float32(HALF_WAY**2))
+        theta[:, A1] += share * (slopes[:, 0] - theta[:, A1])
+        theta[:, B1] += share * (slopes[:, 1] - theta[:, B1])
+        return theta
+
+
+def stretch(theta: Floats, factor: float) -> Floats:
+    """Return a table whose slice axis has ``factor`` times the slices per length."""
+    theta = theta.copy()
+    theta[:, T] *= factor
+    theta[:, LOG_RT] -= np.float32(np.log(factor))
+    for k in range(A3 - A1 + 1):
+        theta[:, [A1 + k, B1 + k]] /= factor ** (k + 1)
+    return theta
+
+
+def between_factor(params: FitParams, grid: Grid, slice_axis: int) -> int:
+    """Return how many slices a gap between kept ones is to have; 0 for no targets there.
+
+    By default 1, the slices left out, when there are any; 2 where slices lie more than 1.5
+    times as far apart as pixels, unless a quality of the slices themselves is asked for or the
+    volume has more than 32 million voxels.
+    """
+    if params.interpolate is False or params.lambda_img == 0 or params.freeze_geometry:
+        return 0
+    if params.holdout is not None:
+        return 1
+    if grid.shape[slice_axis] < 3:
+        return 0
+    pixel = min(s for axis, s in enumerate(grid.spacing) if axis != slice_axis)
+    coarse = grid.spacing[slice_axis] > SPACING_RATIO * pixel
+    by_default = coarse and params.quality is None and np.prod(grid.shape) <= MOST_VOXELS
+    return 2 if params.interpolate or by_default else 0
+
+
+def fill_between(
+    problem: Problem, params: FitParams, factor: int, should_stop: StopCallback
+) -> Between:
+    """Add targets between the kept slices.
+
+    What the slices left out really hold is not looked at, and replaced.
+
+    Parameters
+    ----------
+    problem : Problem
+    params : FitParams
+    factor : int
+        From :func:`between_factor`; 0 replaces slices left out by a cubic of weight 0.
+    should_stop : callable
+
+    Returns
+    -------
+    Between
+
+    Raises
+    ------
+    Cancelled
+        If ``should_stop`` says so.
+    """
+    from napari_medgs.interpolation.baselines import PlainMethod, interpolate_plain
+    from napari_medgs.interpolation.motion import interpolate_stack
+    from napari_medgs.interpolation.selection import judge_motion
+
+    drawn = np.ascontiguousarray(problem.target.images[:, problem.kept])
+    method = "none"
+    if factor and len(problem.kept) > 1:
+        report = judge_motion(drawn[0], problem.kept, threads=params.threads)
+        method = "motion" if report.use_motion else "spline" if report.dense else "none"
+    if method == "none":
+        factor = 0
+    fine = _refine(problem, max(factor, 1))
+    target, kept = fine.target, fine.kept
+    # Frames between the slices are aims, but the image's quality is that of the slices there are.
+    target.scored = np.zeros(target.images.shape[1], np.bool_)
+    target.scored[kept] = True
+    left = np.setdiff1d(np.arange(target.images.shape[1]), kept)
+    flow = None
+    if len(left):
+        if method == "motion":
+            target.images[:, left], flow = interpolate_stack(
+                drawn, kept, left, threads=params.threads, should_stop=should_stop
+            )
+        else:
+            plain: PlainMethod = "spline" if method == "spline" else "cubic"
+            target.images[:, left] = interpolate_plain(drawn, kept, left, plain)
+        if factor:
+            inside = left[left < kept[-1]]
+            target.image_weights[:, inside] = BETWEEN_WEIGHT * params.lambda_img
+    return Between(fine, max(factor, 1), flow, method, factor > 0)
+
+
+def _refine(problem: Problem, factor: int) -> Problem:
+    """Return the problem with ``factor`` - 1 empty slices in every gap."""
+    if factor == 1:
+        return problem
+    target = problem.target
+    channels, depth, height, width = target.images.shape
+    finer = (depth - 1) * factor + 1
+    images = np.zeros((channels, finer, height, width), np.float32)
+    images[:, ::factor] = target.images
+    image_weights = np.zeros((channels, finer), np.float32)
+    image_weights[:, ::factor] = target.image_weights
+    seg_weights = np.zeros(finer, np.float32)
+    seg_weights[::factor] = target.seg_weights
+    labels = target.labels
+    if target.classes:
+        labels = np.full((finer, height, width), 255, np.uint8)
+        labels[::factor] = target.labels
+    return replace(
+        problem,
+        target=replace(
+            target,
+            images=images,
+            image_weights=image_weights,
+            labels=labels,
+            seg_weights=seg_weights,
+        ),
+        kept=problem.kept * factor,
+    )

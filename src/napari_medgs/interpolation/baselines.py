@@ -1,0 +1,127 @@
+"""Interpolation along the slice axis without motion: the baselines, and the fallback."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.data.field import Floats
+from napari_medgs.errors import ParameterError
+from napari_medgs.interpolation.flow import check_stack
+
+PlainMethod = Literal["nearest", "linear", "cubic", "spline"]
+
+
+def slice_weights(
+    positions: NDArray[Any], wanted: float, cubic: float = 1.0
+) -> tuple[int, float, NDArray[np.float64]]:
+    """Return where a frame lies and how much its four neighbours weigh.
+
+    Parameters
+    ----------
+    positions : (Z,) ndarray
+        At least two, increasing.
+    wanted : float
+        Clamped to the first and last position.
+    cubic : float
+        Share of Catmull-Rom (1) in its mixture with linear interpolation (0).
+
+    Returns
+    -------
+    index : int
+        Of the slice at or before the frame; index + 1 exists.
+    share : float
+        Place in the gap, 0 to 1.
+    weights : (4,) ndarray
+        Of slices index - 1 to index + 2; 0 where there is none. Uneven gaps: a cubic Hermite
+        spline whose tangent is that of the parabola through three neighbours; at both ends the
+        outermost slice is repeated.
+    """
+    count = len(positions)
+    index = int(np.clip(np.searchsorted(positions, wanted, side="right") - 1, 0, count - 2))
+    gap = float(positions[index + 1] - positions[index])
+    t = float(np.clip((wanted - positions[index]) / gap, 0.0, 1.0))
+    before = float(positions[index] - positions[index - 1]) if index > 0 else gap
+    after = float(positions[index + 2] - positions[index + 1]) if index < count - 2 else gap
+    # Tangents at both ends of the gap, per gap, as weights of the four slices.
+    p, q = gap / before, gap / after
+    start = np.array([-p * p, p * p - 1.0, 1.0, 0.0]) / (1.0 + p)
+    stop = np.array([0.0, -1.0, 1.0 - q * q, q * q]) / (1.0 + q)
+    weights = (
+        np.array([0.0, 1.0, 0.0, 0.0])
+        + t * t * (3 - 2 * t) * np.array([0.0, -1.0, 1.0, 0.0])
+        + t * (1 - t) ** 2 * start
+        - t * t * (1 - t) * stop
+    )
+    weights = cubic * weights + (1 - cubic) * np.array([0.0, 1 - t, t, 0.0])
+    if index == 0:
+        weights = np.array([0.0, weights[0] + weights[1], weights[2], weights[3]])
+    if index == count - 2:
+        weights = np.array([weights[0], weights[1], weights[2] + weights[3], 0.0])
+    return index, t, weights
+
+
+def interpolate_plain(
+    stack: Floats,
+    positions: NDArray[Any],
+    wanted: NDArray[Any],
+    method: PlainMethod = "cubic",
+) -> Floats:
+    """Interpolate slices pixel by pixel.
+
+    Parameters
+    ----------
+    stack : (Z, Y, X) or (C, Z, Y, X) ndarray
+    positions : (Z,) array_like
+        Increasing positions of the slices.
+    wanted : (W,) array_like
+        Positions of the frames; beyond the ends the outermost slice is repeated.
+    method : {"nearest", "linear", "cubic", "spline"}
+        "cubic" is Catmull-Rom, "spline" SciPy's interpolating cubic spline.
+
+    Returns
+    -------
+    (W, Y, X) or (C, W, Y, X) ndarray of float32
+
+    Raises
+    ------
+    GeometryError
+        If positions do not fit the slices.
+    ParameterError
+        For an unknown method.
+    """
+    if method not in get_args(PlainMethod):
+        raise ParameterError(f"Unknown interpolation {method!r}: use {get_args(PlainMethod)}.")
+    data = np.asarray(stack, np.float32)
+    channels = data if data.ndim == 4 else data[None]
+    where = np.asarray(positions, np.float64)
+    check_stack(channels[0], where)
+    frames = np.clip(np.asarray(wanted, np.float64), where[0], where[-1])
+    out = np.empty((len(channels), len(frames), *channels.shape[2:]), np.float32)
+    if len(where) == 1:
+        out[:] = channels[:, :1]
+    elif method == "spline":
+        _spline(channels, where, frames, out)
+    else:
+        for k, t in enumerate(frames):
+            index, share, weights = slice_weights(where, t, float(method == "cubic"))
+            if method == "nearest":
+                weights = np.array([0.0, share < 0.5, share >= 0.5, 0.0])
+            used = np.flatnonzero(weights)
+            mix = weights[used].astype(np.float32)
+            out[:, k] = np.tensordot(channels[:, index - 1 + used], mix, axes=(1, 0))
+    return out if data.ndim == 4 else out[0]
+
+
+def _spline(channels: Floats, where: NDArray[Any], frames: NDArray[Any], out: Floats) -> None:
+    """Fill ``out`` (C, W, Y, X) from the not-a-knot spline, a few rows at a time."""
+    from scipy.interpolate import make_interp_spline
+
+    degree = min(3, len(where) - 1)
+    rows = max(1, (32 << 20) // (8 * len(where) * channels.shape[3]))
+    for c in range(len(channels)):
+        for y in range(0, channels.shape[2], rows):
+            band = channels[c, :, y : y + rows].astype(np.float64)
+            out[c, :, y : y + rows] = make_interp_spline(where, band, k=degree)(frames)

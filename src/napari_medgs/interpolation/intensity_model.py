@@ -1,0 +1,137 @@
+"""What the image says about an outline between drawn slices.
+
+Histograms of intensity on both sides of the drawn outlines give every voxel's log-odds of being
+inside. How far these may move an outline is learnt: slices that were drawn are predicted from
+their neighbours, and a logistic regression weighs predicted distance against log-odds there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.data.field import Floats
+from napari_medgs.interpolation.signed_distance import interpolate_distances
+
+BAND = 5.0
+NEAR = 4.0
+BINS = 32
+LIMIT = 4.0
+# Drawn slices are predicted over twice the gap, where distances err more than they will.
+TRUST = 0.3
+LEAST_VOXELS = 200
+
+
+def _histogram_odds(
+    codes: NDArray[np.uint8], distances: Floats, skip: int | None = None
+) -> NDArray[np.float64]:
+    """Log-odds (BINS,) of inside against outside near the outlines of coded slices."""
+    from scipy.ndimage import gaussian_filter1d
+
+    near = np.abs(distances) < BAND
+    if skip is not None:
+        near[skip] = False
+    counts = np.stack(
+        [
+            np.bincount(codes[near & side], minlength=BINS)
+            for side in (distances <= 0, distances > 0)
+        ]
+    ).astype(np.float64)
+    counts = gaussian_filter1d(counts, 1.0, axis=1, mode="nearest")
+    share = (counts + 2) / (counts.sum(axis=1, keepdims=True) + 2 * BINS)
+    odds: NDArray[np.float64] = np.clip(np.log(share[1] / share[0]), -LIMIT, LIMIT)
+    return odds
+
+
+def _logistic_weights(
+    features: NDArray[np.float64], inside: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Weights of a logistic regression without intercept, by Newton's method."""
+    weights = np.zeros(features.shape[1])
+    weights[0] = 1.0
+    ridge = 1e-3 * np.eye(len(weights))
+    for _ in range(12):
+        chance = 1 / (1 + np.exp(-np.clip(features @ weights, -30, 30)))
+        gradient = features.T @ (chance - inside) / len(inside) + 1e-3 * weights
+        hessian = (features * (chance * (1 - chance))[:, None]).T @ features / len(inside) + ridge
+        weights -= np.linalg.solve(hessian, gradient)
+    return weights
+
+
+def _predictions(
+    distances: Floats, positions: NDArray[Any], threads: int | None
+) -> list[tuple[int, Floats]]:
+    """Predict drawn slices from their neighbours: (slice, distance) pairs."""
+    found: list[tuple[int, Floats]] = []
+    for parity in (0, 1):
+        base = np.arange(parity, len(distances), 2)
+        left = np.arange(1 - parity, len(distances), 2)
+        left = left[(left > base[0]) & (left < base[-1])] if len(base) > 1 else left[:0]
+        if len(left):
+            frames = interpolate_distances(
+                np.ascontiguousarray(distances[base]),
+                positions[base],
+                positions[left],
+                "flow",
+                threads,
+            )
+            found += list(zip(left.tolist(), frames, strict=True))
+    return found
+
+
+def add_evidence(
+    shape: Floats,
+    wanted: NDArray[np.int64],
+    distances: Floats,
+    positions: NDArray[np.int64],
+    image: Sequence[NDArray[Any]],
+    threads: int | None = None,
+) -> NDArray[np.float64]:
+    """Move interpolated outlines toward where the image says they are, in place.
+
+    Parameters
+    ----------
+    shape : (W, Y, X) ndarray of float32
+        Signed distances between the drawn slices; changed.
+    wanted : (W,) ndarray of int
+        Their slices in the image.
+    distances : (S, Y, X) ndarray of float32
+        Signed distances of the drawn slices, in pixels.
+    positions : (S,) ndarray of int
+        Their slices in the image.
+    image : sequence of (Z, Y, X) ndarray
+        Contrasts.
+    threads : int, optional
+
+    Returns
+    -------
+    (C,) ndarray
+        Pixels per unit of log-odds that each contrast was given; 0 where too few drawn slices
+        tell.
+    """
+    near = np.abs(distances) < BAND
+    codes = []
+    for channel in image:
+        edges = np.quantile(channel[positions][near], np.linspace(0, 1, BINS + 1)[1:-1])
+        codes.append((edges, np.digitize(channel[positions], edges).astype(np.uint8)))
+    features, inside = [], []
+    for k, frame in _predictions(distances, positions, threads):
+        unsure = np.abs(frame) < NEAR
+        columns = [frame[unsure].astype(np.float64)]
+        for _, code in codes:
+            columns.append(_histogram_odds(code, distances, skip=k)[code[k][unsure]])
+        features.append(np.stack(columns, axis=1))
+        inside.append(distances[k][unsure] > 0)
+    if sum(len(some) for some in inside) < LEAST_VOXELS:
+        return np.zeros(len(codes))
+    weights = _logistic_weights(np.concatenate(features), np.concatenate(inside))
+    pixels = TRUST * np.clip(weights[1:] / max(weights[0], 1e-2), 0.0, 1.0)
+    for (edges, code), channel, weight in zip(codes, image, pixels, strict=True):
+        if weight > 0:
+            odds = (weight * _histogram_odds(code, distances)).astype(np.float32)
+            for k, z in enumerate(wanted):
+                shape[k] += odds[np.digitize(channel[z], edges)]
+    return np.asarray(pixels, np.float64)

@@ -1,0 +1,229 @@
+"""From a few fully labelled slices to a label volume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.data.field import Floats
+from napari_medgs.errors import GeometryError, LabelError, ParameterError
+from napari_medgs.interpolation.intensity_model import add_evidence
+from napari_medgs.interpolation.signed_distance import (
+    CLIP,
+    ShapeMethod,
+    check_method,
+    interpolate_distances,
+    signed_distances,
+    smooth_distances,
+)
+
+MARGIN = 10
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Labels and image, slice axis first, and which slices are labelled."""
+
+    labels: NDArray[Any]
+    painted: NDArray[np.int64]
+    images: tuple[NDArray[Any], ...]
+    sampling: tuple[float, float]
+
+
+def _prepare(
+    labels: NDArray[Any],
+    slices: Sequence[int] | NDArray[Any] | None,
+    slice_axis: int,
+    image: NDArray[Any] | None,
+    spacing: Sequence[float] | None,
+) -> _Stack:
+    labels = np.asarray(labels)
+    if labels.ndim != 3 or labels.dtype.kind not in "iub":
+        raise LabelError("Labelled slices must be an integer array of three dimensions.")
+    if slice_axis not in (0, 1, 2):
+        raise ParameterError(f"The slice axis must be 0, 1 or 2, not {slice_axis}.")
+    stack = np.moveaxis(labels, slice_axis, 0)
+    if slices is None:
+        painted = np.flatnonzero((stack > 0).any(axis=(1, 2)))
+    else:
+        painted = np.unique(np.asarray(slices, np.int64))
+    if painted.size and (painted[0] < 0 or painted[-1] >= len(stack)):
+        raise ParameterError(f"Labelled slices must lie in 0 .. {len(stack) - 1}.")
+    if painted.size == 0 or not (stack[painted] > 0).any():
+        raise LabelError("There is nothing to interpolate: no slice holds a label above 0.")
+    images: tuple[NDArray[Any], ...] = ()
+    if image is not None:
+        contrasts = image if np.ndim(image) == 4 else np.asarray(image)[None]
+        images = tuple(np.moveaxis(np.asarray(one), slice_axis, 0) for one in contrasts)
+        if any(one.shape != stack.shape for one in images):
+            raise GeometryError("The labels and the image must share one grid.")
+    sampling = (1.0, 1.0)
+    if spacing is not None:
+        sizes = [float(s) for k, s in enumerate(spacing) if k != slice_axis]
+        if len(sizes) != 2 or not min(sizes) > 0:
+            raise GeometryError("The spacing must be three positive numbers.")
+        sampling = (sizes[0] / min(sizes), sizes[1] / min(sizes))
+    return _Stack(stack, painted, images, sampling)
+
+
+def _shape_in_box(
+    stack: _Stack, mask: NDArray[np.bool_], method: ShapeMethod, threads: int | None
+) -> tuple[tuple[slice, slice, slice], Floats]:
+    """Distance of one shape (S, Y, X on the painted slices) in the box that it may reach.
+
+    Painted slices within the box keep their own distances, outside it all is -CLIP.
+    """
+    painted = stack.painted
+    filled = np.flatnonzero(mask.any(axis=(1, 2)))
+    # One empty slice beyond each end says where the shape stops; one more steadies the cubic.
+    first, last = max(0, filled[0] - 2), min(len(painted), filled[-1] + 3)
+    box = [slice(int(painted[first]), int(painted[last - 1]) + 1)]
+    for axis in (1, 2):
+        hits = np.flatnonzero(mask.any(axis=(0, 3 - axis)))
+        low, high = int(hits[0]) - MARGIN, int(hits[-1]) + 1 + MARGIN
+        box.append(slice(max(0, low), min(mask.shape[axis], high)))
+    z, y, x = box
+    some = np.ascontiguousarray(mask[first:last, y, x])
+    where = painted[first:last]
+    drawn = signed_distances(some, stack.sampling, threads)
+    if method == "flow":
+        drawn = smooth_distances(drawn, some, threads)
+    depth = z.stop - z.start
+    distance = np.empty((depth, *some.shape[1:]), np.float32)
+    wanted = np.setdiff1d(np.arange(z.start, z.stop), where)
+    if len(wanted):
+        between = interpolate_distances(drawn, where, wanted, method, threads)
+        if stack.images:
+            near = [image[:, y, x] for image in stack.images]
+            add_evidence(between, wanted, drawn, where, near, threads)
+        distance[wanted - z.start] = between
+    distance[where - z.start] = signed_distances(some, stack.sampling, threads)
+    return (z, y, x), np.clip(distance, -CLIP, CLIP, out=distance)
+
+
+def _class_distances(
+    stack: _Stack, method: ShapeMethod, threads: int | None
+) -> Iterator[tuple[int, tuple[slice, slice, slice], Floats]]:
+    """Yield value, box and distance of background (0) and every label."""
+    painted = stack.labels[stack.painted]
+    values = [int(v) for v in np.unique(painted) if v > 0]
+    box, distance = _shape_in_box(stack, painted > 0, method, threads)
+    yield 0, box, -distance
+    for value in values:
+        if len(values) > 1:
+            box, distance = _shape_in_box(stack, painted == value, method, threads)
+        yield value, box, distance
+
+
+def interpolate_labels(
+    labels: NDArray[Any],
+    slices: Sequence[int] | NDArray[Any] | None = None,
+    *,
+    slice_axis: int = 0,
+    image: NDArray[Any] | None = None,
+    method: ShapeMethod = "flow",
+    spacing: Sequence[float] | None = None,
+    threads: int | None = None,
+) -> NDArray[Any]:
+    """Fill in the labels between slices that are fully labelled.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) integer ndarray
+        Values outside the labelled slices are ignored.
+    slices : sequence of int, optional
+        Indices of the labelled slices along ``slice_axis``, at any distances; a slice named here
+        that holds no label says that nothing is there. By default those with a label above 0.
+    slice_axis : int
+    image : (Z, Y, X) or (C, Z, Y, X) ndarray, optional
+        Lets outlines follow the intensities, as far as the labelled slices show that they do.
+    method : {"flow", "linear", "cubic"}
+        How signed distances are interpolated; "flow" follows the outlines' motion.
+    spacing : (float, float, float), optional
+        Of the grid (z, y, x), for pixels that are not square.
+    threads : int, optional
+
+    Returns
+    -------
+    (Z, Y, X) ndarray
+        Labels of the same type. Labelled slices are unchanged; slices beyond the outermost
+        labelled ones are 0.
+
+    Raises
+    ------
+    LabelError
+        If labels are no integers or there are none.
+    GeometryError, ParameterError
+        If the image does not fit, or for impossible settings.
+    """
+    check_method(method)
+    stack = _prepare(labels, slices, slice_axis, image, spacing)
+    result = np.zeros(stack.labels.shape, stack.labels.dtype)
+    best: Floats = np.zeros(0, np.float32)
+    corner = (0, 0, 0)
+    for value, box, distance in _class_distances(stack, method, threads):
+        if value == 0:
+            # No label reaches beyond the box of all of them.
+            best, corner = distance, (box[0].start, box[1].start, box[2].start)
+            continue
+        part = tuple(slice(s.start - c, s.stop - c) for s, c in zip(box, corner, strict=True))
+        wins = distance > best[part]
+        result[box][wins] = value
+        best[part][wins] = distance[wins]
+    result[stack.painted] = stack.labels[stack.painted]
+    return np.ascontiguousarray(np.moveaxis(result, 0, slice_axis))
+
+
+def interpolate_probabilities(
+    labels: NDArray[Any],
+    slices: Sequence[int] | NDArray[Any] | None = None,
+    *,
+    slice_axis: int = 0,
+    image: NDArray[Any] | None = None,
+    method: ShapeMethod = "flow",
+    spacing: Sequence[float] | None = None,
+    threads: int | None = None,
+    width: float = 1.0,
+) -> tuple[list[int], Floats]:
+    """Return how likely each label is between slices that are fully labelled.
+
+    Parameters
+    ----------
+    labels, slices, slice_axis, image, method, spacing, threads
+        As in :func:`interpolate_labels`.
+    width : float
+        Pixels over which an outline fades: the softmax is that of distances / width.
+
+    Returns
+    -------
+    values : list of int
+        0 (background), then the labels, increasing.
+    probabilities : (K, Z, Y, X) ndarray of float32
+        Sum to 1. Their argmax is what :func:`interpolate_labels` returns.
+
+    Raises
+    ------
+    LabelError, GeometryError, ParameterError
+        As in :func:`interpolate_labels`.
+    """
+    if not width > 0:
+        raise ParameterError(f"The width of an outline must be positive, not {width}.")
+    check_method(method)
+    stack = _prepare(labels, slices, slice_axis, image, spacing)
+    values: list[int] = []
+    volumes: list[Floats] = []
+    for value, box, distance in _class_distances(stack, method, threads):
+        whole = np.full(stack.labels.shape, CLIP if value == 0 else -CLIP, np.float32)
+        whole[box] = distance
+        values.append(value)
+        volumes.append(whole)
+    odds = np.stack(volumes)
+    del volumes
+    odds -= odds.max(axis=0)
+    np.exp(odds / np.float32(width), out=odds)
+    odds /= odds.sum(axis=0)
+    return values, np.ascontiguousarray(np.moveaxis(odds, 1, slice_axis + 1))

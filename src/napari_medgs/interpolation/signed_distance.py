@@ -1,0 +1,194 @@
+"""A shape between the slices that it was drawn on, as an interpolated signed distance.
+
+Distances are clipped at a few pixels: near the outline they move with it, and far from it they
+say no more than inside or outside, so that distant parts of a shape do not pull at each other.
+They are smoothed by less than a pixel, which takes the staircase of the voxels away, and
+shifted so that every slice keeps its area.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs._util.threads import run_chunks
+from napari_medgs.data.field import Floats
+from napari_medgs.errors import ParameterError
+from napari_medgs.interpolation.baselines import interpolate_plain
+from napari_medgs.interpolation.flow import (
+    FlowParams,
+    check_stack,
+    estimate_flow,
+    gaussian_weights,
+)
+from napari_medgs.interpolation.motion import compensate
+
+ShapeMethod = Literal["flow", "linear", "cubic"]
+
+CLIP = 6.0
+SMOOTH = 0.8
+# Ridges for distances in pixels whose "noise" is one pixel.
+SHAPE_FLOWS = (
+    FlowParams(window=1.5, ridge=1.44),
+    FlowParams(window=5.0, ridge=0.043, levels=3),
+)
+STILL_SHARE = 0.3
+
+
+def check_method(method: str) -> None:
+    """Raise ParameterError unless this is a way to interpolate shapes."""
+    if method not in get_args(ShapeMethod):
+        raise ParameterError(f"Unknown shape interpolation {method!r}: flow, linear or cubic.")
+
+
+def signed_distances(
+    masks: NDArray[np.bool_],
+    sampling: tuple[float, float] = (1.0, 1.0),
+    threads: int | None = None,
+) -> Floats:
+    """Return each slice's distance to its shape's outline, positive inside, clipped.
+
+    Parameters
+    ----------
+    masks : (S, Y, X) ndarray of bool
+        Neighbouring slices, in order.
+    sampling : (float, float)
+        Distance between rows and between columns, in pixels.
+    threads : int, optional
+
+    Returns
+    -------
+    (S, Y, X) ndarray of float32
+        In pixels. Where a slice is empty, the shape ends half way to a neighbour that is not:
+        the distance is minus the neighbour's absolute one (the mean of two neighbours').
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    filled: NDArray[np.bool_] = np.array([mask.any() for mask in masks], np.bool_)
+    out = np.full(masks.shape, -CLIP, np.float32)
+
+    def measure(k: int) -> None:
+        if not filled[k]:
+            return
+        inside = masks[k]
+        if inside.all():
+            out[k] = CLIP
+            return
+        within = distance_transform_edt(inside, sampling=sampling)
+        beyond = distance_transform_edt(~inside, sampling=sampling)
+        out[k] = np.clip(np.where(inside, within - 0.5, 0.5 - beyond), -CLIP, CLIP)
+
+    run_chunks(measure, len(masks), threads)
+    for k in np.flatnonzero(~filled):
+        beside = [j for j in (k - 1, k + 1) if 0 <= j < len(masks) and filled[j]]
+        if beside:
+            out[k] = -np.mean([np.abs(out[j]) for j in beside], axis=0)
+    return out
+
+
+def smooth_distances(
+    distances: Floats, masks: NDArray[np.bool_], threads: int | None = None
+) -> Floats:
+    """Smooth signed distances (S, Y, X) in plane; every slice keeps its number of pixels."""
+    from napari_medgs.interpolation.kernels import blur
+
+    weights = gaussian_weights(SMOOTH)
+    out = np.empty_like(distances)
+
+    def smooth(k: int) -> None:
+        blur(distances[k], weights, np.empty_like(out[k]), out[k])
+        area = int(np.count_nonzero(masks[k]))
+        if 0 < area < out[k].size:
+            place = out[k].size - area
+            ordered = np.partition(out[k].ravel(), (place - 1, place))
+            out[k] -= np.float32(0.5) * (ordered[place - 1] + ordered[place])
+
+    run_chunks(smooth, len(distances), threads)
+    return out
+
+
+def interpolate_distances(
+    distances: Floats,
+    positions: NDArray[Any],
+    wanted: NDArray[Any],
+    method: ShapeMethod = "flow",
+    threads: int | None = None,
+) -> Floats:
+    """Interpolate signed distances between slices.
+
+    Parameters
+    ----------
+    distances : (S, Y, X) ndarray of float32
+        In pixels, clipped.
+    positions : (S,) array_like
+        Increasing positions of the slices; gaps may differ.
+    wanted : (W,) array_like
+    method : {"flow", "linear", "cubic"}
+        "flow" follows the motion of the distances themselves, with a share of "cubic"
+        (Catmull-Rom without motion).
+    threads : int, optional
+
+    Returns
+    -------
+    (W, Y, X) ndarray of float32
+
+    Raises
+    ------
+    GeometryError
+        If positions do not fit the slices.
+    ParameterError
+        For an unknown method.
+    """
+    check_method(method)
+    where = np.asarray(positions, np.float64)
+    check_stack(distances, where)
+    plain = interpolate_plain(
+        distances, where, wanted, "linear" if method == "linear" else "cubic"
+    )
+    if method != "flow" or len(where) < 2:
+        return plain
+    moved = np.zeros((1, *plain.shape), np.float32)
+    for params in SHAPE_FLOWS:
+        flow = estimate_flow(distances, where, params, noise=np.ones(1), threads=threads)
+        compensate(distances[None], flow, wanted, moved, threads=threads)
+    moved *= np.float32((1 - STILL_SHARE) / len(SHAPE_FLOWS))
+    result: Floats = moved[0] + np.float32(STILL_SHARE) * plain
+    return result
+
+
+def shape_between(
+    masks: NDArray[np.bool_],
+    positions: NDArray[Any],
+    wanted: NDArray[Any],
+    method: ShapeMethod = "flow",
+    *,
+    sampling: tuple[float, float] = (1.0, 1.0),
+    threads: int | None = None,
+) -> Floats:
+    """Return the signed distance of a shape between the slices it was drawn on.
+
+    Parameters
+    ----------
+    masks : (S, Y, X) ndarray of bool
+        The shape on its slices; an empty slice says that it is not there.
+    positions, wanted, method, threads
+        As in :func:`interpolate_distances`.
+    sampling : (float, float)
+        Distance between rows and between columns, in pixels.
+
+    Returns
+    -------
+    (W, Y, X) ndarray of float32
+        In pixels, positive inside.
+
+    Raises
+    ------
+    GeometryError, ParameterError
+        As in :func:`interpolate_distances`.
+    """
+    distances = signed_distances(masks, sampling, threads)
+    if method == "flow":
+        distances = smooth_distances(distances, masks, threads)
+    return interpolate_distances(distances, positions, wanted, method, threads)

@@ -1,0 +1,389 @@
+"""MedMNIST ``.npz`` files: single images as volumes, whole sets as arrays, downloads by name."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.data.volume import Volume
+from napari_medgs.errors import FileError, ImageError, LabelError, ParameterError
+from napari_medgs.io._limits import check_claim, check_file, check_memory
+from napari_medgs.io.medmnist.table import SETS, SetInfo, file_name
+
+SPLITS = ("train", "val", "test")
+# The last two colons only: a Windows drive has one of its own.
+_SPEC = re.compile(r"^(?P<file>.+\.npz)(?::(?P<split>[^:/\\]*))?(?::(?P<index>[^:/\\]*))?$", re.I)
+_MAX_HEADER = 10_000
+
+
+@dataclass(frozen=True)
+class MedMNISTSet:
+    """A whole MedMNIST file.
+
+    Attributes
+    ----------
+    name : str
+        The set's name, or the file's where the set is unknown.
+    images : dict of str to ndarray
+        By split ("train", "val", "test"): (N, H, W), (N, H, W, 3) or (N, D, H, W) uint8.
+    labels : dict of str to ndarray
+        By split: (N, L) integers; L > 1 for multi-label sets.
+    task : str
+        "binary-class", "multi-class", "ordinal-regression" or "multi-label, binary-class".
+    class_names : tuple of str
+    is_3d, is_rgb : bool
+    """
+
+    name: str
+    images: dict[str, NDArray[Any]]
+    labels: dict[str, NDArray[np.int64]]
+    task: str
+    class_names: tuple[str, ...]
+    is_3d: bool
+    is_rgb: bool
+
+    @property
+    def size(self) -> int:
+        """Edge length of the images in pixels."""
+        return int(next(iter(self.images.values())).shape[1])
+
+    def volume(self, split: str, index: int) -> Volume:
+        """Return one image as a volume."""
+        count = len(self.images[split]) if split in self.images else 0
+        if not 0 <= index < count:
+            raise ParameterError(f"{self.name}: '{split}' has {count} images; no number {index}.")
+        return _volume(self.images[split][index], self.name, split, index, None)
+
+
+def is_spec(text: str | os.PathLike[str]) -> bool:
+    """Tell whether a text is meant to be ``FILE.npz`` or ``FILE.npz:SPLIT:INDEX``."""
+    return _SPEC.match(os.fspath(text)) is not None
+
+
+def parse_spec(text: str) -> tuple[Path, str, int]:
+    """Split ``FILE.npz:SPLIT:INDEX`` (a drive letter in FILE is no matter).
+
+    Raises
+    ------
+    ParameterError
+        When split or index are missing or wrong.
+    """
+    match = _SPEC.match(text)
+    form = "write FILE.npz:SPLIT:INDEX with SPLIT train, val or test and INDEX from 0"
+    if match is None:
+        raise ParameterError(f"{text}: no MedMNIST image; {form}.")
+    file, split, index = match["file"], match["split"], match["index"]
+    if split is None or index is None:
+        raise ParameterError(f"{text}: a MedMNIST file holds many images; {form}.")
+    if split not in SPLITS or not index.isdecimal():
+        raise ParameterError(f"{text}: '{split}:{index}' names no image; {form}.")
+    return Path(file), split, int(index)
+
+
+def read_medmnist(text: str, *, spacing: tuple[float, float, float] | None = None) -> Volume:
+    """Read one image of a MedMNIST file; only that image is held in memory.
+
+    Parameters
+    ----------
+    text : str
+        ``FILE.npz:SPLIT:INDEX``.
+    spacing : (z, y, x) in mm, optional
+        By default the publisher's where there is one (the sets of 64 mm cubes), else 1 mm.
+
+    Returns
+    -------
+    Volume
+        (1, 1, H, W), (3, 1, H, W) for RGB, or (1, D, H, W).
+
+    Raises
+    ------
+    ParameterError
+        When the text is no such spec, or the index is too large.
+    FileError
+        When the file is missing, damaged, or holds no such split.
+    """
+    path, split, index = parse_spec(text)
+    with (
+        _archive(path) as archive,
+        _member(path, archive, f"{split}_images") as (stream, shape, dtype, fortran),
+    ):
+        if index >= shape[0]:
+            raise ParameterError(
+                f"{path}: '{split}' has {shape[0]} images; {index} is beyond the last, "
+                f"{shape[0] - 1}."
+            )
+        size = math.prod(shape[1:]) * dtype.itemsize
+        if fortran:
+            check_memory(path, shape[0] * size)
+            image = _take(path, stream, shape, dtype, fortran)[index].copy()
+        else:
+            check_memory(path, size)
+            _skip(path, stream, index * size)
+            image = _take(path, stream, shape[1:], dtype, False)
+    return _volume(image, path.stem, split, index, spacing)
+
+
+def load_set(
+    source: str | Path, *, size: int = 28, cache: str | Path | None = None
+) -> MedMNISTSet:
+    """Load a whole MedMNIST set.
+
+    Parameters
+    ----------
+    source : str or Path
+        An ``.npz`` file, or a set's name, which is downloaded once.
+    size : int
+        Image size to download when a name is given: 28, 64, 128 or 224 (3D: 28 or 64).
+    cache : str or Path, optional
+        Where downloads are kept; see :func:`fetch`.
+
+    Returns
+    -------
+    MedMNISTSet
+
+    Raises
+    ------
+    FileError
+        When the file is missing, damaged, or holds no images and labels of equal number.
+    ParameterError
+        When the name or size is unknown.
+    MemoryEstimateError
+        When the set would not fit into memory.
+    """
+    if not str(source).lower().endswith(".npz"):
+        source = fetch(str(source), size=size, cache=cache)
+    path = Path(source)
+    images: dict[str, NDArray[Any]] = {}
+    labels: dict[str, NDArray[np.int64]] = {}
+    with _archive(path) as archive:
+        names = set(archive.namelist())
+        total = sum(i.file_size for i in archive.infolist() if i.filename.endswith("_images.npy"))
+        splits = [s for s in SPLITS if f"{s}_images.npy" in names]
+        if not splits:
+            raise FileError(f"{path}: not a MedMNIST file: it holds no train, val or test images.")
+        for part in splits:
+            with _member(path, archive, f"{part}_images") as (stream, shape, dtype, fortran):
+                check_memory(path, total)
+                images[part] = _take(path, stream, shape, dtype, fortran)
+            with _member(path, archive, f"{part}_labels") as (stream, shape, dtype, fortran):
+                check_memory(path, math.prod(shape) * dtype.itemsize)
+                labels[part] = _as_classes(path, part, _take(path, stream, shape, dtype, fortran))
+            if len(labels[part]) != len(images[part]):
+                raise FileError(
+                    f"{path}: '{part}' has {len(images[part])} images and {len(labels[part])} "
+                    "labels; the file is damaged."
+                )
+    shapes = {i.shape[1:] for i in images.values()}
+    if len(shapes) > 1:
+        raise FileError(f"{path}: images of several shapes {sorted(shapes)}; the file is damaged.")
+    shape = shapes.pop()
+    rgb = _is_rgb(shape)
+    if len(shape) not in (2, 3):
+        raise ImageError(f"{path}: images of shape {shape}; 2D, RGB or 3D images are read.")
+    name, info = _identify(path)
+    widths = {a.shape[1] for a in labels.values()}
+    if len(widths) > 1:
+        raise FileError(f"{path}: splits have {sorted(widths)} labels an image; it is damaged.")
+    task, classes = _task(info, labels)
+    return MedMNISTSet(name, images, labels, task, classes, len(shape) == 3 and not rgb, rgb)
+
+
+def fetch(name: str, *, size: int = 28, cache: str | Path | None = None) -> Path:
+    """Download a MedMNIST file once and return where it lies; its MD5 is checked every time.
+
+    Parameters
+    ----------
+    name : str
+        ``breastmnist``, ``organmnist3d``, ...
+    size : int
+        28, 64, 128 or 224 pixels; 28 or 64 for 3D sets.
+    cache : str or Path, optional
+        Folder for downloads; by default the user's cache folder.
+
+    Raises
+    ------
+    ParameterError
+        When the set or size is unknown: only a local file can then be read.
+    FileError
+        When the download fails or its checksum differs.
+    """
+    import pooch
+
+    name = name.lower()
+    info = SETS.get(name)
+    if info is None:
+        raise ParameterError(
+            f"'{name}' is no MedMNIST set; there are {', '.join(SETS)}. Other sets are read from "
+            "a local .npz file."
+        )
+    if size not in info.md5:
+        raise ParameterError(
+            f"No checksum of {name} at {size} pixels is known, so it is not downloaded; there are "
+            f"{', '.join(map(str, info.md5))}. A local .npz file of any size can be read."
+        )
+    folder = (
+        Path(cache) if cache is not None else Path(pooch.os_cache("napari-medgs")) / "medmnist"
+    )
+    file = file_name(name, size)
+    try:
+        found = pooch.retrieve(
+            info.url(name, size), known_hash=f"md5:{info.md5[size]}", fname=file, path=folder
+        )
+    except (OSError, ValueError) as error:
+        # requests' errors are OSErrors; a wrong checksum is a ValueError.
+        raise FileError(
+            f"{file} could not be downloaded ({error}). Get it from zenodo.org/records/10519652 "
+            "and give the file's path."
+        ) from error
+    return Path(found)
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an .npz file; whatever damage shows while it is open becomes a FileError."""
+    path = check_file(path, "an .npz file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+        raise FileError(f"{path}: truncated, damaged or no .npz file ({error}).") from error
+
+
+@contextmanager
+def _member(
+    path: Path, archive: zipfile.ZipFile, name: str
+) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any], bool]]:
+    """Open one array, its header checked against the bytes that are there.
+
+    Yields the stream at the first value, shape, dtype, and whether the order is Fortran's.
+    """
+    try:
+        entry = archive.getinfo(f"{name}.npy")
+    except KeyError:
+        raise FileError(f"{path}: holds no '{name}'; is it a MedMNIST file?") from None
+    if entry.flag_bits & 1:
+        raise FileError(f"{path}: is encrypted.")
+    with archive.open(entry) as stream:
+        try:
+            version = np.lib.format.read_magic(stream)
+            read = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }[version]
+            shape, fortran, dtype = read(stream, max_header_size=_MAX_HEADER)
+        except (ValueError, KeyError) as error:
+            raise FileError(f"{path}: '{name}' has a damaged header ({error}).") from error
+        if dtype.hasobject or dtype.kind not in "biuf":
+            raise FileError(f"{path}: '{name}' holds {dtype} instead of numbers; not opened.")
+        if not shape or any(n < 1 for n in shape):
+            raise ImageError(f"{path}: '{name}' is empty: its shape is {shape}.")
+        claimed = math.prod(shape) * dtype.itemsize
+        check_claim(path, claimed, entry.file_size, deflated=False)
+        check_claim(path, entry.file_size, min(entry.compress_size, path.stat().st_size) + 64,
+                    deflated=True)  # fmt: skip
+        yield stream, shape, dtype, fortran
+
+
+def _skip(path: Path, stream: IO[bytes], count: int) -> None:
+    while count > 0:
+        got = len(stream.read(min(count, 2**20)))
+        if not got:
+            raise FileError(f"{path}: truncated.")
+        count -= got
+
+
+def _take(
+    path: Path, stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any], fortran: bool
+) -> NDArray[Any]:
+    """Read an array of a known shape off a stream."""
+    buffer = bytearray(math.prod(shape) * dtype.itemsize)
+    view, done = memoryview(buffer), 0
+    while done < len(buffer):
+        chunk = stream.read(min(len(buffer) - done, 2**22))
+        if not chunk:
+            raise FileError(f"{path}: truncated.")
+        view[done : done + len(chunk)] = chunk
+        done += len(chunk)
+    return np.frombuffer(buffer, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _is_rgb(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[2] == 3
+
+
+def _identify(path: Path) -> tuple[str, SetInfo | None]:
+    """Return a set's name and what is known of it, judged by the file's name."""
+    name = re.sub(r"_(28|64|128|224)$", "", path.stem.lower())
+    return (name, SETS[name]) if name in SETS else (path.stem, None)
+
+
+def _volume(
+    image: NDArray[Any],
+    stem: str,
+    split: str,
+    index: int,
+    spacing: tuple[float, float, float] | None,
+) -> Volume:
+    """Make a volume of one image (H, W), (H, W, 3) or (D, H, W)."""
+    names: tuple[str, ...] = (f"{stem} {split} {index}",)
+    if _is_rgb(image.shape):
+        data = np.moveaxis(image, -1, 0)[:, None]
+        names = ("red", "green", "blue")
+    elif image.ndim == 2:
+        data = image[None, None]
+    elif image.ndim == 3:
+        data = image[None]
+    else:
+        raise ImageError(f"{stem}: images of shape {image.shape}; 2D, RGB or 3D are read.")
+    info = _identify(Path(stem + ".npz"))[1]
+    if spacing is None:
+        step = info.field_mm / data.shape[-1] if info and info.field_mm else 1.0
+        spacing = (step, step, step)
+    source = {"kind": "medmnist", "split": split, "index": index}
+    return Volume.from_array(
+        np.ascontiguousarray(data), spacing, channel_names=names, source=source
+    )
+
+
+def _as_classes(path: Path, part: str, labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Return labels as (N, L) integers from 0."""
+    if labels.ndim > 2:
+        raise LabelError(f"{path}: labels of '{part}' have shape {labels.shape}.")
+    values = labels.reshape(len(labels), -1)
+    result = values.astype(np.int64)
+    if (result != values).any() or result.min() < 0:
+        raise LabelError(f"{path}: labels of '{part}' are not integers from 0.")
+    return result
+
+
+def _task(
+    info: SetInfo | None, labels: dict[str, NDArray[np.int64]]
+) -> tuple[str, tuple[str, ...]]:
+    """Return a set's task and class names, refusing labels that a known set cannot have."""
+    width = next(iter(labels.values())).shape[1]
+    highest = max(int(a.max()) for a in labels.values())
+    if info is not None:
+        many = info.task.startswith("multi-label")
+        if (many and (width != len(info.classes) or highest > 1)) or (
+            not many and (width != 1 or highest >= len(info.classes))
+        ):
+            raise LabelError(
+                f"The labels do not fit the set's {len(info.classes)} classes "
+                f"({width} an image, up to {highest})."
+            )
+        return info.task, info.classes
+    if width > 1:
+        return "multi-label, binary-class", tuple(str(k) for k in range(width))
+    task = "binary-class" if highest < 2 else "multi-class"
+    return task, tuple(str(k) for k in range(max(2, highest + 1)))

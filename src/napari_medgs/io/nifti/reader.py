@@ -1,0 +1,323 @@
+"""NIfTI-1 and NIfTI-2 images and masks, read to canonical axes and written back as they came."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from napari_medgs.data.grid import Grid
+from napari_medgs.data.orientation import source_axes
+from napari_medgs.data.volume import Volume, to_source
+from napari_medgs.errors import FileError, GeometryError, ImageError, LabelError
+from napari_medgs.io._atomic import atomic_path
+from napari_medgs.io._limits import check_memory
+from napari_medgs.io.labels import as_labels, compact_labels, write_label_names
+from napari_medgs.io.nifti.header import (
+    NiftiHeader,
+    header_affine,
+    header_record,
+    make_header,
+    open_nifti,
+    read_header,
+)
+
+SUFFIXES = (".nii", ".nii.gz")
+_INTENT_LABEL = 1002
+
+
+def is_nifti(path: str | Path) -> bool:
+    """Tell by its name whether a path is meant to be a NIfTI file."""
+    return str(path).lower().endswith(SUFFIXES)
+
+
+def read_nifti(
+    path: str | Path,
+    *,
+    spacing: tuple[float, float, float] | None = None,
+    assume_identity: bool = False,
+) -> Volume:
+    """Read a NIfTI image of 2, 3 or 4 axes; the fourth holds channels.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.nii`` or ``.nii.gz`` file, NIfTI-1 or NIfTI-2, of either byte order.
+    spacing : (z, y, x) in mm, optional
+        For a file without a usable affine, whose axes are then taken as x, y, z towards right,
+        anterior, superior.
+    assume_identity : bool
+        Take such a file with the voxel size of its header (1 mm where it has none), and warn.
+
+    Returns
+    -------
+    Volume
+        In the file's dtype, or float32 where the file rescales its values.
+
+    Raises
+    ------
+    FileError
+        When the file is missing, truncated, no NIfTI, or its header is impossible.
+    ImageError
+        When it holds colours, complex numbers or other than 2 to 4 axes.
+    GeometryError
+        When it has no usable affine.
+    MemoryEstimateError
+        When it would not fit into memory.
+    """
+    path = Path(path)
+    info = read_header(path)
+    geometry = header_affine(
+        path, info.header, info.shape, spacing=spacing, assume_identity=assume_identity
+    )
+    values = _read_values(path, info)
+    if info.scaled:
+        # float32 sums would lose the low bits of large integers before the intercept is added.
+        wide = np.dtype(np.float64 if info.dtype.itemsize > 2 else np.float32)
+        scaled: NDArray[Any] = values.astype(wide) * info.slope + info.intercept
+        values = scaled.astype(np.float32, copy=False)
+    elif values.dtype.itemsize > 8:
+        values = values.astype(np.float64)
+    return _volume(path, info, values, *geometry)
+
+
+def read_nifti_labels(
+    path: str | Path,
+    *,
+    spacing: tuple[float, float, float] | None = None,
+    assume_identity: bool = False,
+) -> tuple[NDArray[Any], Grid]:
+    """Read a NIfTI mask.
+
+    Parameters
+    ----------
+    path, spacing, assume_identity
+        See :func:`read_nifti`.
+
+    Returns
+    -------
+    labels : (Z, Y, X) ndarray of integers
+        In the file's integer type, or the smallest one that fits where the file has floats.
+    grid : Grid
+
+    Raises
+    ------
+    LabelError
+        When values are not integers, or the file has several channels.
+    FileError, ImageError, GeometryError, MemoryEstimateError
+        As :func:`read_nifti`.
+    """
+    path = Path(path)
+    info = read_header(path)
+    if len(info.shape) == 4 and info.shape[3] > 1:
+        raise LabelError(f"{path}: a mask has one channel; this file has {info.shape[3]}.")
+    geometry = header_affine(
+        path, info.header, info.shape, spacing=spacing, assume_identity=assume_identity
+    )
+    values = _read_values(path, info)
+    if info.scaled:
+        values = values.astype(np.float64) * info.slope + info.intercept
+    volume = _volume(path, info, as_labels(values, f"{path}: the mask"), *geometry)
+    return volume.data[0], volume.grid
+
+
+def _read_values(path: Path, info: NiftiHeader) -> NDArray[Any]:
+    """Read the stored values in the file's axis order, and the file to its end."""
+    from nibabel.volumeutils import array_from_file
+
+    itemsize = max(info.dtype.itemsize, (16 if info.dtype.itemsize > 2 else 8) * info.scaled)
+    check_memory(path, 2 * info.nbytes // info.dtype.itemsize * itemsize)
+    try:
+        with open_nifti(path) as opened:
+            values = array_from_file(info.shape, info.dtype, opened, info.offset, mmap=False)
+            if info.compressed:
+                # The checksum stands at the end of the stream: only reading it reveals damage.
+                while opened.read(2**20):
+                    pass
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise FileError(f"{path}: truncated or damaged ({reason}).") from error
+    return np.asarray(values)
+
+
+def _volume(
+    path: Path,
+    info: NiftiHeader,
+    values: NDArray[Any],
+    affine: NDArray[np.float64],
+    assumed: bool,
+) -> Volume:
+    """Make a canonical volume of values in the file's axis order."""
+    spatial = (*info.shape[:3], 1)[:3]
+    data = np.moveaxis(values.reshape((*spatial, -1), order="F"), -1, 0)
+    source: dict[str, Any] = {
+        "kind": "nifti",
+        "header": header_record(info.header, info.shape),
+        "assumed": assumed,
+    }
+    stem = path.name[: -len(".nii.gz" if info.compressed else ".nii")]
+    count = len(data)
+    names = (stem,) if count == 1 else tuple(f"{stem} [{c}]" for c in range(count))
+    return Volume.from_axes(data, affine, channel_names=names, source=source)
+
+
+def write_nifti(
+    path: str | Path,
+    data: NDArray[Any],
+    grid: Grid,
+    dtype: DTypeLike | None = None,
+) -> Path:
+    """Write an image in its source file's orientation, or LPS where it has none.
+
+    With a grid that was read from NIfTI the affine (sform, qform, codes, quaternion), the voxel
+    sizes and the units come out bit for bit, even where they were unusable and had to be replaced:
+    image and mask then still overlay in every program.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.nii`` or ``.nii.gz``.
+    data : (Z, Y, X) or (C, Z, Y, X) ndarray
+        Several channels become the fourth axis.
+    grid : Grid
+        Where the data lie.
+    dtype : optional
+        Type of the stored values; floats are rounded to an integer type. By default the data's.
+
+    Raises
+    ------
+    FileError
+        When the name has another suffix or the folder cannot be written.
+    GeometryError
+        When data and grid differ in shape.
+    ImageError
+        When the data have no such axes, or do not fit the type.
+    """
+    path = _check_name(path)
+    array = np.asarray(data)
+    if array.ndim == 3:
+        array = array[None]
+    if array.ndim != 4 or array.dtype.kind not in "biuf":
+        raise ImageError(
+            f"An image of shape {array.shape} and type {array.dtype} cannot be written; "
+            "(z, y, x) or (channel, z, y, x) numbers can."
+        )
+    _write(path, cast(array, dtype), grid, intent=0)
+    return path
+
+
+def write_nifti_labels(
+    path: str | Path,
+    labels: NDArray[Any],
+    grid: Grid,
+    names: Mapping[int, str] | None = None,
+) -> Path:
+    """Write a mask in its source file's orientation, in the smallest integer type.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.nii`` or ``.nii.gz``.
+    labels : (Z, Y, X) ndarray
+        Integer values.
+    grid : Grid
+        Where they lie; see :func:`write_nifti`.
+    names : mapping of int to str, optional
+        Names by label value, written to a JSON file beside the mask.
+
+    Raises
+    ------
+    LabelError
+        When values are not integers.
+    FileError, GeometryError
+        As :func:`write_nifti`.
+    """
+    path = _check_name(path)
+    array = np.asarray(labels)
+    if array.ndim != 3:
+        raise LabelError(f"A mask has three axes (z, y, x), not shape {array.shape}.")
+    array = compact_labels(array)
+    _write(path, array[None], grid, intent=_INTENT_LABEL)
+    if names:
+        write_label_names(path, names)
+    return path
+
+
+def cast(array: NDArray[Any], dtype: DTypeLike | None) -> NDArray[Any]:
+    """Return an image in another type, rounding floats to integers.
+
+    Raises
+    ------
+    ImageError
+        When a value does not fit.
+    """
+    if dtype is None:
+        wanted = {"b": np.dtype(np.uint8)}.get(array.dtype.kind, array.dtype)
+        if wanted == np.float16:
+            wanted = np.dtype(np.float32)
+        return array.astype(wanted, copy=False)
+    wanted = np.dtype(dtype)
+    if wanted.kind not in "iuf":
+        raise ImageError(f"Images are not written as {wanted}; use an integer or float type.")
+    if wanted.kind in "iu" and array.dtype != wanted:
+        limits = np.iinfo(wanted)
+        low, high = array.min(), array.max()
+        if not (np.isfinite(low) and limits.min <= np.rint(low) <= np.rint(high) <= limits.max):
+            raise ImageError(f"Values from {low:g} to {high:g} do not fit into {wanted}.")
+        array = np.rint(array) if array.dtype.kind == "f" else array
+    return array.astype(wanted, copy=False)
+
+
+def _check_name(path: str | Path) -> Path:
+    if not is_nifti(path):
+        raise FileError(f"{path}: the name of a NIfTI file ends in .nii.gz or .nii.")
+    return Path(path)
+
+
+def _write(path: Path, data: NDArray[Any], grid: Grid, intent: int) -> None:
+    """Write (C, Z, Y, X) data of a final type."""
+    from nibabel.volumeutils import array_to_file
+
+    if data.shape[1:] != grid.shape:
+        raise GeometryError(f"The data have shape {data.shape[1:]}, their grid {grid.shape}.")
+    known = source_axes(grid) is not None and grid.source.get("kind") in ("nifti", "dicom")
+    record = grid.source.get("header") if known else None
+    dims = int(record.get("dims", 3)) if isinstance(record, dict) else 3
+    if known:
+        array = np.moveaxis(to_source(data, grid), 0, -1)
+        affine = np.asarray(grid.source["affine"], dtype=np.float64)
+    else:
+        array = data.transpose(3, 2, 1, 0)
+        affine = grid.affine[:, [2, 1, 0, 3]]
+    if array.shape[3] == 1 and dims < 4:
+        array = array[..., 0]
+        if dims == 2 and array.shape[2] == 1:
+            array = array[..., 0]
+    header = make_header(record, array.shape, array.dtype)
+    if record is None:
+        _set_affine(header, affine)
+    header["intent_code"] = intent
+    with atomic_path(path) as temporary, temporary.open("wb") as raw:
+        if path.name.lower().endswith(".gz"):
+            # No name and no time in the stream: equal data make equal files.
+            with gzip.GzipFile("", "wb", 1, raw, mtime=0) as packed:
+                header.write_to(packed)
+                array_to_file(array, packed, header.get_data_dtype(), None)
+        else:
+            header.write_to(raw)
+            array_to_file(array, raw, header.get_data_dtype(), None)
+
+
+def _set_affine(header: Any, affine: NDArray[np.float64]) -> None:
+    """Give a header an affine in scanner space; the qform too where it can hold it."""
+    header.set_xyzt_units("mm")
+    header.set_sform(affine, code="scanner")
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    header.set_qform(affine, code="scanner", strip_shears=True)
+    if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-5):
+        header["qform_code"] = 0

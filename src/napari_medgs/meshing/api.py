@@ -1,0 +1,374 @@
+"""Surfaces of labels, of a field's classes and of intensities, in RAS millimetres.
+
+Masks become signed distances in mm before marching cubes, so that thick slices give slopes and
+not terraces. ``smooth_mm`` smooths these distances; the level is then chosen such that the
+surface encloses what the voxels did. Measured on spheres, this leaves a third of the normal
+error of Taubin smoothing at equal detail, and cannot fold a surface through itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.data.grid import Grid
+from napari_medgs.errors import GeometryError, ImageError, LabelError, ParameterError
+from napari_medgs.io.meshes import check_mesh_path, load_meshes, save_meshes
+from napari_medgs.meshing.class_margins import class_margins, cut_slabs
+from napari_medgs.meshing.signed_distance import (
+    check_size,
+    covering,
+    reach,
+    resampled,
+    shifted,
+    signed_distance,
+    smoothed,
+)
+from napari_medgs.meshing.surface import (
+    Surface,
+    close_border,
+    closed_mesh,
+    decimate_mesh,
+    keep_largest,
+    march,
+    volume_and_area,
+)
+from napari_medgs.metrics.volumes import label_boxes, voxel_counts
+
+if TYPE_CHECKING:
+    from trimesh import Trimesh
+
+    from napari_medgs.data.field import GaussianField
+
+__all__ = [
+    "MeshParams",
+    "check_mesh_path",
+    "load_meshes",
+    "mesh_from_field",
+    "mesh_from_image",
+    "mesh_from_labels",
+    "save_meshes",
+]
+
+Floats = NDArray[np.float32]
+
+ISO_LABEL = 1
+_DEFAULT_SMOOTHING = 0.7  # of the middle spacing: takes away the voxel steps and little else
+_TOLERANCE = 2e-3  # of the volume
+
+
+@dataclass(frozen=True)
+class MeshParams:
+    """How to make surfaces.
+
+    Attributes
+    ----------
+    labels : tuple of int, optional
+        Which labels; all but background (0) and unlabelled (-1) by default.
+    spacing : float or (float, float, float), optional
+        Spacing (z, y, x) in mm of the grid that is turned into a surface; by default that of
+        the mask or field. Finer ones follow a field more closely, coarser ones save faces.
+    smooth_mm : float, optional
+        Standard deviation in mm of the Gaussian that smooths the surface; details below about
+        twice this go (and with them specks), volumes of labels and classes are kept. By
+        default masks are smoothed by 0.7 of their middle spacing, fields and intensities not
+        at all; 0 turns it off.
+    decimate : float, optional
+        Share of the faces to keep if at most 1, else their number in each mesh.
+    largest_only : bool
+        Keep only the largest connected part of each label, its cavities filled.
+    level : float, optional
+        Where the surface lies. Of a class: its probability against the strongest other class,
+        0.5 by default. Of an image: the intensity in original units, needed.
+    head : {"seg", "image"}, optional
+        What of a field becomes a surface; by default its classes if it has them.
+    channel : int
+        Which image channel, for ``head="image"``.
+    """
+
+    labels: tuple[int, ...] | None = None
+    spacing: float | tuple[float, float, float] | None = None
+    smooth_mm: float | None = None
+    decimate: float | None = None
+    largest_only: bool = False
+    level: float | None = None
+    head: Literal["seg", "image"] | None = None
+    channel: int = 0
+
+    def __post_init__(self) -> None:
+        if self.labels is not None:
+            object.__setattr__(self, "labels", tuple(int(v) for v in self.labels))
+        if self.spacing is not None:
+            sizes = np.broadcast_to(np.asarray(self.spacing, np.float64), 3)
+            if not (np.isfinite(sizes).all() and (sizes > 0).all()):
+                raise ParameterError(f"spacing must be positive mm, not {self.spacing}.")
+            object.__setattr__(self, "spacing", tuple(float(s) for s in sizes))
+        if self.smooth_mm is not None and not 0 <= self.smooth_mm < np.inf:
+            raise ParameterError(f"smooth_mm must be 0 or more, not {self.smooth_mm}.")
+        if self.decimate is not None and not 0 < self.decimate < np.inf:
+            raise ParameterError(
+                "decimate must be above 0: a share of the faces up to 1, or their number, not "
+                f"{self.decimate}."
+            )
+        if self.level is not None and not np.isfinite(self.level):
+            raise ParameterError(f"level must be a finite number, not {self.level}.")
+        if self.head not in (None, "seg", "image"):
+            raise ParameterError(f"head must be seg or image, not {self.head!r}.")
+        if self.channel < 0:
+            raise ParameterError(f"channel must be 0 or more, not {self.channel}.")
+
+    def grid_over(self, grid: Grid) -> Grid:
+        """Return the grid that becomes a surface."""
+        return grid if self.spacing is None else grid.with_spacing(self.spacing)  # type: ignore[arg-type]
+
+
+def mesh_from_labels(
+    labels: NDArray[Any], grid: Grid, params: MeshParams | None = None
+) -> dict[int, Trimesh]:
+    """Return one closed surface, in RAS mm with outward normals, for every label.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) integer or boolean ndarray
+    grid : Grid
+        Any affine: oblique, flipped, anisotropic, permuted.
+    params : MeshParams, optional
+        ``level``, ``head`` and ``channel`` have no meaning here and must be left alone.
+
+    Raises
+    ------
+    LabelError
+        When labels are not integers, or a wanted label has no voxel.
+    GeometryError
+        When shapes differ.
+    ParameterError
+        When a setting of fields is given.
+
+    Notes
+    -----
+    Each volume is that of the label's voxels within 0.2 %, unless a coarse ``spacing`` or a
+    wide ``smooth_mm`` loses thin parts. Neighbouring labels are smoothed each on its own:
+    their surfaces meet within a fraction of a voxel.
+    """
+    params = params or MeshParams()
+    if params.level is not None or params.head is not None:
+        raise ParameterError("A mask has neither level nor head: leave both out.")
+    labels = np.asarray(labels)
+    if labels.shape != grid.shape:
+        raise GeometryError(f"The labels have shape {labels.shape}, their grid {grid.shape}.")
+    if labels.dtype == bool:
+        labels = labels.view(np.uint8)
+    counts = voxel_counts(labels)
+    wanted = _choose_labels(params, [v for v in counts if v > 0], "The mask")
+    sigma = params.smooth_mm
+    if sigma is None:
+        sigma = _DEFAULT_SMOOTHING * sorted(grid.spacing)[1]
+    boxes = label_boxes(labels, wanted)
+    meshes = {}
+    for value in wanted:
+        distance, part = signed_distance(
+            labels[boxes[value]] == value, boxes[value], grid, sigma, params.spacing
+        )
+        if params.spacing is not None:
+            distance, part = resampled(distance, part, covering(part, params.spacing))
+        volume = counts[value] * grid.voxel_volume
+        meshes[value] = _finish(_with_volume(distance, part, volume), params, value)
+    return meshes
+
+
+def mesh_from_field(
+    field: GaussianField,
+    params: MeshParams | None = None,
+    *,
+    backend: str = "auto",
+    threads: int | None = None,
+) -> dict[int, Trimesh]:
+    """Return closed surfaces of a field's classes, or of its image at an intensity.
+
+    Parameters
+    ----------
+    field : GaussianField
+    params : MeshParams, optional
+    backend : str
+        See :func:`~napari_medgs.rendering.backends`.
+    threads : int, optional
+
+    Returns
+    -------
+    dict of int to Trimesh
+        By label value, as in the mask that the field was fitted to; label 1 for an image.
+        Without ``params.labels``, classes that are nowhere the most probable are left out.
+
+    Raises
+    ------
+    LabelError
+        When a wanted label is no class of the field, or nowhere the most probable.
+    ParameterError
+        When the head is missing, or an image's level.
+    ImageError
+        When no intensity is above the level.
+    """
+    from napari_medgs.rendering import render
+
+    params = params or MeshParams()
+    info = field.info
+    grid = params.grid_over(info.grid)
+    check_size(grid, 4)
+    head = params.head or ("seg" if info.class_names else "image")
+    if head == "image":
+        _check_level(params)
+        if params.channel >= len(info.image_channels):
+            raise ParameterError(
+                f"The field has {len(info.image_channels)} image channels, none numbered "
+                f"{params.channel}."
+            )
+        image = render(field, "image", grid=grid, backend=backend, threads=threads)
+        return mesh_from_image(image[params.channel], grid, replace(params, spacing=None))
+    if not info.class_names:
+        raise ParameterError("The field has no classes: fit it with a mask, or give a level.")
+    level = 0.5 if params.level is None else params.level
+    if not 0 < level < 1:
+        raise ParameterError(
+            f"The level of a class is a probability between 0 and 1: not {level}."
+        )
+    wanted = _choose_labels(params, [v for v in info.label_values if v != 0], "The field")
+
+    def slabs() -> Iterator[tuple[int, Floats]]:
+        # Rendered twice rather than held: the logits of many classes would not fit.
+        for start, slab in cut_slabs(grid, len(info.class_names)):
+            yield start, render(field, "seg", grid=slab, backend=backend, threads=threads)
+
+    index = [info.label_values.index(v) for v in wanted]
+    margins = class_margins(
+        slabs,
+        grid,
+        index,
+        float(np.log(level / (1 - level))),
+        reach(params.smooth_mm or 0.0, grid),
+    )
+    meshes = {}
+    for value, found in zip(wanted, margins, strict=True):
+        if found is None:
+            if params.labels is None:
+                continue
+            raise LabelError(
+                f"Label {value} is nowhere in the field: there is no surface to make."
+            )
+        margin, part = found
+        surface = _march_closed(margin, part)
+        if params.smooth_mm:
+            # Bounded first: logits far from the surface say nothing about where it is.
+            bounded = smoothed(np.tanh(0.5 * margin), part, params.smooth_mm)
+            surface = _with_volume(bounded, part, volume_and_area(*surface)[0])
+        meshes[value] = _finish(surface, params, value)
+    if not meshes:
+        raise LabelError("The field is background everywhere: there is no surface to make.")
+    return meshes
+
+
+def mesh_from_image(image: NDArray[Any], grid: Grid, params: MeshParams) -> dict[int, Trimesh]:
+    """Return the closed surface around all intensities above ``params.level``, as label 1.
+
+    Parameters
+    ----------
+    image : (Z, Y, X) ndarray
+        Finite, in the units of the level.
+    grid : Grid
+    params : MeshParams
+        ``level`` is needed; ``smooth_mm`` smooths the image.
+
+    Raises
+    ------
+    ParameterError
+        When the level is missing.
+    ImageError
+        When the image is not finite, or not above the level anywhere.
+    GeometryError
+        When shapes differ.
+    """
+    level = _check_level(params)
+    image = np.asarray(image)
+    if image.shape != grid.shape:
+        raise GeometryError(f"The image has shape {image.shape}, its grid {grid.shape}.")
+    values = np.subtract(image, level, dtype=np.float32, casting="unsafe")
+    if not np.isfinite(values).all():
+        raise ImageError("The image holds values that are not finite: replace them first.")
+    if params.smooth_mm:
+        values = smoothed(values, grid, params.smooth_mm)
+    if params.spacing is not None:
+        values, grid = resampled(values, grid, params.grid_over(grid))
+    points, faces = _march_closed(values, grid)
+    if not len(faces):
+        raise ImageError(
+            f"No intensity is above the level {level:g}: choose a lower one (the largest is "
+            f"{float(image.max()):g})."
+        )
+    return {ISO_LABEL: _finish((points, faces), params, ISO_LABEL)}
+
+
+def _choose_labels(params: MeshParams, present: list[int], owner: str) -> list[int]:
+    """Return the labels to make surfaces of, or say which there are."""
+    if not present:
+        raise LabelError(f"{owner} holds no label: there is no surface to make.")
+    if params.labels is None:
+        return sorted(present)
+    absent = sorted(set(params.labels) - set(present))
+    if absent or not params.labels:
+        known = ", ".join(map(str, sorted(present)[:20])) + (" ..." if len(present) > 20 else "")
+        missing = ", ".join(map(str, absent)) or "(none named)"
+        raise LabelError(f"{owner} has no label {missing}; it has {known}.")
+    return sorted(set(params.labels))
+
+
+def _check_level(params: MeshParams) -> float:
+    if params.level is None:
+        raise ParameterError("A surface in an image needs a level: the intensity to cut at.")
+    if params.labels not in (None, (ISO_LABEL,)):
+        raise ParameterError(
+            "An image has no labels: leave them out or fit the field with a mask."
+        )
+    return params.level
+
+
+def _finish(surface: Surface, params: MeshParams, label: int) -> Trimesh:
+    mesh = closed_mesh(*surface)
+    if params.largest_only:
+        mesh = keep_largest(mesh)
+    if params.decimate is not None:
+        share = params.decimate if params.decimate > 1 else params.decimate * len(mesh.faces)
+        mesh = decimate_mesh(mesh, round(share))
+    mesh.metadata["label"] = label
+    return mesh
+
+
+def _march_closed(values: Floats, grid: Grid) -> Surface:
+    return march(close_border(values), shifted(grid, (-1, -1, -1), grid.shape).affine)
+
+
+def _with_volume(values: Floats, grid: Grid, volume: float) -> Surface:
+    """Return the level surface that encloses a volume, values being about distances in mm."""
+    inside = min(max(round(volume / grid.voxel_volume), 1), values.size - 1)
+    ranks = [values.size - inside - 1, values.size - inside]
+    level = float(np.partition(values, ranks, axis=None)[ranks].mean())
+    highest = float(values.max())
+    best: tuple[float, Surface] = (np.inf, march(values[:1, :1, :1] * 0, grid.affine))
+    slope, previous = 1.0, None
+    for _ in range(5):
+        surface = _march_closed(values - np.float32(level), grid)
+        enclosed, area = volume_and_area(*surface)
+        error = enclosed - volume
+        if abs(error) < best[0] and len(surface[1]):
+            best = abs(error), surface
+        if abs(error) <= _TOLERANCE * volume or not area:
+            break
+        if previous is not None and level != previous[0]:
+            # How fast the values really rise across the surface: below 1 where it is thin.
+            moved = (previous[1] - enclosed) / area
+            slope = float(np.clip((level - previous[0]) / moved if moved else 1.0, 0.05, 5.0))
+        previous = level, enclosed
+        level = min(level + slope * error / area, 0.5 * (level + highest))
+    return best[1]

@@ -1,0 +1,126 @@
+"""Signed distances in mm on parts of a grid, smoothed and resampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.data.field import Floats
+from napari_medgs.data.grid import Grid
+from napari_medgs.errors import MemoryEstimateError
+from napari_medgs.metrics.volumes import Box
+
+
+def shifted(grid: Grid, start: Sequence[Any] | NDArray[Any], shape: Sequence[int]) -> Grid:
+    """Return the grid of another shape that begins at voxel ``start`` (z, y, x) of this one."""
+    affine = grid.affine.copy()
+    affine[:3, 3] = grid.to_world(np.asarray(start))
+    return Grid((shape[0], shape[1], shape[2]), affine)
+
+
+def check_size(grid: Grid, arrays: int) -> None:
+    """Refuse a grid of which so many float32 arrays would not fit into the free memory.
+
+    Raises
+    ------
+    MemoryEstimateError
+        Saying what spacing would fit.
+    """
+    import psutil
+
+    needed = 4 * arrays * int(np.prod(grid.shape, dtype=np.int64))
+    free = int(psutil.virtual_memory().available)
+    if needed > 0.9 * free:
+        wider = (needed / (0.8 * free)) ** (1 / 3)
+        spacing = " x ".join(f"{s * wider:.2g}" for s in grid.spacing)
+        raise MemoryEstimateError(
+            f"Surfaces on this grid need about {needed / 2**30:.1f} GiB and {free / 2**30:.1f} "
+            f"GiB are free. A spacing of {spacing} mm fits."
+        )
+
+
+def signed_distance(
+    mask: NDArray[np.bool_], box: Box, grid: Grid, sigma: float, spacing: Any = None
+) -> tuple[Floats, Grid]:
+    """Return the distance (mm, positive inside) to a mask's border, on a grid around its box.
+
+    Parameters
+    ----------
+    mask : ndarray of bool
+        The part of the whole mask in ``box``; nothing is outside.
+    box : tuple of slice
+    grid : Grid
+        Of the whole mask. Distances hold for orthogonal axes; on sheared ones they are those of
+        the grid with its axes at right angles.
+    sigma : float
+        The distance is smoothed by a Gaussian of this width in mm.
+    spacing : (float, float, float), optional
+        Leave room for resampling to this.
+    """
+    import SimpleITK as sitk
+
+    sizes = np.asarray(grid.spacing)
+    margin = reach(sigma, grid) + 1
+    if spacing is not None:
+        margin = margin + np.ceil(np.asarray(spacing) / sizes).astype(int)
+    padded = np.pad(mask, [(m, m) for m in margin]).astype(np.uint8)
+    part = shifted(grid, np.array([s.start for s in box]) - margin, padded.shape)
+
+    def to_nearest(inside: NDArray[np.uint8]) -> Floats:
+        image = sitk.GetImageFromArray(inside)
+        image.SetSpacing(tuple(float(s) for s in sizes[::-1]))
+        distance: Floats = sitk.GetArrayFromImage(
+            sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
+        )
+        return distance
+
+    # Both from voxel centre to voxel centre, so that the border lies midway between them.
+    distance = np.where(padded, to_nearest(1 - padded), -to_nearest(padded))
+    return smoothed(distance, part, sigma), part
+
+
+def smoothed(values: Floats, grid: Grid, sigma: float) -> Floats:
+    """Return values smoothed by a Gaussian of ``sigma`` mm."""
+    from scipy.ndimage import gaussian_filter
+
+    if sigma == 0:
+        return values
+    widths = [sigma / s for s in grid.spacing]
+    smooth: Floats = gaussian_filter(values, widths, mode="nearest", truncate=3.0)
+    return smooth
+
+
+def reach(sigma: float, grid: Grid) -> NDArray[np.int64]:
+    """Return the voxels along each axis that smoothing can move a surface, and one more."""
+    return np.ceil(3 * sigma / np.asarray(grid.spacing)).astype(np.int64) + 1
+
+
+def covering(grid: Grid, spacing: Any) -> Grid:
+    """Return the grid of another spacing from the same first voxel to the last or beyond."""
+    ratio = np.asarray(spacing) / grid.spacing
+    shape = np.ceil((np.asarray(grid.shape) - 1) / ratio).astype(int) + 1
+    affine = grid.affine.copy()
+    affine[:3, :3] *= ratio
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+def resampled(values: Floats, grid: Grid, target: Grid) -> tuple[Floats, Grid]:
+    """Interpolate by cubic splines on a grid whose axes are parallel, edges continued."""
+    from scipy.interpolate import CubicSpline
+
+    check_size(target, 3)
+    to_old = np.linalg.inv(grid.affine) @ target.affine
+    for axis, size in enumerate(grid.shape):
+        where = (to_old[axis, axis] * np.arange(target.shape[axis]) + to_old[axis, 3]).clip(
+            0, size - 1
+        )
+        if size == 1:
+            weights = np.ones((len(where), 1))
+        else:
+            weights = CubicSpline(np.arange(size), np.eye(size), bc_type="natural")(where)
+        moved = np.tensordot(weights.astype(np.float32), values, axes=(1, axis))
+        values = np.moveaxis(moved, 0, axis)
+    return np.ascontiguousarray(values), target

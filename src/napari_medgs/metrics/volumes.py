@@ -1,0 +1,209 @@
+"""How large labels and surfaces are, and where, in millimetres and millilitres."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.errors import GeometryError, LabelError
+
+if TYPE_CHECKING:
+    from trimesh import Trimesh
+
+    from napari_medgs.data.grid import Grid
+
+Box = tuple[slice, slice, slice]
+
+_SMALL = 1 << 16
+
+
+@dataclass(frozen=True)
+class LabelMeasure:
+    """One label's size and place.
+
+    Attributes
+    ----------
+    voxels : int
+    volume_ml : float
+        Voxels times the volume of one (from the affine's determinant).
+    centroid : tuple of float
+        Mean of the voxel centres, RAS mm.
+    box_voxels : tuple of (int, int)
+        First and one past the last voxel along (z, y, x).
+    box_mm : tuple of tuple of float
+        Lowest and highest R, A and S that the label's voxels reach, their extent included.
+    """
+
+    voxels: int
+    volume_ml: float
+    centroid: tuple[float, float, float]
+    box_voxels: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    box_mm: tuple[tuple[float, float, float], tuple[float, float, float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as JSON-able values."""
+        return {
+            "voxels": self.voxels,
+            "volume_ml": self.volume_ml,
+            "centroid": list(self.centroid),
+            "box_voxels": [list(pair) for pair in self.box_voxels],
+            "box_mm": [list(corner) for corner in self.box_mm],
+        }
+
+
+def label_values(labels: NDArray[Any], what: str = "mask") -> NDArray[np.int64]:
+    """Return the values that occur in a label image, increasing.
+
+    Raises
+    ------
+    LabelError
+        When the image is not made of integers (or booleans).
+    """
+    return np.asarray(list(voxel_counts(labels, what)), np.int64)
+
+
+def voxel_counts(labels: NDArray[Any], what: str = "mask") -> dict[int, int]:
+    """Return how many voxels have each value, background and negative values included.
+
+    Parameters
+    ----------
+    labels : integer or boolean ndarray
+        Any shape.
+    what : str
+        What the image is, for the error message.
+
+    Raises
+    ------
+    LabelError
+        When the image is empty or not made of integers.
+    """
+    labels = np.asarray(labels)
+    if labels.size == 0:
+        raise LabelError(f"The {what} is empty.")
+    if labels.dtype == bool:
+        labels = labels.view(np.uint8)
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise LabelError(f"The {what} has values of type {labels.dtype}: labels are integers.")
+    low, high = int(labels.min()), int(labels.max())
+    if high - low >= _SMALL:
+        values, numbers = np.unique(labels, return_counts=True)
+        return {int(v): int(n) for v, n in zip(values, numbers, strict=True)}
+    counts = np.zeros(high - low + 1, np.int64)
+    # Plane by plane, as bincount wants 8 bytes a voxel; in the order of memory, for speed.
+    labels = labels.transpose(np.argsort(labels.strides)[::-1])
+    for plane in labels if labels.ndim > 1 else labels[None]:
+        counts += np.bincount(plane.ravel().astype(np.int64) - low, minlength=len(counts))
+    return {int(v) + low: int(counts[v]) for v in np.flatnonzero(counts)}
+
+
+def label_boxes(labels: NDArray[Any], values: Sequence[int] | None = None) -> dict[int, Box]:
+    """Return the bounding box of every positive label, as slices along (z, y, x).
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) integer ndarray
+    values : sequence of int, optional
+        Which labels; all positive ones by default. Absent ones have no entry.
+    """
+    from scipy.ndimage import find_objects
+
+    labels = np.asarray(labels)
+    present = [int(v) for v in label_values(labels) if v > 0]
+    if not present:
+        return {}
+    if present[-1] < _SMALL:
+        index = labels.astype(np.int32)
+        places = [v - 1 for v in present]
+    else:
+        index = np.searchsorted(present, labels).astype(np.int32) + 1
+        index[labels <= 0] = 0
+        places = list(range(len(present)))
+    found: list[Any] = list(find_objects(index))
+    boxes: dict[int, Box] = {v: found[k] for v, k in zip(present, places, strict=True)}
+    return boxes if values is None else {v: boxes[v] for v in values if v in boxes}
+
+
+def volumes_ml(labels: NDArray[Any], grid: Grid) -> dict[int, float]:
+    """Return the volume of every positive label in millilitres.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) integer ndarray
+    grid : Grid
+        One voxel has the volume ``|det affine|``, exact for oblique and sheared grids.
+
+    Raises
+    ------
+    GeometryError
+        When shape and grid differ.
+    LabelError
+        When the labels are not integers.
+    """
+    _check(labels, grid)
+    millilitres = grid.voxel_volume / 1000
+    return {v: n * millilitres for v, n in voxel_counts(labels).items() if v > 0}
+
+
+def measure_labels(
+    labels: NDArray[Any], grid: Grid, values: Sequence[int] | None = None
+) -> dict[int, LabelMeasure]:
+    """Return size, centroid and box of every positive label, or of the given ones.
+
+    Labels that do not occur have no entry. Errors as in :func:`volumes_ml`.
+    """
+    _check(labels, grid)
+    measures = {}
+    for value, box in label_boxes(labels, values).items():
+        inside = np.asarray(labels)[box] == value
+        count = int(np.count_nonzero(inside))
+        start = np.array([s.start for s in box])
+        # Marginal sums: no list of all voxels is made.
+        centre = [
+            float(np.arange(n) @ inside.sum(axis=tuple(b for b in range(3) if b != a))) / count
+            for a, n in enumerate(inside.shape)
+        ]
+        centroid = grid.to_world(start + centre)
+        edges = np.array([[s.start - 0.5, s.stop - 0.5] for s in box])
+        corners = grid.to_world(np.stack(np.meshgrid(*edges, indexing="ij"), -1).reshape(-1, 3))
+        measures[value] = LabelMeasure(
+            voxels=count,
+            volume_ml=count * grid.voxel_volume / 1000,
+            centroid=_triple(centroid),
+            box_voxels=tuple((s.start, s.stop) for s in box),  # type: ignore[arg-type]
+            box_mm=(_triple(corners.min(axis=0)), _triple(corners.max(axis=0))),
+        )
+    return measures
+
+
+def surface_areas_mm2(meshes: Mapping[int, Trimesh]) -> dict[int, float]:
+    """Return the area of every mesh in square millimetres."""
+    return {label: float(mesh.area) for label, mesh in meshes.items()}
+
+
+def mesh_volumes_ml(meshes: Mapping[int, Trimesh]) -> dict[int, float]:
+    """Return the volume that every mesh encloses, in millilitres.
+
+    Raises
+    ------
+    GeometryError
+        When a mesh is not closed: it has no volume then.
+    """
+    for label, mesh in meshes.items():
+        if not mesh.is_watertight:
+            raise GeometryError(f"The surface of label {label} is not closed: it has no volume.")
+    return {label: float(mesh.volume) / 1000 for label, mesh in meshes.items()}
+
+
+def _triple(values: NDArray[Any]) -> tuple[float, float, float]:
+    return (float(values[0]), float(values[1]), float(values[2]))
+
+
+def _check(labels: NDArray[Any], grid: Grid) -> None:
+    if np.shape(labels) != grid.shape:
+        raise GeometryError(
+            f"The labels have shape {np.shape(labels)}, their grid {grid.shape}: they must agree."
+        )

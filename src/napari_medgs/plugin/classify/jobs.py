@@ -1,0 +1,232 @@
+"""What the Classify widget asks of the core, and its results in words. No Qt."""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
+from napari_medgs.classification.card import ModelCard
+from napari_medgs.classification.result import Attribution, Deletion, Prediction
+from napari_medgs.data.field import GaussianField
+from napari_medgs.errors import Cancelled, ImageError
+from napari_medgs.plugin.layer_frame import LayerFrame, volume_from_layers, volume_from_rgb
+from napari_medgs.plugin.layer_metadata import field_of, frame_of_field
+
+if TYPE_CHECKING:
+    from napari_medgs.classification.classifier import Classifier
+    from napari_medgs.data.volume import Volume
+
+Method = Literal["gradient", "leave-out"]
+FOR, AGAINST = "#dc5e4b", "#6081eb"  # as the overlay's colormap ends
+
+
+@dataclass(frozen=True)
+class ClassifyRequest:
+    """Everything that a prediction needs, taken out of a layer.
+
+    Attributes
+    ----------
+    source : Volume or GaussianField
+    frame : LayerFrame
+        From the source's grid to the layer.
+    name : str
+        Of the layer.
+    model : Path
+        The classifier's file.
+    """
+
+    source: Volume | GaussianField
+    frame: LayerFrame
+    name: str
+    model: Path
+
+    def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> ClassifyOutcome:
+        """Load the classifier, then predict."""
+        from napari_medgs.classification import load_classifier
+
+        progress(ProgressEvent("loading the model", 0, 0, 0.0))
+        classifier = load_classifier(self.model)
+        if should_stop():
+            raise Cancelled("Cancelled.")
+        prediction = classifier.predict(self.source, progress=progress, should_stop=should_stop)
+        return ClassifyOutcome(self, classifier, prediction)
+
+
+@dataclass(frozen=True)
+class ClassifyOutcome:
+    """A prediction and what made it."""
+
+    request: ClassifyRequest
+    classifier: Classifier
+    prediction: Prediction
+
+    @property
+    def card(self) -> ModelCard:
+        """The classifier's card."""
+        return self.classifier.card
+
+    @property
+    def explainable(self) -> bool:
+        """Whether the network read Gaussians, which can be scored."""
+        return self.card.on_gaussians and self.prediction.field is not None
+
+
+@dataclass(frozen=True)
+class ExplainRequest:
+    """A class of a prediction whose evidence is wanted.
+
+    Attributes
+    ----------
+    outcome : ClassifyOutcome
+    class_index : int
+    method : {"gradient", "leave-out"}
+    """
+
+    outcome: ClassifyOutcome
+    class_index: int
+    method: Method = "gradient"
+
+    def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> Attribution:
+        """Score the very Gaussians that the prediction was made of, without fitting again."""
+        progress(ProgressEvent("scoring the Gaussians", 0, 0, 0.0))
+        field = self.outcome.prediction.field
+        source = self.outcome.request.source if field is None else field
+        return self.outcome.classifier.attribute(
+            source, self.class_index, self.method, progress=progress, should_stop=should_stop
+        )
+
+
+def make_classify_request(layer: Any | None, model: Path | None) -> ClassifyRequest:
+    """Take a prediction's input out of a layer, checking what can be checked at once.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer, optional
+        An Image, grey or RGB, or any layer that carries a field.
+    model : Path, optional
+
+    Raises
+    ------
+    MedGSError
+        When a choice is missing, or for layers that are neither.
+    """
+    if layer is None:
+        raise ImageError("Choose an image to classify: open one first.")
+    if model is None:
+        raise ImageError("Choose a model: one of the package's, or a file that training wrote.")
+    field = field_of(layer)
+    if field is not None:
+        return ClassifyRequest(field, frame_of_field(layer), layer.name, model)
+    if getattr(layer, "rgb", False):
+        volume, frame = volume_from_rgb(layer)
+    elif _looks_like_colors(layer, model):
+        raise ImageError(
+            f"{layer.name!r} has {layer.data.shape[-1]} colours as its last axis, but was not "
+            "opened as RGB. Open its set with the Load widget, or add it with rgb=True."
+        )
+    else:
+        volume, frame = volume_from_layers([layer])
+    return ClassifyRequest(volume, frame, layer.name, model)
+
+
+def _looks_like_colors(layer: Any, model: Path) -> bool:
+    """Tell whether a small RGB picture was taken for a stack, as napari does below 30 pixels."""
+    from napari_medgs.classification.files import load_card
+
+    card = load_card(model)
+    stack = layer.ndim == 3 and layer.data.shape[-1] in (3, 4)
+    return bool(stack and card.ndim == 2 and card.channels == 3)
+
+
+def dataset_title(name: str) -> str:
+    """Return a data set's name as its authors write it ("BreastMNIST")."""
+    found = re.fullmatch(r"([a-z]+)mnist(3d)?", name)
+    return f"{found[1].capitalize()}MNIST{(found[2] or '').upper()}" if found else name
+
+
+def class_title(name: str) -> str:
+    """Return a class's name; "class 3" where it is only a number."""
+    return f"class {name}" if name.isdigit() else name
+
+
+def describe_card(card: ModelCard) -> str:
+    """Return what a classifier is and how good it was, as HTML."""
+    axes = " × ".join(str(n) for n in card.shape)
+    kind = {1: "grey", 3: "RGB"}.get(card.channels, f"{card.channels}-channel")
+    reads = f"{card.fit.get('gaussians', '')} Gaussians" if card.on_gaussians else "pixels"
+    classes = f"{len(card.class_names)} {'labels' if card.multi_label else 'classes'}"
+    lines = [
+        f"Trained on <b>{html.escape(dataset_title(card.dataset))}</b>: {kind} {card.ndim}D "
+        f"images of {axes}, {classes}.",
+        _tested(card),
+        f"Network: {card.model} on {reads}, {card.parameters:,} parameters.",
+    ]
+    return "<br>".join(lines)
+
+
+def _tested(card: ModelCard) -> str:
+    parts = []
+    for key, title in (("auc", "AUC"), ("acc", "accuracy")):
+        value = card.metrics.get(f"test_{key}")
+        if value is not None:
+            interval = card.metrics.get(f"test_{key}_ci")
+            between = f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""
+            parts.append(f"{title} <b>{value:.3f}</b>{between}")
+    if not parts:
+        return "It was not tested on images that it had not seen."
+    return "On its test images: " + ", ".join(parts) + "."
+
+
+def describe_prediction(outcome: ClassifyOutcome) -> str:
+    """Return a prediction in words, as HTML."""
+    prediction, card = outcome.prediction, outcome.card
+    best = class_title(prediction.best)
+    share = prediction.probabilities[prediction.best]
+    title = f"<b>{html.escape(best)} {percent(share)}</b>"
+    lines = [f"{title} for {html.escape(outcome.request.name)}"]
+    if card.multi_label:
+        lines.append("Every label is a yes or no of its own.")
+    lines.append(f"{prediction.seconds:.2f} s for the prediction")
+    return "<br>".join(lines)
+
+
+def describe_attribution(attribution: Attribution) -> str:
+    """Return an explanation and its check in words, as HTML."""
+    name = html.escape(class_title(attribution.class_name))
+    legend = (
+        f"<span style='color:{FOR}'>■</span> speaks for <b>{name}</b><br>"
+        f"<span style='color:{AGAINST}'>■</span> speaks against it"
+    )
+    return f"{legend}<p style='margin:6px 0 0 0'>{describe_deletion(attribution.deletion)}</p>"
+
+
+def describe_deletion(deletion: Deletion) -> str:
+    """Return the check by deletion in words: do the colours point at what matters?"""
+    rows = (
+        ("with all Gaussians", deletion.probability),
+        ("without those most for it", deletion.without_highest),
+        ("without random ones", deletion.without_random),
+        ("without those most against it", deletion.without_lowest),
+    )
+    cells = "".join(
+        f"<tr><td>{what} &nbsp;</td><td align='right'><b>{percent(share)}</b></td></tr>"
+        for what, share in rows
+    )
+    verdict = "The colours point at what matters to the network."
+    if not deletion.supported:
+        verdict = "<b>The colours find no more than chance does: do not rely on them.</b>"
+    title = f"Check: its probability when {deletion.fraction:.0%} of the Gaussians are removed"
+    return f"{title}<table>{cells}</table>{verdict}"
+
+
+def percent(share: float) -> str:
+    """Return a share of one in per cent, never rounded to a certainty that it is not."""
+    if 0 < share < 0.0005:
+        return "< 0.1 %"
+    if 0.9995 <= share < 1:
+        return "> 99.9 %"
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,248 @@
+"""What the Export widget can write, as jobs for a thread. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs._util.progress import ProgressEvent
+from napari_medgs.data.field import GaussianField
+from napari_medgs.data.grid import Grid
+from napari_medgs.errors import LabelError, ParameterError
+from napari_medgs.plugin.fit.jobs import render_field
+from napari_medgs.plugin.layer_frame import array_of
+from napari_medgs.plugin.layer_metadata import NAMES_KEY, field_of, frame_of_field
+from napari_medgs.plugin.overlay.colors import class_colors
+from napari_medgs.plugin.worker import Job
+from napari_medgs.plugin.writer import frame_for_saving
+
+
+@dataclass(frozen=True)
+class ExportKind:
+    """One thing that can be written.
+
+    Attributes
+    ----------
+    title, tip : str
+    suffixes : tuple of str
+        The first is the default.
+    sources : callable
+        layer -> whether it can be written so.
+    """
+
+    title: str
+    tip: str
+    suffixes: tuple[str, ...]
+    sources: Callable[[Any], bool]
+
+
+def _is_labels(layer: Any) -> bool:
+    return type(layer).__name__ == "Labels"
+
+
+def _has_field(layer: Any) -> bool:
+    return field_of(layer) is not None and type(layer).__name__ != "Labels"
+
+
+KINDS: dict[str, ExportKind] = {
+    "mesh": ExportKind(
+        "Mesh (mm)",
+        "Surfaces of the labels in RAS millimetres. From a mask that belongs to a field they are "
+        "taken from the field itself: smoother than its voxels.",
+        (".ply", ".stl", ".obj", ".glb"),
+        _is_labels,
+    ),
+    "mask": ExportKind(
+        "Mask (NIfTI)",
+        "A Labels layer with the geometry of the image's file.",
+        (".nii.gz", ".nii"),
+        _is_labels,
+    ),
+    "image": ExportKind(
+        "Reconstruction (NIfTI)",
+        "The field's image, rendered on its grid.",
+        (".nii.gz", ".nii"),
+        _has_field,
+    ),
+    "field": ExportKind(
+        "Field of Gaussians",
+        "Everything that the fit found, to open again here, in Python or on the command line.",
+        (".medgs.safetensors",),
+        _has_field,
+    ),
+    "splat": ExportKind(
+        "Splat cloud (.ply)",
+        "For viewers of Gaussian splats: for looking at only, folds and masks are lost.",
+        (".ply",),
+        _has_field,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class MeshOptions:
+    """How meshes are made; see ``napari_medgs.meshing.api.MeshParams``.
+
+    Attributes
+    ----------
+    labels : tuple of int, optional
+        All but 0 by default.
+    spacing : float, optional
+        mm of the grid that a field is rendered on; its own by default.
+    smooth_mm : float, optional
+    decimate : float, optional
+        Share of the triangles to keep, 0 to 1.
+    largest_only : bool
+    from_voxels : bool
+        Use the layer's voxels even where a field could give a smoother surface.
+    """
+
+    labels: tuple[int, ...] | None = None
+    spacing: float | None = None
+    smooth_mm: float | None = None
+    decimate: float | None = None
+    largest_only: bool = False
+    from_voxels: bool = False
+
+
+def parse_labels(text: str) -> tuple[int, ...] | None:
+    """Return the label values in a text such as "1, 2 5-7"; None when it is empty or "all".
+
+    Raises
+    ------
+    ParameterError
+        When it is something else.
+    """
+    text = text.strip().lower()
+    if text in ("", "all"):
+        return None
+    found: list[int] = []
+    for part in text.replace(",", " ").split():
+        low, dash, high = part.partition("-")
+        if not low.isdecimal() or (dash and not high.isdecimal()):
+            raise ParameterError(f"{part!r} is no label: write numbers and ranges, like 1 2 5-7.")
+        values = range(int(low), int(high or low) + 1)
+        if len(found) + len(values) > 10_000:
+            raise ParameterError("These are more than 10,000 labels.")
+        found += values
+    return tuple(dict.fromkeys(found))
+
+
+def with_suffix(path: str | Path, kind: str) -> Path:
+    """Return a path with a suffix that the kind of export knows, adding its default if need be."""
+    path = Path(path)
+    known = KINDS[kind].suffixes
+    return path if path.name.lower().endswith(known) else path.with_name(path.name + known[0])
+
+
+def export_job(kind: str, layer: Any, path: str | Path, options: MeshOptions | None = None) -> Job:
+    """Return the job that writes a layer; its result is the path.
+
+    Layers are read here, in the caller's thread; only arrays go to the job.
+
+    Raises
+    ------
+    MedGSError
+        When the layer cannot be written so.
+    """
+    if layer is None:
+        raise ParameterError("Choose what to export first.")
+    if kind not in KINDS or not KINDS[kind].sources(layer):
+        raise ParameterError(f"{layer.name!r} cannot be exported as {kind}.")
+    target = with_suffix(path, kind)
+    field = field_of(layer)
+    names = {int(k): str(v) for k, v in dict(layer.metadata.get(NAMES_KEY, {})).items()}
+    if kind == "field":
+        return _simple(lambda: _save_field(target, field), target)
+    if kind == "splat":
+        return _simple(lambda: _save_splat(target, field), target)
+    if kind == "image":
+        grid = frame_of_field(layer).grid
+        return _simple(lambda: _save_reconstruction(target, field, grid), target)
+    frame = frame_for_saving(layer)
+    labels = np.ascontiguousarray(frame.to_canonical(array_of(layer)))
+    if kind == "mask":
+        return _simple(lambda: _save_mask(target, labels, frame.grid, names), target)
+    options = options or MeshOptions()
+    if not labels.any():
+        raise LabelError(f"{layer.name!r} is empty: there is no surface to export.")
+    smooth = None if options.from_voxels else field
+    return _simple(lambda: _save_mesh(target, labels, frame.grid, names, smooth, options), target)
+
+
+def _belongs(field: GaussianField | None, labels: NDArray[Any]) -> bool:
+    """Tell whether a mask is still the one that a field renders to (not edited since)."""
+    if field is None or not field.info.class_names or labels.shape != field.info.grid.shape:
+        return False
+    rendered = render_field(field).labels
+    return rendered is not None and bool(np.array_equal(rendered, labels))
+
+
+def _simple(write: Callable[[], None], target: Path) -> Job:
+    def job(progress: Any, should_stop: Any) -> Path:
+        progress(ProgressEvent("writing", 0, 0, 0.0))
+        write()
+        return target
+
+    return job
+
+
+def _save_field(path: Path, field: GaussianField | None) -> None:
+    from napari_medgs.io.fields import save_field
+
+    assert field is not None
+    save_field(path, field)
+
+
+def _save_splat(path: Path, field: GaussianField | None) -> None:
+    from napari_medgs.io.splats import save_splat_ply
+
+    assert field is not None
+    save_splat_ply(path, field)
+
+
+def _save_reconstruction(path: Path, field: GaussianField | None, grid: Grid) -> None:
+    from napari_medgs.io import write_image
+
+    assert field is not None
+    if not field.info.image_channels:
+        raise ParameterError("This field has no image, only classes: export its mask.")
+    write_image(path, render_field(field).images, grid)
+
+
+def _save_mask(path: Path, labels: NDArray[Any], grid: Grid, names: dict[int, str]) -> None:
+    from napari_medgs.io import write_labels
+
+    write_labels(path, labels, grid, names or None)
+
+
+def _save_mesh(
+    path: Path,
+    labels: NDArray[Any],
+    grid: Grid,
+    names: dict[int, str],
+    field: GaussianField | None,
+    options: MeshOptions,
+) -> None:
+    from napari_medgs.io.meshes import save_meshes
+    from napari_medgs.meshing.api import MeshParams, mesh_from_field, mesh_from_labels
+
+    params = MeshParams(
+        labels=options.labels,
+        spacing=options.spacing,
+        smooth_mm=options.smooth_mm,
+        decimate=options.decimate,
+        largest_only=options.largest_only,
+    )
+    if field is not None and _belongs(field, labels):
+        meshes = mesh_from_field(field, params)
+    else:
+        meshes = mesh_from_labels(labels, grid, params)
+    values = np.array(sorted(meshes))
+    colors = dict(zip(values.tolist(), class_colors(values)))
+    save_meshes(path, meshes, names, colors)

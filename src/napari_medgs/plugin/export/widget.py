@@ -1,0 +1,143 @@
+"""The Export widget: meshes, masks, reconstructions, fields and splat clouds to files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QLineEdit, QWidget
+
+from napari_medgs.plugin.export.jobs import (
+    KINDS,
+    MeshOptions,
+    export_job,
+    parse_labels,
+    with_suffix,
+)
+from napari_medgs.plugin.fit.form import choice, real, spin
+from napari_medgs.plugin.report import guarded
+from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row, compact_form, hint
+from napari_medgs.plugin.widgets.layers import LayerCombo
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+
+class ExportWidget(MedGSWidget):
+    """Write what was made to files.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    title = "The export"
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.saved: Path | None = None
+        form = self.form()
+        self.kind = choice({key: kind.title for key, kind in KINDS.items()}, "mesh")
+        add_row(form, "What", self.kind, "What to write.")
+        self.layer = LayerCombo(self, KINDS["mesh"].sources)
+        add_row(form, "From", self.layer, "The layer to write: a mask, or a result of Fit.")
+        self.about = hint()
+        self.body.addWidget(self.about)
+        self.mesh_box = self._mesh_box()
+        self.body.addWidget(self.mesh_box)
+        self.panel = TaskPanel(self, "Save as ..", "Choose a file and write it in the background.")
+        self.body.addWidget(self.panel)
+        self.body.addStretch(1)
+        self.kind.currentIndexChanged.connect(lambda *_: self._adapt())
+        self.panel.button.clicked.connect(lambda *_: self.ask())
+        self._adapt()
+
+    def _mesh_box(self) -> QWidget:
+        box = QWidget()
+        form = compact_form()
+        box.setLayout(form)
+        self.labels = QLineEdit()
+        self.labels.setPlaceholderText("all")
+        tip = "Label values, such as 1 2 5-7. All but 0 when empty."
+        add_row(form, "Labels", self.labels, tip)
+        self.smooth = real(-0.5, 20, None, 0.5, " mm", "automatic")
+        tip = "Smooth surfaces by this many millimetres; 0 for not at all. Volumes are kept."
+        add_row(form, "Smooth", self.smooth, tip)
+        self.spacing = real(0, 20, 0, 0.1, " mm", "as the image")
+        self.spacing.setDecimals(2)
+        add_row(
+            form,
+            "Resolution",
+            self.spacing,
+            "Voxel size that a field is evaluated on for its surfaces: finer is smoother.",
+        )
+        self.keep = spin(1, 100, 100)
+        self.keep.setSuffix(" %")
+        add_row(form, "Triangles", self.keep, "Share of the triangles to keep.")
+        self.largest = QCheckBox("Only the largest piece of each label")
+        self.largest.setToolTip("Leave out islands.")
+        form.addRow("", self.largest)
+        self.voxels = QCheckBox("From the voxels, not the field")
+        self.voxels.setToolTip(
+            "A mask that a fit made is meshed from the field, which is smoother. Edited masks are "
+            "always meshed from their voxels."
+        )
+        form.addRow("", self.voxels)
+        return box
+
+    def _adapt(self) -> None:
+        kind = self.kind.currentData()
+        self.layer.set_filter(KINDS[kind].sources)
+        self.about.setText(KINDS[kind].tip)
+        self.mesh_box.setVisible(kind == "mesh")
+
+    def options(self) -> MeshOptions:
+        """Return the settings of meshes.
+
+        Raises
+        ------
+        ParameterError
+            When the text of the labels makes no sense.
+        """
+        return MeshOptions(
+            labels=parse_labels(self.labels.text()),
+            spacing=self.spacing.value() or None,
+            smooth_mm=self.smooth.value() if self.smooth.value() >= 0 else None,
+            decimate=self.keep.value() / 100 if self.keep.value() < 100 else None,
+            largest_only=self.largest.isChecked(),
+            from_voxels=self.voxels.isChecked(),
+        )
+
+    @guarded
+    def ask(self) -> None:
+        """Ask for a file name and write."""
+        kind = self.kind.currentData()
+        suffixes = KINDS[kind].suffixes
+        layer = self.layer.layer
+        start = with_suffix(_file_name(layer.name), kind) if layer is not None else Path()
+        shown = " ".join(f"*{s}" for s in suffixes)
+        path, _ = QFileDialog.getSaveFileName(
+            self, f"Save {KINDS[kind].title}", str(start), f"{KINDS[kind].title} ({shown})"
+        )
+        if path:
+            self.save(path)
+
+    @guarded
+    def save(self, path: str | Path) -> None:
+        """Write to a path in the background; refusals become notifications."""
+        kind = self.kind.currentData()
+        options = self.options() if kind == "mesh" else None
+        job = export_job(kind, self.layer.layer, path, options)
+        self.panel.run(job, self._tell, "Saving")
+
+    def _tell(self, path: Any) -> None:
+        from napari.utils.notifications import show_info
+
+        self.saved = Path(path)
+        show_info(f"Saved {self.saved}")
+
+
+def _file_name(text: str) -> str:
+    """Return a layer's name without what file systems do not like."""
+    kept = "".join(c if c.isalnum() or c in "-_ ." else " " for c in text)
+    return "_".join(kept.split()) or "export"

@@ -1,0 +1,179 @@
+"""What the widgets ask of the core, bound to arguments and ready for a thread. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
+from napari_medgs.data.field import GaussianField
+from napari_medgs.plugin.layer_frame import LayerFrame, labels_like, volume_from_layers
+from napari_medgs.plugin.layer_metadata import NAMES_KEY, field_of
+from napari_medgs.rendering.sections import center_values
+
+if TYPE_CHECKING:
+    from napari_medgs.data.volume import Volume
+    from napari_medgs.fitting import FitParams, FitResult
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """Everything that a fit needs, taken out of the layers.
+
+    Attributes
+    ----------
+    volume : Volume
+    frame : LayerFrame
+    params : FitParams
+    mask : (Z, Y, X) ndarray or None
+    class_names : dict of int to str
+    initial : GaussianField or None
+    """
+
+    volume: Volume
+    frame: LayerFrame
+    params: FitParams
+    mask: NDArray[Any] | None
+    class_names: dict[int, str]
+    initial: GaussianField | None = None
+
+    def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> FitOutcome:
+        """Fit, then render what is to be shown."""
+        from napari_medgs.fitting import fit
+
+        result = fit(
+            self.volume,
+            self.params,
+            self.mask,
+            class_names=self.class_names,
+            initial=self.initial,
+            progress=progress,
+            should_stop=should_stop,
+        )
+        seconds = float(result.metrics.get("seconds", 0.0))
+        progress(ProgressEvent("render", 0, 0, seconds, result.metrics.get("psnr")))
+        rendered = render_field(result.field, self.params.backend, self.params.threads)
+        return FitOutcome(self, result, rendered, self.volume.data)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A field on its own grid.
+
+    Attributes
+    ----------
+    images : (M, Z, Y, X) ndarray of float32
+    labels : (Z, Y, X) ndarray of integers, or None without a seg head
+    """
+
+    images: NDArray[np.float32]
+    labels: NDArray[Any] | None
+
+
+@dataclass(frozen=True)
+class FitOutcome:
+    """A fit and its pictures."""
+
+    request: FitRequest
+    result: FitResult
+    rendered: Rendered
+    target: NDArray[Any]
+
+    def errors(self) -> NDArray[np.float64]:
+        """Return the mean absolute image error at every Gaussian, (N,)."""
+        return errors_at(self.result.field, self.target, self.rendered.images)
+
+
+def make_fit_request(
+    images: Sequence[Any], mask: Any | None, params: FitParams, initial_layer: Any | None = None
+) -> FitRequest:
+    """Take a fit's input out of layers, checking what can be checked at once.
+
+    Parameters
+    ----------
+    images : sequence of napari.layers.Image
+    mask : napari.layers.Labels, optional
+    params : FitParams
+    initial_layer : napari.layers.Layer, optional
+        One that carries a field to start from.
+
+    Raises
+    ------
+    MedGSError
+        For layers that cannot be fitted.
+    """
+    volume, frame = volume_from_layers(images)
+    volume.check_image()
+    array, names = None, {}
+    if mask is not None:
+        # A copy: the user may go on painting while the fit runs.
+        array = labels_like(mask, images[0], frame).copy()
+        names = dict(mask.metadata.get(NAMES_KEY, {}))
+    initial = field_of(initial_layer) if initial_layer is not None else None
+    return FitRequest(volume, frame, params, array, names, initial)
+
+
+def render_field(
+    field: GaussianField, backend: str = "auto", threads: int | None = None
+) -> Rendered:
+    """Render what a field has: its image, and its labels where it has classes."""
+    from napari_medgs.rendering import render, render_labels
+
+    images = np.zeros((0, *field.info.grid.shape), np.float32)
+    if field.info.image_channels:
+        images = render(field, "image", backend=backend, threads=threads)
+    labels = None
+    if field.info.class_names:
+        labels = render_labels(field, backend=backend, threads=threads)
+    return Rendered(images, labels)
+
+
+def errors_at(
+    field: GaussianField, target: NDArray[Any], rendered: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Return the absolute difference of two images (C, Z, Y, X), mean over channels, at centres.
+
+    Sampled at the voxel nearest to every centre; in the channels' own units.
+    """
+    total = np.zeros(len(field))
+    for one, other in zip(target, rendered, strict=True):
+        total += np.abs(center_values(field, one) - center_values(field, other))
+    return total / max(len(target), 1)
+
+
+def summary_of(outcome: FitOutcome) -> str:
+    """Return a fit's result in a few words of HTML for the widget."""
+    metrics, result = outcome.result.metrics, outcome.result
+    parts = [f"<b>{len(result.field):,} Gaussians</b>"]
+    if metrics.get("psnr") is not None:
+        parts.append(f"<b>{metrics['psnr']:.1f} dB</b> PSNR")
+    if metrics.get("ssim") is not None:
+        parts.append(f"SSIM {metrics['ssim']:.3f}")
+    lines = [" · ".join(parts)]
+    dice = metrics.get("dice") or {}
+    if dice:
+        names = dict(zip(result.field.info.label_values, result.field.info.class_names))
+        shown = [f"{names.get(int(k), k)} {v:.3f}" for k, v in list(dice.items())[:6]]
+        more = f" and {len(dice) - 6} more" if len(dice) > 6 else ""
+        lines.append("Dice: " + ", ".join(shown) + more)
+    if "psnr_heldout" in metrics:
+        cubic = metrics.get("psnr_heldout_cubic")
+        than = f" (cubic interpolation {cubic:.1f} dB)" if cubic is not None else ""
+        lines.append(f"Slices left out: {metrics['psnr_heldout']:.1f} dB{than}")
+    size, raw = result.field.nbytes / 2**20, outcome.target.nbytes / 2**20
+    lines.append(
+        f"{metrics.get('seconds', 0):.1f} s on {metrics.get('backend', '?')} · "
+        f"{size:.1f} MiB for an image of {raw:.1f} MiB"
+    )
+    if result.stopped_by == "cancelled":
+        lines.append("<i>Cancelled: this is the last good state.</i>")
+    elif result.stopped_by in ("quality", "time"):
+        lines.append(f"<i>Stopped by the {result.stopped_by} limit.</i>")
+    if "quality_missed" in metrics and result.stopped_by != "cancelled":
+        lines.append(f"<b>{escape(metrics['quality_missed'])}</b>")
+    return "<br>".join(lines)

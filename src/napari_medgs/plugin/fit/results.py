@@ -1,0 +1,150 @@
+"""Results as layers: reconstruction, mask and Gaussians, at the source's place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.data.field import GaussianField
+from napari_medgs.plugin.fit.jobs import FitOutcome, Rendered
+from napari_medgs.plugin.layer_frame import LayerFrame, geometry_kwargs, grid_kwargs
+from napari_medgs.plugin.layer_metadata import (
+    FIELD_KEY,
+    FRAME_KEY,
+    NAMES_KEY,
+    derived_metadata,
+    field_of,
+    unwrap,
+)
+from napari_medgs.plugin.overlay.layer import GaussianOverlay, OverlayStyle
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+
+def add_fit_layers(
+    viewer: Any, sources: Sequence[Any], outcome: FitOutcome, style: OverlayStyle | None = None
+) -> list[Any]:
+    """Show a fit over the layers that it was made of.
+
+    Earlier results for the same source are hidden, not removed: the user may have edited them.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    sources : sequence of napari.layers.Image
+        The contrasts, in the order of the field's image channels.
+    outcome : FitOutcome
+    style : OverlayStyle, optional
+
+    Returns
+    -------
+    list of napari.layers.Layer
+        Images, Labels if there are classes, the overlay's Surface.
+    """
+    viewer = unwrap(viewer)
+    field, frame = outcome.result.field, outcome.request.frame
+    base = sources[0]
+    place = geometry_kwargs(base)
+    metadata = derived_metadata(base, frame, field)
+    metadata["medgs_source"] = base.name
+    hide_earlier(viewer.layers, base.name)
+    added: list[Any] = []
+    for channel, image in enumerate(outcome.rendered.images):
+        like = sources[min(channel, len(sources) - 1)]
+        added.append(
+            viewer.add_image(
+                frame.to_layer(image),
+                name=f"{like.name} · reconstruction",
+                colormap=like.colormap,
+                contrast_limits=like.contrast_limits,
+                visible=channel == 0,
+                metadata=dict(metadata),
+                **place,
+            )
+        )
+    if outcome.rendered.labels is not None:
+        names = dict(zip(field.info.label_values, field.info.class_names))
+        added.append(
+            viewer.add_labels(
+                frame.to_layer(outcome.rendered.labels),
+                name=f"{base.name} · mask",
+                opacity=0.45,
+                metadata={**metadata, NAMES_KEY: names},
+                **place,
+            )
+        )
+    overlay = GaussianOverlay(
+        viewer,
+        field,
+        frame,
+        base,
+        style,
+        errors=outcome.errors() if len(outcome.rendered.images) else None,
+        name=f"{base.name} · Gaussians",
+    )
+    overlay.layer.metadata.update(metadata)
+    return [*added, overlay.layer]
+
+
+def hide_earlier(layers: Any, source: str) -> None:
+    """Hide the results of earlier fits of a source layer."""
+    for layer in layers:
+        if field_of(layer) is not None and layer.metadata.get("medgs_source") == source:
+            layer.visible = False
+
+
+def field_layer_data(field: GaussianField, rendered: Rendered, name: str) -> list[LayerData]:
+    """Return a field from a file as layers: reconstruction, mask, centres as points."""
+    frame = LayerFrame(field.info.grid)
+    place = grid_kwargs(field.info.grid)
+    metadata = {**place.pop("metadata"), FIELD_KEY: field, FRAME_KEY: frame.to_dict()}
+    layers: list[LayerData] = []
+    for channel, image in zip(field.info.image_channels, rendered.images):
+        title = name if len(rendered.images) == 1 else f"{name} · {channel}"
+        options = {"name": title, "metadata": dict(metadata), "visible": not layers, **place}
+        layers.append((image, options, "image"))
+    if rendered.labels is not None:
+        names = dict(zip(field.info.label_values, field.info.class_names))
+        options = {
+            "name": f"{name} · mask",
+            "opacity": 0.45,
+            "metadata": {**metadata, NAMES_KEY: names},
+            **place,
+        }
+        layers.append((rendered.labels, options, "labels"))
+    layers.append((*_points(field, metadata, place, f"{name} · centres"), "points"))
+    return layers
+
+
+def _points(
+    field: GaussianField, metadata: dict[str, Any], place: dict[str, Any], name: str
+) -> tuple[NDArray[Any], dict[str, Any]]:
+    """Return the centres with what is known of each Gaussian as features, hidden at first."""
+    sigma = np.exp(-field.log_precision.astype(np.float64))
+    features: dict[str, Any] = {
+        "weight": np.exp(field.log_weight),
+        "sigma 1": sigma[:, 0],
+        "sigma 2": sigma[:, 1],
+        "sigma along slices": sigma[:, 2],
+    }
+    info = field.info
+    for k, channel in enumerate(info.image_channels):
+        features[channel] = field.values[:, k] * info.intensity_scale[k] + info.intensity_offset[k]
+    if info.class_names:
+        logits = field.values[:, field.head_channels("seg")]
+        features["class"] = np.asarray(info.class_names, dtype=object)[logits.argmax(axis=1)]
+    options = {
+        "name": name,
+        "features": features,
+        "size": 1.5,
+        "border_width": 0,
+        "face_color": "orange",
+        "opacity": 0.7,
+        "visible": False,
+        "metadata": metadata,
+        **place,
+    }
+    return field.voxel_centers(), options

@@ -1,0 +1,126 @@
+"""The Fit widget: image layers in, reconstruction, mask and Gaussians out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QCheckBox, QLabel
+
+from napari_medgs.plugin.fit.form import FitForm
+from napari_medgs.plugin.fit.jobs import FitOutcome, make_fit_request, summary_of
+from napari_medgs.plugin.fit.results import add_fit_layers
+from napari_medgs.plugin.report import guarded, show_failure
+from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row
+from napari_medgs.plugin.widgets.layers import (
+    LayerChecklist,
+    LayerCombo,
+    is_kind,
+    is_source_image,
+    one_per_field,
+)
+from napari_medgs.plugin.worker import Runner
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+
+class FitWidget(MedGSWidget):
+    """Fit folded Gaussians to images, a mask, or both at once.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    title = "The fit"
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.last: FitOutcome | None = None
+        self.made: list[Any] = []
+        form = self.form()
+        self.images = LayerChecklist(self, is_source_image)
+        add_row(
+            form,
+            "Image",
+            self.images,
+            "The image to describe. Check several contrasts of one grid to fit them together.",
+        )
+        self.mask = LayerCombo(self, is_kind("Labels"), none="none")
+        add_row(
+            form,
+            "Mask",
+            self.mask,
+            "A Labels layer of the same grid. Its classes are fitted with the image: the result "
+            "is a smooth mask at any resolution.",
+        )
+        self.initial = LayerCombo(
+            self, lambda layer: one_per_field(self.viewer, layer), none="new Gaussians"
+        )
+        add_row(
+            form,
+            "Start from",
+            self.initial,
+            "New Gaussians, or those of an earlier result on the same grid.",
+        )
+        self.settings = FitForm()
+        self.body.addWidget(self.settings)
+        self.show_overlay = QCheckBox("Show the Gaussians")
+        self.show_overlay.setChecked(True)
+        self.show_overlay.setToolTip("Draw the Gaussians over the image when the fit is done.")
+        self.body.addWidget(self.show_overlay)
+        self.panel = TaskPanel(
+            self, "Fit", "Fit Gaussians in the background; the viewer stays usable."
+        )
+        self.body.addWidget(self.panel)
+        self.result = QLabel()
+        self.result.setObjectName("medgs-result")
+        self.result.setWordWrap(True)
+        self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.result.setVisible(False)
+        self.body.addWidget(self.result)
+        self.body.addStretch(1)
+        self._probe = Runner(self)
+        self._probed = False
+        self.panel.button.clicked.connect(lambda *_: self.run())
+        self.settings.advanced_opened.connect(self._probe_backends)
+
+    @guarded
+    def run(self) -> None:
+        """Start the fit with what is chosen; refusals become notifications."""
+        params = self.settings.params()
+        sources = self.images.layers
+        request = make_fit_request(sources, self.mask.layer, params, self.initial.layer)
+        self.result.setVisible(False)
+        self.panel.run(request, lambda outcome: self._show(sources, outcome), "Fitting")
+
+    def _show(self, sources: list[Any], outcome: FitOutcome) -> None:
+        self.last = outcome
+        self.result.setText(summary_of(outcome))
+        self.result.setVisible(True)
+        # The user may have removed or moved layers meanwhile; the arrays tell where to draw.
+        self.made = add_fit_layers(self.viewer, sources, outcome)
+        self.made[-1].visible = self.show_overlay.isChecked()
+
+    def _probe_backends(self) -> None:
+        """Ask once, in the background, which devices work: it may load CUDA."""
+        if self._probed or self._probe.busy:
+            return
+        self._probed = True
+        self._probe.start(
+            lambda progress, should_stop: _backends(),
+            returned=self.settings.show_backends,
+            errored=lambda error: show_failure(error, "Looking for devices"),
+        )
+
+    def shut_down(self) -> None:
+        """Stop fit and probing."""
+        self._probe.shut_down()
+        super().shut_down()
+
+
+def _backends() -> dict[str, tuple[bool, str]]:
+    from napari_medgs.rendering import backends
+
+    return backends()

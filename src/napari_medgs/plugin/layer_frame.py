@@ -1,0 +1,372 @@
+"""From napari's layers to canonical volumes and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.data.grid import Grid
+from napari_medgs.data.orientation import (
+    SPL,
+    canonical_affine,
+    canonical_axes,
+    from_canonical,
+    to_canonical,
+)
+from napari_medgs.errors import GeometryError, ImageError, LabelError
+
+if TYPE_CHECKING:
+    from napari_medgs.data.volume import Volume
+
+GRID_KEY = "medgs_grid"
+TRANSFORM_KEY = "medgs_transform"
+ITEMS_KEY = "medgs_items"
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LayerFrame:
+    """How the array of a layer relates to the canonical grid.
+
+    Attributes
+    ----------
+    grid : Grid
+        Canonical (z, y, x) grid in RAS mm.
+    order : (int, int, int)
+        Axis of the layer's 3D array that runs along canonical axis 0, 1, 2.
+    flips : (bool, bool, bool)
+        Whether it runs backwards.
+    ndim : int
+        2 for a flat layer (one slice, without the first axis), else 3.
+    """
+
+    grid: Grid
+    order: tuple[int, int, int] = (0, 1, 2)
+    flips: tuple[bool, bool, bool] = (False, False, False)
+    ndim: int = 3
+
+    def to_canonical(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Turn the layer's array (2D or 3D) into (Z, Y, X)."""
+        array = array[None] if array.ndim == 2 else array
+        return to_canonical(array, self.order, self.flips)
+
+    def to_layer(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Turn a canonical array (Z, Y, X) into the layer's axes."""
+        turned = np.ascontiguousarray(from_canonical(array, self.order, self.flips))
+        return turned[0] if self.ndim == 2 else turned
+
+    def points_to_layer(self, points: NDArray[Any]) -> NDArray[Any]:
+        """Turn canonical voxel coordinates (P, 3) into the layer's data coordinates (P, ndim)."""
+        last = np.asarray(self.grid.shape) - 1
+        moved = np.where(self.flips, last - points, points)[:, np.argsort(self.order)]
+        return moved[:, 1:] if self.ndim == 2 else moved
+
+    def canonical_axis(self, layer_axis: int) -> int:
+        """Return the canonical axis of an axis of the layer's array (counted in its ndim)."""
+        return self.order.index(layer_axis + (3 - self.ndim))
+
+    def canonical_position(self, axis: int, position: float) -> float:
+        """Turn a data coordinate along a canonical axis into canonical voxels."""
+        return self.grid.shape[axis] - 1 - position if self.flips[axis] else position
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able description."""
+        return {
+            "grid": self.grid.to_dict(),
+            "order": list(self.order),
+            "flips": [bool(f) for f in self.flips],
+            "ndim": self.ndim,
+        }
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> LayerFrame:
+        """Make a frame of :meth:`to_dict`."""
+        a, b, c = record["order"]
+        f, g, h = record["flips"]
+        return cls(Grid.from_dict(record["grid"]), (a, b, c), (f, g, h), int(record["ndim"]))
+
+
+def geometry_kwargs(layer: Any) -> dict[str, Any]:
+    """Return everything that puts another layer at the same place, in the same units."""
+    return {
+        "scale": layer.scale,
+        "translate": layer.translate,
+        "rotate": layer.rotate,
+        "shear": layer.shear,
+        "affine": layer.affine,
+        "units": layer.units,
+        "axis_labels": layer.axis_labels,
+    }
+
+
+def grid_kwargs(grid: Grid) -> dict[str, Any]:
+    """Return what places a canonical array (Z, Y, X) of a grid in the viewer, with metadata.
+
+    The scale is the spacing, the translation puts the grid's middle at its true place (in
+    superior, posterior, left mm). Oblique grids are drawn straight, because napari cannot
+    slice them otherwise; the true affine is in ``metadata["affine"]``.
+    """
+    scale = np.asarray(grid.spacing)
+    middle = (np.asarray(grid.shape) - 1) / 2
+    world = np.linalg.inv(SPL)[:3, :3] @ grid.to_world(middle)
+    translate = world - scale * middle
+    transform = np.eye(4)
+    transform[:3, :3] = np.diag(scale)
+    transform[:3, 3] = translate
+    return {
+        "scale": tuple(scale),
+        "translate": tuple(translate),
+        "units": ("mm", "mm", "mm"),
+        "axis_labels": ("z", "y", "x"),
+        "metadata": {
+            "affine": grid.affine.copy(),
+            GRID_KEY: grid.to_dict(),
+            TRANSFORM_KEY: transform.tolist(),
+        },
+    }
+
+
+def layer_matrix(layer: Any) -> Matrix:
+    """Return the matrix (ndim + 1, ndim + 1) from data to world, all transforms composed."""
+    n = layer.ndim
+    origin = np.asarray(layer.data_to_world(np.zeros(n)), dtype=np.float64)
+    matrix = np.eye(n + 1)
+    matrix[:n, n] = origin
+    for axis in range(n):
+        matrix[:n, axis] = np.asarray(layer.data_to_world(np.eye(n)[axis])) - origin
+    return matrix
+
+
+def unit_scale(layer: Any) -> float:
+    """Return millimetres per world unit of a layer; 1 for pixels and other non-lengths."""
+    try:
+        sizes = [float((1.0 * unit).to("mm").magnitude) for unit in layer.units[-3:]]
+    except (ValueError, TypeError, AttributeError):
+        # pint's DimensionalityError is a TypeError: pixels are taken as millimetres.
+        return 1.0
+    if np.ptp(sizes) > 1e-9 * max(sizes):
+        raise GeometryError(
+            f"The layer {layer.name!r} has different units along its axes: give it one unit."
+        )
+    return sizes[-1]
+
+
+def check_layer(layer: Any, *, colors: bool = False) -> None:
+    """Refuse layers that are no scalar 2D or 3D image, nor an RGB one where those are welcome.
+
+    Raises
+    ------
+    ImageError
+        For RGB, for sets of items, and for more than three dimensions.
+    """
+    if getattr(layer, "rgb", False) and not colors:
+        raise ImageError(
+            f"{layer.name!r} is an RGB image. Right-click it and choose 'Split RGB': every colour "
+            "is then a contrast of its own."
+        )
+    if ITEMS_KEY in layer.metadata:
+        raise ImageError(
+            f"{layer.name!r} is a set of {layer.metadata[ITEMS_KEY]} separate items. Open one of "
+            "them with the Load widget."
+        )
+    if layer.ndim not in (2, 3):
+        raise ImageError(
+            f"{layer.name!r} has {layer.ndim} dimensions; 2 or 3 are needed. Right-click it and "
+            "choose 'Split Stack' to get its volumes one by one."
+        )
+
+
+def check_sliceable(layer: Any, dims: Any) -> None:
+    """Refuse a layer that napari cannot draw in the viewer's slices.
+
+    napari cuts a transform down to the two displayed axes; where it swaps one of them with the
+    hidden axis, nothing is left, and every layer with that transform fails.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer
+    dims : napari.components.Dims
+
+    Raises
+    ------
+    GeometryError
+        When that is so in the slices that are shown now (in 3D: that come back after it).
+    """
+    if layer.ndim != 3:
+        return
+    shown = [axis - (dims.ndim - 3) for axis in dims.order[-2:]]
+    if min(shown) < 0:
+        return
+    part = layer_matrix(layer)[np.ix_(shown, shown)]
+    if abs(np.linalg.det(part)) <= 1e-9 * np.abs(layer_matrix(layer)[:3, :3]).max() ** 2:
+        raise GeometryError(
+            f"napari cannot show {layer.name!r} in these slices, because its transform swaps "
+            "axes: transpose the image itself, or open its file with the Load widget."
+        )
+
+
+def array_of(layer: Any) -> NDArray[Any]:
+    """Return the full-resolution data of a layer as a numpy array."""
+    return np.asarray(layer.data[0] if getattr(layer, "multiscale", False) else layer.data)
+
+
+def frame_of(layer: Any, *, colors: bool = False) -> LayerFrame:
+    """Return the canonical frame of an Image or Labels layer from any reader.
+
+    The grid that our own reader stored wins as long as the layer has not been moved since;
+    otherwise the viewer's world is taken as superior, posterior, left millimetres.
+
+    Raises
+    ------
+    ImageError, GeometryError
+        See :func:`check_layer`; or when the layer's transform is singular.
+    """
+    check_layer(layer, colors=colors)
+    # The colours of an RGB layer are a last axis that is none of its dimensions.
+    array = layer.data[0] if layer.multiscale else layer.data
+    shape = tuple(int(n) for n in array.shape)[: layer.ndim]
+    matrix = layer_matrix(layer)
+    stored = layer.metadata.get(GRID_KEY)
+    before = layer.metadata.get(TRANSFORM_KEY)
+    if stored is not None and before is not None and layer.ndim == 3:
+        grid = Grid.from_dict(stored)
+        if grid.shape == shape and np.allclose(matrix, before, rtol=1e-5, atol=1e-6):
+            return LayerFrame(grid)
+    scale = unit_scale(layer)
+    if layer.ndim == 2:
+        full = np.eye(4)
+        full[1:, 1:] = matrix
+        full[0, 0] = np.sqrt(abs(np.linalg.det(matrix[:2, :2]))) or 1.0
+        matrix, shape = full, (1, *shape)
+    affine = SPL @ np.diag([scale, scale, scale, 1.0]) @ matrix
+    try:
+        order, flips = canonical_axes(affine)
+        affine = canonical_affine(affine, shape, order, flips)
+        grid = Grid((shape[order[0]], shape[order[1]], shape[order[2]]), affine)
+    except GeometryError as error:
+        raise GeometryError(
+            f"The transform of the layer {layer.name!r} is singular: set its scale to the size of "
+            "its voxels."
+        ) from error
+    return LayerFrame(grid, order, flips, layer.ndim)
+
+
+def layer_to_ras(layer: Any) -> Matrix:
+    """Return the matrix (4, 4) from a 3D layer's data coordinates to RAS millimetres.
+
+    As in :func:`frame_of`, the grid of the layer's file wins where the layer was not moved.
+    """
+    matrix = layer_matrix(layer)
+    stored, before = layer.metadata.get(GRID_KEY), layer.metadata.get(TRANSFORM_KEY)
+    known = stored is not None and before is not None
+    if known and np.allclose(matrix, before, rtol=1e-5, atol=1e-6):
+        return Grid.from_dict(stored).affine
+    scale = unit_scale(layer)
+    to_ras: Matrix = SPL @ np.diag([scale, scale, scale, 1.0]) @ matrix
+    return to_ras
+
+
+def same_place(first: Any, second: Any) -> bool:
+    """Tell whether two layers have equal shapes and transforms (within 1/1000 voxel)."""
+    if first.ndim != second.ndim:
+        return False
+    shapes = [tuple((x.data[0] if x.multiscale else x.data).shape) for x in (first, second)]
+    if shapes[0] != shapes[1]:
+        return False
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shapes[0]])).reshape(first.ndim, -1)
+    corners = np.vstack([corners, np.ones(corners.shape[1])])
+    try:
+        offset = np.linalg.solve(layer_matrix(first), layer_matrix(second) @ corners) - corners
+    except np.linalg.LinAlgError:
+        return False
+    return bool(np.abs(offset).max() < 1e-3)
+
+
+def volume_from_layers(layers: Sequence[Any]) -> tuple[Volume, LayerFrame]:
+    """Make one volume of Image layers: each is a contrast.
+
+    Parameters
+    ----------
+    layers : sequence of napari.layers.Image
+        2D or 3D, from any reader, at the same place.
+
+    Returns
+    -------
+    volume : Volume
+        (C, Z, Y, X) on the canonical grid.
+    frame : LayerFrame
+        Back to the layers' axes.
+
+    Raises
+    ------
+    ImageError, GeometryError
+        For what cannot be fitted, and for layers at different places.
+    """
+    from napari_medgs.data.volume import Volume
+
+    if not layers:
+        raise ImageError("Choose at least one image layer.")
+    for layer in layers:
+        check_layer(layer)
+        if not same_place(layers[0], layer):
+            raise GeometryError(
+                f"{layer.name!r} and {layers[0].name!r} differ in shape, voxel size or place: "
+                "contrasts must be on one grid. Resample one to the other first."
+            )
+    frame = frame_of(layers[0])
+    data = np.stack([frame.to_canonical(array_of(layer)) for layer in layers])
+    volume = Volume(data, frame.grid, tuple(layer.name for layer in layers))
+    return volume, frame
+
+
+def volume_from_rgb(layer: Any) -> tuple[Volume, LayerFrame]:
+    """Make a volume of the three colours of an RGB or RGBA layer; opacity is left out.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        With ``layer.rgb``.
+
+    Returns
+    -------
+    volume : Volume
+        (3, Z, Y, X) on the canonical grid.
+    frame : LayerFrame
+        Back to the layer's axes.
+
+    Raises
+    ------
+    ImageError, GeometryError
+        As :func:`frame_of`.
+    """
+    from napari_medgs.data.volume import Volume
+
+    frame = frame_of(layer, colors=True)
+    array = array_of(layer)
+    data = np.stack([frame.to_canonical(array[..., k]) for k in range(3)])
+    return Volume(data, frame.grid, ("red", "green", "blue")), frame
+
+
+def labels_like(labels: Any, image: Any, frame: LayerFrame) -> NDArray[Any]:
+    """Return the array of a Labels layer on the canonical grid of an image layer.
+
+    Raises
+    ------
+    GeometryError
+        When the two are not on one grid.
+    LabelError
+        When no voxel is labelled.
+    """
+    if not same_place(labels, image):
+        raise GeometryError(
+            f"The mask {labels.name!r} and the image {image.name!r} differ in shape, voxel size "
+            "or place. Paint on a Labels layer that was made for this image."
+        )
+    array = array_of(labels)
+    if not array.any():
+        raise LabelError(f"The mask {labels.name!r} is empty: paint something, or choose none.")
+    return frame.to_canonical(array)

@@ -1,0 +1,67 @@
+"""What ties layers to fields: metadata keys, and how to find one from the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari_medgs.data.field import GaussianField
+from napari_medgs.data.grid import Grid
+from napari_medgs.plugin.layer_frame import GRID_KEY, TRANSFORM_KEY, LayerFrame
+
+FIELD_KEY = "medgs_field"
+FRAME_KEY = "medgs_frame"
+SOURCES_KEY = "medgs_sources"
+NAMES_KEY = "medgs_label_names"
+
+
+def unwrap(thing: Any) -> Any:
+    """Return the object behind a proxy, such as the viewer that napari gives to widgets."""
+    return getattr(thing, "__wrapped__", thing)
+
+
+def field_of(layer: Any) -> GaussianField | None:
+    """Return the field that a layer carries, if it does."""
+    field = getattr(layer, "metadata", {}).get(FIELD_KEY)
+    return field if isinstance(field, GaussianField) else None
+
+
+def fitted_to(layers: Any, image: Any, grid: Grid, contrasts: int) -> GaussianField | None:
+    """Return the newest field that a layer carries and that was fitted to an image, if any."""
+    for layer in reversed(list(layers)):
+        field = field_of(layer)
+        if field is not None and layer.metadata.get("medgs_source") == image.name:
+            same = len(field.info.image_channels) == contrasts
+            if same and field.info.grid.matches(grid):
+                return field
+    return None
+
+
+def frame_of_field(layer: Any) -> LayerFrame:
+    """Return the frame of a layer that carries a field."""
+    record = layer.metadata.get(FRAME_KEY)
+    if record is not None:
+        return LayerFrame.from_dict(record)
+    field = field_of(layer)
+    if field is None:
+        raise ValueError(f"{layer.name!r} carries no field")
+    return LayerFrame(field.info.grid)
+
+
+def derived_metadata(source: Any, frame: LayerFrame, field: GaussianField) -> dict[str, Any]:
+    """Return the metadata of a layer made of a field that was fitted to a source layer.
+
+    Where the source has the true grid of its file, the new layer has it too, so that it is
+    written with that geometry.
+    """
+    kept = {
+        key: source.metadata[key]
+        for key in ("affine", GRID_KEY, TRANSFORM_KEY)
+        if key in source.metadata
+    }
+    return {**kept, FIELD_KEY: field, FRAME_KEY: frame.to_dict()}
+
+
+def siblings(layers: Any, layer: Any, kind: str) -> list[Any]:
+    """Return the layers of a class name ("Image", "Labels") that carry the same field."""
+    field = field_of(layer)
+    return [x for x in layers if field_of(x) is field and type(x).__name__ == kind]

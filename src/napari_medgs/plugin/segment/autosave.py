@@ -1,0 +1,179 @@
+"""Sessions kept in the user's cache, so that a crash loses nothing. No Qt."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import itertools
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_medgs._util.progress import ProgressCallback, StopCallback
+
+if TYPE_CHECKING:
+    from napari_medgs.data.field import GaussianField
+    from napari_medgs.data.volume import Volume
+    from napari_medgs.segmentation import Session
+
+KEEP_DAYS = 30
+KEEP_FILES = 40
+SAMPLES = 200_000
+LOG, FIELD = ".session.json", ".medgs.safetensors"
+_serial = itertools.count()
+_live: set[Path] = set()
+
+
+def folder() -> Path:
+    """Return the folder of kept sessions in the user's cache."""
+    import pooch
+
+    return Path(pooch.os_cache("napari-medgs")) / "sessions"
+
+
+def fingerprint(volume: Volume) -> str:
+    """Return what an image is known by: its grid and a sample of its voxels."""
+    digest = hashlib.blake2b(digest_size=10)
+    digest.update(np.asarray(volume.grid.shape, np.int64).tobytes())
+    digest.update(np.round(volume.grid.affine, 4).astype(np.float64).tobytes())
+    for channel in volume.data:
+        step = max(1, channel.size // SAMPLES)
+        steps = max(1, round(step ** (1 / 3)))
+        digest.update(np.ascontiguousarray(channel[::steps, ::steps, ::steps], "<f4").tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A session found in the cache.
+
+    Attributes
+    ----------
+    path : Path
+    saved : float
+        Seconds since the epoch.
+    """
+
+    path: Path
+    saved: float
+
+    @property
+    def field(self) -> Path:
+        """Where its field lies, if it was kept."""
+        return field_file(self.path)
+
+
+def field_file(log: Path) -> Path:
+    """Return the field file that belongs to a kept log."""
+    return log.with_name(log.name.removesuffix(LOG) + FIELD)
+
+
+def new_file(key: str) -> Path:
+    """Return a file for a new session on an image, owned by this process."""
+    place = folder()
+    path = place / f"{key}-{os.getpid()}-{int(time.time())}-{next(_serial)}{LOG}"
+    _live.add(path)
+    return path
+
+
+def release(path: Path) -> None:
+    """Say that a session is no longer being worked on here; its file stays."""
+    _live.discard(path)
+
+
+def find(key: str) -> list[Kept]:
+    """Return the sessions kept for an image, newest first, without those in use."""
+    place = folder()
+    if not place.is_dir():
+        return []
+    found = []
+    for path in place.glob(f"{key}-*{LOG}"):
+        if path in _live:
+            continue
+        try:
+            saved = path.stat().st_mtime
+        except OSError:
+            continue  # removed by another process meanwhile
+        if not _in_use(path, saved):
+            found.append(Kept(path, saved))
+    return sorted(found, key=lambda kept: -kept.saved)
+
+
+def _in_use(path: Path, saved: float) -> bool:
+    """Tell whether another process that is still running writes a session."""
+    import psutil
+
+    try:
+        owner = int(path.name.split("-")[1])
+    except (IndexError, ValueError):
+        return False
+    if owner == os.getpid():
+        return False
+    try:
+        return bool(psutil.Process(owner).create_time() < saved)
+    except psutil.Error:
+        return False
+
+
+def discard(kept: Kept | Path) -> None:
+    """Remove a kept session and its field."""
+    path = kept.path if isinstance(kept, Kept) else kept
+    for file in (path, field_file(path)):
+        file.unlink(missing_ok=True)
+    _live.discard(path)
+
+
+def prune(now: float | None = None) -> None:
+    """Remove sessions that are old, or too many."""
+    place = folder()
+    if not place.is_dir():
+        return
+    now = time.time() if now is None else now
+    dated = []
+    for path in place.glob(f"*{LOG}"):
+        try:
+            dated.append((path.stat().st_mtime, path))
+        except OSError:
+            continue
+    dated.sort(reverse=True)
+    for rank, (saved, path) in enumerate(dated):
+        old = now - saved > KEEP_DAYS * 86_400 or rank >= KEEP_FILES
+        if old and path not in _live and not _in_use(path, saved):
+            discard(path)
+
+
+@dataclass(frozen=True)
+class Autosave:
+    """Write a session to its file, in a thread.
+
+    The session may go on changing: what has been recorded is kept as it is now.
+    """
+
+    session: Session
+    path: Path
+    field: GaussianField | None
+
+    @classmethod
+    def of(cls, session: Session, path: Path, field: GaussianField | None) -> Autosave:
+        """Take a session as it is now; no voxels are copied."""
+        now = copy.copy(session)
+        now._log = list(session.events)
+        now.names = dict(session.names)
+        now.settled = False  # the result may be changing: no fingerprint of it
+        return cls(now, path, field)
+
+    def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> Path:
+        """Write the field, once, and the log."""
+        from napari_medgs.io.fields import save_field
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        place = field_file(self.path)
+        if self.field is not None:
+            if not place.exists():
+                save_field(place, self.field)
+            self.session.field = place.name
+        return self.session.save(self.path)

@@ -1,0 +1,243 @@
+"""The table of classes: colour, name, volume, lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QBrush, QColor, QIcon, QPainter, QPixmap
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QColorDialog,
+    QHeaderView,
+    QTableWidget,
+    QTableWidgetItem,
+)
+
+from napari_medgs.plugin.segment.layers import BACKGROUND_COLOR, Color, default_color
+
+COLOR, NAME, VOLUME, LOCK = range(4)
+ROWS_SHOWN = (3, 8)
+VALUE_ROLE = Qt.ItemDataRole.UserRole
+OPEN, LOCKED = "–", "locked"
+
+
+class ClassTable(QTableWidget):
+    """One row per class, background first where there is a value for it.
+
+    The selected row is the class being painted.
+    """
+
+    selected = Signal(int)
+    renamed = Signal(int, str)
+    recolored = Signal(int)
+    lock_asked = Signal(int, bool)
+
+    def __init__(self) -> None:
+        super().__init__(0, 4)
+        self.setHorizontalHeaderLabels(["", "Class", "ml", "Lock"])
+        self.verticalHeader().setVisible(False)
+        header = self.horizontalHeader()
+        header.setHighlightSections(False)
+        header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
+        for column, width in ((COLOR, 30), (VOLUME, 74), (LOCK, 62)):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.Fixed)
+            self.setColumnWidth(column, width)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.setShowGrid(False)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.names: dict[int, str] = {}
+        self.colors: dict[int, Color] = {}
+        self.background: int | None = None
+        self._values: list[int] = []
+        self._volumes: Mapping[int, float] = {}
+        self._locked: frozenset[int] = frozenset()
+        self._filling = False
+        self.itemSelectionChanged.connect(self._on_select)
+        self.itemChanged.connect(self._on_change)
+        self.cellDoubleClicked.connect(self._on_double_click)
+        self.cellClicked.connect(self._on_click)
+        self._fit_height()
+
+    # What is in it
+
+    @property
+    def values(self) -> list[int]:
+        """The classes' values in the order of the rows, background included."""
+        return list(self._values)
+
+    @property
+    def classes(self) -> list[int]:
+        """The classes' values without the background."""
+        return [v for v in self._values if v != self.background]
+
+    def fill(
+        self,
+        values: Iterable[int],
+        background: int | None,
+        names: Mapping[int, str] | None = None,
+    ) -> None:
+        """Show these classes; what is known of them is kept, the selection too."""
+        chosen = self.value
+        self.background = background
+        self.names.update(names or {})
+        classes = sorted({int(v) for v in values} - {background})
+        self._values = ([] if background is None else [background]) + classes
+        self._filling = True
+        self.setRowCount(len(self._values))
+        for row, value in enumerate(self._values):
+            self._fill_row(row, value)
+        self._filling = False
+        self.show_volumes(self._volumes)
+        self.show_locks(self._locked)
+        self._fit_height()
+        if chosen in self._values:
+            self.choose(chosen)
+        elif classes:
+            self.choose(classes[0])
+
+    def _fill_row(self, row: int, value: int) -> None:
+        plain = Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
+        color = QTableWidgetItem()
+        color.setIcon(_dot(self.color(value)))
+        color.setFlags(plain)
+        color.setData(VALUE_ROLE, value)
+        color.setToolTip(f"Value {value}. Double-click to choose another colour.")
+        name = QTableWidgetItem(self.name(value))
+        is_background = value == self.background
+        name.setFlags(plain if is_background else plain | Qt.ItemFlag.ItemIsEditable)
+        name.setToolTip(
+            "Strokes that say: none of the classes is here."
+            if is_background
+            else "Click to paint this class, double-click to rename it."
+        )
+        volume = QTableWidgetItem("")
+        volume.setFlags(plain)
+        volume.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        lock = QTableWidgetItem("" if is_background else OPEN)
+        lock.setFlags(plain)
+        lock.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
+        if not is_background:
+            lock.setToolTip("Click to keep this class exactly as it is now, or to let it go.")
+        for column, item in ((COLOR, color), (NAME, name), (VOLUME, volume), (LOCK, lock)):
+            self.setItem(row, column, item)
+
+    def name(self, value: int) -> str:
+        """Return the name of a class."""
+        if value == self.background:
+            return "background"
+        return self.names.get(value) or f"class {value}"
+
+    def color(self, value: int) -> Color:
+        """Return the colour of a class."""
+        if value == self.background:
+            return BACKGROUND_COLOR
+        return self.colors.get(value, default_color(value))
+
+    def show_volumes(self, volumes_ml: Mapping[int, float]) -> None:
+        """Show the volumes of the classes in millilitres."""
+        self._volumes = dict(volumes_ml)
+        self._filling = True
+        for row, value in enumerate(self._values):
+            volume = volumes_ml.get(value)
+            text = "" if volume is None or value == self.background else _millilitres(volume)
+            self.item(row, VOLUME).setText(text)
+        self._filling = False
+
+    def show_locks(self, locked: Iterable[int]) -> None:
+        """Show which classes are locked."""
+        kept = self._locked = frozenset(locked)
+        self._filling = True
+        for row, value in enumerate(self._values):
+            if value != self.background:
+                item = self.item(row, LOCK)
+                item.setText(LOCKED if value in kept else OPEN)
+                color = QColor("#e0a030") if value in kept else QColor(140, 140, 140)
+                item.setForeground(QBrush(color))
+        self._filling = False
+
+    def is_locked(self, value: int) -> bool:
+        """Tell whether a class is shown as locked."""
+        return self.item(self._values.index(value), LOCK).text() == LOCKED
+
+    # The selection
+
+    @property
+    def value(self) -> int | None:
+        """The selected class."""
+        row = self.currentRow()
+        return self._values[row] if 0 <= row < len(self._values) else None
+
+    def choose(self, value: int) -> None:
+        """Select a class."""
+        if value in self._values:
+            row = self._values.index(value)
+            if row != self.currentRow() or not self.selectedItems():
+                self.setCurrentCell(row, NAME)
+                self.selectRow(row)
+
+    def step(self, by: int) -> None:
+        """Select the next or the previous class."""
+        if self._values:
+            self.choose(self._values[(self.currentRow() + by) % len(self._values)])
+
+    def _on_select(self) -> None:
+        if not self._filling and self.value is not None:
+            self.selected.emit(self.value)
+
+    def _on_change(self, item: Any) -> None:
+        if self._filling or item.column() != NAME:
+            return
+        value = self._values[item.row()]
+        text = item.text().strip()
+        if text:
+            self.names[value] = text
+            self.renamed.emit(value, text)
+        else:
+            item.setText(self.name(value))
+
+    def _on_click(self, row: int, column: int) -> None:
+        value = self._values[row]
+        if column == LOCK and value != self.background:
+            self.lock_asked.emit(value, self.item(row, LOCK).text() != LOCKED)
+
+    def _on_double_click(self, row: int, column: int) -> None:
+        value = self._values[row]
+        if column != COLOR or value == self.background:
+            return
+        before = QColor.fromRgbF(*self.color(value)[:3])
+        chosen = QColorDialog.getColor(before, self, f"Colour of {self.name(value)}")
+        if chosen.isValid():
+            self.set_color(value, (chosen.redF(), chosen.greenF(), chosen.blueF(), 1.0))
+
+    def set_color(self, value: int, color: Color) -> None:
+        """Give a class a colour."""
+        self.colors[value] = color
+        self._filling = True
+        self.item(self._values.index(value), COLOR).setIcon(_dot(color))
+        self._filling = False
+        self.recolored.emit(value)
+
+    def _fit_height(self) -> None:
+        rows = min(max(self.rowCount(), ROWS_SHOWN[0]), ROWS_SHOWN[1])
+        height = self.verticalHeader().defaultSectionSize()
+        self.setFixedHeight(rows * height + self.horizontalHeader().sizeHint().height() + 4)
+
+
+def _millilitres(volume: float) -> str:
+    return f"{volume:,.0f}" if volume >= 1000 else f"{volume:.3g}"
+
+
+def _dot(color: Color) -> QIcon:
+    """Return a coloured disc."""
+    picture = QPixmap(32, 32)
+    picture.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(picture)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(QColor.fromRgbF(*color))
+    painter.drawEllipse(3, 3, 26, 26)
+    painter.end()
+    return QIcon(picture)

@@ -1,0 +1,92 @@
+"""The result layer of a session: its result, a preview over it, and the volumes in it. No Qt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.plugin.segment.jobs import Plane
+from napari_medgs.plugin.segment.layers import LabelView
+
+if TYPE_CHECKING:
+    from napari_medgs.segmentation import Session
+    from napari_medgs.segmentation.session.history import Delta
+
+
+class ResultDisplay:
+    """Keeps a Labels layer as a session's result is, changing only what changed.
+
+    Parameters
+    ----------
+    session : Session
+    view : LabelView
+        Of the result layer.
+    """
+
+    def __init__(self, session: Session, view: LabelView) -> None:
+        self._session, self.view = session, view
+        self._preview: Plane | None = None
+        values, counts = np.unique(session.labels, return_counts=True)
+        self._counts = {int(v): int(n) for v, n in zip(values, counts, strict=True)}
+        self.show_all()
+
+    def show_all(self) -> None:
+        """Write the whole result, into a new layer as a rule."""
+        if self.view.fits():
+            self.view.write_box((slice(None),) * 3, self._session.labels)
+            self.view.refresh()
+
+    def show_box(self, box: tuple[slice, ...]) -> None:
+        """Write a box of the result."""
+        if self.view.fits():
+            self.view.write_box(box, self._session.labels[box])
+            self.view.refresh()
+
+    def show_delta(self, delta: Delta, *, back: bool = False) -> None:
+        """Write what changed in the result, forwards or back, and count it."""
+        old, new = (delta.after, delta.before) if back else (delta.before, delta.after)
+        self.count(old, new)
+        if self.view.fits():
+            self.view.write(delta.where, new)
+            self.view.refresh()
+
+    def show_preview(self, plane: Plane) -> None:
+        """Show a slice that is not part of the result yet."""
+        if not self.view.fits():
+            return
+        self.restore(refresh=False)
+        self.view.write_box(plane.box, np.expand_dims(plane.labels, plane.axis))
+        self._preview = plane
+        self.view.refresh()
+
+    def drop_preview(self) -> None:
+        """Take a preview out of the layer again, but leave what the user painted over it."""
+        if self._preview is None or not self.view.fits():
+            return
+        plane, self._preview = self._preview, None
+        shown = self.view.array[plane.box]
+        untouched = shown == np.expand_dims(plane.labels, plane.axis)
+        shown[untouched] = self._session.labels[plane.box][untouched]
+
+    def restore(self, *, refresh: bool = True) -> None:
+        """Show the result alone, without a preview."""
+        if self._preview is not None and self.view.fits():
+            box = self._preview.box
+            self.view.write_box(box, self._session.labels[box])
+            if refresh:
+                self.view.refresh()
+        self._preview = None
+
+    def count(self, before: NDArray[Any], after: NDArray[Any]) -> None:
+        """Note voxels that changed their class."""
+        for values, sign in ((before, -1), (after, 1)):
+            for value, number in zip(*np.unique(values, return_counts=True), strict=True):
+                self._counts[int(value)] = self._counts.get(int(value), 0) + sign * int(number)
+
+    @property
+    def volumes_ml(self) -> dict[int, float]:
+        """Volume of every class in the result, in millilitres."""
+        unit = self._session.grid.voxel_volume / 1000
+        return {k: n * unit for k, n in self._counts.items() if k and n > 0}

@@ -1,6 +1,0 @@
-"""Render fields on grids, as labels and at points, with the backend of choice."""
-
-from napari_medgs.render.api import render, render_labels, render_points, render_stack
-from napari_medgs.render.registry import backends
-
-__all__ = ["backends", "render", "render_labels", "render_points", "render_stack"]

@@ -1,0 +1,191 @@
+"""What a field looks like: on its own or another grid, as label image, at points."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.data.field import Floats, GaussianField
+from napari_medgs.data.grid import Grid
+from napari_medgs.errors import ParameterError
+from napari_medgs.rendering.registry import choose_engine
+
+View = Literal["image", "seg", "probability"]
+
+
+def render(
+    field: GaussianField,
+    head: View = "image",
+    *,
+    grid: Grid | None = None,
+    backend: str = "auto",
+    threads: int | None = None,
+) -> Floats:
+    """Render one head of a field on a grid.
+
+    Parameters
+    ----------
+    field : GaussianField
+    head : {"image", "seg", "probability"}
+        The image in its original units, the class logits, or their softmax.
+    grid : Grid, optional
+        Where to render; the field's own grid by default. Any position and orientation.
+    backend : str
+        See :func:`~napari_medgs.rendering.backends`.
+    threads : int, optional
+
+    Returns
+    -------
+    (C, Z, Y, X) ndarray of float32
+
+    Raises
+    ------
+    ParameterError
+        When the field has no such head.
+    BackendError
+        When the backend cannot be used.
+    """
+    field = _only(field, head)
+    if grid is not None and not grid.matches(field.info.grid, 1e-6):
+        try:
+            field = field.on_grid(grid)
+        except ParameterError:
+            return _finish(_render_oblique(field, grid, threads), field, head)
+    stack = render_stack(field, backend=backend, threads=threads)
+    return _finish(np.moveaxis(stack, 1, field.info.slice_axis + 1), field, head)
+
+
+def render_labels(
+    field: GaussianField,
+    *,
+    grid: Grid | None = None,
+    backend: str = "auto",
+    threads: int | None = None,
+) -> NDArray[np.int32]:
+    """Render the most probable label of every voxel, (Z, Y, X), in the mask's own values."""
+    logits = render(field, "seg", grid=grid, backend=backend, threads=threads)
+    values = np.asarray(field.info.label_values, np.int32)
+    labels: NDArray[np.int32] = values[logits.argmax(axis=0)]
+    return labels
+
+
+def render_stack(
+    field: GaussianField,
+    *,
+    slices: NDArray[Any] | None = None,
+    backend: str = "auto",
+    threads: int | None = None,
+) -> Floats:
+    """Render all channels on the slice-first grid, image values still scaled to [0, 1].
+
+    Parameters
+    ----------
+    field : GaussianField
+    slices : ndarray of int, optional
+        Increasing indices along the slice axis; all by default.
+
+    Returns
+    -------
+    (C, slices, Y, X) ndarray of float32
+    """
+    from napari_medgs.rendering.parameters import to_theta
+
+    info = field.info
+    _, make_engine = choose_engine(backend, info.blend)
+    engine = make_engine(
+        info.stack_shape,
+        info.channels,
+        field.background,
+        degree=info.degree,
+        cutoff=info.cutoff,
+        eps=info.eps,
+        blend=info.blend,
+        threads=threads,
+    )
+    rendered: Floats = engine.render(to_theta(field), slices)
+    return rendered
+
+
+def render_points(
+    field: GaussianField,
+    points: NDArray[Any],
+    head: View = "image",
+    *,
+    threads: int | None = None,
+) -> Floats:
+    """Render one head at points.
+
+    Parameters
+    ----------
+    points : (P, 3) ndarray
+        (z, y, x) in voxels of the field's canonical grid; fractions welcome.
+
+    Returns
+    -------
+    (P, C) ndarray of float32
+    """
+    from napari_medgs.rendering.cpu.points import render_at_points
+
+    points = np.asarray(points, np.float32)
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise ParameterError(f"Points must have shape (P, 3), not {points.shape}.")
+    field = _only(field, head)
+    stacked = points[:, list(field.info.stack_axes)]
+    values = render_at_points(field, stacked, threads)
+    return _finish(values.T, field, head).T
+
+
+def _only(field: GaussianField, head: View) -> GaussianField:
+    """Return the field with the channels of one head alone."""
+    info = field.info
+    if head not in ("image", "seg", "probability"):
+        raise ParameterError(f"Unknown head {head!r}; choose image, seg or probability.")
+    if head == "image":
+        if not info.image_channels:
+            raise ParameterError("The field has no image head.")
+        kept, changes = field.head_channels("image"), {"class_names": (), "label_values": ()}
+    else:
+        if not info.class_names:
+            raise ParameterError("The field has no seg head: fit it with a mask first.")
+        kept = field.head_channels("seg")
+        changes = {"image_channels": (), "intensity_scale": (), "intensity_offset": ()}
+    arrays = {name: getattr(field, name) for name in field.tensor_names()}
+    arrays["values"] = field.values[:, kept]
+    arrays["background"] = field.background[kept]
+    from dataclasses import replace
+
+    return GaussianField(**arrays, info=replace(info, **changes))  # type: ignore[arg-type]
+
+
+def _render_oblique(field: GaussianField, grid: Grid, threads: int | None) -> Floats:
+    """Render on a grid whose axes are not the field's, slab by slab, at points."""
+    from napari_medgs.rendering.cpu.points import render_at_points
+
+    depth, height, width = grid.shape
+    out = np.empty((field.info.channels, depth, height, width), np.float32)
+    plane = np.moveaxis(np.indices((1, height, width)), 0, -1).reshape(-1, 3).astype(np.float64)
+    axes = list(field.info.stack_axes)
+    for z in range(depth):
+        plane[:, 0] = z
+        voxels = field.info.grid.to_voxel(grid.to_world(plane))
+        values = render_at_points(field, voxels[:, axes].astype(np.float32), threads)
+        out[:, z] = values.T.reshape(-1, height, width)
+    return out
+
+
+def _finish(values: Floats, field: GaussianField, head: View) -> Floats:
+    """Turn channels-first values into what the head promises: units or probabilities."""
+    info = field.info
+    if head == "image":
+        for c, (scale, offset) in enumerate(
+            zip(info.intensity_scale, info.intensity_offset, strict=True)
+        ):
+            values[c] *= np.float32(scale)
+            values[c] += np.float32(offset)
+    elif head == "probability":
+        values -= values.max(axis=0)
+        np.exp(values, out=values)
+        values /= values.sum(axis=0)
+    return np.ascontiguousarray(values)

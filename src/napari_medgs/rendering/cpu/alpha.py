@@ -1,0 +1,295 @@
+"""Alpha compositing on the CPU, for comparison with MedGS: slice by slice, in index order.
+
+The opacity of Gaussian i in slice z is w_i exp(-(rt d)^2 / 2); order matters, so a slice is
+composited by one thread, and every thread collects gradients of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from napari_medgs._util.threads import default_threads, run_chunks
+from napari_medgs.data.field import Blend, Floats
+from napari_medgs.rendering.cpu.engine import StackTarget
+from napari_medgs.rendering.cpu.kernels import (
+    HALF_LOG2E,
+    first_index,
+    last_index,
+    list_slices,
+    prepare,
+)
+from napari_medgs.rendering.cpu.residual import residual_rows
+from napari_medgs.rendering.cpu.simd import fast_exp2, fast_sqrt
+from napari_medgs.rendering.parameters import (
+    A1,
+    B1,
+    GEOMETRY,
+    LOG_R1,
+    LOG_R2,
+    LOG_RT,
+    LOG_W,
+    SHEAR,
+    T,
+    X,
+    Y,
+)
+
+ALPHA_LIMIT = 0.999
+_options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz", "arcp"}}
+
+
+@njit(**_options)
+def composite(
+    prepared: Any, values: Any, members: Any, z: int, budget: Any, out: Any, through: Any
+) -> None:
+    """Composite front to back; ``out`` (rows, channels, columns), ``through`` (rows, columns)."""
+    rows, channels, width = out.shape
+    out[:] = 0
+    through[:] = 1
+    limit = np.float32(ALPHA_LIMIT)
+    one = np.float32(1)
+    for index in range(len(members)):
+        i = members[index]
+        p = prepared[i]
+        d = np.float32(z) - p[2]
+        left = budget - p[6] * d * d
+        if left <= 0:
+            continue
+        mx = p[0] + d * (p[8] + d * (p[9] + d * p[10]))
+        my = p[1] + d * (p[11] + d * (p[12] + d * p[13]))
+        reach = fast_sqrt(left) * p[15]
+        y0 = first_index(my - reach, 0)
+        y1 = last_index(my + reach, rows - 1)
+        for y in range(y0, y1 + 1):
+            dy = np.float32(y) - my
+            room = left - p[5] * dy * dy
+            if room < 0:
+                continue
+            center = mx + p[4] * dy
+            half = fast_sqrt(room / p[3])
+            x0 = first_index(center - half, 0)
+            x1 = last_index(center + half, width - 1)
+            top = p[7] - budget + room
+            seen = through[y]
+            for x in range(x0, x1 + 1):
+                u = np.float32(x) - center
+                alpha = min(fast_exp2(top - p[3] * u * u), limit)
+                share = alpha * seen[x]
+                seen[x] *= one - alpha
+                for c in range(channels):
+                    out[y, c, x] += share * values[i, c]
+
+
+@njit(**_options)
+def _add_background(out: Any, through: Any, background: Any) -> None:
+    rows, channels, width = out.shape
+    for y in range(rows):
+        for c in range(channels):
+            for x in range(width):
+                out[y, c, x] += through[y, x] * background[c]
+
+
+@njit(**_options)
+def uncomposite(
+    prepared: Any,
+    values: Any,
+    members: Any,
+    z: int,
+    budget: Any,
+    degree: int,
+    slopes: Any,
+    through: Any,
+    behind: Any,
+    gradient: Any,
+) -> None:
+    """Walk back to front and add one slice's gradients.
+
+    ``slopes`` are loss derivatives (rows, channels, columns), ``through`` the transmittance
+    left at the end, ``behind`` starts as that times slopes of the background.
+    """
+    rows, channels, width = slopes.shape
+    limit = np.float32(ALPHA_LIMIT)
+    one = np.float32(1)
+    scale = np.float32(1.3862943611198906)
+    for index in range(len(members) - 1, -1, -1):
+        i = members[index]
+        p = prepared[i]
+        row = gradient[i]
+        d = np.float32(z) - p[2]
+        left = budget - p[6] * d * d
+        if left <= 0:
+            continue
+        mx = p[0] + d * (p[8] + d * (p[9] + d * p[10]))
+        my = p[1] + d * (p[11] + d * (p[12] + d * p[13]))
+        reach = fast_sqrt(left) * p[15]
+        y0 = first_index(my - reach, 0)
+        y1 = last_index(my + reach, rows - 1)
+        e, eu, euu = np.float32(0), np.float32(0), np.float32(0)
+        ey, euy, eyy = np.float32(0), np.float32(0), np.float32(0)
+        for y in range(y0, y1 + 1):
+            dy = np.float32(y) - my
+            room = left - p[5] * dy * dy
+            if room < 0:
+                continue
+            center = mx + p[4] * dy
+            half = fast_sqrt(room / p[3])
+            x0 = first_index(center - half, 0)
+            x1 = last_index(center + half, width - 1)
+            top = p[7] - budget + room
+            for x in range(x0, x1 + 1):
+                u = np.float32(x) - center
+                free = fast_exp2(top - p[3] * u * u)
+                alpha = min(free, limit)
+                clear = one / (one - alpha)
+                before = through[y, x] * clear
+                through[y, x] = before
+                share = alpha * before
+                mixed = np.float32(0)
+                for c in range(channels):
+                    slope = slopes[y, c, x]
+                    mixed += slope * values[i, c]
+                    row[GEOMETRY + c] += share * slope
+                if free < limit:
+                    part = alpha * (mixed * before - behind[y, x] * clear)
+                    e += part
+                    eu += part * u
+                    euu += part * u * u
+                    ey += part * dy
+                    euy += part * u * dy
+                    eyy += part * dy * dy
+                behind[y, x] += mixed * share
+        gx = p[3] * eu
+        gy = p[5] * ey - p[4] * gx
+        shear = p[3] * euy
+        slope_x = p[8] + d * (np.float32(2) * p[9] + d * np.float32(3) * p[10])
+        slope_y = p[11] + d * (np.float32(2) * p[12] + d * np.float32(3) * p[13])
+        row[X] += scale * gx
+        row[Y] += scale * gy
+        row[T] += scale * (p[6] * d * e - gx * slope_x - gy * slope_y)
+        row[LOG_R1] += scale * (-p[3] * euu - p[4] * shear)
+        row[LOG_R2] += scale * (-p[5] * eyy + p[4] * shear)
+        row[SHEAR] += scale * shear * fast_sqrt(p[5] / p[3])
+        row[LOG_RT] -= scale * p[6] * d * d * e
+        row[LOG_W] += e
+        power = d
+        for k in range(degree):
+            row[A1 + k] += scale * gx * power
+            row[B1 + k] += scale * gy * power
+            power *= d
+
+
+class AlphaCpuEngine:
+    """Renders by alpha compositing, behind the interface of the order-free CpuEngine."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        channels: int,
+        background: Floats,
+        *,
+        degree: int,
+        cutoff: float,
+        eps: float = 0.0,
+        blend: Blend = "alpha",
+        threads: int | None = None,
+    ) -> None:
+        del eps, blend
+        self.shape, self.channels, self.degree = shape, channels, degree
+        self.background = np.ascontiguousarray(background, np.float32)
+        self.budget = np.float32(np.float32(cutoff) * HALF_LOG2E)
+        self.threads = threads or default_threads()
+
+    def _prepare(
+        self, theta: Floats, active: NDArray[np.bool_]
+    ) -> tuple[Floats, Floats, NDArray[np.int64], NDArray[np.int32]]:
+        prepared = np.empty((len(theta), 16), np.float32)
+        prepare(theta, self.degree, prepared, 0, len(theta))
+        offsets = np.zeros(len(active) + 1, np.int64)
+        members = np.zeros(0, np.int32)
+        needed = list_slices(prepared, self.budget, active, offsets, members)
+        members = np.empty(int(needed), np.int32)
+        list_slices(prepared, self.budget, active, offsets, members)
+        return prepared, np.ascontiguousarray(theta[:, GEOMETRY:]), offsets, members
+
+    def render(self, theta: Floats, slices: NDArray[Any] | None = None) -> Floats:
+        """Return composited channels (C, slices, Y, X) of all or some slices."""
+        depth, height, width = self.shape
+        wanted = np.arange(depth) if slices is None else np.asarray(slices)
+        active = np.zeros(depth, np.bool_)
+        active[wanted] = True
+        prepared, values, offsets, members = self._prepare(theta, active)
+        out = np.empty((self.channels, len(wanted), height, width), np.float32)
+
+        def task(k: int) -> None:
+            z = int(wanted[k])
+            picture = np.empty((height, self.channels, width), np.float32)
+            through = np.empty((height, width), np.float32)
+            chosen = members[offsets[z] : offsets[z + 1]]
+            composite(prepared, values, chosen, z, self.budget, picture, through)
+            _add_background(picture, through, self.background)
+            out[:, k] = np.swapaxes(picture, 0, 1)
+
+        run_chunks(task, len(wanted), self.threads)
+        return out
+
+    def loss_and_gradient(self, theta: Floats, target: StackTarget) -> tuple[float, float, Floats]:
+        """Return image error, label error and gradient; see ``CpuEngine.loss_and_gradient``."""
+        height, width = self.shape[1:]
+        active, counted = target.active, target.counted
+        prepared, values, offsets, members = self._prepare(theta, active)
+        wanted = np.flatnonzero(active)
+        groups = min(self.threads, len(wanted))
+        gradients = np.zeros((groups, *theta.shape), np.float32)
+        sums = np.zeros((groups, 2))
+        no_labels = np.zeros((0, 0), np.uint8)
+        nothing = np.zeros(self.channels, np.float32)
+
+        def task(group: int) -> None:
+            planes = np.empty((height, self.channels + 1, width), np.float32)
+            through = np.empty((height, width), np.float32)
+            scratch = np.empty((target.classes + 4, width), np.float32)
+            for z in wanted[group::groups]:
+                chosen = members[offsets[z] : offsets[z + 1]]
+                picture = planes[:, : self.channels]
+                composite(prepared, values, chosen, z, self.budget, picture, through)
+                _add_background(picture, through, self.background)
+                sums_here = np.zeros(2)
+                residual_rows(
+                    planes,
+                    False,
+                    np.float32(0),
+                    nothing,
+                    target.images[:, z],
+                    target.image_weights[:, z],
+                    target.l1,
+                    target.labels[z] if target.classes else no_labels,
+                    target.classes,
+                    target.seg_weights[z],
+                    scratch,
+                    sums_here,
+                )
+                if not counted[z]:
+                    sums_here[0] = 0.0
+                sums[group] += sums_here
+                slopes = np.ascontiguousarray(planes[:, : self.channels])
+                behind = np.einsum("ycx,c->yx", slopes, self.background) * through
+                uncomposite(
+                    prepared,
+                    values,
+                    chosen,
+                    z,
+                    self.budget,
+                    self.degree,
+                    slopes,
+                    through,
+                    np.ascontiguousarray(behind, np.float32),
+                    gradients[group],
+                )
+
+        run_chunks(task, groups, self.threads)
+        squares, miss = sums.sum(axis=0)
+        return float(squares), float(miss), gradients.sum(axis=0)

@@ -1,0 +1,1 @@
+"""The CUDA engine: kernels compiled at run time."""

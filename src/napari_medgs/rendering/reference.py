@@ -1,0 +1,218 @@
+"""The slow and plain renderer that all others are tested against (torch, any dtype and device).
+
+Every Gaussian is evaluated at every point, in chunks; gradients come from autograd.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_medgs.rendering.parameters import (
+    A1,
+    B1,
+    GEOMETRY,
+    LOG_R1,
+    LOG_R2,
+    LOG_RT,
+    LOG_W,
+    SHEAR,
+    T,
+    X,
+    Y,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_medgs.data.field import Blend, FieldInfo, Floats
+    from napari_medgs.rendering.cpu.engine import StackTarget
+
+ALPHA_LIMIT = 0.999
+
+
+@dataclass(frozen=True)
+class BlendSettings:
+    """The part of :class:`~napari_medgs.data.field.FieldInfo` that rendering depends on."""
+
+    blend: Blend
+    degree: int
+    cutoff: float
+    eps: float
+
+
+def gaussians_at(theta: Tensor, points: Tensor, degree: int, cutoff: float) -> Tensor:
+    """Return w g of every Gaussian at every point, (P, N), for the order-free blends.
+
+    Parameters
+    ----------
+    theta : (N, 14 + C) tensor
+        See :mod:`napari_medgs.rendering.parameters`.
+    points : (P, 3) tensor
+        (slice, row, column) in voxels of the slice-first grid.
+    """
+    import torch
+
+    q, _ = _exponents(theta, points, degree)
+    inside = q <= cutoff
+    return torch.where(inside, torch.exp(theta[:, LOG_W] - 0.5 * q), torch.zeros_like(q))
+
+
+def _exponents(theta: Tensor, points: Tensor, degree: int) -> tuple[Tensor, Tensor]:
+    """Return q and its slice part (rt d)^2, both (P, N)."""
+    import torch
+
+    d = points[:, :1] - theta[:, T]
+    mean_x = theta[:, X].expand_as(d)
+    mean_y = theta[:, Y].expand_as(d)
+    for k in range(degree):
+        mean_x = mean_x + theta[:, A1 + k] * d ** (k + 1)
+        mean_y = mean_y + theta[:, B1 + k] * d ** (k + 1)
+    r1, r2 = torch.exp(theta[:, LOG_R1]), torch.exp(theta[:, LOG_R2])
+    shear = theta[:, SHEAR] * r2 / r1
+    dy = points[:, 1:2] - mean_y
+    u = points[:, 2:3] - mean_x - shear * dy
+    along = (torch.exp(theta[:, LOG_RT]) * d) ** 2
+    return (r1 * u) ** 2 + (r2 * dy) ** 2 + along, along
+
+
+def render_at(
+    theta: Tensor,
+    background: Tensor,
+    info: FieldInfo | BlendSettings,
+    points: Tensor,
+    chunk: int = 4096,
+) -> Tensor:
+    """Render all channels of a parameter table at points.
+
+    Parameters
+    ----------
+    theta : (N, 14 + C) tensor
+    background : (C,) tensor
+    info : FieldInfo
+        Blend, degree, cutoff and eps are used.
+    points : (P, 3) tensor
+        (slice, row, column) in voxels of the slice-first grid.
+
+    Returns
+    -------
+    (P, C) tensor
+    """
+    import torch
+
+    parts = []
+    for start in range(0, len(points), chunk):
+        some = points[start : start + chunk]
+        values = theta[:, GEOMETRY:]
+        if info.blend == "alpha":
+            parts.append(_composite(theta, background, info, some))
+            continue
+        g = gaussians_at(theta, some, info.degree, info.cutoff)
+        total = g @ values
+        if info.blend == "normalized":
+            weight = g.sum(dim=1, keepdim=True) + info.eps
+            parts.append((total + info.eps * background) / weight)
+        else:
+            parts.append(total + background)
+    return torch.cat(parts) if parts else background.new_zeros((0, len(background)))
+
+
+def _composite(
+    theta: Tensor, background: Tensor, info: FieldInfo | BlendSettings, points: Tensor
+) -> Tensor:
+    """Front-to-back alpha compositing in index order, opacity w exp(-(rt d)^2 / 2)."""
+    import torch
+
+    q, _ = _exponents(theta, points, info.degree)
+    alpha = torch.exp(theta[:, LOG_W] - 0.5 * q).clamp(max=ALPHA_LIMIT)
+    alpha = torch.where(q <= info.cutoff, alpha, torch.zeros_like(alpha))
+    through = torch.cumprod(1 - alpha, dim=1)
+    before = torch.cat([torch.ones_like(through[:, :1]), through[:, :-1]], dim=1)
+    seen: Tensor = (alpha * before) @ theta[:, GEOMETRY:]
+    return seen + through[:, -1:] * background
+
+
+def grid_points(shape: tuple[int, int, int], **options: Any) -> Tensor:
+    """Return the voxel centres (Z * Y * X, 3) of a slice-first grid; options go to torch."""
+    import torch
+
+    axes = [torch.arange(n, **options) for n in shape]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
+
+
+class ReferenceEngine:
+    """The reference behind the interface of :class:`~napari_medgs.rendering.cpu.engine.CpuEngine`.
+
+    Slow and in float64; for checks of other backends and for very small volumes.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        channels: int,
+        background: Floats,
+        *,
+        degree: int,
+        cutoff: float,
+        eps: float,
+        blend: Blend = "normalized",
+        threads: int | None = None,
+    ) -> None:
+        import torch
+
+        del threads
+        self.shape, self.channels = shape, channels
+        self.background = torch.as_tensor(np.asarray(background), dtype=torch.float64)
+        self.settings = BlendSettings(blend, degree, cutoff, eps)
+
+    def _stack(self, theta: Tensor, slices: NDArray[Any]) -> Tensor:
+        import torch
+
+        points = grid_points(self.shape, dtype=torch.float64)
+        points = points.reshape(*self.shape, 3)[torch.as_tensor(slices)].reshape(-1, 3)
+        values = render_at(theta, self.background, self.settings, points, chunk=2048)
+        return values.T.reshape(self.channels, len(slices), *self.shape[1:])
+
+    def render(self, theta: Floats, slices: NDArray[Any] | None = None) -> Floats:
+        """Return blended channels (C, slices, Y, X)."""
+        import torch
+
+        wanted = np.arange(self.shape[0]) if slices is None else np.asarray(slices)
+        with torch.no_grad():
+            table = torch.as_tensor(theta, dtype=torch.float64)
+            rendered: Floats = self._stack(table, wanted).numpy().astype(np.float32)
+        return rendered
+
+    def loss_and_gradient(self, theta: Floats, target: StackTarget) -> tuple[float, float, Floats]:
+        """Return image error, label error and gradient; see ``CpuEngine.loss_and_gradient``."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        active = np.flatnonzero(target.active)
+        table = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
+        rendered = self._stack(table, active)
+        images = len(target.images)
+        goal = torch.as_tensor(target.images[:, active], dtype=torch.float64)
+        weights = torch.as_tensor(target.image_weights[:, active], dtype=torch.float64)
+        difference = rendered[:images] - goal
+        cost = difference.abs() if target.l1 else 0.5 * difference**2
+        loss = (cost * weights[:, :, None, None]).sum()
+        seen = torch.from_numpy(target.counted[active])
+        squares = float((difference.detach() ** 2)[:, seen].sum())
+        miss = 0.0
+        if target.classes:
+            labels = torch.as_tensor(target.labels[active].astype(np.int64))
+            known = labels != 255
+            logits = rendered[images:].movedim(0, -1)[known]
+            strength = torch.as_tensor(target.seg_weights[active], dtype=torch.float64)
+            strength = strength[:, None, None].expand(labels.shape)[known]
+            truth = labels[known]
+            loss = loss + (strength * cross_entropy(logits, truth, reduction="none")).sum()
+            probability = logits.detach().softmax(dim=-1)
+            miss = float((1 - probability.gather(1, truth[:, None])).sum())
+        torch.autograd.backward(loss)
+        gradient: Floats = table.grad.numpy().astype(np.float32)  # type: ignore[union-attr]
+        return squares, miss, gradient

@@ -1,0 +1,97 @@
+"""One call from an image and prompts to a mask; fits the field where there is none."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
+from napari_medgs.data.field import GaussianField
+from napari_medgs.data.volume import Volume
+from napari_medgs.errors import Cancelled
+from napari_medgs.fitting import FitParams, fit
+from napari_medgs.segmentation.model import SegmentModel
+from napari_medgs.segmentation.params import SegmentParams
+from napari_medgs.segmentation.prompts.prompts import Prompts
+from napari_medgs.segmentation.result.result import SegmentResult
+
+# Half the steps of a fit that is to show the image: masks gain nothing from more of them.
+FIT_PARAMS = FitParams(iterations=40)
+
+
+def fit_for_segmentation(
+    volume: Volume,
+    params: FitParams | None = None,
+    *,
+    progress: ProgressCallback = ignore_progress,
+    should_stop: StopCallback = never_stop,
+) -> GaussianField:
+    """Fit the field that :func:`segment` fits when it is given none.
+
+    Parameters
+    ----------
+    volume : Volume
+    params : FitParams, optional
+        ``FIT_PARAMS`` by default.
+    progress, should_stop : callable, optional
+
+    Raises
+    ------
+    Cancelled
+        When stopped: a half-fitted field is no ground for a mask.
+    """
+    result = fit(volume, params or FIT_PARAMS, progress=progress, should_stop=should_stop)
+    if result.stopped_by == "cancelled":
+        raise Cancelled("The fit before the segmentation was cancelled.")
+    return result.field
+
+
+def segment(
+    volume: Volume,
+    prompts: Prompts,
+    params: SegmentParams | None = None,
+    *,
+    field: GaussianField | None = None,
+    fit_params: FitParams | None = None,
+    progress: ProgressCallback = ignore_progress,
+    should_stop: StopCallback = never_stop,
+) -> SegmentResult:
+    """Segment an image from prompts.
+
+    Parameters
+    ----------
+    volume : Volume
+        One or more contrasts; a single slice is a 2D image.
+    prompts : Prompts
+    params : SegmentParams, optional
+    field : GaussianField, optional
+        Fitted to the volume; fitted here otherwise.
+    fit_params : FitParams, optional
+        How to fit it; ``FIT_PARAMS`` by default.
+    progress, should_stop : callable, optional
+
+    Returns
+    -------
+    SegmentResult
+
+    Raises
+    ------
+    MedGSError
+        For unusable images, prompts or settings, before the fit starts; ``Cancelled``.
+    """
+    from napari_medgs.segmentation.prompts.checks import check_prompts
+
+    started = time.perf_counter()
+    volume.check_image()
+    check_prompts(prompts, volume)
+    seconds_fit = 0.0
+    if field is None:
+        if params is not None and params.threads and fit_params is None:
+            fit_params = replace(FIT_PARAMS, threads=params.threads)
+        field = fit_for_segmentation(
+            volume, fit_params, progress=progress, should_stop=should_stop
+        )
+        seconds_fit = time.perf_counter() - started
+    model = SegmentModel(volume, field, params, progress=progress, should_stop=should_stop)
+    result = model.update(prompts, progress=progress, should_stop=should_stop)
+    return replace(result, seconds=time.perf_counter() - started, seconds_fit=seconds_fit)

@@ -1,0 +1,1 @@
+"""Connected components, holes, fully labeled slices."""

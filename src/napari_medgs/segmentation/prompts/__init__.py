@@ -1,0 +1,1 @@
+"""What the user marks, and the markers made of it."""

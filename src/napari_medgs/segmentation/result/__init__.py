@@ -1,0 +1,1 @@
+"""Masks, uncertainty, suggested slices."""

@@ -1,0 +1,1 @@
+"""One user on one image: undo, redo, replay."""

@@ -1,0 +1,1 @@
+"""Shortest paths over the graph of Gaussians, refinement at voxels."""

@@ -1,0 +1,138 @@
+"""The neighbourhood graph of Gaussians, with edges that see the boundaries they cross."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from napari_medgs._util.threads import run_chunks
+from napari_medgs.data.field import Floats
+
+NEIGHBOURS = 12
+FLOOR = np.float32(0.05)
+MOST_STEPS = 1000.0  # along an edge: spacings that differ a thousandfold are a slip of the pen
+_options: dict[str, Any] = {"nogil": True, "cache": True}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Compressed neighbour lists, both directions of every edge.
+
+    Attributes
+    ----------
+    offsets : (N + 1,) ndarray of int32
+    neighbours : (E,) ndarray of int32
+    lengths : (E,) ndarray of float32
+        In voxels of the finest axis.
+    slopes : (E,) ndarray of float32
+        Integral of the squared slope along the straight path.
+    """
+
+    offsets: NDArray[np.int32]
+    neighbours: NDArray[np.int32]
+    lengths: Floats
+    slopes: Floats
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+@njit(**_options)
+def _path_costs(
+    image: Any, points: Any, units: Any, starts: Any, ends: Any, first: int, last: int, out: Any
+) -> None:
+    """Write the integral of the squared slope along straight paths first .. last-1.
+
+    ``units`` are the voxel sizes over the finest; the slope is the change along the path over one
+    finest voxel, the largest of all contrasts.
+    """
+    channels, depth, height, width = image.shape
+    before, after = np.zeros(channels, np.float32), np.zeros(channels, np.float32)
+    one = np.float32(1)
+    for e in range(first, last):
+        i, j = starts[e], ends[e]
+        dz = points[j, 0] - points[i, 0]
+        dy = points[j, 1] - points[i, 1]
+        dx = points[j, 2] - points[i, 2]
+        length = np.sqrt((dz * units[0]) ** 2 + (dy * units[1]) ** 2 + (dx * units[2]) ** 2)
+        steps = max(1, int(min(length, MOST_STEPS) + 0.5))
+        pace = np.float32(length / steps)
+        cost = np.float32(0)
+        for s in range(steps + 1):
+            t = s / steps
+            z = min(max(points[i, 0] + t * dz, 0.0), depth - 1.0)
+            y = min(max(points[i, 1] + t * dy, 0.0), height - 1.0)
+            x = min(max(points[i, 2] + t * dx, 0.0), width - 1.0)
+            z0, y0, x0 = int(z), int(y), int(x)
+            z1, y1, x1 = min(z0 + 1, depth - 1), min(y0 + 1, height - 1), min(x0 + 1, width - 1)
+            fz, fy, fx = np.float32(z - z0), np.float32(y - y0), np.float32(x - x0)
+            steep = np.float32(0)
+            for c in range(channels):
+                near = (one - fy) * ((one - fx) * image[c, z0, y0, x0] + fx * image[c, z0, y0, x1])
+                near += fy * ((one - fx) * image[c, z0, y1, x0] + fx * image[c, z0, y1, x1])
+                far = (one - fy) * ((one - fx) * image[c, z1, y0, x0] + fx * image[c, z1, y0, x1])
+                far += fy * ((one - fx) * image[c, z1, y1, x0] + fx * image[c, z1, y1, x1])
+                after[c] = (one - fz) * near + fz * far
+                if s > 0:
+                    steep = max(steep, abs(after[c] - before[c]))
+                before[c] = after[c]
+            if s > 0 and pace > 0:
+                cost += steep * steep / pace
+        out[e] = cost
+
+
+def build_graph(points: NDArray[np.float64], units: NDArray[np.float64], image: Floats) -> Graph:
+    """Connect every node to its nearest in mm and measure what lies between.
+
+    Parameters
+    ----------
+    points : (N, 3) ndarray
+        (z, y, x) in voxels.
+    units : (3,) ndarray
+        Voxel sizes over the finest one.
+    image : (C, Z, Y, X) ndarray of float32
+        Smoothed contrasts in units of their mean step between neighbours.
+    """
+    from scipy.spatial import cKDTree
+
+    count = len(points)
+    places = points * units
+    k = min(NEIGHBOURS, count - 1)
+    tree = cKDTree(places)
+    near = np.empty((count, k + 1), np.int64)
+    chunk = 8192
+
+    def search(block: int) -> None:
+        part = slice(block * chunk, (block + 1) * chunk)
+        near[part] = tree.query(places[part], k + 1)[1]
+
+    run_chunks(search, -(-count // chunk))
+    starts = np.repeat(np.arange(count), k + 1)
+    ends = near.reshape(-1)
+    keep = starts != ends
+    a, b = np.minimum(starts, ends)[keep], np.maximum(starts, ends)[keep]
+    pairs = np.unique(a * count + b)
+    a, b = (pairs // count).astype(np.int32), (pairs % count).astype(np.int32)
+    length = np.linalg.norm(places[a] - places[b], axis=1).astype(np.float32)
+    slopes = np.empty(len(a), np.float32)
+
+    def measure(block: int) -> None:
+        first = block * chunk
+        _path_costs(image, points, units, a, b, first, min(len(a), first + chunk), slopes)
+
+    run_chunks(measure, -(-len(a) // chunk))
+    order = np.argsort(np.concatenate([a, b]), kind="stable")
+    twice = np.concatenate([np.arange(len(a)), np.arange(len(a))])[order]
+    neighbours = np.concatenate([b, a])[order].astype(np.int32)
+    degree = np.bincount(a, minlength=count) + np.bincount(b, minlength=count)
+    offsets = np.concatenate([[0], np.cumsum(degree)]).astype(np.int32)
+    return Graph(
+        offsets,
+        neighbours,
+        np.ascontiguousarray(length[twice], np.float32),
+        np.ascontiguousarray(slopes[twice], np.float32),
+    )

@@ -1,0 +1,1 @@
+"""The terms of the cost: image features, appearance, watershed, shape."""

@@ -1,0 +1,152 @@
+"""Targets between slices: what they are worth, and that nothing left out is looked at."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter1d
+
+from napari_medgs.data.grid import Grid
+from napari_medgs.data.volume import Volume
+from napari_medgs.errors import Cancelled
+from napari_medgs.fitting import FitParams, fit
+from napari_medgs.fitting.problem import make_problem
+from napari_medgs.fitting.through_plane import between_factor, fill_between, stretch
+from napari_medgs.rendering import render
+from napari_medgs.rendering.cpu.engine import CpuEngine
+from napari_medgs.rendering.parameters import GEOMETRY
+
+FAST = FitParams(
+    gaussians=900, iterations=30, percentiles=(0, 100), seed=1, slice_axis=0, backend="cpu"
+)
+
+
+def tubes(depth, step=1.0, seed=0, size=48):
+    """Oblique tubes that fill the frame, cut every ``step``."""
+    rng = np.random.default_rng(seed)
+    z, y, x = np.mgrid[:depth, :size, :size].astype(np.float32)
+    z = z * step
+    image = np.zeros(z.shape, np.float32)
+    for _ in range(20):
+        cx, cy = rng.uniform(-8, size + 8, 2)
+        sx, sy = rng.uniform(-2.0, 2.0, 2)
+        r = rng.uniform(3, 6)
+        image += 0.4 / (1 + np.exp(2 * (np.hypot(x - cx - sx * z, y - cy - sy * z) - r)))
+    return image + 0.01 * rng.standard_normal(image.shape).astype(np.float32)
+
+
+def psnr(a, b):
+    return -10 * np.log10(np.mean((a - b) ** 2))
+
+
+def test_when_there_are_targets():
+    cube = Grid((8, 8, 8))
+    thick = Grid((8, 8, 8), np.diag([5.0, 1.0, 1.0, 1.0]))
+    assert between_factor(FitParams(), cube, 0) == 0
+    assert between_factor(FitParams(interpolate=True), cube, 0) == 2
+    assert between_factor(FitParams(holdout=2), cube, 0) == 1
+    assert between_factor(FitParams(holdout=2, interpolate=False), cube, 0) == 0
+    assert between_factor(FitParams(), thick, 0) == 2
+    assert between_factor(FitParams(), thick, 1) == 0
+    assert between_factor(FitParams(quality=30), thick, 0) == 0
+    assert between_factor(FitParams(lambda_img=0), thick, 0) == 0
+    assert between_factor(FitParams(), Grid((2, 8, 8), thick.affine), 0) == 0
+
+
+def test_slices_left_out_come_out_better():
+    volume = Volume.from_array(tubes(21))
+    plain = fit(volume, replace(FAST, holdout=2, interpolate=False)).metrics
+    better = fit(volume, replace(FAST, holdout=2)).metrics
+    assert better["between"] == "motion"
+    best = max(plain["psnr_heldout_linear"], plain["psnr_heldout_cubic"])
+    assert better["psnr_heldout"] > best + 1.5
+    assert better["psnr_heldout"] > plain["psnr_heldout"] + 1
+
+
+@pytest.mark.parametrize("interpolate", [True, False])
+def test_slices_left_out_are_never_looked_at(interpolate):
+    data = tubes(12)
+    other = data.copy()
+    for z in range(1, 12, 2):  # another image of the same histogram
+        other[z] = data[z][::-1, ::-1]
+    params = replace(FAST, holdout=2, interpolate=interpolate, iterations=12)
+    one = fit(Volume.from_array(data), params)
+    two = fit(Volume.from_array(other), params)
+    for name in one.field.tensor_names():
+        np.testing.assert_array_equal(getattr(one.field, name), getattr(two.field, name))
+
+
+def test_thick_slices_get_a_field_that_holds_between_them():
+    fine = tubes(17)
+    thick = Volume.from_array(fine[::2], spacing=(2.0, 1.0, 1.0))
+    affine = thick.grid.affine.copy()
+    affine[:3, 0] /= 2
+    between = {}
+    for interpolate in (None, False):
+        result = fit(thick, replace(FAST, interpolate=interpolate))
+        assert result.field.info.grid.shape == (9, 48, 48)
+        assert result.field.centers[:, 2].min() >= -2
+        assert result.field.centers[:, 2].max() <= 10
+        frames = render(result.field, "image", grid=Grid(fine.shape, affine))[0]
+        between[interpolate] = psnr(frames[1::2], fine[1::2])
+        if interpolate is None:
+            psnr_with = result.metrics["psnr"]
+        else:
+            assert psnr_with > result.metrics["psnr"] - 1.5
+    assert between[None] > between[False] + 1
+
+
+def test_default_number_of_gaussians_does_not_grow():
+    data = tubes(10)
+    params = replace(FAST, gaussians=None, iterations=3)
+    thick = Volume.from_array(data, spacing=(2.0, 1.0, 1.0))
+    with_targets = len(fit(thick, params).field)
+    without = len(fit(thick, replace(params, interpolate=False)).field)
+    assert with_targets == pytest.approx(without, rel=0.25)
+
+
+def test_dense_slices_fall_back_to_a_spline():
+    data = gaussian_filter1d(tubes(31, step=0.5), 2.5, axis=0)
+    params = replace(FAST, holdout=2)
+    problem = make_problem(Volume.from_array(data), params, None, {})
+    between = fill_between(problem, params, 1, lambda: False)
+    assert between.method == "spline"
+    assert between.flow is None
+    assert between.problem.target.image_weights[0].tolist() == [1.0, 0.25] * 15 + [1.0]
+
+
+def test_cancel_while_looking_for_motion():
+    with pytest.raises(Cancelled):
+        fit(Volume.from_array(tubes(9)), replace(FAST, holdout=2), should_stop=lambda: True)
+
+
+def test_mask_and_several_contrasts():
+    data = np.stack([tubes(9), tubes(9)[:, ::-1]])
+    mask = (data[0] > 0.3).astype(np.uint8)
+    result = fit(
+        Volume.from_array(data, spacing=(3.0, 1.0, 1.0)), replace(FAST, gaussians=1500), mask
+    )
+    assert result.metrics["between"] in ("motion", "spline", "none")
+    assert result.metrics["dice_mean"] > 0.8
+
+
+def test_going_on_from_a_field():
+    volume = Volume.from_array(tubes(9), spacing=(2.0, 1.0, 1.0))
+    first = fit(volume, FAST)
+    second = fit(volume, replace(FAST, iterations=10), initial=first.field)
+    assert second.metrics["psnr"] > first.metrics["psnr"] - 1.5
+
+
+def test_stretched_gaussians_look_the_same_on_the_slices_they_share():
+    rng = np.random.default_rng(0)
+    theta = np.zeros((60, GEOMETRY + 1), np.float32)
+    theta[:, :3] = rng.uniform(0, [20, 20, 5], (60, 3))
+    theta[:, 3:7] = rng.normal(-0.5, 0.3, (60, 4))
+    theta[:, 8:14] = rng.normal(0, 0.1, (60, 6))
+    theta[:, 14] = rng.random(60)
+    settings = {"degree": 3, "cutoff": 9.0, "eps": 1e-3}
+    background = np.zeros(1, np.float32)
+    coarse = CpuEngine((5, 20, 20), 1, background, **settings).render(theta)
+    fine = CpuEngine((13, 20, 20), 1, background, **settings).render(stretch(theta, 3))
+    np.testing.assert_allclose(fine[:, ::3], coarse, atol=1e-4)
+    np.testing.assert_allclose(stretch(stretch(theta, 3), 1 / 3), theta, atol=1e-5)

@@ -1,0 +1,104 @@
+"""Where classes end past the last annotated slice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_medgs.data.volume import Volume
+from napari_medgs.fitting import FitParams
+from napari_medgs.segmentation import Prompts, SegmentParams, segment
+from napari_medgs.segmentation.api import fit_for_segmentation
+from napari_medgs.segmentation.prompts.markers import Evidence
+from napari_medgs.segmentation.solver.extent import Ends, find_ends
+from tests.segmentation.conftest import overlap
+
+NEVER = 1e6
+
+
+def evidence_of(marks, painted=()):
+    """Return marks {(z, y, x): class}; ``painted`` slices count as labelled in full."""
+    empty = np.zeros(0, np.int32)
+    return Evidence(
+        (0, 1),
+        np.array(list(marks), np.int32),
+        np.array(list(marks.values()), np.int32),
+        empty.reshape(0, 3),
+        empty,
+        painted={0: np.asarray(painted, np.int64)} if len(painted) else {},
+        hard=np.ones(len(marks), bool),
+    )
+
+
+def line(slices):
+    """Return strokes of both classes on slices, four marks of each."""
+    return {(z, y, x): int(y == 2) for z in slices for y in (2, 6) for x in range(4)}
+
+
+@pytest.fixture
+def ways():
+    """A node every slice from 0 to 40: class 1 comes from slices 10 and 20, 1 a slice."""
+    z = np.arange(41.0)
+    points = np.stack([z, np.full(41, 2.0), np.zeros(41)], axis=1)
+    own = np.minimum(np.abs(z - 10), np.abs(z - 20)) + 0.5
+    return points, np.stack([np.full(41, 100.0), own]).astype(np.float32)
+
+
+def test_past_the_last_slice_ways_are_no_longer_than_between(ways):
+    points, distance = ways
+    ends = find_ends(points, distance, evidence_of(line((10, 20))), 4.0, NEVER)
+    assert ends.cost == pytest.approx(4 * 0.5)  # in the slices themselves
+    assert ends.beyond == pytest.approx(5.0)  # halfway between them 5.5, and 4.5 beside
+    # One gap is spared on both sides.
+    assert (ends.first, ends.last) == (0, 30)
+
+
+def test_painted_slices_say_nothing_about_ways_within_slices(ways):
+    points, distance = ways
+    ends = find_ends(points, distance, evidence_of(line((10, 20)), (10, 20)), 4.0, NEVER)
+    assert ends.cost == NEVER
+    costs = ends.at(np.array([[0, 0, 0], [30, 0, 0], [31, 0, 0], [40, 9, 9]]))
+    np.testing.assert_allclose(costs, [NEVER, NEVER, ends.beyond, ends.beyond])
+    assert ends.beyond < 6
+
+
+def test_one_slice_ends_by_its_own_ways(ways):
+    points, distance = ways
+    ends = find_ends(points, distance, evidence_of(line((10,))), 4.0, NEVER)
+    assert ends == Ends(2.0, 2.0)
+    np.testing.assert_allclose(ends.at(points), 2.0)
+
+
+def test_no_reach_no_ends(ways):
+    points, distance = ways
+    ends = find_ends(points, distance, evidence_of(line((10, 20))), 0.0, NEVER)
+    assert (ends.at(points) == NEVER).all()
+
+
+@pytest.fixture(scope="module")
+def column():
+    """A column of three like bones, thin discs between them: labels of the middle one, image."""
+    rng = np.random.default_rng(3)
+    z, y, x = np.mgrid[0:60, 0:36, 0:36].astype(np.float32)
+    round_ = (y - 18) ** 2 + (x - 18) ** 2
+    labels = ((np.abs(z - 30) <= 8) & (round_ < 81)).astype(np.uint8)
+    image = 50 + rng.normal(0, 6, z.shape)
+    for center in (10, 30, 50):
+        image[(np.abs(z - center) <= 8) & (round_ < 81)] += 60
+    # They touch in their middle: a way out that no edge closes.
+    joint = (round_ < 16) & (np.abs(z - 30) < 28) & (image < 80)
+    image[joint] += 60
+    volume = Volume.from_array(image.astype(np.float32))
+    return volume, labels, fit_for_segmentation(volume, FitParams(gaussians=4000, iterations=40))
+
+
+def test_a_bone_does_not_leak_into_its_neighbours(column):
+    volume, labels, field = column
+    painted = np.full(labels.shape, -1, np.int16)
+    for z in (25, 30, 35):
+        painted[z] = labels[z]
+    prompts = Prompts(labels=painted, unlabelled=-1)
+    ended = segment(volume, prompts, field=field).labels == 1
+    endless = segment(volume, prompts, SegmentParams(reach=0), field=field).labels == 1
+    assert overlap(ended, labels == 1) > 0.8
+    assert overlap(ended, labels == 1) > overlap(endless, labels == 1) + 0.1

@@ -1,0 +1,164 @@
+"""Shortest paths, projection and rendering against plain computations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_medgs.rendering import render_points
+from napari_medgs.segmentation.postprocess.components import drop_islands, fill_holes
+from napari_medgs.segmentation.prompts.markers import Evidence
+from napari_medgs.segmentation.solver.graph import FLOOR, build_graph
+from napari_medgs.segmentation.solver.narrow_band import STEPS
+from napari_medgs.segmentation.solver.score_rendering import ScoreRenderer
+from napari_medgs.segmentation.solver.shortest_paths import band_distances, graph_distances
+
+
+def evidence_of(voxels, classes, values):
+    empty = np.zeros(0, np.int32)
+    return Evidence(
+        values,
+        np.asarray(voxels, np.int32).reshape(-1, 3),
+        np.asarray(classes, np.int32),
+        empty.reshape(0, 3),
+        empty,
+        hard=np.ones(len(classes), bool),
+    )
+
+
+@pytest.fixture
+def random_graph(rng):
+    points = rng.uniform(0, 20, (300, 3))
+    image = rng.normal(size=(1, 21, 21, 21)).astype(np.float32)
+    return build_graph(points, np.ones(3), image), points
+
+
+def test_graph_distances_are_those_of_scipy(random_graph, rng):
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import dijkstra
+
+    graph, points = random_graph
+    toll = rng.uniform(0, 1, len(points)).astype(np.float32)
+    rows = np.repeat(np.arange(len(points)), np.diff(graph.offsets))
+    paid = rng.uniform(0, 1, len(points)).astype(np.float32)
+    cost = graph.slopes * 0.5 * (paid[rows] + paid[graph.neighbours])
+    cost += graph.lengths * (FLOOR + 0.5 * (toll[rows] + toll[graph.neighbours]))
+    expected = dijkstra(csr_matrix((cost, (rows, graph.neighbours))), indices=[3, 7]).min(axis=0)
+    found = np.full(len(points), np.inf, np.float32)
+    starts = np.array([3, 7], np.int32)
+    found[starts] = 0
+    bound = np.full(len(points), 1e6, np.float32)
+    arguments = (graph.offsets, graph.neighbours, graph.slopes, graph.lengths, FLOOR, toll, paid)
+    graph_distances(*arguments, starts, bound, found)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    # One more seed on top of an earlier answer is the answer to all seeds.
+    late = np.array([11], np.int32)
+    both = np.full(len(points), np.inf, np.float32)
+    both[[3, 7, 11]] = 0
+    graph_distances(*arguments, np.array([3, 7, 11], np.int32), bound, both)
+    found[late] = 0
+    graph_distances(*arguments, late, bound, found)
+    np.testing.assert_allclose(found, both, rtol=1e-5)
+
+
+def test_edges_cost_the_integral_of_the_squared_slope():
+    image = np.zeros((1, 3, 3, 12), np.float32)
+    image[0, :, :, 6:] = 2.0
+    points = np.array([[1.0, 1, 1], [1, 1, 4], [1, 1, 10]])
+    graph = build_graph(points, np.array([1.0, 1, 1]), image)
+    table = {
+        (min(i, int(j)), max(i, int(j))): (float(c), float(n))
+        for i in range(3)
+        for j, c, n in zip(
+            graph.neighbours[graph.offsets[i] : graph.offsets[i + 1]],
+            graph.slopes[graph.offsets[i] : graph.offsets[i + 1]],
+            graph.lengths[graph.offsets[i] : graph.offsets[i + 1]],
+            strict=True,
+        )
+    }
+    assert table[0, 1] == pytest.approx((0, 3))
+    assert table[1, 2] == pytest.approx((4.0, 6))
+
+
+def test_band_distances_follow_the_image():
+    image = np.zeros((1, 1, 5, 9), np.float32)
+    image[0, 0, :4, 4] = 5.0  # a wall with a gap in the last row
+    slot = np.arange(45, dtype=np.int32).reshape(1, 5, 9)
+    voxels = np.argwhere(slot >= 0).astype(np.int32)
+    distance = np.full(45, np.inf, np.float32)
+    distance[0] = 0
+    flat = np.zeros(45, np.float32)
+    band_distances(
+        image, slot, voxels, STEPS, np.ones(6, np.float32), np.ones(6, np.float32), FLOOR,
+        flat, flat + 1, np.full(45, 1e9, np.float32), distance,
+    )  # fmt: skip
+    assert distance[slot[0, 0, 8]] == pytest.approx(16 * FLOOR, rel=1e-5)
+    assert distance[slot[0, 4, 8]] == pytest.approx(12 * FLOOR, rel=1e-5)
+    assert distance[slot[0, 0, 4]] > 20
+
+
+def test_projection_is_the_transpose_of_rendering(ball_scene, rng):
+    """<project(mark), v> = sum over marked voxels of what the field renders from values v."""
+    _, _, field = ball_scene
+    renderer = ScoreRenderer(field)
+    voxels = np.stack([rng.integers(0, n, 200) for n in field.info.stack_shape], 1)
+    voxels = np.unique(voxels, axis=0).astype(np.int32)
+    classes = rng.integers(0, 3, len(voxels))
+    mass = renderer.project(voxels, classes, 3)
+    plain = field.with_info(intensity_scale=(1.0,), intensity_offset=(0.0,))
+    plain.background[:] = 0
+    points = np.empty(voxels.shape)
+    points[:, list(field.info.stack_axes)] = voxels
+    rendered = render_points(plain, points)[:, 0]
+    expected = [rendered[classes == k].sum() for k in range(3)]
+    np.testing.assert_allclose(mass.T @ field.values[:, 0], expected, rtol=1e-3)
+
+
+def test_planes_of_all_orientations_agree(ball_scene, rng):
+    _, _, field = ball_scene
+    renderer = ScoreRenderer(field)
+    scores = rng.normal(size=(len(field), 3)).astype(np.float32)
+    whole = np.stack([renderer.blend(scores, z)[0] for z in range(renderer.shape[0])], 1)
+    np.testing.assert_allclose(renderer.blend_plane(scores, 1, 20)[0], whole[:, :, 20], atol=1e-4)
+    np.testing.assert_allclose(
+        renderer.blend_plane(scores, 2, 31)[0], whole[:, :, :, 31], atol=1e-4
+    )
+    labels = np.empty(renderer.shape, np.uint8)
+    top, margin = np.empty(renderer.shape, np.float32), np.empty(renderer.shape, np.float32)
+    renderer.decide(scores, labels, top, margin)
+    kept = margin < 1e30
+    np.testing.assert_array_equal(labels[kept], whole.argmax(axis=0)[kept])
+    ordered = np.sort(whole, axis=0)
+    np.testing.assert_allclose(margin[kept], (ordered[-1] - ordered[-2])[kept], atol=1e-3)
+
+
+def test_islands_and_holes():
+    labels = np.zeros((5, 12, 12), np.uint8)
+    labels[1:4, 1:8, 1:8] = 1
+    labels[2, 4, 4] = 0
+    labels[2, 10, 10] = 1
+    labels[4, 0:2, 9:12] = 2
+    evidence = evidence_of([[2, 2, 2], [4, 1, 10], [0, 0, 0]], [1, 2, 0], (0, 1, 2))
+    kept = labels.copy()
+    assert drop_islands(kept, evidence, "keep") == 0
+    touched = labels.copy()
+    assert drop_islands(touched, evidence, "connected") == 1
+    assert touched[2, 10, 10] == 0
+    assert (touched == 2).sum() == 6
+    largest = labels.copy()
+    assert drop_islands(largest, evidence, "largest") == 1
+    np.testing.assert_array_equal(largest, touched)
+    assert fill_holes(touched, evidence) == 1
+    assert touched[2, 4, 4] == 1
+    # A hole with a background stroke in it stays.
+    marked = evidence_of([[2, 2, 2], [2, 4, 4]], [1, 0], (0, 1, 2))
+    again = labels.copy()
+    assert fill_holes(again, marked) == 0
+
+
+def test_a_slip_in_the_spacing_does_not_take_for_ever(rng):
+    points = rng.uniform(0, 7, (40, 3))
+    image = rng.normal(size=(1, 8, 8, 8)).astype(np.float32)
+    graph = build_graph(points, np.array([1.0, 1e9, 1e9]), image)
+    assert np.isfinite(graph.slopes).all()
+    assert (graph.slopes >= 0).all()

@@ -1,0 +1,228 @@
+"""Every kind of prompt does what it says; quick answers; uncertainty; suggestions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_medgs.data.volume import Volume
+from napari_medgs.errors import Cancelled, GeometryError, ParameterError
+from napari_medgs.fitting import FitParams
+from napari_medgs.segmentation import Box, Point, Prompts, SegmentModel, SegmentParams, segment
+from tests.segmentation.conftest import BACKGROUND, overlap
+
+
+@pytest.fixture
+def prompts(ball_strokes):
+    return Prompts(labels=ball_strokes, background=BACKGROUND)
+
+
+def test_an_island_without_a_stroke_is_dropped_or_kept(ball_scene, prompts):
+    volume, labels, field = ball_scene
+    lone = np.zeros(labels.shape, bool)
+    lone[:, 30:, 28:] = labels[:, 30:, 28:] == 1
+    kept = segment(volume, prompts, SegmentParams(islands="keep"), field=field)
+    joined = segment(volume, prompts, field=field)
+    assert (joined.labels[lone] == 1).sum() == 0
+    assert overlap(joined.labels == 1, (labels == 1) & ~lone) > 0.9
+    assert (kept.labels == 1).sum() >= (joined.labels == 1).sum()
+
+
+def test_strokes_in_any_orientation(ball_scene, model):
+    _, labels, _ = ball_scene
+    drawn = np.zeros(labels.shape, np.int32)
+    drawn[6:11, 14, 14] = 1  # on the coronal slice y = 14
+    drawn[6:11, 14, 34] = 2
+    drawn[1:16, 14, 24] = BACKGROUND
+    drawn[1:16, 14, 3] = BACKGROUND
+    drawn[1, 14, 3:45] = BACKGROUND
+    drawn[1:16, 14, 45] = BACKGROUND
+    result = model.update(Prompts(labels=drawn, background=BACKGROUND))
+    assert overlap(result.labels == 2, labels == 2) > 0.85
+
+
+def test_points_alone_are_enough(ball_scene, model):
+    _, labels, _ = ball_scene
+    points = (
+        Point((8, 14, 14), 1, radius=2.0),
+        Point((8, 14, 34), 2, radius=2.0),
+        Point((8, 26, 14), 0, radius=2.0),
+        Point((8, 3, 24), 0, radius=2.0),
+        Point((8, 26, 40), 0, radius=2.0),
+    )
+    result = model.update(Prompts(points=points))
+    assert overlap(result.labels == 2, labels == 2) > 0.8
+
+
+def test_a_negative_point_takes_the_class_away_there(model, prompts):
+    before = model.update(prompts)
+    place = (8, 17, 14)
+    assert before.labels[place] == 1
+    after = model.update(replace(prompts, points=(Point(place, 1, positive=False),)))
+    assert after.labels[place] != 1
+
+
+def test_a_box_bounds_its_class(model, prompts):
+    result = model.update(replace(prompts, boxes=(Box((3, 6, 6), (14, 14, 23), 1),)))
+    where = np.argwhere(result.labels == 1)
+    assert (where >= [3, 6, 6]).all()
+    assert (where < [14, 14, 23]).all()
+
+
+def test_a_box_alone_finds_what_is_in_it(ball_scene, model):
+    _, labels, _ = ball_scene
+    result = model.update(Prompts(boxes=(Box((2, 5, 25), (15, 23, 44), 2),)))
+    assert overlap(result.labels == 2, labels == 2) > 0.8
+
+
+def test_an_initial_mask_is_refined(ball_scene, model):
+    _, labels, _ = ball_scene
+    rough = np.zeros_like(labels, dtype=np.int32)
+    rough[4:13, 9:20, 9:20] = 1
+    rough[4:13, 9:20, 29:40] = 2
+    result = model.update(Prompts(initial=rough))
+    for value in (1, 2):
+        truth = labels == value
+        truth[:, 30:] = False
+        assert overlap(result.labels == value, truth) > overlap(rough == value, truth)
+
+
+def test_corrections_count_more_than_strokes(model, prompts):
+    corrections = np.full(prompts.labels.shape, -1, np.int32)
+    corrections[8, 14, 11:14] = 0
+    result = model.update(replace(prompts, corrections=corrections))
+    assert (result.labels[8, 14, 11:14] == 0).all()
+    assert (result.labels[8, 14, 14:18] == 1).all()
+
+
+def test_a_locked_class_stays_and_nobody_enters(ball_scene, model, prompts):
+    before = model.update(prompts).labels.copy()
+    more = prompts.labels.copy()
+    more[8, 8:21, 14] = 2  # a stroke of class 2 right through class 1
+    open_result = model.update(replace(prompts, labels=more)).labels
+    assert (open_result == 1).sum() != (before == 1).sum()
+    locked = replace(prompts, labels=more, locked=frozenset({1}), result=before)
+    np.testing.assert_array_equal(model.update(locked).labels == 1, before == 1)
+
+
+def test_a_plane_image_and_several_contrasts(rng):
+    labels = np.zeros((40, 44), np.uint8)
+    labels[10:30, 8:20], labels[10:30, 24:36] = 1, 2
+    first = np.array([20.0, 80, 80])[labels] + rng.normal(0, 4, labels.shape)
+    second = np.array([20.0, 20, 80])[labels] + rng.normal(0, 4, labels.shape)
+    volume = Volume.from_array(np.stack([first, second])[:, None].astype(np.float32))
+    drawn = np.zeros((1, *labels.shape), np.int32)
+    drawn[0, 20, 12:16], drawn[0, 20, 28:32], drawn[0, 3, 3:40] = 1, 2, BACKGROUND
+    result = segment(
+        volume,
+        Prompts(labels=drawn, background=BACKGROUND),
+        fit_params=FitParams(gaussians=400, iterations=30),
+    )
+    assert result.labels.shape == (1, 40, 44)
+    assert result.seconds_fit > 0
+    for value in (1, 2):
+        assert overlap(result.labels[0] == value, labels == value) > 0.9
+
+
+def test_thick_slices(rng):
+    z, y, x = np.indices((7, 48, 48))
+    labels = ((y - 20 - z) ** 2 + (x - 24) ** 2 < 100).astype(np.uint8)
+    image = 40 + 60 * labels + rng.normal(0, 4, labels.shape)
+    volume = Volume.from_array(image.astype(np.float32), spacing=(10, 1, 1))
+    drawn = np.zeros(labels.shape, np.int32)
+    for s in (1, 5):
+        drawn[s, 20 + s, 20:29] = 1
+        drawn[s, 3, 3:45] = BACKGROUND
+        drawn[s, 44, 3:45] = BACKGROUND
+    result = segment(
+        volume,
+        Prompts(labels=drawn, background=BACKGROUND),
+        fit_params=FitParams(gaussians=1500, iterations=40),
+    )
+    assert overlap(result.labels == 1, labels == 1) > 0.9
+
+
+def test_a_quick_answer_follows_new_strokes(ball_scene, model, ball_strokes, prompts):
+    _, labels, _ = ball_scene
+    model.update(prompts)
+    more = ball_strokes.copy()
+    more[8, 36, 32:37] = 1
+    quick = model.update(prompts.with_labels(more), quick=True)
+    assert "learn" not in quick.timings
+    lone = np.zeros(labels.shape, bool)
+    lone[:, 30:, 28:] = labels[:, 30:, 28:] == 1
+    assert (quick.labels[lone] == 1).mean() > 0.6
+    # The next full answer does not depend on the quick one.
+    full = model.update(prompts.with_labels(more))
+    assert "learn" in full.timings
+    again = SegmentModel(*ball_scene[::2]).update(prompts.with_labels(more))
+    np.testing.assert_array_equal(full.labels, again.labels)
+    # Taking strokes away is no small step.
+    assert "learn" in model.update(prompts, quick=True).timings
+
+
+@pytest.mark.parametrize(("axis", "index"), [(0, 8), (1, 14), (2, 34)])
+def test_previews_show_the_slice(ball_scene, model, prompts, axis, index):
+    fresh = SegmentModel(*ball_scene[::2]).preview_slice(axis, index, prompts)
+    model.update(prompts)
+    plane = model.preview_slice(axis, index, prompts)
+    expected = np.take(model.last.labels, index, axis=axis)
+    assert plane.shape == expected.shape
+    assert (plane == expected).mean() > 0.9
+    np.testing.assert_array_equal(plane, fresh)
+
+
+def test_uncertainty_points_at_errors(ball_scene, model, prompts):
+    _, labels, _ = ball_scene
+    result = model.update(prompts)
+    wrong = result.labels != labels
+    doubt = result.uncertainty()
+    assert doubt.shape == labels.shape
+    assert 0 <= doubt.min() <= doubt.max() <= 1
+    ranks = doubt.reshape(-1).argsort().argsort()
+    count = wrong.sum()
+    area = ranks[wrong.reshape(-1)].sum() - count * (count - 1) / 2
+    assert area / (count * (wrong.size - count)) > 0.8
+    probability = result.probability()
+    np.testing.assert_allclose(probability.sum(axis=0), 1, atol=1e-4)
+
+
+def test_suggestions_are_for_open_slices_of_any_orientation(model, prompts):
+    with pytest.raises(ParameterError, match="no result yet"):
+        model.suggest()
+    model.update(prompts)
+    suggested = model.suggest(3)
+    assert [s.axis for s in suggested] == [0, 0, 0]
+    assert len({s.index for s in suggested}) == 3
+    assert all(s.index != 8 and s.position[0] == s.index for s in suggested)
+    assert 1 > suggested[0].score >= suggested[1].score > 0
+    assert model.suggest(1, axis=2)[0].axis == 2
+
+
+def test_cancelling_keeps_the_last_result(model, prompts):
+    first = model.update(prompts)
+    calls = []
+
+    def stop():
+        calls.append(1)
+        return len(calls) > 2
+
+    with pytest.raises(Cancelled):
+        model.update(prompts, should_stop=stop)
+    assert model.last is first
+
+
+def test_a_field_of_another_image_is_refused(ball_scene):
+    volume, _, field = ball_scene
+    other = Volume.from_array(volume.data[0, :, :, :-1], spacing=(1.5, 1, 1))
+    with pytest.raises(GeometryError, match="another grid"):
+        SegmentModel(other, field)
+
+
+def test_two_classes_without_background_share_everything(model, prompts):
+    labels = np.where(prompts.labels == BACKGROUND, 0, prompts.labels)
+    result = model.update(Prompts(labels=labels))
+    assert set(np.unique(result.labels)) <= {0, 1, 2}
+    assert (result.labels > 0).mean() > 0.9

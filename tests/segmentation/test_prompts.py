@@ -1,0 +1,149 @@
+"""What prompts are accepted, and what they become."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_medgs.errors import GeometryError, LabelError, ParameterError
+from napari_medgs.segmentation import Box, Point, Prompts
+from napari_medgs.segmentation.prompts.markers import collect_evidence, full_slices
+
+SHAPE = (6, 8, 10)
+UNITS = np.array([2.0, 1.0, 1.0])
+
+
+def collect(prompts, axes=(0, 1, 2)):
+    prompts.check(SHAPE)
+    return collect_evidence(prompts, SHAPE, axes, UNITS)
+
+
+def image(**marks):
+    labels = np.zeros(SHAPE, np.int32)
+    for place, value in marks.values():
+        labels[place] = value
+    return labels
+
+
+def test_values_are_kept_and_background_is_zero():
+    labels = image(a=((0, 0, 0), 7), b=((1, 2, 3), 3), c=((5, 7, 9), 1))
+    evidence = collect(Prompts(labels=labels, background=1))
+    assert evidence.values == (0, 3, 7)
+    marked = {tuple(v): int(c) for v, c in zip(evidence.voxels, evidence.classes, strict=True)}
+    assert marked == {(0, 0, 0): 2, (1, 2, 3): 1, (5, 7, 9): 0}
+    assert evidence.hard.all()
+
+
+def test_scribble_files_from_elsewhere_work_with_their_own_values():
+    labels = np.full(SHAPE, 4)
+    labels[0, 0, 0], labels[1, 1, 1], labels[2, 2, 2] = 0, 1, 3
+    evidence = collect(Prompts(labels=labels, unlabelled=4))
+    assert evidence.values == (0, 1, 3)
+    assert len(evidence.voxels) == 3
+
+
+def test_voxels_follow_the_slice_axis():
+    labels = image(a=((1, 2, 3), 1), b=((4, 5, 6), 2))
+    evidence = collect(Prompts(labels=labels), axes=(2, 0, 1))
+    assert sorted(map(tuple, evidence.voxels.tolist())) == [(3, 1, 2), (6, 4, 5)]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "error", "words"),
+    [
+        (Prompts(), LabelError, "nothing"),
+        (Prompts(labels=image(a=((0, 0, 0), 2))), LabelError, "one class only"),
+        (Prompts(labels=image(a=((0, 0, 0), 2), b=((0, 0, 1), -3))), LabelError, "-3"),
+        (Prompts(labels=np.zeros((2, 2, 2), int)), GeometryError, "share a grid"),
+        (Prompts(labels=np.zeros(SHAPE)), LabelError, "integers"),
+        (Prompts(labels=image(), background=0), ParameterError, "must differ"),
+        (Prompts(points=(Point((9, 0, 0), 1),)), GeometryError, "outside"),
+        (Prompts(points=(Point((1, 0, 0), 0, positive=False),)), LabelError, "negative point"),
+        (Prompts(boxes=(Box((0, 0, 0), (0, 3, 3), 1),)), GeometryError, "empty or outside"),
+        (Prompts(boxes=(Box((0, 0, 0), (2, 3, 3), 0),)), LabelError, "box needs a class"),
+        (Prompts(painted=((0, 6),)), GeometryError, "does not exist"),
+        (Prompts(locked=frozenset({1})), ParameterError, "Locked"),
+        (Prompts(initial=np.ones(SHAPE, int)), LabelError, "nothing to refine"),
+    ],
+)
+def test_unusable_prompts_are_explained(prompts, error, words):
+    with pytest.raises(error, match=words):
+        collect(prompts)
+
+
+def test_too_many_classes_are_refused():
+    labels = np.zeros(SHAPE, np.int32)
+    labels.reshape(-1)[:300] = np.arange(300)
+    with pytest.raises(LabelError, match="at most"):
+        collect(Prompts(labels=labels))
+
+
+def test_later_marks_win():
+    labels = image(a=((1, 1, 1), 1), b=((2, 2, 2), 2))
+    corrections = np.full(SHAPE, -1)
+    corrections[1, 1, 1] = 0
+    evidence = collect(Prompts(labels=labels, corrections=corrections))
+    marked = {tuple(v): int(c) for v, c in zip(evidence.voxels, evidence.classes, strict=True)}
+    assert marked[1, 1, 1] == 0
+    assert len(evidence.voxels) == 2
+
+
+def test_points_are_balls_in_mm():
+    evidence = collect(Prompts(points=(Point((2, 3, 4), 1, radius=1.0), Point((5, 7, 9), 0))))
+    mine = evidence.voxels[evidence.classes == 1]
+    # One voxel of 2 mm across, neighbours in plane only.
+    assert sorted(map(tuple, mine.tolist())) == [
+        (2, 2, 4), (2, 3, 3), (2, 3, 4), (2, 3, 5), (2, 4, 4),
+    ]  # fmt: skip
+
+
+def test_a_box_alone_marks_its_core_and_the_ring_around():
+    evidence = collect(Prompts(boxes=(Box((1, 2, 2), (5, 6, 8), 3),)))
+    assert evidence.values == (0, 3)
+    inside = evidence.voxels[evidence.classes == 1]
+    outside = evidence.voxels[evidence.classes == 0]
+    assert len(inside)
+    assert ((inside >= [1, 2, 2]) & (inside < [5, 6, 8])).all()
+    assert len(outside)
+    assert not ((outside >= [1, 2, 2]) & (outside < [5, 6, 8])).all(axis=1).any()
+    assert not evidence.hard.any()
+    assert list(evidence.boxes) == [1]
+
+
+def test_an_initial_mask_is_believed_off_its_border_only():
+    mask = np.zeros((20, 20, 20), np.int32)
+    mask[4:16, 4:16, 4:16] = 5
+    prompts = Prompts(initial=mask, initial_margin=3.0)
+    evidence = collect_evidence(prompts, mask.shape, (0, 1, 2), np.ones(3))
+    inside = evidence.voxels[evidence.classes == 1]
+    assert inside.min() == 6
+    assert inside.max() == 13
+    assert evidence.values == (0, 5)
+    assert not evidence.hard.any()
+
+
+def test_full_slices_are_found_in_every_orientation():
+    labels = np.zeros(SHAPE, np.int32)
+    labels[:, 3, :] = 1
+    labels[2:4, 3, :] = 2
+    assert full_slices(labels, 0, 1).tolist() == [3]
+    assert full_slices(labels, 0, 0).tolist() == []
+    labels[:, 5, :] = 1  # one label everywhere: a slab of paint, no annotation
+    assert full_slices(labels, 0, 1).tolist() == [3]
+
+
+def test_named_slices_count_their_unlabelled_voxels_as_background():
+    labels = image(a=((2, slice(2, 5), slice(2, 5)), 1))
+    evidence = collect(Prompts(labels=labels, painted=((0, 2),)))
+    assert evidence.painted[0].tolist() == [2]
+    assert (evidence.classes == 0).sum() == 8 * 10 - 9
+
+
+def test_annotated_planes_have_several_classes():
+    labels = np.zeros(SHAPE, np.int32)
+    labels[1, 2, 2:6], labels[1, 5, 2:6] = 1, 2
+    labels[4, 2, 2:6], labels[4, 5, 2:6] = 1, 2
+    labels[3, 2, 2:6] = 1
+    axis, planes = collect(Prompts(labels=labels)).annotated_planes()
+    assert axis == 0
+    assert planes.tolist() == [1, 4]

@@ -1,0 +1,223 @@
+"""Undo, redo, logs and replay."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from napari_medgs.errors import FileError, FormatVersionError, GeometryError, ParameterError
+from napari_medgs.segmentation import (
+    Point,
+    SegmentModel,
+    SegmentParams,
+    Session,
+    Settings,
+    load_session,
+)
+from napari_medgs.segmentation.session.history import Delta, decode_runs, difference, encode_runs
+from napari_medgs.segmentation.session.replay import digest
+from napari_medgs.segmentation.session.session import _joined
+from tests.segmentation.conftest import BACKGROUND
+
+
+@pytest.fixture
+def session(ball_scene):
+    return Session(ball_scene[0].grid, Settings(background=BACKGROUND), names={1: "left"})
+
+
+def work(session, model, ball_strokes):
+    """Two strokes and a solve after each; return the labels after each."""
+    session.strokes[:] = ball_strokes
+    assert session.record_strokes()
+    session.solve(model)
+    first = session.labels.copy()
+    session.paint(np.s_[8, 36, 32:37], 1)
+    session.solve(model)
+    return first, session.labels.copy()
+
+
+def test_undo_and_redo_bring_strokes_and_results_back(session, model, ball_strokes):
+    first, second = work(session, model, ball_strokes)
+    assert (first != second).any()
+    step = session.undo()
+    assert step.kind == "strokes"
+    np.testing.assert_array_equal(session.strokes, ball_strokes)
+    np.testing.assert_array_equal(session.labels, first)
+    session.undo()
+    assert not session.strokes.any()
+    assert not session.labels.any()
+    assert session.undo() is None
+    session.redo()
+    np.testing.assert_array_equal(session.labels, first)
+    session.redo()
+    np.testing.assert_array_equal(session.labels, second)
+    assert not session.can_redo
+    session.undo()
+    session.paint(np.s_[8, 40, 3:9], BACKGROUND)
+    assert not session.can_redo
+
+
+def test_steps_tell_what_changes_now_not_what_changed_then(session, model, ball_strokes):
+    # Two strokes before the first result: undo leaves one, whose result comes afterwards.
+    session.strokes[:] = np.where(ball_strokes == 2, 0, ball_strokes)
+    session.record_strokes()
+    session.strokes[:] = ball_strokes
+    session.record_strokes()
+    session.solve(model)
+    both = session.labels.copy()
+    step = session.undo()
+    assert not session.labels.any()
+    np.testing.assert_array_equal(step.result.after, both.reshape(-1)[step.result.where])
+    assert not step.result.before.any()
+    session.solve(model)
+    one = session.labels.copy()
+    assert one.any()
+    step = session.redo()
+    np.testing.assert_array_equal(step.result.before, one.reshape(-1)[step.result.where])
+    np.testing.assert_array_equal(step.result.after, session.labels.reshape(-1)[step.result.where])
+    session.solve(model)
+    np.testing.assert_array_equal(session.labels, both)
+
+
+def test_several_results_of_one_stroke_undo_together(session, model, ball_strokes):
+    work(session, model, ball_strokes)
+    before = session.labels.copy()
+    session.paint(np.s_[8, 40, 3:9], 2)
+    session.solve(model, quick=True)
+    assert not session.settled
+    session.solve(model)
+    assert session.settled
+    session.undo()
+    np.testing.assert_array_equal(session.labels, before)
+
+
+def test_a_log_gives_the_same_mask_again(session, model, ball_scene, ball_strokes, tmp_path):
+    work(session, model, ball_strokes)
+    session.change(points=(Point((8, 40, 40), BACKGROUND),), params=SegmentParams(smooth=0.7))
+    session.change(locked=frozenset({2}))
+    session.paint(np.s_[8, 40, 3:9], 2)
+    session.undo()
+    session.redo()
+    session.solve(model)
+    path = session.save(tmp_path / "log.json")
+    again, expected = load_session(path, ball_scene[0].grid)
+    assert again.names == {1: "left"}
+    assert again.settings == session.settings
+    np.testing.assert_array_equal(again.strokes, session.strokes)
+    again.solve(SegmentModel(ball_scene[0], ball_scene[2]))
+    np.testing.assert_array_equal(again.labels, session.labels)
+    assert digest(again.labels) == expected
+    again.undo()
+    assert (again.strokes != session.strokes).any()
+
+
+def test_a_log_before_the_full_solve_promises_nothing(session, model, ball_strokes, tmp_path):
+    work(session, model, ball_strokes)
+    session.paint(np.s_[8, 40, 3:9], 2)
+    assert load_session(session.save(tmp_path / "log.json"))[1] == ""
+
+
+def test_locked_classes_are_kept_as_they_were(session, model, ball_strokes):
+    first, _ = work(session, model, ball_strokes)
+    session.undo()
+    session.change(locked=frozenset({1}))
+    session.paint(np.s_[8, 8:21, 14], 2)
+    session.solve(model)
+    np.testing.assert_array_equal(session.labels == 1, first == 1)
+    session.change(locked=frozenset())
+    session.solve(model)
+    assert ((session.labels == 1) != (first == 1)).any()
+    session.undo()
+    assert session.settings.locked == {1}
+    np.testing.assert_array_equal(session.frozen == 1, first == 1)
+
+
+def test_corrections_become_strokes(session, model, ball_strokes):
+    work(session, model, ball_strokes)
+    edited = session.labels.copy()
+    edited[8, 36, 32:37] = 0
+    edited[2, 2, 2:5] = 2
+    assert session.correct(edited)
+    assert (session.strokes[8, 36, 32:37] == BACKGROUND).all()
+    assert (session.strokes[2, 2, 2:5] == 2).all()
+    plain = Session(session.grid)
+    plain.labels[0, 0, 0] = 1
+    with pytest.raises(ParameterError, match="no value for background"):
+        plain.correct(np.zeros(session.grid.shape, np.int32))
+
+
+def test_nothing_painted_is_no_step(session):
+    assert not session.record_strokes()
+    assert not session.change(background=BACKGROUND)
+    assert not session.can_undo
+    with pytest.raises(ParameterError, match="fixed"):
+        session.change(unlabelled=5)
+
+
+def test_a_box_limits_the_search(session):
+    session.strokes[3, 4, 5] = 1
+    assert not session.record_strokes(np.s_[4:6, :, :])
+    assert session.record_strokes(np.s_[3:4, 2:6, :])
+    assert session.history.done[0].strokes.where.tolist() == [(3 * 48 + 4) * 48 + 5]
+
+
+def test_the_oldest_steps_are_forgotten(session):
+    session.history.limit_bytes = 200
+    for k in range(20):
+        session.paint(np.s_[3, 4, k], 1)
+    assert 1 <= len(session.history.done) < 20
+
+
+def test_damaged_logs_are_refused(session, model, ball_strokes, tmp_path):
+    work(session, model, ball_strokes)
+    path = session.save(tmp_path / "log.json")
+    good = json.loads(path.read_text())
+
+    def written(**changes):
+        bad = tmp_path / "bad.json"
+        bad.write_text(json.dumps({**good, **changes}))
+        return bad
+
+    with pytest.raises(FormatVersionError, match="newer"):
+        load_session(written(version=2))
+    for changes in (
+        {"format": "other"},
+        {"events": [{"do": "strokes", "runs": [1, 2]}]},
+        {"events": [{"do": "strokes", "runs": [10**9, 2, 1]}]},
+        {"events": [{"do": "fly"}]},
+        {"events": 3},
+        {"start": {}},
+        {"grid": {"shape": [10**5, 10**5, 10**5], "affine": np.eye(4).tolist()}},
+    ):
+        with pytest.raises(FileError):
+            load_session(written(**changes))
+    with pytest.raises(GeometryError, match="another"):
+        load_session(path, Session(type(session.grid)((3, 4, 5))).grid)
+    with pytest.raises(FileError, match="no such file"):
+        load_session(tmp_path / "absent.json")
+    (tmp_path / "text.json").write_text("not json")
+    with pytest.raises(FileError, match="no JSON"):
+        load_session(tmp_path / "text.json")
+
+
+def test_runs_survive_the_round_trip(rng):
+    values = rng.integers(0, 3, 500)
+    where = np.flatnonzero(rng.random(500) < 0.4)
+    again, codes = decode_runs(encode_runs(where, values[where]), 500)
+    np.testing.assert_array_equal(again, where)
+    np.testing.assert_array_equal(codes, values[where])
+    assert encode_runs(where[:0], values[:0]) == []
+    assert len(decode_runs([], 5)[0]) == 0
+
+
+def test_two_changes_joined_are_one(rng):
+    a, b, c = (rng.integers(0, 3, (4, 5, 6)) for _ in range(3))
+    joined = _joined(difference(a, b), difference(b, c))
+    assert isinstance(joined, Delta)
+    work = a.copy()
+    joined.apply(work)
+    np.testing.assert_array_equal(work, c)
+    joined.revert(work)
+    np.testing.assert_array_equal(work, a)
