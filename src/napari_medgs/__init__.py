@@ -1,3 +1,15 @@
-"""Interactive medical segmentation with folded Gaussians: headless core and napari plugin."""
+"""Interactive medical segmentation with folded Gaussians: headless core and napari plugin.
+
+Everything here is loaded when it is first used:
+
+>>> import napari_medgs as mg
+>>> head = mg.make_phantom(spacing=8.0)
+>>> head.labels.shape
+(22, 27, 20)
+"""
+
+import lazy_loader as _lazy
 
 __version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
