@@ -1,15 +1,13 @@
 # Everything sets itself up: `make test` on a fresh clone needs Python 3.11+ and nothing else.
 SHELL := /bin/bash
-PY := .venv/bin/python
-PATHS := src tests benchmarks docs
-# A folder of real volumes beside the checkout, if there is one and none was named.
-DATA := $(firstword $(wildcard ../*/data/mr_brats4_glioma))
-ifdef DATA
-export MEDGS_TEST_DATA ?= $(abspath $(DATA)/..)
-endif
+BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+PY := $(BIN)/python
+PATHS := src tests benchmarks docs tools
+TEXTS := $(PATHS) changes packaging .github README.md CHANGELOG.md CONTRIBUTING.md \
+	CODE_OF_CONDUCT.md SECURITY.md CITATION.cff Makefile pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format types units gui demo docs serve pictures benchmark wheel clean
+.PHONY: help setup test lint format types units minimal gui demo docs serve pictures benchmark wheel clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -17,14 +15,20 @@ help: ## Show this list
 setup: ## Make .venv with all dependencies (and, on Debian as root, a virtual display)
 	@bash tools/setup.sh
 
-test: setup ## Lint, types, manifest, all tests
+test: setup ## Lint, types, manifest, an install without extras, all tests
 	@$(MAKE) --no-print-directory lint types
 	$(PY) -m npe2 validate napari_medgs
-	@$(MAKE) --no-print-directory units gui
+	@$(MAKE) --no-print-directory minimal units gui
 
-lint: setup ## Ruff: rules and format
+lint: setup ## Rules, format, dependencies, layers, docstrings, spelling, workflow files
 	$(PY) -m ruff check $(PATHS)
 	$(PY) -m ruff format --check $(PATHS)
+	$(BIN)/deptry src
+	@if grep -qs importlinter pyproject.toml .importlinter; then \
+		echo $(BIN)/lint-imports; $(BIN)/lint-imports; fi
+	$(BIN)/numpydoc lint $$(find src -name '*.py')
+	$(BIN)/codespell $(TEXTS)
+	bash tools/lint_workflows.sh $(BIN)
 
 format: setup ## Apply ruff's fixes and format
 	$(PY) -m ruff check --fix $(PATHS)
@@ -32,6 +36,9 @@ format: setup ## Apply ruff's fixes and format
 
 types: setup ## mypy, strict
 	$(PY) -m mypy
+
+minimal: setup ## Install the wheel without extras into .venv-minimal and do the main work there
+	$(PY) tools/minimal_install.py
 
 units: setup ## Tests without a window
 	$(PY) -m pytest -q -n 2 -m "not gui"
@@ -42,7 +49,7 @@ gui: setup ## Tests with a real viewer
 	$(SCREEN) $(PY) -m pytest -q -m gui
 
 demo: setup ## The main job on a real volume; results in demo-results/
-	.venv/bin/napari-medgs demo -o demo-results
+	$(BIN)/napari-medgs demo -o demo-results
 
 docs: setup ## Build the documentation into site/
 	$(PY) -m mkdocs build --strict
@@ -51,13 +58,14 @@ serve: setup ## Serve the documentation while writing it
 	$(PY) -m mkdocs serve
 
 benchmark: setup ## Run the benchmark suite and rewrite benchmarks/RESULTS.md
-	.venv/bin/napari-medgs benchmark
+	$(PY) benchmarks/run.py
 
 pictures: setup ## Make the pictures of the documentation anew
 	$(PY) docs/make_pictures.py
 
 wheel: setup ## Build wheel and sdist into dist/
 	$(PY) -m build
+	$(PY) -m twine check --strict dist/*
 
 clean: ## Remove the environment and everything built
-	rm -rf .venv build dist site demo-results .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-minimal build dist site demo-results .mypy_cache .pytest_cache .ruff_cache .hypothesis

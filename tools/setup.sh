@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Make .venv with everything that development needs; quick when nothing has changed.
+# With --system-only: nothing but Debian's packages for an off-screen display (as root).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,17 +26,26 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
             "${missing[@]}" >/dev/null
     fi
-elif [ -z "${DISPLAY:-}" ] && ! command -v xvfb-run >/dev/null; then
+elif [ "$(uname -s)" = Linux ] && [ -z "${DISPLAY:-}" ] && ! command -v xvfb-run >/dev/null; then
     echo "note: no display and no xvfb-run; tests that need a window will be skipped." >&2
 fi
 
+[ "${1:-}" != --system-only ] || exit 0
+
+bin=.venv/bin
+[ "${OS:-}" != Windows_NT ] || bin=.venv/Scripts
+version=(-c "import sys; print(sys.version)")
+if [ -n "${PYTHON:-}" ] && [ -x "$bin/python" ] &&
+    [ "$("$python" "${version[@]}")" != "$("$bin/python" "${version[@]}")" ]; then
+    rm -rf .venv # Another Python was asked for by name.
+fi
 stamp=.venv/.installed
 wanted="$(cat pyproject.toml constraints.txt tools/setup.sh | cksum)"
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
     exit 0
 fi
-[ -x .venv/bin/python ] || "$python" -m venv .venv
-pip=(.venv/bin/python -m pip --disable-pip-version-check install -qq)
+[ -x "$bin/python" ] || "$python" -m venv .venv
+pip=("$bin/python" -m pip --disable-pip-version-check install -qq)
 "${pip[@]}" --upgrade "pip>=25.1"
 # First and exactly, so that a CPU build is taken where one is at hand.
 "${pip[@]}" torch==2.13.0
