@@ -112,7 +112,7 @@ def pretrain(data: Path, out: Path, epochs: int) -> dict[str, torch.Tensor]:
         f"{name}/{key}": tensor.clone().contiguous()
         for name, network in networks.items()
         for key, tensor in network.state_dict().items()
-        if not key.startswith(("head", "global_scale"))
+        if not key.startswith(("head", "global_norm"))
     }
     save_file(weights, path)
     return weights

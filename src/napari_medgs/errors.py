@@ -35,6 +35,10 @@ class BackendError(MedGSError):
     """The chosen rendering backend cannot be used on this machine."""
 
 
+class MissingPackageError(MedGSError):
+    """A feature needs a package that is not installed; the message has the pip command."""
+
+
 class MemoryEstimateError(MedGSError):
     """The task would not fit into memory; the message says what would."""
 

@@ -13,7 +13,7 @@ from napari_medgs.classification.gaussians.set import GaussianSet, grid_points
 from napari_medgs.classification.networks.graph_features import (
     edge_features,
     graph_data,
-    neighbours,
+    nearest_neighbors,
     spectrum,
 )
 from napari_medgs.classification.training.params import FitSettings
@@ -128,7 +128,7 @@ def test_edges_do_not_depend_on_a_shift_and_scalars_not_on_a_turn(ndim):
     gaussians = random_set(ndim)
 
     def edges(g: GaussianSet) -> torch.Tensor:
-        near = neighbours(g.means, g.weights, 4)
+        near = nearest_neighbors(g.means, g.weights, 4)
         return edge_features(g, spectrum(g.covariances), near)
 
     first = edges(gaussians)
@@ -141,12 +141,12 @@ def test_edges_do_not_depend_on_a_shift_and_scalars_not_on_a_turn(ndim):
 
 
 def test_graph_is_torch_geometric():
-    graph = graph_data(random_set(3), 1, neighbours_=6)
+    graph = graph_data(random_set(3), 1, neighbors=6)
     assert graph.num_nodes == 32
     assert graph.edge_index.shape == (2, 192)
     assert graph.validate()
     with pytest.raises(ParameterError, match="at least 33"):
-        graph_data(random_set(3), neighbours_=32)
+        graph_data(random_set(3), neighbors=32)
 
 
 def test_cache_is_by_content(rng, tmp_path, discs):

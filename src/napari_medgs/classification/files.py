@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 from napari_medgs.classification.card import SUFFIX, ModelCard
@@ -14,6 +15,31 @@ from napari_medgs.io.tensor_files import TensorFormat
 
 FORMAT = TensorFormat("napari-medgs classifier", 1, "classifier", 4 * 2**20)
 MAX_BYTES = 256 * 2**20
+# Weights of graph networks that versions before 0.2 named differently.
+_RENAMED = {
+    "gnn": (
+        (r"^own\.(\d+)\.", r"convolutions.\1.lin_root."),
+        (r"^other\.(\d+)\.", r"convolutions.\1.lin_rel."),
+        (r"^norms\.(\d+)\.", r"convolutions.\1.norm."),
+        (r"^up\.", "global_updates."),
+        (r"^vertex\.", "node_encoder."),
+        (r"^edge\.", "edge_encoder."),
+        (r"^start$", "global_start"),
+        (r"^master\.", "global_encoder."),
+        (r"^(node|edge|global)_scale\.", r"\1_norm."),
+    ),
+    "edge": (
+        (r"^(convolutions\.\d+)\.there\.", r"\1.lin_source."),
+        (r"^(convolutions\.\d+)\.edge\.", r"\1.lin_edge."),
+        (r"^(convolutions\.\d+)\.norm1\.", r"\1.message_norm."),
+        (r"^(convolutions\.\d+)\.gather\.", r"\1.lin_aggregate."),
+        (r"^(convolutions\.\d+)\.norm2\.", r"\1.norm."),
+        (r"^(convolutions\.\d+)\.feed\.", r"\1.mlp."),
+        (r"^embed\.", "node_encoders."),
+        (r"^query\.", "attention.gate_nn."),
+        (r"^(node|edge|global)_scale\.", r"\1_norm."),
+    ),
+}
 
 
 def save_classifier(path: str | Path, classifier: Classifier) -> Path:
@@ -80,7 +106,7 @@ def load_classifier(path: str | Path) -> Classifier:
     if path.stat().st_size > MAX_BYTES:
         raise FileError(f"{path}: too large for a classifier of this package.")
     try:
-        state = load_file(path)
+        state = {_current_name(card.model, k): v for k, v in load_file(path).items()}
         network = make_network(card)
         wanted = network.state_dict()
         if {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in state.items()}:
@@ -94,3 +120,10 @@ def load_classifier(path: str | Path) -> Classifier:
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise FileError(f"{path}: damaged or truncated classifier ({error}).") from error
     return Classifier(card, network)
+
+
+def _current_name(model: str, name: str) -> str:
+    """Return a weight's name in the present networks."""
+    for pattern, replacement in _RENAMED.get(model, ()):
+        name = re.sub(pattern, replacement, name)
+    return name

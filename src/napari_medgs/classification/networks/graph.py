@@ -1,4 +1,4 @@
-"""Networks on graphs of Gaussians: the published kind, and edge convolutions with levels."""
+"""Graph networks on Gaussians: mean aggregation, and edge convolutions with pooling."""
 
 from __future__ import annotations
 
@@ -6,18 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch_geometric.nn import global_max_pool, global_mean_pool
+from torch_geometric.nn.aggr import AttentionalAggregation
 
 from napari_medgs.classification.gaussians.set import GaussianSet
+from napari_medgs.classification.networks.convolutions import (
+    EdgeConvolution,
+    MeanConvolution,
+    NeighborAggregation,
+)
 from napari_medgs.classification.networks.graph_features import (
     check_enough,
     edge_features,
     edge_width,
     global_features,
     global_width,
-    neighbours,
+    graph_batch,
+    nearest_neighbors,
     node_features,
     node_width,
-    pick,
     spectrum,
 )
 from napari_medgs.classification.networks.patches import (
@@ -37,49 +44,51 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Scaled(nn.Module):
-    """Brings features of different units to one scale, as measured in training."""
+class FeatureNorm(nn.Module):
+    """Standardizes features of different units by batch statistics, and clips outliers."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(width, affine=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (..., F) with about zero mean and unit spread, without far outliers."""
+        """Return (..., F) with about zero mean and unit spread, clipped to 5 standard deviations."""
         flat = self.norm(x.reshape(-1, x.shape[-1])).clamp(-5, 5)
         return flat.reshape(x.shape)
 
 
-def gate(h: Tensor, gaussians: GaussianSet) -> Tensor:
-    """Silence Gaussians that are not there (weight 0).
+def mask_absent(h: Tensor, gaussians: GaussianSet) -> Tensor:
+    """Set the features (B N, W) of absent Gaussians, those of weight 0, to zero.
 
     The factor is 1 for all others, with the derivative of a factor on the weight: attribution
-    asks what the presence of a Gaussian brings.
+    asks how the logits change with the presence of a Gaussian.
     """
     weights = gaussians.weights
     here = weights.detach()
     present = (here > 0) + (weights - here) / here.clamp_min(1e-12)
-    return h * present[..., None]
+    return h * present.reshape(-1, 1)
 
 
 class GraphNetwork(nn.Module):
     """Graph convolutions of mean aggregation with vertex, edge and global embeddings.
 
-    After the published attempt at classifying Gaussian fields: raw parameters as features, four
-    residual blocks with layer normalisation, mean read-out. It names its global node without
-    saying what it holds; here it starts from learned numbers. Its sizes were chosen for as many
-    parameters.
+    A baseline after a published classifier of Gaussian fields: raw parameters as features, four
+    residual blocks with layer normalization, mean read-out. The publication does not say what
+    its global node holds at first; here that is a learned vector. The sizes were chosen for as
+    many parameters as the other networks have.
 
     Parameters
     ----------
     ndim, channels, classes : int
     neighbours : int
+        Incoming edges per node.
     shape_input : bool
-        The Gaussians of a shape. Moved to the middle first unless ``raw``.
+        The Gaussians are of a binary shape. They are centered first unless ``raw``.
     raw : bool
-        Read the Gaussians' parameters as they are. Otherwise this package's features of nodes,
-        edges and the whole: the same layers, to tell what features bring.
+        Read the Gaussians' parameters as they are. Otherwise the features of nodes, edges and
+        graphs of :mod:`.graph_features`, in the same layers, to measure what features bring.
     width, blocks : int
+        Features per node, and number of convolutions.
     """
 
     def __init__(
@@ -94,82 +103,66 @@ class GraphNetwork(nn.Module):
         blocks: int = 4,
     ) -> None:
         super().__init__()
-        self.neighbours, self.shape_input, self.raw = neighbours, shape_input, raw
+        self.neighbors, self.shape_input, self.raw = neighbours, shape_input, raw
         if raw:
             nodes, edges = raw_node_width(ndim, channels), raw_edge_width(ndim)
         else:
             nodes, edges = node_width(ndim, channels), edge_width(ndim, channels)
-        self.node_scale, self.edge_scale = Scaled(nodes), Scaled(edges)
-        self.vertex = nn.Sequential(nn.Linear(nodes, width), nn.LayerNorm(width), nn.ReLU())
-        self.edge = nn.Linear(edges, width)
+        self.node_norm, self.edge_norm = FeatureNorm(nodes), FeatureNorm(edges)
+        self.node_encoder = nn.Sequential(nn.Linear(nodes, width), nn.LayerNorm(width), nn.ReLU())
+        self.edge_encoder = nn.Linear(edges, width)
+        self.edge_mean = NeighborAggregation("mean")
         if raw:
-            self.start = nn.Parameter(torch.zeros(width))
+            self.global_start = nn.Parameter(torch.zeros(width))
         else:
             whole = global_width(ndim, channels)
-            self.global_scale, self.master = Scaled(whole), nn.Linear(whole, width)
-        self.own = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
-        self.other = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(blocks))
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks))
-        self.up = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
+            self.global_norm, self.global_encoder = FeatureNorm(whole), nn.Linear(whole, width)
+        self.convolutions = nn.ModuleList(MeanConvolution(width) for _ in range(blocks))
+        self.global_updates = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
         self.head = nn.Linear(2 * width, classes)
 
     def forward(self, gaussians: GaussianSet) -> Tensor:
         """Return logits (B, K)."""
-        check_enough(gaussians, self.neighbours + 1)
+        check_enough(gaussians, self.neighbors + 1)
         if self.shape_input and not self.raw:
             gaussians = gaussians.centered()
-        near = neighbours(gaussians.means, gaussians.weights, self.neighbours)
+        near = nearest_neighbors(gaussians.means, gaussians.weights, self.neighbors)
         if self.raw:
             nodes, edges = raw_node_features(gaussians), raw_edge_features(gaussians, near)
-            master = self.start.expand(len(gaussians), -1)
+            whole = self.global_start.expand(len(gaussians), -1)
         else:
             parts = spectrum(gaussians.covariances)
             nodes = node_features(gaussians, parts)
             edges = edge_features(gaussians, parts, near)
-            master = self.master(self.global_scale(global_features(gaussians)))
-        h = gate(self.vertex(self.node_scale(nodes)), gaussians)
-        edges = self.edge(self.edge_scale(edges)).mean(2)
-        for own, other, norm, up in zip(self.own, self.other, self.norms, self.up, strict=True):
-            message = pick(other(h), near).mean(2) + edges + master[:, None]
-            h = gate(h + torch.relu(norm(own(h) + message)), gaussians)
-            master = master + torch.relu(up(h.mean(1)))
-        return self.head(torch.cat([h.mean(1), master], -1))
-
-
-class EdgeConvolution(nn.Module):
-    """Messages of neighbours and edges, their maximum and mean, and a small network a node."""
-
-    def __init__(self, width: int, edges: int) -> None:
-        super().__init__()
-        self.there = nn.Linear(width, width)
-        self.edge = nn.Linear(edges, width, bias=False)
-        self.norm1 = nn.LayerNorm(width)
-        self.gather = nn.Linear(2 * width, width)
-        self.norm2 = nn.LayerNorm(width)
-        self.feed = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
-        )
-
-    def forward(self, h: Tensor, edges: Tensor, near: Tensor) -> Tensor:
-        """Return new (B, N, W) of old ones, (B, N, K, E) and (B, N, K)."""
-        message = torch.relu(self.norm1(pick(self.there(h), near) + self.edge(edges)))
-        h = h + self.gather(torch.cat([message.amax(2), message.mean(2)], -1))
-        return h + self.feed(self.norm2(h))
+            whole = self.global_encoder(self.global_norm(global_features(gaussians)))
+        graphs = graph_batch(nodes, edges, near)
+        of, count = graphs.batch, graphs.num_graphs
+        h = mask_absent(self.node_encoder(self.node_norm(graphs.x)), gaussians)
+        messages = self.edge_encoder(self.edge_norm(graphs.edge_attr))
+        around = self.edge_mean(messages, graphs.edge_index[1], dim_size=len(h))
+        for convolution, update in zip(self.convolutions, self.global_updates, strict=True):
+            h = h + convolution(h, graphs.edge_index, around, whole[of])
+            h = mask_absent(h, gaussians)
+            whole = whole + torch.relu(update(global_mean_pool(h, of, count)))
+        return self.head(torch.cat([global_mean_pool(h, of, count), whole], -1))
 
 
 class EdgeNetwork(nn.Module):
     """Edge convolutions on three levels of merged Gaussians, and an attention read-out.
 
-    The nodes of the first level also see the field around them (:mod:`.patches`).
+    The nodes of the first level also have the rendered field around them as features
+    (:mod:`.patches`). Between levels four neighbors are merged to one Gaussian of the same
+    moments, and their features are pooled by maximum and mean.
 
     Parameters
     ----------
     ndim, channels, classes : int
     neighbours : int
+        Incoming edges per node.
     shape_input : bool
-        The Gaussians of a shape: moved to the middle first.
+        The Gaussians are of a binary shape: they are centered first.
     widths : sequence of int
-        Of the three levels.
+        Features per node of the three levels.
     """
 
     def __init__(
@@ -182,22 +175,23 @@ class EdgeNetwork(nn.Module):
         widths: tuple[int, ...] = (35, 46, 58),
     ) -> None:
         super().__init__()
-        self.neighbours, self.shape_input = neighbours, shape_input
+        self.neighbors, self.shape_input = neighbours, shape_input
         nodes, edges = node_width(ndim, channels), edge_width(ndim, channels)
         whole = global_width(ndim, channels)
         patch = patch_width(ndim, channels, shape_input)
         read = (nodes + patch, *(nodes for _ in widths[1:]))
-        self.node_scale = nn.ModuleList(Scaled(n) for n in read)
-        self.edge_scale = nn.ModuleList(Scaled(edges) for _ in widths)
-        self.global_scale = Scaled(whole)
+        self.node_norm = nn.ModuleList(FeatureNorm(n) for n in read)
+        self.edge_norm = nn.ModuleList(FeatureNorm(edges) for _ in widths)
+        self.global_norm = FeatureNorm(whole)
         below = (0, *(2 * w for w in widths[:-1]))
-        self.embed = nn.ModuleList(
+        self.node_encoders = nn.ModuleList(
             nn.Sequential(nn.Linear(n + b, w), nn.LayerNorm(w), nn.ReLU())
             for n, b, w in zip(read, below, widths, strict=True)
         )
         self.convolutions = nn.ModuleList(EdgeConvolution(w, edges) for w in widths)
+        self.pool = NeighborAggregation("max", "mean")
         last = widths[-1]
-        self.query = nn.Linear(last, 1)
+        self.attention = AttentionalAggregation(nn.Linear(last, 1))
         self.head = nn.Sequential(
             nn.Linear(3 * last + sum(widths[:-1]) + whole, 48),
             nn.ReLU(),
@@ -209,33 +203,36 @@ class EdgeNetwork(nn.Module):
         """Return logits (B, K)."""
         if self.shape_input:
             gaussians = gaussians.centered()
-        whole = self.global_scale(global_features(gaussians))
+        whole = self.global_norm(global_features(gaussians))
         return self.head(torch.cat([self.encode(gaussians), whole], -1))
 
     def encode(self, gaussians: GaussianSet) -> Tensor:
-        """Return (B, 3 * widths[2] + widths[0] + widths[1]): what is read of each graph.
+        """Return (B, 3 * widths[2] + widths[0] + widths[1]): an embedding of each graph.
 
-        The mean of each level, and of the last also the maximum and the attended mean.
+        The mean of each level, and of the last also the maximum and the attention-weighted mean.
         """
         check_enough(gaussians, 16)
         level = gaussians
         h: Any = None
+        of: Any = None
         means = []
         for k, convolution in enumerate(self.convolutions):
             parts = spectrum(level.covariances)
-            near = neighbours(level.means, level.weights, self.neighbours)
-            x = node_features(level, parts)
+            near = nearest_neighbors(level.means, level.weights, self.neighbors)
+            nodes = node_features(level, parts)
             if k == 0:
                 around = patches(field_images(level), level, patch_step(level))
-                x = torch.cat([x, around], -1)
-            x = self.node_scale[k](x)
-            h = self.embed[k](x if h is None else torch.cat([x, h], -1))
-            edges = self.edge_scale[k](edge_features(level, parts, near))
-            h = gate(convolution(gate(h, level), edges, near), level)
-            means.append(h.mean(1))
+                nodes = torch.cat([nodes, around], -1)
+            graphs = graph_batch(nodes, edge_features(level, parts, near), near)
+            x = self.node_norm[k](graphs.x)
+            h = self.node_encoders[k](x if h is None else torch.cat([x, h], -1))
+            edges = self.edge_norm[k](graphs.edge_attr)
+            h = mask_absent(convolution(mask_absent(h, level), graphs.edge_index, edges), level)
+            of = graphs.batch
+            means.append(global_mean_pool(h, of, len(level)))
             if k + 1 < len(self.convolutions):
                 level = level.merged()
-                grouped = h.reshape(len(h), level.count, -1, h.shape[-1])
-                h = torch.cat([grouped.amax(2), grouped.mean(2)], -1)
-        share = torch.softmax(self.query(h), 1)
-        return torch.cat([*means, h.amax(1), (share * h).sum(1)], -1)
+                h = self.pool(h, dim_size=len(level) * level.count)
+        maximum = global_max_pool(h, of, len(gaussians))
+        attended = self.attention(h, of, dim_size=len(gaussians))
+        return torch.cat([*means, maximum, attended], -1)

@@ -79,7 +79,7 @@ def _log_weight(gaussians: GaussianSet) -> Tensor:
     return (gaussians.weights + 0.05).log()
 
 
-def neighbours(means: Tensor, weights: Tensor, k: int) -> Tensor:
+def nearest_neighbors(means: Tensor, weights: Tensor, k: int) -> Tensor:
     """Return (B, N, K) indices of the nearest other Gaussians; those of weight 0 come last."""
     n = means.shape[1]
     k = min(k, n - 1)
@@ -89,8 +89,41 @@ def neighbours(means: Tensor, weights: Tensor, k: int) -> Tensor:
     return away.topk(k, largest=False).indices
 
 
-def pick(nodes: Tensor, index: Tensor) -> Tensor:
-    """Return (B, N, K, ...): what the neighbours have of (B, N, ...)."""
+def graph_batch(nodes: Tensor, edges: Tensor, index: Tensor) -> Any:
+    """Return graphs of equal size as one torch_geometric ``Batch``.
+
+    Parameters
+    ----------
+    nodes : (B, N, F) tensor
+    edges : (B, N, K, E) tensor
+        Features of the edges from ``index``'s nodes to each.
+    index : (B, N, K) tensor of int64
+        Neighbors within the same graph.
+
+    Returns
+    -------
+    torch_geometric.data.Batch
+        ``x`` (B N, F), ``edge_index`` (2, B N K), sorted by target, ``edge_attr`` (B N K, E),
+        ``batch`` (B N) and ``ptr`` (B + 1).
+    """
+    from torch_geometric.data import Batch
+
+    b, n, k = index.shape
+    graphs = torch.arange(b, device=index.device)
+    source = (index + graphs[:, None, None] * n).reshape(-1)
+    target = torch.arange(b * n, device=index.device).repeat_interleave(k)
+    # Put together at once: a list of B graphs would cost as much time as a convolution.
+    return Batch(
+        x=nodes.reshape(b * n, -1),
+        edge_index=torch.stack([source, target]),
+        edge_attr=edges.reshape(b * n * k, -1),
+        batch=graphs.repeat_interleave(n),
+        ptr=torch.arange(b + 1, device=index.device) * n,
+    )
+
+
+def gather_neighbors(nodes: Tensor, index: Tensor) -> Tensor:
+    """Return (B, N, K, ...): the neighbors' rows of (B, N, ...)."""
     b, n, k = index.shape
     rest = nodes.shape[2:]
     flat = nodes.reshape(b, n, -1)
@@ -106,23 +139,23 @@ def edge_features(gaussians: GaussianSet, parts: Spectrum, index: Tensor) -> Ten
     weight.
     """
     d = gaussians.ndim
-    offset = pick(gaussians.means, index) - gaussians.means[:, :, None]
+    offset = gather_neighbors(gaussians.means, index) - gaussians.means[:, :, None]
     length = offset.norm(dim=-1, keepdim=True)
     spacing = length.mean(dim=(1, 2), keepdim=True).clamp_min(1e-3)
     whitened = (parts.whitening[:, :, None] @ offset[..., None])[..., 0]
     # Far, thin Gaussians are hundreds of their own widths apart: only the order of that counts.
     far = whitened.norm(dim=-1, keepdim=True).clamp_min(1e-6)
     whitened = whitened / far * torch.log1p(far)
-    there = pick(gaussians.covariances, index)
+    there = gather_neighbors(gaussians.covariances, index)
     both = 0.5 * (gaussians.covariances[:, :, None] + there)
     both = both + SMALLEST * torch.eye(d, device=both.device)
-    logdet = pick(parts.logs.sum(-1), index)
+    logdet = gather_neighbors(parts.logs.sum(-1), index)
     own = parts.logs.sum(-1)[:, :, None]
     solved = torch.linalg.solve(both, offset[..., None])[..., 0]
     exponent = -0.125 * (offset * solved).sum(-1)
     overlap = (exponent + 0.25 * (logdet + own) - 0.5 * torch.linalg.det(both).log()).exp()
-    spectral = pick(parts.log_covariance, index) - parts.log_covariance[:, :, None]
-    contrast = pick(gaussians.values, index) - gaussians.values[:, :, None]
+    spectral = gather_neighbors(parts.log_covariance, index) - parts.log_covariance[:, :, None]
+    contrast = gather_neighbors(gaussians.values, index) - gaussians.values[:, :, None]
     weight = _log_weight(gaussians)
     return torch.cat(
         [
@@ -134,7 +167,7 @@ def edge_features(gaussians: GaussianSet, parts: Spectrum, index: Tensor) -> Ten
             (0.5 * (logdet - own))[..., None],
             spectral.flatten(-2).norm(dim=-1, keepdim=True),
             contrast,
-            (pick(weight, index) - weight[:, :, None])[..., None],
+            (gather_neighbors(weight, index) - weight[:, :, None])[..., None],
         ],
         -1,
     )
@@ -157,7 +190,7 @@ def global_features(gaussians: GaussianSet) -> Tensor:
     return torch.cat([total.log(), whole[:, rows, columns], value, deviation, residual * 10], -1)
 
 
-def graph_data(gaussians: GaussianSet, index: int = 0, *, neighbours_: int = 8) -> Any:
+def graph_data(gaussians: GaussianSet, index: int = 0, *, neighbors: int = 8) -> Any:
     """Return one image's graph as torch_geometric ``Data``.
 
     Parameters
@@ -165,7 +198,7 @@ def graph_data(gaussians: GaussianSet, index: int = 0, *, neighbours_: int = 8) 
     gaussians : GaussianSet
     index : int
         Which image.
-    neighbours_ : int
+    neighbors : int
         Edges that come to each Gaussian from its nearest ones.
 
     Returns
@@ -184,9 +217,9 @@ def graph_data(gaussians: GaussianSet, index: int = 0, *, neighbours_: int = 8) 
     if not 0 <= index < len(gaussians):
         raise ParameterError(f"There is no image {index} among {len(gaussians)}.")
     one = gaussians[index : index + 1]
-    check_enough(one, neighbours_ + 1)
+    check_enough(one, neighbors + 1)
     parts = spectrum(one.covariances)
-    near = neighbours(one.means, one.weights, neighbours_)
+    near = nearest_neighbors(one.means, one.weights, neighbors)
     _, n, k = near.shape
     target = torch.arange(n).repeat_interleave(k)
     return Data(

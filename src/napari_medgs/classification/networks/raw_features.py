@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_medgs.classification.networks.graph_features import SMALLEST, pick
+from napari_medgs.classification.networks.graph_features import SMALLEST, gather_neighbors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,5 +66,5 @@ def quaternions(frames: Tensor) -> Tensor:
 
 def raw_edge_features(gaussians: GaussianSet, index: Tensor) -> Tensor:
     """Return (B, N, K, F) of the edges from ``index``'s Gaussians: offset and its length."""
-    offset = pick(gaussians.means, index) - gaussians.means[:, :, None]
+    offset = gather_neighbors(gaussians.means, index) - gaussians.means[:, :, None]
     return torch.cat([offset, offset.norm(dim=-1, keepdim=True)], -1)
