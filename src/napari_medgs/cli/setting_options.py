@@ -1,0 +1,124 @@
+"""Command-line options made from the declared settings of a dataclass."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Annotated, Any, get_args, get_origin
+
+import typer
+
+from napari_medgs._util.settings import Setting, settings_of
+
+
+def option_for(declared: Setting) -> Any:
+    """Return the Typer annotation of one setting: name, type, range, choices and help.
+
+    Parameters
+    ----------
+    declared : Setting
+
+    Returns
+    -------
+    Annotated type
+        For a parameter of a command.
+    """
+    kind: Any = declared.kind
+    names = [declared.option]
+    text: dict[str, Any] = {
+        "help": _help(declared),
+        "rich_help_panel": declared.group or None,
+        "metavar": declared.metavar or None,
+    }
+    if declared.default is None:
+        text["show_default"] = declared.none or False
+    if declared.choices:
+        members = [(choice, choice) for choice in declared.choices]
+        kind = Enum(_class_name(declared.name), members, type=str)
+    elif kind is tuple:
+        kind = tuple[(float,) * declared.size]  # type: ignore[misc]
+    elif kind is bool:
+        off = declared.optional or declared.default is True
+        names = [f"{declared.option}/--no{declared.option[1:]}" if off else declared.option]
+    elif kind in (int, float):
+        # Open bounds are left to the check of the dataclass: the parser knows closed ones only.
+        text["min"], text["max"] = declared.low, declared.high
+    if declared.optional:
+        kind = kind | None
+    return Annotated[kind, typer.Option(*names, **text)]
+
+
+def _help(declared: Setting) -> str:
+    unit = declared.unit
+    if not unit or unit in declared.help:
+        return declared.help
+    return f"{declared.help.removesuffix('.')}, in {unit}."
+
+
+def _class_name(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+def default_for(declared: Setting, annotation: Any) -> Any:
+    """Return a setting's default as the parser wants it: a member of the choices' enum."""
+    kind = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    if isinstance(kind, type) and issubclass(kind, Enum) and declared.default is not None:
+        return kind(declared.default)
+    return declared.default
+
+
+def takes_settings(
+    cls: type, names: Sequence[str], overrides: Mapping[str, Any] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command the options of a settings dataclass.
+
+    Parameters
+    ----------
+    cls : type
+        A dataclass whose fields are declared with :func:`~napari_medgs._util.settings.setting`.
+    names : sequence of str
+        The settings that become options, in the order of the help page.
+    overrides : mapping of str to annotation, optional
+        Annotations of options that are spelled in a special way.
+
+    Returns
+    -------
+    callable
+        Decorates a command with a parameter ``params``, which gets the options as one ``cls``;
+        they stand in its place in the help.
+    """
+    declared = settings_of(cls)
+    overrides = overrides or {}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        options = []
+        for name in names:
+            annotation = overrides.get(name) or option_for(declared[name])
+            options.append(
+                inspect.Parameter(
+                    name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=default_for(declared[name], annotation),
+                    annotation=annotation,
+                )
+            )
+        own = inspect.signature(command, eval_str=True)
+        parameters: list[inspect.Parameter] = []
+        for parameter in own.parameters.values():
+            if parameter.name == "params":
+                parameters += options
+            else:
+                parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+        def run(**values: Any) -> None:
+            chosen = {name: values.pop(name) for name in names}
+            plain = {n: v.value if isinstance(v, Enum) else v for n, v in chosen.items()}
+            command(params=cls(**plain), **values)
+
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return decorate
