@@ -63,32 +63,34 @@ def classification(context: Context) -> CaseResult:
             _compare(result, context, folder, name, runs, speed.get("epochs", {}).get(name, {}))
     _fits(result, speed)
     result.notes += [
-        "Official splits, 28 pixels or voxels; the test split is scored once a run, after the "
-        "last epoch, on the moving average of the weights. No run was chosen by its score. AUC "
+        "Official splits, 28 pixels or voxels; the test split is scored once per run, after "
+        "the last epoch, on the moving average of the weights. No run was selected by its "
+        "score. AUC "
         "and ACC by MedMNIST's definitions: mean and standard deviation over seeds. The "
         "difference is that of the seeds' averaged probabilities (the seeds that both have), with "
         "a 95 % interval of 1,000 paired resamples of the test images; it covers the sampling "
         "of images, not of seeds.",
-        "All networks get the same moves in training (exact on Gaussians, interpolated on "
-        "pixels), the same optimiser and averages over mirrored copies, inr2vec excepted, whose "
-        "weights know no moves. The hybrid and ResNet-8 get as many epochs as each other. edge "
-        "and gnn lose half of an image's Gaussians in every step of training, of a shape's 5 %. "
-        "The gnn is of the published kind: raw parameters (means, scales, angle or quaternion, "
-        "opacity, colour), mean aggregation, vertex, edge and global embeddings; gnn-features "
-        "has the same layers on this package's features of nodes, edges and the whole, shapes "
-        "centred. edge alone also sees the field around each Gaussian. Shapes are centred for "
+        "All networks get the same augmentation in training (exact on Gaussians, "
+        "interpolated on pixels), the same optimizer and test-time averages over flips, "
+        "except inr2vec, for which augmentation is not defined. The hybrid and ResNet-8 get "
+        "the same number of epochs. For edge and gnn half of an image's Gaussians are left "
+        "out in every training step, and 5 % of a shape's. The gnn is of the "
+        "published kind: raw parameters (means, scales, angle or quaternion, "
+        "opacity, color), mean aggregation, vertex, edge and global embeddings; gnn-features "
+        "has the same layers on this package's node, edge and global features, with centered "
+        "shapes. Only edge also gets the field around each Gaussian. Shapes are centered for "
         "all but gnn.",
         "edge-pretrained: edge, its layers first trained without labels on the training fields of "
         "all four sets (contrastive, exact transforms, a quarter of the Gaussians left out).",
-        "Seconds an epoch: one thread, networks in turn, nothing else running (where "
+        "Seconds per epoch: one thread, networks in turn, nothing else running (where "
         "marked *, the median of the training runs, on a shared machine). Bytes are those that "
         "the network reads, as float32. Inference: one image at a time with the fit, and the "
-        "network alone in batches of 64, with mirrored copies.",
-        "hippocampus: which part does a cube of 20 mm show, the anterior, the posterior, or "
-        "neither? Grey values only; three cubes of each of 200 cases, 120 to train, 20 to "
-        "validate, 60 to test, by number; centres moved by up to 3 voxels. Both sides of one "
-        "person may lie in different splits.",
-        "OrganMNIST3D and ChestMNIST are not measured: their files were not at hand.",
+        "network alone in batches of 64, with averages over flips.",
+        "hippocampus: does a cube of 20 mm show the anterior part, the posterior part, or "
+        "neither? Intensities only; three cubes from each of 200 cases (120 for training, 20 "
+        "for validation, 60 for test, by number), centers shifted by up to 3 voxels. Both "
+        "sides of one person may lie in different splits.",
+        "OrganMNIST3D and ChestMNIST were not measured: their files were not available.",
     ]
     return result
 
@@ -134,8 +136,8 @@ def _compare(
             "bytes_per_input": records[0]["bytes_per_input"], "seeds": sorted(found),
         }  # fmt: skip
     columns = ("network", "seeds", "epochs", "test AUC", "test ACC", "AUC less ResNet-8's",
-               "parameters", "bytes an input", "s an epoch", "ms an image, fit included",
-               "ms an image, network")  # fmt: skip
+               "parameters", "bytes per input", "s per epoch", "ms per image, fit included",
+               "ms per image, network")  # fmt: skip
     result.tables.append(Table(name, columns, tuple(rows)))
     for model, other in (("edge", "gnn"), ("edge", FEATURES), (PRETRAINED, "edge")):
         if model in runs and other in runs:
@@ -145,8 +147,8 @@ def _compare(
                 numbers[f"{model}_less_{other}"] = text
     if "hybrid" in runs and PIXELS in runs:
         ours, theirs = numbers["hybrid"], numbers[PIXELS]
-        for what, key in (("seconds an epoch", "seconds_epoch"),
-                          ("bytes an input", "bytes_per_input")):  # fmt: skip
+        for what, key in (("seconds per epoch", "seconds_epoch"),
+                          ("bytes per input", "bytes_per_input")):  # fmt: skip
             result.ratios.append(
                 Ratio(f"{name}, hybrid, {what}", "ResNet-8", ours[key], theirs[key])
             )

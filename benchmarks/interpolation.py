@@ -1,6 +1,6 @@
 """Slices and masks left out: motion compensation and fields against plain interpolation.
 
-    napari-medgs benchmark interpolation mask-interpolation
+    python benchmarks/run.py interpolation mask-interpolation
     python benchmarks/interpolation.py [--data DIR] [--images T1 ...] [--masks aorta ...]
                                        [--step 2] [--no-field] [--quick] [--json FILE]
 
@@ -210,8 +210,9 @@ def run_images(context: Context) -> CaseResult:
     for step in (2, 3, 5):
         _images(context, result, tuple(IMAGES), step, True)
     result.notes.append(
-        "The settings of the motion were chosen on these volumes. DIS is OpenCV's flow, both "
-        "neighbours warped to the middle. 'field' is what `fit --holdout every:K` reports."
+        "The settings of the motion estimate were tuned on these volumes. DIS is OpenCV's "
+        "dense inverse search flow, both neighbors warped to the middle. "
+        "'field' is what `fit --holdout every:K` reports."
     )
     return result
 
@@ -226,7 +227,7 @@ def run_masks(context: Context) -> CaseResult:
             "ITK's morphological contour interpolation was left out: "
             "itk-morphologicalcontourinterpolation is not installed."
         )
-    result.notes.append("The settings were chosen on these structures.")
+    result.notes.append("The settings were tuned on these structures.")
     return result
 
 
@@ -269,7 +270,7 @@ def _images(
         context.say(f"{name}: {ours} {found[ours][0]:.2f} dB, best plain {best:.2f} dB")
         result.ratios.append(
             Ratio(
-                f"{name}, every {step}. slice kept, mean squared error of the others",
+                f"{name}, 1 of {step} slices kept, mean squared error of the others",
                 "best of linear, Catmull-Rom and spline",
                 10 ** (-found[ours][0] / 10),
                 10 ** (-best / 10),
@@ -277,7 +278,7 @@ def _images(
             )
         )
     columns = ("volume", "method", "PSNR, dB", "SSIM", "seconds")
-    result.tables.append(Table(f"Every {step}. slice kept", columns, tuple(rows)))
+    result.tables.append(Table(f"1 of {step} slices kept", columns, tuple(rows)))
 
 
 def _masks(context: Context, result: CaseResult, names: tuple[str, ...], step: int) -> None:
@@ -299,14 +300,14 @@ def _masks(context: Context, result: CaseResult, names: tuple[str, ...], step: i
         plain = max(mean[k][0] for k in mean if "motion" not in k and "image" not in k)
         result.ratios.append(
             Ratio(
-                f"{name}, every {step}. slice kept, 1 - Dice of the others",
+                f"{name}, 1 of {step} slices kept, 1 - Dice of the others",
                 "best of the plain methods",
                 1 - mean["with the image"][0],
                 1 - plain,
                 note=f"Dice {mean['with the image'][0]:.4f}, {plain:.4f}",
             )
         )
-    title = f"Every {step}. slice kept: Dice / HD95 in mm"
+    title = f"1 of {step} slices kept: Dice / HD95 in mm"
     result.tables.append(Table(title, columns, tuple(rows)))
 
 

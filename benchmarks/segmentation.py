@@ -1,6 +1,6 @@
 """Interactive segmentation: strokes and painted slices simulated from the truth.
 
-    napari-medgs benchmark segmentation
+    python benchmarks/run.py segmentation
     python benchmarks/segmentation.py [--data DIR] [--split report|tune|all] [--cases NAME ...]
         [--slices 1 3 5] [--seeds 1] [--limit 60] [--skip NAME ...] [--rounds 10]
         [--records DIR] [--forget-ours]
@@ -87,9 +87,9 @@ def run(context: Context) -> CaseResult:
     result = summarise(records, slices, 1, methods, LIMIT, latency)
     if place:
         result.notes.append(
-            "Records were kept between runs: seconds of ours and of the others may have been "
-            "measured at different times, under different loads and with one thread; the table "
-            "of latency is measured at once, in a process of its own, with all threads."
+            "Records were kept between runs: seconds of different methods may have been "
+            "measured at different times, under different loads and with one thread. The "
+            "latency table is measured in one run, in a separate process, with all threads."
         )
     return result
 

@@ -36,35 +36,37 @@ QUICK_LIMIT = 3.0
 
 PSNR_NOTE = (
     "PSNR: intensities scaled so that the 0.5 to 99.5 percentile span is 1 and clipped, pooled "
-    "over all voxels. Seconds are wall time from the loaded volume on, initialisation included; "
-    'measuring the quality is not, for ours and for all baselines ("s in all" has it). All use '
-    "the same CPU threads and the same crop to what is not background."
+    "over all voxels. Seconds are wall time from the loaded volume on, including "
+    "initialization and excluding the measurement of quality, for all methods (the column 's "
+    "in all' includes it). All methods use the same CPU threads and the same crop to the "
+    "foreground."
 )
 MEMORY_NOTE = (
     'Memory is the largest resident size of a process of its own, libraries included; "allowed" '
     "is 12 bytes x voxels x (channels + 2) + 500 MB, channels counting contrasts and classes."
 )
 BYTES_NOTE = (
-    "Bytes: a field of so many Gaussians as it lies in memory, and the same image kept on a "
-    "coarser grid of 32-bit floats (filtered, sampled, interpolated back with cubic splines)."
+    "Bytes: the tensors of a field, and the same image on a coarser grid of 32-bit floats "
+    "(filtered, sampled, interpolated back with cubic splines)."
 )
 NOTES = (
     PSNR_NOTE,
-    "MedGS's recipe: our own implementation on our own compiled alpha kernels. Polynomial motion "
-    "of degree 7, 100,000 random Gaussians, three neighbouring slices a step, 2 L1 + 0.25 (1 - "
-    "SSIM) + 0.5 in-between frames + 0.25 sigma loss, its learning rates by group, cloning, "
-    "splitting, pruning and opacity resets as published, on the published schedule of 30,000 "
-    "steps. Without its mirrored second camera and its three equal colour channels, which cost "
-    "time and change nothing.",
-    "SIREN: 5 sine layers of 256, omega 30, Adam at 1e-4, 4,096 random voxels a step (the best of "
-    "several rates and sizes tried on the T1 volume), torch; with one thread or all, whichever "
-    "was faster.",
-    "Torch: the same normalized model in plain torch operations, blocks of voxels with the "
-    "Gaussians that meet them, batched, gradients by autograd; the better of two block sizes and "
-    "two thread counts, listing the blocks not counted; a share of the batches is timed and "
-    "scaled up.",
-    "C++: the same algorithm by hand with AVX2 or AVX-512 intrinsics and std::thread, g++ -O3 "
-    "-march=native (benchmarks/cpp/bound.cpp); the better of both widths, taking turns with ours.",
+    "MedGS's recipe: our own implementation on our own compiled alpha kernels. Polynomial "
+    "motion of degree 7, 100,000 random Gaussians, three neighboring slices per step, 2 L1 + "
+    "0.25 (1 - SSIM) + 0.5 in-between frames + 0.25 sigma loss, its learning rates by group, "
+    "cloning, splitting, pruning and opacity resets as published, on the published schedule "
+    "of 30,000 steps. Without its mirrored second camera and its three equal color channels, "
+    "which cost time and change nothing.",
+    "SIREN: 5 sine layers of 256, omega 30, Adam at 1e-4, 4,096 random voxels per step (the "
+    "best of several rates and sizes tried on the T1 volume), torch; with one thread or all, "
+    "whichever was faster.",
+    "Torch: the same normalized model in plain torch operations, batches of voxel blocks "
+    "with the Gaussians that intersect them, gradients by autograd; the better of two block "
+    "sizes and two thread counts. Building the lists is not counted; a part of the batches is "
+    "timed and scaled up.",
+    "C++: the same algorithm, hand-written with AVX2 or AVX-512 intrinsics and std::thread, "
+    "g++ -O3 -march=native (benchmarks/cpp/bound.cpp); the better of both widths, "
+    "alternating with ours.",
 )
 
 
@@ -102,14 +104,14 @@ def run(context: Context) -> CaseResult:
     goal = f"{what} to {head.quality:.0f} dB, s"
     per_step = races["medgs"].seconds / races["medgs"].steps
     remark = (
-        f"{per_step:.2f} s a step, so {per_step * PUBLISHED_STEPS / 3600:.1f} h for its "
+        f"{per_step:.2f} s per step, so {per_step * PUBLISHED_STEPS / 3600:.1f} h for its "
         f"{PUBLISHED_STEPS:,} at least"
     )
     for name, baseline, note in (
         ("medgs", "MedGS's recipe, CPU", remark),
-        ("siren", "SIREN 5 x 256, torch CPU", "Adam 1e-4, 4,096 voxels a step"),
-        ("sum", "our optimiser, plain sum", "same defaults"),
-        ("alpha", "our optimiser, alpha compositing", "same defaults"),
+        ("siren", "SIREN 5 x 256, torch CPU", "Adam 1e-4, 4,096 voxels per step"),
+        ("sum", "our optimizer, plain sum", "same defaults"),
+        ("alpha", "our optimizer, alpha compositing", "same defaults"),
     ):
         result.ratios.append(race_ratio(goal, baseline, ours, races[name], note))
     result.ratios += step_ratios(what, len(fits[0].field), steps)

@@ -11,9 +11,9 @@ from suite.results import CaseResult, Table
 
 HEADER = """# Benchmark results
 
-Written by `napari-medgs benchmark`: ours and every baseline that can run there, on the same data,
-in the same run on the same machine. Short timings are medians of several runs. Ratios come first
-and are above 1 where ours is better. "> 50 x": the baseline had not arrived when its time was up.
+Written by `make benchmark`: this package and every baseline that can run there, on the same data,
+in the same run on the same machine. Short timings are medians of several runs. Ratios are above 1
+where this package is better. "> 50 x": the baseline did not reach the target in its time limit.
 """
 
 

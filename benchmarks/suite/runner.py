@@ -47,7 +47,7 @@ def run_suite(
     json_file: Path | None = None,
     markdown: Path | None = None,
     store: Path | None = None,
-    command: str = "napari-medgs benchmark",
+    command: str = "python benchmarks/run.py",
 ) -> dict[str, Any]:
     """Run cases one after the other; write the results after every one.
 
