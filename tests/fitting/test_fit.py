@@ -94,7 +94,7 @@ def test_some_labelled_slices_are_enough(scene):
 def test_empty_slices_can_be_unlabelled(scene):
     volume, labels = scene
     painted = np.where(np.arange(16)[:, None, None] % 3 == 0, labels, 0)
-    params = replace(FAST, lambda_seg=3.0, empty_slices_unlabelled=True)
+    params = replace(FAST, lambda_seg=3.0, empty_slices_unlabeled=True)
     guess = render_labels(fit(volume, params, painted).field)
     for value in (3, 7):
         overlap = 2 * ((guess == value) & (labels == value)).sum()

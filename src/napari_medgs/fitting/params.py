@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from napari_medgs._util.settings import check, setting
 from napari_medgs.data.field import Blend
 from napari_medgs.errors import ParameterError
+
+MODEL, LOSS, STOP = "Model", "Loss", "When to stop"
+START, COMMON = "Starting from a field", "Common options"
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class FitParams:
     time_limit : float, optional
         Stop after so many seconds of wall time.
     iterations : int
-        Optimiser steps of one round; each step sees every voxel.
+        Optimizer steps of one round; each step sees every voxel.
     fold : int
         Degree of the fold polynomial, 0 to 3; 1 is a general 3D Gaussian.
     blend : {"normalized", "sum", "alpha"}
@@ -54,8 +58,8 @@ class FitParams:
         Percentiles of the intensities that become 0 and 1; what lies outside is clipped.
     cutoff : float
         Compact support: Gaussians end where q exceeds this.
-    empty_slices_unlabelled : bool
-        Take slices whose mask is empty as not labelled, rather than as background: for masks
+    empty_slices_unlabeled : bool
+        Take slices whose mask is empty as unlabeled, rather than as background: for masks
         painted on some slices only.
     mask_slices : tuple of int, optional
         Slices (along the slice axis) whose labels are to be believed; all by default.
@@ -64,69 +68,166 @@ class FitParams:
     checkpoint_every : int
         Steps between checkpoints; 0 writes none.
     positions_every : int
-        Steps between snapshots of the centres; 0 keeps none.
+        Steps between snapshots of the centers; 0 keeps none.
     """
 
-    gaussians: int | None = None
-    quality: float | None = None
-    time_limit: float | None = None
-    iterations: int = 80
-    fold: int = 3
-    blend: Blend = "normalized"
-    slice_axis: int | None = None
-    holdout: int | None = None
-    interpolate: bool | None = None
-    lambda_img: float = 1.0
-    lambda_seg: float = 1.0
-    freeze_geometry: bool = False
-    seed: int = 0
-    backend: str = "auto"
-    threads: int | None = None
-    loss: Literal["l2", "l1"] = "l2"
-    percentiles: tuple[float, float] = (0.5, 99.5)
-    cutoff: float = 9.0
-    empty_slices_unlabelled: bool = False
+    gaussians: int | None = setting(
+        None,
+        low=1,
+        high=20_000_000,
+        none="by the size of the foreground",
+        label="Gaussians",
+        group=MODEL,
+        help="Number of Gaussians.",
+    )
+    quality: float | None = setting(
+        None,
+        low=5,
+        high=100,
+        unit="dB",
+        step=1,
+        none="no target",
+        label="Target PSNR",
+        group=STOP,
+        metavar="DB",
+        help="Stop at this PSNR (dB); Gaussians are added until it is reached.",
+    )
+    time_limit: float | None = setting(
+        None,
+        low=0.01,
+        unit="s",
+        none="no limit",
+        label="Time limit",
+        group=STOP,
+        metavar="S",
+        help="Stop after this many seconds (s) of wall time.",
+    )
+    iterations: int = setting(
+        80,
+        low=1,
+        high=100_000,
+        label="Iterations",
+        group=STOP,
+        help="Optimizer steps per round; each step sees every voxel.",
+    )
+    fold: int = setting(
+        3,
+        low=0,
+        high=3,
+        label="Fold degree",
+        group=MODEL,
+        help="Degree of the polynomial by which the centers of Gaussians move from slice to "
+        "slice; 1 is a general 3D Gaussian.",
+    )
+    blend: Blend = setting(
+        "normalized", label="Blend", group=MODEL, help="How overlapping Gaussians combine."
+    )
+    slice_axis: int | None = setting(
+        None,
+        low=0,
+        high=2,
+        none="the axis of the coarsest spacing",
+        label="Slice axis",
+        group=MODEL,
+        help="Axis along which Gaussians fold: z (0), y (1) or x (2).",
+    )
+    holdout: int | None = setting(
+        None,
+        low=2,
+        none="fit all slices",
+        label="Hold out slices",
+        group=LOSS,
+        metavar="every:K",
+        help="Fit every K-th slice only; report the quality on the held-out slices between.",
+    )
+    interpolate: bool | None = setting(
+        None,
+        none="where slices are held out or far apart",
+        label="Fit between slices",
+        group=LOSS,
+        help="Fit interpolated intensities between the slices too, along the estimated motion "
+        "of structures from slice to slice.",
+    )
+    lambda_img: float = setting(
+        1.0, low=0, label="Image loss weight", group=LOSS, help="Weight of the image loss."
+    )
+    lambda_seg: float = setting(
+        1.0, low=0, label="Mask loss weight", group=LOSS, help="Weight of the mask loss."
+    )
+    freeze_geometry: bool = setting(
+        False,
+        label="Freeze geometry",
+        group=START,
+        help="Keep the initial field's Gaussians and image; fit the class logits only.",
+    )
+    seed: int = setting(0, low=0, label="Seed", group=COMMON, help="Seed of all random choices.")
+    backend: str = setting(
+        "auto",
+        choices=("auto", "cpu", "cuda", "gsplat", "reference"),
+        label="Backend",
+        group=COMMON,
+        help="Rendering engine; auto: a CUDA GPU if there is one, else the CPU.",
+    )
+    threads: int | None = setting(
+        None, low=1, none="all CPUs", label="CPU threads", group=COMMON, help="CPU threads to use."
+    )
+    loss: Literal["l2", "l1"] = setting(
+        "l2", label="Image loss", group=LOSS, help="Squared (l2) or absolute (l1) image errors."
+    )
+    percentiles: tuple[float, float] = setting(
+        (0.5, 99.5),
+        low=0,
+        high=100,
+        label="Intensity percentiles",
+        group=LOSS,
+        metavar="LOW HIGH",
+        help="Intensities at these percentiles become 0 and 1; values outside are clipped.",
+    )
+    cutoff: float = setting(
+        9.0,
+        low=1,
+        high=50,
+        label="Cutoff",
+        group=MODEL,
+        help="Squared Mahalanobis distance at which Gaussians end.",
+    )
+    empty_slices_unlabeled: bool = setting(
+        False,
+        label="Empty slices are unlabeled",
+        group=LOSS,
+        aliases=("empty_slices_unlabelled",),
+        help="The mask was painted on some slices only: slices where it is empty are unlabeled, "
+        "not background.",
+    )
     mask_slices: tuple[int, ...] | None = None
     checkpoint: str | None = None
-    checkpoint_every: int = 0
-    positions_every: int = 0
+    checkpoint_every: int = setting(
+        0,
+        low=0,
+        label="Steps between checkpoints",
+        group=START,
+        metavar="N",
+        help="Write the unfinished field to OUT every N steps; continue with --from OUT.",
+    )
+    positions_every: int = setting(
+        0,
+        low=0,
+        label="Steps between snapshots",
+        group=START,
+        metavar="N",
+        help="Steps between saved positions.",
+    )
 
     def __post_init__(self) -> None:
-        self._check(
-            "gaussians",
-            self.gaussians is None or 1 <= self.gaussians <= 20_000_000,
-            "from 1 to 20 million",
-        )
-        self._check("quality", self.quality is None or 5 <= self.quality <= 100, "5 to 100 dB")
-        self._check(
-            "time_limit",
-            self.time_limit is None or self.time_limit > 0,
-            "a positive number of seconds",
-        )
-        self._check("iterations", 1 <= self.iterations <= 100_000, "from 1 to 100000")
-        self._check("fold", self.fold in (0, 1, 2, 3), "0, 1, 2 or 3")
-        self._check(
-            "blend", self.blend in ("normalized", "sum", "alpha"), "normalized, sum or alpha"
-        )
-        self._check("slice_axis", self.slice_axis in (None, 0, 1, 2), "0, 1 or 2")
-        self._check("holdout", self.holdout is None or self.holdout >= 2, "2 or more")
-        self._check("lambda_img", self.lambda_img >= 0, "0 or more")
-        self._check("lambda_seg", self.lambda_seg >= 0, "0 or more")
-        self._check("threads", self.threads is None or self.threads >= 1, "1 or more")
-        self._check("loss", self.loss in ("l2", "l1"), "l2 or l1")
-        low, high = self.percentiles
-        self._check("percentiles", 0 <= low < high <= 100, "two rising numbers from 0 to 100")
-        self._check("cutoff", 1 <= self.cutoff <= 50, "from 1 to 50")
-        self._check("checkpoint_every", self.checkpoint_every >= 0, "0 or more")
-        self._check("positions_every", self.positions_every >= 0, "0 or more")
+        check(self)
+        if self.percentiles[0] >= self.percentiles[1]:
+            raise ParameterError(
+                f"percentiles must be two rising numbers from 0 to 100, not {self.percentiles!r}."
+            )
         if self.checkpoint_every and not self.checkpoint:
             raise ParameterError("Checkpoints need a file to go to: set checkpoint as well.")
         if self.lambda_img == 0 and self.lambda_seg == 0:
             raise ParameterError("lambda_img and lambda_seg are both 0: nothing would be fitted.")
-
-    def _check(self, name: str, good: bool, wanted: str) -> None:
-        if not good:
-            raise ParameterError(f"{name} must be {wanted}, not {getattr(self, name)!r}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able values."""

@@ -198,7 +198,7 @@ def make_problem(
         known = (labels != UNLABELLED).any(axis=(1, 2))
         seg_weights[believed] = params.lambda_seg * SEG_SCALE
         seg_weights[~known] = 0
-        if params.empty_slices_unlabelled:
+        if params.empty_slices_unlabeled:
             painted = (labels > 0) & (labels != UNLABELLED)
             seg_weights[~painted.any(axis=(1, 2))] = 0
         if not seg_weights.any():

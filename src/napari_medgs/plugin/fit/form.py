@@ -165,7 +165,7 @@ class FitForm(QWidget):
         self.seed.setGroupSeparatorShown(False)
         add_row(form, "Seed", self.seed, "Seed of all random choices.")
         self.empty_unlabelled = QCheckBox("empty slices of the mask are unlabelled")
-        self.empty_unlabelled.setChecked(self.defaults.empty_slices_unlabelled)
+        self.empty_unlabelled.setChecked(self.defaults.empty_slices_unlabeled)
         self.empty_unlabelled.setToolTip("For a mask that was painted on some slices only.")
         form.addRow("", self.empty_unlabelled)
         self.freeze = QCheckBox("keep the Gaussians, fit the mask only")
@@ -201,7 +201,7 @@ class FitForm(QWidget):
             seed=self.seed.value(),
             freeze_geometry=self.freeze.isChecked(),
             interpolate=self.interpolate.currentData(),
-            empty_slices_unlabelled=self.empty_unlabelled.isChecked(),
+            empty_slices_unlabeled=self.empty_unlabelled.isChecked(),
         )
 
     def show_backends(self, found: dict[str, tuple[bool, str]]) -> None:
