@@ -1,4 +1,4 @@
-"""What a cohort consists of: a folder, a list, a table or a MedMNIST file as single cases."""
+"""The images of a batch: from a folder, a list, a table or a MedMNIST file."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from napari_medgs.errors import FileError, ParameterError
 NIFTI = (".nii", ".nii.gz")
 LISTS = (".txt", ".lst", ".csv", ".tsv")
 IMAGE_COLUMNS = ("image", "path")
-BETWEEN_CONTRASTS = ";"
+CONTRAST_SEPARATOR = ";"
 _SET = re.compile(r"^(?P<file>.+\.npz)(?::(?P<split>[^:/\\]*))?(?::(?P<index>\d+))?$", re.I)
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One image of a cohort.
+    """One image of a batch.
 
     Attributes
     ----------
     name : str
-        Its place below the output folder, without suffix; may hold ``/``.
+        Path below the output folder, without suffix; may contain ``/``.
     images : tuple of str
         Contrasts of one grid, as :func:`napari_medgs.io.read_volumes` takes them.
     mask : str, optional
-        Label image, fitted along.
+        Label image that the field learns, too.
     """
 
     name: str
@@ -42,21 +42,21 @@ class Case:
 def find_cases(
     source: str | Path, *, pattern: str | None = None, mask: str | None = None
 ) -> list[Case]:
-    """Return the cases of a cohort, in a fixed order.
+    """Return the images of a batch, in a fixed order.
 
     Parameters
     ----------
     source : str or Path
         A folder: every NIfTI file in it, and every folder in it with DICOM slices or frames.
-        A ``.txt`` file: one image a line. A ``.csv`` file: columns ``image`` (or ``path``;
+        A ``.txt`` file: one image per line. A ``.csv`` file: columns ``image`` (or ``path``;
         several contrasts joined by ``;``) and, optionally, ``mask`` and ``name``. A MedMNIST
         file ``FILE.npz``, or ``FILE.npz:SPLIT``. Paths in lists start at the list's folder.
     pattern : str, optional
         Which files of a folder, such as ``**/*_T1w.nii.gz``.
     mask : str, optional
-        Where the mask of an image lies, from the image's folder, such as
+        Path of an image's mask, relative to the image's folder, such as
         ``../labels/{name}_seg.nii.gz``; ``{name}`` is the image's file name without suffix,
-        ``{file}`` the whole of it.
+        ``{file}`` the whole file name.
 
     Returns
     -------
@@ -66,9 +66,20 @@ def find_cases(
     Raises
     ------
     FileError
-        When there is no such source, it is damaged, or it holds no case.
+        When there is no such source, it is damaged, or it contains no image.
     ParameterError
-        When pattern, mask or names make no sense, or two cases would be written to one file.
+        When pattern, mask or names are malformed, or two cases would be written to one file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from napari_medgs.batch import find_cases
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("first.nii.gz", "second.nii.gz"):
+    ...         Path(folder, name).touch()
+    ...     [case.name for case in find_cases(folder)]
+    ['first', 'second']
     """
     text = os.fspath(source)
     place = Path(text)
@@ -89,7 +100,7 @@ def find_cases(
         cases = _of_list(place)
     else:
         raise FileError(
-            f"{text}: a cohort is a folder, a list (.txt, .csv, .tsv) or a MedMNIST .npz file; "
+            f"{text}: a batch is a folder, a list (.txt, .csv, .tsv) or a MedMNIST .npz file; "
             "use fit for a single image."
         )
     if pattern is not None and not place.is_dir():
@@ -97,13 +108,13 @@ def find_cases(
     if mask is not None:
         cases = [replace(c, mask=c.mask or mask_of(c.images[0], mask)) for c in cases]
     if not cases:
-        raise FileError(f"{text}: holds no image.")
+        raise FileError(f"{text}: contains no image.")
     _check_names(cases)
     return cases
 
 
 def mask_of(image: str, pattern: str) -> str:
-    """Return where the mask of an image lies by a pattern; see :func:`find_cases`."""
+    """Return the path of an image's mask by a pattern; see :func:`find_cases`."""
     path = Path(image)
     relative = pattern.replace("{name}", stem_of(path.name)).replace("{file}", path.name)
     return os.path.normpath(path.parent / relative)
@@ -121,7 +132,7 @@ def _check_placeholders(pattern: str) -> None:
     found = set(_PLACEHOLDER.findall(pattern))
     if not found or found - {"name", "file"}:
         raise ParameterError(
-            f"'{pattern}' gives no mask to each image: write its place with {{name}} (the image's "
+            f"'{pattern}' is no pattern for masks: write it with {{name}} (the image's "
             "file name without suffix) or {file}, such as 'labels/{name}_seg.nii.gz'."
         )
 
@@ -199,7 +210,7 @@ def _of_table(path: Path, delimiter: str) -> list[Case]:
         cells = {key: (row.get(key) or "").strip() for key in (image_column, "mask", "name")}
         if not any(cells.values()):
             continue
-        pieces = [p.strip() for p in cells[image_column].split(BETWEEN_CONTRASTS)]
+        pieces = [p.strip() for p in cells[image_column].split(CONTRAST_SEPARATOR)]
         if not all(pieces):
             raise FileError(f"{path}: line {reader.line_num} names no image.")
         images = tuple(_from(path.parent, piece) for piece in pieces)

@@ -1,4 +1,4 @@
-"""The manifest of a cohort: what was fitted of what, with which settings, and what failed."""
+"""The manifest of a batch: inputs, settings and outcome of every fit."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from typing import Any
 
 from napari_medgs import __version__
 from napari_medgs.batch.cases import Case
-from napari_medgs.batch.params import CohortParams
+from napari_medgs.batch.params import BatchParams
 from napari_medgs.errors import FileError, FormatVersionError
 from napari_medgs.fitting.params import FitParams
 from napari_medgs.io.records import plain_json, write_json
 
 FILE = "manifest.json"
-FORMAT, FORMAT_VERSION = "napari-medgs cohort", 1
+FORMAT, FORMAT_VERSION = "napari-medgs batch", 1
+OLD_FORMAT = "napari-medgs cohort"  # as versions before 0.2 wrote it; otherwise the same
 SUFFIX = ".medgs.safetensors"
-# They change how a fit runs, not what it is of.
-_NO_MATTER = ("threads", "checkpoint", "checkpoint_every", "positions_every")
+# They change how a fit runs, not its result.
+_IRRELEVANT = ("threads", "checkpoint", "checkpoint_every", "positions_every")
 LEAST_SECONDS = 1.0  # between two writes of the manifest
-SHARE = 0.05  # of the time, at most, goes into writing it
+WRITING_FRACTION = 0.05  # of the time, at most, goes into writing it
 
 
-def settings_of(params: FitParams, cohort: CohortParams) -> dict[str, Any]:
+def settings_of(params: FitParams, batch: BatchParams) -> dict[str, Any]:
     """Return, JSON-able, all settings that a field depends on."""
-    record = {f.name: getattr(params, f.name) for f in fields(params) if f.name not in _NO_MATTER}
-    record["spacing"] = cohort.spacing
-    record["assume_identity"] = cohort.assume_identity
+    record = {f.name: getattr(params, f.name) for f in fields(params) if f.name not in _IRRELEVANT}
+    record["spacing"] = batch.spacing
+    record["assume_identity"] = batch.assume_identity
     plain: dict[str, Any] = plain_json(record)
     return plain
 
@@ -38,8 +39,8 @@ def settings_of(params: FitParams, cohort: CohortParams) -> dict[str, Any]:
 def stamps_of(case: Case) -> list[list[Any]] | None:
     """Return size and time of change of every file of a case; None where one is missing.
 
-    Folders count with all files in them. Equal stamps mean equal contents; different ones only
-    that it must be looked into.
+    Folders count with all files in them. Equal stamps mean equal contents; different ones mean
+    that the contents must be compared.
     """
     stamps: list[list[Any]] = []
     for text in (*case.images, *([case.mask] if case.mask else [])):
@@ -57,12 +58,12 @@ def stamps_of(case: Case) -> list[list[Any]] | None:
 
 
 class Manifest:
-    """The record of a cohort in its output folder.
+    """The record of a batch in its output folder.
 
     Parameters
     ----------
     folder : Path
-        Where the fields are; what is known of them already is read.
+        Of the fields; an existing manifest in it is read.
 
     Raises
     ------
@@ -80,9 +81,9 @@ class Manifest:
         return self.folder / f"{case.name}{SUFFIX}"
 
     def finished(self, case: Case, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the entry of a field that stands and was made with just these settings.
+        """Return the entry of an existing field that was made with exactly these settings.
 
-        Whether its input is still the same is another matter.
+        Whether its input has changed since is not checked here.
         """
         entry = self.cases.get(case.name)
         if entry is None or entry.get("status") != "done" or entry.get("settings") != settings:
@@ -105,7 +106,7 @@ class Manifest:
             "output": f"{case.name}{SUFFIX}",
             **plain_json(entry),
         }
-        wait = max(LEAST_SECONDS, self._cost / SHARE)
+        wait = max(LEAST_SECONDS, self._cost / WRITING_FRACTION)
         if time.monotonic() - self._written > wait:
             self.save()
 
@@ -134,10 +135,10 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
         record = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise FileError(
-            f"{path}: cannot be read ({error}); move it away to start anew."
+            f"{path}: cannot be read ({error}); move it away to start over."
         ) from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise FileError(f"{path}: not the manifest of a cohort; choose another output folder.")
+    if not isinstance(record, dict) or record.get("format") not in (FORMAT, OLD_FORMAT):
+        raise FileError(f"{path}: not the manifest of a batch; choose another output folder.")
     if record.get("format_version") != FORMAT_VERSION:
         raise FormatVersionError(
             f"{path}: manifest of version {record.get('format_version')}; this program reads "
@@ -147,12 +148,12 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     if not isinstance(cases, dict) or not all(
         isinstance(e, dict) and isinstance(e.get("status"), str) for e in cases.values()
     ):
-        raise FileError(f"{path}: a damaged manifest; move it away to start anew.")
+        raise FileError(f"{path}: a damaged manifest; move it away to start over.")
     return cases
 
 
-def sweep(outputs: list[Path]) -> None:
-    """Remove what a process that was killed while it wrote one of these fields has left."""
+def remove_partial_files(outputs: list[Path]) -> None:
+    """Remove temporary files that a killed process left while writing one of these fields."""
     names: dict[Path, set[str]] = {}
     for output in outputs:
         names.setdefault(output.parent, set()).add(output.name[:80])

@@ -1,4 +1,4 @@
-"""Settings of a cohort beside those of every fit: reading, and sharing out the work."""
+"""Settings of a batch beside those of every fit: how images are read and work is distributed."""
 
 from __future__ import annotations
 
@@ -8,34 +8,45 @@ from napari_medgs.errors import ParameterError
 
 
 @dataclass(frozen=True)
-class CohortParams:
-    """How a cohort is read and shared out.
+class BatchParams:
+    """How the images of a batch are read and where they are fitted.
 
     Attributes
     ----------
     spacing : (z, y, x) in mm, optional
-        For images that do not say; see :func:`napari_medgs.io.read_volume`.
+        For images whose files have none; see :func:`napari_medgs.io.read_volume`.
     assume_identity : bool
         Accept NIfTI files without a usable affine.
     scheduler : str, optional
-        Address of a Dask scheduler (``tcp://host:8786``); by default a cluster of processes is
-        started on this machine. Its workers must see the same files under the same paths.
+        Address of a Dask scheduler (``tcp://host:8786``); by default the fits run in processes
+        on this machine. Its workers must see the same files under the same paths.
     workers : int, optional
-        Processes of the local cluster; by default as many as CPUs and free memory allow.
-    again : bool
-        Fit also what is finished already.
+        Processes on this machine; by default as many as CPUs and free memory allow.
+    overwrite : bool
+        Fit images again whose field exists already.
+
+    Raises
+    ------
+    ParameterError
+        When a value is out of range, or workers and scheduler are both given.
+
+    Examples
+    --------
+    >>> from napari_medgs.batch import BatchParams
+    >>> BatchParams(workers=2).overwrite
+    False
     """
 
     spacing: tuple[float, float, float] | None = None
     assume_identity: bool = False
     scheduler: str | None = None
     workers: int | None = None
-    again: bool = False
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise ParameterError(f"workers must be 1 or more, not {self.workers}.")
         if self.workers is not None and self.scheduler is not None:
             raise ParameterError(
-                "The number of workers is that of the scheduler: give one of the two only."
+                "The scheduler decides the number of workers: give only one of the two."
             )

@@ -1,12 +1,13 @@
-"""Fit a cohort: skip what is finished, share out the rest, keep the manifest, survive failures."""
+"""Fit a batch: skip what is finished, distribute the rest, keep the manifest, survive failures."""
 
 from __future__ import annotations
 
 import os
 import queue
 import time
-import uuid
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,38 +20,39 @@ from napari_medgs._util.progress import (
     ignore_progress,
     never_stop,
 )
-from napari_medgs.batch import cluster
 from napari_medgs.batch.cases import Case
-from napari_medgs.batch.manifest import Manifest, settings_of, stamps_of, sweep
-from napari_medgs.batch.params import CohortParams
-from napari_medgs.batch.work import Work, fit_case, reason
+from napari_medgs.batch.executors import Workers, open_workers
+from napari_medgs.batch.manifest import Manifest, remove_partial_files, settings_of, stamps_of
+from napari_medgs.batch.params import BatchParams
+from napari_medgs.batch.task import FitTask, reason
 from napari_medgs.errors import BackendError, FileError, ParameterError
 from napari_medgs.fitting.params import FitParams
 
 LOCK = ".manifest.lock"
 POLL_SECONDS = 0.25
-AHEAD = 2  # cases sent out for every one that is being fitted
-SLOT_SECONDS = 2.0  # between two looks at how many workers there are
+PREFETCH = 2  # cases submitted per worker, so that none waits for the next
+COUNT_SECONDS = 2.0  # between two looks at how many workers there are
+DIED = "its process died, perhaps for lack of memory; use fewer workers or a smaller image."
 
 
 @dataclass
-class CohortResult:
-    """What became of a cohort.
+class BatchResult:
+    """Outcome of a batch.
 
     Attributes
     ----------
     done, skipped : list of str
-        Names of cases fitted now, and of those whose field stood already.
+        Names of cases fitted now, and of those whose field existed already.
     failed : dict of str to str
-        Why the others failed, in one line each.
+        Reason of every failure, in one line.
     left : int
-        Cases that a cancel left for the next time.
+        Number of cases not begun or not finished when the run was canceled.
     seconds : float
     workers, threads : int
-        Fits at a time, and CPU threads of each.
+        Fits at a time, and CPU threads per fit.
     manifest : Path
     entries : dict of str to dict
-        What the manifest says of every case of this run that has a field.
+        Manifest entry of every case of this run that has a field.
     """
 
     manifest: Path
@@ -92,61 +94,75 @@ def fit_many(
     cases: Sequence[Case],
     output: str | Path,
     params: FitParams | None = None,
-    cohort: CohortParams | None = None,
+    batch: BatchParams | None = None,
     *,
-    client: Any = None,
+    executor: Any = None,
     progress: ProgressCallback = ignore_progress,
     should_stop: StopCallback = never_stop,
-) -> CohortResult:
-    """Fit every case of a cohort and write its field to ``output/NAME.medgs.safetensors``.
+) -> BatchResult:
+    """Fit every case and write its field to ``output/NAME.medgs.safetensors``.
 
-    Fields that stand, of the same input and the same settings, are left alone. A case that
-    fails is recorded and does not stop the others.
+    Existing fields of the same input and the same settings are kept. A case that fails is
+    recorded and does not stop the others.
 
     Parameters
     ----------
     cases : sequence of Case
         See :func:`napari_medgs.batch.find_cases`.
     output : str or Path
-        Folder; made if need be. ``manifest.json`` in it tells what was done.
+        Folder, created if necessary. ``manifest.json`` in it records what was done.
     params : FitParams, optional
-        Of every fit. ``threads`` are those of one fit.
-    cohort : CohortParams, optional
-    client : distributed.Client, optional
-        Use this one instead of starting a cluster or connecting to a scheduler.
-    progress, should_stop : callable, optional
-        Receive a :class:`~napari_medgs._util.progress.ProgressEvent` after every case; return
-        True to
-        cancel. Fits that are running then end without a field.
+        Settings of every fit; ``threads`` are those of one fit.
+    batch : BatchParams, optional
+        How images are read and where they are fitted.
+    executor : concurrent.futures.Executor or distributed.Client, optional
+        Runs the fits, instead of processes that are started here. The running fits of a plain
+        executor are completed when the run is canceled. ``batch.workers`` is then the number of
+        fits at a time.
+    progress : callable, optional
+        Receives a :class:`~napari_medgs._util.progress.ProgressEvent` after every case.
+    should_stop : callable, optional
+        Return True to cancel: running fits end without a field.
 
     Returns
     -------
-    CohortResult
+    BatchResult
 
     Raises
     ------
-    MedGSError
-        Before work starts: for an output that cannot be written or that another run is writing
-        to, a manifest that cannot be read, settings that make no sense for a cohort, or workers
-        that cannot be had.
+    FileError
+        When the output cannot be written, another run is writing to it, or its manifest cannot
+        be read.
+    ParameterError
+        When a setting is for single fits only.
+    BackendError, MissingPackageError
+        When a scheduler is wanted and cannot be used.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from napari_medgs.batch import fit_many
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fit_many([], folder).numbers()["cases"]
+    0
     """
-    params, cohort = params or FitParams(), cohort or CohortParams()
+    params, batch = params or FitParams(), batch or BatchParams()
     if params.freeze_geometry or params.checkpoint is not None or params.positions_every:
         raise ParameterError(
             "freeze_geometry, checkpoint and positions_every are for single fits."
         )
     folder = _folder(output)
-    with _alone_in(folder):
-        run = _Run(folder, params, cohort, progress, should_stop)
-        waiting = run.sort_out(cases)
+    with _locked(folder):
+        run = _Run(folder, params, batch, progress, should_stop)
+        waiting = run.select(cases)
         try:
             if waiting:
-                with _client(waiting, params, cohort, client) as (found, threads):
-                    run.result.threads = threads
-                    run.fit(waiting, found)
+                with open_workers(waiting, params, batch, executor) as workers:
+                    run.result.threads = workers.threads
+                    run.fit(waiting, workers)
         finally:
             run.manifest.save()
-            sweep([run.manifest.output(case) for case in waiting])
+            remove_partial_files([run.manifest.output(case) for case in waiting])
     run.result.seconds = time.perf_counter() - run.started
     return run.result
 
@@ -165,7 +181,7 @@ def _folder(output: str | Path) -> Path:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """Keep a second run out of the folder, whose manifest this one would overwrite."""
     from filelock import FileLock, Timeout
 
@@ -179,25 +195,6 @@ def _alone_in(folder: Path) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def _client(
-    waiting: Sequence[Case], params: FitParams, cohort: CohortParams, given: Any
-) -> Iterator[tuple[Any, int]]:
-    """Yield a client, and how many threads every fit is to use."""
-    if given is not None:
-        yield given, params.threads or 1
-    elif cohort.scheduler is not None:
-        with cluster.remote_client(cohort.scheduler) as client:
-            yield client, params.threads or 1
-    else:
-        gpus = 0
-        if params.backend in ("auto", "cuda", "gsplat"):
-            gpus = cluster.visible_gpus()
-        plan = cluster.make_plan(waiting, params, workers=cohort.workers, gpus=gpus)
-        with cluster.local_client(plan, gpus) as client:
-            yield client, plan.threads
-
-
 class _Run:
     """The state of one call of :func:`fit_many`."""
 
@@ -205,25 +202,25 @@ class _Run:
         self,
         folder: Path,
         params: FitParams,
-        cohort: CohortParams,
+        batch: BatchParams,
         progress: ProgressCallback,
         should_stop: StopCallback,
     ) -> None:
         self.started = time.perf_counter()
         self.manifest = Manifest(folder)
-        self.params, self.cohort = params, cohort
-        self.settings = settings_of(params, cohort)
+        self.params, self.batch = params, batch
+        self.settings = settings_of(params, batch)
         self.progress, self.should_stop = progress, should_stop
-        self.result = CohortResult(self.manifest.path)
+        self.result = BatchResult(self.manifest.path)
         self.known: dict[str, str] = {}
         self.total = 0
 
-    def sort_out(self, cases: Sequence[Case]) -> list[Case]:
+    def select(self, cases: Sequence[Case]) -> list[Case]:
         """Return the cases to look into; count the others as skipped."""
         self.total = len(cases)
         waiting = []
         for case in cases:
-            entry = None if self.cohort.again else self.manifest.finished(case, self.settings)
+            entry = None if self.batch.overwrite else self.manifest.finished(case, self.settings)
             if entry is not None and entry.get("stamps") == stamps_of(case):
                 self.result.skipped.append(case.name)
                 self.result.entries[case.name] = entry
@@ -233,65 +230,92 @@ class _Run:
             waiting.append(case)
         return waiting
 
-    def fit(self, waiting: Sequence[Case], client: Any) -> None:
+    def fit(self, waiting: Sequence[Case], workers: Workers) -> None:
         """Keep the workers busy until all cases are through or the user cancels."""
-        from distributed import Event
-
         self._report()
-        name = f"medgs-stop-{uuid.uuid4().hex}"
-        event = Event(name, client=client)
-        params = replace(self.params, threads=self.result.threads)
-        todo = iter(waiting)
-        running: dict[Any, Case] = {}
-        arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        slots, looked, stopping = 0, -SLOT_SECONDS, False
+        params = replace(self.params, threads=workers.threads)
+        todo = deque(waiting)
+        # Cases that ran when a process died: repeated one at a time, to find which it was.
+        suspects: deque[Case] = deque()
+        alone: Future[Any] | None = None
+        running: dict[Future[Any], Case] = {}
+        finished: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+        count, counted, stopping = 1, -COUNT_SECONDS, False
         try:
             while True:
-                if time.monotonic() - looked >= SLOT_SECONDS:
-                    slots, looked = max(1, sum(client.nthreads().values())), time.monotonic()
-                    self.result.workers = max(self.result.workers, slots)
+                if time.monotonic() - counted >= COUNT_SECONDS:
+                    count, counted = workers.count(), time.monotonic()
+                    self.result.workers = max(self.result.workers, count)
                 if not stopping and self.should_stop():
                     stopping = True
-                    event.set()
-                while not stopping and len(running) < AHEAD * slots:
-                    case = next(todo, None)
-                    if case is None:
+                    workers.cancel()
+                    for future in list(running):
+                        future.cancel()  # those that no worker has begun
+                while not stopping and (suspects or todo):
+                    if running and (suspects or alone is not None):
                         break
-                    future = client.submit(fit_case, self._work(case, params), name, pure=False)
+                    if len(running) >= PREFETCH * count:
+                        break
+                    single = bool(suspects)
+                    case = suspects.popleft() if single else todo.popleft()
+                    future = workers.submit(self._task(case, params))
+                    alone = future if single else None
                     running[future] = case
-                    future.add_done_callback(arrived.put)
+                    future.add_done_callback(finished.put)
                 if not running:
                     break
                 try:
-                    future = arrived.get(timeout=POLL_SECONDS)
+                    future = finished.get(timeout=POLL_SECONDS)
                 except queue.Empty:
                     continue
-                self._take(running.pop(future), future)
+                if future not in running:
+                    continue
+                if _died(future):
+                    wait(running)  # all of them broke, or were just done
+                    for other in [f for f in running if not _died(f)]:
+                        self._take(running.pop(other), other, stopping)
+                    if future is alone:
+                        self._record(running[future], {"status": "failed", "error": DIED})
+                    else:
+                        suspects.extend(running.values())
+                    running.clear()
+                    workers.restart()
+                else:
+                    self._take(running.pop(future), future, stopping)
+                alone = None
         finally:
             if running:  # an exception or a second Ctrl-C
-                event.set()
-                client.cancel(list(running))
+                workers.cancel()
+                for future in running:
+                    future.cancel()
             through = len(self.result.done) + len(self.result.skipped) + len(self.result.failed)
             self.result.left = self.total - through
 
-    def _work(self, case: Case, params: FitParams) -> Work:
+    def _task(self, case: Case, params: FitParams) -> FitTask:
         absolute = Case(
             case.name,
             tuple(os.path.abspath(image) for image in case.images),
             None if case.mask is None else os.path.abspath(case.mask),
         )
         output = os.path.abspath(self.manifest.output(case))
-        return Work(absolute, output, params, self.cohort, self.known.get(case.name))
+        return FitTask(absolute, output, params, self.batch, self.known.get(case.name))
 
-    def _take(self, case: Case, future: Any) -> None:
+    def _take(self, case: Case, future: Future[Any], stopping: bool) -> None:
         """Record the outcome of a case."""
-        if future.status == "finished":
+        try:
             record: dict[str, Any] = future.result()
-        elif future.status == "error":
-            record = {"status": "failed", "error": _why(future.exception())}
-        else:
-            raise BackendError("The connection to the Dask scheduler was lost; start it again.")
-        future.release()
+        except CancelledError as error:
+            if stopping:
+                return
+            raise BackendError(
+                "The connection to the Dask scheduler was lost; start it again."
+            ) from error
+        except Exception as error:
+            killed = type(error).__name__ == "KilledWorker"  # Dask's, which need not be there
+            record = {"status": "failed", "error": DIED if killed else reason(error)}
+        self._record(case, record)
+
+    def _record(self, case: Case, record: dict[str, Any]) -> None:
         status = record["status"]
         if status == "cancelled":
             return
@@ -312,15 +336,9 @@ class _Run:
         fitted = len(self.result.done) + len(self.result.failed)
         through = fitted + len(self.result.skipped)
         remaining = (self.total - through) * seconds / fitted if fitted else None
-        self.progress(ProgressEvent("cases", through, self.total, seconds, remaining=remaining))
+        self.progress(ProgressEvent("images", through, self.total, seconds, remaining=remaining))
 
 
-def _why(error: BaseException | None) -> str:
-    """Return why a worker gave no answer."""
-    from distributed.scheduler import KilledWorker
-
-    if isinstance(error, KilledWorker):
-        return (
-            "its process died, perhaps for lack of memory; use fewer workers or a smaller image."
-        )
-    return reason(error or RuntimeError("no answer"))
+def _died(future: Future[Any]) -> bool:
+    """Tell whether a fit ended because a worker process died."""
+    return not future.cancelled() and isinstance(future.exception(), BrokenExecutor)

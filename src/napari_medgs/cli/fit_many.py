@@ -1,4 +1,4 @@
-"""``napari-medgs fit-many``: a cohort of images to a folder of fields."""
+"""``napari-medgs fit-many``: many images to a folder of fields."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_medgs.cli.command import CANCELLED, FAILED, complain, stoppable
+from napari_medgs.cli.command import CANCELLED, FAILED, print_error, stoppable
 from napari_medgs.cli.fit_options import takes_fit_params
 from napari_medgs.cli.options import (
     DebugOption,
@@ -21,9 +21,9 @@ from napari_medgs.cli.report import Reporter
 from napari_medgs.fitting.params import FitParams
 
 if TYPE_CHECKING:
-    from napari_medgs.batch import CohortResult
+    from napari_medgs.batch import BatchResult
 
-COHORT, SHARING = "The cohort", "Sharing out the work"
+IMAGES, WORKERS = "Images", "Workers"
 
 
 @takes_fit_params
@@ -32,7 +32,7 @@ def fit_many(
         str,
         typer.Argument(
             metavar="LIST_OR_DIR",
-            help="A folder of images; a list (.txt: one image a line; .csv with columns image "
+            help="A folder of images; a list (.txt: one image per line; .csv with columns image "
             "and, optionally, mask and name); or FILE.npz[:SPLIT] of MedMNIST.",
             show_default=False,
         ),
@@ -47,21 +47,23 @@ def fit_many(
             metavar="GLOB",
             help="Which files of the folder, such as '**/*_T1w.nii.gz'.",
             show_default="NIfTI files, DICOM folders and folders of frames",
-            rich_help_panel=COHORT,
+            rich_help_panel=IMAGES,
         ),
     ] = None,
     mask: Annotated[
         str | None,
         typer.Option(
             metavar="PATTERN",
-            help="Where an image's mask lies, from the image's folder: '../labels/{name}.nii.gz'. "
-            "{name} is its file name without suffix, {file} all of it.",
-            rich_help_panel=COHORT,
+            help="An image's mask, relative to the image's folder: '../labels/{name}.nii.gz'. "
+            "{name} is the image's file name without suffix, {file} the whole name.",
+            rich_help_panel=IMAGES,
         ),
     ] = None,
-    again: Annotated[
+    overwrite: Annotated[
         bool,
-        typer.Option("--again", help="Fit what is finished, too.", rich_help_panel=COHORT),
+        typer.Option(
+            "--overwrite", help="Fit images again that have a field.", rich_help_panel=IMAGES
+        ),
     ] = False,
     scheduler: Annotated[
         str | None,
@@ -69,7 +71,7 @@ def fit_many(
             metavar="ADDRESS",
             help="A Dask scheduler such as tcp://host:8786, whose workers see the same files.",
             show_default="processes on this machine",
-            rich_help_panel=SHARING,
+            rich_help_panel=WORKERS,
         ),
     ] = None,
     workers: Annotated[
@@ -78,16 +80,16 @@ def fit_many(
             min=1,
             help="Processes on this machine.",
             show_default="by CPUs and free memory",
-            rich_help_panel=SHARING,
+            rich_help_panel=WORKERS,
         ),
     ] = None,
     threads: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="CPU threads of one fit.",
-            show_default="what the processes leave",
-            rich_help_panel=SHARING,
+            help="CPU threads per fit.",
+            show_default="CPUs divided by processes",
+            rich_help_panel=WORKERS,
         ),
     ] = None,
     *,
@@ -98,22 +100,22 @@ def fit_many(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Fit a field to every image of a cohort, several at a time.
+    """Fit a field to each of many images, several at a time.
 
-    What is finished already, of the same image with the same settings, is skipped. An image that
+    Images that have a field already, made with the same settings, are skipped. An image that
     cannot be fitted is listed at the end and does not stop the others. Ctrl-C keeps what is
-    finished; the same command goes on from there.
+    finished; the same command continues from there.
     """
     del debug  # read by the command class
-    from napari_medgs.batch import CohortParams, find_cases
+    from napari_medgs.batch import BatchParams, find_cases
     from napari_medgs.batch import fit_many as run
 
-    cohort = CohortParams(
+    batch = BatchParams(
         spacing=spacing,
         assume_identity=assume_identity,
         scheduler=scheduler,
         workers=workers,
-        again=again,
+        overwrite=overwrite,
     )
     reporter = Reporter(quiet, json_file)
     with reporter.doing("looking for images"):
@@ -126,23 +128,23 @@ def fit_many(
             cases,
             output,
             replace(params, threads=threads),
-            cohort,
+            batch,
             progress=progress,
             should_stop=should_stop,
         )
     reporter.finish(result.numbers())
     _say(reporter, result, output)
     for name, why in sorted(result.failed.items()):
-        complain(f"{name}: {why}")
+        print_error(f"{name}: {why}")
     if result.left:
-        complain(f"cancelled; {result.left} images are left for the next time.")
+        print_error(f"canceled; {result.left} images are left; the same command continues.")
         raise typer.Exit(CANCELLED)
     if result.failed:
-        complain(f"{len(result.failed)} of {len(cases)} images failed, see above.")
+        print_error(f"{len(result.failed)} of {len(cases)} images failed, see above.")
         raise typer.Exit(FAILED)
 
 
-def _say(reporter: Reporter, result: CohortResult, output: Path) -> None:
+def _say(reporter: Reporter, result: BatchResult, output: Path) -> None:
     numbers = result.numbers()
     rows: list[tuple[str, str | None]] = [
         ("fitted", f"{numbers['done']:,}"),

@@ -186,7 +186,7 @@ class _Lines:
         if not due and now - self.last < LINE_SECONDS:
             return
         self.stage, self.last = event.stage, now
-        count = f" {event.done}/{event.total}" if event.total > 1 else ""
+        count = f" {event.done} of {event.total}" if event.total > 1 else ""
         words = [f"{event.stage}{count}", f"{event.seconds:.1f} s", details(event)]
         typer.echo("  ".join(word for word in words if word))
 
@@ -208,11 +208,13 @@ def _bar() -> Iterator[ProgressCallback]:
 
         def show(event: ProgressEvent) -> None:
             clock = f"{event.seconds:.0f} s"
+            # Steps of a fit are many and mean little; how many images are left does.
+            count = f" {event.done} of {event.total}" if event.stage == "images" else ""
             if event.remaining is not None:
                 clock += f", {event.remaining:.0f} s left"
             progress.update(
                 task,
-                description=event.stage,
+                description=event.stage + count,
                 completed=event.done,
                 total=event.total if event.total > 1 else None,
                 detail=details(event),

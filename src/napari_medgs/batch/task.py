@@ -1,8 +1,11 @@
-"""One case of a cohort, fitted in a worker process; nothing but plain values goes in and out."""
+"""The fit of one case in a worker process; only plain values go in and out."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import queue
+import signal
 import time
 import traceback
 import warnings
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 
 from napari_medgs._util.progress import StopCallback
 from napari_medgs.batch.cases import Case
-from napari_medgs.batch.params import CohortParams
+from napari_medgs.batch.params import BatchParams
 from napari_medgs.errors import Cancelled, MedGSError, MemoryEstimateError
 from napari_medgs.fitting.params import FitParams
 
@@ -24,11 +27,11 @@ if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
     from napari_medgs.io.medmnist.reader import MedMNISTSet
 
-POLL_SECONDS = 0.5  # between two questions to the scheduler whether to stop
+POLL_SECONDS = 0.5  # between two checks whether the run was canceled
 
 
 @dataclass(frozen=True)
-class Work:
+class FitTask:
     """What a worker needs to fit one case.
 
     Attributes
@@ -36,32 +39,64 @@ class Work:
     case : Case
         With absolute paths.
     output : str
+        The field to write.
     params : FitParams
-    cohort : CohortParams
+    batch : BatchParams
     known : str, optional
-        Digest of the input that the field which stands was made of.
+        Digest of the input that the existing field was made from.
     """
 
     case: Case
     output: str
     params: FitParams
-    cohort: CohortParams
+    batch: BatchParams
     known: str | None = None
 
 
-class Flag:
-    """Asks a Dask event, now and then, whether the cohort was cancelled.
+_canceled: Any = None  # the event that start_worker got, in a process of LocalProcesses
+
+
+def start_worker(canceled: Any, numbers: Any, gpus: int) -> None:
+    """Prepare a worker process.
+
+    Parameters
+    ----------
+    canceled : multiprocessing.Event
+        Set when the run is canceled.
+    numbers : multiprocessing.Queue
+        One GPU number for each process, -1 for all GPUs.
+    gpus : int
+        CUDA devices of this machine.
+    """
+    global _canceled
+    _canceled = canceled
+    # A terminal sends Ctrl-C to all processes of a command; this one is told when to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        number = numbers.get(timeout=POLL_SECONDS)
+    except queue.Empty:
+        return
+    if number >= 0:
+        named = os.environ.get("CUDA_VISIBLE_DEVICES")
+        devices = named.split(",") if named else [str(k) for k in range(gpus)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
+
+
+class CancelFlag:
+    """Tells whether the run was canceled, asking for it twice a second at most.
 
     Parameters
     ----------
     name : str
-        Of the event; empty where nobody can cancel.
+        Of a Dask event; empty in a process of this machine.
     """
 
     def __init__(self, name: str) -> None:
-        from distributed import Event
+        self._event = _canceled
+        if name:
+            from distributed import Event
 
-        self._event = Event(name) if name else None
+            self._event = Event(name)
         self._asked, self._set = -POLL_SECONDS, False
 
     def __call__(self) -> bool:
@@ -73,31 +108,31 @@ class Flag:
         return self._set
 
 
-def fit_case(work: Work, event: str = "") -> dict[str, Any]:
+def fit_case(task: FitTask, event: str = "") -> dict[str, Any]:
     """Read, fit and write one case.
 
     Parameters
     ----------
-    work : Work
+    task : FitTask
     event : str
-        Name of the Dask event that says to stop.
+        Name of the Dask event that is set when the run is canceled; empty elsewhere.
 
     Returns
     -------
     dict
-        ``status``: "done", "unchanged" (the field that stands is of the same input), "cancelled"
-        or "failed"; ``error``: why, in one line; ``digest``, ``metrics`` and the like of a field
-        that was made. JSON-able.
+        ``status``: "done", "unchanged" (the existing field is of the same input),
+        "cancelled" or "failed"; ``error``: the reason, in one line; ``digest``, ``metrics`` and
+        more of a new field. JSON-able.
     """
     started = time.perf_counter()
     try:
-        should_stop = Flag(event)
+        should_stop = CancelFlag(event)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            record = _fit(work, should_stop)
-        said = [str(w.message) for w in caught if w.category is UserWarning]
-        if said:
-            record["warnings"] = said[:5]
+            record = _fit(task, should_stop)
+        messages = [str(w.message) for w in caught if w.category is UserWarning]
+        if messages:
+            record["warnings"] = messages[:5]
     except Cancelled:
         return {"status": "cancelled"}
     except Exception as error:
@@ -121,26 +156,26 @@ def reason(error: BaseException) -> str:
     return " ".join(text.split())
 
 
-def _fit(work: Work, should_stop: StopCallback) -> dict[str, Any]:
+def _fit(task: FitTask, should_stop: StopCallback) -> dict[str, Any]:
     from napari_medgs.fitting import fit
     from napari_medgs.io import read_label_names, read_labels
     from napari_medgs.io.fields import save_field
 
     if should_stop():
         raise Cancelled
-    case = work.case
-    volume = read(case, work.cohort)
+    case = task.case
+    volume = read(case, task.batch)
     mask, names = None, {}
     if case.mask is not None:
-        mask = read_labels(case.mask, volume.grid, assume_identity=work.cohort.assume_identity)[0]
+        mask = read_labels(case.mask, volume.grid, assume_identity=task.batch.assume_identity)[0]
         names = read_label_names(case.mask)
     found = digest(volume, mask, names)
-    if found == work.known:
+    if found == task.known:
         return {"status": "unchanged", "digest": found}
-    result = fit(volume, work.params, mask, class_names=names, should_stop=should_stop)
+    result = fit(volume, task.params, mask, class_names=names, should_stop=should_stop)
     if result.stopped_by == "cancelled":
         raise Cancelled
-    output = Path(work.output)
+    output = Path(task.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     save_field(output, result.field)
     return {
@@ -154,28 +189,26 @@ def _fit(work: Work, should_stop: StopCallback) -> dict[str, Any]:
     }
 
 
-def read(case: Case, cohort: CohortParams) -> Volume:
+def read(case: Case, batch: BatchParams) -> Volume:
     """Read the contrasts of a case; a MedMNIST file is kept open for the next item."""
     from napari_medgs.io import read_volumes
     from napari_medgs.io.medmnist.reader import is_spec, parse_spec
 
-    if len(case.images) == 1 and is_spec(case.images[0]) and cohort.spacing is None:
+    if len(case.images) == 1 and is_spec(case.images[0]) and batch.spacing is None:
         path, split, index = parse_spec(case.images[0])
         try:
             stamp = path.stat()
-            items = _items(str(path), stamp.st_mtime_ns, stamp.st_size)
+            items = _cached_set(str(path), stamp.st_mtime_ns, stamp.st_size)
         except (MemoryEstimateError, OSError):
             pass  # item by item, or with the reader's own message
         else:
             volume = items.volume(split, index)
             return replace(volume, data=np.ascontiguousarray(volume.data))
-    return read_volumes(
-        case.images, spacing=cohort.spacing, assume_identity=cohort.assume_identity
-    )
+    return read_volumes(case.images, spacing=batch.spacing, assume_identity=batch.assume_identity)
 
 
 @lru_cache(maxsize=1)
-def _items(path: str, changed: int, size: int) -> MedMNISTSet:
+def _cached_set(path: str, changed: int, size: int) -> MedMNISTSet:
     from napari_medgs.io.medmnist.reader import load_set
 
     return load_set(path)
