@@ -11,7 +11,6 @@ environment is kept, and made anew only when the dependencies change.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -123,7 +122,7 @@ class Environment:
             "pip",
             "--disable-pip-version-check",
             "install",
-            "-q",
+            "-qq",
             *words,
         ]
         subprocess.run(command, check=True, cwd=ROOT)
@@ -133,13 +132,11 @@ class Environment:
         with zipfile.ZipFile(wheel) as archive:
             (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
             lines = archive.read(name).decode().splitlines()
-        needed = [
-            line for line in lines if line.startswith("Requires-Dist") and "extra" not in line
-        ]
-        pins = (ROOT / "constraints.txt").read_text()
-        wanted = hashlib.sha256(repr((needed, pins, TORCH, sys.version)).encode()).hexdigest()
+        needed = [n for n in lines if n.startswith("Requires-Dist") and "extra ==" not in n]
+        pins = (ROOT / "constraints.txt").read_text().split()
         stamp = self.folder / ".installed"
-        if stamp.is_file() and stamp.read_text() == wanted:
+        wanted = [TORCH, sys.version, needed, self.pins_that_count(pins)]
+        if stamp.is_file() and stamp.read_text(encoding="utf-8") == json.dumps(wanted):
             self.pip("--no-deps", "--force-reinstall", str(wheel))
             return
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -147,7 +144,17 @@ class Environment:
         self.pip("--upgrade", "pip>=25.1")
         self.pip(TORCH)  # First and exactly, so that a CPU build is taken where one is at hand.
         self.pip("-c", "constraints.txt", str(wheel))
-        stamp.write_text(wanted)
+        wanted[-1] = self.pins_that_count(pins)
+        stamp.write_text(json.dumps(wanted), encoding="utf-8")
+
+    def pins_that_count(self, pins: list[str]) -> list[str]:
+        """Those of packages that are installed here."""
+        if not self.python.exists():
+            return []
+        command = [self.python, "-m", "pip", "list", "--format", "json"]
+        listed = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+        names = {entry["name"].lower().replace("_", "-") for entry in listed}
+        return [p for p in pins if p.partition("==")[0].lower().replace("_", "-") in names]
 
 
 class Bench:
