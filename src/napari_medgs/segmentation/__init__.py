@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from napari_medgs.segmentation.params import SegmentParams
+from napari_medgs.segmentation.params import SegmentParams, SegmentStage
 from napari_medgs.segmentation.prompts.prompts import Box, Point, Prompts
 
 if TYPE_CHECKING:
     from napari_medgs.segmentation.api import fit_for_segmentation, segment
-    from napari_medgs.segmentation.model import SegmentModel
+    from napari_medgs.segmentation.model import PromptSnapshot, SegmentModel
     from napari_medgs.segmentation.result.result import SegmentResult
     from napari_medgs.segmentation.result.suggest import Suggestion, suggest_slices
     from napari_medgs.segmentation.session.replay import load_session
@@ -22,6 +22,7 @@ _LAZY = {
     "fit_for_segmentation": "api",
     "segment": "api",
     "load_session": "session.replay",
+    "PromptSnapshot": "model",
     "SegmentModel": "model",
     "SegmentResult": "result.result",
     "Session": "session.session",
@@ -33,10 +34,12 @@ _LAZY = {
 __all__ = [
     "Box",
     "Point",
+    "PromptSnapshot",
     "Prompts",
     "SegmentModel",
     "SegmentParams",
     "SegmentResult",
+    "SegmentStage",
     "Session",
     "Settings",
     "Suggestion",

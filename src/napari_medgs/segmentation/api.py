@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
+from napari_medgs._util.threads import limit_threads
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import Cancelled
@@ -86,11 +87,10 @@ def segment(
     check_prompts(prompts, volume)
     seconds_fit = 0.0
     if field is None:
-        if params is not None and params.threads and fit_params is None:
-            fit_params = replace(FIT_PARAMS, threads=params.threads)
-        field = fit_for_segmentation(
-            volume, fit_params, progress=progress, should_stop=should_stop
-        )
+        with limit_threads(params.threads if params else None):
+            field = fit_for_segmentation(
+                volume, fit_params, progress=progress, should_stop=should_stop
+            )
         seconds_fit = time.perf_counter() - started
     model = SegmentModel(volume, field, params, progress=progress, should_stop=should_stop)
     result = model.update(prompts, progress=progress, should_stop=should_stop)

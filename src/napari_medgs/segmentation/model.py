@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
+from napari_medgs._util.threads import limit_threads
 from napari_medgs.data.field import Floats, GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import GeometryError, ParameterError
-from napari_medgs.segmentation.params import SegmentParams
+from napari_medgs.segmentation.params import SegmentParams, SegmentStage
 from napari_medgs.segmentation.postprocess.components import drop_islands, fill_holes
 from napari_medgs.segmentation.postprocess.full_slices import PaintedSlices
 from napari_medgs.segmentation.prompts.markers import Evidence, collect_evidence, initial_marks
@@ -37,6 +38,27 @@ from napari_medgs.segmentation.solver.score_rendering import ScoreRenderer
 from napari_medgs.segmentation.terms.calibration import opinions
 from napari_medgs.segmentation.terms.image_features import image_features
 from napari_medgs.segmentation.timing import Clock
+
+
+@dataclass(frozen=True)
+class PromptSnapshot:
+    """Prompts as they were when :meth:`SegmentModel.snapshot` was called, rasterized.
+
+    It shares no array with them, so that they may change while a solve runs.
+
+    Attributes
+    ----------
+    values : tuple of int
+        Label value of every class that is marked, background (0) first.
+    """
+
+    _evidence: Evidence
+    _constraints: Constraints
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Label value of every class, background (0) first."""
+        return self._evidence.values
 
 
 @dataclass(frozen=True)
@@ -93,23 +115,26 @@ class SegmentModel:
         spacing = np.asarray(volume.spacing)
         self._units = spacing / spacing.min()
         clock = Clock(progress, should_stop, 4)
-        clock.stage("image")
-        data = np.moveaxis(volume.data, field.info.slice_axis + 1, 1)
-        features = image_features(data, spacing[list(self._axes)])
-        clock.stage("render")
-        self._renderer = ScoreRenderer(field, self.params.threads)
-        clock.stage("graph")
-        self._solver = GraphSolver(field, features, self._renderer, self.params.threads)
-        clock.stage("buffers")
-        self._refiner = Refiner(features)
+        with limit_threads(self.params.threads):
+            clock.stage(SegmentStage.FEATURES)
+            data = np.moveaxis(volume.data, field.info.slice_axis + 1, 1)
+            features = image_features(data, spacing[list(self._axes)])
+            clock.stage(SegmentStage.RENDERER)
+            self._renderer = ScoreRenderer(field)
+            clock.stage(SegmentStage.GRAPH)
+            self._solver = GraphSolver(field, features, self._renderer, self.params.seed)
+            clock.stage(SegmentStage.BUFFERS)
+            self._refiner = Refiner(features)
         self._painted = PaintedSlices(features.metric, features.units)
         self._top = np.empty(field.info.stack_shape, np.float32)
         self._margin = np.empty(field.info.stack_shape, np.float32)
         self._initial: tuple[int, float, Any] | None = None
         self._state: _State | None = None
 
-    def evidence(self, prompts: Prompts) -> Evidence:
-        """Check prompts and turn them into marked voxels.
+    def snapshot(self, prompts: Prompts) -> PromptSnapshot:
+        """Check prompts and rasterize them into a copy that no longer depends on them.
+
+        Call it under the lock that guards the prompts' arrays, and :meth:`update` without it.
 
         Raises
         ------
@@ -125,11 +150,15 @@ class SegmentModel:
                 marks = initial_marks(prompts.initial, prompts.initial_margin, self._units)
                 self._initial = (*key, (prompts.initial, marks))
             initial = self._initial[2][1]
-        return collect_evidence(prompts, shape, self._axes, self._units, initial)
+        evidence = collect_evidence(prompts, shape, self._axes, self._units, initial)
+        return PromptSnapshot(evidence, Constraints(prompts, evidence, shape, self._axes))
+
+    def _snapshot_of(self, prompts: Prompts | PromptSnapshot) -> PromptSnapshot:
+        return prompts if isinstance(prompts, PromptSnapshot) else self.snapshot(prompts)
 
     def update(
         self,
-        prompts: Prompts,
+        prompts: Prompts | PromptSnapshot,
         *,
         quick: bool = False,
         progress: ProgressCallback = ignore_progress,
@@ -139,11 +168,12 @@ class SegmentModel:
 
         Parameters
         ----------
-        prompts : Prompts
+        prompts : Prompts or PromptSnapshot
         quick : bool
             Only follow the marks that are new since the last full update, under what was learned
             then: a fast answer while painting goes on, to be followed by a full update. Where
-            marks were taken away, or classes are new, this is a full update.
+            marks were taken away, or classes are new, this is a full update; ``incremental`` of
+            the result tells which it was.
         progress, should_stop : callable, optional
 
         Returns
@@ -157,22 +187,27 @@ class SegmentModel:
             When the prompts cannot be used, before work starts; ``Cancelled`` between stages
             once ``should_stop`` says so, ``last`` stays.
         """
-        clock = Clock(progress, should_stop, 6)
-        clock.stage("prompts")
-        evidence = self.evidence(prompts)
-        constraints = Constraints(prompts, evidence, self.volume.shape, self._axes)
+        with limit_threads(self.params.threads):
+            return self._update(prompts, quick, Clock(progress, should_stop, 6))
+
+    def _update(
+        self, prompts: Prompts | PromptSnapshot, quick: bool, clock: Clock
+    ) -> SegmentResult:
+        clock.stage(SegmentStage.PROMPTS)
+        snapshot = self._snapshot_of(prompts)
+        evidence, constraints = snapshot._evidence, snapshot._constraints
         follow = self._follow(evidence, constraints) if quick else None
         clock.end()
         if follow is None:
             state = self._solve_graph(evidence, constraints, clock)
         else:
-            clock.stage("spread")
+            clock.stage(SegmentStage.PATHS)
             state = follow()
             clock.end()
-        labels, snapshot = self._solve_voxels(state, constraints, clock)
+        labels, scored = self._solve_voxels(state, constraints, clock)
         if follow is None:
             self._state = state
-        self.last = self._result(labels, state.evidence, snapshot, clock)
+        self.last = self._result(labels, state.evidence, scored, clock, follow is not None)
         return self.last
 
     def _follow(self, evidence: Evidence, constraints: Constraints) -> Callable[[], _State] | None:
@@ -207,12 +242,12 @@ class SegmentModel:
     ) -> tuple[NDArray[np.uint8], Snapshot]:
         """Render the graph's solution, look at undecided voxels again, clean up."""
         params, evidence, solution = self.params, state.evidence, state.solution
-        clock.stage("render")
+        clock.stage(SegmentStage.RENDER)
         labels = np.empty(self._margin.shape, np.uint8)
         scores = scores_of(solution.distance, len(self.field))
         self._renderer.decide(scores, labels, self._top, self._margin)
         clock.end()
-        clock.stage("refine")
+        clock.stage(SegmentStage.REFINE)
         band_voxels = np.zeros((0, 3), np.int32)
         band_scores = np.zeros((0, evidence.count), np.float32)
         if params.refine_voxels:
@@ -230,7 +265,7 @@ class SegmentModel:
             )
             band_voxels, band_scores = band.voxels, band.scores
         clock.end()
-        clock.stage("finish")
+        clock.stage(SegmentStage.POSTPROCESS)
         self._painted.fill(labels, evidence)
         hard = evidence.voxels[evidence.hard], evidence.classes[evidence.hard]
         labels[tuple(hard[0].T)] = hard[1]
@@ -249,26 +284,29 @@ class SegmentModel:
             band_scores,
             *hard,
             constraints.locked,
+            params.threads,
         )
 
     def _solve_graph(self, evidence: Evidence, constraints: Constraints, clock: Clock) -> _State:
         """Solve on the Gaussians: learn, spread, and spread again knowing the shape."""
         params, solver = self.params, self._solver
-        clock.stage("learn")
+        clock.stage(SegmentStage.TERMS)
         seeds = solver.seeds(evidence.voxels, evidence.classes, evidence.count)
-        appearance, flood = opinions(evidence, solver.image, solver.floods, params.seed)
+        appearance, flood = opinions(
+            evidence, solver.image, solver.floods(params.seed), params.seed
+        )
         banned = constraints.banned_at(np.round(solver.points).astype(np.int32))
         look = appearance, solver.features, solver.points
         due = dues(*look, None, flood, params.appearance, params.shape)
         clock.end()
-        clock.stage("spread")
+        clock.stage(SegmentStage.PATHS)
         distance = solver.propagate(seeds, due, banned)
         if len(evidence.denied_voxels):
             evidence = denied_marks(evidence, solver, distance)
             seeds = solver.seeds(evidence.voxels, evidence.classes, evidence.count)
             distance = solver.propagate(seeds, due, banned)
         clock.end()
-        clock.stage("shape")
+        clock.stage(SegmentStage.SHAPE)
         prior = None
         slices = solver.annotated_slices(distance, evidence)
         untouched = slices.drop_untouched(evidence, solver.image.units)
@@ -289,7 +327,9 @@ class SegmentModel:
         solution = GraphSolution(distance, appearance, prior, flood, ends, params.shape)
         return _State(evidence, solution, seeds, due, constraints.any)
 
-    def preview_slice(self, axis: int, index: int, prompts: Prompts) -> NDArray[Any]:
+    def preview_slice(
+        self, axis: int, index: int, prompts: Prompts | PromptSnapshot
+    ) -> NDArray[Any]:
         """Return the labels of one slice of the canonical grid at once, from the graph alone.
 
         Marks that are new since the last :meth:`update` spread from there under what was learned
@@ -299,14 +339,17 @@ class SegmentModel:
         -------
         (rows, columns) ndarray of integers
         """
-        evidence = self.evidence(prompts)
-        solver, state = self._solver, self._state
+        with limit_threads(self.params.threads):
+            return self._preview(axis, index, self._snapshot_of(prompts))
+
+    def _preview(self, axis: int, index: int, snapshot: PromptSnapshot) -> NDArray[Any]:
+        evidence, solver, state = snapshot._evidence, self._solver, self._state
         if state is not None and state.evidence.values == evidence.values:
             distance = self._extended(state, evidence)
         else:
-            constraints = Constraints(prompts, evidence, self.volume.shape, self._axes)
             clock = Clock(ignore_progress, never_stop, 0)
-            distance = self._solve_graph(evidence, constraints, clock).solution.distance
+            solved = self._solve_graph(evidence, snapshot._constraints, clock)
+            distance = solved.solution.distance
         stack_axis = self._axes.index(axis)
         plane = solver.labels_in_plane(scores_of(distance, len(self.field)), stack_axis, index)
         on = evidence.hard & (evidence.voxels[:, stack_axis] == index)
@@ -349,7 +392,12 @@ class SegmentModel:
         )
 
     def _result(
-        self, labels: NDArray[np.uint8], evidence: Evidence, snapshot: Snapshot, clock: Clock
+        self,
+        labels: NDArray[np.uint8],
+        evidence: Evidence,
+        snapshot: Snapshot,
+        clock: Clock,
+        incremental: bool,
     ) -> SegmentResult:
         counts = count_labels(labels, evidence.count)
         values = evidence.values
@@ -368,6 +416,7 @@ class SegmentModel:
             0.0,
             seconds,
             clock.seconds,
+            incremental,
             labels,
             snapshot,
         )

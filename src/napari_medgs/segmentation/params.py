@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any, Literal
 
 from napari_medgs.errors import ParameterError
 
 Islands = Literal["keep", "connected", "largest"]
+
+
+class SegmentStage(StrEnum):
+    """Stages of a solve: what progress reports name, and the keys of a result's timings."""
+
+    FEATURES = "image features"
+    RENDERER = "score renderer"
+    GRAPH = "graph"
+    BUFFERS = "buffers"
+    PROMPTS = "prompts"
+    TERMS = "data terms"
+    PATHS = "shortest paths"
+    SHAPE = "shape prior"
+    RENDER = "render"
+    REFINE = "narrow band"
+    POSTPROCESS = "postprocess"
 
 
 @dataclass(frozen=True)
@@ -34,9 +51,10 @@ class SegmentParams:
     fill_holes : bool
         Background enclosed by a class, without a background stroke in it, joins the class.
     seed : int
-        Seed of the appearance model's random choices.
+        Seed of all random choices: the appearance model's and the stochastic watershed's;
+        0 to 2**32 - 1.
     threads : int, optional
-        CPU threads; all by default.
+        Most CPU threads that a solve uses, and what is asked of its result; all by default.
     """
 
     appearance: float = 1.0
@@ -60,6 +78,7 @@ class SegmentParams:
             self.islands in ("keep", "connected", "largest"),
             "keep, connected or largest",
         )
+        self._check("seed", 0 <= self.seed < 2**32, "from 0 to 4294967295")
         self._check("threads", self.threads is None or self.threads >= 1, "1 or more")
 
     def _check(self, name: str, good: bool, wanted: str) -> None:

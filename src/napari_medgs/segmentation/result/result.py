@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from napari_medgs._util.threads import run_chunks
+from napari_medgs._util.threads import limit_threads, run_chunks
 from napari_medgs.data.field import Floats, GaussianField
 from napari_medgs.data.grid import Grid
 from napari_medgs.segmentation.result.uncertainty import Depth, Doubt, chance_of, lead_of
@@ -61,6 +61,8 @@ class Snapshot:
         Marks that are certain.
     locked : dict of int to (Z, Y, X) ndarray of bool
         Where the locked classes are.
+    threads : int, optional
+        Most CPU threads to use.
     """
 
     renderer: ScoreRenderer
@@ -72,6 +74,7 @@ class Snapshot:
     sure_voxels: NDArray[np.int32]
     sure_classes: NDArray[np.int32]
     locked: dict[int, NDArray[np.bool_]] = dataclasses.field(default_factory=dict)
+    threads: int | None = None
 
     def probability(self, labels: NDArray[np.uint8]) -> Floats:
         """Return (K, Z, Y, X) probabilities of the classes."""
@@ -174,7 +177,10 @@ class SegmentResult:
     seconds, seconds_fit, seconds_solve : float
         Wall time altogether, of fitting the field (0 when it was there), of the solve.
     timings : dict of str to float
-        Seconds of the solve's stages.
+        Seconds of the solve's stages (:class:`SegmentStage`).
+    incremental : bool
+        Whether a quick solve only extended the last full one: a full solve of the same prompts
+        may still change the mask.
     """
 
     labels: NDArray[Any]
@@ -186,6 +192,7 @@ class SegmentResult:
     seconds_fit: float
     seconds_solve: float
     timings: dict[str, float] = dataclasses.field(default_factory=dict)
+    incremental: bool = False
     _indices: NDArray[np.uint8] = dataclasses.field(
         default_factory=lambda: np.zeros((0, 0, 0), np.uint8), repr=False
     )
@@ -207,9 +214,9 @@ class SegmentResult:
 
         Made anew at every call: K volumes of float32.
         """
-        if self._snapshot is None:
-            raise RuntimeError("This result was read back and holds no probabilities.")
-        stack = self._snapshot.probability(self._indices)
+        assert self._snapshot is not None
+        with limit_threads(self._snapshot.threads):
+            stack = self._snapshot.probability(self._indices)
         return np.moveaxis(stack, 1, self.slice_axis + 1)
 
     def uncertainty(self) -> Floats:
@@ -222,7 +229,7 @@ class SegmentResult:
     def doubt(self) -> Doubt:
         """Return what may be wrong and what it would be then, slice-first; kept."""
         if self._doubt is None:
-            if self._snapshot is None:
-                raise RuntimeError("This result was read back and knows no uncertainty.")
-            self._doubt = self._snapshot.doubt(self._indices)
+            assert self._snapshot is not None
+            with limit_threads(self._snapshot.threads):
+                self._doubt = self._snapshot.doubt(self._indices)
         return self._doubt

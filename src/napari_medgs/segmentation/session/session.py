@@ -248,7 +248,7 @@ class Session:
         result = model.update(
             self.prompts(), quick=quick, progress=progress, should_stop=should_stop
         )
-        self.take(result, settled=not quick)
+        self.take(result, settled=not result.incremental)
         return result
 
     # Undo and redo

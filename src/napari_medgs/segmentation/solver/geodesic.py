@@ -89,7 +89,8 @@ class GraphSolver:
     renderer : ScoreRenderer
         Of the same field. Where it renders nothing a coarse lattice of nodes stands in for
         Gaussians.
-    threads : int, optional
+    seed : int
+        Of the floods.
     """
 
     def __init__(
@@ -97,10 +98,9 @@ class GraphSolver:
         field: GaussianField,
         features: ImageFeatures,
         renderer: ScoreRenderer,
-        threads: int | None = None,
+        seed: int = 0,
     ) -> None:
         self.image = features
-        self.threads = threads
         self.gaussians = len(field)
         self._renderer = renderer
         empty = renderer.empty()
@@ -110,10 +110,17 @@ class GraphSolver:
         self.graph: Graph = build_graph(self.points, features.units, features.metric)
         self.features = features.at(self.points)
         fine = Basins(features.contrasts(FINE), features.units)
-        self.floods = Floods((fine, Basins(features.metric, features.units)))
+        self._basins = fine, Basins(features.metric, features.units)
+        self._floods = Floods(self._basins, seed)
         self._void_tree: Any = None
         self._tree: Any = None
         self._empty = empty
+
+    def floods(self, seed: int) -> Floods:
+        """Return the floods of a seed; they are kept until another one is asked for."""
+        if self._floods.seed != seed:
+            self._floods = Floods(self._basins, seed)
+        return self._floods
 
     def seeds(self, voxels: NDArray[Any], classes: NDArray[Any], count: int) -> NDArray[np.int32]:
         """Return each node's class by the marks on it, -1 where they do not decide."""
@@ -177,7 +184,7 @@ class GraphSolver:
             if banned is not None:
                 mine[banned[k]] = DISTANT
 
-        run_chunks(task, classes, self.threads)
+        run_chunks(task, classes)
         return distance
 
     def _relax(
@@ -216,7 +223,7 @@ class GraphSolver:
                 self._relax(tolls[k], paid[k], starts, distance[k])
             distance[k, (seeds >= 0) & (seeds != k)] = DISTANT
 
-        run_chunks(task, len(tolls), self.threads)
+        run_chunks(task, len(tolls))
         return distance
 
     def labels_in_plane(self, scores: Floats, axis: int, index: int) -> NDArray[np.uint8]:

@@ -144,24 +144,27 @@ class ScoreRenderer:
     Arrays are slice-first (the field's stack), see ``FieldInfo.stack_axes``.
     """
 
-    def __init__(self, field: GaussianField, threads: int | None = None) -> None:
+    def __init__(self, field: GaussianField) -> None:
         self.shape = field.info.stack_shape
-        self._threads = threads or default_threads()
         theta = to_theta(field)
         self._prepared = np.empty((len(theta), 16), np.float32)
         prepare(theta, field.info.degree, self._prepared, 0, len(theta))
         self._budget = np.float32(np.float32(field.info.cutoff) * HALF_LOG2E)
         self._eps = np.float32(max(field.info.eps, 1e-6))
-        depth, height, _ = self.shape
+        depth = self.shape[0]
         active = np.ones(depth, np.bool_)
         self._offsets = np.zeros(depth + 1, np.int64)
         arguments = (self._prepared, self._budget, active, self._offsets)
         self._members = np.empty(int(list_slices(*arguments, np.zeros(0, np.int32))), np.int32)
         list_slices(*arguments, self._members)
-        bands = 1 if depth >= 4 * self._threads else -(-8 * self._threads // depth)
+
+    def _bands(self) -> list[tuple[int, int]]:
+        """Return ranges of rows, several where slices alone would not keep all threads busy."""
+        (depth, height, _), threads = self.shape, default_threads()
+        bands = 1 if depth >= 4 * threads else -(-8 * threads // depth)
         bands = max(1, min(bands, height // 8))
         edges = np.linspace(0, height, bands + 1).astype(int)
-        self._bands = [(int(a), int(b)) for a, b in itertools.pairwise(edges)]
+        return [(int(a), int(b)) for a, b in itertools.pairwise(edges)]
 
     def _splat(self, scores: Floats, z: int, rows: tuple[int, int]) -> Floats:
         height, width, planes = rows[1] - rows[0], self.shape[2], scores.shape[1] + 1
@@ -183,14 +186,15 @@ class ScoreRenderer:
         """Fill labels, best score and lead (Z, Y, X) in all or some slices."""
         scores = np.ascontiguousarray(scores, np.float32)
         wanted = np.arange(self.shape[0]) if slices is None else np.asarray(slices)
+        bands = self._bands()
 
         def task(k: int) -> None:
-            index, band = divmod(k, len(self._bands))
-            z, (y0, y1) = int(wanted[index]), self._bands[band]
+            index, band = divmod(k, len(bands))
+            z, (y0, y1) = int(wanted[index]), bands[band]
             buffer = self._splat(scores, z, (y0, y1))
             _decide(buffer, self.shape[2], labels[z, y0:y1], top[z, y0:y1], margin[z, y0:y1])
 
-        run_chunks(task, len(wanted) * len(self._bands), self._threads)
+        run_chunks(task, len(wanted) * len(bands))
 
     def blend(self, scores: Floats, z: int) -> tuple[Floats, NDArray[np.bool_]]:
         """Return one slice's blended scores (K, Y, X) and where nothing is rendered (Y, X)."""
@@ -216,7 +220,7 @@ class ScoreRenderer:
                 members = self._members[self._offsets[z] : self._offsets[z + 1]]
                 _blend_column(self._prepared, scores, members, z, index, self._budget, out[z])
 
-        run_chunks(task, depth, self._threads)
+        run_chunks(task, depth)
         return _finished(np.moveaxis(out, 2, 0))
 
     def project(self, voxels: NDArray[Any], classes: NDArray[Any], count: int) -> Floats:
@@ -262,7 +266,7 @@ class ScoreRenderer:
         def task(z: int) -> None:
             hollow[z] = self.blend(scores, z)[1]
 
-        run_chunks(task, self.shape[0], self._threads)
+        run_chunks(task, self.shape[0])
         return hollow
 
 

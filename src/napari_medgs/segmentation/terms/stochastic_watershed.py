@@ -130,7 +130,7 @@ class Floods:
     """
 
     def __init__(self, hierarchies: Sequence[Basins], seed: int = 0) -> None:
-        self.hierarchies = tuple(hierarchies)
+        self.hierarchies, self.seed = tuple(hierarchies), seed
         number = len(self.hierarchies)
         total = sum(basins.count for basins in self.hierarchies)
         self.count = int(np.clip(BUDGET // total, FEW_MEMBERS // number, MEMBERS // number))
