@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -307,9 +309,22 @@ def test_broken_installation_is_a_reason_not_an_error(monkeypatch):
     def broken():
         raise RuntimeError("driver mismatch")
 
+    monkeypatch.setattr(cuda_driver, "device_count", lambda: 1)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "is_available", broken)
     assert cuda.available() == (False, "RuntimeError: driver mismatch")
+
+
+def test_torch_is_not_imported_to_find_no_driver():
+    if cuda.available()[0]:
+        pytest.skip("there is a GPU")
+    script = (
+        "import sys; from napari_medgs.rendering import backends; "
+        "from napari_medgs.rendering.registry import choose_engine; "
+        "print(choose_engine('auto', 'normalized')[0], 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["cpu", "False"], done.stderr
 
 
 @pytest.mark.gpu

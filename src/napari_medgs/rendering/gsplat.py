@@ -66,13 +66,13 @@ def available() -> tuple[bool, str]:
     when an engine is made.
     """
     try:
-        import torch
-
         version = gsplat_version()
         if version is None:
             return False, "gsplat is not installed (pip install gsplat)"
         if tuple(int(n) for n in version.split(".")[:2]) < (1, 5):
             return False, f"gsplat {version} is too old, 1.5 or later is needed"
+        import torch
+
         if torch.version.cuda is None:
             return False, "this PyTorch was built without CUDA"
         if not torch.cuda.is_available():

@@ -173,24 +173,42 @@ def driver() -> Driver:
     return Driver()
 
 
+def device_count() -> int:
+    """Return the number of CUDA devices, asked of the driver's library alone.
+
+    PyTorch is not imported, which takes more than a second: without a driver there is no GPU.
+
+    Raises
+    ------
+    BackendError
+        Without a driver, or when the driver finds no device.
+    """
+    count = ctypes.c_int()
+    driver()._call("cuDeviceGetCount", ctypes.byref(count))
+    return count.value
+
+
 def available() -> tuple[bool, str]:
     """Return whether the CUDA engine can be used here, and the device's name or the reason."""
     try:
+        if device_count() < 1:
+            return False, "the NVIDIA driver finds no GPU"
         import torch
 
         if torch.version.cuda is None:
             return False, "this PyTorch was built without CUDA"
         if not torch.cuda.is_available():
-            return False, "PyTorch finds no NVIDIA GPU or driver"
+            return False, "PyTorch finds no NVIDIA GPU"
         nvrtc = find_nvrtc()
         if nvrtc is None:
             return False, "NVRTC, CUDA's run-time compiler, was not found"
-        driver()
         major, minor = torch.cuda.get_device_capability()
         if 10 * major + minor < nvrtc.architectures()[0]:
             return False, f"NVRTC no longer knows compute capability {major}.{minor}"
         version = ".".join(str(n) for n in nvrtc.version)
         return True, f"{torch.cuda.get_device_name()}, kernels by NVRTC {version}"
+    except BackendError as error:
+        return False, str(error).rstrip(".")
     except Exception as error:  # whatever is broken there: the other backends still work
         return False, f"{type(error).__name__}: {error}"
 
