@@ -369,7 +369,7 @@ class SegmentController:
         self._asked = False
         self.result = result
         display.restore(refresh=False)
-        settled = kind == "full" or "learn" in result.timings
+        settled = not result.incremental
         display.show_delta(session.take(result, settled=settled))
         self.shown.emit(kind)
         if settled:

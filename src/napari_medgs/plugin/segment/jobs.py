@@ -170,7 +170,7 @@ class Preview:
         with self.reader.hold():
             prompts = self.session.prompts()
             last = self.model.last
-            if last is None or self.model.evidence(prompts).values != last.values:
+            if last is None or self.model.snapshot(prompts).values != last.values:
                 return None
             labels = self.model.preview_slice(self.axis, self.index, prompts)
             locked = sorted(prompts.locked)
