@@ -1,4 +1,4 @@
-"""Files of classifiers: safetensors with a JSON header, so that opening one never runs code."""
+"""Classifier files: safetensors with a JSON header, so that opening one never runs code."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import re
 from pathlib import Path
 
+from napari_medgs._optional import require
 from napari_medgs.classification.card import SUFFIX, ModelCard
 from napari_medgs.classification.classifier import Classifier
 from napari_medgs.errors import FileError
@@ -45,7 +46,18 @@ _RENAMED = {
 def save_classifier(path: str | Path, classifier: Classifier) -> Path:
     """Write a classifier to a ``.safetensors`` file.
 
-    The file is complete or absent: it is written beside its place and renamed.
+    The file is complete or absent: it is written under a temporary name and renamed.
+
+    Parameters
+    ----------
+    path : str or Path
+        Its name must end in ``.safetensors``.
+    classifier : Classifier
+
+    Returns
+    -------
+    Path
+        The file.
 
     Raises
     ------
@@ -56,7 +68,7 @@ def save_classifier(path: str | Path, classifier: Classifier) -> Path:
 
     path = Path(path)
     if not path.name.endswith(SUFFIX):
-        raise FileError(f"{path}: a classifier's file name must end in {SUFFIX}.")
+        raise FileError(f"{path}: a classifier file must end in {SUFFIX}.")
     card = json.dumps(plain_json(classifier.card.to_dict()), ensure_ascii=False)
     state = classifier.network.state_dict()
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
@@ -65,7 +77,15 @@ def save_classifier(path: str | Path, classifier: Classifier) -> Path:
 
 
 def load_card(path: str | Path) -> ModelCard:
-    """Read only the card of a classifier's file; needs no torch.
+    """Read only the card of a classifier file; does not need torch.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    ModelCard
 
     Raises
     ------
@@ -78,7 +98,7 @@ def load_card(path: str | Path) -> ModelCard:
     except FileError as error:
         raise FileError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise FileError(f"{path}: damaged or no classifier's file ({error}).") from error
+        raise FileError(f"{path}: damaged, or no classifier file ({error}).") from error
 
 
 def load_classifier(path: str | Path) -> Classifier:
@@ -89,33 +109,47 @@ def load_classifier(path: str | Path) -> Classifier:
     path : str or Path
         One of :func:`~napari_medgs.classification.bundled_models`, or a file that training wrote.
 
+    Returns
+    -------
+    Classifier
+        On the CPU, in evaluation mode.
+
     Raises
     ------
     FileError
         When the file is missing, damaged or no classifier.
     FormatVersionError
         When a newer version of the package wrote it.
+    MissingPackageError
+        When torch, or for graph networks torch-geometric, is not installed.
+
+    Examples
+    --------
+    >>> from napari_medgs.classification import bundled_models, load_classifier
+    >>> load_classifier(bundled_models()["breastmnist"]).card.class_names
+    ('malignant', 'normal, benign')
     """
+    path = Path(path)
+    card = load_card(path)
+    require("torch", feature="classify")
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from napari_medgs.classification.networks.registry import make_network
 
-    path = Path(path)
-    card = load_card(path)
     if path.stat().st_size > MAX_BYTES:
         raise FileError(f"{path}: too large for a classifier of this package.")
     try:
         state = {_current_name(card.model, k): v for k, v in load_file(path).items()}
         network = make_network(card)
-        wanted = network.state_dict()
-        if {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in state.items()}:
+        expected = network.state_dict()
+        if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in state.items()}:
             raise FileError(
-                f"{path}: its weights do not fit the network that it describes. It is damaged, or "
-                "of a version whose networks were others: train it again."
+                f"{path}: its weights do not fit the network that its card describes: it is damaged "
+                "or was written by another version; train it again."
             )
         if not all(math.isfinite(float(v.double().sum())) for v in state.values()):
-            raise FileError(f"{path}: holds weights that are not finite.")
+            raise FileError(f"{path}: contains weights that are not finite.")
         network.load_state_dict(state)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise FileError(f"{path}: damaged or truncated classifier ({error}).") from error

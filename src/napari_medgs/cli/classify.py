@@ -59,11 +59,11 @@ def classify(
     from napari_medgs.io import read_volume
     from napari_medgs.io.fields import is_field_file, load_field
 
+    classifier = load_classifier(path)
     if threads:
         import torch
 
         torch.set_num_threads(threads)
-    classifier = load_classifier(path)
     source = (
         load_field(image)
         if is_field_file(image)

@@ -35,11 +35,11 @@ def evaluate_classifier(
     from napari_medgs.classification import evaluate_classifier as run
     from napari_medgs.classification import load_classifier, load_dataset
 
+    classifier = load_classifier(path)
     if threads:
         import torch
 
         torch.set_num_threads(threads)
-    classifier = load_classifier(path)
     data = load_dataset(dataset, size=classifier.card.shape[-1])
     with reporter.progress() as progress, stoppable("nothing") as should_stop:
         result = run(classifier, data, split, progress=progress, should_stop=should_stop)

@@ -52,7 +52,7 @@ class FeatureNorm(nn.Module):
         self.norm = nn.BatchNorm1d(width, affine=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (..., F) with about zero mean and unit spread, clipped to 5 standard deviations."""
+        """Return (..., F) with zero mean and unit variance, clipped to 5 standard deviations."""
         flat = self.norm(x.reshape(-1, x.shape[-1])).clamp(-5, 5)
         return flat.reshape(x.shape)
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._optional import require
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
 from napari_medgs.classification.card import ModelCard
 from napari_medgs.classification.classifier import Classifier
@@ -129,6 +130,7 @@ def train(
     Cancelled
         When ``should_stop`` returned True.
     """
+    require("torch", "lightning", feature="train")
     data.check()
     if params.patience and "val" not in data.images:
         raise ParameterError("Early stopping needs a validation split ('val').")
