@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.threads import default_threads, run_chunks
-from napari_medgs.data.field import Floats
 from napari_medgs.rendering.cpu.alpha import composite, uncomposite
 from napari_medgs.rendering.cpu.kernels import HALF_LOG2E, prepare
 from napari_medgs.rendering.parameters import GEOMETRY

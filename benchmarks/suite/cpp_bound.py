@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.data.field import Floats
+from napari_medgs._typing import Floats
 from napari_medgs.errors import BackendError
 from napari_medgs.rendering.cpu.engine import StackTarget
 from suite.registry import source_folder

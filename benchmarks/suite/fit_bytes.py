@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_medgs.data.field import Floats
+from napari_medgs._typing import Floats
 from suite.fit_bars import Bar
 from suite.fit_baselines import psnr_of
 from suite.registry import Context

@@ -9,8 +9,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
-from napari_medgs.data.field import Floats
 
 THRESHOLD = 2e-4
 SMALL, LARGE = 0.011, 0.11  # of the positions' unit: clone below, prune above

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
-from napari_medgs.data.field import Floats
 from napari_medgs.rendering.parameters import X, Y
 from suite.alpha_views import AlphaViews
 from suite.medgs_densify import Densifier

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_medgs.data.field import Floats
+from napari_medgs._typing import Floats
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
 from napari_medgs.classification.card import ModelCard
 from napari_medgs.classification.result import Attribution, Deletion, Prediction
-from napari_medgs.data.field import Floats, GaussianField
+from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import Cancelled, ParameterError
 

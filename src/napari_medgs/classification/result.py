@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_medgs.data.field import Floats, GaussianField
+from napari_medgs._typing import Floats
+from napari_medgs.data.field import GaussianField
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import ParameterError
 
 Blend = Literal["normalized", "sum", "alpha"]
 Head = Literal["image", "seg"]
-Floats = NDArray[np.float32]
 
 MAX_FOLD = 3
 

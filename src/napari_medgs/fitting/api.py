@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.progress import (
     ProgressCallback,
     ProgressEvent,
@@ -17,7 +18,7 @@ from napari_medgs._util.progress import (
     ignore_progress,
     never_stop,
 )
-from napari_medgs.data.field import FieldInfo, Floats, GaussianField, morton_order
+from napari_medgs.data.field import FieldInfo, GaussianField, morton_order
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import ParameterError
 from napari_medgs.fitting.init.place import (

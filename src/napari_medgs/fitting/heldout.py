@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.data.field import Floats
+from napari_medgs._typing import Floats
 
 
 def interpolate_linear(stack: Floats, kept: NDArray[np.int64], wanted: NDArray[Any]) -> Floats:

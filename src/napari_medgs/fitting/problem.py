@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
-from napari_medgs.data.field import FieldInfo, Floats
+from napari_medgs.data.field import FieldInfo
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import GeometryError, ImageError, LabelError, ParameterError
 from napari_medgs.fitting.params import FitParams

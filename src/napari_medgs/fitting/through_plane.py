@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.progress import StopCallback
-from napari_medgs.data.field import Floats
 from napari_medgs.data.grid import Grid
 from napari_medgs.fitting.params import FitParams
 from napari_medgs.fitting.problem import Problem

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.data.field import Floats
+from napari_medgs._typing import Floats
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
 from napari_medgs.interpolation.intensity_model import add_evidence
 from napari_medgs.interpolation.signed_distance import (

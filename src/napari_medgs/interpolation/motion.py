@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.progress import StopCallback, never_stop
 from napari_medgs._util.threads import run_chunks
-from napari_medgs.data.field import Floats
 from napari_medgs.errors import Cancelled, ParameterError
 from napari_medgs.interpolation.baselines import slice_weights
 from napari_medgs.interpolation.flow import (

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.data.field import Floats
+from napari_medgs._typing import Floats
 from napari_medgs.interpolation.baselines import PlainMethod, interpolate_plain
 from napari_medgs.interpolation.flow import Flow, FlowParams, check_stack, estimate_flow
 from napari_medgs.interpolation.motion import MotionParams, compensate, interpolate_stack

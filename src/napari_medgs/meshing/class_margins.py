@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.data.field import Floats
+from napari_medgs._typing import Floats
 from napari_medgs.data.grid import Grid
 from napari_medgs.meshing.signed_distance import shifted
 

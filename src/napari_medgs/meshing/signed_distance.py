@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.data.field import Floats
+from napari_medgs._typing import Floats
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import MemoryEstimateError
 from napari_medgs.metrics.volumes import Box

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.data.field import Floats, GaussianField
+from napari_medgs._typing import Floats
+from napari_medgs.data.field import GaussianField
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import ParameterError
 from napari_medgs.rendering.registry import choose_engine

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_medgs.data.field import FieldInfo, Floats, GaussianField
+from napari_medgs._typing import Floats
+from napari_medgs.data.field import FieldInfo, GaussianField
 
 # Columns; the channels' values follow. The shear column holds s r1 / r2, which has no unit.
 X, Y, T, LOG_R1, SHEAR, LOG_R2, LOG_RT, LOG_W, A1, A2, A3, B1, B2, B3 = range(14)

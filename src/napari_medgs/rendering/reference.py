@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_medgs.data.field import Blend, FieldInfo, Floats
+    from napari_medgs._typing import Floats
+    from napari_medgs.data.field import Blend, FieldInfo
     from napari_medgs.rendering.cpu.engine import StackTarget
 
 ALPHA_LIMIT = 0.999

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
 from napari_medgs._util.threads import limit_threads
-from napari_medgs.data.field import Floats, GaussianField
+from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import GeometryError, ParameterError
 from napari_medgs.segmentation.params import SegmentParams, SegmentStage

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
-from napari_medgs.data.field import Floats
 from napari_medgs.rendering.parameters import A1, B1, GEOMETRY, LOG_R1, LOG_R2, LOG_RT, SHEAR
 
 SMALLEST_SIGMA = 0.45

@@ -11,8 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
-from napari_medgs.data.field import Floats
 
 RADIUS = 4  # of the blur, in sigmas and voxels
 CHUNK = 65536

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
-from napari_medgs.data.field import Floats
 from napari_medgs.rendering.cpu.simd import fast_sqrt
 from napari_medgs.rendering.parameters import (
     A1,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.data.field import Floats
+from napari_medgs._typing import Floats
 from napari_medgs.fitting.optim.adam import BETA1, BETA2, QUIET
 from napari_medgs.fitting.optim.loop import FitLoop
 from napari_medgs.fitting.optim.state import LoopState, Snapshot

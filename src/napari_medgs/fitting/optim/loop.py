@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
 from napari_medgs._util.threads import run_chunks
-from napari_medgs.data.field import Floats, morton_order
+from napari_medgs.data.field import morton_order
 from napari_medgs.errors import Cancelled
 from napari_medgs.fitting.init.place import place, sample_voxels
 from napari_medgs.fitting.optim.adam import Adam, step_sizes

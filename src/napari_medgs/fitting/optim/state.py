@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from napari_medgs.data.field import Floats
+from napari_medgs._typing import Floats
 
 
 @dataclass

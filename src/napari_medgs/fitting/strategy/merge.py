@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from napari_medgs.data.field import Floats
+from napari_medgs._typing import Floats
 from napari_medgs.rendering.parameters import (
     A1,
     B1,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.progress import ProgressEvent
-from napari_medgs.data.field import Floats
 from napari_medgs.fitting.strategy.merge import (
     Doubles,
     Pairs,

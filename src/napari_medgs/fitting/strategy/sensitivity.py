@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
-from napari_medgs.data.field import Floats
 from napari_medgs.rendering.cpu.residual import UNLABELLED
 from napari_medgs.rendering.parameters import GEOMETRY
 

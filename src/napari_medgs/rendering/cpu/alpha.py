@@ -12,8 +12,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.threads import default_threads, run_chunks
-from napari_medgs.data.field import Blend, Floats
+from napari_medgs.data.field import Blend
 from napari_medgs.rendering.cpu.engine import StackTarget
 from napari_medgs.rendering.cpu.kernels import (
     HALF_LOG2E,

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.threads import default_threads, run_chunks
-from napari_medgs.data.field import Blend, Floats
+from napari_medgs.data.field import Blend
 from napari_medgs.rendering.cpu.kernels import (
     HALF_LOG2E,
     gather_kernel,

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.data.field import Blend, Floats
+from napari_medgs._typing import Floats
+from napari_medgs.data.field import Blend
 from napari_medgs.errors import BackendError, ParameterError
 from napari_medgs.rendering.cuda import driver
 from napari_medgs.rendering.cuda.driver import (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.data.field import Floats
+from napari_medgs._typing import Floats
 from napari_medgs.rendering.cuda.driver import ERRORS
 from napari_medgs.rendering.cuda.engine import CudaEngine
 from napari_medgs.rendering.cuda.plan import THREADS, ceil_div

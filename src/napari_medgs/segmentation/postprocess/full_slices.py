@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.data.field import Floats
+from napari_medgs._typing import Floats
 from napari_medgs.interpolation import interpolate_labels
 from napari_medgs.segmentation.prompts.markers import Evidence
 

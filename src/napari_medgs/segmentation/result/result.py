@@ -11,8 +11,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.threads import limit_threads, run_chunks
-from napari_medgs.data.field import Floats, GaussianField
+from napari_medgs.data.field import GaussianField
 from napari_medgs.data.grid import Grid
 from napari_medgs.segmentation.result.uncertainty import Depth, Doubt, chance_of, lead_of
 from napari_medgs.segmentation.solver.score_rendering import ScoreRenderer

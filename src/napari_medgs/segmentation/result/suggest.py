@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.data.field import Floats
+from napari_medgs._typing import Floats
 
 REACH = 0.35  # of the objects' extent: where a slice speaks for 1 / e of another
 EXTENT = 0.5  # how much the extent counts, the rest is expected mistakes

@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from napari_medgs.data.field import Floats
+from napari_medgs._typing import Floats
 
 # Logistic regression over wrong voxels of the benchmark's cases of the split "tune".
 START = -1.92

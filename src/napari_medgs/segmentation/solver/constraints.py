@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.data.field import Floats
+from napari_medgs._typing import Floats
 from napari_medgs.segmentation.prompts.markers import Evidence
 from napari_medgs.segmentation.prompts.prompts import Prompts
 from napari_medgs.segmentation.solver.geodesic import DISTANT, GraphSolver

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.data.field import Floats
+from napari_medgs._typing import Floats
 from napari_medgs.segmentation.prompts.markers import Evidence
 
 FARTHEST = 95  # percentile of a class's ways that counts as its farthest

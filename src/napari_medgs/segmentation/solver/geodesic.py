@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
-from napari_medgs.data.field import Floats, GaussianField
+from napari_medgs.data.field import GaussianField
 from napari_medgs.segmentation.prompts.markers import Evidence
 from napari_medgs.segmentation.solver.extent import Ends
 from napari_medgs.segmentation.solver.graph import FLOOR, Graph, build_graph

@@ -9,8 +9,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.threads import default_threads, run_chunks
-from napari_medgs.data.field import Floats, GaussianField
+from napari_medgs.data.field import GaussianField
 from napari_medgs.rendering.cpu.kernels import (
     HALF_LOG2E,
     P_WIDE,

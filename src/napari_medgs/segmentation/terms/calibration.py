@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.data.field import Floats
+from napari_medgs._typing import Floats
 from napari_medgs.segmentation.prompts.markers import Evidence
 from napari_medgs.segmentation.terms.appearance import Appearance, learn_appearance
 from napari_medgs.segmentation.terms.image_features import ImageFeatures

@@ -9,8 +9,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
-from napari_medgs.data.field import Floats
 
 REACH = 20.0  # finest voxels at which distances are clipped
 WIDTH = 1.5  # finest voxels over which an outline is soft in its own slice

@@ -23,8 +23,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
-from napari_medgs.data.field import Floats
 from napari_medgs.segmentation.terms.watershed import Basins, find_root
 
 MEMBERS = 32
