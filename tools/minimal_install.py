@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TORCH = "torch==2.13.0"
 # Of the development tools and extras; none may be there.
 FOREIGN = ("pytest", "hypothesis", "ruff", "mypy", "PySide6", "nilearn", "gsplat",
-           "opencv-python-headless", "pydicom")  # fmt: skip
+           "opencv-python-headless")  # fmt: skip
 # What the core must be able to do without.
 HIDDEN = ("torch", "lightning", "pytorch_lightning", "torch_geometric", "torchmetrics",
           "distributed", "dask")  # fmt: skip
