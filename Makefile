@@ -52,10 +52,10 @@ demo: setup ## The main job on a real volume; results in demo-results/
 	$(BIN)/napari-medgs demo -o demo-results
 
 docs: setup ## Build the documentation into site/
-	$(PY) -m mkdocs build --strict
+	$(PY) -m zensical build --strict
 
 serve: setup ## Serve the documentation while writing it
-	$(PY) -m mkdocs serve
+	$(PY) -m zensical serve
 
 benchmark: setup ## Run the benchmark suite and rewrite benchmarks/RESULTS.md
 	$(PY) benchmarks/run.py
