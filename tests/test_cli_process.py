@@ -84,7 +84,7 @@ def test_wrong_usage():
 def test_interrupted_fit_keeps_what_it_has(image, tmp_path, number):
     out, numbers = tmp_path / "out.medgs.safetensors", tmp_path / "fit.json"
     process = start("fit", image, "-o", out, "--json", numbers, "--iterations", 100_000)
-    wait_for(process, "fit 1/")
+    wait_for(process, "fit 1 of ")
     time.sleep(0.5)
     process.send_signal(number)
     _, err = process.communicate(timeout=120)
@@ -122,7 +122,7 @@ def test_interrupted_before_there_is_anything(tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err == "napari-medgs: cancelled; nothing was written.\n"
+    assert err == "napari-medgs: canceled; nothing was written.\n"
     assert not list(tmp_path.iterdir())
 
 

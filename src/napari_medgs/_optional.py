@@ -14,6 +14,17 @@ _PIP_NAMES = {
 }
 
 
+def pip_name(module: str) -> str:
+    """Return the name under which pip knows the package of a module.
+
+    Examples
+    --------
+    >>> pip_name("sklearn")
+    'scikit-learn'
+    """
+    return _PIP_NAMES.get(module, module)
+
+
 def require(*modules: str, feature: str) -> None:
     """Import modules that a feature needs, or say how to install those that are missing.
 
@@ -47,7 +58,7 @@ pip install no_such_module
             # A package that is there but lacks one of its own dependencies names that one.
             missing.append((error.name or module).partition(".")[0])
     if missing:
-        names = [_PIP_NAMES.get(name, name) for name in dict.fromkeys(missing)]
+        names = [pip_name(name) for name in dict.fromkeys(missing)]
         verb = "is" if len(names) == 1 else "are"
         raise MissingPackageError(
             f"{feature} needs {' and '.join(names)}, which {verb} not installed: "

@@ -1,4 +1,4 @@
-"""The command line, ``napari-medgs``; one module a command, nothing heavy imported at start."""
+"""The command line, ``napari-medgs``; one module per command, nothing heavy imported at start."""
 
 from napari_medgs.cli.app import app, main
 

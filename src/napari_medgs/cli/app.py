@@ -2,52 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from napari_medgs import __version__
-from napari_medgs.cli import (
-    classify,
-    demo,
-    evaluate,
-    evaluate_classifier,
-    fit,
-    fit_many,
-    info,
-    mesh,
-    render,
-    segment,
-    train,
-)
-from napari_medgs.cli.command import MedGSCommand
+from napari_medgs.cli.command import MedGSCommand, console_safe_streams, hide_flag_types
 
-COMMANDS: dict[str, Callable[..., Any]] = {
-    "info": info.info,
-    "fit": fit.fit,
-    "fit-many": fit_many.fit_many,
-    "segment": segment.segment,
-    "render": render.render,
-    "mesh": mesh.mesh,
-    "evaluate": evaluate.evaluate,
-    "classify": classify.classify,
-    "train": train.train,
-    "evaluate-classifier": evaluate_classifier.evaluate_classifier,
-    "demo": demo.demo,
+COMMANDS: dict[str, str] = {
+    "info": "Describe an image, mask, field or mesh.",
+    "fit": "Fit folded Gaussians to images and, if given, a mask.",
+    "fit-many": "Fit a field to every image of a batch, several at a time.",
+    "segment": "Segment images from scribbles.",
+    "render": "Render a field's image, labels or probabilities, on its own grid or another.",
+    "mesh": "Make closed surfaces of labels, or of a field's classes at any resolution.",
+    "evaluate": "Score a segmentation: Dice, IoU, HD95, ASD and volumes, per label and mean.",
+    "classify": "Print class probabilities. Research software: they are no diagnosis.",
+    "train": "Train a classifier and score it once on the test split.",
+    "evaluate-classifier": "Score a classifier on a labeled set: AUC and accuracy.",
+    "sample": "Write small sample files to try the other commands on.",
+    "demo": "Fit a volume with its mask, render, mesh, measure and picture the result.",
 }
-"""Every command's name and function, in the order of the help page."""
+"""Every command's name and summary, in the order of the help page.
+
+The first line of a command's docstring is its summary; here it stands again so that the help page
+and shell completion load no command's module.
+"""
+
+
+class LazyGroup(TyperGroup):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names in the order of the help page."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command's name and summary; enough for help pages and completion."""
+        if cmd_name not in COMMANDS:
+            return None
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that is called, its module imported."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and load_command(str(name)), rest
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters; flags show no type."""
+        return hide_flag_types(super().get_params(ctx))
+
+
+def load_command(name: str) -> Any:
+    """Import a command's module and return the command.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`COMMANDS`.
+
+    Returns
+    -------
+    MedGSCommand
+    """
+    module = name.replace("-", "_")
+    function = getattr(import_module(f"napari_medgs.cli.{module}"), module)
+    single = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    single.command(name, cls=MedGSCommand)(function)
+    return typer.main.get_command(single)
+
 
 app = typer.Typer(
     name="napari-medgs",
+    cls=LazyGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _name, _function in COMMANDS.items():
-    app.command(_name, cls=MedGSCommand)(_function)
 
 
 def _show_version(wanted: bool) -> None:
@@ -60,15 +94,18 @@ def _show_version(wanted: bool) -> None:
 def root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Print it."),
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Medical images and masks as fields of folded Gaussians.
 
-    Exit status: 0 done, 1 a failure explained in one line, 2 wrong usage, 130 cancelled.
+    Exit status: 0 done, 1 a failure explained in one line, 2 wrong usage, 130 canceled.
     """
 
 
 def main() -> None:
     """Run the command line; ends the process with the exit status."""
+    console_safe_streams()
     app(prog_name="napari-medgs")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from napari_medgs._optional import pip_name
 from napari_medgs.errors import Cancelled, MedGSError
 
 FAILED, CANCELLED = 1, 130
@@ -45,16 +47,70 @@ def spread_lists(args: list[str]) -> list[str]:
     return spread
 
 
+EARLIER_NAMES = {
+    "--again": "--overwrite",
+    "--empty-slices-unlabelled": "--empty-slices-unlabeled",
+    "--model": "--network",
+    "--reach": "--max-path-ratio",
+    "--unlabelled": "--unlabeled",
+}
+"""Earlier spellings of options, still understood and not listed on help pages."""
+
+
+def present_name(word: str, options: Collection[str]) -> str:
+    """Return a word of the command line, an earlier option name replaced by the present one.
+
+    Parameters
+    ----------
+    word : str
+    options : collection of str
+        The command's options; a word is replaced only by one of them, and never if the command
+        has an option of that very name.
+    """
+    name, equals, value = word.partition("=")
+    present = EARLIER_NAMES.get(name)
+    if present in options and name not in options:
+        return f"{present}{equals}{value}"
+    return word
+
+
 def _is_integer(word: str) -> bool:
     return word.removeprefix("-").isdecimal()
+
+
+def hide_flag_types(params: Any) -> Any:
+    """Let flags show no ``<bool>`` on help pages."""
+    for param in params:
+        if getattr(param, "is_flag", False) and param.metavar is None:
+            param.metavar = ""
+    return params
+
+
+def console_safe_streams() -> None:
+    """Let output never fail on a console that lacks a character: it is replaced there."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 class MedGSCommand(TyperCommand):
     """A command whose failures are one line on stderr and an exit status."""
 
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters; flags show no type."""
+        return hide_flag_types(super().get_params(ctx))
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words of the usage line: ``[OPTIONS] IMAGE...``."""
+        arguments = [p for p in self.get_params(ctx) if p.param_type_name == "argument"]
+        names = [p.metavar or p.name.upper() for p in arguments]
+        return [self.options_metavar or "", *names]
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments, lists written the short way included."""
-        rest: list[str] = super().parse_args(ctx, spread_lists(args))
+        """Read the arguments, lists written the short way and earlier names included."""
+        options = {name for param in self.params for name in param.opts}
+        words = spread_lists([present_name(word, options) for word in args])
+        rest: list[str] = super().parse_args(ctx, words)
         return rest
 
     def invoke(self, ctx: Any) -> Any:
@@ -64,9 +120,29 @@ class MedGSCommand(TyperCommand):
             return super().invoke(ctx)
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Print one line on stderr, whatever line breaks the text has."""
     typer.echo(f"napari-medgs: {' '.join(text.split())}", err=True)
+
+
+def missing_package(error: Exception) -> str | None:
+    """Return the name to install, if an error is about a package that cannot be imported.
+
+    Parameters
+    ----------
+    error : Exception
+
+    Returns
+    -------
+    str or None
+        None for other errors, and for modules of this package or of Python itself.
+    """
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return None
+    module = error.name.partition(".")[0]
+    if module == "napari_medgs" or module in sys.stdlib_module_names:
+        return None
+    return pip_name(module)
 
 
 @contextmanager
@@ -77,28 +153,32 @@ def _explained(debug: bool) -> Iterator[None]:
     except (KeyboardInterrupt, Cancelled) as error:
         if debug:
             raise
-        complain(str(error) or "cancelled; nothing was written.")
+        print_error(str(error) or "canceled; nothing was written.")
         raise typer.Exit(CANCELLED) from None
     except MedGSError as error:
         if debug:
             raise
-        complain(str(error))
+        print_error(str(error))
         raise typer.Exit(FAILED) from None
     except MemoryError:
         if debug:
             raise
-        complain("out of memory. Crop or downsample the image, or close other programs.")
+        print_error("out of memory. Crop or downsample the image, or close other programs.")
         raise typer.Exit(FAILED) from None
     except OSError as error:
         if debug or isinstance(error, BrokenPipeError):
             raise
-        complain(f"{error.filename or 'file system'}: {error.strerror or error}.")
+        print_error(f"{error.filename or 'file system'}: {error.strerror or error}.")
         raise typer.Exit(FAILED) from None
     except Exception as error:
         # Exit, Abort and usage errors belong to the parser.
         if debug or type(error).__module__.startswith(("click", "typer")):
             raise
-        complain(
+        missing = missing_package(error)
+        if missing is not None:
+            print_error(f"this needs {missing}, which is not installed: pip install {missing}")
+            raise typer.Exit(FAILED) from None
+        print_error(
             f"unexpected {type(error).__name__}: {error}. This is a bug: run it again with "
             "--debug and report what that prints."
         )
@@ -114,7 +194,7 @@ def _plain_warnings(debug: bool) -> Iterator[None]:
 
     def show(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
         if category is UserWarning:
-            complain(f"warning: {message}")
+            print_error(f"warning: {message}")
 
     with warnings.catch_warnings():
         warnings.showwarning = show
@@ -167,7 +247,7 @@ def stoppable(what: str) -> Iterator[Callable[[], bool]]:
         asked.set()
         # Not print(): the signal may have come in the middle of one.
         sys.stderr.flush()
-        complain(f"stopping; {what} is kept. Once more to abort.")
+        print_error(f"stopping; {what} is kept. Once more to abort.")
 
     with _handling(signal.SIGINT, ask), _handling(signal.SIGTERM, ask):
         yield asked.is_set

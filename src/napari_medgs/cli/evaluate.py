@@ -43,7 +43,7 @@ def evaluate(
     from napari_medgs.io import read_label_names, read_labels
     from napari_medgs.io.fields import is_field_file, load_field
     from napari_medgs.io.labels import sidecar_path
-    from napari_medgs.metrics.evaluate import evaluate as run
+    from napari_medgs.metrics import evaluate as run
 
     reference, grid = read_labels(truth, assume_identity=assume_identity)
     names = read_label_names(truth)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_medgs.cli.command import CANCELLED, complain, stoppable
+from napari_medgs.cli.command import CANCELLED, print_error, stoppable
 from napari_medgs.cli.fit_options import takes_fit_params
 from napari_medgs.cli.options import (
     DebugOption,
@@ -170,9 +170,9 @@ def fit(
     reporter.finish(numbers)
     _say(reporter, result, output, numbers)
     if "quality_missed" in numbers and result.stopped_by != "cancelled":
-        complain(numbers["quality_missed"])
+        print_error(numbers["quality_missed"])
     if result.stopped_by == "cancelled":
-        complain(f"cancelled; {output} holds the last good result.")
+        print_error(f"canceled; {output} holds the last good result.")
         raise typer.Exit(CANCELLED)
 
 

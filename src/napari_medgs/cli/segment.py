@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from napari_medgs.cli.command import complain
+from napari_medgs.cli.command import print_error
 from napari_medgs.cli.options import (
     Backend,
     BackendOption,
@@ -203,7 +203,7 @@ def segment(
         numbers = job.folder([Path(image) for image in images], prompts, output)
         reporter.finish(numbers)
         if numbers["failed"]:
-            complain(f"{numbers['failed']} of {len(numbers['cases'])} cases failed.")
+            print_error(f"{numbers['failed']} of {len(numbers['cases'])} cases failed.")
             raise typer.Exit(1)
         return
     check_output(output, NIFTI)

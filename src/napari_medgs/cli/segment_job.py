@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_medgs.cli.command import complain, stoppable
+from napari_medgs.cli.command import print_error, stoppable
 from napari_medgs.cli.report import Reporter
 from napari_medgs.errors import FileError, MedGSError
 from napari_medgs.segmentation.params import SegmentParams
@@ -120,7 +120,7 @@ class SegmentJob:
         result = replace(result, seconds=seconds, seconds_fit=seconds_fit)
         same = digest(result.labels) == expected if expected else None
         if same is False:
-            complain(
+            print_error(
                 "warning: this mask differs from the one in the session; was the field or the "
                 "program another one?"
             )
@@ -189,7 +189,7 @@ class SegmentJob:
                 if isinstance(error, Cancelled) or self.debug:
                     raise
                 failed += 1
-                complain(f"{file.name}: {error}")
+                print_error(f"{file.name}: {error}")
                 cases[file.name] = {"error": str(error)}
         return {"cases": cases, "failed": failed}
 

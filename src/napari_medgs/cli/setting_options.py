@@ -12,12 +12,14 @@ import typer
 from napari_medgs._util.settings import Setting, settings_of
 
 
-def option_for(declared: Setting) -> Any:
+def option_for(declared: Setting, name: str = "") -> Any:
     """Return the Typer annotation of one setting: name, type, range, choices and help.
 
     Parameters
     ----------
     declared : Setting
+    name : str
+        The option's name where it differs from the setting's: "--network".
 
     Returns
     -------
@@ -25,7 +27,8 @@ def option_for(declared: Setting) -> Any:
         For a parameter of a command.
     """
     kind: Any = declared.kind
-    names = [declared.option]
+    option = name or declared.option
+    names = [option]
     text: dict[str, Any] = {
         "help": _help(declared),
         "rich_help_panel": declared.group or None,
@@ -34,13 +37,13 @@ def option_for(declared: Setting) -> Any:
     if declared.default is None:
         text["show_default"] = declared.none or False
     if declared.choices:
-        members = [(choice, choice) for choice in declared.choices]
-        kind = Enum(_class_name(declared.name), members, type=str)
+        make: Any = Enum  # called with names that are known at run time only
+        kind = make(_class_name(declared.name), {c: c for c in declared.choices}, type=str)
     elif kind is tuple:
         kind = tuple[(float,) * declared.size]  # type: ignore[misc]
     elif kind is bool:
         off = declared.optional or declared.default is True
-        names = [f"{declared.option}/--no{declared.option[1:]}" if off else declared.option]
+        names = [f"{option}/--no{option[1:]}" if off else option]
     elif kind in (int, float):
         # Open bounds are left to the check of the dataclass: the parser knows closed ones only.
         text["min"], text["max"] = declared.low, declared.high

@@ -1,17 +1,16 @@
-"""Settings of classification: one frozen dataclass a stage, for API and command line alike."""
+"""Settings of classification: one frozen dataclass per stage, for API and command line alike."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from napari_medgs._util.settings import check, setting
 from napari_medgs.classification.card import MODELS
 from napari_medgs.errors import ParameterError
 
-
-def _check(good: bool, name: str, wanted: str, value: object) -> None:
-    if not good:
-        raise ParameterError(f"{name} must be {wanted}, not {value!r}.")
+TRAINING, LOGS, LIGHTNING = "Training", "Logs and checkpoints", "Lightning's trainer"
+COMMON = "Common options"
 
 
 @dataclass(frozen=True)
@@ -21,11 +20,11 @@ class FitSettings:
     Attributes
     ----------
     gaussians : int
-        Gaussians an image, a power of 2: levels merge neighbours four at a time, twice.
+        Gaussians per image, a power of 2: levels merge neighbors four at a time, twice.
     iterations : int
-        Steps of Adam for grey values and colours (shapes need none).
+        Steps of Adam for gray values and colors (shapes need none).
     points : int
-        Random voxels a step in 3D; 2D steps see all pixels.
+        Random voxels per step in 3D; 2D steps see all pixels.
     shape : bool
         The image is a binary shape: its foreground voxels are clustered.
     neighbours : int
@@ -33,20 +32,21 @@ class FitSettings:
     seed : int
     """
 
-    gaussians: int = 64
-    iterations: int = 60
-    points: int = 1024
-    shape: bool = False
-    neighbours: int = 8
-    seed: int = 0
+    gaussians: int = setting(64, low=16, high=4096, help="Gaussians per image, a power of 2.")
+    iterations: int = setting(60, low=1, high=10_000, help="Steps of Adam.")
+    points: int = setting(1024, low=64, high=1_000_000, help="Random voxels per step in 3D.")
+    shape: bool = setting(False, help="The image is a binary shape.")
+    neighbours: int = setting(8, low=1, help="Edges that leave each Gaussian of the graph.")
+    seed: int = setting(0, low=0, help="Seed of all random choices.")
 
     def __post_init__(self) -> None:
-        n = self.gaussians
-        power = n >= 16 and n & (n - 1) == 0
-        _check(power and n <= 4096, "gaussians", "a power of 2 from 16 to 4096", n)
-        _check(1 <= self.iterations <= 10_000, "iterations", "from 1 to 10000", self.iterations)
-        _check(64 <= self.points <= 1_000_000, "points", "64 or more", self.points)
-        _check(1 <= self.neighbours < n, "neighbours", "1 to gaussians - 1", self.neighbours)
+        check(self)
+        if self.gaussians & (self.gaussians - 1):
+            raise ParameterError(
+                f"gaussians must be a power of 2 from 16 to 4096, not {self.gaussians}."
+            )
+        if self.neighbours >= self.gaussians:
+            raise ParameterError(f"neighbours must be less than gaussians, not {self.neighbours}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able values."""
@@ -64,7 +64,7 @@ class TrainParams:
     epochs : int, optional
         Passes over the training images; by default by model and data.
     batch : int
-        Images a step.
+        Images per step.
     rate : float
         Highest learning rate of AdamW.
     weight_decay : float
@@ -78,7 +78,7 @@ class TrainParams:
     tta : bool
         Average predictions over flips of the image.
     gaussians : int, optional
-        Gaussians an image; by default 64 for 2D and shapes, 128 for 3D grey values.
+        Gaussians per image; by default 64 for 2D and shapes, 128 for 3D gray values.
     seed : int
     accelerator, devices, strategy, precision : str
         Passed to Lightning; precision "auto" is mixed on CUDA and 32 bit elsewhere.
@@ -93,40 +93,111 @@ class TrainParams:
         Where fits are kept; "" keeps none, by default the user's cache folder.
     """
 
-    model: str = "hybrid"
-    epochs: int | None = None
-    batch: int = 32
-    rate: float = 2e-3
-    weight_decay: float = 0.05
-    ema: float = 0.99
-    smoothing: float = 0.05
-    patience: int | None = None
-    tta: bool = True
-    gaussians: int | None = None
-    seed: int = 0
-    accelerator: str = "auto"
-    devices: str = "auto"
-    strategy: str = "auto"
-    precision: str = "auto"
-    logger: Literal["none", "csv", "tensorboard"] = "none"
-    log_dir: str | None = None
-    resume: bool = False
-    threads: int | None = None
+    model: str = setting(
+        "hybrid",
+        choices=MODELS,
+        label="Network",
+        group=TRAINING,
+        help="Kind of network; hybrid renders Gaussians to a coarse grid inside the network.",
+    )
+    epochs: int | None = setting(
+        None,
+        low=1,
+        high=10_000,
+        none="by network and data",
+        label="Epochs",
+        group=TRAINING,
+        help="Passes over the training images.",
+    )
+    batch: int = setting(
+        32, low=2, high=4096, label="Batch size", group=TRAINING, help="Images per step."
+    )
+    rate: float = setting(
+        2e-3,
+        above=0,
+        high=1,
+        label="Learning rate",
+        group=TRAINING,
+        help="Highest learning rate of AdamW.",
+    )
+    weight_decay: float = setting(
+        0.05, low=0, label="Weight decay", group=TRAINING, help="Weight decay of AdamW."
+    )
+    ema: float = setting(
+        0.99,
+        low=0,
+        below=1,
+        label="EMA decay",
+        group=TRAINING,
+        help="Decay of the exponential moving average of the weights; 0 keeps the last weights.",
+    )
+    smoothing: float = setting(
+        0.05,
+        low=0,
+        below=0.5,
+        label="Label smoothing",
+        group=TRAINING,
+        help="Label smoothing of single-label tasks.",
+    )
+    patience: int | None = setting(
+        None,
+        low=1,
+        none="run all epochs",
+        label="Patience",
+        group=TRAINING,
+        help="Stop after this many epochs without a better validation AUC.",
+    )
+    tta: bool = setting(
+        True,
+        label="Test-time augmentation",
+        group=TRAINING,
+        help="Average predictions over flips of the image.",
+    )
+    gaussians: int | None = setting(
+        None,
+        low=16,
+        high=4096,
+        none="64; 128 for 3D gray values",
+        label="Gaussians",
+        group=TRAINING,
+        help="Gaussians per image, a power of 2.",
+    )
+    seed: int = setting(0, low=0, label="Seed", group=COMMON, help="Seed of all random choices.")
+    accelerator: str = setting(
+        "auto", group=LIGHTNING, help="Hardware: auto, cpu, gpu and others that Lightning knows."
+    )
+    devices: str = setting("auto", group=LIGHTNING, help="Number of devices, or auto.")
+    strategy: str = setting(
+        "auto", group=LIGHTNING, help="Strategy of distributed training, such as ddp."
+    )
+    precision: str = setting(
+        "auto", group=LIGHTNING, help="Precision; auto is mixed on CUDA and 32 bit elsewhere."
+    )
+    logger: Literal["none", "csv", "tensorboard"] = setting(
+        "none", label="Logger", group=LOGS, help="Where training curves are written."
+    )
+    log_dir: str | None = setting(
+        None,
+        none="none",
+        label="Log folder",
+        group=LOGS,
+        metavar="DIR",
+        help="Folder of logs and checkpoints.",
+    )
+    resume: bool = setting(
+        False, label="Resume", group=LOGS, help="Continue the run in --log-dir."
+    )
+    threads: int | None = setting(
+        None, low=1, none="all CPUs", label="CPU threads", group=COMMON, help="CPU threads to use."
+    )
     cache_dir: str | None = None
 
     def __post_init__(self) -> None:
-        _check(self.model in MODELS, "model", " or ".join(MODELS), self.model)
-        _check(self.epochs is None or 1 <= self.epochs <= 10_000, "epochs", "1 to 10000",
-               self.epochs)  # fmt: skip
-        _check(2 <= self.batch <= 4096, "batch", "2 to 4096", self.batch)
-        _check(0 < self.rate <= 1, "rate", "above 0 and at most 1", self.rate)
-        _check(self.weight_decay >= 0, "weight_decay", "0 or more", self.weight_decay)
-        _check(0 <= self.ema < 1, "ema", "0 to below 1", self.ema)
-        _check(0 <= self.smoothing < 0.5, "smoothing", "0 to below 0.5", self.smoothing)
-        _check(self.patience is None or self.patience >= 1, "patience", "1 or more", self.patience)
-        _check(self.logger in ("none", "csv", "tensorboard"), "logger",
-               "none, csv or tensorboard", self.logger)  # fmt: skip
-        _check(self.threads is None or self.threads >= 1, "threads", "1 or more", self.threads)
+        check(self)
+        if self.gaussians is not None and self.gaussians & (self.gaussians - 1):
+            raise ParameterError(
+                f"gaussians must be a power of 2 from 16 to 4096, not {self.gaussians}."
+            )
         if (self.resume or self.logger != "none") and not self.log_dir:
             raise ParameterError("Logs and resuming need a folder: set log_dir as well.")
 
