@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
+from napari_medgs._util.settings import check, rename_aliases, setting
 from napari_medgs.errors import ParameterError
 
 Islands = Literal["keep", "connected", "largest"]
+SOLVER, COMMON = "Segmentation", "Common options"
 
 
 class SegmentStage(StrEnum):
@@ -57,33 +59,81 @@ class SegmentParams:
         Most CPU threads that a solve uses, and what is asked of its result; all by default.
     """
 
-    appearance: float = 1.0
-    shape: float = 0.5
-    reach: float = 4.0
-    refine_voxels: int = 250_000
-    smooth: float = 1.0
-    islands: Islands = "connected"
-    fill_holes: bool = False
-    seed: int = 0
-    threads: int | None = None
+    appearance: float = setting(
+        1.0,
+        low=0,
+        high=100,
+        step=0.1,
+        label="Appearance weight",
+        group=SOLVER,
+        help="Weight of the appearance term (intensity and texture of the strokes' voxels) "
+        "relative to geodesic distance; 0 for distance alone.",
+    )
+    shape: float = setting(
+        0.5,
+        low=0,
+        high=100,
+        step=0.1,
+        label="Shape weight",
+        group=SOLVER,
+        help="Weight of the outlines in annotated slices for the slices between them; 0 for none.",
+    )
+    reach: float = setting(
+        4.0,
+        low=0,
+        high=1000,
+        step=0.5,
+        label="Maximum path ratio",
+        group=SOLVER,
+        help="A class ends where the path cost from its strokes exceeds this many times the "
+        "largest one within its annotated slices; 0 for no limit.",
+    )
+    refine_voxels: int = setting(
+        250_000,
+        low=0,
+        high=100_000_000,
+        step=50_000,
+        label="Refined voxels",
+        group=SOLVER,
+        help="Uncertain boundary voxels that are solved again on the voxel grid; 0 for none.",
+    )
+    smooth: float = setting(
+        1.0,
+        low=0,
+        high=5,
+        step=0.1,
+        unit="voxels",
+        label="Boundary smoothing",
+        group=SOLVER,
+        help="Smoothing of boundaries in voxels of the finest axis; 0 for none.",
+    )
+    islands: Islands = setting(
+        "connected",
+        label="Islands",
+        group=SOLVER,
+        help="Which connected components of a class to keep: those that touch its strokes "
+        "(connected), all (keep) or the largest.",
+    )
+    fill_holes: bool = setting(
+        False,
+        label="Fill holes",
+        group=SOLVER,
+        help="Fill background that a class encloses and no background stroke touches.",
+    )
+    seed: int = setting(
+        0,
+        low=0,
+        high=2**32 - 1,
+        label="Seed",
+        group=COMMON,
+        help="Seed of all random choices.",
+    )
+    threads: int | None = setting(
+        None, low=1, none="all CPUs", label="CPU threads", group=COMMON, help="CPU threads to use."
+    )
 
     def __post_init__(self) -> None:
-        self._check("appearance", 0 <= self.appearance <= 100, "from 0 to 100")
-        self._check("shape", 0 <= self.shape <= 100, "from 0 to 100")
-        self._check("reach", self.reach >= 0, "0 or more")
-        self._check("refine_voxels", self.refine_voxels >= 0, "0 or more")
-        self._check("smooth", 0 <= self.smooth <= 5, "from 0 to 5 voxels")
-        self._check(
-            "islands",
-            self.islands in ("keep", "connected", "largest"),
-            "keep, connected or largest",
-        )
-        self._check("seed", 0 <= self.seed < 2**32, "from 0 to 4294967295")
-        self._check("threads", self.threads is None or self.threads >= 1, "1 or more")
-
-    def _check(self, name: str, good: bool, wanted: str) -> None:
-        if not good:
-            raise ParameterError(f"{name} must be {wanted}, not {getattr(self, name)!r}.")
+        check(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able values."""
@@ -98,6 +148,7 @@ class SegmentParams:
         ParameterError
             For a setting that does not exist or is out of range.
         """
+        record = rename_aliases(cls, record)
         known = set(cls.__dataclass_fields__)
         unknown = sorted(set(record) - known)
         if unknown:
