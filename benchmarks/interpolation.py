@@ -34,7 +34,7 @@ from napari_medgs.fitting import FitParams, fit
 from napari_medgs.fitting.quality import slice_scores
 from napari_medgs.interpolation import interpolate_guarded, interpolate_labels, interpolate_plain
 from napari_medgs.io import read_labels, read_volume
-from napari_medgs.metrics.evaluate import hd95
+from napari_medgs.metrics import hd95
 from suite.registry import Context, find_data
 from suite.results import CaseResult, Ratio, Table
 

@@ -16,7 +16,7 @@ from napari_medgs.data.field import GaussianField
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
 from napari_medgs.io._atomic import atomic_path
-from napari_medgs.metrics.evaluate import hd95
+from napari_medgs.metrics import hd95
 from napari_medgs.segmentation import Prompts, SegmentModel, SegmentParams
 from napari_medgs.segmentation.api import fit_for_segmentation
 from segmentation_baselines import BASELINES, OURS, run_limited, scaled

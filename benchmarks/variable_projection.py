@@ -30,6 +30,7 @@ from napari_medgs.fitting.optim.loop import FitLoop
 from napari_medgs.fitting.optim.state import LoopState
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.rendering.cpu.engine import CpuEngine
+from napari_medgs.rendering.engine import EngineSpec
 from napari_medgs.rendering.parameters import GEOMETRY
 from suite.fit_bars import BARS, Bar
 from suite.registry import Context, find_data
@@ -83,13 +84,15 @@ class ProjectedLoop(FitLoop):
         super().__init__(*arguments, **options)
         info, target = self.problem.info, self.target
         self.linear = CpuEngine(
-            self.shape,
-            self.channels,
-            np.zeros(self.channels, np.float32),
-            degree=info.degree,
-            cutoff=info.cutoff,
-            eps=info.eps,
-            threads=self.params.threads,
+            EngineSpec(
+                self.shape,
+                self.channels,
+                np.zeros(self.channels, np.float32),
+                degree=info.degree,
+                cutoff=info.cutoff,
+                eps=info.eps,
+                threads=self.params.threads,
+            )
         )
         self.nothing = replace(target, images=np.zeros_like(target.images))
         self.polished = False
@@ -147,7 +150,7 @@ class ProjectedLoop(FitLoop):
 @contextmanager
 def fitting_as(variant: Variant) -> Iterator[None]:
     """Let fits use a variant, stop at the goal without pruning, and measure their PSNR only."""
-    from napari_medgs.metrics.evaluate import psnr
+    from napari_medgs.metrics import psnr
     from napari_medgs.rendering import render_stack
 
     def measure(volume: Any, field: Any, params: Any, mask: Any, kept: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from .io.meshes import load_meshes as load_meshes
 from .io.meshes import save_meshes as save_meshes
 from .meshing.api import MeshParams as MeshParams
 from .meshing.api import mesh as mesh
-from .metrics.evaluate import evaluate as evaluate
+from .metrics.segmentation import evaluate as evaluate
 from .rendering.api import render as render
 from .rendering.api import render_labels as render_labels
 from .segmentation.api import segment as segment

@@ -145,8 +145,8 @@ def load_classifier(path: str | Path) -> Classifier:
         expected = network.state_dict()
         if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in state.items()}:
             raise FileError(
-                f"{path}: its weights do not fit the network that its card describes: it is damaged "
-                "or was written by another version; train it again."
+                f"{path}: its weights do not fit the network that its card describes: it is "
+                "damaged or was written by another version; train it again."
             )
         if not all(math.isfinite(float(v.double().sum())) for v in state.values()):
             raise FileError(f"{path}: contains weights that are not finite.")

@@ -80,7 +80,7 @@ def run_demo(
     from napari_medgs.io.records import write_json
     from napari_medgs.io.splats import save_splat_ply
     from napari_medgs.meshing.api import mesh_from_field, save_meshes
-    from napari_medgs.metrics.evaluate import evaluate
+    from napari_medgs.metrics import evaluate
     from napari_medgs.metrics.volumes import surface_areas_mm2
     from napari_medgs.rendering import render, render_labels
 

@@ -28,7 +28,7 @@ def measure_fit(
     clipped; the rendering is clipped alike. SSIM is the mean over slices of scikit-image's
     (7 x 7 uniform window).
     """
-    from napari_medgs.metrics.evaluate import dice
+    from napari_medgs.metrics import dice
     from napari_medgs.rendering import render_stack
 
     info = field.info
@@ -104,7 +104,7 @@ def slice_scores(
     psnr, ssim : float
         The SSIM is NaN where slices are smaller than its 7 x 7 window.
     """
-    from napari_medgs.metrics.ssim import WINDOW, mean_similarity
+    from napari_medgs.metrics.structural_similarity import WINDOW, mean_ssim_2d
 
     channels, _, height, width = truth.shape
     count = len(slices)
@@ -116,7 +116,7 @@ def slice_scores(
         error = truth[c, z] - guess[c, z]
         scores[k, 0] = np.vdot(error, error)
         if large:
-            scores[k, 1] = mean_similarity(truth[c, z], guess[c, z])
+            scores[k, 1] = mean_ssim_2d(truth[c, z], guess[c, z])
 
     run_chunks(score, len(scores), threads)
     squares = scores[:, 0].sum() / (len(scores) * height * width)

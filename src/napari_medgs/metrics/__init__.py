@@ -1,1 +1,5 @@
-"""Measures of masks, images and surfaces."""
+"""Scores of segmentations and images, and sizes of labels."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

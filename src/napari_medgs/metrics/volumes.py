@@ -1,4 +1,4 @@
-"""How large labels and surfaces are, and where, in millimetres and millilitres."""
+"""Sizes and positions of labels and surfaces, in millimeters and milliliters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SMALL = 1 << 16
 
 @dataclass(frozen=True)
 class LabelMeasure:
-    """One label's size and place.
+    """Size and position of one label.
 
     Attributes
     ----------
@@ -31,11 +31,11 @@ class LabelMeasure:
     volume_ml : float
         Voxels times the volume of one (from the affine's determinant).
     centroid : tuple of float
-        Mean of the voxel centres, RAS mm.
+        Mean of the voxel centers, RAS mm.
     box_voxels : tuple of (int, int)
         First and one past the last voxel along (z, y, x).
     box_mm : tuple of tuple of float
-        Lowest and highest R, A and S that the label's voxels reach, their extent included.
+        Smallest and largest R, A and S of the label's voxels, their extent included.
     """
 
     voxels: int
@@ -58,10 +58,27 @@ class LabelMeasure:
 def label_values(labels: NDArray[Any], what: str = "mask") -> NDArray[np.int64]:
     """Return the values that occur in a label image, increasing.
 
+    Parameters
+    ----------
+    labels : integer or boolean ndarray
+        Any shape.
+    what : str
+        Name of the image in the error message.
+
+    Returns
+    -------
+    (V,) ndarray of int64
+
     Raises
     ------
     LabelError
-        When the image is not made of integers (or booleans).
+        When the image is empty or not made of integers (or booleans).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> label_values(np.array([3, 0, 3, -1])).tolist()
+    [-1, 0, 3]
     """
     return np.asarray(list(voxel_counts(labels, what)), np.int64)
 
@@ -74,12 +91,22 @@ def voxel_counts(labels: NDArray[Any], what: str = "mask") -> dict[int, int]:
     labels : integer or boolean ndarray
         Any shape.
     what : str
-        What the image is, for the error message.
+        Name of the image in the error message.
+
+    Returns
+    -------
+    dict of int to int
 
     Raises
     ------
     LabelError
         When the image is empty or not made of integers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> voxel_counts(np.array([3, 0, 3]))
+    {0: 1, 3: 2}
     """
     labels = np.asarray(labels)
     if labels.size == 0:
@@ -93,7 +120,7 @@ def voxel_counts(labels: NDArray[Any], what: str = "mask") -> dict[int, int]:
         values, numbers = np.unique(labels, return_counts=True)
         return {int(v): int(n) for v, n in zip(values, numbers, strict=True)}
     counts = np.zeros(high - low + 1, np.int64)
-    # Plane by plane, as bincount wants 8 bytes a voxel; in the order of memory, for speed.
+    # Plane by plane, as bincount needs 8 bytes per voxel; in the order of memory, for speed.
     labels = labels.transpose(np.argsort(labels.strides)[::-1])
     for plane in labels if labels.ndim > 1 else labels[None]:
         counts += np.bincount(plane.ravel().astype(np.int64) - low, minlength=len(counts))
@@ -108,6 +135,21 @@ def label_boxes(labels: NDArray[Any], values: Sequence[int] | None = None) -> di
     labels : (Z, Y, X) integer ndarray
     values : sequence of int, optional
         Which labels; all positive ones by default. Absent ones have no entry.
+
+    Returns
+    -------
+    dict of int to tuple of slice
+
+    Raises
+    ------
+    LabelError
+        When the labels are not integers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> label_boxes(np.array([[[0, 2, 2]]]))
+    {2: (slice(0, 1, None), slice(0, 1, None), slice(1, 3, None))}
     """
     from scipy.ndimage import find_objects
 
@@ -128,7 +170,7 @@ def label_boxes(labels: NDArray[Any], values: Sequence[int] | None = None) -> di
 
 
 def volumes_ml(labels: NDArray[Any], grid: Grid) -> dict[int, float]:
-    """Return the volume of every positive label in millilitres.
+    """Return the volume of every positive label in milliliters.
 
     Parameters
     ----------
@@ -136,16 +178,27 @@ def volumes_ml(labels: NDArray[Any], grid: Grid) -> dict[int, float]:
     grid : Grid
         One voxel has the volume ``|det affine|``, exact for oblique and sheared grids.
 
+    Returns
+    -------
+    dict of int to float
+
     Raises
     ------
     GeometryError
         When shape and grid differ.
     LabelError
         When the labels are not integers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.data.grid import Grid
+    >>> volumes_ml(np.ones((10, 10, 10), int), Grid((10, 10, 10)))
+    {1: 1.0}
     """
-    _check(labels, grid)
-    millilitres = grid.voxel_volume / 1000
-    return {v: n * millilitres for v, n in voxel_counts(labels).items() if v > 0}
+    _check_grid(labels, grid)
+    milliliters = grid.voxel_volume / 1000
+    return {v: n * milliliters for v, n in voxel_counts(labels).items() if v > 0}
 
 
 def measure_labels(
@@ -153,20 +206,41 @@ def measure_labels(
 ) -> dict[int, LabelMeasure]:
     """Return size, centroid and box of every positive label, or of the given ones.
 
-    Labels that do not occur have no entry. Errors as in :func:`volumes_ml`.
+    Parameters
+    ----------
+    labels : (Z, Y, X) integer ndarray
+    grid : Grid
+    values : sequence of int, optional
+        Which labels; those that do not occur have no entry.
+
+    Returns
+    -------
+    dict of int to LabelMeasure
+
+    Raises
+    ------
+    GeometryError, LabelError
+        As :func:`volumes_ml`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.data.grid import Grid
+    >>> measure_labels(np.ones((2, 2, 2), int), Grid((2, 2, 2)))[1].voxels
+    8
     """
-    _check(labels, grid)
+    _check_grid(labels, grid)
     measures = {}
     for value, box in label_boxes(labels, values).items():
         inside = np.asarray(labels)[box] == value
         count = int(np.count_nonzero(inside))
         start = np.array([s.start for s in box])
         # Marginal sums: no list of all voxels is made.
-        centre = [
+        center = [
             float(np.arange(n) @ inside.sum(axis=tuple(b for b in range(3) if b != a))) / count
             for a, n in enumerate(inside.shape)
         ]
-        centroid = grid.to_world(start + centre)
+        centroid = grid.to_world(start + center)
         edges = np.array([[s.start - 0.5, s.stop - 0.5] for s in box])
         corners = grid.to_world(np.stack(np.meshgrid(*edges, indexing="ij"), -1).reshape(-1, 3))
         measures[value] = LabelMeasure(
@@ -180,30 +254,52 @@ def measure_labels(
 
 
 def surface_areas_mm2(meshes: Mapping[int, Trimesh]) -> dict[int, float]:
-    """Return the area of every mesh in square millimetres."""
-    return {label: float(mesh.area) for label, mesh in meshes.items()}
+    """Return the area of every mesh in square millimeters.
 
+    Parameters
+    ----------
+    meshes : mapping of int to Trimesh
+        By label.
 
-def mesh_volumes_ml(meshes: Mapping[int, Trimesh]) -> dict[int, float]:
-    """Return the volume that every mesh encloses, in millilitres.
+    Returns
+    -------
+    dict of int to float
 
-    Raises
-    ------
-    GeometryError
-        When a mesh is not closed: it has no volume then.
+    Examples
+    --------
+    >>> import trimesh
+    >>> surface_areas_mm2({1: trimesh.creation.box((1, 2, 3))})
+    {1: 22.0}
     """
-    for label, mesh in meshes.items():
-        if not mesh.is_watertight:
-            raise GeometryError(f"The surface of label {label} is not closed: it has no volume.")
-    return {label: float(mesh.volume) / 1000 for label, mesh in meshes.items()}
+    return {label: float(mesh.area) for label, mesh in meshes.items()}
 
 
 def _triple(values: NDArray[Any]) -> tuple[float, float, float]:
     return (float(values[0]), float(values[1]), float(values[2]))
 
 
-def _check(labels: NDArray[Any], grid: Grid) -> None:
+def _check_grid(labels: NDArray[Any], grid: Grid) -> None:
     if np.shape(labels) != grid.shape:
         raise GeometryError(
-            f"The labels have shape {np.shape(labels)}, their grid {grid.shape}: they must agree."
+            f"The labels have shape {np.shape(labels)} and their grid {grid.shape}: they must "
+            "agree."
         )
+
+
+def check_same_shape(
+    truth: NDArray[Any], prediction: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return two arrays of equal shape.
+
+    Raises
+    ------
+    GeometryError
+        When the shapes differ or the arrays are empty.
+    """
+    truth, prediction = np.asarray(truth), np.asarray(prediction)
+    if truth.shape != prediction.shape or truth.size == 0:
+        raise GeometryError(
+            f"Arrays to compare must have equal shapes and not be empty, not {truth.shape} and "
+            f"{prediction.shape}."
+        )
+    return truth, prediction

@@ -14,7 +14,7 @@ WINDOW = 7
 C1, C2 = 0.01**2, 0.03**2  # of a data range of one
 
 
-def similarity(truth: NDArray[np.float32], guess: NDArray[np.float32]) -> float:
+def mean_ssim(truth: NDArray[np.float32], prediction: NDArray[np.float32]) -> float:
     """Return the mean structural similarity of slices (Y, X) or volumes of data range one.
 
     Raises
@@ -28,14 +28,14 @@ def similarity(truth: NDArray[np.float32], guess: NDArray[np.float32]) -> float:
             "compare slices (slice_axis) or a larger image."
         )
     if truth.ndim == 2:
-        return float(mean_similarity(np.ascontiguousarray(truth), np.ascontiguousarray(guess)))
+        return float(mean_ssim_2d(np.ascontiguousarray(truth), np.ascontiguousarray(prediction)))
     from skimage.metrics import structural_similarity
 
-    return float(structural_similarity(truth, guess, data_range=1.0, win_size=WINDOW))
+    return float(structural_similarity(truth, prediction, data_range=1.0, win_size=WINDOW))
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp"})
-def mean_similarity(truth: Any, guess: Any) -> float:
+def mean_ssim_2d(truth: Any, prediction: Any) -> float:
     """Return the mean structural similarity of two slices of data range one.
 
     Windows of 7 x 7 equal weights within the slice, and unbiased variances: scikit-image's
@@ -43,19 +43,19 @@ def mean_similarity(truth: Any, guess: Any) -> float:
 
     Parameters
     ----------
-    truth, guess : (Y, X) float32
+    truth, prediction : (Y, X) float32
         At least 7 along each axis.
     """
     height, width = truth.shape
     inner = width - WINDOW + 1
     size = WINDOW * WINDOW
-    share, unbiased = 1.0 / size, size / (size - 1.0)
+    inverse, unbiased = 1.0 / size, size / (size - 1.0)
     # Sums over the window's rows of t, g, t t + g g and t g; one row enters, one leaves.
     columns = np.zeros((4, width))
     sums = np.zeros((4, inner))
     total = 0.0
     for y in range(height):
-        t, g = truth[y], guess[y]
+        t, g = truth[y], prediction[y]
         for x in range(width):
             a, b = np.float64(t[x]), np.float64(g[x])
             columns[0, x] += a
@@ -72,7 +72,7 @@ def mean_similarity(truth: Any, guess: Any) -> float:
                     + (column[x + 2] + column[x + 3])
                     + (column[x + 4] + column[x + 5])
                     + column[x + 6]
-                ) * share
+                ) * inverse
         for x in range(inner):
             a, b = sums[0, x], sums[1, x]
             product, squares = a * b, a * a + b * b
@@ -85,7 +85,7 @@ def mean_similarity(truth: Any, guess: Any) -> float:
         for x in range(inner):
             part += sums[0, x]
         total += part
-        t, g = truth[y - WINDOW + 1], guess[y - WINDOW + 1]
+        t, g = truth[y - WINDOW + 1], prediction[y - WINDOW + 1]
         for x in range(width):
             a, b = np.float64(t[x]), np.float64(g[x])
             columns[0, x] -= a

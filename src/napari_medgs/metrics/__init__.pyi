@@ -1,0 +1,15 @@
+from .image_quality import intensity_span as intensity_span
+from .image_quality import psnr as psnr
+from .image_quality import ssim as ssim
+from .segmentation import asd as asd
+from .segmentation import dice as dice
+from .segmentation import evaluate as evaluate
+from .segmentation import hd95 as hd95
+from .segmentation import iou as iou
+from .segmentation import surface_distances as surface_distances
+from .volumes import LabelMeasure as LabelMeasure
+from .volumes import label_boxes as label_boxes
+from .volumes import measure_labels as measure_labels
+from .volumes import surface_areas_mm2 as surface_areas_mm2
+from .volumes import volumes_ml as volumes_ml
+from .volumes import voxel_counts as voxel_counts
