@@ -5,9 +5,10 @@ import time
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 
 from napari_medgs._util.progress import ProgressEvent
+from napari_medgs._util.settings import settings_of
 from napari_medgs.errors import ParameterError
 from napari_medgs.fitting import FitParams
 from napari_medgs.plugin.fit.widget import FitWidget
@@ -52,49 +53,50 @@ def test_defaults_are_those_of_the_core(docked):
 
 def test_every_setting_arrives(docked):
     _, widget = docked()
+    chosen = {
+        "gaussians": 1234,
+        "quality": 37.5,
+        "time_limit": 12.0,
+        "iterations": 33,
+        "fold": 1,
+        "blend": "alpha",
+        "slice_axis": 2,
+        "holdout": 3,
+        "interpolate": False,
+        "lambda_img": 0.5,
+        "lambda_seg": 2.5,
+        "loss": "l1",
+        "backend": "reference",
+        "threads": 2,
+        "seed": 42,
+        "empty_slices_unlabeled": True,
+        "freeze_geometry": True,
+    }
     form = widget.settings
-    form.gaussians.setValue(1234)
-    form.quality.setValue(37.5)
-    form.time_limit.setValue(12)
-    form.iterations.setValue(33)
-    for box, value in (
-        (form.fold, 1),
-        (form.blend, "sum"),
-        (form.slice_axis, 2),
-        (form.loss, "l1"),
-        (form.backend, "cpu"),
-    ):
-        box.setCurrentIndex(box.findData(value))
-    form.holdout.setValue(3)
-    form.lambda_img.setValue(0.5)
-    form.lambda_seg.setValue(2)
-    form.threads.setValue(2)
-    form.seed.setValue(9)
-    form.freeze.setChecked(True)
-    assert form.params() == FitParams(
-        gaussians=1234,
-        quality=37.5,
-        time_limit=12,
-        iterations=33,
-        fold=1,
-        blend="sum",
-        slice_axis=2,
-        holdout=3,
-        lambda_img=0.5,
-        lambda_seg=2,
-        loss="l1",
-        backend="cpu",
-        threads=2,
-        seed=9,
-        freeze_geometry=True,
-    )
+    assert set(chosen) == set(form.settings)
+    for name, value in chosen.items():
+        form.set_value(name, value)
+    assert form.params() == FitParams(**chosen)
+
+
+def test_ranges_and_help_are_the_declared_ones(docked):
+    _, widget = docked()
+    declared = settings_of(FitParams)
+    for name, made in widget.settings.settings.items():
+        control, setting = made.control, declared[name]
+        assert setting.help in control.native.toolTip()
+        if made.is_number:
+            least = setting.low if setting.low is not None else setting.above
+            step = control.step if setting.optional else 0
+            assert control.min == max(least - step, 0), name
+            assert setting.high is None or control.max == setting.high, name
 
 
 def test_a_quality_that_was_not_reached_is_explained(docked, qtbot, add_tiny, notes):
     viewer, widget = docked()
     add_tiny(viewer)
-    widget.settings.gaussians.setValue(16)
-    widget.settings.quality.setValue(90)
+    widget.settings.set_value("gaussians", 16)
+    widget.settings.set_value("quality", 90)
     widget.panel.button.click()
     wait_done(qtbot, widget)
     sentence = widget.last.result.metrics["quality_missed"]
@@ -147,7 +149,7 @@ def test_a_fit_of_image_and_mask_becomes_layers(docked, qtbot, add_tiny, tiny_la
 def test_results_are_kept_and_hidden_when_fitted_again(docked, qtbot, add_tiny):
     viewer, widget = docked()
     add_tiny(viewer)
-    widget.settings.iterations.setValue(3)
+    widget.settings.set_value("iterations", 3)
     widget.run()
     wait_done(qtbot, widget)
     first = list(widget.made)
@@ -165,7 +167,7 @@ def test_results_are_kept_and_hidden_when_fitted_again(docked, qtbot, add_tiny):
 def test_cancel_keeps_the_last_good_state(docked, qtbot, add_tiny, notes):
     viewer, widget = docked()
     add_tiny(viewer)
-    widget.settings.iterations.setValue(100_000)
+    widget.settings.set_value("iterations", 100_000)
     widget.run()
     wait_started(qtbot, widget)
     assert "left" in widget.panel.status.text()
@@ -183,7 +185,7 @@ def test_cancel_keeps_the_last_good_state(docked, qtbot, add_tiny, notes):
 def test_closing_the_dock_stops_a_fit(docked, qtbot, add_tiny, notes):
     viewer, widget = docked()
     add_tiny(viewer)
-    widget.settings.iterations.setValue(100_000)
+    widget.settings.set_value("iterations", 100_000)
     widget.run()
     wait_started(qtbot, widget)
     task = widget.runner.task
@@ -201,7 +203,7 @@ def test_closing_the_dock_stops_a_fit(docked, qtbot, add_tiny, notes):
 def test_closing_the_viewer_stops_a_fit(docked, qtbot, add_tiny, notes):
     viewer, widget = docked()
     add_tiny(viewer)
-    widget.settings.iterations.setValue(100_000)
+    widget.settings.set_value("iterations", 100_000)
     widget.run()
     wait_started(qtbot, widget)
     task = widget.runner.task
@@ -214,7 +216,7 @@ def test_closing_the_viewer_stops_a_fit(docked, qtbot, add_tiny, notes):
 def test_source_removed_during_a_fit_still_gives_a_result(docked, qtbot, add_tiny, notes):
     viewer, widget = docked()
     image, _ = add_tiny(viewer)
-    widget.settings.iterations.setValue(5)
+    widget.settings.set_value("iterations", 5)
     widget.run()
     viewer.layers.remove(image)
     wait_done(qtbot, widget)
@@ -270,8 +272,8 @@ def test_bad_masks_and_settings_are_refused_at_once(docked, notes, add_tiny):
     widget.mask.choose(empty)
     widget.run()
     widget.mask.choose(mask)
-    widget.settings.lambda_img.setValue(0)
-    widget.settings.lambda_seg.setValue(0)
+    widget.settings.set_value("lambda_img", 0)
+    widget.settings.set_value("lambda_seg", 0)
     widget.run()
     assert not widget.runner.busy
     assert len(notes) == 3
@@ -283,7 +285,7 @@ def test_bad_masks_and_settings_are_refused_at_once(docked, notes, add_tiny):
 def test_refusals_from_inside_the_fit_are_notifications(docked, qtbot, notes, add_tiny):
     viewer, widget = docked()
     add_tiny(viewer)
-    widget.settings.freeze.setChecked(True)  # with nothing to keep
+    widget.settings.set_value("freeze_geometry", True)  # with nothing to keep
     widget.run()
     wait_done(qtbot, widget)
     assert len(notes) == 1
@@ -321,7 +323,7 @@ def test_several_contrasts_are_fitted_together(docked, qtbot, add_tiny):
     )  # fmt: skip
     widget.images.check([image, second])
     assert widget.images.layers == [image, second]
-    widget.settings.iterations.setValue(10)
+    widget.settings.set_value("iterations", 10)
     widget.run()
     wait_done(qtbot, widget)
     assert [x.name for x in widget.made[:2]] == [
@@ -336,7 +338,7 @@ def test_a_flat_image_can_be_fitted(docked, qtbot, notes):
     y, x = np.indices((40, 50))
     data = np.exp(-((y - 20) ** 2 + (x - 25) ** 2) / 60).astype(np.float32)
     viewer.add_image(data, name="spot")
-    widget.settings.iterations.setValue(20)
+    widget.settings.set_value("iterations", 20)
     widget.run()
     wait_done(qtbot, widget)
     assert notes == []
@@ -346,19 +348,19 @@ def test_a_flat_image_can_be_fitted(docked, qtbot, notes):
     assert surface.ndim == 2
 
 
-def test_devices_that_cannot_be_used_are_grey_and_say_why(docked, qtbot):
+def test_backends_that_cannot_be_used_are_gray_and_say_why(docked, qtbot):
     _, widget = docked()
-    widget.settings.advanced.expand(animate=False)
+    widget.settings.advanced.open()
     qtbot.waitUntil(lambda: not widget._probe.busy and widget._probed, timeout=WAIT)
     from napari_medgs.rendering import backends
 
-    model = widget.settings.backend.model()
+    box = widget.settings.settings["backend"].control.native
     found = backends()
-    for k in range(widget.settings.backend.count()):
-        name = widget.settings.backend.itemText(k)
-        if name in found:
-            assert model.item(k).isEnabled() == found[name][0]
-            assert model.item(k).toolTip() == found[name][1]
+    for k in range(box.count()):
+        works, remark = found.get(box.itemText(k), (True, ""))
+        assert box.model().item(k).isEnabled() == works
+        if not works:
+            assert box.itemData(k, Qt.ItemDataRole.ToolTipRole) == remark
 
 
 def test_layer_choices_follow_the_viewer(docked, add_tiny):
@@ -388,7 +390,7 @@ def test_progress_in_words():
 
 def test_contradicting_settings_raise_before_anything(docked):
     _, widget = docked()
-    widget.settings.lambda_img.setValue(0)
-    widget.settings.lambda_seg.setValue(0)
+    widget.settings.set_value("lambda_img", 0)
+    widget.settings.set_value("lambda_seg", 0)
     with pytest.raises(ParameterError):
         widget.settings.params()

@@ -32,11 +32,11 @@ from napari_medgs.plugin.classify.jobs import (
     describe_prediction,
     make_classify_request,
 )
-from napari_medgs.plugin.fit.form import choice
 from napari_medgs.plugin.layer_metadata import derived_metadata
 from napari_medgs.plugin.overlay.layer import GaussianOverlay, OverlayStyle
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row, compact_form, hint
+from napari_medgs.plugin.widgets.controls import choice_box
 from napari_medgs.plugin.widgets.layers import LayerCombo, is_kind, one_per_field
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class ClassifyWidget(MedGSWidget):
         self.target = QComboBox()
         self.target.setMinimumContentsLength(8)
         add_row(form, "Class", self.target, "The class whose evidence is to be shown.")
-        self.method = choice(METHODS, "gradient")
+        self.method = choice_box(METHODS, "gradient")
         add_row(
             form,
             "Method",

@@ -14,9 +14,9 @@ from napari_medgs.plugin.export.jobs import (
     parse_labels,
     with_suffix,
 )
-from napari_medgs.plugin.fit.form import choice, real, spin
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row, compact_form, hint
+from napari_medgs.plugin.widgets.controls import choice_box, float_box, int_box
 from napari_medgs.plugin.widgets.layers import LayerCombo
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class ExportWidget(MedGSWidget):
         super().__init__(napari_viewer)
         self.saved: Path | None = None
         form = self.form()
-        self.kind = choice({key: kind.title for key, kind in KINDS.items()}, "mesh")
+        self.kind = choice_box({key: kind.title for key, kind in KINDS.items()}, "mesh")
         add_row(form, "What", self.kind, "What to write.")
         self.layer = LayerCombo(self, KINDS["mesh"].sources)
         add_row(form, "From", self.layer, "The layer to write: a mask, or a result of Fit.")
@@ -60,10 +60,10 @@ class ExportWidget(MedGSWidget):
         self.labels.setPlaceholderText("all")
         tip = "Label values, such as 1 2 5-7. All but 0 when empty."
         add_row(form, "Labels", self.labels, tip)
-        self.smooth = real(-0.5, 20, None, 0.5, " mm", "automatic")
+        self.smooth = float_box(-0.5, 20, None, 0.5, " mm", "automatic")
         tip = "Smooth surfaces by this many millimetres; 0 for not at all. Volumes are kept."
         add_row(form, "Smooth", self.smooth, tip)
-        self.spacing = real(0, 20, 0, 0.1, " mm", "as the image")
+        self.spacing = float_box(0, 20, 0, 0.1, " mm", "as the image")
         self.spacing.setDecimals(2)
         add_row(
             form,
@@ -71,7 +71,7 @@ class ExportWidget(MedGSWidget):
             self.spacing,
             "Voxel size that a field is evaluated on for its surfaces: finer is smoother.",
         )
-        self.keep = spin(1, 100, 100)
+        self.keep = int_box(1, 100, 100)
         self.keep.setSuffix(" %")
         add_row(form, "Triangles", self.keep, "Share of the triangles to keep.")
         self.largest = QCheckBox("Only the largest piece of each label")

@@ -17,10 +17,10 @@ from qtpy.QtWidgets import (
 )
 
 from napari_medgs.errors import FileError
-from napari_medgs.plugin.fit.form import choice, real, spin
 from napari_medgs.plugin.reader import LayerData, read_medmnist_layers, read_paths, volume_layers
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row, compact_form, hint
+from napari_medgs.plugin.widgets.controls import choice_box, float_box, int_box
 from napari_medgs.plugin.worker import Job
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class LoadWidget(MedGSWidget):
             button.clicked.connect(lambda *_, slot=slot: slot())
             row.addWidget(button)
         form.addRow("", _wrapped(row))
-        self.spacing = [real(0, 1000, None, 0.1, special="auto") for _ in range(3)]
+        self.spacing = [float_box(0, 1000, None, 0.1, special="auto") for _ in range(3)]
         sizes = QHBoxLayout()
         for axis, box in zip("zyx", self.spacing):
             box.setPrefix(f"{axis} ")
@@ -105,7 +105,7 @@ class LoadWidget(MedGSWidget):
         layout.setContentsMargins(6, 6, 6, 6)
         form = compact_form()
         layout.addLayout(form)
-        self.set_name = choice({None: "local file", **{name: name for name in SETS}}, None)
+        self.set_name = choice_box({None: "local file", **{name: name for name in SETS}}, None)
         tip = "A set to download once, or a .npz file that is here already."
         add_row(form, "Set", self.set_name, tip)
         self.set_path = QLineEdit()
@@ -115,11 +115,11 @@ class LoadWidget(MedGSWidget):
         self.browse_set.setToolTip("Choose a local .npz file.")
         self.browse_set.clicked.connect(lambda *_: self._browse_set())
         form.addRow("", self.browse_set)
-        self.size = choice({n: f"{n} pixels" for n in (28, 64, 128, 224)}, 28)
+        self.size = choice_box({n: f"{n} pixels" for n in (28, 64, 128, 224)}, 28)
         add_row(form, "Size", self.size, "Size to download; 3D sets come in 28 and 64.")
-        self.split = choice({name: name for name in SPLITS}, "train")
+        self.split = choice_box({name: name for name in SPLITS}, "train")
         add_row(form, "Split", self.split, "Part of the set.")
-        self.index = spin(0, 10_000_000, 0)
+        self.index = int_box(0, 10_000_000, 0)
         add_row(form, "Item", self.index, "Number of the item in its split, from 0.")
         self.whole = QCheckBox("Open all splits as stacks instead")
         self.whole.setToolTip("For leafing through a set. Stacks cannot be fitted.")

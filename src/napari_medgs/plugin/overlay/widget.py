@@ -8,13 +8,13 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QCheckBox
 from superqt import QLabeledDoubleSlider
 
-from napari_medgs.plugin.fit.form import choice, spin
 from napari_medgs.plugin.fit.jobs import errors_at
 from napari_medgs.plugin.layer_frame import array_of, same_place
 from napari_medgs.plugin.layer_metadata import field_of, frame_of_field, siblings
 from napari_medgs.plugin.overlay.layer import GaussianOverlay, OverlayStyle, find_overlay
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.widgets.base import MedGSWidget, add_row, hint
+from napari_medgs.plugin.widgets.controls import choice_box, int_box
 from napari_medgs.plugin.widgets.layers import LayerCombo, is_kind, one_per_field
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class OverlayWidget(MedGSWidget):
         self.show_it = QCheckBox("Show the Gaussians")
         self.show_it.setToolTip("Draw the Gaussians in a layer of their own.")
         form.addRow("", self.show_it)
-        self.color_by = choice(COLORINGS, DEFAULTS.color_by)
+        self.color_by = choice_box(COLORINGS, DEFAULTS.color_by)
         add_row(
             form,
             "Colour by",
@@ -64,7 +64,7 @@ class OverlayWidget(MedGSWidget):
             self.image,
             "The image that errors are measured against, for a field from a file.",
         )
-        self.colormap = choice({name: name for name in COLORMAPS}, DEFAULTS.colormap)
+        self.colormap = choice_box({name: name for name in COLORMAPS}, DEFAULTS.colormap)
         add_row(form, "Colormap", self.colormap, "For intensity, error and score.")
         self.size = _slider(0.2, 3.0, DEFAULTS.sigmas)
         add_row(form, "Size", self.size, "In standard deviations. Gaussians end at 3.")
@@ -74,7 +74,7 @@ class OverlayWidget(MedGSWidget):
         self.hide_background.setChecked(DEFAULTS.hide_background)
         self.hide_background.setToolTip("Hide Gaussians of the background class, or dark ones.")
         form.addRow("", self.hide_background)
-        self.limit = spin(100, 50_000, DEFAULTS.most_ellipsoids, step=500)
+        self.limit = int_box(100, 50_000, DEFAULTS.most_ellipsoids, step=500)
         add_row(
             form,
             "Most in 3D",

@@ -7,8 +7,8 @@ from dataclasses import replace
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QPushButton, QSpinBox, QVBoxLayout, QWidget
 
-from napari_medgs.plugin.fit.form import choice, real, spin
 from napari_medgs.plugin.widgets.base import add_row, compact_form
+from napari_medgs.plugin.widgets.controls import choice_box, float_box, int_box
 from napari_medgs.segmentation.params import SegmentParams
 
 ISLANDS = {
@@ -32,9 +32,9 @@ class SegmentForm(QWidget):
         form = compact_form()
         layout.addLayout(form)
         d = self.defaults
-        self.islands = choice(ISLANDS, d.islands)
+        self.islands = choice_box(ISLANDS, d.islands)
         add_row(form, "Islands", self.islands, "Which of the separate parts of a class are kept.")
-        self.smooth = real(0, 5, d.smooth, 0.25, " voxels", "none")
+        self.smooth = float_box(0, 5, d.smooth, 0.25, " voxels", "none")
         add_row(form, "Smoothness", self.smooth, "How far boundaries are smoothed.")
         self.fill_holes = QCheckBox("fill holes")
         self.fill_holes.setChecked(d.fill_holes)
@@ -42,21 +42,21 @@ class SegmentForm(QWidget):
             "Background enclosed by a class joins it, unless it holds a background stroke."
         )
         form.addRow("", self.fill_holes)
-        self.appearance = real(0, 100, d.appearance, 0.1)
+        self.appearance = float_box(0, 100, d.appearance, 0.1)
         add_row(
             form,
             "Looks",
             self.appearance,
             "How much the looks of the strokes' voxels count against nearness; 0: nearness alone.",
         )
-        self.shape = real(0, 100, d.shape, 0.1)
+        self.shape = float_box(0, 100, d.shape, 0.1)
         add_row(
             form,
             "Shape",
             self.shape,
             "How much the outlines of annotated slices count for the slices between them.",
         )
-        self.reach = real(0, 100, d.reach, 0.5, " ×", "no limit")
+        self.reach = float_box(0, 100, d.reach, 0.5, " ×", "no limit")
         add_row(
             form,
             "Reach",
@@ -64,17 +64,17 @@ class SegmentForm(QWidget):
             "A class ends where the way from its strokes is this many times as far as it is in "
             "annotated slices.",
         )
-        self.refine_voxels = spin(0, 100_000_000, d.refine_voxels, "none", 50_000)
+        self.refine_voxels = int_box(0, 100_000_000, d.refine_voxels, "none", 50_000)
         add_row(
             form,
             "Refine",
             self.refine_voxels,
             "So many undecided voxels are looked at one by one, for exact edges.",
         )
-        self.seed = spin(0, 2**31 - 1, d.seed)
+        self.seed = int_box(0, 2**31 - 1, d.seed)
         self.seed.setGroupSeparatorShown(False)
         add_row(form, "Seed", self.seed, "Seed of all random choices.")
-        self.threads = spin(0, 1024, d.threads, "all")
+        self.threads = int_box(0, 1024, d.threads, "all")
         add_row(form, "CPU threads", self.threads, "Threads of the CPU to use.")
         for box in (self.smooth, self.appearance, self.shape, self.reach):
             box.setKeyboardTracking(False)
@@ -145,7 +145,7 @@ class ValueForm(QWidget):
         )
 
     def _value(self, value: int, low: int, special: str) -> QSpinBox:
-        box = spin(low, 65_535, value, special)
+        box = int_box(low, 65_535, value, special)
         box.setGroupSeparatorShown(False)
         box.setKeyboardTracking(False)
         box.valueChanged.connect(self._emit)

@@ -177,6 +177,48 @@ def primary_button(text: str, tip: str) -> QPushButton:
     return button
 
 
+class Section(QWidget):
+    """A part of a widget that opens and closes; closed at first.
+
+    Parameters
+    ----------
+    title : str
+    content : QWidget
+    """
+
+    opened = Signal()
+
+    def __init__(self, title: str, content: QWidget) -> None:
+        super().__init__()
+        self.title, self.content = title, content
+        self.head = QPushButton()
+        self.head.setCheckable(True)
+        self.head.setStyleSheet(
+            "text-align: left; border: none; outline: none; background: transparent; "
+            "padding: 4px 0;"
+        )
+        self.head.toggled.connect(self._show)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.head)
+        inner = QVBoxLayout()
+        inner.setContentsMargins(10, 0, 0, 6)
+        inner.addWidget(content)
+        layout.addLayout(inner)
+        self._show(False)
+
+    def open(self) -> None:
+        """Show the content."""
+        self.head.setChecked(True)
+
+    def _show(self, shown: bool) -> None:
+        self.head.setText(f"{'▾' if shown else '▸'}  {self.title}")
+        self.content.setVisible(shown)
+        if shown:
+            self.opened.emit()
+
+
 class TaskPanel(QWidget):
     """A main button, Cancel, a progress bar and a line of status around a runner.
 
