@@ -21,14 +21,12 @@ from napari_medgs.errors import (
     MemoryEstimateError,
     ParameterError,
 )
-from napari_medgs.meshing.api import (
+from napari_medgs.io.meshes import check_mesh_path, load_meshes, save_meshes
+from napari_medgs.meshing import (
     MeshParams,
-    check_mesh_path,
-    load_meshes,
     mesh_from_field,
     mesh_from_image,
     mesh_from_labels,
-    save_meshes,
 )
 from napari_medgs.meshing.surface import decimate_mesh, march, separate_sheets
 
@@ -42,9 +40,9 @@ def oblique_grid(shape, spacing, seed, mirrored=False):
     return Grid(shape, affine)
 
 
-def radii(grid, centre):
+def radii(grid, center):
     return np.linalg.norm(
-        grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1)) - centre, axis=-1
+        grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1)) - center, axis=-1
     )
 
 
@@ -52,12 +50,12 @@ def ball_volume(radius):
     return 4 / 3 * np.pi * radius**3
 
 
-def assert_ball(mesh, centre, radius, volume=0.01, offset=0.1):
+def assert_ball(mesh, center, radius, volume=0.01, offset=0.1):
     assert mesh.is_watertight
     assert mesh.is_winding_consistent
     assert mesh.volume == pytest.approx(ball_volume(radius), rel=volume)
-    assert np.linalg.norm(mesh.center_mass - centre) < offset
-    outward = np.einsum("ij,ij->i", mesh.face_normals, mesh.triangles_center - centre)
+    assert np.linalg.norm(mesh.center_mass - center) < offset
+    outward = np.einsum("ij,ij->i", mesh.face_normals, mesh.triangles_center - center)
     assert (outward > 0).all()
 
 
@@ -65,8 +63,8 @@ def assert_ball(mesh, centre, radius, volume=0.01, offset=0.1):
 def ball():
     """A ball of 18 mm on an oblique, mirrored grid of 2 x 0.7 x 0.9 mm."""
     grid = oblique_grid((26, 68, 54), (2, 0.7, 0.9), seed=5, mirrored=True)
-    centre = grid.to_world([12.7, 33.1, 26.4])
-    return grid, centre, 18.0, (radii(grid, centre) < 18).astype(np.uint8)
+    center = grid.to_world([12.7, 33.1, 26.4])
+    return grid, center, 18.0, (radii(grid, center) < 18).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -75,18 +73,18 @@ def ball_field(ball):
     from napari_medgs.data.volume import Volume
     from napari_medgs.fitting import FitParams, fit
 
-    grid, centre, radius, mask = ball
-    image = 20 + 80 / (1 + np.exp((radii(grid, centre) - radius) / 0.8))
+    grid, center, radius, mask = ball
+    image = 20 + 80 / (1 + np.exp((radii(grid, center) - radius) / 0.8))
     labels = mask.astype(np.int16) * 3
-    labels[radii(grid, centre) < 7] = 7
+    labels[radii(grid, center) < 7] = 7
     volume = Volume(image[None].astype(np.float32), grid, ("image",))
     return fit(volume, FitParams(gaussians=4000, iterations=60, seed=1), labels).field
 
 
 def test_ball_of_labels(ball):
-    grid, centre, radius, mask = ball
+    grid, center, radius, mask = ball
     mesh = mesh_from_labels(mask, grid)[1]
-    assert_ball(mesh, centre, radius)
+    assert_ball(mesh, center, radius)
     assert mesh.volume == pytest.approx(mask.sum() * grid.voxel_volume, rel=2.1e-3)
     assert mesh.metadata["label"] == 1
 
@@ -102,9 +100,9 @@ def test_ball_on_random_affines(seed, mirrored, sizes):
     radius = 13 * max(sizes)
     shape = tuple(int(2 * radius / s) + 7 for s in sizes)
     grid = oblique_grid(shape, sizes, seed % 10_000, mirrored)
-    centre = grid.to_world((np.array(shape) - 1) / 2 + rng.uniform(-0.5, 0.5, 3))
-    mesh = mesh_from_labels(radii(grid, centre) < radius, grid)[1]
-    assert_ball(mesh, centre, radius)
+    center = grid.to_world((np.array(shape) - 1) / 2 + rng.uniform(-0.5, 0.5, 3))
+    mesh = mesh_from_labels(radii(grid, center) < radius, grid)[1]
+    assert_ball(mesh, center, radius)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
@@ -125,10 +123,10 @@ def test_axis_orders_and_flips_give_the_same_box(order, flips):
 
 def test_thick_slices_give_slopes_not_terraces():
     grid = Grid((14, 60, 60), np.diag([5.0, 1.0, 1.0, 1.0]))
-    centre = grid.to_world([6.4, 29.7, 30.2])
-    mesh = mesh_from_labels(radii(grid, centre) < 25, grid)[1]
-    assert_ball(mesh, centre, 25)
-    radial = (mesh.triangles_center - centre) / 25
+    center = grid.to_world([6.4, 29.7, 30.2])
+    mesh = mesh_from_labels(radii(grid, center) < 25, grid)[1]
+    assert_ball(mesh, center, 25)
+    radial = (mesh.triangles_center - center) / 25
     cosine = np.einsum("ij,ij->i", mesh.face_normals, radial)
     # Plain marching cubes on the mask: 36 degrees.
     angle = np.degrees(np.arccos(np.clip(cosine / np.linalg.norm(radial, axis=1), -1, 1)))
@@ -182,32 +180,32 @@ def test_sheets_that_touch_are_separated(rng):
 
 
 def test_smoothing_removes_detail_and_keeps_volume(ball):
-    grid, centre, radius, mask = ball
+    grid, center, radius, mask = ball
     areas = []
     for smooth in (0.0, 0.7, 2.0):
         mesh = mesh_from_labels(mask, grid, MeshParams(smooth_mm=smooth))[1]
-        assert_ball(mesh, centre, radius)
+        assert_ball(mesh, center, radius)
         areas.append(mesh.area)
     assert areas[0] > areas[1] > areas[2] > 4 * np.pi * radius**2 * 0.99
 
 
 def test_spacing_sets_the_faces(ball):
-    grid, centre, radius, mask = ball
+    grid, center, radius, mask = ball
     fine = mesh_from_labels(mask, grid, MeshParams(spacing=0.7))[1]
     coarse = mesh_from_labels(mask, grid, MeshParams(spacing=(3, 4, 3)))[1]
     assert len(fine.faces) > 2 * len(mesh_from_labels(mask, grid)[1].faces) > 8 * len(coarse.faces)
-    assert_ball(fine, centre, radius)
-    assert_ball(coarse, centre, radius)
+    assert_ball(fine, center, radius)
+    assert_ball(coarse, center, radius)
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.1, 200])
 def test_decimation(ball, keep):
-    grid, centre, radius, mask = ball
+    grid, center, radius, mask = ball
     whole = mesh_from_labels(mask, grid)[1]
     fewer = mesh_from_labels(mask, grid, MeshParams(decimate=keep))[1]
     wanted = keep if keep > 1 else keep * len(whole.faces)
     assert len(fewer.faces) == pytest.approx(wanted, rel=0.05)
-    assert_ball(fewer, centre, radius)
+    assert_ball(fewer, center, radius)
 
 
 def test_decimation_of_intricate_surfaces_stays_closed(rng):
@@ -257,7 +255,7 @@ def test_a_single_voxel():
 def test_refused_labels(tiny_labels, tiny_grid):
     with pytest.raises(LabelError, match=r"no label 9; it has 1, 2"):
         mesh_from_labels(tiny_labels, tiny_grid, MeshParams(labels=(1, 9)))
-    with pytest.raises(LabelError, match="holds no label"):
+    with pytest.raises(LabelError, match="contains no label"):
         mesh_from_labels(tiny_labels * 0, tiny_grid)
     with pytest.raises(LabelError, match="integers"):
         mesh_from_labels(tiny_labels.astype(float), tiny_grid)
@@ -288,16 +286,16 @@ def test_refused_settings(setting):
 
 
 def test_classes_of_a_field(ball, ball_field):
-    _, centre, radius, _ = ball
+    _, center, radius, _ = ball
     meshes = mesh_from_field(ball_field)
     assert list(meshes) == [3, 7]
-    assert_ball(meshes[7], centre, 7, volume=0.02)
+    assert_ball(meshes[7], center, 7, volume=0.02)
     shell = meshes[3]
     assert shell.is_watertight
     assert shell.volume == pytest.approx(ball_volume(radius) - ball_volume(7), rel=0.01)
     finer = mesh_from_field(ball_field, MeshParams(labels=(3,), spacing=0.6, largest_only=True))
     assert list(finer) == [3]
-    assert_ball(finer[3], centre, radius)
+    assert_ball(finer[3], center, radius)
     smooth = mesh_from_field(ball_field, MeshParams(labels=(7,), smooth_mm=1.0))[7]
     assert smooth.volume == pytest.approx(meshes[7].volume, rel=3e-3)
     assert smooth.area < meshes[7].area
@@ -331,20 +329,20 @@ def test_class_level_moves_the_surface(ball_field):
 
 
 def test_intensity_surface_of_a_field(ball, ball_field):
-    _, centre, radius, _ = ball
+    _, center, radius, _ = ball
     for spacing in (None, 0.7):
         params = MeshParams(head="image", level=60, spacing=spacing)
-        assert_ball(mesh_from_field(ball_field, params)[1], centre, radius)
+        assert_ball(mesh_from_field(ball_field, params)[1], center, radius)
     # The image is 20 + 80 / (1 + exp((r - 18) / 0.8)).
     lower = mesh_from_field(ball_field, MeshParams(head="image", level=40))[1]
-    assert_ball(lower, centre, radius + 0.8 * np.log(3), volume=0.015)
+    assert_ball(lower, center, radius + 0.8 * np.log(3), volume=0.015)
 
 
 def test_intensity_surface_of_an_image(ball):
-    grid, centre, radius, _ = ball
-    image = -radii(grid, centre)
+    grid, center, radius, _ = ball
+    image = -radii(grid, center)
     for params in (MeshParams(level=-radius), MeshParams(level=-radius, spacing=1.5)):
-        assert_ball(mesh_from_image(image, grid, params)[1], centre, radius, volume=0.005)
+        assert_ball(mesh_from_image(image, grid, params)[1], center, radius, volume=0.005)
 
 
 def tiny_field(classes):
@@ -490,6 +488,25 @@ def test_import_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_mesh_takes_every_kind_of_source(ball, ball_field):
+    from napari_medgs.data.volume import Volume
+    from napari_medgs.meshing import mesh
+
+    grid, center, radius, _ = ball
+    mask = radii(grid, center) < radius
+    image = -radii(grid, center)
+    level = MeshParams(level=-radius)
+    for found in (
+        mesh(mask, grid),
+        mesh(image, grid, level),
+        mesh(Volume.from_array(image.astype(np.float32), affine=grid.affine), params=level),
+    ):
+        assert_ball(found[1], center, radius, volume=0.005)
+    assert set(mesh(ball_field)) == set(mesh_from_field(ball_field))
+    with pytest.raises(GeometryError, match="pass grid"):
+        mesh(mask)
 
 
 @pytest.mark.data

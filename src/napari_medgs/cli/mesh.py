@@ -33,7 +33,7 @@ def mesh(
             "-o",
             "--output",
             metavar="OUT.ply|DIR",
-            help="One file for all (.ply, .stl, .obj, .glb), or a folder with one file a label.",
+            help="One file for all (.ply, .stl, .obj, .glb), or a folder with one file per label.",
         ),
     ],
     labels: Annotated[
@@ -44,7 +44,7 @@ def mesh(
         float | None,
         typer.Option(
             metavar="S",
-            help="Grid in mm that is turned into a surface; smaller is finer.",
+            help="Voxel size in mm of the grid that the surface is extracted from.",
             show_default="that of the input",
         ),
     ] = None,
@@ -53,18 +53,19 @@ def mesh(
         typer.Option(
             metavar="MM",
             min=0,
-            help="Smoothing in mm; 0 switches it off.",
+            help="Smoothing in mm; 0 for none.",
             show_default="masks: 0.7 voxels, fields: none",
         ),
     ] = None,
     decimate: Annotated[
         float | None,
         typer.Option(
-            metavar="F", help="Share of the triangles to keep, or if above 1 their number."
+            metavar="F", help="Fraction of the triangles to keep, or, above 1, their number."
         ),
     ] = None,
     largest: Annotated[
-        bool, typer.Option("--largest", help="Keep the largest part of each label only.")
+        bool,
+        typer.Option("--largest", help="Keep only the largest connected component of each label."),
     ] = False,
     level: Annotated[
         float | None,
@@ -87,7 +88,8 @@ def mesh(
     check_output(output)
 
     from napari_medgs.io.fields import is_field_file
-    from napari_medgs.meshing.api import MeshParams, check_mesh_path, save_meshes
+    from napari_medgs.io.meshes import check_mesh_path, save_meshes
+    from napari_medgs.meshing import MeshParams
     from napari_medgs.metrics.volumes import surface_areas_mm2
 
     check_mesh_path(output)
@@ -119,7 +121,9 @@ def mesh(
         for value, surface in meshes.items()
     }
     seconds = time.perf_counter() - started
-    reporter.finish({"labels": parts, "seconds": seconds, "output": str(output)})
+    reporter.finish(
+        {"labels": parts, "seconds": seconds, "threads": threads, "output": str(output)}
+    )
     rows = [
         [
             label_title(value, names),

@@ -182,7 +182,8 @@ def _skin(field: GaussianField) -> Trimesh:
     """Return the outer surface of the whole image, coarse."""
     from skimage.filters import threshold_otsu
 
-    from napari_medgs.meshing.api import ISO_LABEL, MeshParams, mesh_from_image
+    from napari_medgs.meshing import MeshParams, mesh_from_image
+    from napari_medgs.meshing.api import ISO_LABEL
     from napari_medgs.rendering import render
 
     grid = field.info.grid.with_spacing((2.0, 2.0, 2.0))

@@ -77,9 +77,10 @@ def run_demo(
     from napari_medgs.fitting import fit
     from napari_medgs.io import write_image, write_labels
     from napari_medgs.io.fields import save_field
+    from napari_medgs.io.meshes import save_meshes
     from napari_medgs.io.records import write_json
     from napari_medgs.io.splats import save_splat_ply
-    from napari_medgs.meshing.api import mesh_from_field, save_meshes
+    from napari_medgs.meshing import mesh_from_field
     from napari_medgs.metrics import evaluate
     from napari_medgs.metrics.volumes import surface_areas_mm2
     from napari_medgs.rendering import render, render_labels

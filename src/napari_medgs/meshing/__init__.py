@@ -1,1 +1,5 @@
-"""Surfaces of masks and fields, in millimeters."""
+"""Closed surfaces of masks, fields and images, in millimeters."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -1,32 +1,32 @@
-"""Surfaces of labels, of a field's classes and of intensities, in RAS millimetres.
+"""Surfaces of labels, of a field's classes and of intensities, in RAS millimeters.
 
 Masks become signed distances in mm before marching cubes, so that thick slices give slopes and
 not terraces. ``smooth_mm`` smooths these distances; the level is then chosen such that the
-surface encloses what the voxels did. Measured on spheres, this leaves a third of the normal
-error of Taubin smoothing at equal detail, and cannot fold a surface through itself.
+surface encloses the volume of the voxels. Measured on spheres, this leaves a third of the normal
+error of Taubin smoothing at equal detail, and the surface cannot intersect itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import GeometryError, ImageError, LabelError, ParameterError
-from napari_medgs.io.meshes import check_mesh_path, load_meshes, save_meshes
 from napari_medgs.meshing.class_margins import class_margins, cut_slabs
+from napari_medgs.meshing.params import MeshParams
 from napari_medgs.meshing.signed_distance import (
     check_size,
     covering,
-    reach,
     resampled,
     shifted,
     signed_distance,
     smoothed,
+    smoothing_margin,
 )
 from napari_medgs.meshing.surface import (
     Surface,
@@ -43,87 +43,77 @@ if TYPE_CHECKING:
     from trimesh import Trimesh
 
     from napari_medgs.data.field import GaussianField
-
-__all__ = [
-    "MeshParams",
-    "check_mesh_path",
-    "load_meshes",
-    "mesh_from_field",
-    "mesh_from_image",
-    "mesh_from_labels",
-    "save_meshes",
-]
+    from napari_medgs.data.volume import Volume
 
 Floats = NDArray[np.float32]
 
 ISO_LABEL = 1
-_DEFAULT_SMOOTHING = 0.7  # of the middle spacing: takes away the voxel steps and little else
+_DEFAULT_SMOOTHING = 0.7  # of the median spacing: removes the voxel steps and little else
 _TOLERANCE = 2e-3  # of the volume
 
 
-@dataclass(frozen=True)
-class MeshParams:
-    """How to make surfaces.
+def mesh(
+    source: GaussianField | Volume | NDArray[Any],
+    grid: Grid | None = None,
+    params: MeshParams | None = None,
+    *,
+    backend: str = "auto",
+    threads: int | None = None,
+) -> dict[int, Trimesh]:
+    """Return closed surfaces of a field, a label image or an image, in RAS mm.
 
-    Attributes
+    Parameters
     ----------
-    labels : tuple of int, optional
-        Which labels; all but background (0) and unlabelled (-1) by default.
-    spacing : float or (float, float, float), optional
-        Spacing (z, y, x) in mm of the grid that is turned into a surface; by default that of
-        the mask or field. Finer ones follow a field more closely, coarser ones save faces.
-    smooth_mm : float, optional
-        Standard deviation in mm of the Gaussian that smooths the surface; details below about
-        twice this go (and with them specks), volumes of labels and classes are kept. By
-        default masks are smoothed by 0.7 of their middle spacing, fields and intensities not
-        at all; 0 turns it off.
-    decimate : float, optional
-        Share of the faces to keep if at most 1, else their number in each mesh.
-    largest_only : bool
-        Keep only the largest connected part of each label, its cavities filled.
-    level : float, optional
-        Where the surface lies. Of a class: its probability against the strongest other class,
-        0.5 by default. Of an image: the intensity in original units, needed.
-    head : {"seg", "image"}, optional
-        What of a field becomes a surface; by default its classes if it has them.
-    channel : int
-        Which image channel, for ``head="image"``.
+    source : GaussianField, Volume or (Z, Y, X) ndarray
+        A field, whose classes become surfaces at any resolution; a label image of integers; or
+        an image, whose isosurface at ``params.level`` is returned.
+    grid : Grid, optional
+        Of an array; fields and volumes have their own.
+    params : MeshParams, optional
+    backend, threads : str and int, optional
+        How fields are rendered.
+
+    Returns
+    -------
+    dict of int to Trimesh
+        One mesh per label, with outward normals; label 1 for an image.
+
+    Raises
+    ------
+    GeometryError
+        When an array comes without its grid, or shapes differ.
+    LabelError, ParameterError, ImageError
+        As the functions for each kind of source.
+
+    See Also
+    --------
+    mesh_from_field, mesh_from_labels, mesh_from_image
+    napari_medgs.io.meshes.save_meshes : writes the result.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.data.grid import Grid
+    >>> from napari_medgs.meshing import mesh
+    >>> labels = np.zeros((8, 8, 8), np.uint8)
+    >>> labels[2:6, 2:6, 2:6] = 1
+    >>> round(mesh(labels, Grid((8, 8, 8), np.diag([2.0, 1.0, 1.0, 1.0])))[1].volume)
+    128
     """
+    from napari_medgs.data.field import GaussianField
+    from napari_medgs.data.volume import Volume
 
-    labels: tuple[int, ...] | None = None
-    spacing: float | tuple[float, float, float] | None = None
-    smooth_mm: float | None = None
-    decimate: float | None = None
-    largest_only: bool = False
-    level: float | None = None
-    head: Literal["seg", "image"] | None = None
-    channel: int = 0
-
-    def __post_init__(self) -> None:
-        if self.labels is not None:
-            object.__setattr__(self, "labels", tuple(int(v) for v in self.labels))
-        if self.spacing is not None:
-            sizes = np.broadcast_to(np.asarray(self.spacing, np.float64), 3)
-            if not (np.isfinite(sizes).all() and (sizes > 0).all()):
-                raise ParameterError(f"spacing must be positive mm, not {self.spacing}.")
-            object.__setattr__(self, "spacing", tuple(float(s) for s in sizes))
-        if self.smooth_mm is not None and not 0 <= self.smooth_mm < np.inf:
-            raise ParameterError(f"smooth_mm must be 0 or more, not {self.smooth_mm}.")
-        if self.decimate is not None and not 0 < self.decimate < np.inf:
-            raise ParameterError(
-                "decimate must be above 0: a share of the faces up to 1, or their number, not "
-                f"{self.decimate}."
-            )
-        if self.level is not None and not np.isfinite(self.level):
-            raise ParameterError(f"level must be a finite number, not {self.level}.")
-        if self.head not in (None, "seg", "image"):
-            raise ParameterError(f"head must be seg or image, not {self.head!r}.")
-        if self.channel < 0:
-            raise ParameterError(f"channel must be 0 or more, not {self.channel}.")
-
-    def grid_over(self, grid: Grid) -> Grid:
-        """Return the grid that becomes a surface."""
-        return grid if self.spacing is None else grid.with_spacing(self.spacing)  # type: ignore[arg-type]
+    params = params or MeshParams()
+    if isinstance(source, GaussianField):
+        return mesh_from_field(source, params, backend=backend, threads=threads)
+    if isinstance(source, Volume):
+        return mesh_from_image(source.channel(params.channel), source.grid, params)
+    if grid is None:
+        raise GeometryError("An array needs the grid of its voxels: pass grid as well.")
+    array = np.asarray(source)
+    if params.level is None and (array.dtype == bool or np.issubdtype(array.dtype, np.integer)):
+        return mesh_from_labels(array, grid, params)
+    return mesh_from_image(array, grid, params)
 
 
 def mesh_from_labels(
@@ -137,7 +127,12 @@ def mesh_from_labels(
     grid : Grid
         Any affine: oblique, flipped, anisotropic, permuted.
     params : MeshParams, optional
-        ``level``, ``head`` and ``channel`` have no meaning here and must be left alone.
+        ``level`` and ``head`` must be left at their defaults.
+
+    Returns
+    -------
+    dict of int to Trimesh
+        By label value, with ``metadata["label"]``.
 
     Raises
     ------
@@ -151,12 +146,27 @@ def mesh_from_labels(
     Notes
     -----
     Each volume is that of the label's voxels within 0.2 %, unless a coarse ``spacing`` or a
-    wide ``smooth_mm`` loses thin parts. Neighbouring labels are smoothed each on its own:
-    their surfaces meet within a fraction of a voxel.
+    wide ``smooth_mm`` loses thin parts. Neighboring labels are smoothed
+    independently: their surfaces meet within a fraction of a voxel. Marching cubes of [1]_.
+
+    References
+    ----------
+    .. [1] Lewiner et al., "Efficient implementation of marching cubes' cases with topological
+       guarantees", J. Graph. Tools 8, 2003.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.data.grid import Grid
+    >>> labels = np.zeros((8, 8, 8), int)
+    >>> labels[2:6, 2:6, 2:6] = 3
+    >>> surface = mesh_from_labels(labels, Grid((8, 8, 8)))[3]
+    >>> surface.is_watertight, round(surface.volume)
+    (True, 64)
     """
     params = params or MeshParams()
     if params.level is not None or params.head is not None:
-        raise ParameterError("A mask has neither level nor head: leave both out.")
+        raise ParameterError("level and head are settings of fields: leave them out for a mask.")
     labels = np.asarray(labels)
     if labels.shape != grid.shape:
         raise GeometryError(f"The labels have shape {labels.shape}, their grid {grid.shape}.")
@@ -194,14 +204,15 @@ def mesh_from_field(
     field : GaussianField
     params : MeshParams, optional
     backend : str
-        See :func:`~napari_medgs.rendering.backends`.
+        Renderer, see :func:`~napari_medgs.rendering.backends`.
     threads : int, optional
+        CPU threads of the renderer.
 
     Returns
     -------
     dict of int to Trimesh
         By label value, as in the mask that the field was fitted to; label 1 for an image.
-        Without ``params.labels``, classes that are nowhere the most probable are left out.
+        Without ``params.labels``, classes that are nowhere the most probable are omitted.
 
     Raises
     ------
@@ -211,6 +222,10 @@ def mesh_from_field(
         When the head is missing, or an image's level.
     ImageError
         When no intensity is above the level.
+
+    See Also
+    --------
+    mesh : takes fields, masks and images alike, with an example.
     """
     from napari_medgs.rendering import render
 
@@ -248,7 +263,7 @@ def mesh_from_field(
         grid,
         index,
         float(np.log(level / (1 - level))),
-        reach(params.smooth_mm or 0.0, grid),
+        smoothing_margin(params.smooth_mm or 0.0, grid),
     )
     meshes = {}
     for value, found in zip(wanted, margins, strict=True):
@@ -271,7 +286,7 @@ def mesh_from_field(
 
 
 def mesh_from_image(image: NDArray[Any], grid: Grid, params: MeshParams) -> dict[int, Trimesh]:
-    """Return the closed surface around all intensities above ``params.level``, as label 1.
+    """Return the closed isosurface around all intensities above ``params.level``, as label 1.
 
     Parameters
     ----------
@@ -279,7 +294,12 @@ def mesh_from_image(image: NDArray[Any], grid: Grid, params: MeshParams) -> dict
         Finite, in the units of the level.
     grid : Grid
     params : MeshParams
-        ``level`` is needed; ``smooth_mm`` smooths the image.
+        ``level`` is required; ``smooth_mm`` smooths the image.
+
+    Returns
+    -------
+    dict of int to Trimesh
+        One mesh, as label 1.
 
     Raises
     ------
@@ -289,6 +309,15 @@ def mesh_from_image(image: NDArray[Any], grid: Grid, params: MeshParams) -> dict
         When the image is not finite, or not above the level anywhere.
     GeometryError
         When shapes differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.data.grid import Grid
+    >>> z, y, x = np.mgrid[:9, :9, :9] - 4.0
+    >>> ball = 3.0 - np.sqrt(z**2 + y**2 + x**2)
+    >>> mesh_from_image(ball, Grid((9, 9, 9)), MeshParams(level=0.0))[1].is_watertight
+    True
     """
     level = _check_level(params)
     image = np.asarray(image)
@@ -296,7 +325,7 @@ def mesh_from_image(image: NDArray[Any], grid: Grid, params: MeshParams) -> dict
         raise GeometryError(f"The image has shape {image.shape}, its grid {grid.shape}.")
     values = np.subtract(image, level, dtype=np.float32, casting="unsafe")
     if not np.isfinite(values).all():
-        raise ImageError("The image holds values that are not finite: replace them first.")
+        raise ImageError("The image contains values that are not finite: replace them first.")
     if params.smooth_mm:
         values = smoothed(values, grid, params.smooth_mm)
     if params.spacing is not None:
@@ -313,7 +342,7 @@ def mesh_from_image(image: NDArray[Any], grid: Grid, params: MeshParams) -> dict
 def _choose_labels(params: MeshParams, present: list[int], owner: str) -> list[int]:
     """Return the labels to make surfaces of, or say which there are."""
     if not present:
-        raise LabelError(f"{owner} holds no label: there is no surface to make.")
+        raise LabelError(f"{owner} contains no label: there is no surface to make.")
     if params.labels is None:
         return sorted(present)
     absent = sorted(set(params.labels) - set(present))
@@ -326,23 +355,25 @@ def _choose_labels(params: MeshParams, present: list[int], owner: str) -> list[i
 
 def _check_level(params: MeshParams) -> float:
     if params.level is None:
-        raise ParameterError("A surface in an image needs a level: the intensity to cut at.")
+        raise ParameterError(
+            "An isosurface of an image needs a level: set the intensity at which it lies."
+        )
     if params.labels not in (None, (ISO_LABEL,)):
         raise ParameterError(
-            "An image has no labels: leave them out or fit the field with a mask."
+            "An image has no labels: leave them out, or fit the field with a mask."
         )
     return params.level
 
 
-def _finish(surface: Surface, params: MeshParams, label: int) -> Trimesh:
-    mesh = closed_mesh(*surface)
+def _finish(points_faces: Surface, params: MeshParams, label: int) -> Trimesh:
+    surface = closed_mesh(*points_faces)
     if params.largest_only:
-        mesh = keep_largest(mesh)
+        surface = keep_largest(surface)
     if params.decimate is not None:
-        share = params.decimate if params.decimate > 1 else params.decimate * len(mesh.faces)
-        mesh = decimate_mesh(mesh, round(share))
-    mesh.metadata["label"] = label
-    return mesh
+        faces = params.decimate if params.decimate > 1 else params.decimate * len(surface.faces)
+        surface = decimate_mesh(surface, round(faces))
+    surface.metadata["label"] = label
+    return surface
 
 
 def _march_closed(values: Floats, grid: Grid) -> Surface:

@@ -22,12 +22,12 @@ def shifted(grid: Grid, start: Sequence[Any] | NDArray[Any], shape: Sequence[int
 
 
 def check_size(grid: Grid, arrays: int) -> None:
-    """Refuse a grid of which so many float32 arrays would not fit into the free memory.
+    """Refuse a grid when that many float32 arrays of it do not fit into the free memory.
 
     Raises
     ------
     MemoryEstimateError
-        Saying what spacing would fit.
+        The message says which spacing would fit.
     """
     import psutil
 
@@ -50,20 +50,19 @@ def signed_distance(
     Parameters
     ----------
     mask : ndarray of bool
-        The part of the whole mask in ``box``; nothing is outside.
+        The part of the whole mask in ``box``; the rest is empty.
     box : tuple of slice
     grid : Grid
-        Of the whole mask. Distances hold for orthogonal axes; on sheared ones they are those of
-        the grid with its axes at right angles.
+        Of the whole mask. Distances are exact for orthogonal axes; shear is ignored.
     sigma : float
         The distance is smoothed by a Gaussian of this width in mm.
     spacing : (float, float, float), optional
-        Leave room for resampling to this.
+        Spacing of a later resampling, which needs a wider margin.
     """
     import SimpleITK as sitk
 
     sizes = np.asarray(grid.spacing)
-    margin = reach(sigma, grid) + 1
+    margin = smoothing_margin(sigma, grid) + 1
     if spacing is not None:
         margin = margin + np.ceil(np.asarray(spacing) / sizes).astype(int)
     padded = np.pad(mask, [(m, m) for m in margin]).astype(np.uint8)
@@ -77,7 +76,7 @@ def signed_distance(
         )
         return distance
 
-    # Both from voxel centre to voxel centre, so that the border lies midway between them.
+    # Both from voxel center to voxel center, so that the border lies midway between them.
     distance = np.where(padded, to_nearest(1 - padded), -to_nearest(padded))
     return smoothed(distance, part, sigma), part
 
@@ -93,7 +92,7 @@ def smoothed(values: Floats, grid: Grid, sigma: float) -> Floats:
     return smooth
 
 
-def reach(sigma: float, grid: Grid) -> NDArray[np.int64]:
+def smoothing_margin(sigma: float, grid: Grid) -> NDArray[np.int64]:
     """Return the voxels along each axis that smoothing can move a surface, and one more."""
     return np.ceil(3 * sigma / np.asarray(grid.spacing)).astype(np.int64) + 1
 

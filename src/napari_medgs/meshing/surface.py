@@ -1,4 +1,4 @@
-"""Closed surfaces in millimetres where an array changes sign, and what may be done to them."""
+"""Closed surfaces in millimeters at the zero level of an array, and operations on them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def march(values: NDArray[np.float32], affine: NDArray[np.float64]) -> Surface:
 
 
 def volume_and_area(points: Points, faces: Faces) -> tuple[float, float]:
-    """Return what closed faces enclose (mm^3) and their area (mm^2)."""
+    """Return the volume (mm^3) that closed faces enclose, and their area (mm^2)."""
     if not len(faces):
         return 0.0, 0.0
     a, b, c = np.moveaxis((points - points.mean(axis=0))[faces], 1, 0)
@@ -82,7 +82,7 @@ def closed_mesh(points: Points, faces: Faces) -> Trimesh:
 
 
 def _keep_off_zero(values: NDArray[np.float32]) -> None:
-    """Move values that are tiny beside a neighbour away from zero, keeping their sides."""
+    """Move values that are tiny compared with a neighbor away from zero, keeping the sign."""
     flat = values.reshape(-1)
     largest = float(np.abs(values).max())
     small = np.flatnonzero(np.abs(flat) < _NEAREST * largest)
@@ -91,8 +91,8 @@ def _keep_off_zero(values: NDArray[np.float32]) -> None:
     around = np.zeros(len(small), np.float32)
     for step in np.array(values.strides) // values.itemsize:
         for sign in (-1, 1):
-            neighbour = (small + sign * step).clip(0, flat.size - 1)
-            np.maximum(around, np.abs(flat[neighbour]), out=around)
+            neighbor = (small + sign * step).clip(0, flat.size - 1)
+            np.maximum(around, np.abs(flat[neighbor]), out=around)
     floor = np.maximum(_NEAREST * around, np.float32(1e-30))
     near = flat[small]
     flat[small] = np.where(near > 0, np.maximum(near, floor), np.minimum(near, -floor))
@@ -169,7 +169,7 @@ def _without_folds(faces: Faces) -> Faces:
 
 
 def keep_largest(mesh: Trimesh) -> Trimesh:
-    """Return the connected part that encloses the most; cavities within it are filled."""
+    """Return the connected component of the largest volume, its cavities filled."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -194,9 +194,9 @@ def decimate_mesh(mesh: Trimesh, faces: int) -> Trimesh:
 
     if faces >= len(mesh.faces):
         return mesh
-    centre = mesh.vertices.mean(axis=0)
+    center = mesh.vertices.mean(axis=0)
     points, triangles = simplify(
-        np.ascontiguousarray(mesh.vertices - centre, np.float32),
+        np.ascontiguousarray(mesh.vertices - center, np.float32),
         np.ascontiguousarray(mesh.faces, np.int32),
         target_count=max(faces, 4),
     )
@@ -204,7 +204,7 @@ def decimate_mesh(mesh: Trimesh, faces: int) -> Trimesh:
     corners = np.sort(triangles, axis=1)
     whole = (corners[:, 0] != corners[:, 1]) & (corners[:, 1] != corners[:, 2])
     points, triangles = separate_sheets(points.astype(np.float64), triangles[whole])
-    smaller = _compact(points + centre, triangles)
+    smaller = _compact(points + center, triangles)
     if len(smaller.faces) < 4 or not smaller.is_watertight or smaller.volume <= 0:
         return mesh
     return restore_volume(smaller, float(mesh.volume))

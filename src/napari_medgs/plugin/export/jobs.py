@@ -86,7 +86,7 @@ KINDS: dict[str, ExportKind] = {
 
 @dataclass(frozen=True)
 class MeshOptions:
-    """How meshes are made; see ``napari_medgs.meshing.api.MeshParams``.
+    """How meshes are made; see ``napari_medgs.meshing.MeshParams``.
 
     Attributes
     ----------
@@ -230,7 +230,7 @@ def _save_mesh(
     options: MeshOptions,
 ) -> None:
     from napari_medgs.io.meshes import save_meshes
-    from napari_medgs.meshing.api import MeshParams, mesh_from_field, mesh_from_labels
+    from napari_medgs.meshing import MeshParams, mesh_from_field, mesh_from_labels
 
     params = MeshParams(
         labels=options.labels,
