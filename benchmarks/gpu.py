@@ -23,8 +23,9 @@ import numpy as np
 from napari_medgs._util.threads import default_threads
 from napari_medgs.rendering import gsplat as gsplat_alpha
 from napari_medgs.rendering.cpu.alpha import AlphaCpuEngine
-from napari_medgs.rendering.cpu.engine import CpuEngine, StackTarget
+from napari_medgs.rendering.cpu.engine import CpuEngine
 from napari_medgs.rendering.cuda import engine as cuda
+from napari_medgs.rendering.engine import EngineSpec, StackTarget
 from napari_medgs.rendering.parameters import A1, A2, B2, GEOMETRY, LOG_R1, LOG_R2, LOG_RT, LOG_W
 
 CASES = (
@@ -118,7 +119,8 @@ def correctness(report: dict[str, Any]) -> None:
         background = np.linspace(0.1, 0.6, channels).astype(np.float32)
         options = {"degree": degree, "cutoff": 9.0, "eps": 1e-3, "blend": blend}
         engines = [
-            kind(shape, channels, background, **options) for kind in (cuda.CudaEngine, CpuEngine)
+            kind(EngineSpec(shape, channels, background, **options))
+            for kind in (cuda.CudaEngine, CpuEngine)
         ]
         row = {"case": f"{shape}, {images} + {classes} channels, degree {degree}, {blend}"}
         rows.append(row | compare(*engines, theta, target))
@@ -197,9 +199,10 @@ def kernel_times(
         return timed[-1]
 
     engine = cuda.CudaEngine(
-        shape, 1, np.zeros(1), degree=degree, cutoff=9.0, eps=1e-3, device="cuda:0",
+        EngineSpec(shape, 1, np.zeros(1), degree=degree, cutoff=9.0, eps=1e-3),
+        device="cuda:0",
         kernels=kernels,
-    )  # fmt: skip
+    )
     engine.loss_and_gradient(theta, target)
     timed[0].milliseconds()
     runs = []
@@ -283,7 +286,7 @@ def gsplat_alpha_speed(report: dict[str, Any], shape=(64, 256, 256), count=20_00
     background = np.array([0.2], np.float32)
     few, target = random_case((12, 64, 64), 1, 0, 2, 600)
     pair = [
-        kind((12, 64, 64), 1, background, blend="alpha", **options)
+        kind(EngineSpec((12, 64, 64), 1, background, blend="alpha", **options))
         for kind in (gsplat_alpha.GsplatEngine, AlphaCpuEngine)
     ]
     values = np.abs(pair[0].render(few) - pair[1].render(few))
@@ -299,7 +302,7 @@ def gsplat_alpha_speed(report: dict[str, Any], shape=(64, 256, 256), count=20_00
         ("gsplat alpha", gsplat_alpha.GsplatEngine, "alpha"),
         ("cuda normalized", cuda.CudaEngine, "normalized"),
     ):
-        engine = kind(shape, 1, background, blend=blend, **options)
+        engine = kind(EngineSpec(shape, 1, background, blend=blend, **options))
         times = []
         for _ in range(6):
             torch.cuda.synchronize()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs.errors import BackendError
-from napari_medgs.rendering.cpu.engine import StackTarget
+from napari_medgs.rendering.engine import StackTarget
 from suite.registry import source_folder
 
 FLAGS = (

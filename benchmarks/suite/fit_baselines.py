@@ -137,6 +137,7 @@ def measure_steps(
         "torch", scaled up from a share of its work.
     """
     from napari_medgs.rendering.cpu.engine import CpuEngine
+    from napari_medgs.rendering.engine import EngineSpec
     from napari_medgs.rendering.parameters import X, Y, to_theta
     from suite.torch_tiles import TorchTiles
 
@@ -145,13 +146,15 @@ def measure_steps(
     theta[:, X] -= problem.origin[1]
     info, target = field.info, problem.target
     engine = CpuEngine(
-        problem.shape,
-        1,
-        problem.background,
-        degree=info.degree,
-        cutoff=info.cutoff,
-        eps=info.eps,
-        threads=context.threads,
+        EngineSpec(
+            problem.shape,
+            1,
+            problem.background,
+            degree=info.degree,
+            cutoff=info.cutoff,
+            eps=info.eps,
+            threads=context.threads,
+        )
     )
     tasks: dict[str, Callable[[], Any]] = {
         "ours": partial(engine.loss_and_gradient, theta, target)

@@ -10,6 +10,7 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.fitting import FitParams, fit
 from napari_medgs.fitting.problem import make_problem
 from napari_medgs.rendering.cpu.engine import CpuEngine
+from napari_medgs.rendering.engine import EngineSpec
 from napari_medgs.rendering.parameters import to_theta
 from suite import cpp_bound
 from suite.alpha_views import AlphaViews
@@ -162,14 +163,16 @@ def fitted(blobs: np.ndarray):
     theta[:, 0] -= problem.origin[1]
     info = field.info
     engine = CpuEngine(
-        problem.shape, 1, problem.background, degree=3, cutoff=info.cutoff, eps=info.eps
+        EngineSpec(
+            problem.shape, 1, problem.background, degree=3, cutoff=info.cutoff, eps=info.eps
+        )
     )
     return np.ascontiguousarray(theta), problem.target, engine
 
 
 def test_torch_tiles_equal_the_engine(fitted) -> None:
     theta, target, engine = fitted
-    squares, _, gradient = engine.loss_and_gradient(theta, target)
+    squares, _, gradient, _ = engine.loss_and_gradient(theta, target)
     for size in (4, 7):
         tiles = TorchTiles(target.images[0], float(engine.background[0]), size=size)
         listed = tiles.list(theta)
@@ -182,7 +185,7 @@ def test_torch_tiles_equal_the_engine(fitted) -> None:
 @pytest.mark.skipif(bool(cpp_bound.why_not()), reason=cpp_bound.why_not() or "-")
 def test_cpp_bound_equals_the_engine(fitted) -> None:
     theta, target, engine = fitted
-    squares, _, gradient = engine.loss_and_gradient(theta, target)
+    squares, _, gradient, _ = engine.loss_and_gradient(theta, target)
     for lanes in cpp_bound.lane_counts():
         with cpp_bound.CppBound(lanes) as bound:
             assert bound.lanes == lanes

@@ -14,6 +14,7 @@ from napari_medgs.fitting.problem import make_problem
 from napari_medgs.fitting.through_plane import between_factor, fill_between, stretch
 from napari_medgs.rendering import render
 from napari_medgs.rendering.cpu.engine import CpuEngine
+from napari_medgs.rendering.engine import EngineSpec
 from napari_medgs.rendering.parameters import GEOMETRY
 
 FAST = FitParams(
@@ -146,7 +147,7 @@ def test_stretched_gaussians_look_the_same_on_the_slices_they_share():
     theta[:, 14] = rng.random(60)
     settings = {"degree": 3, "cutoff": 9.0, "eps": 1e-3}
     background = np.zeros(1, np.float32)
-    coarse = CpuEngine((5, 20, 20), 1, background, **settings).render(theta)
-    fine = CpuEngine((13, 20, 20), 1, background, **settings).render(stretch(theta, 3))
+    coarse = CpuEngine(EngineSpec((5, 20, 20), 1, background, **settings)).render(theta)
+    fine = CpuEngine(EngineSpec((13, 20, 20), 1, background, **settings)).render(stretch(theta, 3))
     np.testing.assert_allclose(fine[:, ::3], coarse, atol=1e-4)
     np.testing.assert_allclose(stretch(stretch(theta, 3), 1 / 3), theta, atol=1e-5)

@@ -14,6 +14,7 @@ from napari_medgs.fitting.strategy.merge import (
     write_covariances,
 )
 from napari_medgs.rendering.cpu.engine import CpuEngine
+from napari_medgs.rendering.engine import EngineSpec
 from napari_medgs.rendering.parameters import A1, B1, GEOMETRY, LOG_RT, LOG_W, SHEAR
 
 
@@ -35,7 +36,7 @@ def density(theta, degree=1):
     alone[:, GEOMETRY] = 1
     background = np.zeros(1, np.float32)
     engine = CpuEngine(
-        (24, 24, 24), 1, background, degree=degree, cutoff=30.0, eps=0.0, blend="sum"
+        EngineSpec((24, 24, 24), 1, background, degree=degree, cutoff=30.0, eps=0.0, blend="sum")
     )
     return engine.render(alone)[0].astype(np.float64)
 

@@ -14,7 +14,8 @@ from napari_medgs.fitting import FitParams, fit
 from napari_medgs.fitting import api as run
 from napari_medgs.fitting.optim.loop import FitLoop
 from napari_medgs.fitting.strategy.sensitivity import contributions, share_sums
-from napari_medgs.rendering.cpu.engine import CpuEngine, StackTarget
+from napari_medgs.rendering.cpu.engine import CpuEngine
+from napari_medgs.rendering.engine import EngineSpec, StackTarget
 from napari_medgs.rendering.parameters import GEOMETRY
 
 QUALITY = FitParams(quality=42.0, iterations=40, backend="cpu")
@@ -128,8 +129,8 @@ def test_frames_between_slices_are_matched_no_worse_with_fewer_gaussians(volume)
 
         def run(self):
             state = super().run()
-            self.engine.loss_and_gradient(state.theta, self.target)
-            errors.append(self.engine.squares_between)
+            found = self.engine.loss_and_gradient(state.theta, self.target)
+            errors.append(found.through_plane_error)
             return state
 
     with pytest.MonkeyPatch.context() as patch:
@@ -155,9 +156,11 @@ def test_contributions_are_what_shares_and_curvature_say():
     seg_weights = np.array([0.5, 0.0, 0.2, 0.5], np.float32)
     target = StackTarget(np.zeros((1, *shape), np.float32), image_weights, labels, seg_weights, 3)
     settings = {"degree": 1, "cutoff": 9.0, "eps": 1e-3}
-    engine = CpuEngine(shape, 4, np.zeros(4, np.float32), **settings)
+    engine = CpuEngine(EngineSpec(shape, 4, np.zeros(4, np.float32), **settings))
     one_each = np.concatenate([theta[:, :GEOMETRY], np.eye(count, dtype=np.float32)], axis=1)
-    shares = CpuEngine(shape, count, np.zeros(count, np.float32), **settings).render(one_each)
+    shares = CpuEngine(EngineSpec(shape, count, np.zeros(count, np.float32), **settings)).render(
+        one_each
+    )
     picture = engine.render(theta)
     probability = np.exp(picture[1:]) / np.exp(picture[1:]).sum(axis=0)
     curvature = np.concatenate([np.ones((1, *shape)), probability * (1 - probability)])

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_medgs.rendering.cpu.engine import StackTarget
 from napari_medgs.rendering.cuda.driver import KERNELS, KernelOptions, kernel_source
 from napari_medgs.rendering.cuda.engine import CudaEngine
+from napari_medgs.rendering.engine import EngineSpec, StackTarget
 from napari_medgs.rendering.parameters import (
     A1,
     A2,
@@ -94,13 +94,7 @@ def twin_engine(
     """Make an engine whose kernels are emulated, in 64 bits unless said otherwise."""
     background = np.zeros(channels, np.float32) if background is None else background
     return CudaEngine(
-        shape,
-        channels,
-        background,
-        degree=degree,
-        cutoff=9.0,
-        eps=1e-3,
-        blend=blend,
+        EngineSpec(shape, channels, background, degree=degree, cutoff=9.0, eps=1e-3, blend=blend),
         kernels=lambda options: TwinKernels(options, folder, double),
         **more,
     )

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from napari_medgs.errors import BackendError, ParameterError
+from napari_medgs.rendering.autograd import differentiable_render
 from napari_medgs.rendering.cpu.engine import CpuEngine
 from napari_medgs.rendering.cuda import driver as cuda_driver
 from napari_medgs.rendering.cuda import engine as cuda
-from napari_medgs.rendering.cuda.autograd import render_with_gradient
 from napari_medgs.rendering.cuda.engine import CudaEngine
+from napari_medgs.rendering.engine import EngineSpec
 from napari_medgs.rendering.parameters import A1, B1, LOG_R1, LOG_R2, LOG_RT, SHEAR
 from napari_medgs.rendering.reference import BlendSettings, ReferenceEngine, grid_points, render_at
 
@@ -44,7 +45,9 @@ def twin(builds):
 
 def reference(shape, channels, background, degree, blend):
     return ReferenceEngine(
-        shape, channels, background, degree=degree, cutoff=CUTOFF, eps=1e-3, blend=blend
+        EngineSpec(
+            shape, channels, background, degree=degree, cutoff=CUTOFF, eps=1e-3, blend=blend
+        )
     )
 
 
@@ -85,9 +88,9 @@ def test_emulated_kernels_agree_with_reference(twin, rng, shape, images, classes
     np.testing.assert_allclose(
         rendered, exact(shape, theta, background, degree, blend), rtol=1e-9, atol=1e-11
     )
-    squares, miss, gradient = engine.loss_and_gradient(theta, target)
+    squares, miss, gradient, _ = engine.loss_and_gradient(theta, target)
     truth = reference(shape, channels, background, degree, blend)
-    squares_true, miss_true, gradient_true = truth.loss_and_gradient(theta, target)
+    squares_true, miss_true, gradient_true, _ = truth.loss_and_gradient(theta, target)
     # Error sums of a warp are added in the kernels' number type, of all warps in float64.
     assert squares == pytest.approx(squares_true, rel=1e-9)
     assert miss == pytest.approx(miss_true, rel=1e-9)
@@ -104,7 +107,7 @@ def test_emulated_32_bit_kernels_agree_with_cpu_engine(twin, rng):
     background = rng.random(images + classes).astype(np.float32)
     target = random_target(rng, shape, images, classes)
     ours = twin(shape, 4, background, double=False)
-    cpu = CpuEngine(shape, 4, background, degree=3, cutoff=CUTOFF, eps=1e-3, threads=1)
+    cpu = CpuEngine(EngineSpec(shape, 4, background, degree=3, cutoff=CUTOFF, eps=1e-3, threads=1))
     difference = np.abs(ours.render(theta) - cpu.render(theta))
     # A voxel just at the rim of a Gaussian's support may fall on either side of it.
     assert np.median(difference) < 1e-6
@@ -112,8 +115,8 @@ def test_emulated_32_bit_kernels_agree_with_cpu_engine(twin, rng):
     got, expected = (engine.loss_and_gradient(theta, target) for engine in (ours, cpu))
     assert got[0] == pytest.approx(expected[0], rel=1e-4)
     assert got[1] == pytest.approx(expected[1], rel=1e-4)
-    assert cpu.squares_between > 0
-    assert ours.squares_between == pytest.approx(cpu.squares_between, rel=1e-4)
+    assert expected.through_plane_error > 0
+    assert got.through_plane_error == pytest.approx(expected.through_plane_error, rel=1e-4)
     for column in range(theta.shape[1]):
         error = np.linalg.norm(got[2][:, column] - expected[2][:, column])
         assert error <= 1e-3 * np.linalg.norm(expected[2][:, column]), f"column {column}"
@@ -124,9 +127,9 @@ def test_absolute_errors_agree_with_reference(twin, rng):
     shape = (4, 10, 12)
     theta = random_table(rng, shape, 20, 1)
     target = random_target(rng, shape, 1, 0, l1=True)
-    _, _, ours = twin(shape, 1).loss_and_gradient(theta, target)
+    _, _, ours, _ = twin(shape, 1).loss_and_gradient(theta, target)
     truth = reference(shape, 1, np.zeros(1), 3, "normalized")
-    _, _, expected = truth.loss_and_gradient(theta, target)
+    _, _, expected, _ = truth.loss_and_gradient(theta, target)
     assert np.linalg.norm(ours - expected) <= 1e-6 * np.linalg.norm(expected)
 
 
@@ -161,10 +164,10 @@ def test_large_gaussians_are_shared_by_a_block(twin, rng, monkeypatch, shape, wa
     theta[1:3, SHEAR] = [-0.4, 0.7]
     target = random_target(rng, shape, 1, 0)
     engine = twin(shape, 1)
-    _, _, ours = engine.loss_and_gradient(theta, target)
+    _, _, ours, _ = engine.loss_and_gradient(theta, target)
     assert 2 <= int(engine._memory["large"][0]) < 8
     truth = reference(shape, 1, np.zeros(1), 3, "normalized")
-    _, _, expected = truth.loss_and_gradient(theta, target)
+    _, _, expected, _ = truth.loss_and_gradient(theta, target)
     scale = np.abs(expected).max(axis=0) + 1e-12
     np.testing.assert_allclose(ours / scale, expected / scale, atol=2e-7)
     np.testing.assert_array_equal(engine.loss_and_gradient(theta, target)[2], ours)
@@ -271,7 +274,7 @@ def test_autograd_agrees_with_reference(twin, rng):
     weights = torch.tensor(rng.random((2, *shape)))
     engine = twin(shape, 2, np.array([0.2, 0.4]))
     ours = theta.clone().requires_grad_()
-    (weights * render_with_gradient(engine, ours).sin()).sum().backward()
+    (weights * differentiable_render(engine, ours).sin()).sum().backward()
     expected = theta.clone().requires_grad_()
     info = BlendSettings("normalized", 3, CUTOFF, 1e-3)
     points = grid_points(shape, dtype=torch.float64)
@@ -302,7 +305,7 @@ def test_without_a_gpu_there_is_a_reason():
     if works:
         pytest.skip("there is a GPU")
     with pytest.raises(BackendError, match="cannot be used"):
-        CudaEngine((2, 8, 8), 1, np.zeros(1), degree=1, cutoff=9.0, eps=1e-3)
+        CudaEngine(EngineSpec((2, 8, 8), 1, np.zeros(1), degree=1, cutoff=9.0, eps=1e-3))
 
 
 def test_broken_installation_is_a_reason_not_an_error(monkeypatch):
@@ -336,8 +339,8 @@ def test_gpu_agrees_with_reference_and_cpu(rng, shape, images, classes, degree, 
     background = rng.random(channels).astype(np.float32)
     target = random_target(rng, shape, images, classes)
     options = {"degree": degree, "cutoff": CUTOFF, "eps": 1e-3, "blend": blend}
-    ours = CudaEngine(shape, channels, background, **options)
-    cpu = CpuEngine(shape, channels, background, **options)
+    ours = CudaEngine(EngineSpec(shape, channels, background, **options))
+    cpu = CpuEngine(EngineSpec(shape, channels, background, **options))
     values = ours.render(theta)
     for other in (cpu.render(theta), exact(shape, theta, background, degree, blend)):
         difference = np.abs(values - other) / (1 + np.abs(other))
@@ -357,8 +360,8 @@ def test_gpu_agrees_with_reference_and_cpu(rng, shape, images, classes, degree, 
 def test_gpu_is_trusted_only_if_it_is_right(twin, monkeypatch):
     from napari_medgs.rendering.cuda import check as cuda_check
 
-    def engine(shape, channels, background, *, degree, cutoff, eps):
-        return twin(shape, channels, background, degree=degree, double=False)
+    def engine(spec):
+        return twin(spec.shape, spec.channels, spec.background, degree=spec.degree, double=False)
 
     assert cuda_check.deviation(engine) < 1e-4
     assert cuda_check.deviation(CpuEngine) < 1e-4

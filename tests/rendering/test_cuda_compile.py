@@ -122,7 +122,7 @@ def test_libraries_are_told_from_their_helpers(tmp_path, monkeypatch):
 def test_importing_the_engine_loads_nothing_heavy():
     code = (
         "import sys, napari_medgs.rendering.cuda.engine, napari_medgs.rendering.cuda.fit, "
-        "napari_medgs.rendering.cuda.autograd, napari_medgs.rendering.gsplat\n"
+        "napari_medgs.rendering.autograd, napari_medgs.rendering.gsplat\n"
         "heavy = {'torch', 'numba', 'gsplat', 'pooch'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

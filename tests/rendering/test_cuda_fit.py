@@ -21,6 +21,7 @@ from napari_medgs.rendering import registry
 from napari_medgs.rendering.cpu.engine import CpuEngine
 from napari_medgs.rendering.cuda.engine import CudaEngine
 from napari_medgs.rendering.cuda.fit import CudaStepper
+from napari_medgs.rendering.engine import EngineSpec
 
 _path = Path(__file__).with_name("cuda_twin.py")
 _spec = importlib.util.spec_from_file_location("cuda_twin", _path)
@@ -64,12 +65,12 @@ def test_stepper_takes_the_cpu_optimisers_steps(twin, rng):
     assert all(report.valid and report.moved for report in reports)
     table, adam = theta.copy(), Adam(*theta.shape)
     for k, report in enumerate(reports):
-        squares, _, gradient = engine.loss_and_gradient(table, target)
-        assert report.squares == pytest.approx(squares, rel=1e-5)
+        squares, _, gradient, _ = engine.loss_and_gradient(table, target)
+        assert report.image_error == pytest.approx(squares, rel=1e-5)
         adam.step(table, gradient.astype(np.float32), columns[0] * (1 - k / 6), *columns[1:])
     np.testing.assert_allclose(stepper.table(), table, atol=2e-4)
     assert table[:, 0].max() <= 8
-    assert reports[-1].squares < reports[0].squares
+    assert reports[-1].image_error < reports[0].image_error
 
 
 @needs_compiler
@@ -78,11 +79,10 @@ def test_stepper_rests_at_the_goal_and_after_overflow(twin, rng):
     theta = random_table(rng, shape, 20, 1)
     target = random_target(rng, shape, 1, 0)
     engine = twin(shape, 1)
-    squares, _, _ = engine.loss_and_gradient(theta, target)
+    squares, _, _, between = engine.loss_and_gradient(theta, target)
     columns = adam_settings(theta.shape[1])
     options = {"betas": (0.7, 0.8), "quiet": 0.003}
     resting = CudaStepper(engine, theta, target, *columns, **options)
-    between = engine.squares_between
     assert between > 0
     resting.stop = (squares * 1.01, 0.0, between * 1.01)
     resting.step()
@@ -104,7 +104,7 @@ def test_stepper_rests_at_the_goal_and_after_overflow(twin, rng):
     assert not report.valid
     np.testing.assert_array_equal(stepper.table(), theta)
     stepper.step()
-    assert stepper.finish()[0].squares == pytest.approx(squares, rel=1e-9)
+    assert stepper.finish()[0].image_error == pytest.approx(squares, rel=1e-9)
 
 
 @needs_compiler
@@ -147,8 +147,13 @@ def both_loops(twin, monkeypatch, params, volume, mask):
 
 
 def emulated(twin):
-    return lambda shape, channels, background, *, degree, blend, threads, **rest: twin(
-        shape, channels, background, degree=degree, blend=blend, double=False
+    return lambda spec: twin(
+        spec.shape,
+        spec.channels,
+        spec.background,
+        degree=spec.degree,
+        blend=spec.blend,
+        double=False,
     )
 
 
@@ -213,7 +218,7 @@ def test_device_loop_finds_errors_and_shares_as_the_cpu_does(twin, rng, classes)
         one = kind.__new__(kind)  # only what the two methods look at
         one.state, one.target, one.shape = LoopState(theta), target, shape
         one.params = FitParams(threads=1)
-        one.engine = CpuEngine(shape, 1 + classes, background, **settings)
+        one.engine = CpuEngine(EngineSpec(shape, 1 + classes, background, **settings))
         one.stepper, one.cuda = there, there.engine
         found.append((one.error_density(), *one.share_sums()))
     for cpu, device in zip(*found, strict=True):
@@ -254,11 +259,11 @@ def test_gpu_stepper_lowers_the_loss(rng):
     shape = (24, 48, 56)
     theta = random_table(rng, shape, 800, 1)
     target = random_target(rng, shape, 1, 0)
-    engine = CudaEngine(shape, 1, np.zeros(1), degree=3, cutoff=9.0, eps=1e-3)
+    engine = CudaEngine(EngineSpec(shape, 1, np.zeros(1), degree=3, cutoff=9.0, eps=1e-3))
     columns = adam_settings(15)
     stepper = CudaStepper(engine, theta, target, *columns, betas=(0.7, 0.8), quiet=0.003)
     reports = [stepper.step() for _ in range(30)][2:] + stepper.finish()
     assert all(report.valid for report in reports)
-    assert reports[-1].squares < 0.9 * reports[0].squares
-    expected, _, _ = engine.loss_and_gradient(theta, target)
-    assert reports[0].squares == pytest.approx(expected, rel=1e-6)
+    assert reports[-1].image_error < 0.9 * reports[0].image_error
+    expected, _, _, _ = engine.loss_and_gradient(theta, target)
+    assert reports[0].image_error == pytest.approx(expected, rel=1e-6)

@@ -8,8 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_medgs.rendering import differentiable_render, make_engine
 from napari_medgs.rendering.cpu.alpha import AlphaCpuEngine
-from napari_medgs.rendering.cpu.engine import CpuEngine, StackTarget
+from napari_medgs.rendering.cpu.engine import CpuEngine
+from napari_medgs.rendering.engine import EngineSpec, StackTarget
 from napari_medgs.rendering.parameters import A1, A2, B2, GEOMETRY, LOG_R1, LOG_R2, LOG_RT, LOG_W
 from napari_medgs.rendering.reference import BlendSettings, ReferenceEngine, grid_points, render_at
 
@@ -44,20 +46,22 @@ def random_target(rng, shape, images, classes, l1=False):
 def engine_for(blend, shape, channels, background, degree, threads=2):
     kind = AlphaCpuEngine if blend == "alpha" else CpuEngine
     return kind(
-        shape,
-        channels,
-        background,
-        degree=degree,
-        cutoff=9.0,
-        eps=1e-3,
-        blend=blend,
-        threads=threads,
+        EngineSpec(
+            shape,
+            channels,
+            background,
+            degree=degree,
+            cutoff=9.0,
+            eps=1e-3,
+            blend=blend,
+            threads=threads,
+        )
     )
 
 
 def reference_for(blend, shape, channels, background, degree):
     return ReferenceEngine(
-        shape, channels, background, degree=degree, cutoff=9.0, eps=1e-3, blend=blend
+        EngineSpec(shape, channels, background, degree=degree, cutoff=9.0, eps=1e-3, blend=blend)
     )
 
 
@@ -81,8 +85,8 @@ def test_gradients_agree_with_reference(blend, shape, images, classes, degree):
     target = random_target(rng, shape, images, classes)
     ours = engine_for(blend, shape, channels, background, degree)
     truth = reference_for(blend, shape, channels, background, degree)
-    squares, miss, gradient = ours.loss_and_gradient(theta, target)
-    squares_true, miss_true, gradient_true = truth.loss_and_gradient(theta, target)
+    squares, miss, gradient, _ = ours.loss_and_gradient(theta, target)
+    squares_true, miss_true, gradient_true, _ = truth.loss_and_gradient(theta, target)
     assert squares == pytest.approx(squares_true, rel=1e-4)
     assert miss == pytest.approx(miss_true, rel=1e-3, abs=1e-3)
     trained = [c for c in range(theta.shape[1]) if np.abs(gradient_true[:, c]).max() > 0]
@@ -127,9 +131,11 @@ def test_absolute_errors_agree_with_reference():
     theta = random_table(rng, shape, 40, 1)
     background = np.zeros(1, np.float32)
     target = random_target(rng, shape, 1, 0, l1=True)
-    _, _, ours = engine_for("normalized", shape, 1, background, 3).loss_and_gradient(theta, target)
+    ours = (
+        engine_for("normalized", shape, 1, background, 3).loss_and_gradient(theta, target).gradient
+    )
     truth = reference_for("normalized", shape, 1, background, 3)
-    _, _, expected = truth.loss_and_gradient(theta, target)
+    _, _, expected, _ = truth.loss_and_gradient(theta, target)
     assert np.linalg.norm(ours - expected) <= 1e-3 * np.linalg.norm(expected)
 
 
@@ -172,3 +178,29 @@ def test_no_gaussians_is_background():
     engine = engine_for("normalized", (3, 8, 8), 1, np.array([0.25], np.float32), 1)
     picture = engine.render(np.zeros((0, GEOMETRY + 1), np.float32))
     np.testing.assert_allclose(picture, 0.25, rtol=1e-6)
+
+
+@pytest.mark.parametrize("blend", ["normalized", "sum"])
+def test_autograd_on_the_cpu_agrees_with_the_reference(rng, blend):
+    shape = (5, 8, 9)
+    theta = torch.tensor(random_table(rng, shape, 12, 2))
+    spec = EngineSpec(shape, 2, np.array([0.2, 0.4]), blend=blend, threads=2)
+    weights = torch.tensor(rng.random((2, 3, *shape[1:])), dtype=torch.float32)
+    slices = np.array([0, 2, 3])
+    ours = theta.clone().requires_grad_()
+    (weights * differentiable_render(CpuEngine(spec), ours, slices).sin()).sum().backward()
+    truth = theta.double().requires_grad_()
+    values = ReferenceEngine(spec)._stack(truth, slices)
+    (weights * values.sin()).sum().backward()
+    np.testing.assert_allclose(ours.grad, truth.grad, rtol=2e-3, atol=2e-4)
+
+
+def test_engines_without_gradients_say_so():
+    spec = EngineSpec((1, 4, 4), 1, blend="alpha")
+    with pytest.raises(TypeError, match="no gradients"):
+        differentiable_render(AlphaCpuEngine(spec), torch.zeros(1, 15))
+
+
+def test_cpu_engine_can_be_made_by_name():
+    assert isinstance(make_engine(EngineSpec((1, 4, 4), 1), "cpu"), CpuEngine)
+    assert isinstance(make_engine(EngineSpec((1, 4, 4), 1, blend="alpha"), "cpu"), AlphaCpuEngine)

@@ -12,7 +12,7 @@ import torch
 from napari_medgs.errors import BackendError, ParameterError
 from napari_medgs.rendering import gsplat as gsplat_alpha
 from napari_medgs.rendering.cpu.alpha import AlphaCpuEngine
-from napari_medgs.rendering.cpu.engine import StackTarget
+from napari_medgs.rendering.engine import EngineSpec, StackTarget
 from napari_medgs.rendering.gsplat import LEAST_ALPHA, GsplatEngine, cut
 from napari_medgs.rendering.parameters import GEOMETRY, LOG_R1, LOG_R2, LOG_RT, LOG_W
 from napari_medgs.rendering.reference import BlendSettings, grid_points, render_at
@@ -130,9 +130,12 @@ def random_target(rng, images, classes):
 def engine(channels, background=None, degree=3, cutoff=9.0, ops=None):
     background = np.zeros(channels, np.float32) if background is None else background
     return GsplatEngine(
-        SHAPE, channels, background, degree=degree, cutoff=cutoff, eps=0.0, device="cpu",
+        EngineSpec(
+            SHAPE, channels, background, degree=degree, cutoff=cutoff, eps=0.0, blend="alpha"
+        ),
+        device="cpu",
         ops=ops or StandIn(),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
@@ -180,16 +183,28 @@ def test_values_and_gradients_agree_with_alpha_blend(rng, images, classes, degre
     monkey = StandIn(least=0.0, done=0.0)
     ours = engine(channels, background, degree, cutoff=40.0, ops=monkey)
     cpu = AlphaCpuEngine(
-        SHAPE, channels, background, degree=degree, cutoff=40.0, eps=0.0, blend="alpha", threads=1
+        EngineSpec(
+            SHAPE,
+            channels,
+            background,
+            degree=degree,
+            cutoff=40.0,
+            eps=0.0,
+            blend="alpha",
+            threads=1,
+        )
     )
     values, expected = ours.render(theta), cpu.render(theta)
     # Tiles end at 1/255 of a contribution.
     np.testing.assert_allclose(values, expected, atol=0.05)
     assert np.abs(values - expected).mean() < 2e-3
     exact = GsplatEngine(
-        SHAPE, channels, background, degree=degree, cutoff=40.0, eps=0.0, device="cpu",
+        EngineSpec(
+            SHAPE, channels, background, degree=degree, cutoff=40.0, eps=0.0, blend="alpha"
+        ),
+        device="cpu",
         ops=WholeTiles(least=0.0, done=0.0),
-    )  # fmt: skip
+    )
     # Pairs whose opacity is below 1/255 in a slice are left out even then.
     theta[:, LOG_RT] = -3
     np.testing.assert_allclose(exact.render(theta), cpu.render(theta), atol=2e-5)
@@ -229,7 +244,7 @@ def test_nothing_in_sight_is_background(rng):
     theta[:, 2] = 1000
     alone = engine(1, np.array([0.25], np.float32))
     np.testing.assert_allclose(alone.render(theta), 0.25)
-    _, _, gradient = alone.loss_and_gradient(theta, random_target(rng, 1, 0))
+    _, _, gradient, _ = alone.loss_and_gradient(theta, random_target(rng, 1, 0))
     assert not gradient.any()
     np.testing.assert_allclose(alone.render(theta[:0]), 0.25)
 
@@ -237,7 +252,8 @@ def test_nothing_in_sight_is_background(rng):
 def test_other_blends_are_refused():
     with pytest.raises(ParameterError, match="alpha"):
         GsplatEngine(
-            SHAPE, 1, np.zeros(1), degree=1, cutoff=9.0, eps=0.0, blend="sum", ops=StandIn()
+            EngineSpec(SHAPE, 1, np.zeros(1), degree=1, cutoff=9.0, eps=0.0, blend="sum"),
+            ops=StandIn(),
         )
 
 
@@ -247,7 +263,9 @@ def test_absence_is_a_reason(monkeypatch):
     assert not works
     assert "not installed" in reason
     with pytest.raises(BackendError, match="not installed"):
-        GsplatEngine(SHAPE, 1, np.zeros(1), degree=1, cutoff=9.0, eps=0.0)
+        GsplatEngine(
+            EngineSpec(SHAPE, 1, np.zeros(1), degree=1, cutoff=9.0, eps=0.0, blend="alpha")
+        )
 
 
 def test_old_versions_are_refused(monkeypatch):
@@ -283,8 +301,10 @@ def test_gsplat_agrees_with_alpha_blend(rng):
     background = rng.random(6).astype(np.float32)
     target = random_target(rng, images, classes)
     options = {"degree": 2, "cutoff": 11.0, "eps": 0.0, "blend": "alpha"}
-    ours = GsplatEngine(SHAPE, 6, background, **options)
-    stand_in = GsplatEngine(SHAPE, 6, background, **options, device="cpu", ops=StandIn())
+    ours = GsplatEngine(EngineSpec(SHAPE, 6, background, **options))
+    stand_in = GsplatEngine(
+        EngineSpec(SHAPE, 6, background, **options), device="cpu", ops=StandIn()
+    )
     difference = np.abs(ours.render(theta) - stand_in.render(theta))
     assert np.quantile(difference, 0.99) < 1e-4
     got, want = (e.loss_and_gradient(theta, target) for e in (ours, stand_in))

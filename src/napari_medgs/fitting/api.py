@@ -35,6 +35,7 @@ from napari_medgs.fitting.params import FitParams
 from napari_medgs.fitting.problem import Problem, make_problem
 from napari_medgs.fitting.quality import explain_shortfall, measure_fit
 from napari_medgs.fitting.through_plane import Between, between_factor, fill_between, stretch
+from napari_medgs.rendering.engine import EngineSpec
 from napari_medgs.rendering.parameters import A1, A3, B1, B3, GEOMETRY, X, Y, from_theta, to_theta
 
 QUALITY_SHARE = 0.35
@@ -166,7 +167,7 @@ def fit(
         metrics = {"iterations": state.iteration, "psnr": state.psnr, "unfinished": True}
         save_field(str(params.checkpoint), as_field(state).with_info(metrics=metrics))
 
-    engine = make_engine(
+    spec = EngineSpec(
         problem.shape,
         theta.shape[1] - GEOMETRY,
         problem.background,
@@ -176,6 +177,7 @@ def fit(
         blend=info.blend,
         threads=params.threads,
     )
+    engine = make_engine(spec)
     make_loop: type[FitLoop] = FitLoop
     if backend == "cuda":
         from napari_medgs.fitting.optim.device_loop import DeviceFitLoop as make_loop

@@ -14,7 +14,7 @@ from napari_medgs.data.field import FieldInfo
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import GeometryError, ImageError, LabelError, ParameterError
 from napari_medgs.fitting.params import FitParams
-from napari_medgs.rendering.cpu.engine import StackTarget
+from napari_medgs.rendering.engine import StackTarget
 
 UNLABELLED = 255
 MAX_CLASSES = 250

@@ -1,6 +1,5 @@
 """Render fields on grids, as labels and at points, with the backend of choice."""
 
-from napari_medgs.rendering.api import render, render_labels, render_points, render_stack
-from napari_medgs.rendering.registry import backends
+import lazy_loader as _lazy
 
-__all__ = ["backends", "render", "render_labels", "render_points", "render_stack"]
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

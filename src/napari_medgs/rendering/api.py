@@ -11,7 +11,8 @@ from napari_medgs._typing import Floats
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import ParameterError
-from napari_medgs.rendering.registry import choose_engine
+from napari_medgs.rendering.engine import EngineSpec
+from napari_medgs.rendering.registry import make_engine
 
 View = Literal["image", "seg", "probability"]
 
@@ -93,18 +94,7 @@ def render_stack(
     """
     from napari_medgs.rendering.parameters import to_theta
 
-    info = field.info
-    _, make_engine = choose_engine(backend, info.blend)
-    engine = make_engine(
-        info.stack_shape,
-        info.channels,
-        field.background,
-        degree=info.degree,
-        cutoff=info.cutoff,
-        eps=info.eps,
-        blend=info.blend,
-        threads=threads,
-    )
+    engine = make_engine(EngineSpec.of_field(field, threads), backend)
     rendered: Floats = engine.render(to_theta(field), slices)
     return rendered
 

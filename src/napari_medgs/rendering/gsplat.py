@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs._typing import Floats
-from napari_medgs.data.field import Blend
 from napari_medgs.errors import BackendError, ParameterError
+from napari_medgs.rendering.engine import EngineSpec, LossAndGradient, StackTarget
 from napari_medgs.rendering.parameters import (
     A1,
     B1,
@@ -41,7 +40,6 @@ from napari_medgs.rendering.parameters import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_medgs.rendering.cpu.engine import StackTarget
 
 LEAST_ALPHA = 1.0 / 255.0
 TILE = 16
@@ -170,13 +168,14 @@ def cut(theta: Tensor, slices: Tensor, degree: int, cutoff: float) -> Sections:
 
 
 class GsplatEngine:
-    """Alpha compositing with the interface of the CPU engine.
+    """Renders by alpha compositing on an NVIDIA GPU, with gsplat's kernels.
+
+    Implements :class:`~napari_medgs.rendering.engine.Engine`; ``eps`` has no meaning here.
 
     Parameters
     ----------
-    shape, channels, background, degree, cutoff, eps, blend, threads
-        As for the CPU engine; ``blend`` is "alpha", for which ``eps`` has no meaning, and a GPU
-        has its own threads.
+    spec : EngineSpec
+        Of the blend "alpha".
     device : str or torch.device, optional
         The current CUDA device by default.
     ops : module, optional
@@ -190,33 +189,21 @@ class GsplatEngine:
         For another blend.
     """
 
-    def __init__(
-        self,
-        shape: tuple[int, int, int],
-        channels: int,
-        background: Floats,
-        *,
-        degree: int,
-        cutoff: float,
-        eps: float,
-        blend: Blend = "alpha",
-        threads: int | None = None,
-        device: Any = None,
-        ops: Any = None,
-    ) -> None:
+    def __init__(self, spec: EngineSpec, *, device: Any = None, ops: Any = None) -> None:
         import torch
 
-        if blend != "alpha":
-            raise ParameterError(f"The gsplat backend renders alpha, not {blend!r}.")
+        if spec.blend != "alpha":
+            raise ParameterError(f"The gsplat backend renders alpha, not {spec.blend!r}.")
         if ops is None:
             works, reason = available()
             if not works:
                 raise BackendError(f"The backend 'gsplat' cannot be used: {reason}.")
             ops = load_gsplat()
         self.ops, self.device = ops, torch.device(device or "cuda")
-        self.shape, self.channels = shape, channels
-        self.degree, self.cutoff = degree, cutoff
-        self.background = self._tensor(background)
+        self.spec = spec
+        self.shape, self.channels = spec.shape, spec.channels
+        self.degree, self.cutoff = spec.degree, spec.cutoff
+        self.background = self._tensor(spec.background)
 
     def _tensor(self, array: Any) -> Tensor:
         import torch
@@ -283,7 +270,7 @@ class GsplatEngine:
         return picture.movedim(-1, 0)
 
     def render(self, theta: Any, slices: NDArray[Any] | None = None) -> Any:
-        """Return channels (C, slices, Y, X) of all or some slices; see ``CudaEngine.render``."""
+        """Render all or some slices; see :meth:`Engine.render`."""
         import torch
 
         wanted = np.arange(self.shape[0]) if slices is None else np.asarray(slices)
@@ -299,22 +286,22 @@ class GsplatEngine:
                 done += len(batch)
         return out if isinstance(theta, torch.Tensor) else out.cpu().numpy()
 
-    def loss_and_gradient(self, theta: Any, target: StackTarget) -> tuple[float, float, Any]:
-        """Return image error, label error and gradient; see ``CpuEngine.loss_and_gradient``."""
+    def loss_and_gradient(self, theta: Any, target: StackTarget) -> LossAndGradient:
+        """Return errors and gradient; see :meth:`Engine.loss_and_gradient`."""
         import torch
 
         table = self._tensor(theta).detach().clone().requires_grad_()
-        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
+        totals = torch.zeros(3, dtype=torch.float64, device=self.device)
         for batch in self._batches(len(table), np.flatnonzero(target.active)):
             rendered = self.composite(table, batch)
             loss = self._image_loss(rendered, target, batch, totals)
             if target.classes:
                 loss = loss + self._label_loss(rendered, target, batch, totals)
             torch.autograd.backward(loss)
-        squares, miss = totals.tolist()
+        image_error, label_error, unscored_error = totals.tolist()
         gradient = torch.zeros_like(table) if table.grad is None else table.grad
         answer = gradient if isinstance(theta, torch.Tensor) else gradient.cpu().numpy()
-        return squares, miss, answer
+        return LossAndGradient(image_error, label_error, answer, unscored_error)
 
     def _image_loss(
         self, rendered: Tensor, target: StackTarget, slices: NDArray[Any], totals: Tensor
@@ -322,8 +309,10 @@ class GsplatEngine:
         weights = self._tensor(target.image_weights[:, slices])
         difference = rendered[: len(target.images)] - self._tensor(target.images[:, slices])
         seen = self._tensor(target.counted[slices])
-        squares = difference.detach() ** 2 * seen[:, None, None]
-        totals[0] += squares.double().sum()
+        unscored = self._tensor((target.weighted & ~target.counted)[slices])
+        squares = difference.detach() ** 2
+        totals[0] += (squares * seen[:, None, None]).double().sum()
+        totals[2] += (squares * unscored[:, None, None]).double().sum()
         cost = difference.abs() if target.l1 else 0.5 * difference**2
         return (cost * weights[:, :, None, None]).sum()
 

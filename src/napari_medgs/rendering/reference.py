@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_medgs.rendering.engine import EngineSpec, LossAndGradient, StackTarget
 from napari_medgs.rendering.parameters import (
     A1,
     B1,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from napari_medgs._typing import Floats
     from napari_medgs.data.field import Blend, FieldInfo
-    from napari_medgs.rendering.cpu.engine import StackTarget
 
 ALPHA_LIMIT = 0.999
 
@@ -145,29 +145,23 @@ def grid_points(shape: tuple[int, int, int], **options: Any) -> Tensor:
 
 
 class ReferenceEngine:
-    """The reference behind the interface of :class:`~napari_medgs.rendering.cpu.engine.CpuEngine`.
+    """Renders with PyTorch in float64, every Gaussian at every voxel, in all blends.
 
-    Slow and in float64; for checks of other backends and for very small volumes.
+    Slow: for checks of other engines and for very small volumes. Implements
+    :class:`~napari_medgs.rendering.engine.Engine`.
+
+    Parameters
+    ----------
+    spec : EngineSpec
     """
 
-    def __init__(
-        self,
-        shape: tuple[int, int, int],
-        channels: int,
-        background: Floats,
-        *,
-        degree: int,
-        cutoff: float,
-        eps: float,
-        blend: Blend = "normalized",
-        threads: int | None = None,
-    ) -> None:
+    def __init__(self, spec: EngineSpec) -> None:
         import torch
 
-        del threads
-        self.shape, self.channels = shape, channels
-        self.background = torch.as_tensor(np.asarray(background), dtype=torch.float64)
-        self.settings = BlendSettings(blend, degree, cutoff, eps)
+        self.spec = spec
+        self.shape, self.channels = spec.shape, spec.channels
+        self.background = torch.as_tensor(spec.background, dtype=torch.float64)
+        self.settings = BlendSettings(spec.blend, spec.degree, spec.cutoff, spec.eps)
 
     def _stack(self, theta: Tensor, slices: NDArray[Any]) -> Tensor:
         import torch
@@ -178,7 +172,7 @@ class ReferenceEngine:
         return values.T.reshape(self.channels, len(slices), *self.shape[1:])
 
     def render(self, theta: Floats, slices: NDArray[Any] | None = None) -> Floats:
-        """Return blended channels (C, slices, Y, X)."""
+        """Render all or some slices; see :meth:`Engine.render`."""
         import torch
 
         wanted = np.arange(self.shape[0]) if slices is None else np.asarray(slices)
@@ -187,8 +181,8 @@ class ReferenceEngine:
             rendered: Floats = self._stack(table, wanted).numpy().astype(np.float32)
         return rendered
 
-    def loss_and_gradient(self, theta: Floats, target: StackTarget) -> tuple[float, float, Floats]:
-        """Return image error, label error and gradient; see ``CpuEngine.loss_and_gradient``."""
+    def loss_and_gradient(self, theta: Floats, target: StackTarget) -> LossAndGradient:
+        """Return errors and gradient; see :meth:`Engine.loss_and_gradient`."""
         import torch
         from torch.nn.functional import cross_entropy
 
@@ -202,8 +196,9 @@ class ReferenceEngine:
         cost = difference.abs() if target.l1 else 0.5 * difference**2
         loss = (cost * weights[:, :, None, None]).sum()
         seen = torch.from_numpy(target.counted[active])
-        squares = float((difference.detach() ** 2)[:, seen].sum())
-        miss = 0.0
+        unscored = torch.from_numpy((target.weighted & ~target.counted)[active])
+        squares = difference.detach() ** 2
+        label_error = 0.0
         if target.classes:
             labels = torch.as_tensor(target.labels[active].astype(np.int64))
             known = labels != 255
@@ -213,7 +208,9 @@ class ReferenceEngine:
             truth = labels[known]
             loss = loss + (strength * cross_entropy(logits, truth, reduction="none")).sum()
             probability = logits.detach().softmax(dim=-1)
-            miss = float((1 - probability.gather(1, truth[:, None])).sum())
+            label_error = float((1 - probability.gather(1, truth[:, None])).sum())
         torch.autograd.backward(loss)
         gradient: Floats = table.grad.numpy().astype(np.float32)  # type: ignore[union-attr]
-        return squares, miss, gradient
+        return LossAndGradient(
+            float(squares[:, seen].sum()), label_error, gradient, float(squares[:, unscored].sum())
+        )

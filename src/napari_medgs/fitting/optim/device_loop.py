@@ -81,15 +81,15 @@ class DeviceFitLoop(FitLoop):
             return None
         psnr = None
         if self.image_voxels and len(self.target.images):
-            squares = report.squares + self.problem.outside_squares
+            squares = report.image_error + self.problem.outside_squares
             psnr = -10 * float(np.log10(max(squares / self.image_voxels, 1e-12)))
-        self.state.psnr, self.state.miss = psnr, report.miss
-        self.state.frames_error = report.between
+        self.state.psnr, self.state.miss = psnr, report.label_error
+        self.state.frames_error = report.through_plane_error
         self.state.history.append(
             {
                 "iteration": report.number,
                 "psnr": psnr,
-                "miss": report.miss,
+                "miss": report.label_error,
                 "seconds": self.seconds,
                 "gaussians": len(self.state.theta),
             }
@@ -190,6 +190,6 @@ class DeviceFitLoop(FitLoop):
         for power in range(3):
             if power:
                 residual *= picture
-            gradient = self.cuda.pull_back(theta, residual, there.active)
+            gradient = self.cuda.backward(theta, residual, there.active)
             sums.append(gradient[:, GEOMETRY:].double().cpu().numpy())
         return sums

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from napari_medgs.fitting.params import FitParams
 from napari_medgs.fitting.problem import UNLABELLED, Problem
 from napari_medgs.fitting.strategy.prune import can_prune, prune
 from napari_medgs.fitting.strategy.sensitivity import share_sums
-from napari_medgs.rendering.cpu.engine import CpuEngine
+from napari_medgs.rendering.engine import Engine
 from napari_medgs.rendering.parameters import LOG_R1, LOG_R2, LOG_RT, LOG_W, T, X, Y
 
 FIRST_SHARE = 0.6  # of the Gaussians are there from the start; the rest goes where errors are
@@ -79,7 +78,7 @@ class FitLoop:
         checkpoint: Callable[[LoopState], None] | None = None,
         trainable: Floats | None = None,
         steer: Callable[[Floats], Floats] | None = None,
-        engine: Any = None,
+        engine: Engine,
     ) -> None:
         self.problem, self.params, self.budget = problem, params, budget
         self.target = problem.target
@@ -100,16 +99,7 @@ class FitLoop:
         self.lower, self.upper = self._limits(smallest_slice_sigma)
         if trainable is not None:  # what stays must not be moved into limits either
             self.lower[trainable == 0], self.upper[trainable == 0] = -1e6, 1e6
-        self.engine = engine or CpuEngine(
-            self.shape,
-            self.channels,
-            problem.background,
-            degree=problem.info.degree,
-            cutoff=problem.info.cutoff,
-            eps=problem.info.eps,
-            blend=problem.info.blend,
-            threads=params.threads,
-        )
+        self.engine = engine
         _, rows, columns = problem.info.stack_shape
         weighted = (self.target.image_weights[:, self.target.counted] > 0).sum()
         self.image_voxels = float(weighted) * rows * columns
@@ -252,13 +242,15 @@ class FitLoop:
     def _step(self, decay: float) -> float | None:
         """Take one step; return the PSNR of the field before it, in dB."""
         state = self.state
-        squares, miss, gradient = self.engine.loss_and_gradient(state.theta, self.target)
+        squares, miss, gradient, frames_error = self.engine.loss_and_gradient(
+            state.theta, self.target
+        )
         psnr = None
         if self.image_voxels and len(self.target.images):
             squares += self.problem.outside_squares
             psnr = -10 * float(np.log10(max(squares / self.image_voxels, 1e-12)))
         state.psnr, state.miss = psnr, miss
-        state.frames_error = getattr(self.engine, "squares_between", 0.0)
+        state.frames_error = frames_error
         if not self._is_good(psnr):  # the field that met the target is the one to keep
             self.adam.step(
                 state.theta,

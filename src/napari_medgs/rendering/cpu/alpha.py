@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import default_threads, run_chunks
-from napari_medgs.data.field import Blend
-from napari_medgs.rendering.cpu.engine import StackTarget
 from napari_medgs.rendering.cpu.kernels import (
     HALF_LOG2E,
     first_index,
@@ -25,6 +23,7 @@ from napari_medgs.rendering.cpu.kernels import (
 )
 from napari_medgs.rendering.cpu.residual import residual_rows
 from napari_medgs.rendering.cpu.simd import fast_exp2, fast_sqrt
+from napari_medgs.rendering.engine import EngineSpec, LossAndGradient, StackTarget
 from napari_medgs.rendering.parameters import (
     A1,
     B1,
@@ -184,25 +183,21 @@ def uncomposite(
 
 
 class AlphaCpuEngine:
-    """Renders by alpha compositing, behind the interface of the order-free CpuEngine."""
+    """Renders on the CPU by alpha compositing, in the order of the table.
 
-    def __init__(
-        self,
-        shape: tuple[int, int, int],
-        channels: int,
-        background: Floats,
-        *,
-        degree: int,
-        cutoff: float,
-        eps: float = 0.0,
-        blend: Blend = "alpha",
-        threads: int | None = None,
-    ) -> None:
-        del eps, blend
-        self.shape, self.channels, self.degree = shape, channels, degree
-        self.background = np.ascontiguousarray(background, np.float32)
-        self.budget = np.float32(np.float32(cutoff) * HALF_LOG2E)
-        self.threads = threads or default_threads()
+    Implements :class:`~napari_medgs.rendering.engine.Engine`; ``eps`` has no meaning here.
+
+    Parameters
+    ----------
+    spec : EngineSpec
+    """
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self.spec = spec
+        self.shape, self.channels, self.degree = spec.shape, spec.channels, spec.degree
+        self.background = spec.background
+        self.budget = np.float32(np.float32(spec.cutoff) * HALF_LOG2E)
+        self.threads = spec.threads or default_threads()
 
     def _prepare(
         self, theta: Floats, active: NDArray[np.bool_]
@@ -217,7 +212,7 @@ class AlphaCpuEngine:
         return prepared, np.ascontiguousarray(theta[:, GEOMETRY:]), offsets, members
 
     def render(self, theta: Floats, slices: NDArray[Any] | None = None) -> Floats:
-        """Return composited channels (C, slices, Y, X) of all or some slices."""
+        """Render all or some slices; see :meth:`Engine.render`."""
         depth, height, width = self.shape
         wanted = np.arange(depth) if slices is None else np.asarray(slices)
         active = np.zeros(depth, np.bool_)
@@ -237,15 +232,15 @@ class AlphaCpuEngine:
         run_chunks(task, len(wanted), self.threads)
         return out
 
-    def loss_and_gradient(self, theta: Floats, target: StackTarget) -> tuple[float, float, Floats]:
-        """Return image error, label error and gradient; see ``CpuEngine.loss_and_gradient``."""
+    def loss_and_gradient(self, theta: Floats, target: StackTarget) -> LossAndGradient:
+        """Return errors and gradient; see :meth:`Engine.loss_and_gradient`."""
         height, width = self.shape[1:]
-        active, counted = target.active, target.counted
+        active, counted, weighted = target.active, target.counted, target.weighted
         prepared, values, offsets, members = self._prepare(theta, active)
         wanted = np.flatnonzero(active)
         groups = min(self.threads, len(wanted))
         gradients = np.zeros((groups, *theta.shape), np.float32)
-        sums = np.zeros((groups, 2))
+        sums = np.zeros((groups, 3))
         no_labels = np.zeros((0, 0), np.uint8)
         nothing = np.zeros(self.channels, np.float32)
 
@@ -258,7 +253,7 @@ class AlphaCpuEngine:
                 picture = planes[:, : self.channels]
                 composite(prepared, values, chosen, z, self.budget, picture, through)
                 _add_background(picture, through, self.background)
-                sums_here = np.zeros(2)
+                sums_here = np.zeros(3)
                 residual_rows(
                     planes,
                     False,
@@ -274,6 +269,7 @@ class AlphaCpuEngine:
                     sums_here,
                 )
                 if not counted[z]:
+                    sums_here[2] = sums_here[0] * weighted[z]
                     sums_here[0] = 0.0
                 sums[group] += sums_here
                 slopes = np.ascontiguousarray(planes[:, : self.channels])
@@ -292,5 +288,6 @@ class AlphaCpuEngine:
                 )
 
         run_chunks(task, groups, self.threads)
-        squares, miss = sums.sum(axis=0)
-        return float(squares), float(miss), gradients.sum(axis=0)
+        image_error, label_error, unscored_error = (float(v) for v in sums.sum(axis=0))
+        gradient = gradients.sum(axis=0)
+        return LossAndGradient(image_error, label_error, gradient, unscored_error)

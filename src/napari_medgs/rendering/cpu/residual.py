@@ -45,6 +45,34 @@ def blend_rows(buffer: Any, normalized: bool, eps: Any, background: Any, out: An
 
 
 @njit(**_options)
+def blend_rows_backward(
+    buffer: Any, normalized: bool, eps: Any, background: Any, given: Any
+) -> None:
+    """Replace sums by derivatives, given those (channels, rows, columns) of blended values."""
+    channels, rows, width = given.shape
+    padded = buffer.shape[2]
+    inverse, slope_of_weight = np.empty(width, np.float32), np.empty(width, np.float32)
+    for y in range(rows):
+        weights = buffer[y, channels]
+        for x in range(width):
+            inverse[x] = np.float32(1) / (weights[x] + eps) if normalized else np.float32(1)
+            slope_of_weight[x] = np.float32(0)
+        for c in range(channels):
+            row, slope = buffer[y, c], given[c, y]
+            base = eps * background[c]
+            for x in range(width):
+                value = (row[x] + base) * inverse[x]
+                row[x] = slope[x] * inverse[x]
+                slope_of_weight[x] -= row[x] * value
+        for x in range(width):
+            weights[x] = slope_of_weight[x] if normalized else np.float32(0)
+        for c in range(channels + 1):
+            row = buffer[y, c]
+            for x in range(width, padded):
+                row[x] = np.float32(0)
+
+
+@njit(**_options)
 def residual_rows(
     buffer: Any,
     normalized: bool,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-from napari_medgs.rendering.cpu.engine import StackTarget
 from napari_medgs.rendering.cuda.driver import available
 from napari_medgs.rendering.cuda.engine import CudaEngine
+from napari_medgs.rendering.engine import EngineFactory, EngineSpec, StackTarget
 from napari_medgs.rendering.parameters import A2, B2, GEOMETRY, LOG_R1, LOG_R2, LOG_RT
 from napari_medgs.rendering.reference import ReferenceEngine
 
@@ -18,13 +16,13 @@ SHAPE, IMAGES, CLASSES, COUNT = (5, 12, 20), 1, 2, 24
 TOLERANCE = 5e-3
 
 
-def deviation(make_engine: Callable[..., Any]) -> float:
+def deviation(make_engine: EngineFactory) -> float:
     """Return how far an engine's values, errors and gradient are from the reference's.
 
     Parameters
     ----------
     make_engine : callable
-        With the arguments of :class:`~napari_medgs.rendering.cpu.engine.CpuEngine`.
+        From a spec to an engine.
 
     Returns
     -------
@@ -39,13 +37,16 @@ def deviation(make_engine: Callable[..., Any]) -> float:
     labels = rng.integers(0, CLASSES, SHAPE).astype(np.uint8)
     weights = np.ones((IMAGES, SHAPE[0]), np.float32)
     target = StackTarget(
-        rng.random((IMAGES, *SHAPE)).astype(np.float32), weights, labels, weights[0], CLASSES
+        rng.random((IMAGES, *SHAPE)).astype(np.float32),
+        weights,
+        labels,
+        weights[0],
+        CLASSES,
+        scored=np.arange(SHAPE[0]) % 2 == 0,
     )
     background = np.array([0.2, 1.0, 0.0], np.float32)
-    engines = [
-        kind(SHAPE, IMAGES + CLASSES, background, degree=3, cutoff=9.0, eps=1e-3)
-        for kind in (make_engine, ReferenceEngine)
-    ]
+    spec = EngineSpec(SHAPE, IMAGES + CLASSES, background, degree=3, cutoff=9.0, eps=1e-3)
+    engines = [make_engine(spec), ReferenceEngine(spec)]
     ours, truth = ([e.render(theta), *e.loss_and_gradient(theta, target)] for e in engines)
     worst = 0.0
     for mine, right in zip(ours, truth, strict=True):

@@ -1,7 +1,6 @@
 """The CUDA engine: render a stack, or a loss and its gradient, on an NVIDIA GPU.
 
-Same interface and numbers as :class:`~napari_medgs.rendering.cpu.engine.CpuEngine`, for
-order-free blends.
+Its numbers are those of :class:`~napari_medgs.rendering.cpu.engine.CpuEngine`.
 Gaussians are listed by tile on the device, splatted by gathering, differentiated Gaussian by
 Gaussian; nothing is summed by racing atomics, so that results repeat exactly. The kernels are
 tested by emulation on the CPU, and were run on an NVIDIA H200.
@@ -15,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs._typing import Floats
-from napari_medgs.data.field import Blend
 from napari_medgs.errors import BackendError, ParameterError
 from napari_medgs.rendering.cuda import driver
 from napari_medgs.rendering.cuda.driver import (
@@ -38,11 +35,11 @@ from napari_medgs.rendering.cuda.plan import (
     make_plan,
     tile_shape,
 )
+from napari_medgs.rendering.engine import EngineSpec, LossAndGradient, StackTarget
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_medgs.rendering.cpu.engine import StackTarget
 
 HALF_LOG2E = 0.7213475204444817
 GEOMETRY = 14
@@ -53,24 +50,14 @@ HEADROOM, NEARLY_FULL = 1.5, 0.85
 
 
 class CudaEngine:
-    """Renders parameter tables ``theta`` (N, 14 + C) over one stack, on a GPU.
+    """Renders on an NVIDIA GPU with the order-free blends, "normalized" and "sum".
 
-    It keeps ``squares_between`` as :class:`~napari_medgs.rendering.cpu.engine.CpuEngine` does.
+    Implements :class:`~napari_medgs.rendering.engine.DifferentiableEngine`; takes and returns
+    arrays or tensors of its device.
 
     Parameters
     ----------
-    shape : tuple of int
-        (slices, rows, columns).
-    channels : int
-        C, all heads together.
-    background : (C,) ndarray
-    degree : int
-        Fold degree, 0 to 3.
-    cutoff, eps : float
-        See :class:`~napari_medgs.data.field.FieldInfo`.
-    blend : {"normalized", "sum"}
-    threads : int, optional
-        For the interface that engines share; a GPU has its own.
+    spec : EngineSpec
     device : str or torch.device, optional
         The current CUDA device by default.
     memory : int, optional
@@ -88,24 +75,21 @@ class CudaEngine:
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
-        channels: int,
-        background: Floats,
+        spec: EngineSpec,
         *,
-        degree: int,
-        cutoff: float,
-        eps: float,
-        blend: Blend = "normalized",
-        threads: int | None = None,
         device: Any = None,
         memory: int | None = None,
         kernels: Callable[[KernelOptions], Kernels] | None = None,
     ) -> None:
         import torch
 
-        if blend not in ("normalized", "sum"):
-            raise ParameterError(f"The cuda backend renders normalized and sum, not {blend!r}.")
-        depth, height, width = (int(n) for n in shape)
+        if spec.blend not in ("normalized", "sum"):
+            raise ParameterError(
+                f"The cuda backend renders normalized and sum, not {spec.blend!r}."
+            )
+        self.spec = spec
+        channels, degree = spec.channels, spec.degree
+        depth, height, width = spec.shape
         self.shape, self.channels, self.degree = (depth, height, width), channels, degree
         self.tile = tile_shape(depth)
         options = KernelOptions(channels, self.tile)
@@ -121,7 +105,7 @@ class CudaEngine:
             self.device = torch.device(device or "cpu")
             self.kernels = kernels(options)
         self.dtype = torch.float64 if self.kernels.double else torch.float32
-        self.background = self._tensor(background)
+        self.background = self._tensor(spec.background)
         self.pitch = ceil_div(width, ROW_ALIGNMENT) * ROW_ALIGNMENT
         if memory is None:
             memory = 1 << 30
@@ -136,11 +120,10 @@ class CudaEngine:
             "height": height,
             "width": width,
             "pitch": self.pitch,
-            "normalized": int(blend == "normalized"),
-            "budget": cutoff * HALF_LOG2E,
-            "eps": eps,
+            "normalized": int(spec.blend == "normalized"),
+            "budget": spec.cutoff * HALF_LOG2E,
+            "eps": spec.eps,
         }
-        self.squares_between = 0.0
         self._plans: dict[bytes, Plan] = {}
         self._target: tuple[StackTarget, DeviceTarget] | None = None
         self._memory: dict[str, Tensor] = {}
@@ -272,20 +255,7 @@ class CudaEngine:
             work()
 
     def render(self, theta: Any, slices: NDArray[Any] | None = None) -> Any:
-        """Return blended channels (C, slices, Y, X) of all or some slices.
-
-        Parameters
-        ----------
-        theta : (N, 14 + C) ndarray or tensor
-            See :mod:`napari_medgs.rendering.parameters`.
-        slices : ndarray of int, optional
-            Increasing numbers of the slices wanted.
-
-        Returns
-        -------
-        ndarray or tensor
-            Of float32; a tensor on the device if ``theta`` is one, an array otherwise.
-        """
+        """Render all or some slices; see :meth:`Engine.render`."""
         import torch
 
         table, plan = self._tensor(theta), self.plan(slices)
@@ -303,21 +273,16 @@ class CudaEngine:
         self._until_it_fits(work)
         return out if isinstance(theta, torch.Tensor) else out.cpu().numpy()
 
-    def pull_back(self, theta: Any, derivative: Any, slices: NDArray[Any] | None = None) -> Tensor:
-        """Return the gradient (N, 14 + C) of a loss, given its derivative by what is rendered.
-
-        Parameters
-        ----------
-        theta : (N, 14 + C) ndarray or tensor
-        derivative : (C, slices, Y, X) ndarray or tensor
-        slices : ndarray of int, optional
-            As for :meth:`render`.
-        """
+    def backward(self, theta: Any, grad_output: Any, slices: NDArray[Any] | None = None) -> Tensor:
+        """Return the vector-Jacobian product; see :meth:`DifferentiableEngine.backward`."""
         import torch
 
-        table, given, plan = self._tensor(theta), self._tensor(derivative), self.plan(slices)
+        table, given, plan = self._tensor(theta), self._tensor(grad_output), self.plan(slices)
         if given.shape != (self.channels, plan.wanted, *self.shape[1:]):
-            raise ParameterError(f"The derivative has the shape {tuple(given.shape)}.")
+            raise ParameterError(
+                f"grad_output has shape {tuple(given.shape)}, expected "
+                f"{(self.channels, plan.wanted, *self.shape[1:])}."
+            )
         gradient = torch.zeros_like(table)
         task = self.new_task(table, plan)
         self.set_pointers(task, {"grad_out": given, "gradient": gradient})
@@ -343,7 +308,7 @@ class CudaEngine:
             Contiguous, on the device; the gradient is overwritten.
         target : DeviceTarget
         totals : (3,) tensor of float64
-            Becomes the squared image error, the missed class mass, and ``squares_between``.
+            Becomes image error, label error and through-plane error.
 
         Returns
         -------
@@ -375,20 +340,10 @@ class CudaEngine:
         torch.sum(partial.view(-1, ERRORS), dim=0, out=totals)
         return task
 
-    def loss_and_gradient(self, theta: Any, target: StackTarget) -> tuple[float, float, Any]:
-        """Return image error, label error and the gradient of the loss, waiting for them.
+    def loss_and_gradient(self, theta: Any, target: StackTarget) -> LossAndGradient:
+        """Return errors and gradient, waiting for them; see :meth:`Engine.loss_and_gradient`.
 
-        Parameters
-        ----------
-        theta : (N, 14 + C) ndarray or tensor
-        target : StackTarget
-            Copied to the device the first time; later changes to it are not seen.
-
-        Returns
-        -------
-        squares, miss : float
-        gradient : (N, 14 + C) ndarray or tensor
-            As in :meth:`CpuEngine.loss_and_gradient`; a tensor if ``theta`` is one.
+        The target is copied to the device the first time; later changes to it are not seen.
         """
         import torch
 
@@ -396,6 +351,6 @@ class CudaEngine:
         gradient = torch.zeros_like(table)
         totals = torch.zeros(ERRORS, dtype=torch.float64, device=self.device)
         self._until_it_fits(lambda: self.accumulate(table, there, gradient, totals))
-        squares, miss, self.squares_between = totals.tolist()
+        image_error, label_error, unscored_error = totals.tolist()
         answer = gradient if isinstance(theta, torch.Tensor) else gradient.cpu().numpy()
-        return squares, miss, answer
+        return LossAndGradient(image_error, label_error, answer, unscored_error)

@@ -17,7 +17,7 @@ from napari_medgs.rendering.cuda.plan import THREADS, ceil_div
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_medgs.rendering.cpu.engine import StackTarget
+    from napari_medgs.rendering.engine import StackTarget
 
 SAMPLE = 2048  # rows that tell the usual slope of a column
 NEVER = (-1.0, -1.0, -1.0)
@@ -32,8 +32,8 @@ class StepReport:
     ----------
     number : int
         The step, from 1.
-    squares, miss, between : float
-        What :meth:`CpuEngine.loss_and_gradient` returns, and its ``squares_between``.
+    image_error, label_error, through_plane_error : float
+        See :class:`~napari_medgs.rendering.engine.LossAndGradient`.
     moved : bool
         False when the goal had been reached, or when lists overflowed and the numbers of this
         step are not to be believed (they have grown since).
@@ -42,9 +42,9 @@ class StepReport:
     """
 
     number: int
-    squares: float
-    miss: float
-    between: float
+    image_error: float
+    label_error: float
+    through_plane_error: float
     moved: bool
     valid: bool
 
@@ -175,8 +175,8 @@ class CudaStepper:
         totals = pending.totals.tolist()
         self.engine.make_room(int(needed))
         moved = not overflow and any(a > b for a, b in zip(totals, pending.stop))
-        squares, miss, between = totals
-        return StepReport(pending.number, squares, miss, between, moved, not overflow)
+        image, label, through_plane = totals
+        return StepReport(pending.number, image, label, through_plane, moved, not overflow)
 
     def finish(self) -> list[StepReport]:
         """Wait for all queued steps; return the reports not yet given out."""

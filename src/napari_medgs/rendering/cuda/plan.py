@@ -13,7 +13,7 @@ from napari_medgs.errors import ParameterError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_medgs.rendering.cpu.engine import StackTarget
+    from napari_medgs.rendering.engine import StackTarget
 
 THREADS = 256
 ROW_ALIGNMENT = 8  # numbers in a memory sector of 32 bytes
@@ -158,7 +158,7 @@ def make_plan(
 
 @dataclass
 class DeviceTarget:
-    """A :class:`~napari_medgs.rendering.cpu.engine.StackTarget` on the device.
+    """A :class:`~napari_medgs.rendering.engine.StackTarget` on the device.
 
     Attributes
     ----------

@@ -1,0 +1,14 @@
+from .api import render as render
+from .api import render_labels as render_labels
+from .api import render_points as render_points
+from .api import render_stack as render_stack
+from .autograd import differentiable_render as differentiable_render
+from .engine import DifferentiableEngine as DifferentiableEngine
+from .engine import Engine as Engine
+from .engine import EngineSpec as EngineSpec
+from .engine import LossAndGradient as LossAndGradient
+from .engine import ScoreRenderer as ScoreRenderer
+from .engine import StackTarget as StackTarget
+from .registry import backends as backends
+from .registry import make_engine as make_engine
+from .registry import score_renderer as score_renderer

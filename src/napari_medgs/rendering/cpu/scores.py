@@ -1,0 +1,270 @@
+"""Class scores of Gaussians rendered to labels, slice by slice, without storing score volumes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from napari_medgs._typing import Floats
+from napari_medgs._util.threads import default_threads, run_chunks
+from napari_medgs.data.field import GaussianField
+from napari_medgs.rendering.cpu.engine import row_bands
+from napari_medgs.rendering.cpu.kernels import (
+    HALF_LOG2E,
+    P_WIDE,
+    first_index,
+    last_index,
+    list_slices,
+    prepare,
+    splat_kernel,
+)
+from napari_medgs.rendering.cpu.simd import LANES, fast_exp2, fast_sqrt
+from napari_medgs.rendering.parameters import to_theta
+
+EMPTY_WEIGHT = np.float32(0.02)  # sum of weights below which a voxel counts as empty space
+_options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz", "arcp"}}
+
+
+@njit(**_options)
+def _argmax(buffer: Any, width: int, labels: Any, best: Any, margin: Any) -> None:
+    """Write the best class, its score and its margin over the second, for a band of rows."""
+    rows, planes, _ = buffer.shape
+    classes = planes - 1
+    for y in range(rows):
+        for x in range(width):
+            weight = buffer[y, classes, x]
+            if weight < EMPTY_WEIGHT:
+                labels[y, x], best[y, x], margin[y, x] = 0, np.float32(-3e38), np.float32(3e38)
+                continue
+            first, second = np.float32(-3e38), np.float32(-3e38)
+            leader = 0
+            for k in range(classes):
+                value = buffer[y, k, x]
+                if value > first:
+                    second, first, leader = first, value, k
+                elif value > second:
+                    second = value
+            inverse = np.float32(1) / weight
+            labels[y, x] = leader
+            best[y, x] = first * inverse
+            margin[y, x] = (first - second) * inverse
+
+
+@njit(**_options)
+def _backproject_slice(
+    prepared: Any,
+    members: Any,
+    z: int,
+    budget: Any,
+    eps: Any,
+    row_offsets: Any,
+    first_row: int,
+    columns: Any,
+    classes: Any,
+    totals: Any,
+) -> None:
+    """Distribute one slice's labeled voxels in the proportions in which Gaussians render them.
+
+    The voxels are sorted by row, then column; those of row ``first_row + r`` lie from
+    ``row_offsets[r]`` to ``row_offsets[r + 1]``.
+    """
+    rows = len(row_offsets) - 1
+    weight = np.full(len(columns), eps, np.float32)
+    for turn in range(2):
+        for index in range(len(members)):
+            i = members[index]
+            p = prepared[i]
+            d = np.float32(z) - p[2]
+            left = budget - p[6] * d * d
+            if left <= 0:
+                continue
+            my = p[1] + d * (p[11] + d * (p[12] + d * p[13]))
+            mx = p[0] + d * (p[8] + d * (p[9] + d * p[10]))
+            reach = fast_sqrt(left / p[5])
+            low = first_index(my - reach, first_row) - first_row
+            high = last_index(my + reach, first_row + rows - 1) - first_row
+            for r in range(low, high + 1):
+                if row_offsets[r] == row_offsets[r + 1]:
+                    continue
+                dy = np.float32(r + first_row) - my
+                room = left - p[5] * dy * dy
+                if room < 0:
+                    continue
+                center = mx + p[4] * dy
+                half = fast_sqrt(room / p[3])
+                for m in range(row_offsets[r], row_offsets[r + 1]):
+                    u = np.float32(columns[m]) - center
+                    if u > half:
+                        break
+                    if u < -half:
+                        continue
+                    g = fast_exp2(p[7] - budget + room - p[3] * u * u)
+                    if turn == 0:
+                        weight[m] += g
+                    else:
+                        totals[i, classes[m]] += g / weight[m]
+
+
+@njit(**_options)
+def _blend_column(
+    prepared: Any, scores: Any, members: Any, z: int, column: int, budget: Any, out: Any
+) -> None:
+    """Add one slice's Gaussians to one column of voxels; ``out`` (rows, K + 1) ends in weights."""
+    rows, classes = out.shape[0], out.shape[1] - 1
+    for index in range(len(members)):
+        i = members[index]
+        p = prepared[i]
+        d = np.float32(z) - p[2]
+        left = budget - p[6] * d * d
+        if left <= 0:
+            continue
+        mx = p[0] + d * (p[8] + d * (p[9] + d * p[10]))
+        aside = np.float32(column) - mx
+        if aside * aside > left * p[P_WIDE] * p[P_WIDE]:
+            continue
+        my = p[1] + d * (p[11] + d * (p[12] + d * p[13]))
+        reach = fast_sqrt(left / p[5])
+        for y in range(first_index(my - reach, 0), last_index(my + reach, rows - 1) + 1):
+            dy = np.float32(y) - my
+            u = aside - p[4] * dy
+            room = left - p[5] * dy * dy - p[3] * u * u
+            if room < 0:
+                continue
+            g = fast_exp2(p[7] - budget + room)
+            for k in range(classes):
+                out[y, k] += g * scores[i, k]
+            out[y, classes] += g
+
+
+class CpuScoreRenderer:
+    """Renders class scores on the CPU.
+
+    Implements :class:`~napari_medgs.rendering.engine.ScoreRenderer`.
+
+    Parameters
+    ----------
+    field : GaussianField
+        Its geometry is prepared once; its values are not looked at.
+    threads : int, optional
+        CPU threads; the limit in force by default.
+    """
+
+    def __init__(self, field: GaussianField, threads: int | None = None) -> None:
+        self.threads = threads
+        self.shape = field.info.stack_shape
+        theta = to_theta(field)
+        self._prepared = np.empty((len(theta), 16), np.float32)
+        prepare(theta, field.info.degree, self._prepared, 0, len(theta))
+        self._budget = np.float32(np.float32(field.info.cutoff) * HALF_LOG2E)
+        self._eps = np.float32(max(field.info.eps, 1e-6))
+        depth = self.shape[0]
+        active = np.ones(depth, np.bool_)
+        self._offsets = np.zeros(depth + 1, np.int64)
+        arguments = (self._prepared, self._budget, active, self._offsets)
+        self._members = np.empty(int(list_slices(*arguments, np.zeros(0, np.int32))), np.int32)
+        list_slices(*arguments, self._members)
+
+    def _splat(self, scores: Floats, z: int, rows: tuple[int, int]) -> Floats:
+        height, width, planes = rows[1] - rows[0], self.shape[2], scores.shape[1] + 1
+        buffer = np.zeros((height, planes, width + LANES), np.float32)
+        members = self._members[self._offsets[z] : self._offsets[z + 1]]
+        splat_kernel(planes - 1)(
+            self._prepared, scores, members, z, *rows, width, self._budget, buffer.reshape(-1)
+        )
+        return buffer
+
+    def argmax(
+        self,
+        scores: Floats,
+        labels: NDArray[np.uint8],
+        best: Floats,
+        margin: Floats,
+        slices: NDArray[Any] | None = None,
+    ) -> None:
+        """Fill labels, best score and margin; see :meth:`ScoreRenderer.argmax`."""
+        scores = np.ascontiguousarray(scores, np.float32)
+        wanted = np.arange(self.shape[0]) if slices is None else np.asarray(slices)
+        depth, height, _ = self.shape
+        bands = row_bands(depth, height, self.threads or default_threads())
+
+        def task(k: int) -> None:
+            index, band = divmod(k, len(bands))
+            z, (y0, y1) = int(wanted[index]), bands[band]
+            buffer = self._splat(scores, z, (y0, y1))
+            _argmax(buffer, self.shape[2], labels[z, y0:y1], best[z, y0:y1], margin[z, y0:y1])
+
+        run_chunks(task, len(wanted) * len(bands), self.threads)
+
+    def render_slice(self, scores: Floats, z: int) -> tuple[Floats, NDArray[np.bool_]]:
+        """Return one slice's scores (K, Y, X) and where nothing is rendered (Y, X)."""
+        buffer = self._splat(np.ascontiguousarray(scores, np.float32), z, (0, self.shape[1]))
+        return _normalize(np.moveaxis(buffer[:, :, : self.shape[2]], 1, 0))
+
+    def render_plane(
+        self, scores: Floats, axis: int, index: int
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        """Render scores in a plane; see :meth:`ScoreRenderer.render_plane`."""
+        scores = np.ascontiguousarray(scores, np.float32)
+        if axis == 0:
+            return self.render_slice(scores, index)
+        depth, height, width = self.shape
+        planes = scores.shape[1] + 1
+        out = np.zeros((depth, width if axis == 1 else height, planes), np.float32)
+
+        def task(z: int) -> None:
+            if axis == 1:
+                row = self._splat(scores, z, (index, index + 1))[0, :, :width]
+                out[z] = row.T
+            else:
+                members = self._members[self._offsets[z] : self._offsets[z + 1]]
+                _blend_column(self._prepared, scores, members, z, index, self._budget, out[z])
+
+        run_chunks(task, depth, self.threads)
+        return _normalize(np.moveaxis(out, 2, 0))
+
+    def backproject(self, voxels: NDArray[Any], classes: NDArray[Any], count: int) -> Floats:
+        """Distribute labeled voxels to Gaussians; see :meth:`ScoreRenderer.backproject`."""
+        totals = np.zeros((len(self._prepared), count), np.float32)
+        if not len(voxels):
+            return totals
+        order = np.lexsort((voxels[:, 2], voxels[:, 1], voxels[:, 0]))
+        voxels, classes = voxels[order], np.asarray(classes)[order].astype(np.int32)
+        slices, starts = np.unique(voxels[:, 0], return_index=True)
+        stops = np.append(starts[1:], len(voxels))
+        for z, start, stop in zip(slices, starts, stops, strict=True):
+            rows = voxels[start:stop, 1]
+            offsets = np.searchsorted(rows, np.arange(rows[0], rows[-1] + 2))
+            _backproject_slice(
+                self._prepared,
+                self._members[self._offsets[z] : self._offsets[z + 1]],
+                int(z),
+                self._budget,
+                self._eps,
+                offsets.astype(np.int64),
+                int(rows[0]),
+                voxels[start:stop, 2].astype(np.int32),
+                classes[start:stop],
+                totals,
+            )
+        return totals
+
+    def empty_mask(self) -> NDArray[np.bool_]:
+        """Return where nothing is rendered, (Z, Y, X)."""
+        empty = np.empty(self.shape, np.bool_)
+        scores = np.zeros((len(self._prepared), 1), np.float32)
+
+        def task(z: int) -> None:
+            empty[z] = self.render_slice(scores, z)[1]
+
+        run_chunks(task, self.shape[0], self.threads)
+        return empty
+
+
+def _normalize(sums: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Divide sums (K + 1, ...) by their weights; tell where there are none."""
+    weight = sums[-1]
+    empty: NDArray[np.bool_] = weight < EMPTY_WEIGHT
+    return np.ascontiguousarray(sums[:-1] / np.maximum(weight, EMPTY_WEIGHT)), empty
