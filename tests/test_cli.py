@@ -385,7 +385,7 @@ class TestReport:
             show(ProgressEvent("fit", k, 100, k / 1000, 20.0 + k, 1234))
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == 2
-        assert lines[0].startswith("fit 1/100")
+        assert lines[0].startswith("fit 1 of 100")
         assert "120.00 dB" in lines[1]
         assert "1,234 Gaussians" in lines[1]
 
@@ -402,9 +402,9 @@ def test_positions_of_a_running_fit_are_saved(place):
 def test_what_lies_between_slices_is_fitted_on_request(place):
     words = ("--gaussians", 80, "--iterations", 3, "--json", place.json)
     run("fit", place.image, "-o", place.out, "--interpolate", *words)
-    assert "between" in numbers(place.json)
+    assert "through_plane_targets" in numbers(place.json)
     run("fit", place.image, "-o", place.out, "--no-interpolate", *words)
-    assert "between" not in numbers(place.json)
+    assert "through_plane_targets" not in numbers(place.json)
 
 
 def test_empty_slices_of_a_mask_can_be_unlabelled(place, tiny_volume, tiny_labels):

@@ -77,6 +77,7 @@ def classify(
             "probabilities": result.probabilities,
             "best": result.best,
             "seconds": result.seconds,
+            "threads": threads,
             "model": card.model,
             "dataset": card.dataset,
             "test_auc": card.metrics.get("test_auc"),

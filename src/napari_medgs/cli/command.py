@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand
 
 from napari_medgs._optional import pip_name
+from napari_medgs._util.threads import limit_threads
 from napari_medgs.errors import Cancelled, MedGSError
 
 FAILED, CANCELLED = 1, 130
@@ -116,7 +117,12 @@ class MedGSCommand(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         debug = bool(ctx.params.get("debug", False))
-        with _explained(debug), _plain_warnings(debug), _terminated_like_interrupted():
+        with (
+            _explained(debug),
+            _plain_warnings(debug),
+            _terminated_like_interrupted(),
+            limit_threads(ctx.params.get("threads")),
+        ):
             return super().invoke(ctx)
 
 

@@ -29,7 +29,7 @@ AUTO = Backend(DEFAULTS.backend)
 
 
 class Case(StrEnum):
-    """What to work on."""
+    """Volumes to run on."""
 
     auto = "auto"
     glioma = "glioma"
@@ -44,7 +44,7 @@ def demo(
     case: Annotated[
         Case,
         typer.Option(
-            help="What to work on; auto: the glioma in the folder that MEDGS_TEST_DATA names, "
+            help="Volume; auto: the glioma in the folder that MEDGS_TEST_DATA names, "
             "else the MNI152 brain if nilearn is installed, else a synthetic head."
         ),
     ] = Case.auto,
@@ -58,7 +58,7 @@ def demo(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Fit a volume with its mask, render, mesh, measure, and picture it all."""
+    """Fit a volume with its mask, render, mesh, measure and picture the result."""
     del debug
     reporter = Reporter(quiet, json_file)
     check_output(output)

@@ -1,4 +1,4 @@
-"""``napari-medgs evaluate``: a segmentation against the truth."""
+"""``napari-medgs evaluate``: compare a segmentation with a reference mask."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ def evaluate(
     seg: Annotated[
         Path, typer.Argument(metavar="SEG", help="A label image, or a field with classes.")
     ],
-    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="The true label image.")],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="The reference label image.")],
     labels: Annotated[
         list[int] | None,
         typer.Option(
-            "--labels", metavar="1 2 ..", help="Labels to score.", show_default="all of either"
+            "--labels",
+            metavar="1 2 ..",
+            help="Labels to score.",
+            show_default="all of both",
         ),
     ] = None,
     assume_identity: IdentityOption = False,
@@ -32,10 +35,10 @@ def evaluate(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Score a segmentation: Dice, IoU, HD95, ASD and volumes, per label and on average.
+    """Score a segmentation: Dice, IoU, HD95, ASD and volumes, per label and mean.
 
     Both must lie on one grid; a field is rendered on that of TRUTH. Voxels that are -1 in
-    TRUTH are left out.
+    TRUTH are ignored.
     """
     del debug
     reporter = Reporter(quiet, json_file)

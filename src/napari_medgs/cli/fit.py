@@ -1,4 +1,4 @@
-"""``napari-medgs fit``: images, and a mask if there is one, to a field of Gaussians."""
+"""``napari-medgs fit``: fit a field of Gaussians to images and, optionally, a mask."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from napari_medgs.cli.options import (
     JsonOption,
     QuietOption,
     SeriesOption,
-    ThreadsOption,
     VoxelSizeOption,
 )
 from napari_medgs.cli.report import Reporter, check_output
@@ -26,12 +25,12 @@ if TYPE_CHECKING:
     from napari_medgs.fitting import FitResult
 
 DEFAULTS = FitParams()
-MOST_LABELS = 10  # are listed after a fit, the worst ones
+MOST_LABELS = 10  # are listed after a fit, those of the lowest Dice
 START = "Starting from a field"
 
 
 def save_positions(path: Path, positions: list[tuple[int, Any]]) -> None:
-    """Write snapshots of the centres, one array ``step_00010`` a snapshot."""
+    """Write snapshots of the centers, one array per snapshot, such as ``step_00010``."""
     import numpy as np
 
     from napari_medgs.io import atomic_path
@@ -40,7 +39,7 @@ def save_positions(path: Path, positions: list[tuple[int, Any]]) -> None:
         np.savez_compressed(temporary, **{f"step_{k:05d}": c for k, c in positions})
 
 
-@takes_fit_params
+@takes_fit_params("freeze_geometry", "threads")
 def fit(
     images: Annotated[
         list[str],
@@ -61,7 +60,7 @@ def fit(
         Path | None,
         typer.Option(
             metavar="SEG.nii.gz",
-            help="Label image on the same grid, fitted along; -1 marks voxels not labelled.",
+            help="Label image on the same grid, fitted with the image; -1 marks unlabeled voxels.",
         ),
     ] = None,
     *,
@@ -75,20 +74,12 @@ def fit(
             rich_help_panel=START,
         ),
     ] = None,
-    freeze_geometry: Annotated[
-        bool,
-        typer.Option(
-            "--freeze-geometry",
-            help="Keep its Gaussians and its image, learn the classes of a mask only.",
-            rich_help_panel=START,
-        ),
-    ] = DEFAULTS.freeze_geometry,
     checkpoint_every: Annotated[
         int,
         typer.Option(
             min=0,
             metavar="N",
-            help="Write the unfinished field to OUT every N steps; go on with --from OUT.",
+            help="Write the unfinished field to OUT every N steps; continue with --from OUT.",
             rich_help_panel=START,
         ),
     ] = DEFAULTS.checkpoint_every,
@@ -96,17 +87,17 @@ def fit(
         Path | None,
         typer.Option(
             metavar="FILE.npz",
-            help="Also save the Gaussians' centres (x, y, t in voxels) as they move.",
+            help="Also save snapshots of the Gaussians' centers (x, y, t in voxels).",
             rich_help_panel=START,
         ),
     ] = None,
     positions_every: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Every N steps.", rich_help_panel=START)
+        int,
+        typer.Option(min=1, metavar="N", help="Steps between snapshots.", rich_help_panel=START),
     ] = 10,
     spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,
     series: SeriesOption = None,
-    threads: ThreadsOption = DEFAULTS.threads,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -116,12 +107,10 @@ def fit(
     Ctrl-C ends the fit early and keeps what it has; a second one aborts.
     """
     del debug  # read by the command class
-    if freeze_geometry and start is None:
+    if params.freeze_geometry and start is None:
         raise typer.BadParameter("--freeze-geometry needs --from FIELD.")
     params = replace(
         params,
-        freeze_geometry=freeze_geometry,
-        threads=threads,
         checkpoint=str(output) if checkpoint_every else None,
         checkpoint_every=checkpoint_every,
         positions_every=positions_every if positions else 0,
@@ -158,48 +147,51 @@ def fit(
         save_field(output, result.field)
         if positions is not None:
             save_positions(positions, result.positions)
-    numbers = {
+    metrics = {
         **result.metrics,
         "seed": params.seed,
+        "threads": params.threads,
         "output": str(output),
         "output_bytes": output.stat().st_size,
         "input_bytes": int(volume.data.nbytes),
         "shape": list(volume.shape),
         "spacing": list(volume.spacing),
     }
-    reporter.finish(numbers)
-    _say(reporter, result, output, numbers)
-    if "quality_missed" in numbers and result.stopped_by != "cancelled":
-        print_error(numbers["quality_missed"])
+    reporter.finish(metrics)
+    _print_summary(reporter, result, output, metrics)
+    if "quality_missed" in metrics and result.stopped_by != "cancelled":
+        print_error(metrics["quality_missed"])
     if result.stopped_by == "cancelled":
         print_error(f"canceled; {output} holds the last good result.")
         raise typer.Exit(CANCELLED)
 
 
-def _say(reporter: Reporter, result: FitResult, output: Path, numbers: dict[str, Any]) -> None:
-    ratio = numbers["input_bytes"] / numbers["bytes"]
+def _print_summary(
+    reporter: Reporter, result: FitResult, output: Path, metrics: dict[str, Any]
+) -> None:
+    ratio = metrics["input_bytes"] / metrics["bytes"]
     smaller = f", {ratio:.1f} x smaller than the image" if ratio >= 1 else ""
     rows: list[tuple[str, Any]] = [
-        ("Gaussians", f"{numbers['n_gaussians']:,}"),
-        ("size", f"{numbers['bytes'] / 2**20:.2f} MiB{smaller}"),
-        ("PSNR", f"{numbers['psnr']:.2f} dB"),
-        ("SSIM", f"{numbers['ssim']:.4f}"),
+        ("Gaussians", f"{metrics['n_gaussians']:,}"),
+        ("size", f"{metrics['bytes'] / 2**20:.2f} MiB{smaller}"),
+        ("PSNR", f"{metrics['psnr']:.2f} dB"),
+        ("SSIM", f"{metrics['ssim']:.4f}"),
     ]
-    if "psnr_heldout" in numbers:
+    if "psnr_heldout" in metrics:
         for name, key in (("fit", ""), ("linear", "_linear"), ("cubic", "_cubic")):
-            psnr, ssim = (numbers[f"{metric}_heldout{key}"] for metric in ("psnr", "ssim"))
-            rows.append((f"slices left out, {name}", f"{psnr:.2f} dB, SSIM {ssim:.4f}"))
+            psnr, ssim = (metrics[f"{metric}_heldout{key}"] for metric in ("psnr", "ssim"))
+            rows.append((f"held-out slices, {name}", f"{psnr:.2f} dB, SSIM {ssim:.4f}"))
     classes = dict(zip(result.field.info.label_values, result.field.info.class_names))
-    dice = numbers.get("dice", {})
+    dice = metrics.get("dice", {})
     worst = sorted(dice, key=dice.__getitem__)[:MOST_LABELS]
     if len(dice) > 1:
-        rows.append((f"mean Dice of {len(dice)} labels", f"{numbers['dice_mean']:.4f}"))
+        rows.append((f"mean Dice of {len(dice)} labels", f"{metrics['dice_mean']:.4f}"))
     for label in (label for label in dice if label in worst):
         rows.append((f"Dice of {classes.get(int(label), label)}", f"{dice[label]:.4f}"))
     if len(worst) < len(dice):
         rows.append(("", f"{len(dice) - len(worst)} more labels are above these"))
     rows += [
-        ("time", f"{numbers['seconds']:.1f} s on {numbers['backend']}"),
+        ("time", f"{metrics['seconds']:.1f} s on {metrics['backend']}"),
         ("stopped by", result.stopped_by),
     ]
     reporter.pairs(str(output), rows)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 IMAGES, WORKERS = "Images", "Workers"
 
 
-@takes_fit_params
+@takes_fit_params()
 def fit_many(
     source: Annotated[
         str,

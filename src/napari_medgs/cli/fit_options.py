@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -58,5 +59,18 @@ HoldoutOption = Annotated[
     ),
 ]
 
-takes_fit_params = takes_settings(FitParams, NAMES, {"holdout": HoldoutOption})
-"""Gives a command all options of a fit as one ``params``."""
+
+def takes_fit_params(*more: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command the options of a fit as one ``params``.
+
+    Parameters
+    ----------
+    *more : str
+        Further settings of :class:`~napari_medgs.fitting.params.FitParams` that are options.
+
+    Returns
+    -------
+    callable
+        See :func:`~napari_medgs.cli.setting_options.takes_settings`.
+    """
+    return takes_settings(FitParams, (*NAMES, *more), {"holdout": HoldoutOption})

@@ -1,4 +1,4 @@
-"""``napari-medgs info``: what a file is."""
+"""``napari-medgs info``: describe a file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def info(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Tell what a volume, mask, field or mesh is."""
+    """Describe an image, mask, field or mesh."""
     del debug
     reporter = Reporter(quiet, json_file)
     lower = file.lower()

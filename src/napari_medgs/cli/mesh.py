@@ -65,7 +65,7 @@ def mesh(
     ] = None,
     largest: Annotated[
         bool,
-        typer.Option("--largest", help="Keep only the largest connected component of each label."),
+        typer.Option("--largest", help="Keep the largest component of each label only."),
     ] = False,
     level: Annotated[
         float | None,

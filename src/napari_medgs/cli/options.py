@@ -13,7 +13,7 @@ INPUT = "Reading images"
 
 
 class Backend(StrEnum):
-    """What computes."""
+    """Rendering engines."""
 
     auto = "auto"
     cpu = "cpu"
@@ -45,7 +45,9 @@ SeedOption = Annotated[
 BackendOption = Annotated[
     Backend,
     typer.Option(
-        "--backend", help="What computes; auto: a CUDA GPU, else the CPU.", rich_help_panel=COMMON
+        "--backend",
+        help="Rendering engine; auto: a CUDA GPU if there is one, else the CPU.",
+        rich_help_panel=COMMON,
     ),
 ]
 ThreadsOption = Annotated[
@@ -71,7 +73,7 @@ IdentityOption = Annotated[
     bool,
     typer.Option(
         "--assume-identity",
-        help="Accept a NIfTI file without a usable affine; its axes are taken as they come.",
+        help="Accept a NIfTI file without a usable affine; its axes are taken in file order.",
         rich_help_panel=INPUT,
     ),
 ]

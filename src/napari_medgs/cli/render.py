@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class View(StrEnum):
-    """What to render."""
+    """Heads of a field."""
 
     image = "image"
     seg = "seg"
@@ -38,9 +38,9 @@ class View(StrEnum):
 
 
 def finer_grid(grid: Grid, axis: int, factor: int) -> Grid:
-    """Return a grid with ``factor - 1`` more slices between each two along an axis.
+    """Return a grid with ``factor - 1`` new slices between every two along an axis.
 
-    The slices that were there keep their places. In-plane nothing changes.
+    The existing slices keep their places; the in-plane grid is unchanged.
 
     Raises
     ------
@@ -87,14 +87,14 @@ def render(
             "-o",
             "--output",
             metavar="OUT.nii.gz|DIR",
-            help="A NIfTI file, or a new folder for one frame a slice.",
+            help="A NIfTI file, or a new folder for one frame per slice.",
         ),
     ],
     head: Annotated[
         View,
         typer.Option(
             help="The image in its own units, the labels of the most probable class, or one "
-            "probability a class."
+            "probability per class."
         ),
     ] = View.image,
     like: Annotated[
@@ -107,9 +107,7 @@ def render(
     ] = None,
     interp: Annotated[
         int | None,
-        typer.Option(
-            metavar="K", min=2, help="K slices for each one: K - 1 new ones between each two."
-        ),
+        typer.Option(metavar="K", min=2, help="Render K - 1 new slices between every two."),
     ] = None,
     assume_identity: IdentityOption = False,
     backend: BackendOption = Backend.auto,
@@ -156,6 +154,8 @@ def render(
         "shape": list(data.shape),
         "spacing": list(grid.spacing),
         "seconds": seconds,
+        "backend": backend.value,
+        "threads": threads,
         "output": str(output),
     }
     reporter.finish(numbers, mask=output if nifti and head == "seg" else None)

@@ -24,16 +24,15 @@ class SegmentJob:
     def __init__(
         self,
         params: SegmentParams,
-        unlabelled: int,
+        unlabeled: int,
         background: int | None,
         backend: str,
         reading: dict[str, Any],
-        series: str | None,
         reporter: Reporter,
         debug: bool,
     ) -> None:
-        self.params, self.unlabelled, self.background = params, unlabelled, background
-        self.backend, self.reading, self.series = backend, reading, series
+        self.params, self.unlabeled, self.background = params, unlabeled, background
+        self.backend, self.reading = backend, reading
         self.reporter, self.debug = reporter, debug
 
     def read(self, images: list[str]) -> Volume:
@@ -41,9 +40,9 @@ class SegmentJob:
         from napari_medgs.io import read_volumes
 
         with self.reporter.doing("reading"):
-            return read_volumes(images, series=self.series, **self.reading)
+            return read_volumes(images, **self.reading)
 
-    def one(
+    def segment_image(
         self, images: list[str], prompts: Path, field: Path | None, initial: Path | None = None
     ) -> tuple[SegmentResult, dict[str, Any], dict[int, str]]:
         """Segment one image from a scribble file."""
@@ -64,7 +63,7 @@ class SegmentJob:
                 volume,
                 Prompts(
                     labels=strokes,
-                    unlabelled=self.unlabelled,
+                    unlabeled=self.unlabeled,
                     background=self.background,
                     initial=start,
                 ),
@@ -81,12 +80,12 @@ class SegmentJob:
             )
         names = read_label_names(prompts) if prompts.is_file() else {}
         names = {k: name for k, name in names.items() if k in result.voxels}
-        return result, self.numbers(result), names
+        return result, self.metrics(result, self.params), names
 
-    def again(
+    def replay_session(
         self, images: list[str], session: Path, field: Path | None
     ) -> tuple[SegmentResult, dict[str, Any], dict[int, str]]:
-        """Do a session's events again; its own settings count."""
+        """Replay a session with its own settings; only the number of threads is this run's."""
         import time
 
         from napari_medgs.io.fields import load_field
@@ -109,7 +108,7 @@ class SegmentJob:
             else:
                 gaussians = fit_for_segmentation(
                     volume,
-                    replace(FIT_PARAMS, backend=self.backend),
+                    replace(FIT_PARAMS, backend=self.backend, threads=self.params.threads),
                     progress=progress,
                     should_stop=should_stop,
                 )
@@ -125,10 +124,11 @@ class SegmentJob:
                 "program another one?"
             )
         names = {k: name for k, name in restored.names.items() if k in result.voxels}
-        return result, {**self.numbers(result), "same_as_session": same}, names
+        metrics = {**self.metrics(result, restored.settings.params), "same_as_session": same}
+        return result, metrics, names
 
-    def numbers(self, result: SegmentResult) -> dict[str, Any]:
-        """Return what the JSON file says of a result."""
+    def metrics(self, result: SegmentResult, params: SegmentParams) -> dict[str, Any]:
+        """Return what the JSON file says of a result that was made with some settings."""
         return {
             "seconds": result.seconds,
             "seconds_fit": result.seconds_fit,
@@ -137,7 +137,8 @@ class SegmentJob:
             "voxels": {str(k): n for k, n in result.voxels.items()},
             "volume_ml": {str(k): v for k, v in result.volumes_ml.items()},
             "n_gaussians": len(result.field),
-            "seed": self.params.seed,
+            "seed": params.seed,
+            "threads": self.params.threads,
         }
 
     def write(
@@ -161,7 +162,7 @@ class SegmentJob:
             written["uncertainty"] = str(uncertainty)
         return written
 
-    def folder(self, images: list[Path], prompts: Path, output: Path) -> dict[str, Any]:
+    def segment_folder(self, images: list[Path], prompts: Path, output: Path) -> dict[str, Any]:
         """Segment every image that has prompts of the same name."""
         for place in images:
             if not place.is_dir():
@@ -181,7 +182,7 @@ class SegmentJob:
                 missing = [c for c in contrasts if not Path(c).is_file()]
                 if missing:
                     raise FileError(f"{missing[0]}: no such image for the prompts {file}.")
-                result, cases[file.name], names = self.one(contrasts, file, None)
+                result, cases[file.name], names = self.segment_image(contrasts, file, None)
                 cases[file.name].update(self.write(result, output / file.name, names))
             except MedGSError as error:
                 from napari_medgs.errors import Cancelled
