@@ -176,7 +176,7 @@ def main() -> None:
             time.sleep(0.001)
 
     def at_rest() -> bool:
-        return bool(control.session.settled and not widget.runner.busy)
+        return bool(control.session.is_current and not widget.runner.busy)
 
     wait(lambda: True)
     started = time.perf_counter()

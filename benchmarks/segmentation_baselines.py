@@ -1,6 +1,6 @@
 """What the segmentation is compared with, each with sensible settings of its own.
 
-Every method takes scaled contrasts (C, Z, Y, X), marks (0 unlabelled, k + 1 for class k, class 0
+Every method takes scaled contrasts (C, Z, Y, X), marks (0 unlabeled, k + 1 for class k, class 0
 is background) and the spacing, and returns class indices.
 """
 

@@ -215,7 +215,7 @@ def scribble_slice(truth: NDArray[np.uint8], rng: np.random.Generator) -> NDArra
 def simulate_scribbles(
     truth: NDArray[np.uint8], axis: int, slices: int, seed: int
 ) -> NDArray[np.uint8]:
-    """Return a scribble image: 0 unlabelled, 1 background, k + 1 for class k."""
+    """Return a scribble image: 0 unlabeled, 1 background, k + 1 for class k."""
     rng = np.random.default_rng([seed, slices])
     scribbles = np.zeros(truth.shape, np.uint8)
     for z in choose_slices(truth, axis, slices):

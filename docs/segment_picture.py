@@ -50,7 +50,7 @@ def main(image: str, output: str) -> None:
         paint(layer, data.shape)
         limit = time.monotonic() + 240
         while time.monotonic() < limit and not (
-            widget.control.session.settled and not widget.runner.busy
+            widget.control.session.is_current and not widget.runner.busy
         ):
             QApplication.processEvents()
             time.sleep(0.02)

@@ -77,7 +77,7 @@ def inputs(folder: Path) -> None:
 def _session(folder: Path) -> None:
     """Write a session: strokes, a point, undo, redo, a lock."""
     from napari_medgs.io import read_labels, read_volume
-    from napari_medgs.segmentation import Point, Session, Settings
+    from napari_medgs.segmentation import Point, Session, Settings, save_session
 
     volume = read_volume(folder / "image.nii.gz")
     strokes, _ = read_labels(folder / "strokes.nii.gz", volume.grid)
@@ -85,10 +85,10 @@ def _session(folder: Path) -> None:
     for label in np.unique(strokes[strokes > 0]):
         session.strokes[strokes == label] = label
         session.record_strokes()
-    session.change(points=(Point((12.0, 22.0, 30.0), 2),))
+    session.update_settings(points=(Point((12.0, 22.0, 30.0), 2),))
     session.undo()
     session.redo()
-    session.save(folder / "session.json")
+    save_session(session, folder / "session.json")
 
 
 def _commands(folder: Path, out: Path) -> list[list[str]]:

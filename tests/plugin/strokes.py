@@ -29,7 +29,7 @@ def paint_three(layer):
 def idle(qtbot, widget):
     """Wait until nothing runs or waits to run and the result is that of a full solve."""
     control = widget.control
-    qtbot.waitUntil(lambda: control.session.settled and not widget.runner.busy, timeout=WAIT)
+    qtbot.waitUntil(lambda: control.session.is_current and not widget.runner.busy, timeout=WAIT)
 
 
 def dice(result, truth, value):

@@ -97,8 +97,8 @@ def test_a_bone_does_not_leak_into_its_neighbours(column):
     painted = np.full(labels.shape, -1, np.int16)
     for z in (25, 30, 35):
         painted[z] = labels[z]
-    prompts = Prompts(labels=painted, unlabelled=-1)
+    prompts = Prompts(labels=painted, unlabeled=-1)
     ended = segment(volume, prompts, field=field).labels == 1
-    endless = segment(volume, prompts, SegmentParams(reach=0), field=field).labels == 1
+    endless = segment(volume, prompts, SegmentParams(max_path_ratio=0), field=field).labels == 1
     assert overlap(ended, labels == 1) > 0.8
     assert overlap(ended, labels == 1) > overlap(endless, labels == 1) + 0.1

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_medgs.rendering import render_points
+from napari_medgs.segmentation.params import IslandRule
 from napari_medgs.segmentation.postprocess.components import drop_islands, fill_holes
 from napari_medgs.segmentation.prompts.markers import Evidence
 from napari_medgs.segmentation.solver.graph import FLOOR, build_graph
@@ -140,13 +141,13 @@ def test_islands_and_holes():
     labels[4, 0:2, 9:12] = 2
     evidence = evidence_of([[2, 2, 2], [4, 1, 10], [0, 0, 0]], [1, 2, 0], (0, 1, 2))
     kept = labels.copy()
-    assert drop_islands(kept, evidence, "keep") == 0
+    assert drop_islands(kept, evidence, IslandRule.KEEP) == 0
     touched = labels.copy()
-    assert drop_islands(touched, evidence, "connected") == 1
+    assert drop_islands(touched, evidence, IslandRule.CONNECTED) == 1
     assert touched[2, 10, 10] == 0
     assert (touched == 2).sum() == 6
     largest = labels.copy()
-    assert drop_islands(largest, evidence, "largest") == 1
+    assert drop_islands(largest, evidence, IslandRule.LARGEST) == 1
     np.testing.assert_array_equal(largest, touched)
     assert fill_holes(touched, evidence) == 1
     assert touched[2, 4, 4] == 1

@@ -49,7 +49,7 @@ def test_one_thread_starts_no_other(ball_scene, prompts, started):
     volume, labels, field = ball_scene
     painted = np.full(labels.shape, -1, np.int32)
     painted[[4, 8, 12]] = labels[[4, 8, 12]]  # interpolated between
-    for given in (prompts, Prompts(labels=painted, unlabelled=-1)):
+    for given in (prompts, Prompts(labels=painted, unlabeled=-1)):
         use_all(SegmentModel(volume, field, SegmentParams(threads=1)), given)
     assert started == []
 

@@ -37,7 +37,7 @@ def test_values_are_kept_and_background_is_zero():
 def test_scribble_files_from_elsewhere_work_with_their_own_values():
     labels = np.full(SHAPE, 4)
     labels[0, 0, 0], labels[1, 1, 1], labels[2, 2, 2] = 0, 1, 3
-    evidence = collect(Prompts(labels=labels, unlabelled=4))
+    evidence = collect(Prompts(labels=labels, unlabeled=4))
     assert evidence.values == (0, 1, 3)
     assert len(evidence.voxels) == 3
 
@@ -61,7 +61,7 @@ def test_voxels_follow_the_slice_axis():
         (Prompts(points=(Point((1, 0, 0), 0, positive=False),)), LabelError, "negative point"),
         (Prompts(boxes=(Box((0, 0, 0), (0, 3, 3), 1),)), GeometryError, "empty or outside"),
         (Prompts(boxes=(Box((0, 0, 0), (2, 3, 3), 0),)), LabelError, "box needs a class"),
-        (Prompts(painted=((0, 6),)), GeometryError, "does not exist"),
+        (Prompts(fully_labeled=((0, 6),)), GeometryError, "does not exist"),
         (Prompts(locked=frozenset({1})), ParameterError, "Locked"),
         (Prompts(initial=np.ones(SHAPE, int)), LabelError, "nothing to refine"),
     ],
@@ -80,9 +80,7 @@ def test_too_many_classes_are_refused():
 
 def test_later_marks_win():
     labels = image(a=((1, 1, 1), 1), b=((2, 2, 2), 2))
-    corrections = np.full(SHAPE, -1)
-    corrections[1, 1, 1] = 0
-    evidence = collect(Prompts(labels=labels, corrections=corrections))
+    evidence = collect(Prompts(labels=labels, points=(Point((1, 1, 1), 0, radius=0.5),)))
     marked = {tuple(v): int(c) for v, c in zip(evidence.voxels, evidence.classes, strict=True)}
     assert marked[1, 1, 1] == 0
     assert len(evidence.voxels) == 2
@@ -134,7 +132,7 @@ def test_full_slices_are_found_in_every_orientation():
 
 def test_named_slices_count_their_unlabelled_voxels_as_background():
     labels = image(a=((2, slice(2, 5), slice(2, 5)), 1))
-    evidence = collect(Prompts(labels=labels, painted=((0, 2),)))
+    evidence = collect(Prompts(labels=labels, fully_labeled=((0, 2),)))
     assert evidence.painted[0].tolist() == [2]
     assert (evidence.classes == 0).sum() == 8 * 10 - 9
 

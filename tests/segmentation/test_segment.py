@@ -52,7 +52,7 @@ def strokes(labels, slices):
 
 def test_strokes_on_three_slices_become_a_mask(scene):
     volume, labels, field = scene
-    prompts = Prompts(labels=strokes(labels, (4, 12, 20)), unlabelled=0, background=BACKGROUND)
+    prompts = Prompts(labels=strokes(labels, (4, 12, 20)), unlabeled=0, background=BACKGROUND)
     result = segment(volume, prompts, field=field)
     for value in (1, 2):
         assert overlap(result.labels == value, labels == value) > 0.9
@@ -86,7 +86,7 @@ def test_painted_slices_are_kept_and_joined(scene):
     painted = np.full(labels.shape, -1, np.int16)
     for z in (0, 6, 12, 18, 23):
         painted[z] = labels[z]
-    result = segment(volume, Prompts(labels=painted, unlabelled=-1), field=field)
+    result = segment(volume, Prompts(labels=painted, unlabeled=-1), field=field)
     for z in (0, 6, 12, 18, 23):
         assert (result.labels[z] == labels[z]).mean() > 0.995
     for value in (1, 2):

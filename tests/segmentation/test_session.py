@@ -15,10 +15,16 @@ from napari_medgs.segmentation import (
     Session,
     Settings,
     load_session,
+    save_session,
 )
-from napari_medgs.segmentation.session.history import Delta, decode_runs, difference, encode_runs
+from napari_medgs.segmentation.session.history import (
+    Delta,
+    compose,
+    decode_runs,
+    difference,
+    encode_runs,
+)
 from napari_medgs.segmentation.session.replay import digest
-from napari_medgs.segmentation.session.session import _joined
 from tests.segmentation.conftest import BACKGROUND
 
 
@@ -86,22 +92,24 @@ def test_several_results_of_one_stroke_undo_together(session, model, ball_stroke
     before = session.labels.copy()
     session.paint(np.s_[8, 40, 3:9], 2)
     session.solve(model, quick=True)
-    assert not session.settled
+    assert not session.is_current
     session.solve(model)
-    assert session.settled
+    assert session.is_current
     session.undo()
     np.testing.assert_array_equal(session.labels, before)
 
 
 def test_a_log_gives_the_same_mask_again(session, model, ball_scene, ball_strokes, tmp_path):
     work(session, model, ball_strokes)
-    session.change(points=(Point((8, 40, 40), BACKGROUND),), params=SegmentParams(smooth=0.7))
-    session.change(locked=frozenset({2}))
+    session.update_settings(
+        points=(Point((8, 40, 40), BACKGROUND),), params=SegmentParams(smooth=0.7)
+    )
+    session.update_settings(locked=frozenset({2}))
     session.paint(np.s_[8, 40, 3:9], 2)
     session.undo()
     session.redo()
     session.solve(model)
-    path = session.save(tmp_path / "log.json")
+    path = save_session(session, tmp_path / "log.json")
     again, expected = load_session(path, ball_scene[0].grid)
     assert again.names == {1: "left"}
     assert again.settings == session.settings
@@ -116,22 +124,22 @@ def test_a_log_gives_the_same_mask_again(session, model, ball_scene, ball_stroke
 def test_a_log_before_the_full_solve_promises_nothing(session, model, ball_strokes, tmp_path):
     work(session, model, ball_strokes)
     session.paint(np.s_[8, 40, 3:9], 2)
-    assert load_session(session.save(tmp_path / "log.json"))[1] == ""
+    assert load_session(save_session(session, tmp_path / "log.json"))[1] == ""
 
 
 def test_locked_classes_are_kept_as_they_were(session, model, ball_strokes):
     first, _ = work(session, model, ball_strokes)
     session.undo()
-    session.change(locked=frozenset({1}))
+    session.update_settings(locked=frozenset({1}))
     session.paint(np.s_[8, 8:21, 14], 2)
     session.solve(model)
     np.testing.assert_array_equal(session.labels == 1, first == 1)
-    session.change(locked=frozenset())
+    session.update_settings(locked=frozenset())
     session.solve(model)
     assert ((session.labels == 1) != (first == 1)).any()
     session.undo()
     assert session.settings.locked == {1}
-    np.testing.assert_array_equal(session.frozen == 1, first == 1)
+    np.testing.assert_array_equal(session.locked_labels == 1, first == 1)
 
 
 def test_corrections_become_strokes(session, model, ball_strokes):
@@ -150,10 +158,10 @@ def test_corrections_become_strokes(session, model, ball_strokes):
 
 def test_nothing_painted_is_no_step(session):
     assert not session.record_strokes()
-    assert not session.change(background=BACKGROUND)
+    assert not session.update_settings(background=BACKGROUND)
     assert not session.can_undo
     with pytest.raises(ParameterError, match="fixed"):
-        session.change(unlabelled=5)
+        session.update_settings(unlabeled=5)
 
 
 def test_a_box_limits_the_search(session):
@@ -172,7 +180,7 @@ def test_the_oldest_steps_are_forgotten(session):
 
 def test_damaged_logs_are_refused(session, model, ball_strokes, tmp_path):
     work(session, model, ball_strokes)
-    path = session.save(tmp_path / "log.json")
+    path = save_session(session, tmp_path / "log.json")
     good = json.loads(path.read_text())
 
     def written(**changes):
@@ -214,7 +222,7 @@ def test_runs_survive_the_round_trip(rng):
 
 def test_two_changes_joined_are_one(rng):
     a, b, c = (rng.integers(0, 3, (4, 5, 6)) for _ in range(3))
-    joined = _joined(difference(a, b), difference(b, c))
+    joined = compose(difference(a, b), difference(b, c))
     assert isinstance(joined, Delta)
     work = a.copy()
     joined.apply(work)

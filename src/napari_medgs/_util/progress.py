@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from napari_medgs.errors import Cancelled
 
 
 @dataclass(frozen=True)
@@ -47,3 +50,62 @@ def ignore_progress(event: ProgressEvent) -> None:
 def never_stop() -> bool:
     """Return False: the default answer to "should the task stop?"."""
     return False
+
+
+class StageTimer:
+    """Times the stages of a task, reports them, and stops the task between them.
+
+    Parameters
+    ----------
+    task : str
+        What is done, for the message of the exception: "segmentation".
+    progress : callable
+        Called with a :class:`ProgressEvent` as every stage begins.
+    should_stop : callable
+        Asked before every stage.
+    total : int
+        Number of stages; 0 if unknown.
+
+    Attributes
+    ----------
+    seconds : dict of str to float
+        Wall time per stage that has ended.
+
+    Examples
+    --------
+    >>> timer = StageTimer("demonstration", ignore_progress, never_stop, 1)
+    >>> timer.stage("read")
+    >>> timer.end()
+    >>> list(timer.seconds)
+    ['read']
+    """
+
+    def __init__(
+        self, task: str, progress: ProgressCallback, should_stop: StopCallback, total: int
+    ) -> None:
+        self._task = task
+        self._progress, self._stop, self._total = progress, should_stop, total
+        self.started = time.perf_counter()
+        self._last, self._done = self.started, 0
+        self.seconds: dict[str, float] = {}
+
+    def stage(self, name: str) -> None:
+        """Begin a stage.
+
+        Raises
+        ------
+        Cancelled
+            When the task is to stop.
+        """
+        if self._stop():
+            raise Cancelled(f"The {self._task} was cancelled.")
+        now = time.perf_counter()
+        self._progress(ProgressEvent(name, self._done, self._total, now - self.started))
+        self._current = name
+        self._done += 1
+        self._last = now
+
+    def end(self) -> None:
+        """End the running stage; its time is added to what earlier ones of its name took."""
+        now = time.perf_counter()
+        self.seconds[self._current] = self.seconds.get(self._current, 0.0) + now - self._last

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from napari_medgs.segmentation.params import SegmentParams, SegmentStage
+from napari_medgs.segmentation.params import IslandRule, SegmentParams, SegmentStage
 from napari_medgs.segmentation.prompts.prompts import Box, Point, Prompts
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from napari_medgs.segmentation.model import PromptSnapshot, SegmentModel
     from napari_medgs.segmentation.result.result import SegmentResult
     from napari_medgs.segmentation.result.suggest import Suggestion, suggest_slices
-    from napari_medgs.segmentation.session.replay import load_session
+    from napari_medgs.segmentation.session.replay import load_session, save_session
     from napari_medgs.segmentation.session.session import Session
     from napari_medgs.segmentation.session.settings import Settings
 
@@ -22,6 +22,7 @@ _LAZY = {
     "fit_for_segmentation": "api",
     "segment": "api",
     "load_session": "session.replay",
+    "save_session": "session.replay",
     "PromptSnapshot": "model",
     "SegmentModel": "model",
     "SegmentResult": "result.result",
@@ -33,6 +34,7 @@ _LAZY = {
 
 __all__ = [
     "Box",
+    "IslandRule",
     "Point",
     "PromptSnapshot",
     "Prompts",
@@ -45,6 +47,7 @@ __all__ = [
     "Suggestion",
     "fit_for_segmentation",
     "load_session",
+    "save_session",
     "segment",
     "suggest_slices",
 ]

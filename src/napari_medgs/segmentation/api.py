@@ -80,7 +80,7 @@ def segment(
     MedGSError
         For unusable images, prompts or settings, before the fit starts; ``Cancelled``.
     """
-    from napari_medgs.segmentation.prompts.checks import check_prompts
+    from napari_medgs.segmentation.prompts.markers import check_prompts
 
     started = time.perf_counter()
     volume.check_image()

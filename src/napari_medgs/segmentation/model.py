@@ -12,7 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
-from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
+from napari_medgs._util.progress import (
+    ProgressCallback,
+    StageTimer,
+    StopCallback,
+    ignore_progress,
+    never_stop,
+)
 from napari_medgs._util.threads import limit_threads
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
@@ -38,7 +44,6 @@ from napari_medgs.segmentation.solver.narrow_band import Refiner, choose_lead, f
 from napari_medgs.segmentation.solver.score_rendering import ScoreRenderer
 from napari_medgs.segmentation.terms.calibration import opinions
 from napari_medgs.segmentation.terms.image_features import image_features
-from napari_medgs.segmentation.timing import Clock
 
 
 @dataclass(frozen=True)
@@ -115,16 +120,16 @@ class SegmentModel:
         self._axes = field.info.stack_axes
         spacing = np.asarray(volume.spacing)
         self._units = spacing / spacing.min()
-        clock = Clock(progress, should_stop, 4)
+        timer = StageTimer("segmentation", progress, should_stop, 4)
         with limit_threads(self.params.threads):
-            clock.stage(SegmentStage.FEATURES)
+            timer.stage(SegmentStage.FEATURES)
             data = np.moveaxis(volume.data, field.info.slice_axis + 1, 1)
             features = image_features(data, spacing[list(self._axes)])
-            clock.stage(SegmentStage.RENDERER)
+            timer.stage(SegmentStage.RENDERER)
             self._renderer = ScoreRenderer(field)
-            clock.stage(SegmentStage.GRAPH)
+            timer.stage(SegmentStage.GRAPH)
             self._solver = GraphSolver(field, features, self._renderer, self.params.seed)
-            clock.stage(SegmentStage.BUFFERS)
+            timer.stage(SegmentStage.BUFFERS)
             self._refiner = Refiner(features)
         self._painted = PaintedSlices(features.metric, features.units)
         self._top = np.empty(field.info.stack_shape, np.float32)
@@ -189,26 +194,28 @@ class SegmentModel:
             once ``should_stop`` says so, ``last`` stays.
         """
         with limit_threads(self.params.threads):
-            return self._update(prompts, quick, Clock(progress, should_stop, 6))
+            return self._update(
+                prompts, quick, StageTimer("segmentation", progress, should_stop, 6)
+            )
 
     def _update(
-        self, prompts: Prompts | PromptSnapshot, quick: bool, clock: Clock
+        self, prompts: Prompts | PromptSnapshot, quick: bool, timer: StageTimer
     ) -> SegmentResult:
-        clock.stage(SegmentStage.PROMPTS)
+        timer.stage(SegmentStage.PROMPTS)
         snapshot = self._snapshot_of(prompts)
         evidence, constraints = snapshot._evidence, snapshot._constraints
         follow = self._follow(evidence, constraints) if quick else None
-        clock.end()
+        timer.end()
         if follow is None:
-            state = self._solve_graph(evidence, constraints, clock)
+            state = self._solve_graph(evidence, constraints, timer)
         else:
-            clock.stage(SegmentStage.PATHS)
+            timer.stage(SegmentStage.PATHS)
             state = follow()
-            clock.end()
-        labels, scored = self._solve_voxels(state, constraints, clock)
+            timer.end()
+        labels, scored = self._solve_voxels(state, constraints, timer)
         if follow is None:
             self._state = state
-        self.last = self._result(labels, state.evidence, scored, clock, follow is not None)
+        self.last = self._result(labels, state.evidence, scored, timer, follow is not None)
         return self.last
 
     def _follow(self, evidence: Evidence, constraints: Constraints) -> Callable[[], _State] | None:
@@ -239,16 +246,16 @@ class SegmentModel:
         return solver.add_seeds(old.solution.distance, seeds, old.due)
 
     def _solve_voxels(
-        self, state: _State, constraints: Constraints, clock: Clock
+        self, state: _State, constraints: Constraints, timer: StageTimer
     ) -> tuple[NDArray[np.uint8], Snapshot]:
         """Render the graph's solution, look at undecided voxels again, clean up."""
         params, evidence, solution = self.params, state.evidence, state.solution
-        clock.stage(SegmentStage.RENDER)
+        timer.stage(SegmentStage.RENDER)
         labels = np.empty(self._margin.shape, np.uint8)
         scores = scores_of(solution.distance, len(self.field))
         self._renderer.decide(scores, labels, self._top, self._margin)
-        clock.end()
-        clock.stage(SegmentStage.REFINE)
+        timer.end()
+        timer.stage(SegmentStage.REFINE)
         band_voxels = np.zeros((0, 3), np.int32)
         band_scores = np.zeros((0, evidence.count), np.float32)
         if params.refine_voxels:
@@ -265,8 +272,8 @@ class SegmentModel:
                 constraints.banned_at if constraints.any else None,
             )
             band_voxels, band_scores = band.voxels, band.scores
-        clock.end()
-        clock.stage(SegmentStage.POSTPROCESS)
+        timer.end()
+        timer.stage(SegmentStage.POSTPROCESS)
         self._painted.fill(labels, evidence)
         hard = evidence.voxels[evidence.hard], evidence.classes[evidence.hard]
         labels[tuple(hard[0].T)] = hard[1]
@@ -274,8 +281,8 @@ class SegmentModel:
         drop_islands(labels, evidence, params.islands)
         if params.fill_holes:
             fill_holes(labels, evidence)
-            constraints.enforce(labels)
-        clock.end()
+        constraints.enforce(labels)  # parts of locked classes are no islands
+        timer.end()
         return labels, Snapshot(
             self._renderer,
             self._solver.image.units,
@@ -288,10 +295,12 @@ class SegmentModel:
             params.threads,
         )
 
-    def _solve_graph(self, evidence: Evidence, constraints: Constraints, clock: Clock) -> _State:
+    def _solve_graph(
+        self, evidence: Evidence, constraints: Constraints, timer: StageTimer
+    ) -> _State:
         """Solve on the Gaussians: learn, spread, and spread again knowing the shape."""
         params, solver = self.params, self._solver
-        clock.stage(SegmentStage.TERMS)
+        timer.stage(SegmentStage.TERMS)
         seeds = solver.seeds(evidence.voxels, evidence.classes, evidence.count)
         appearance, flood = opinions(
             evidence, solver.image, solver.floods(params.seed), params.seed
@@ -299,15 +308,15 @@ class SegmentModel:
         banned = constraints.banned_at(np.round(solver.points).astype(np.int32))
         look = appearance, solver.features, solver.points
         due = dues(*look, None, flood, params.appearance, params.shape)
-        clock.end()
-        clock.stage(SegmentStage.PATHS)
+        timer.end()
+        timer.stage(SegmentStage.PATHS)
         distance = solver.propagate(seeds, due, banned)
         if len(evidence.denied_voxels):
             evidence = denied_marks(evidence, solver, distance)
             seeds = solver.seeds(evidence.voxels, evidence.classes, evidence.count)
             distance = solver.propagate(seeds, due, banned)
-        clock.end()
-        clock.stage(SegmentStage.SHAPE)
+        timer.end()
+        timer.stage(SegmentStage.SHAPE)
         prior = None
         slices = solver.annotated_slices(distance, evidence)
         untouched = slices.drop_untouched(evidence, solver.image.units)
@@ -322,9 +331,9 @@ class SegmentModel:
         if prior is not None or len(untouched):
             bound = follow_until(distance.min(axis=0))
             distance = solver.propagate(seeds, due, banned, bound)
-        ends = find_ends(solver.points, distance, evidence, params.reach, float(DISTANT))
+        ends = find_ends(solver.points, distance, evidence, params.max_path_ratio, float(DISTANT))
         np.minimum(distance[0], ends.at(solver.points), out=distance[0])
-        clock.end()
+        timer.end()
         solution = GraphSolution(distance, appearance, prior, flood, ends, params.shape)
         return _State(evidence, solution, seeds, due, constraints.any)
 
@@ -348,8 +357,8 @@ class SegmentModel:
         if state is not None and state.evidence.values == evidence.values:
             distance = self._extended(state, evidence)
         else:
-            clock = Clock(ignore_progress, never_stop, 0)
-            solved = self._solve_graph(evidence, snapshot._constraints, clock)
+            timer = StageTimer("segmentation", ignore_progress, never_stop, 0)
+            solved = self._solve_graph(evidence, snapshot._constraints, timer)
             distance = solved.solution.distance
         stack_axis = self._axes.index(axis)
         plane = solver.labels_in_plane(scores_of(distance, len(self.field)), stack_axis, index)
@@ -397,7 +406,7 @@ class SegmentModel:
         labels: NDArray[np.uint8],
         evidence: Evidence,
         snapshot: Snapshot,
-        clock: Clock,
+        timer: StageTimer,
         incremental: bool,
     ) -> SegmentResult:
         counts = count_labels(labels, evidence.count)
@@ -406,7 +415,7 @@ class SegmentModel:
             named: NDArray[Any] = labels
         else:
             named = np.asarray(values).astype(_smallest(values))[labels]
-        seconds = time.perf_counter() - clock.started
+        seconds = time.perf_counter() - timer.started
         return SegmentResult(
             np.moveaxis(named, 0, self.field.info.slice_axis),
             self.volume.grid,
@@ -416,7 +425,7 @@ class SegmentModel:
             seconds,
             0.0,
             seconds,
-            clock.seconds,
+            timer.seconds,
             incremental,
             labels,
             snapshot,

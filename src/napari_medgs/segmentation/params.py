@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 from napari_medgs._util.settings import check, rename_aliases, setting
 from napari_medgs.errors import ParameterError
 
-Islands = Literal["keep", "connected", "largest"]
-SOLVER, COMMON = "Segmentation", "Common options"
+SOLVER, COMMON = "Segmentation", "Common options"  # groups of options
+
+
+class IslandRule(StrEnum):
+    """Which connected components of a class stay in the result."""
+
+    CONNECTED = "connected"
+    """Those that hold a marked voxel."""
+    LARGEST = "largest"
+    """The largest one."""
+    KEEP = "keep"
+    """All."""
 
 
 class SegmentStage(StrEnum):
@@ -31,32 +41,43 @@ class SegmentStage(StrEnum):
 
 @dataclass(frozen=True)
 class SegmentParams:
-    """How strokes become a mask.
+    """Settings of the segmentation solver.
 
     Attributes
     ----------
     appearance : float
-        How much the look of the strokes' voxels counts against distance; 0 for distance alone.
+        Weight of the data cost (appearance, shape prior, watershed votes) along geodesic paths;
+        0 for image gradients and path length alone.
     shape : float
-        How much the outlines of annotated slices count between those slices; 0 for not at all.
-    reach : float
-        A class ends where the way from its strokes is this many times as far as the farthest way
-        within its stroked slices, and past the outermost annotated slices where it is farther
-        than any between them; 0 for no such ends.
+        Weight of the shape prior that is interpolated between annotated slices; 0 for none.
+    max_path_ratio : float
+        A class ends where its path cost exceeds this many times the largest path cost within
+        its annotated slices, and, past the outermost annotated slices, where it exceeds the
+        largest one between them; 0 for no limit.
     refine_voxels : int
-        Undecided voxels that are looked at again one by one; 0 leaves edges as wide as Gaussians.
+        Most voxels in the narrow band in which paths are solved on voxels instead of Gaussians;
+        0 for no refinement.
     smooth : float
-        Smoothing of the boundary, in voxels of the finest axis; 0 for none.
-    islands : {"connected", "keep", "largest"}
-        Parts of a class that touch none of its strokes become background, or stay; or only the
-        largest part of each class stays.
+        Standard deviation of the final smoothing of the boundary, in voxels of the finest axis;
+        0 for none.
+    islands : IslandRule or {"connected", "keep", "largest"}
+        Which connected components of each class stay: those with a marked voxel, all of them, or
+        the largest one. The others become background.
     fill_holes : bool
-        Background enclosed by a class, without a background stroke in it, joins the class.
+        Background enclosed by a class, without a background marker in it, joins the class.
     seed : int
         Seed of all random choices: the appearance model's and the stochastic watershed's;
         0 to 2**32 - 1.
     threads : int, optional
         Most CPU threads that a solve uses, and what is asked of its result; all by default.
+
+    Examples
+    --------
+    >>> params = SegmentParams(shape=0.0, islands="largest")
+    >>> params.islands
+    <IslandRule.LARGEST: 'largest'>
+    >>> SegmentParams.from_dict(params.to_dict()) == params
+    True
     """
 
     appearance: float = setting(
@@ -66,8 +87,8 @@ class SegmentParams:
         step=0.1,
         label="Appearance weight",
         group=SOLVER,
-        help="Weight of the appearance term (intensity and texture of the strokes' voxels) "
-        "relative to geodesic distance; 0 for distance alone.",
+        help="Weight of appearance, shape prior and watershed along paths; 0: image gradients "
+        "and path length alone.",
     )
     shape: float = setting(
         0.5,
@@ -76,17 +97,18 @@ class SegmentParams:
         step=0.1,
         label="Shape weight",
         group=SOLVER,
-        help="Weight of the outlines in annotated slices for the slices between them; 0 for none.",
+        help="Weight of the shape interpolated between annotated slices; 0: none.",
     )
-    reach: float = setting(
+    max_path_ratio: float = setting(
         4.0,
         low=0,
         high=1000,
         step=0.5,
         label="Maximum path ratio",
         group=SOLVER,
-        help="A class ends where the path cost from its strokes exceeds this many times the "
-        "largest one within its annotated slices; 0 for no limit.",
+        aliases=("reach",),
+        help="A class ends where its path cost exceeds this many times the largest one within "
+        "its annotated slices; 0: no limit.",
     )
     refine_voxels: int = setting(
         250_000,
@@ -95,53 +117,72 @@ class SegmentParams:
         step=50_000,
         label="Refined voxels",
         group=SOLVER,
-        help="Uncertain boundary voxels that are solved again on the voxel grid; 0 for none.",
+        help="Most voxels at uncertain boundaries that are solved one by one; 0: none.",
     )
     smooth: float = setting(
         1.0,
         low=0,
         high=5,
-        step=0.1,
+        step=0.25,
         unit="voxels",
         label="Boundary smoothing",
         group=SOLVER,
-        help="Smoothing of boundaries in voxels of the finest axis; 0 for none.",
+        help="Standard deviation of the boundary's smoothing, in voxels of the finest axis; "
+        "0: none.",
     )
-    islands: Islands = setting(
-        "connected",
+    islands: IslandRule = setting(
+        IslandRule.CONNECTED,
         label="Islands",
         group=SOLVER,
-        help="Which connected components of a class to keep: those that touch its strokes "
-        "(connected), all (keep) or the largest.",
+        help="Connected components of a class to keep: those with a marked voxel, the largest "
+        "one, or all.",
     )
     fill_holes: bool = setting(
         False,
         label="Fill holes",
         group=SOLVER,
-        help="Fill background that a class encloses and no background stroke touches.",
+        help="Background enclosed by a class joins it, unless it holds a background stroke.",
     )
     seed: int = setting(
-        0,
-        low=0,
-        high=2**32 - 1,
-        label="Seed",
-        group=COMMON,
-        help="Seed of all random choices.",
+        0, low=0, high=2**32 - 1, label="Seed", group=COMMON, help="Seed of all random choices."
     )
     threads: int | None = setting(
-        None, low=1, none="all CPUs", label="CPU threads", group=COMMON, help="CPU threads to use."
+        None,
+        low=1,
+        high=1024,
+        none="all CPUs",
+        label="CPU threads",
+        group=COMMON,
+        help="Most CPU threads to use.",
     )
 
     def __post_init__(self) -> None:
         check(self)
+        object.__setattr__(self, "islands", IslandRule(self.islands))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON-able values."""
-        return asdict(self)
+        """Return the settings as JSON-able values.
+
+        Returns
+        -------
+        dict
+        """
+        record = asdict(self)
+        record["islands"] = self.islands.value
+        return record
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> SegmentParams:
-        """Make settings from :meth:`to_dict`; unknown names are refused.
+        """Make settings from :meth:`to_dict`, those of earlier versions included.
+
+        Parameters
+        ----------
+        record : dict
+            Settings by name; what is absent keeps its default.
+
+        Returns
+        -------
+        SegmentParams
 
         Raises
         ------
@@ -149,8 +190,7 @@ class SegmentParams:
             For a setting that does not exist or is out of range.
         """
         record = rename_aliases(cls, record)
-        known = set(cls.__dataclass_fields__)
-        unknown = sorted(set(record) - known)
+        unknown = sorted(set(record) - set(cls.__dataclass_fields__))
         if unknown:
             raise ParameterError(f"Unknown segmentation setting {unknown[0]!r}.")
         return cls(**record)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import itertools
 import os
@@ -160,10 +159,7 @@ class Autosave:
     @classmethod
     def of(cls, session: Session, path: Path, field: GaussianField | None) -> Autosave:
         """Take a session as it is now; no voxels are copied."""
-        now = copy.copy(session)
-        now._log = list(session.events)
-        now.names = dict(session.names)
-        now.settled = False  # the result may be changing: no fingerprint of it
+        now = session.copy_for_saving()
         return cls(now, path, field)
 
     def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> Path:
@@ -176,4 +172,6 @@ class Autosave:
             if not place.exists():
                 save_field(place, self.field)
             self.session.field = place.name
-        return self.session.save(self.path)
+        from napari_medgs.segmentation import save_session
+
+        return save_session(self.session, self.path)

@@ -176,7 +176,7 @@ class SegmentController:
         if self.session is None:
             return False
         with self._reader.hold():
-            changed = self.session.change(**settings)
+            changed = self.session.update_settings(**settings)
         if changed:
             marks = set(settings) <= {"points", "boxes"}
             self._changed(*(("preview", "quick") if marks else ("full",)))
@@ -238,12 +238,12 @@ class SegmentController:
 
     def settle(self) -> None:
         """Solve in full what only a quick solve, or none, has looked at."""
-        if self.session is not None and not self.session.settled:
+        if self.session is not None and not self.session.is_current:
             self.want("full")
 
     def when_settled(self, then: Callable[[], None]) -> None:
         """Call back once the result is that of a full solve, or cannot be."""
-        if self.session is not None and self.session.settled:
+        if self.session is not None and self.session.is_current:
             then()
         else:
             self._then.append(then)
@@ -370,7 +370,7 @@ class SegmentController:
         self.result = result
         display.restore(refresh=False)
         settled = not result.incremental
-        display.show_delta(session.take(result, settled=settled))
+        display.show_delta(session.set_result(result, is_current=settled))
         self.shown.emit(kind)
         if settled:
             self._settle_calls()

@@ -157,11 +157,13 @@ class SegmentFiles:
                 field = path.with_name(path.stem + autosave.FIELD)
                 save_field(field, control.field)
                 session.field = field.name
-            session.save(path)
+            from napari_medgs.segmentation import save_session
+
+            save_session(session, path)
         except MedGSError as error:
             show_failure(error, "Saving")
             return
-        unsolved = "" if session.settled else " (without a result: strokes of two classes needed)"
+        unsolved = "" if session.is_current else " (without a result: strokes of two classes needed)"
         self.widget._say(f"Saved {path.name}{unsolved}.")
 
     @guarded
@@ -186,7 +188,7 @@ class SegmentFiles:
         session, _ = load_session(path, volume.grid)
         field = path.parent / session.field if session.field else None
         settings = session.settings
-        widget.value_form.load(settings.unlabelled, settings.background)
+        widget.value_form.load(settings.unlabeled, settings.background)
         widget.settings.load(settings.params)
         values = {settings.background} if settings.background is not None else set()
         widget.table.fill(values | set(session.names), settings.background, session.names)

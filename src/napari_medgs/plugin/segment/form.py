@@ -56,7 +56,7 @@ class SegmentForm(QWidget):
             self.shape,
             "How much the outlines of annotated slices count for the slices between them.",
         )
-        self.reach = float_box(0, 100, d.reach, 0.5, " ×", "no limit")
+        self.reach = float_box(0, 100, d.max_path_ratio, 0.5, " ×", "no limit")
         add_row(
             form,
             "Reach",
@@ -95,7 +95,7 @@ class SegmentForm(QWidget):
             self.defaults,
             appearance=self.appearance.value(),
             shape=self.shape.value(),
-            reach=self.reach.value(),
+            max_path_ratio=self.reach.value(),
             refine_voxels=self.refine_voxels.value(),
             smooth=self.smooth.value(),
             islands=self.islands.currentData(),
@@ -109,10 +109,10 @@ class SegmentForm(QWidget):
         self._loading = True
         self.appearance.setValue(params.appearance)
         self.shape.setValue(params.shape)
-        self.reach.setValue(params.reach)
+        self.reach.setValue(params.max_path_ratio)
         self.refine_voxels.setValue(params.refine_voxels)
         self.smooth.setValue(params.smooth)
-        self.islands.setCurrentIndex(list(ISLANDS).index(params.islands))
+        self.islands.setCurrentIndex(list(ISLANDS).index(params.islands.value))
         self.fill_holes.setChecked(params.fill_holes)
         self.seed.setValue(params.seed)
         self.threads.setValue(params.threads or 0)
@@ -124,16 +124,16 @@ class ValueForm(QWidget):
 
     changed = Signal()
 
-    def __init__(self, unlabelled: int, background: int | None) -> None:
+    def __init__(self, unlabeled: int, background: int | None) -> None:
         super().__init__()
         self._loading = False
         form = compact_form()
         self.setLayout(form)
-        self.unlabelled = self._value(unlabelled, 0, "")
+        self.unlabeled = self._value(unlabeled, 0, "")
         add_row(
             form,
             "Unlabelled",
-            self.unlabelled,
+            self.unlabeled,
             "The value in the strokes layer that says nothing. Changing it starts a new history.",
         )
         self.background = self._value(-1 if background is None else background, -1, "no value")
@@ -156,14 +156,14 @@ class ValueForm(QWidget):
             self.changed.emit()
 
     def values(self) -> tuple[int, int | None]:
-        """Return the values for unlabelled and for background."""
+        """Return the values for unlabeled and for background."""
         background = self.background.value()
-        return self.unlabelled.value(), None if background < 0 else background
+        return self.unlabeled.value(), None if background < 0 else background
 
-    def load(self, unlabelled: int, background: int | None) -> None:
+    def load(self, unlabeled: int, background: int | None) -> None:
         """Show values."""
         self._loading = True
-        self.unlabelled.setValue(unlabelled)
+        self.unlabeled.setValue(unlabeled)
         self.background.setValue(-1 if background is None else background)
         self._loading = False
 

@@ -233,7 +233,7 @@ class SegmentTools:
             raise ParameterError("Paint first: there is no result to improve yet.")
         place = visible_slice(widget)
         widget.control.suggest_axis = None if place is None else place[0]
-        if session.settled:
+        if session.is_current:
             widget.control.want("suggest")
         else:
             widget.control.want("prepare", "full", "suggest")
@@ -267,7 +267,7 @@ class SegmentTools:
         if session is None or place is None:
             return
         others = tuple(a for a in range(3) if a != place[0])
-        counts = (session.strokes != session.settings.unlabelled).sum(axis=others)
+        counts = (session.strokes != session.settings.unlabeled).sum(axis=others)
         if counts.any() and not counts[place[1]]:
             position = [0.0, 0.0, 0.0]
             position[place[0]] = float(counts.argmax())

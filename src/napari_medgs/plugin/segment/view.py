@@ -57,7 +57,7 @@ class SegmentView(SegmentUI):
             if value in session.settings.locked:
                 raise ParameterError("The class is locked: unlock it first.")
             strokes = self.control.strokes.array
-            strokes[strokes == value] = session.settings.unlabelled
+            strokes[strokes == value] = session.settings.unlabeled
             self.strokes_layer.refresh()
             self.control.sync_strokes()
         self.table.fill([v for v in self.table.values if v != value], self.table.background)
@@ -172,7 +172,7 @@ class SegmentView(SegmentUI):
         drawn = [step.strokes.after for step in history.done[-1:] if step.strokes is not None]
         drawn += [step.strokes.before for step in history.undone[-1:] if step.strokes is not None]
         values = {int(v) for part in drawn for v in np.unique(part)}
-        new = values - {session.settings.unlabelled, *self.table.values}
+        new = values - {session.settings.unlabeled, *self.table.values}
         if new:
             self.table.fill([*self.table.values, *new], self.table.background)
             self._recolor()

@@ -168,12 +168,12 @@ class SegmentWidget(SegmentView):
                     "size or place. Press New for a layer of this image."
                 )
             strokes = LabelView(layer, frame)
-            unlabelled, background = self.value_form.values()
-            if background == unlabelled:
-                raise ParameterError("The values for unlabelled and for background must differ.")
+            unlabeled, background = self.value_form.values()
+            if background == unlabeled:
+                raise ParameterError("The values for unlabeled and for background must differ.")
             fresh = session is None
             if fresh:
-                session = self._new_session(unlabelled, background)
+                session = self._new_session(unlabeled, background)
         except MedGSError:
             self._choose_strokes(None)
             raise
@@ -184,8 +184,8 @@ class SegmentWidget(SegmentView):
         self._choosing = False
         names = {int(k): str(v) for k, v in dict(layer.metadata.get(NAMES_KEY, {})).items()}
         known = set(names) | set(session.names)
-        found = {int(v) for v in np.unique(strokes.array)} - {unlabelled}
-        values = (found | known) - {unlabelled, background} or {1, 2}
+        found = {int(v) for v in np.unique(strokes.array)} - {unlabeled}
+        values = (found | known) - {unlabeled, background} or {1, 2}
         self.table.fill(values, background, names | session.names)
         self.result_layer = self._make_result()
         view = LabelView(self.result_layer, frame)
@@ -204,7 +204,7 @@ class SegmentWidget(SegmentView):
             self.control.want("prepare", "full")
         self._show_state()
 
-    def _new_session(self, unlabelled: int, background: int | None) -> Any:
+    def _new_session(self, unlabeled: int, background: int | None) -> Any:
         from napari_medgs.plugin.layer_frame import labels_like
         from napari_medgs.segmentation import Session, Settings
 
@@ -214,7 +214,7 @@ class SegmentWidget(SegmentView):
         paths = [getattr(x.source, "path", None) or x.name for x in self.sources]
         return Session(
             self.volume.grid,
-            Settings(unlabelled=unlabelled, background=background, params=self.settings.params()),
+            Settings(unlabeled=unlabeled, background=background, params=self.settings.params()),
             initial=initial,
             images=[str(p) for p in paths],
         )
@@ -385,7 +385,7 @@ class SegmentWidget(SegmentView):
     def _on_auto(self, on: bool) -> None:
         self.control.auto = on
         session = self.control.session
-        if on and session is not None and not session.settled:
+        if on and session is not None and not session.is_current:
             self.control.want("prepare", "full")
 
     def shut_down(self) -> None:

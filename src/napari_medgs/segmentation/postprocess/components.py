@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from napari_medgs.segmentation.params import Islands
+from napari_medgs.segmentation.params import IslandRule
 from napari_medgs.segmentation.prompts.markers import Evidence
 
 _options: dict[str, Any] = {"nogil": True, "cache": True}
@@ -77,7 +77,7 @@ def _drop_unreached(labels: Any, reached: Any) -> int:
     return dropped
 
 
-def drop_islands(labels: NDArray[np.uint8], evidence: Evidence, rule: Islands) -> int:
+def drop_islands(labels: NDArray[np.uint8], evidence: Evidence, rule: IslandRule) -> int:
     """Turn parts of classes that do not count into background, in place.
 
     Returns
@@ -85,9 +85,9 @@ def drop_islands(labels: NDArray[np.uint8], evidence: Evidence, rule: Islands) -
     int
         Voxels changed.
     """
-    if rule == "keep":
+    if rule is IslandRule.KEEP:
         return 0
-    if rule == "connected":
+    if rule is IslandRule.CONNECTED:
         reached = np.zeros(labels.shape, np.bool_)
         marked = evidence.voxels[evidence.classes > 0]
         _flood(labels, np.ascontiguousarray(marked), reached)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs.data.volume import Volume
 from napari_medgs.errors import LabelError
 from napari_medgs.segmentation.prompts.prompts import MOST_CLASSES, Prompts
 
@@ -127,16 +128,16 @@ class _Collector:
         return flat, label, hard
 
 
-def full_slices(labels: NDArray[Any], unlabelled: int, axis: int) -> NDArray[np.int64]:
-    """Return the slices of a label image that have no unlabelled voxel and several labels."""
+def full_slices(labels: NDArray[Any], unlabeled: int, axis: int) -> NDArray[np.int64]:
+    """Return the slices of a label image that have no unlabeled voxel and several labels."""
     stack = np.moveaxis(labels, axis, 0)
     if stack.shape[0] < 2 or min(stack.shape[1:]) < 2:
         return np.zeros(0, np.int64)
     # A few voxels of each slice tell most that are not full apart.
     probe = stack[:, :: max(1, stack.shape[1] // 4), :: max(1, stack.shape[2] // 4)]
-    likely = np.flatnonzero((probe != unlabelled).all(axis=(1, 2)))
+    likely = np.flatnonzero((probe != unlabeled).all(axis=(1, 2)))
     return np.array(
-        [s for s in likely if (stack[s] != unlabelled).all() and np.ptp(stack[s]) > 0], np.int64
+        [s for s in likely if (stack[s] != unlabeled).all() and np.ptp(stack[s]) > 0], np.int64
     )
 
 
@@ -231,13 +232,13 @@ def collect_evidence(
         marks.add(*initial, hard=False)
     if prompts.labels is not None:
         labels = prompts.labels
-        flat = np.flatnonzero(labels.reshape(-1) != prompts.unlabelled)
+        flat = np.flatnonzero(labels.reshape(-1) != prompts.unlabeled)
         for axis in range(3):
-            full = set(full_slices(labels, prompts.unlabelled, axis).tolist()) if len(flat) else {}
-            named = {index for a, index in prompts.painted if a == axis}
+            full = set(full_slices(labels, prompts.unlabeled, axis).tolist()) if len(flat) else {}
+            named = {index for a, index in prompts.fully_labeled if a == axis}
             for index in sorted(named):
                 plane = np.moveaxis(np.arange(labels.size).reshape(shape), axis, 0)[index]
-                empty = np.moveaxis(labels, axis, 0)[index] == prompts.unlabelled
+                empty = np.moveaxis(labels, axis, 0)[index] == prompts.unlabeled
                 marks.add(plane[empty], 0, hard=True)
             if full or named:
                 painted[axes.index(axis)] = np.array(sorted({*full, *named}), np.int64)
@@ -251,9 +252,6 @@ def collect_evidence(
         else:
             denied_flat.append(ball)
             denied_label.append(np.full(len(ball), point.label))
-    if prompts.corrections is not None:
-        flat = np.flatnonzero(prompts.corrections.reshape(-1) >= 0)
-        marks.add(flat, prompts.corrections.reshape(-1)[flat].astype(np.int64), hard=True)
     boxes = _box_marks(prompts, shape, marks)
     flat, label, hard = marks.result()
     if len(label) and label.min() < 0:
@@ -323,3 +321,24 @@ def _box_marks(
         where = np.flatnonzero(ring)
         marks.add(np.setdiff1d(where, flat), 0, hard=False)
     return boxes
+
+
+def check_prompts(prompts: Prompts, volume: Volume) -> None:
+    """Refuse prompts that :func:`~napari_medgs.segmentation.segment` could not use.
+
+    It needs no field and does no work that could be spared later.
+
+    Parameters
+    ----------
+    prompts : Prompts
+    volume : Volume
+        The image.
+
+    Raises
+    ------
+    GeometryError, LabelError, ParameterError
+        See :class:`~napari_medgs.segmentation.Prompts`.
+    """
+    prompts.check(volume.shape)
+    spacing = np.asarray(volume.spacing)
+    collect_evidence(prompts, volume.shape, (0, 1, 2), spacing / spacing.min())

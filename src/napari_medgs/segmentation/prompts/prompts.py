@@ -1,4 +1,4 @@
-"""What a user gives: strokes, painted slices, points, boxes, an initial mask, corrections."""
+"""Prompts: strokes, fully labeled slices, points, boxes, an initial mask, locked classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Point:
-    """One click.
+    """A click on a place of a class, or on one that is not of that class.
 
     Attributes
     ----------
@@ -24,9 +24,14 @@ class Point:
     label : int
         The class, or the prompts' background value (or 0) for background.
     positive : bool
-        False says that the class is not here; the next best one is.
+        False: the place is not of this class; it gets the next best one.
     radius : float
-        Radius of the marked ball in voxels of the finest axis.
+        Radius of the marked ball, in voxels of the finest axis.
+
+    Examples
+    --------
+    >>> Point((8.0, 14.0, 20.0), label=1, radius=2.0).positive
+    True
     """
 
     position: Triple
@@ -37,7 +42,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Box:
-    """A box that holds all of a class.
+    """A bounding box of a class.
 
     Attributes
     ----------
@@ -53,43 +58,54 @@ class Box:
 
 @dataclass(frozen=True)
 class Prompts:
-    """Everything that the user said so far; later kinds win over earlier ones.
+    """All markers and constraints of a segmentation.
+
+    Where they contradict each other, points win over strokes, and strokes over the initial mask.
 
     Attributes
     ----------
     initial : (Z, Y, X) ndarray of int, optional
-        A mask to refine, 0 is background; believed except near its boundaries.
+        A mask to refine, 0 is background; trusted except near its boundary.
     labels : (Z, Y, X) ndarray of int, optional
-        Strokes and painted slices.
-    unlabelled : int
-        The value in ``labels`` that says nothing.
+        Strokes and fully labeled slices.
+    unlabeled : int
+        The value in ``labels`` that carries no label.
     background : int, optional
         The value in ``labels`` that means background. By default 0, unless that is
-        ``unlabelled``.
-    painted : tuple of (axis, index)
-        Slices painted in full, in which unlabelled voxels are background. Slices without any
-        unlabelled voxel are found by themselves.
-    points, boxes
-        See :class:`Point` and :class:`Box`.
-    corrections : (Z, Y, X) ndarray of int, optional
-        Painted on the result, in the result's values: 0 background; -1 where nothing was.
+        ``unlabeled``.
+    fully_labeled : tuple of (axis, index)
+        Slices in which unlabeled voxels are background. Slices without any unlabeled voxel
+        need not be named.
+    points : tuple of Point
+    boxes : tuple of Box
+        All of a boxed class lies within its boxes.
     initial_margin : float
-        How near its boundary the initial mask is not believed, in voxels of the finest axis.
+        Distance from its boundary within which the initial mask is not trusted, in voxels of
+        the finest axis.
     locked : frozenset of int
-        Classes that stay as they are in ``result``.
+        Classes that keep the voxels that they have in ``result``.
     result : (Z, Y, X) ndarray of int, optional
-        What ``locked`` refers to.
+        The label image that ``locked`` refers to.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> strokes = np.zeros((4, 5, 6), int)
+    >>> strokes[2, 1, 1:3], strokes[2, 4, 1:3] = 1, 9
+    >>> prompts = Prompts(labels=strokes, background=9, points=(Point((2.0, 2.0, 2.0), 1),))
+    >>> prompts.check((4, 5, 6))
+    >>> prompts.background_value
+    9
     """
 
     labels: NDArray[Any] | None = None
-    unlabelled: int = 0
+    unlabeled: int = 0
     background: int | None = None
-    painted: tuple[tuple[int, int], ...] = ()
+    fully_labeled: tuple[tuple[int, int], ...] = ()
     points: tuple[Point, ...] = ()
     boxes: tuple[Box, ...] = ()
     initial: NDArray[Any] | None = None
     initial_margin: float = 3.0
-    corrections: NDArray[Any] | None = None
     locked: frozenset[int] = frozenset()
     result: NDArray[Any] | None = None
 
@@ -98,18 +114,31 @@ class Prompts:
         """The value of background strokes in ``labels``, or None where there is none."""
         if self.background is not None:
             return self.background
-        return 0 if self.unlabelled != 0 else None
+        return 0 if self.unlabeled != 0 else None
 
     def with_labels(self, labels: NDArray[Any]) -> Prompts:
-        """Return the same prompts with other strokes."""
+        """Return the same prompts with other strokes.
+
+        Parameters
+        ----------
+        labels : (Z, Y, X) ndarray of int
+
+        Returns
+        -------
+        Prompts
+        """
         return replace(self, labels=labels)
 
     def is_background(self, label: int) -> bool:
-        """Tell whether a label of a point means background."""
+        """Return whether a label means background."""
         return label == 0 or label == self.background_value
 
     def check(self, shape: tuple[int, int, int]) -> None:
         """Refuse prompts that do not fit a grid or contradict themselves.
+
+        Parameters
+        ----------
+        shape : (Z, Y, X) of the canonical grid
 
         Raises
         ------
@@ -120,12 +149,12 @@ class Prompts:
         ParameterError
             When settings contradict each other.
         """
-        if self.background is not None and self.background == self.unlabelled:
+        if self.background is not None and self.background == self.unlabeled:
             raise ParameterError(
-                f"The values for unlabelled and for background are both {self.unlabelled}; "
+                f"The values of unlabeled voxels and of background are both {self.unlabeled}; "
                 "they must differ."
             )
-        for name in ("labels", "initial", "corrections", "result"):
+        for name in ("labels", "initial", "result"):
             array = getattr(self, name)
             if array is None:
                 continue
@@ -142,7 +171,7 @@ class Prompts:
             if any(not -0.5 <= p <= n - 0.5 for p, n in zip(point.position, shape, strict=True)):
                 raise GeometryError(f"The point at {point.position} lies outside the image.")
             if not point.positive and self.is_background(point.label):
-                raise LabelError("A negative point needs a class; it cannot deny the background.")
+                raise LabelError("A negative point needs a class; it cannot be of the background.")
         for box in self.boxes:
             sizes = zip(box.start, box.stop, shape, strict=True)
             if any(b - a < 1 or a >= n or b <= 0 for a, b, n in sizes):
@@ -150,19 +179,22 @@ class Prompts:
                     f"The box from {box.start} to {box.stop} is empty or outside the image."
                 )
             if self.is_background(box.label):
-                raise LabelError("A box needs a class; it cannot hold the background.")
-        for axis, index in self.painted:
+                raise LabelError("A box needs a class; it cannot be of the background.")
+        for axis, index in self.fully_labeled:
             if axis not in (0, 1, 2) or not 0 <= index < shape[axis]:
-                raise GeometryError(f"The painted slice {index} of axis {axis} does not exist.")
+                raise GeometryError(
+                    f"The fully labeled slice {index} of axis {axis} does not exist."
+                )
         if self.locked and self.result is None:
-            raise ParameterError("Locked classes need the result in which they are locked.")
+            raise ParameterError(
+                "Locked classes need a result: set 'result' to the label image that holds them."
+            )
         if any(self.is_background(label) for label in self.locked):
-            raise LabelError("The background cannot be locked; lock classes.")
+            raise LabelError("The background cannot be locked; lock the classes instead.")
 
 
 _NAMES = {
     "labels": "prompts' label image",
     "initial": "initial mask",
-    "corrections": "correction image",
     "result": "result with locked classes",
 }

@@ -31,11 +31,11 @@ class Delta:
         return self.where.nbytes + self.before.nbytes + self.after.nbytes
 
     def apply(self, array: NDArray[Any]) -> None:
-        """Change the array (contiguous) as was done."""
+        """Set the changed voxels of a contiguous array to ``after``, in place."""
         array.reshape(-1)[self.where] = self.after
 
     def revert(self, array: NDArray[Any]) -> None:
-        """Change the array (contiguous) back."""
+        """Set the changed voxels of a contiguous array to ``before``, in place."""
         array.reshape(-1)[self.where] = self.before
 
     def box(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
@@ -47,14 +47,71 @@ class Delta:
 
 
 def difference(before: NDArray[Any], after: NDArray[Any]) -> Delta:
-    """Return what changed between two arrays of one shape."""
+    """Return what changed between two arrays of the same shape.
+
+    Parameters
+    ----------
+    before, after : ndarray
+
+    Returns
+    -------
+    Delta
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> delta = difference(np.array([0, 0, 1]), np.array([0, 2, 1]))
+    >>> delta.where.tolist(), delta.after.tolist()
+    ([1], [2])
+    """
     old, new = before.reshape(-1), after.reshape(-1)
     where = np.flatnonzero(old != new)
     return Delta(where, old[where].copy(), new[where].copy())
 
 
+def compose(first: Delta, second: Delta) -> Delta:
+    """Return the change that two changes, one after the other, amount to.
+
+    Parameters
+    ----------
+    first, second : Delta
+        Of one array.
+
+    Returns
+    -------
+    Delta
+    """
+    where = np.union1d(first.where, second.where)
+    dtype = first.after.dtype
+    before, after = np.empty(len(where), dtype), np.empty(len(where), dtype)
+    at_first = np.searchsorted(where, first.where)
+    at_second = np.searchsorted(where, second.where)
+    before[at_second], after[at_second] = second.before, second.after
+    before[at_first] = first.before
+    only = np.setdiff1d(at_first, at_second)
+    after[only] = first.after[np.searchsorted(at_first, only)]
+    return Delta(where, before, after)
+
+
 def encode_runs(where: NDArray[np.int64], values: NDArray[Any]) -> list[int]:
-    """Return changed voxels as start, length, value triples in one flat JSON-able list."""
+    """Return changed voxels as start, length, value triples in one flat JSON-able list.
+
+    Parameters
+    ----------
+    where : (P,) ndarray of int
+        Flat indices, increasing.
+    values : (P,) ndarray of int
+
+    Returns
+    -------
+    list of int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> encode_runs(np.array([3, 4, 9]), np.array([1, 1, 2]))
+    [3, 2, 1, 9, 1, 2]
+    """
     if not len(where):
         return []
     step = np.flatnonzero((np.diff(where) != 1) | (np.diff(values.astype(np.int64)) != 0)) + 1
@@ -67,18 +124,29 @@ def encode_runs(where: NDArray[np.int64], values: NDArray[Any]) -> list[int]:
 def decode_runs(runs: list[int], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return flat indices and values of :func:`encode_runs`.
 
+    Parameters
+    ----------
+    runs : list of int
+    size : int
+        Number of voxels.
+
+    Returns
+    -------
+    where : (P,) ndarray of int64
+    values : (P,) ndarray of int64
+
     Raises
     ------
     ValueError
-        When the list is no such thing, or points outside of ``size`` voxels.
+        When the list holds no runs, or one outside of ``size`` voxels.
     """
     table = np.asarray(runs, np.int64)
     if table.ndim != 1 or len(table) % 3:
-        raise ValueError("runs come in threes")
+        raise ValueError("a run lacks its start, length or value")
     starts, lengths, values = table.reshape(-1, 3).T
     bad = (starts < 0) | (lengths < 1) | (starts + lengths > size)
     if bad.any() or lengths.sum() > size:
-        raise ValueError("a run leaves the image")
+        raise ValueError("a run lies outside of the image")
     total = int(lengths.sum())
     offset = np.repeat(starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
     return np.arange(total) + offset, np.repeat(values, lengths)
@@ -86,7 +154,7 @@ def decode_runs(runs: list[int], size: int) -> tuple[NDArray[np.int64], NDArray[
 
 @dataclass
 class Step:
-    """One thing the user did, with what it changed.
+    """One action of the user, with what it changed.
 
     Attributes
     ----------
@@ -96,8 +164,8 @@ class Step:
         JSON-able record of it.
     strokes : Delta or None
         Change of the stroke image.
-    settings_before, settings_after : Any
-        The prompts' other parts around the step.
+    settings_before, settings_after : tuple or None
+        Settings, voxels of locked classes and initial mask before and after the step.
     result : Delta or None
         Change of the result that followed.
     """
@@ -117,14 +185,21 @@ class Step:
 
 @dataclass
 class History:
-    """Steps done and undone; the oldest are forgotten when too much is kept."""
+    """Steps done and undone; the oldest are dropped when they take too much memory.
+
+    Attributes
+    ----------
+    limit_bytes : int
+    done, undone : list of Step
+        The last one is the next to undo, or to redo.
+    """
 
     limit_bytes: int = 256 * 2**20
     done: list[Step] = field(default_factory=list)
     undone: list[Step] = field(default_factory=list)
 
     def push(self, step: Step) -> None:
-        """Add a step; what was undone is gone."""
+        """Add a step; undone steps are dropped."""
         self.undone.clear()
         self.done.append(step)
         kept = sum(s.nbytes for s in self.done)

@@ -1,11 +1,11 @@
-"""Session logs: JSON files that hold all a user did, and give the same mask again."""
+"""Session files: JSON logs of prompts and settings from which the same mask can be computed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,30 +13,45 @@ from numpy.typing import NDArray
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import FileError, FormatVersionError, GeometryError, MedGSError
 from napari_medgs.io._atomic import atomic_path
-from napari_medgs.segmentation.session.history import Delta, decode_runs, encode_runs
+from napari_medgs.segmentation.session.history import Delta, decode_runs
+from napari_medgs.segmentation.session.session import Session, encode_image
 from napari_medgs.segmentation.session.settings import Settings
-
-if TYPE_CHECKING:
-    from napari_medgs.segmentation.session.session import Session
 
 FORMAT, VERSION = "napari-medgs session", 1
 LARGEST_LOG = 512 * 2**20
 MOST_VOXELS = 2**33
 
 
-def write_log(session: Session, path: str | Path) -> Path:
-    """Write a session's log, at once or not at all.
+def save_session(session: Session, path: str | Path) -> Path:
+    """Write a session's log to a JSON file, atomically.
+
+    Parameters
+    ----------
+    session : Session
+    path : str or Path
+
+    Returns
+    -------
+    Path
 
     Raises
     ------
     FileError
         When it cannot be written.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from napari_medgs.data.grid import Grid
+    >>> session = Session(Grid((4, 5, 6)), names={1: "liver"})
+    >>> session.paint(np.s_[1, 2, 3], 1)
+    True
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     restored, _ = load_session(save_session(session, folder + "/log.json"))
+    >>> restored.names, bool((restored.strokes == session.strokes).all())
+    ({1: 'liver'}, True)
     """
-    initial = None
-    if session.initial is not None:
-        flat = np.ascontiguousarray(session.initial).reshape(-1)
-        where = np.flatnonzero(flat)
-        initial = encode_runs(where, flat[where])
+    initial = None if session.start_initial is None else encode_image(session.start_initial)
     record = {
         "format": FORMAT,
         "version": VERSION,
@@ -47,7 +62,7 @@ def write_log(session: Session, path: str | Path) -> Path:
         "start": session.start.to_dict(),
         "initial": initial,
         "events": session.events,
-        "digest": digest(session.labels) if session.settled else "",
+        "digest": digest(session.labels) if session.is_current else "",
     }
     target = Path(path)
     text = json.dumps(record, separators=(",", ":"))
@@ -59,28 +74,28 @@ def write_log(session: Session, path: str | Path) -> Path:
     return target
 
 
-def read_log(path: str | Path) -> dict[str, Any]:
-    """Read a session log and check what it is.
+def _read_record(path: str | Path) -> dict[str, Any]:
+    """Read a session file and check its kind and version.
 
     Raises
     ------
     FileError, FormatVersionError
-        When it is no session log, or a newer one.
+        When it is no session file, or a newer one.
     """
     place = Path(path)
     if not place.is_file():
         raise FileError(f"{path}: no such file.")
     if place.stat().st_size > LARGEST_LOG:
-        raise FileError(f"{path}: too large for a session log.")
+        raise FileError(f"{path}: too large for a session file.")
     try:
         record = json.loads(place.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        raise FileError(f"{path}: not a session log (it is no JSON).") from None
+        raise FileError(f"{path}: not a session file (it is no JSON).") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise FileError(f"{path}: not a session log of napari-medgs.")
+        raise FileError(f"{path}: not a session file of napari-medgs.")
     if record.get("version") != VERSION:
         raise FormatVersionError(
-            f"{path}: the session log has version {record.get('version')}, this program knows "
+            f"{path}: the session file has version {record.get('version')}, this program reads "
             f"{VERSION}; use a newer napari-medgs."
         )
     return record
@@ -96,39 +111,35 @@ def load_session(path: str | Path, grid: Grid | None = None) -> tuple[Session, s
     ----------
     path : str or Path
     grid : Grid, optional
-        The image's; it must be the log's.
+        The image's; it must match the session's.
 
     Returns
     -------
     session : Session
     digest : str
-        Fingerprint of the mask that a full solve gave when the log was written, see
-        :func:`digest`; empty where the log ends before one.
+        Hash of the mask that a full solve gave when the file was written, see :func:`digest`;
+        empty where there was none.
 
     Raises
     ------
     FileError, FormatVersionError
-        When it is no session log, damaged, or a newer one.
+        When it is no session file, damaged, or a newer one.
     GeometryError
         When it belongs to another grid.
     """
-    from napari_medgs.segmentation.session.session import Session
-
-    record = read_log(path)
+    record = _read_record(path)
     try:
         own = Grid.from_dict(record["grid"])
         if np.prod(own.shape, dtype=np.float64) > MOST_VOXELS:
             raise ValueError("the image is too large")
         if grid is not None and not grid.matches(own):
             raise GeometryError(
-                f"{path}: the session belongs to an image of shape {own.shape}, not to this one "
-                f"of shape {grid.shape}, or to one in another place."
+                f"{path}: the session belongs to another image, of shape {own.shape}, not to "
+                f"this one of shape {grid.shape} or at this place; open its own image."
             )
         initial = None
         if record.get("initial") is not None:
-            initial = np.zeros(own.shape, np.int32)
-            where, values = decode_runs(record["initial"], initial.size)
-            initial.reshape(-1)[where] = values
+            initial = _decode_image(record["initial"], own.shape)
         session = Session(
             grid or own,
             Settings.from_dict(record["start"]),
@@ -138,33 +149,35 @@ def load_session(path: str | Path, grid: Grid | None = None) -> tuple[Session, s
             names={int(k): str(v) for k, v in record.get("names", {}).items()},
         )
         for event in record["events"]:
-            _repeat(session, event)
+            _replay_event(session, event)
         return session, str(record.get("digest", ""))
     except GeometryError:
         raise
     except (
         KeyError, TypeError, ValueError, AttributeError, OverflowError, MedGSError
     ) as error:  # fmt: skip
-        raise FileError(f"{path}: the session log is damaged ({error}).") from None
+        raise FileError(f"{path}: the session file is damaged ({error}).") from None
 
 
-def _repeat(session: Session, event: dict[str, Any]) -> None:
-    """Do one event again."""
+def _replay_event(session: Session, event: dict[str, Any]) -> None:
+    """Apply one event of the log."""
     kind = event["do"]
     if kind == "strokes":
         where, values = decode_runs(event["runs"], session.strokes.size)
         session.strokes.reshape(-1)[where] = values
         session.record_strokes(Delta(where, values, values).box(session.strokes.shape))
     elif kind == "settings":
-        frozen = session.frozen
+        locked = session.locked_labels
         settings = Settings.from_dict(event["settings"])
-        if "frozen" in event:
-            frozen = np.zeros(session.strokes.shape, np.int32)
-            where, values = decode_runs(event["frozen"], frozen.size)
-            frozen.reshape(-1)[where] = values
+        runs = event.get("locked_labels", event.get("frozen"))  # the name until version 0.1
+        if runs is not None:
+            locked = _decode_image(runs, session.strokes.shape)
         elif not settings.locked:
-            frozen = None
-        session.restore(settings, frozen)
+            locked = None
+        session.restore_settings(settings, locked)
+    elif kind == "initial":
+        runs = event["runs"]
+        session.set_initial(None if runs is None else _decode_image(runs, session.strokes.shape))
     elif kind == "undo":
         session.undo()
     elif kind == "redo":
@@ -173,7 +186,24 @@ def _repeat(session: Session, event: dict[str, Any]) -> None:
         raise ValueError(f"unknown event {kind!r}")
 
 
+def _decode_image(runs: list[int], shape: tuple[int, ...]) -> NDArray[np.int32]:
+    image = np.zeros(shape, np.int32)
+    where, values = decode_runs(runs, image.size)
+    image.reshape(-1)[where] = values
+    return image
+
+
 def digest(labels: NDArray[Any]) -> str:
-    """Return a fingerprint of a label image."""
+    """Return a hash of a label image's values.
+
+    Parameters
+    ----------
+    labels : ndarray of int
+
+    Returns
+    -------
+    str
+        BLAKE2b of the values as 32-bit integers, 32 hexadecimal digits.
+    """
     data = np.ascontiguousarray(labels, np.int32).tobytes()
     return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,14 @@ from napari_medgs.errors import ParameterError
 from napari_medgs.segmentation.model import SegmentModel
 from napari_medgs.segmentation.prompts.prompts import Prompts
 from napari_medgs.segmentation.result.result import SegmentResult
-from napari_medgs.segmentation.session.history import Delta, History, Step, difference, encode_runs
+from napari_medgs.segmentation.session.history import (
+    Delta,
+    History,
+    Step,
+    compose,
+    difference,
+    encode_runs,
+)
 from napari_medgs.segmentation.session.settings import Settings
 
 
@@ -36,7 +43,7 @@ class Session:
     images : sequence of str
         Where the image came from, for the log.
     field : str
-        Where the field lies, if in a file, for the log.
+        The field's file, if there is one, for the log.
     names : dict of int to str
         Class names, for the log.
 
@@ -45,10 +52,26 @@ class Session:
     strokes : (Z, Y, X) ndarray of int32
     labels : (Z, Y, X) ndarray of int32
         The current result; changed in place.
+    initial : (Z, Y, X) ndarray of int or None
     settings : Settings
-    settled : bool
-        Whether ``labels`` are what a full solve of the present prompts gave: then a replay of
-        the log gives the same.
+    history : History
+        Steps to undo and redo.
+    is_current : bool
+        Whether ``labels`` are what a full solve of the present prompts gave: a replay of the
+        log then gives the same.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.data.grid import Grid
+    >>> session = Session(Grid((4, 5, 6)), Settings(background=9))
+    >>> session.paint(np.s_[1, 2, 2:4], 1)
+    True
+    >>> int((session.strokes == 1).sum())
+    2
+    >>> _ = session.undo()
+    >>> bool(session.strokes.any()), session.can_redo
+    (False, True)
     """
 
     def __init__(
@@ -63,39 +86,44 @@ class Session:
     ) -> None:
         self.grid = grid
         self.settings = settings or Settings()
-        self.strokes: NDArray[np.int32] = np.full(grid.shape, self.settings.unlabelled, np.int32)
+        self.strokes: NDArray[np.int32] = np.full(grid.shape, self.settings.unlabeled, np.int32)
         self.initial = initial
         self.images, self.field = tuple(images), field
         self.names = dict(names or {})
         self.history = History()
         self.labels: NDArray[Any] = np.zeros(grid.shape, np.int32)
-        self._frozen: NDArray[Any] | None = None
-        self._log: list[dict[str, Any]] = []
-        self._seen = self.strokes.copy()
-        self._awaiting: Step | None = None
-        self.start = self.settings
-        self.settled = False
+        self.is_current = False
+        self.start, self.start_initial = self.settings, initial
+        self._locked_labels: NDArray[Any] | None = None
+        self._events: list[dict[str, Any]] = []
+        self._recorded = self.strokes.copy()
+        self._pending: Step | None = None
 
     # Prompts
 
     def prompts(self) -> Prompts:
-        """Return what the user said so far."""
+        """Return all prompts so far; arrays are the session's own, not copies.
+
+        Returns
+        -------
+        Prompts
+        """
         s = self.settings
         return Prompts(
             labels=self.strokes,
-            unlabelled=s.unlabelled,
+            unlabeled=s.unlabeled,
             background=s.background,
-            painted=s.painted,
+            fully_labeled=s.fully_labeled,
             points=s.points,
             boxes=s.boxes,
             initial=self.initial,
             initial_margin=s.initial_margin,
             locked=s.locked,
-            result=self._frozen if s.locked else None,
+            result=self._locked_labels if s.locked else None,
         )
 
     def record_strokes(self, box: tuple[slice, ...] | None = None) -> bool:
-        """Take what was painted into ``strokes`` since the last call as one step.
+        """Record what was painted into ``strokes`` since the last call as one step.
 
         Parameters
         ----------
@@ -108,25 +136,36 @@ class Session:
             False when nothing had changed.
         """
         part = box if box is not None else tuple(slice(0, n) for n in self.grid.shape)
-        old, new = self._seen[part], self.strokes[part]
+        old, new = self._recorded[part], self.strokes[part]
         changed = np.nonzero(old != new)
         if not len(changed[0]):
             return False
         where = _flat(changed, part, self.grid.shape)
         order = np.argsort(where)
         delta = Delta(where[order], old[changed][order].copy(), new[changed][order].copy())
-        delta.apply(self._seen)
+        delta.apply(self._recorded)
         event = {"do": "strokes", "runs": encode_runs(delta.where, delta.after)}
         self._push(Step("strokes", event, strokes=delta))
         return True
 
     def paint(self, where: Any, value: int) -> bool:
-        """Set strokes at an index expression to a value, as one step."""
+        """Set strokes at an index expression to a value, as one step.
+
+        Parameters
+        ----------
+        where : index expression of the stroke image
+        value : int
+
+        Returns
+        -------
+        bool
+            False when nothing had changed.
+        """
         self.strokes[where] = value
         return self.record_strokes()
 
     def correct(self, edited: NDArray[Any], box: tuple[slice, ...] | None = None) -> bool:
-        """Take a result that was painted over as strokes: where it differs from ``labels``.
+        """Record a result that was painted over: its differences from ``labels`` are strokes.
 
         Background in ``edited`` needs a background value. The correction counts in ``labels`` at
         once.
@@ -136,6 +175,11 @@ class Session:
         edited : (Z, Y, X) ndarray of int
         box : tuple of slice, optional
             Where to look; everywhere by default.
+
+        Returns
+        -------
+        bool
+            False when nothing had changed.
 
         Raises
         ------
@@ -154,8 +198,8 @@ class Session:
             background = self.prompts().background_value
             if background is None:
                 raise ParameterError(
-                    "The correction takes voxels away, but the prompts have no value for "
-                    "background; choose one."
+                    "The correction turns voxels into background, but the prompts have no value "
+                    "for background; choose one."
                 )
             values[values == 0] = background
         order = np.argsort(where)
@@ -164,75 +208,141 @@ class Session:
         if not self.record_strokes(box):
             return False
         shown.apply(self.labels)
-        assert self._awaiting is not None
-        self._awaiting.result = shown
+        assert self._pending is not None
+        self._pending.result = shown
         return True
 
-    def change(self, **changes: Any) -> bool:
+    def update_settings(self, **changes: Any) -> bool:
         """Change settings (points, boxes, locked, params ...) as one step.
 
-        Locking classes freezes them as they are in ``labels`` now.
+        Locked classes keep the voxels that they have in ``labels`` now.
+
+        Parameters
+        ----------
+        **changes
+            Fields of :class:`Settings` with their new values.
+
+        Returns
+        -------
+        bool
+            False when nothing had changed.
 
         Raises
         ------
         ParameterError
-            When ``unlabelled`` is changed, which the strokes are made with.
+            When ``unlabeled`` is changed, with which the strokes are made.
         """
         after = replace(self.settings, **changes)
-        if after.unlabelled != self.settings.unlabelled:
-            raise ParameterError("The value for unlabelled is fixed for a session.")
-        frozen = self._frozen
+        if after.unlabeled != self.settings.unlabeled:
+            raise ParameterError(
+                "The value of unlabeled voxels is fixed for a session; begin a new one."
+            )
+        locked = self._locked_labels
         if after.locked != self.settings.locked:
             kept = np.isin(self.labels, sorted(after.locked))
-            frozen = np.where(kept, self.labels, 0) if after.locked else None
-        return self.restore(after, frozen)
+            locked = np.where(kept, self.labels, 0) if after.locked else None
+        return self.restore_settings(after, locked)
 
-    def restore(self, settings: Settings, frozen: NDArray[Any] | None) -> bool:
-        """Set all settings, and locked classes as they were, as one step."""
+    def restore_settings(self, settings: Settings, locked_labels: NDArray[Any] | None) -> bool:
+        """Set all settings, and the voxels of locked classes, as one step.
+
+        Parameters
+        ----------
+        settings : Settings
+        locked_labels : (Z, Y, X) ndarray of int or None
+            The locked classes' voxels; None where no class is locked.
+
+        Returns
+        -------
+        bool
+            False when nothing had changed.
+        """
         if settings == self.settings:
             return False
         event: dict[str, Any] = {"do": "settings", "settings": settings.to_dict()}
-        if frozen is not None and frozen is not self._frozen:
-            where = np.flatnonzero(frozen)
-            event["frozen"] = encode_runs(where, frozen.reshape(-1)[where])
-        step = Step("settings", event, settings_before=(self.settings, self._frozen))
-        self.settings, self._frozen = settings, frozen
-        step.settings_after = (settings, frozen)
-        self._push(step)
+        if locked_labels is not None and locked_labels is not self._locked_labels:
+            event["locked_labels"] = encode_image(locked_labels)
+        self._change(Step("settings", event), settings, locked_labels, self.initial)
         return True
 
+    def set_initial(self, initial: NDArray[Any] | None) -> bool:
+        """Set the mask to refine, or None, as one step.
+
+        Parameters
+        ----------
+        initial : (Z, Y, X) ndarray of int or None
+            Not copied; it must not change afterwards.
+
+        Returns
+        -------
+        bool
+            False when nothing had changed.
+        """
+        before = self.initial
+        if before is initial or (
+            before is not None and initial is not None and np.array_equal(before, initial)
+        ):
+            return False
+        runs = None if initial is None else encode_image(initial)
+        step = Step("initial", {"do": "initial", "runs": runs})
+        self._change(step, self.settings, self._locked_labels, initial)
+        return True
+
+    def _change(
+        self,
+        step: Step,
+        settings: Settings,
+        locked_labels: NDArray[Any] | None,
+        initial: NDArray[Any] | None,
+    ) -> None:
+        step.settings_before = (self.settings, self._locked_labels, self.initial)
+        step.settings_after = (settings, locked_labels, initial)
+        self.settings, self._locked_labels, self.initial = step.settings_after
+        self._push(step)
+
     @property
-    def frozen(self) -> NDArray[Any] | None:
-        """The locked classes' voxels, or None where none is locked."""
-        return self._frozen
+    def locked_labels(self) -> NDArray[Any] | None:
+        """The locked classes' voxels, (Z, Y, X), or None where no class is locked."""
+        return self._locked_labels
 
     def _push(self, step: Step) -> None:
-        self._log.append(step.event)
+        self._events.append(step.event)
         self.history.push(step)
-        self._awaiting = step
-        self.settled = False
+        self._pending = step
+        self.is_current = False
 
     # Results
 
-    def take(self, result: SegmentResult | NDArray[Any], *, settled: bool = True) -> Delta:
+    def set_result(
+        self, result: SegmentResult | NDArray[Any], *, is_current: bool = True
+    ) -> Delta:
         """Make a result the current one; undo of the last step brings the former one back.
 
-        ``settled`` is False for results of quick solves.
+        Parameters
+        ----------
+        result : SegmentResult or (Z, Y, X) ndarray of int
+        is_current : bool
+            False for incremental results, which a full solve may still change.
 
         Returns
         -------
         Delta
             What changed in ``labels``.
+
+        Raises
+        ------
+        ParameterError
+            When a label does not fit into 32 bits.
         """
         labels = result.labels if isinstance(result, SegmentResult) else result
         delta = difference(np.ascontiguousarray(self.labels), np.ascontiguousarray(labels))
         if len(delta.where) and int(delta.after.max()) > np.iinfo(self.labels.dtype).max:
-            raise ParameterError("A label value is too large.")
+            raise ParameterError("A label value of the result is larger than 2,147,483,647.")
         delta.apply(self.labels)
-        step = self._awaiting
+        step = self._pending
         if step is not None:
-            step.result = delta if step.result is None else _joined(step.result, delta)
-        self.settled = settled
+            step.result = delta if step.result is None else compose(step.result, delta)
+        self.is_current = is_current
         return delta
 
     def solve(
@@ -243,12 +353,30 @@ class Session:
         progress: ProgressCallback = ignore_progress,
         should_stop: StopCallback = never_stop,
     ) -> SegmentResult:
-        """Update a model with the prompts and take its result."""
+        """Update a model with the prompts and make its result the current one.
+
+        Parameters
+        ----------
+        model : SegmentModel
+            Of the session's image; it gets the session's settings.
+        quick : bool
+            See :meth:`SegmentModel.update`.
+        progress, should_stop : callable, optional
+
+        Returns
+        -------
+        SegmentResult
+
+        Raises
+        ------
+        MedGSError
+            When the prompts cannot be used; ``Cancelled``.
+        """
         model.params = self.settings.params
         result = model.update(
             self.prompts(), quick=quick, progress=progress, should_stop=should_stop
         )
-        self.take(result, settled=not result.incremental)
+        self.set_result(result, is_current=not result.incremental)
         return result
 
     # Undo and redo
@@ -278,17 +406,17 @@ class Session:
         self.history.undone.append(step)
         if step.strokes is not None:
             step.strokes.revert(self.strokes)
-            step.strokes.revert(self._seen)
+            step.strokes.revert(self._recorded)
         if step.settings_before is not None:
-            self.settings, self._frozen = step.settings_before
+            self.settings, self._locked_labels, self.initial = step.settings_before
         shown = None
         if step.result is not None:
             now = self._labels_at(step.result)
             shown = Delta(step.result.where, step.result.before, now)
             step.result.revert(self.labels)
-        self._awaiting = self.history.done[-1] if self.history.done else None
-        self.settled = False
-        self._log.append({"do": "undo"})
+        self._pending = self.history.done[-1] if self.history.done else None
+        self.is_current = False
+        self._events.append({"do": "undo"})
         return replace(step, result=shown)
 
     def _labels_at(self, delta: Delta) -> NDArray[Any]:
@@ -310,17 +438,17 @@ class Session:
         self.history.done.append(step)
         if step.strokes is not None:
             step.strokes.apply(self.strokes)
-            step.strokes.apply(self._seen)
+            step.strokes.apply(self._recorded)
         if step.settings_after is not None:
-            self.settings, self._frozen = step.settings_after
+            self.settings, self._locked_labels, self.initial = step.settings_after
         shown = None
         if step.result is not None:
             now = self._labels_at(step.result)
             shown = Delta(step.result.where, now, step.result.after)
             step.result.apply(self.labels)
-        self._awaiting = step
-        self.settled = False
-        self._log.append({"do": "redo"})
+        self._pending = step
+        self.is_current = False
+        self._events.append({"do": "redo"})
         return replace(step, result=shown)
 
     # The log
@@ -328,19 +456,28 @@ class Session:
     @property
     def events(self) -> list[dict[str, Any]]:
         """What was done so far, JSON-able."""
-        return self._log
+        return self._events
 
-    def save(self, path: str | Path) -> Path:
-        """Write the log to a JSON file, at once or not at all.
+    def copy_for_saving(self) -> Session:
+        """Return a shallow copy whose log no longer grows, to be written in another thread.
 
-        Raises
-        ------
-        FileError
-            When it cannot be written.
+        No voxels are copied. The copy's result counts as not current, since it may be changing.
+
+        Returns
+        -------
+        Session
         """
-        from napari_medgs.segmentation.session.replay import write_log
+        now = copy.copy(self)
+        now._events, now.names = list(self._events), dict(self.names)
+        now.is_current = False
+        return now
 
-        return write_log(self, path)
+
+def encode_image(image: NDArray[Any]) -> list[int]:
+    """Return the nonzero voxels of an image as runs, see :func:`encode_runs`."""
+    flat = np.ascontiguousarray(image).reshape(-1)
+    where = np.flatnonzero(flat)
+    return encode_runs(where, flat[where])
 
 
 def _flat(
@@ -351,17 +488,3 @@ def _flat(
     return np.ravel_multi_index(
         tuple(c + k for c, k in zip(inside, corner, strict=True)), shape
     ).astype(np.int64)
-
-
-def _joined(first: Delta, second: Delta) -> Delta:
-    """Return the change of two changes one after the other."""
-    where = np.union1d(first.where, second.where)
-    dtype = first.after.dtype
-    before, after = np.empty(len(where), dtype), np.empty(len(where), dtype)
-    at_first = np.searchsorted(where, first.where)
-    at_second = np.searchsorted(where, second.where)
-    before[at_second], after[at_second] = second.before, second.after
-    before[at_first] = first.before
-    only = np.setdiff1d(at_first, at_second)
-    after[only] = first.after[np.searchsorted(at_first, only)]
-    return Delta(where, before, after)

@@ -1,4 +1,4 @@
-"""All of a session's prompts but the strokes themselves."""
+"""All prompts of a session except the stroke image, with the solver's settings."""
 
 from __future__ import annotations
 
@@ -8,14 +8,40 @@ from typing import Any
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.prompts.prompts import Box, Point
 
+# Names of keys in files of earlier versions.
+EARLIER_NAMES = {"unlabelled": "unlabeled", "painted": "fully_labeled"}
+
 
 @dataclass(frozen=True)
 class Settings:
-    """All prompts but the stroke image; immutable, so that history can keep them."""
+    """All prompts except the stroke image; immutable, so that the history can keep them.
 
-    unlabelled: int = 0
+    Attributes
+    ----------
+    unlabeled : int
+        The value in the stroke image that carries no label.
+    background : int, optional
+        The value of background strokes; see :class:`~napari_medgs.segmentation.Prompts`.
+    fully_labeled : tuple of (axis, index)
+        Slices in which unlabeled voxels are background.
+    points : tuple of Point
+    boxes : tuple of Box
+    locked : frozenset of int
+        Classes that keep their voxels.
+    initial_margin : float
+        See :class:`~napari_medgs.segmentation.Prompts`.
+    params : SegmentParams
+
+    Examples
+    --------
+    >>> settings = Settings(background=9, points=(Point((1.0, 2.0, 3.0), 1),))
+    >>> Settings.from_dict(settings.to_dict()) == settings
+    True
+    """
+
+    unlabeled: int = 0
     background: int | None = None
-    painted: tuple[tuple[int, int], ...] = ()
+    fully_labeled: tuple[tuple[int, int], ...] = ()
     points: tuple[Point, ...] = ()
     boxes: tuple[Box, ...] = ()
     locked: frozenset[int] = frozenset()
@@ -23,23 +49,46 @@ class Settings:
     params: SegmentParams = field(default_factory=SegmentParams)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-able values."""
+        """Return JSON-able values.
+
+        Returns
+        -------
+        dict
+        """
         record = asdict(self)
         record["locked"] = sorted(self.locked)
+        record["params"] = self.params.to_dict()
         return record
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Settings:
-        """Make settings from :meth:`to_dict`."""
+        """Make settings from :meth:`to_dict`, those of earlier versions included.
+
+        Parameters
+        ----------
+        record : dict
+
+        Returns
+        -------
+        Settings
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            When the record is damaged.
+        ParameterError
+            For settings of the solver that do not exist or are out of range.
+        """
+        record = {EARLIER_NAMES.get(key, key): value for key, value in record.items()}
 
         def triple(values: Any) -> tuple[Any, Any, Any]:
             z, y, x = values
             return z, y, x
 
         return cls(
-            unlabelled=int(record["unlabelled"]),
+            unlabeled=int(record["unlabeled"]),
             background=None if record["background"] is None else int(record["background"]),
-            painted=tuple((int(a), int(i)) for a, i in record["painted"]),
+            fully_labeled=tuple((int(a), int(i)) for a, i in record["fully_labeled"]),
             points=tuple(
                 Point(
                     triple([float(v) for v in p["position"]]),
