@@ -5,7 +5,7 @@ Everything here is loaded when it is first used:
 >>> import napari_medgs as mg
 >>> head = mg.make_phantom(spacing=8.0)
 >>> head.labels.shape
-(22, 27, 20)
+(20, 27, 22)
 """
 
 import lazy_loader as _lazy
