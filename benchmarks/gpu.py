@@ -65,7 +65,7 @@ def machine() -> dict[str, Any]:
 
 
 def random_case(shape, images, classes, degree, count, seed=0):
-    """Return a table and a target of noise, with slices left out and voxels unlabelled."""
+    """Return a table and a target of noise, with slices left out and voxels unlabeled."""
     rng = np.random.default_rng(seed)
     theta = rng.normal(0, 0.3, (count, GEOMETRY + images + classes)).astype(np.float32)
     for column, size in zip((0, 1, 2), shape[::-1], strict=True):
@@ -252,7 +252,7 @@ def volume_of(shape, image: Path | None):
 
 def fit_speed(report: dict[str, Any], shapes, image: Path | None, with_cpu: bool) -> None:
     from napari_medgs.fitting import FitParams, fit
-    from napari_medgs.rendering.parameters import to_theta
+    from napari_medgs.rendering.parameters import to_parameters
 
     rows = report["fits"] = []
     small, _ = volume_of((48, 48, 48), image)
@@ -271,7 +271,7 @@ def fit_speed(report: dict[str, Any], shapes, image: Path | None, with_cpu: bool
                 low, high = np.percentile(volume.data, (0.5, 99.5))
                 images = np.clip((volume.data[0] - low) / (high - low), 0, 1).astype(np.float32)
                 kernel_times(
-                    report, name, images, to_theta(result.field), result.field.info.degree
+                    report, name, images, to_parameters(result.field), result.field.info.degree
                 )
 
 

@@ -101,13 +101,13 @@ class ProjectedLoop(FitLoop):
 
     def product(self, values: Any) -> Any:
         """Return J'WJ times values (N, C)."""
-        table = self.state.theta.copy()
+        table = self.state.parameters.copy()
         table[:, GEOMETRY:] = values
         return self.linear.loss_and_gradient(table, self.nothing)[2][:, GEOMETRY:].copy()
 
     def solve(self, sweeps: int) -> None:
         """Move the values by preconditioned conjugate gradients, in place."""
-        theta = self.state.theta
+        theta = self.state.parameters
         slope = self.engine.loss_and_gradient(theta, self.target)[2][:, GEOMETRY:]
         residual = -slope.astype(np.float32)
         scale = np.maximum(self.product(np.ones_like(residual)), 1e-6)

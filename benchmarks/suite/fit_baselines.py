@@ -13,7 +13,7 @@ import numpy as np
 from napari_medgs._util.threads import default_threads
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
-from napari_medgs.fitting.problem import Problem
+from napari_medgs.fitting.problem import FitProblem
 from suite import cpp_bound
 from suite.fit_bars import time_to
 from suite.race import Race, race
@@ -50,14 +50,14 @@ def faster_threads(task: Callable[[], object], threads: int) -> int:
     return min(seconds, key=lambda count: seconds[count])
 
 
-def psnr_of(problem: Problem, squares: float) -> float:
+def psnr_of(problem: FitProblem, squares: float) -> float:
     """Return the PSNR in dB of a squared error inside the problem's crop."""
     _, rows, columns = problem.info.stack_shape
-    voxels = len(problem.kept) * rows * columns
+    voxels = len(problem.training_slices) * rows * columns
     return -10 * float(np.log10(max((squares + problem.outside_squares) / voxels, 1e-12)))
 
 
-def race_medgs(problem: Problem, quality: float, limit: float, context: Context) -> Race:
+def race_medgs(problem: FitProblem, quality: float, limit: float, context: Context) -> Race:
     """Train MedGS's recipe on the problem's crop."""
     from suite.medgs_recipe import MedGSRecipe
 
@@ -77,7 +77,7 @@ def race_medgs(problem: Problem, quality: float, limit: float, context: Context)
         )
 
 
-def race_siren(problem: Problem, quality: float, limit: float, context: Context) -> Race:
+def race_siren(problem: FitProblem, quality: float, limit: float, context: Context) -> Race:
     """Train a SIREN network on the problem's crop."""
     from suite.siren import SirenFit
 
@@ -126,7 +126,7 @@ def race_ratio(what: str, baseline: str, ours: float, run: Race, note: str) -> R
 
 
 def measure_steps(
-    volume: Volume, field: GaussianField, problem: Problem, context: Context
+    volume: Volume, field: GaussianField, problem: FitProblem, context: Context
 ) -> dict[str, float]:
     """Time one forward and backward pass of a fitted field, ours and others.
 
@@ -138,10 +138,10 @@ def measure_steps(
     """
     from napari_medgs.rendering.cpu.engine import CpuEngine
     from napari_medgs.rendering.engine import EngineSpec
-    from napari_medgs.rendering.parameters import X, Y, to_theta
+    from napari_medgs.rendering.parameters import X, Y, to_parameters
     from suite.torch_tiles import TorchTiles
 
-    theta = to_theta(field)
+    theta = to_parameters(field)
     theta[:, Y] -= problem.origin[0]
     theta[:, X] -= problem.origin[1]
     info, target = field.info, problem.target

@@ -11,7 +11,7 @@ from napari_medgs.fitting import FitParams, fit
 from napari_medgs.fitting.problem import make_problem
 from napari_medgs.rendering.cpu.engine import CpuEngine
 from napari_medgs.rendering.engine import EngineSpec
-from napari_medgs.rendering.parameters import to_theta
+from napari_medgs.rendering.parameters import to_parameters
 from suite import cpp_bound
 from suite.alpha_views import AlphaViews
 from suite.medgs_project import COLOR, MOMENT, MOTION, OPACITY, S1, S2, SIGMA, TURN, pull_back
@@ -158,7 +158,7 @@ def fitted(blobs: np.ndarray):
     params = FitParams(gaussians=150, iterations=15, slice_axis=0)
     field = fit(volume, params).field
     problem = make_problem(volume, params, None, {})
-    theta = to_theta(field)
+    theta = to_parameters(field)
     theta[:, 1] -= problem.origin[0]
     theta[:, 0] -= problem.origin[1]
     info = field.info

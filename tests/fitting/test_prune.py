@@ -13,7 +13,7 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.fitting import FitParams, fit
 from napari_medgs.fitting import api as run
 from napari_medgs.fitting.optim.loop import FitLoop
-from napari_medgs.fitting.strategy.sensitivity import contributions, share_sums
+from napari_medgs.fitting.strategy.sensitivity import removal_sensitivity, weighted_moments
 from napari_medgs.rendering.cpu.engine import CpuEngine
 from napari_medgs.rendering.engine import EngineSpec, StackTarget
 from napari_medgs.rendering.parameters import GEOMETRY
@@ -113,8 +113,10 @@ def test_labels_are_matched_no_worse_with_fewer_gaussians(volume):
     prunes = sum(event.stage == "prune" for event in events)
     met = result.history[-prunes - 1]
     assert met["psnr"] >= QUALITY.quality
-    few = [entry["miss"] for entry in result.history if entry["gaussians"] == len(result.field)]
-    assert min(few) <= met["miss"]
+    few = [
+        entry["label_error"] for entry in result.history if entry["gaussians"] == len(result.field)
+    ]
+    assert min(few) <= met["label_error"]
     assert result.metrics["dice_mean"] > 0.97
 
 
@@ -124,19 +126,19 @@ def test_frames_between_slices_are_matched_no_worse_with_fewer_gaussians(volume)
 
     class Watched(FitLoop):
         def snapshot(self):
-            errors.append(self.state.frames_error)
+            errors.append(self.state.through_plane_error)
             return super().snapshot()
 
         def run(self):
             state = super().run()
-            found = self.engine.loss_and_gradient(state.theta, self.target)
+            found = self.engine.loss_and_gradient(state.parameters, self.target)
             errors.append(found.through_plane_error)
             return state
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "FitLoop", Watched)
         result = fit(volume, params)
-    assert result.metrics["between"] != "none"
+    assert result.metrics["through_plane_targets"] != "none"
     assert result.metrics["psnr"] >= params.quality
     assert len(result.field) < max(counts(result))
     assert errors[0] >= errors[-1] > 0
@@ -146,10 +148,10 @@ def test_contributions_are_what_shares_and_curvature_say():
     """Against shares from a rendering with one channel a Gaussian."""
     rng = np.random.default_rng(3)
     shape, count = (4, 11, 13), 9
-    theta = np.zeros((count, GEOMETRY + 4), np.float32)
-    theta[:, :3] = rng.uniform(0, [13, 11, 4], (count, 3))
-    theta[:, 3:7] = rng.normal(-0.7, 0.3, (count, 4))
-    theta[:, GEOMETRY:] = rng.normal(0, 1, (count, 4))
+    parameters = np.zeros((count, GEOMETRY + 4), np.float32)
+    parameters[:, :3] = rng.uniform(0, [13, 11, 4], (count, 3))
+    parameters[:, 3:7] = rng.normal(-0.7, 0.3, (count, 4))
+    parameters[:, GEOMETRY:] = rng.normal(0, 1, (count, 4))
     labels = rng.integers(0, 3, shape).astype(np.uint8)
     labels[:, 2:4] = 255
     image_weights = np.array([[1.0, 0.25, 0.0, 1.0]], np.float32)
@@ -157,21 +159,21 @@ def test_contributions_are_what_shares_and_curvature_say():
     target = StackTarget(np.zeros((1, *shape), np.float32), image_weights, labels, seg_weights, 3)
     settings = {"degree": 1, "cutoff": 9.0, "eps": 1e-3}
     engine = CpuEngine(EngineSpec(shape, 4, np.zeros(4, np.float32), **settings))
-    one_each = np.concatenate([theta[:, :GEOMETRY], np.eye(count, dtype=np.float32)], axis=1)
+    one_each = np.concatenate([parameters[:, :GEOMETRY], np.eye(count, dtype=np.float32)], axis=1)
     shares = CpuEngine(EngineSpec(shape, count, np.zeros(count, np.float32), **settings)).render(
         one_each
     )
-    picture = engine.render(theta)
+    picture = engine.render(parameters)
     probability = np.exp(picture[1:]) / np.exp(picture[1:]).sum(axis=0)
     curvature = np.concatenate([np.ones((1, *shape)), probability * (1 - probability)])
     curvature[1:, labels == 255] = 0
     curvature *= np.concatenate([image_weights, [seg_weights] * 3])[:, :, None, None]
-    gaps = (theta[:, GEOMETRY:, None, None, None] - picture[None]) ** 2
+    gaps = (parameters[:, GEOMETRY:, None, None, None] - picture[None]) ** 2
     expected = np.einsum("nzyx,nczyx,czyx->n", shares, gaps, curvature)
-    state, params = SimpleNamespace(theta=theta), SimpleNamespace(threads=2)
+    state, params = SimpleNamespace(parameters=parameters), SimpleNamespace(threads=2)
     loop = SimpleNamespace(state=state, target=target, engine=engine, params=params)
-    loop.share_sums = lambda: share_sums(loop)
-    bend, mass = contributions(loop)
-    np.testing.assert_allclose(bend, expected, rtol=2e-3, atol=1e-4)
+    loop.weighted_moments = lambda: weighted_moments(loop)
+    sensitivity, mass = removal_sensitivity(loop)
+    np.testing.assert_allclose(sensitivity, expected, rtol=2e-3, atol=1e-4)
     expected = np.einsum("nzyx,czyx->nc", shares, curvature)
     np.testing.assert_allclose(mass, expected, rtol=2e-3, atol=1e-4)

@@ -91,8 +91,8 @@ def test_voxels_are_drawn_by_density(rng):
 
 
 @pytest.mark.parametrize("shape", [(12, 21, 19), (1, 20, 30)])
-@pytest.mark.parametrize("labelled", [False, True])
-def test_importance_is_slopes_borders_and_a_share_of_their_mean(rng, shape, labelled):
+@pytest.mark.parametrize("labeled", [False, True])
+def test_importance_is_slopes_borders_and_a_share_of_their_mean(rng, shape, labeled):
     images = np.zeros((2, *shape), np.float32)
     images[:, :, 5:, 3:12] = rng.random((2, shape[0], shape[1] - 5, 9), dtype=np.float32)
     labels = np.zeros((0, 0, 0), np.uint8)
@@ -105,7 +105,7 @@ def test_importance_is_slopes_borders_and_a_share_of_their_mean(rng, shape, labe
         squares += sum(slope**2 for slope in slopes)
         foreground |= np.abs(image - level) > 0.02
     expected = np.sqrt(squares)
-    if labelled:
+    if labeled:
         labels = np.zeros(shape, np.uint8)
         labels[:, 2:9, 2:9], labels[:, 11] = 2, 255
         borders = gaussian_filter(borders_of(labels), sigmas)

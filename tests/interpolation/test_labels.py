@@ -1,4 +1,4 @@
-"""Labels between labelled slices."""
+"""Labels between labeled slices."""
 
 import numpy as np
 import pytest

@@ -102,19 +102,19 @@ def twin_engine(
 
 def random_table(rng, shape, count, channels, degree=3):
     """Gaussians in and around a stack, (count, 14 + channels) float32."""
-    theta = rng.normal(0, 0.3, (count, GEOMETRY + channels))
+    parameters = rng.normal(0, 0.3, (count, GEOMETRY + channels))
     for column, size in zip((0, 1, 2), shape[::-1], strict=True):
-        theta[:, column] = rng.uniform(-1, size, count)
-    theta[:, [LOG_R1, LOG_R2, LOG_RT]] -= 0.5
-    theta[:, [A2, A2 + 1, B2, B2 + 1]] *= 0.1
-    theta[:, A1 + degree : A1 + 3] = 0
-    theta[:, B1 + degree : B1 + 3] = 0
-    theta[:, LOG_W] -= 1
-    return theta.astype(np.float32)
+        parameters[:, column] = rng.uniform(-1, size, count)
+    parameters[:, [LOG_R1, LOG_R2, LOG_RT]] -= 0.5
+    parameters[:, [A2, A2 + 1, B2, B2 + 1]] *= 0.1
+    parameters[:, A1 + degree : A1 + 3] = 0
+    parameters[:, B1 + degree : B1 + 3] = 0
+    parameters[:, LOG_W] -= 1
+    return parameters.astype(np.float32)
 
 
 def random_target(rng, shape, images, classes, l1=False):
-    """Noise to fit, with slices left out and voxels unlabelled."""
+    """Noise to fit, with slices left out and voxels unlabeled."""
     labels = np.zeros((0, 0, 0), np.uint8)
     if classes:
         labels = rng.integers(0, classes, shape).astype(np.uint8)

@@ -51,12 +51,12 @@ def reference(shape, channels, background, degree, blend):
     )
 
 
-def exact(shape, theta, background, degree, blend):
+def exact(shape, parameters, background, degree, blend):
     """The reference's values in float64."""
     info = BlendSettings(blend, degree, CUTOFF, 1e-3)
     points = grid_points(shape, dtype=torch.float64)
     values = render_at(
-        torch.as_tensor(theta, dtype=torch.float64),
+        torch.as_tensor(parameters, dtype=torch.float64),
         torch.as_tensor(background, dtype=torch.float64),
         info,
         points,
@@ -80,17 +80,17 @@ CASES = [
 @pytest.mark.parametrize(("shape", "images", "classes", "degree", "blend"), CASES)
 def test_emulated_kernels_agree_with_reference(twin, rng, shape, images, classes, degree, blend):
     channels = images + classes
-    theta = random_table(rng, shape, 40, channels, degree)
+    parameters = random_table(rng, shape, 40, channels, degree)
     background = rng.random(channels).astype(np.float32)
     target = random_target(rng, shape, images, classes)
     engine = twin(shape, channels, background, degree=degree, blend=blend)
-    rendered = engine.render(theta)
+    rendered = engine.render(parameters)
     np.testing.assert_allclose(
-        rendered, exact(shape, theta, background, degree, blend), rtol=1e-9, atol=1e-11
+        rendered, exact(shape, parameters, background, degree, blend), rtol=1e-9, atol=1e-11
     )
-    squares, miss, gradient, _ = engine.loss_and_gradient(theta, target)
+    squares, miss, gradient, _ = engine.loss_and_gradient(parameters, target)
     truth = reference(shape, channels, background, degree, blend)
-    squares_true, miss_true, gradient_true, _ = truth.loss_and_gradient(theta, target)
+    squares_true, miss_true, gradient_true, _ = truth.loss_and_gradient(parameters, target)
     # Error sums of a warp are added in the kernels' number type, of all warps in float64.
     assert squares == pytest.approx(squares_true, rel=1e-9)
     assert miss == pytest.approx(miss_true, rel=1e-9)
@@ -103,21 +103,21 @@ def test_emulated_kernels_agree_with_reference(twin, rng, shape, images, classes
 @needs_compiler
 def test_emulated_32_bit_kernels_agree_with_cpu_engine(twin, rng):
     shape, images, classes = (7, 15, 22), 1, 3
-    theta = random_table(rng, shape, 60, images + classes)
+    parameters = random_table(rng, shape, 60, images + classes)
     background = rng.random(images + classes).astype(np.float32)
     target = random_target(rng, shape, images, classes)
     ours = twin(shape, 4, background, double=False)
     cpu = CpuEngine(EngineSpec(shape, 4, background, degree=3, cutoff=CUTOFF, eps=1e-3, threads=1))
-    difference = np.abs(ours.render(theta) - cpu.render(theta))
+    difference = np.abs(ours.render(parameters) - cpu.render(parameters))
     # A voxel just at the rim of a Gaussian's support may fall on either side of it.
     assert np.median(difference) < 1e-6
     assert np.quantile(difference, 0.999) < 1e-4
-    got, expected = (engine.loss_and_gradient(theta, target) for engine in (ours, cpu))
+    got, expected = (engine.loss_and_gradient(parameters, target) for engine in (ours, cpu))
     assert got[0] == pytest.approx(expected[0], rel=1e-4)
     assert got[1] == pytest.approx(expected[1], rel=1e-4)
     assert expected.through_plane_error > 0
     assert got.through_plane_error == pytest.approx(expected.through_plane_error, rel=1e-4)
-    for column in range(theta.shape[1]):
+    for column in range(parameters.shape[1]):
         error = np.linalg.norm(got[2][:, column] - expected[2][:, column])
         assert error <= 1e-3 * np.linalg.norm(expected[2][:, column]), f"column {column}"
 
@@ -125,26 +125,31 @@ def test_emulated_32_bit_kernels_agree_with_cpu_engine(twin, rng):
 @needs_compiler
 def test_absolute_errors_agree_with_reference(twin, rng):
     shape = (4, 10, 12)
-    theta = random_table(rng, shape, 20, 1)
+    parameters = random_table(rng, shape, 20, 1)
     target = random_target(rng, shape, 1, 0, l1=True)
-    _, _, ours, _ = twin(shape, 1).loss_and_gradient(theta, target)
+    _, _, ours, _ = twin(shape, 1).loss_and_gradient(parameters, target)
     truth = reference(shape, 1, np.zeros(1), 3, "normalized")
-    _, _, expected, _ = truth.loss_and_gradient(theta, target)
+    _, _, expected, _ = truth.loss_and_gradient(parameters, target)
     assert np.linalg.norm(ours - expected) <= 1e-6 * np.linalg.norm(expected)
 
 
 @needs_compiler
 def test_slabs_and_slices_do_not_change_the_answer(twin, rng):
     shape, channels = (11, 9, 16), 2
-    theta = random_table(rng, shape, 30, channels)
+    parameters = random_table(rng, shape, 30, channels)
     target = random_target(rng, shape, channels, 0)
     whole, sliced = twin(shape, channels), twin(shape, channels, memory=1)
     assert len(whole.plan().slabs) == 1
     assert len(sliced.plan().slabs) == 3
-    np.testing.assert_array_equal(whole.render(theta), sliced.render(theta))
+    np.testing.assert_array_equal(whole.render(parameters), sliced.render(parameters))
     wanted = np.array([0, 3, 4, 5, 9])
-    np.testing.assert_array_equal(sliced.render(theta, wanted), whole.render(theta)[:, wanted])
-    a, b = whole.loss_and_gradient(theta, target), sliced.loss_and_gradient(theta, target)
+    np.testing.assert_array_equal(
+        sliced.render(parameters, wanted), whole.render(parameters)[:, wanted]
+    )
+    a, b = (
+        whole.loss_and_gradient(parameters, target),
+        sliced.loss_and_gradient(parameters, target),
+    )
     assert a[0] == pytest.approx(b[0], rel=1e-12)
     np.testing.assert_allclose(a[2], b[2], rtol=1e-9, atol=1e-12)
 
@@ -158,25 +163,25 @@ def test_large_gaussians_are_shared_by_a_block(twin, rng, monkeypatch, shape, wa
     settings = {"LARGE_TILES": 8, "LARGE_WARPS": warps, "GATHER_WARPS": 2, "AHEAD": ahead}
     for name, value in settings.items():
         monkeypatch.setattr(cuda_driver, name, value)
-    theta = random_table(rng, shape, 8, 1, degree=int(shape[0] > 1))
-    theta[:4, [LOG_R1, LOG_R2, LOG_RT]] = -4.0  # as wide as the stack
-    theta[1:3, [LOG_R1, LOG_R2]] = [-3.0, -0.5]  # flat, and steep
-    theta[1:3, SHEAR] = [-0.4, 0.7]
+    parameters = random_table(rng, shape, 8, 1, degree=int(shape[0] > 1))
+    parameters[:4, [LOG_R1, LOG_R2, LOG_RT]] = -4.0  # as wide as the stack
+    parameters[1:3, [LOG_R1, LOG_R2]] = [-3.0, -0.5]  # flat, and steep
+    parameters[1:3, SHEAR] = [-0.4, 0.7]
     target = random_target(rng, shape, 1, 0)
     engine = twin(shape, 1)
-    _, _, ours, _ = engine.loss_and_gradient(theta, target)
+    _, _, ours, _ = engine.loss_and_gradient(parameters, target)
     assert 2 <= int(engine._memory["large"][0]) < 8
     truth = reference(shape, 1, np.zeros(1), 3, "normalized")
-    _, _, expected, _ = truth.loss_and_gradient(theta, target)
+    _, _, expected, _ = truth.loss_and_gradient(parameters, target)
     scale = np.abs(expected).max(axis=0) + 1e-12
     np.testing.assert_allclose(ours / scale, expected / scale, atol=2e-7)
-    np.testing.assert_array_equal(engine.loss_and_gradient(theta, target)[2], ours)
+    np.testing.assert_array_equal(engine.loss_and_gradient(parameters, target)[2], ours)
 
 
-def sections(theta, shape, degree=3):
+def sections(parameters, shape, degree=3):
     """Which voxels each Gaussian reaches, (N, Z, Y, X), by its own formula."""
     z, y, x = (axis[None] for axis in np.meshgrid(*map(np.arange, shape), indexing="ij"))
-    column = theta.astype(np.float64).T[:, :, None, None, None]
+    column = parameters.astype(np.float64).T[:, :, None, None, None]
     d = z - column[2]
     fold = [sum(column[first + k] * d ** (k + 1) for k in range(degree)) for first in (A1, B1)]
     r1, r2, rt = (np.exp(column[k]) for k in (LOG_R1, LOG_R2, LOG_RT))
@@ -188,36 +193,36 @@ def sections(theta, shape, degree=3):
 @needs_compiler
 @pytest.mark.parametrize("shape", [(9, 44, 45), (2, 40, 50), (1, 60, 90)])
 def test_tiles_list_all_gaussians_that_reach_them_and_few_others(twin, rng, shape):
-    theta = random_table(rng, shape, 60, 1)
-    theta[:20, [LOG_R1, LOG_R2]] -= rng.uniform(0, 2, (20, 2))
-    theta[:20, SHEAR] = rng.normal(0, 1, 20)
+    parameters = random_table(rng, shape, 60, 1)
+    parameters[:20, [LOG_R1, LOG_R2]] -= rng.uniform(0, 2, (20, 2))
+    parameters[:20, SHEAR] = rng.normal(0, 1, 20)
     engine = twin(shape, 1)
-    engine.render(theta)
+    engine.render(parameters)
     columns, rows, through = engine.tile
-    inside = sections(theta, shape)
+    inside = sections(parameters, shape)
     sizes = (-(-shape[0] // through), -(-shape[1] // rows), -(-shape[2] // columns))
-    padded = np.zeros((len(theta), *np.multiply(sizes, (through, rows, columns))), bool)
+    padded = np.zeros((len(parameters), *np.multiply(sizes, (through, rows, columns))), bool)
     padded[:, : shape[0], : shape[1], : shape[2]] = inside
     cut = padded.reshape(-1, sizes[0], through, sizes[1], rows, sizes[2], columns)
-    needed = cut.any(axis=(2, 4, 6)).reshape(len(theta), -1)
+    needed = cut.any(axis=(2, 4, 6)).reshape(len(parameters), -1)
     offsets = engine._memory["offsets"].numpy()
     listed = np.zeros_like(needed)
     for tile in range(needed.shape[1]):
         listed[engine._members[offsets[tile] : offsets[tile + 1]].numpy(), tile] = True
     assert not (needed & ~listed).any()
     assert needed.sum() <= listed.sum() <= 1.1 * needed.sum() + 20
-    np.testing.assert_array_equal(engine._memory["touched"][: len(theta)], listed.sum(axis=1))
+    np.testing.assert_array_equal(engine._memory["touched"][: len(parameters)], listed.sum(axis=1))
 
 
 @needs_compiler
 def test_lists_that_overflow_grow_and_the_answer_stays(twin, rng, monkeypatch):
     shape = (6, 10, 20)
-    theta = random_table(rng, shape, 50, 1)
-    expected = twin(shape, 1).render(theta)
+    parameters = random_table(rng, shape, 50, 1)
+    expected = twin(shape, 1).render(parameters)
     monkeypatch.setattr(cuda, "LEAST_CAPACITY", 3)
     engine = twin(shape, 1)
     assert len(engine._members) == 3
-    np.testing.assert_array_equal(engine.render(theta), expected)
+    np.testing.assert_array_equal(engine.render(parameters), expected)
     assert len(engine._members) > 3
     assert (engine._memory["counts"] == 0).all()
 
@@ -226,10 +231,10 @@ def test_lists_that_overflow_grow_and_the_answer_stays(twin, rng, monkeypatch):
 def test_long_lists_are_sorted(twin, rng):
     """More Gaussians in a tile than fit into shared memory, and an awkward number of them."""
     shape = (1, 16, 16)
-    theta = random_table(rng, shape, 2500, 1, degree=0)
-    theta[:, :2] = rng.uniform(4, 12, (2500, 2))
+    parameters = random_table(rng, shape, 2500, 1, degree=0)
+    parameters[:, :2] = rng.uniform(4, 12, (2500, 2))
     engine = twin(shape, 1, degree=0)
-    engine.render(theta)
+    engine.render(parameters)
     count = int(engine._memory["offsets"][1])
     assert count > 2048
     listed = engine._members[:count].numpy()
@@ -238,11 +243,11 @@ def test_long_lists_are_sorted(twin, rng):
 
 @needs_compiler
 def test_tables_that_are_not_finite_end_no_process(twin, rng):
-    theta = random_table(rng, (4, 9, 9), 12, 1)
-    theta[3, 2], theta[4, 0], theta[5, LOG_R1] = np.nan, np.inf, -np.inf
+    parameters = random_table(rng, (4, 9, 9), 12, 1)
+    parameters[3, 2], parameters[4, 0], parameters[5, LOG_R1] = np.nan, np.inf, -np.inf
     target = random_target(rng, (4, 9, 9), 1, 0)
     engine = twin((4, 9, 9), 1, double=False)
-    engine.loss_and_gradient(theta, target)
+    engine.loss_and_gradient(parameters, target)
     clean = random_table(rng, (4, 9, 9), 12, 1)
     assert np.isfinite(engine.loss_and_gradient(clean, target)[2]).all()
 
@@ -270,12 +275,12 @@ def test_misplaced_barrier_would_be_noticed(builds, monkeypatch):
 @needs_compiler
 def test_autograd_agrees_with_reference(twin, rng):
     shape = (5, 8, 9)
-    theta = torch.tensor(random_table(rng, shape, 12, 2), dtype=torch.float64)
+    parameters = torch.tensor(random_table(rng, shape, 12, 2), dtype=torch.float64)
     weights = torch.tensor(rng.random((2, *shape)))
     engine = twin(shape, 2, np.array([0.2, 0.4]))
-    ours = theta.clone().requires_grad_()
+    ours = parameters.clone().requires_grad_()
     (weights * differentiable_render(engine, ours).sin()).sum().backward()
-    expected = theta.clone().requires_grad_()
+    expected = parameters.clone().requires_grad_()
     info = BlendSettings("normalized", 3, CUTOFF, 1e-3)
     points = grid_points(shape, dtype=torch.float64)
     background = torch.tensor([0.2, 0.4], dtype=torch.float64)
@@ -335,24 +340,24 @@ def test_torch_is_not_imported_to_find_no_driver():
 @pytest.mark.parametrize(("shape", "images", "classes", "degree", "blend"), CASES)
 def test_gpu_agrees_with_reference_and_cpu(rng, shape, images, classes, degree, blend):
     channels = images + classes
-    theta = random_table(rng, shape, 300, channels, degree)
+    parameters = random_table(rng, shape, 300, channels, degree)
     background = rng.random(channels).astype(np.float32)
     target = random_target(rng, shape, images, classes)
     options = {"degree": degree, "cutoff": CUTOFF, "eps": 1e-3, "blend": blend}
     ours = CudaEngine(EngineSpec(shape, channels, background, **options))
     cpu = CpuEngine(EngineSpec(shape, channels, background, **options))
-    values = ours.render(theta)
-    for other in (cpu.render(theta), exact(shape, theta, background, degree, blend)):
+    values = ours.render(parameters)
+    for other in (cpu.render(parameters), exact(shape, parameters, background, degree, blend)):
         difference = np.abs(values - other) / (1 + np.abs(other))
         assert np.median(difference) < 1e-6
         assert np.quantile(difference, 0.999) < 2e-4
-    got, expected = (engine.loss_and_gradient(theta, target) for engine in (ours, cpu))
+    got, expected = (engine.loss_and_gradient(parameters, target) for engine in (ours, cpu))
     assert got[0] == pytest.approx(expected[0], rel=1e-4)
     assert got[1] == pytest.approx(expected[1], rel=1e-4)
-    for column in range(theta.shape[1]):
+    for column in range(parameters.shape[1]):
         error = np.linalg.norm(got[2][:, column] - expected[2][:, column])
         assert error <= 2e-3 * np.linalg.norm(expected[2][:, column]), f"column {column}"
-    again = ours.loss_and_gradient(theta, target)
+    again = ours.loss_and_gradient(parameters, target)
     np.testing.assert_array_equal(again[2], got[2])
 
 

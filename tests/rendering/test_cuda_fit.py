@@ -1,4 +1,4 @@
-"""The optimiser on the device: emulated on the CPU here, and on a GPU where there is one."""
+"""The optimizer on the device: emulated on the CPU here, and on a GPU where there is one."""
 
 from __future__ import annotations
 
@@ -49,21 +49,23 @@ def adam_settings(columns):
 
 
 @needs_compiler
-def test_stepper_takes_the_cpu_optimisers_steps(twin, rng):
-    from napari_medgs.fitting.optim.adam import BETA1, BETA2, QUIET, Adam
+def test_stepper_takes_the_cpu_optimizers_steps(twin, rng):
+    from napari_medgs.fitting.optim.adam import BETA1, BETA2, GRADIENT_FLOOR, Adam
 
     shape = (5, 9, 12)
-    theta = random_table(rng, shape, 20, 1)
+    parameters = random_table(rng, shape, 20, 1)
     target = random_target(rng, shape, 1, 0)
-    columns = adam_settings(theta.shape[1])
+    columns = adam_settings(parameters.shape[1])
     engine = twin(shape, 1)
-    stepper = CudaStepper(engine, theta, target, *columns, betas=(BETA1, BETA2), quiet=QUIET)
+    stepper = CudaStepper(
+        engine, parameters, target, *columns, betas=(BETA1, BETA2), gradient_floor=GRADIENT_FLOOR
+    )
     reports = [stepper.step(1 - k / 6) for k in range(6)]
     assert reports[:2] == [None, None]
     reports = reports[2:] + stepper.finish()
     assert [report.number for report in reports] == [1, 2, 3, 4, 5, 6]
     assert all(report.valid and report.moved for report in reports)
-    table, adam = theta.copy(), Adam(*theta.shape)
+    table, adam = parameters.copy(), Adam(*parameters.shape)
     for k, report in enumerate(reports):
         squares, _, gradient, _ = engine.loss_and_gradient(table, target)
         assert report.image_error == pytest.approx(squares, rel=1e-5)
@@ -76,33 +78,33 @@ def test_stepper_takes_the_cpu_optimisers_steps(twin, rng):
 @needs_compiler
 def test_stepper_rests_at_the_goal_and_after_overflow(twin, rng):
     shape = (5, 9, 12)
-    theta = random_table(rng, shape, 20, 1)
+    parameters = random_table(rng, shape, 20, 1)
     target = random_target(rng, shape, 1, 0)
     engine = twin(shape, 1)
-    squares, _, _, between = engine.loss_and_gradient(theta, target)
-    columns = adam_settings(theta.shape[1])
-    options = {"betas": (0.7, 0.8), "quiet": 0.003}
-    resting = CudaStepper(engine, theta, target, *columns, **options)
+    squares, _, _, between = engine.loss_and_gradient(parameters, target)
+    columns = adam_settings(parameters.shape[1])
+    options = {"betas": (0.7, 0.8), "gradient_floor": 0.003}
+    resting = CudaStepper(engine, parameters, target, *columns, **options)
     assert between > 0
     resting.stop = (squares * 1.01, 0.0, between * 1.01)
     resting.step()
     (report,) = resting.finish()
     assert report.valid
     assert not report.moved
-    np.testing.assert_array_equal(resting.table(), theta)
+    np.testing.assert_array_equal(resting.table(), parameters)
     resting.stop = (squares * 1.01, 0.0, between * 0.99)  # the frames are not good enough
     resting.step()
     (report,) = resting.finish()
     assert report.moved
-    assert np.abs(resting.table() - theta).max() > 0
+    assert np.abs(resting.table() - parameters).max() > 0
 
-    stepper = CudaStepper(engine, theta, target, *columns, **options)
+    stepper = CudaStepper(engine, parameters, target, *columns, **options)
     stepper._fits = True
     engine._members = engine._members[:2]
     stepper.step()
     (report,) = stepper.finish()
     assert not report.valid
-    np.testing.assert_array_equal(stepper.table(), theta)
+    np.testing.assert_array_equal(stepper.table(), parameters)
     stepper.step()
     assert stepper.finish()[0].image_error == pytest.approx(squares, rel=1e-9)
 
@@ -110,10 +112,12 @@ def test_stepper_rests_at_the_goal_and_after_overflow(twin, rng):
 @needs_compiler
 def test_stepper_keeps_what_it_knows_when_rearranged(twin, rng):
     shape = (4, 8, 8)
-    theta = random_table(rng, shape, 6, 1)
+    parameters = random_table(rng, shape, 6, 1)
     target = random_target(rng, shape, 1, 0)
     columns = adam_settings(15)
-    stepper = CudaStepper(twin(shape, 1), theta, target, *columns, betas=(0.7, 0.8), quiet=0.003)
+    stepper = CudaStepper(
+        twin(shape, 1), parameters, target, *columns, betas=(0.7, 0.8), gradient_floor=0.003
+    )
     stepper.step()
     stepper.finish()
     before, before_table = stepper.first.clone(), stepper.table()
@@ -121,7 +125,7 @@ def test_stepper_keeps_what_it_knows_when_rearranged(twin, rng):
     order = np.array([6, 4, 0, 7])  # rows 1, 2, 3 and 5 are dropped
     stepper.rearrange(order, 2)
     stepper.restart(np.concatenate([before_table, fresh])[order])
-    assert stepper.theta.shape == (4, 15)
+    assert stepper.parameters.shape == (4, 15)
     np.testing.assert_array_equal(stepper.first[1], before[4])
     np.testing.assert_array_equal(stepper.first[2], before[0])
     assert not stepper.first[[0, 3]].any()
@@ -170,7 +174,7 @@ def test_device_loop_meets_a_quality_with_fewer_gaussians(twin, rng, monkeypatch
     assert psnr[1] == pytest.approx(psnr[0], abs=0.5)
     for result in results:
         assert result.stopped_by == "quality"
-        assert result.metrics.get("between") == ("motion" if holdout else None)
+        assert result.metrics.get("through_plane_targets") == ("motion" if holdout else None)
         assert result.metrics["psnr"] >= params.quality
         most = max(entry["gaussians"] for entry in result.history)
         assert len(result.field) <= 0.85 * most
@@ -197,7 +201,7 @@ def test_device_loop_keeps_the_field_that_met_the_goal(twin, rng, monkeypatch):
     cpu, device = both_loops(twin, monkeypatch, params, volume, None)
     assert cpu.stopped_by == device.stopped_by == "quality"
     assert device.history[-1]["psnr"] >= 22
-    # The steps queued behind the one that met the goal found the same field.
+    # The steps queued behind the one that met the target_psnr found the same field.
     met = next(h["iteration"] for h in device.history if h["psnr"] >= 22)
     assert device.history[-1]["iteration"] - met <= 4
     assert device.history[-1]["psnr"] == pytest.approx(device.history[met - 1]["psnr"], abs=1e-9)
@@ -207,20 +211,20 @@ def test_device_loop_keeps_the_field_that_met_the_goal(twin, rng, monkeypatch):
 @pytest.mark.parametrize("classes", [0, 3])
 def test_device_loop_finds_errors_and_shares_as_the_cpu_does(twin, rng, classes):
     shape = (7, 10, 13)
-    theta = random_table(rng, shape, 25, 1 + classes)
+    parameters = random_table(rng, shape, 25, 1 + classes)
     target = random_target(rng, shape, 1, classes)
     background = rng.random(1 + classes).astype(np.float32)
-    there = CudaStepper(twin(shape, 1 + classes, background), theta, target, *adam_settings(
-        theta.shape[1]), betas=(0.7, 0.8), quiet=0.003)  # fmt: skip
+    there = CudaStepper(twin(shape, 1 + classes, background), parameters, target, *adam_settings(
+        parameters.shape[1]), betas=(0.7, 0.8), gradient_floor=0.003)  # fmt: skip
     settings = {"degree": 3, "cutoff": 9.0, "eps": 1e-3, "threads": 1}
     found = []
     for kind in (FitLoop, DeviceFitLoop):
         one = kind.__new__(kind)  # only what the two methods look at
-        one.state, one.target, one.shape = LoopState(theta), target, shape
+        one.state, one.target, one.shape = LoopState(parameters), target, shape
         one.params = FitParams(threads=1)
         one.engine = CpuEngine(EngineSpec(shape, 1 + classes, background, **settings))
         one.stepper, one.cuda = there, there.engine
-        found.append((one.error_density(), *one.share_sums()))
+        found.append((one.error_density(), *one.weighted_moments()))
     for cpu, device in zip(*found, strict=True):
         np.testing.assert_allclose(device, cpu, rtol=2e-3, atol=2e-3 * np.abs(cpu).max())
         assert np.abs(cpu).max() > 0.1
@@ -257,13 +261,15 @@ def test_device_loop_knows_how_long_steps_take(twin, rng, monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_gpu_stepper_lowers_the_loss(rng):
     shape = (24, 48, 56)
-    theta = random_table(rng, shape, 800, 1)
+    parameters = random_table(rng, shape, 800, 1)
     target = random_target(rng, shape, 1, 0)
     engine = CudaEngine(EngineSpec(shape, 1, np.zeros(1), degree=3, cutoff=9.0, eps=1e-3))
     columns = adam_settings(15)
-    stepper = CudaStepper(engine, theta, target, *columns, betas=(0.7, 0.8), quiet=0.003)
+    stepper = CudaStepper(
+        engine, parameters, target, *columns, betas=(0.7, 0.8), gradient_floor=0.003
+    )
     reports = [stepper.step() for _ in range(30)][2:] + stepper.finish()
     assert all(report.valid for report in reports)
     assert reports[-1].image_error < 0.9 * reports[0].image_error
-    expected, _, _, _ = engine.loss_and_gradient(theta, target)
+    expected, _, _, _ = engine.loss_and_gradient(parameters, target)
     assert reports[0].image_error == pytest.approx(expected, rel=1e-6)

@@ -19,13 +19,13 @@ BLENDS = ("normalized", "sum", "alpha")
 
 
 def random_table(rng, shape, count, channels):
-    theta = rng.normal(0, 0.3, (count, GEOMETRY + channels)).astype(np.float32)
+    parameters = rng.normal(0, 0.3, (count, GEOMETRY + channels)).astype(np.float32)
     for column, size in zip((0, 1, 2), shape[::-1], strict=True):
-        theta[:, column] = rng.uniform(-1, size, count)
-    theta[:, [LOG_R1, LOG_R2, LOG_RT]] -= 0.5
-    theta[:, [A2, A2 + 1, B2, B2 + 1]] *= 0.1
-    theta[:, LOG_W] -= 1
-    return theta
+        parameters[:, column] = rng.uniform(-1, size, count)
+    parameters[:, [LOG_R1, LOG_R2, LOG_RT]] -= 0.5
+    parameters[:, [A2, A2 + 1, B2, B2 + 1]] *= 0.1
+    parameters[:, LOG_W] -= 1
+    return parameters
 
 
 def random_target(rng, shape, images, classes, l1=False):
@@ -79,17 +79,17 @@ def reference_for(blend, shape, channels, background, degree):
 def test_gradients_agree_with_reference(blend, shape, images, classes, degree):
     rng = np.random.default_rng(hash((shape, images)) % 1000)
     channels = images + classes
-    theta = random_table(rng, shape, 60, channels)
-    theta[:, A1 + degree : A1 + 3] = 0
+    parameters = random_table(rng, shape, 60, channels)
+    parameters[:, A1 + degree : A1 + 3] = 0
     background = rng.random(channels).astype(np.float32)
     target = random_target(rng, shape, images, classes)
     ours = engine_for(blend, shape, channels, background, degree)
     truth = reference_for(blend, shape, channels, background, degree)
-    squares, miss, gradient, _ = ours.loss_and_gradient(theta, target)
-    squares_true, miss_true, gradient_true, _ = truth.loss_and_gradient(theta, target)
+    squares, miss, gradient, _ = ours.loss_and_gradient(parameters, target)
+    squares_true, miss_true, gradient_true, _ = truth.loss_and_gradient(parameters, target)
     assert squares == pytest.approx(squares_true, rel=1e-4)
     assert miss == pytest.approx(miss_true, rel=1e-3, abs=1e-3)
-    trained = [c for c in range(theta.shape[1]) if np.abs(gradient_true[:, c]).max() > 0]
+    trained = [c for c in range(parameters.shape[1]) if np.abs(gradient_true[:, c]).max() > 0]
     for column in trained:
         error = np.linalg.norm(gradient[:, column] - gradient_true[:, column])
         assert error <= 1e-3 * np.linalg.norm(gradient_true[:, column]), f"column {column}"
@@ -99,10 +99,10 @@ def test_gradients_agree_with_reference(blend, shape, images, classes, degree):
 def test_rendering_agrees_with_reference(blend):
     rng = np.random.default_rng(3)
     shape, channels = (6, 25, 33), 2
-    theta = random_table(rng, shape, 80, channels)
+    parameters = random_table(rng, shape, 80, channels)
     background = np.array([0.3, 0.7], np.float32)
-    ours = engine_for(blend, shape, channels, background, 3).render(theta)
-    truth = reference_for(blend, shape, channels, background, 3).render(theta)
+    ours = engine_for(blend, shape, channels, background, 3).render(parameters)
+    truth = reference_for(blend, shape, channels, background, 3).render(parameters)
     # A voxel just at the rim of a Gaussian's support may fall on either side of it.
     assert np.median(np.abs(ours - truth)) < 1e-6
     assert np.quantile(np.abs(ours - truth), 0.999) < 1e-4
@@ -112,7 +112,7 @@ def test_rendering_agrees_with_reference(blend):
 def test_reference_gradient_by_finite_differences(blend):
     rng = np.random.default_rng(5)
     shape = (4, 9, 9)
-    theta = torch.tensor(random_table(rng, shape, 6, 2), dtype=torch.float64)
+    parameters = torch.tensor(random_table(rng, shape, 6, 2), dtype=torch.float64)
     # Without rims, whose jump no derivative sees.
     info = BlendSettings(blend, 3, 1e6, 1e-3)
     points = grid_points(shape, dtype=torch.float64)
@@ -122,20 +122,22 @@ def test_reference_gradient_by_finite_differences(blend):
     def loss(table):
         return (weights * render_at(table, background, info, points) ** 2).sum()
 
-    assert torch.autograd.gradcheck(loss, theta.requires_grad_(), eps=1e-6, atol=1e-5)
+    assert torch.autograd.gradcheck(loss, parameters.requires_grad_(), eps=1e-6, atol=1e-5)
 
 
 def test_absolute_errors_agree_with_reference():
     rng = np.random.default_rng(8)
     shape = (5, 20, 20)
-    theta = random_table(rng, shape, 40, 1)
+    parameters = random_table(rng, shape, 40, 1)
     background = np.zeros(1, np.float32)
     target = random_target(rng, shape, 1, 0, l1=True)
     ours = (
-        engine_for("normalized", shape, 1, background, 3).loss_and_gradient(theta, target).gradient
+        engine_for("normalized", shape, 1, background, 3)
+        .loss_and_gradient(parameters, target)
+        .gradient
     )
     truth = reference_for("normalized", shape, 1, background, 3)
-    _, _, expected, _ = truth.loss_and_gradient(theta, target)
+    _, _, expected, _ = truth.loss_and_gradient(parameters, target)
     assert np.linalg.norm(ours - expected) <= 1e-3 * np.linalg.norm(expected)
 
 
@@ -143,11 +145,11 @@ def test_absolute_errors_agree_with_reference():
 def test_threads_do_not_change_the_answer(blend):
     rng = np.random.default_rng(9)
     shape = (9, 30, 30)
-    theta = random_table(rng, shape, 700, 1)
+    parameters = random_table(rng, shape, 700, 1)
     background = np.zeros(1, np.float32)
     target = random_target(rng, shape, 1, 0)
     results = [
-        engine_for(blend, shape, 1, background, 2, threads).loss_and_gradient(theta, target)
+        engine_for(blend, shape, 1, background, 2, threads).loss_and_gradient(parameters, target)
         for threads in (1, 3)
     ]
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
@@ -157,10 +159,10 @@ def test_threads_do_not_change_the_answer(blend):
 def test_normalized_blend_reproduces_constants():
     rng = np.random.default_rng(2)
     shape = (5, 16, 16)
-    theta = random_table(rng, shape, 50, 1)
-    theta[:, GEOMETRY] = 0.42
+    parameters = random_table(rng, shape, 50, 1)
+    parameters[:, GEOMETRY] = 0.42
     engine = engine_for("normalized", shape, 1, np.array([0.42], np.float32), 3)
-    np.testing.assert_allclose(engine.render(theta), 0.42, atol=1e-5)
+    np.testing.assert_allclose(engine.render(parameters), 0.42, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=15)
@@ -168,10 +170,12 @@ def test_normalized_blend_reproduces_constants():
 def test_some_slices_equal_all_slices(seed, degree, blend):
     rng = np.random.default_rng(seed)
     shape = (7, 12, 20)
-    theta = random_table(rng, shape, 30, 2)
+    parameters = random_table(rng, shape, 30, 2)
     engine = engine_for(blend, shape, 2, np.zeros(2, np.float32), degree)
     wanted = np.flatnonzero(rng.random(7) < 0.5)
-    np.testing.assert_array_equal(engine.render(theta, wanted), engine.render(theta)[:, wanted])
+    np.testing.assert_array_equal(
+        engine.render(parameters, wanted), engine.render(parameters)[:, wanted]
+    )
 
 
 def test_no_gaussians_is_background():
@@ -183,13 +187,13 @@ def test_no_gaussians_is_background():
 @pytest.mark.parametrize("blend", ["normalized", "sum"])
 def test_autograd_on_the_cpu_agrees_with_the_reference(rng, blend):
     shape = (5, 8, 9)
-    theta = torch.tensor(random_table(rng, shape, 12, 2))
+    parameters = torch.tensor(random_table(rng, shape, 12, 2))
     spec = EngineSpec(shape, 2, np.array([0.2, 0.4]), blend=blend, threads=2)
     weights = torch.tensor(rng.random((2, 3, *shape[1:])), dtype=torch.float32)
     slices = np.array([0, 2, 3])
-    ours = theta.clone().requires_grad_()
+    ours = parameters.clone().requires_grad_()
     (weights * differentiable_render(CpuEngine(spec), ours, slices).sin()).sum().backward()
-    truth = theta.double().requires_grad_()
+    truth = parameters.double().requires_grad_()
     values = ReferenceEngine(spec)._stack(truth, slices)
     (weights * values.sin()).sum().backward()
     np.testing.assert_allclose(ours.grad, truth.grad, rtol=2e-3, atol=2e-4)

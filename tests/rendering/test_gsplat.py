@@ -103,15 +103,15 @@ class StandIn:
 
 
 def random_table(rng, count, channels, degree):
-    theta = rng.normal(0, 0.3, (count, GEOMETRY + channels)).astype(np.float32)
+    parameters = rng.normal(0, 0.3, (count, GEOMETRY + channels)).astype(np.float32)
     for column, size in zip((0, 1, 2), SHAPE[::-1], strict=True):
-        theta[:, column] = rng.uniform(-1, size, count)
-    theta[:, [LOG_R1, LOG_R2, LOG_RT]] -= 0.5
-    theta[:, LOG_W] -= 1
-    theta[:, 8 + degree : 11] = 0
-    theta[:, 11 + degree : 14] = 0
-    theta[:, [9, 10, 12, 13]] *= 0.1
-    return theta
+        parameters[:, column] = rng.uniform(-1, size, count)
+    parameters[:, [LOG_R1, LOG_R2, LOG_RT]] -= 0.5
+    parameters[:, LOG_W] -= 1
+    parameters[:, 8 + degree : 11] = 0
+    parameters[:, 11 + degree : 14] = 0
+    parameters[:, [9, 10, 12, 13]] *= 0.1
+    return parameters
 
 
 def random_target(rng, images, classes):
@@ -140,15 +140,15 @@ def engine(channels, background=None, degree=3, cutoff=9.0, ops=None):
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 def test_sections_say_what_the_model_says(rng, degree):
-    theta = torch.tensor(random_table(rng, 12, 1, degree), dtype=torch.float64)
+    parameters = torch.tensor(random_table(rng, 12, 1, degree), dtype=torch.float64)
     slices = torch.tensor([0, 2, 4])
-    cuts = cut(theta, slices, degree, 1e6)
+    cuts = cut(parameters, slices, degree, 1e6)
     assert (cuts.image.diff() >= 0).all()
     info = BlendSettings("sum", degree, 1e9, 0.0)
     x, y = 7.0, 9.0
     for row in range(len(cuts.image)):
         z = float(slices[cuts.image[row]])
-        one = theta[cuts.gaussian[row]][None].clone()
+        one = parameters[cuts.gaussian[row]][None].clone()
         one[:, GEOMETRY] = 1
         point = torch.tensor([[z, y, x]], dtype=torch.float64)
         expected = float(render_at(one, torch.zeros(1, dtype=torch.float64), info, point))
@@ -159,8 +159,8 @@ def test_sections_say_what_the_model_says(rng, degree):
 
 
 def test_radii_hold_all_that_counts(rng):
-    theta = torch.tensor(random_table(rng, 30, 1, 2))
-    cuts = cut(theta, torch.arange(5), 2, 9.0)
+    parameters = torch.tensor(random_table(rng, 30, 1, 2))
+    cuts = cut(parameters, torch.arange(5), 2, 9.0)
     angles = torch.linspace(0, 2 * np.pi, 400)
     for row in range(len(cuts.image)):
         a, b, c = cuts.conics[row]
@@ -176,7 +176,7 @@ def test_radii_hold_all_that_counts(rng):
 @pytest.mark.parametrize(("images", "classes", "degree"), [(1, 0, 3), (3, 3, 1), (1, 33, 2)])
 def test_values_and_gradients_agree_with_alpha_blend(rng, images, classes, degree):
     channels = images + classes
-    theta = random_table(rng, 25, channels, degree)
+    parameters = random_table(rng, 25, channels, degree)
     background = rng.random(channels).astype(np.float32)
     target = random_target(rng, images, classes)
     # Without gsplat's own thresholds and with support to match, both are the same model.
@@ -194,7 +194,7 @@ def test_values_and_gradients_agree_with_alpha_blend(rng, images, classes, degre
             threads=1,
         )
     )
-    values, expected = ours.render(theta), cpu.render(theta)
+    values, expected = ours.render(parameters), cpu.render(parameters)
     # Tiles end at 1/255 of a contribution.
     np.testing.assert_allclose(values, expected, atol=0.05)
     assert np.abs(values - expected).mean() < 2e-3
@@ -206,12 +206,12 @@ def test_values_and_gradients_agree_with_alpha_blend(rng, images, classes, degre
         ops=WholeTiles(least=0.0, done=0.0),
     )
     # Pairs whose opacity is below 1/255 in a slice are left out even then.
-    theta[:, LOG_RT] = -3
-    np.testing.assert_allclose(exact.render(theta), cpu.render(theta), atol=2e-5)
-    got, want = (e.loss_and_gradient(theta, target) for e in (exact, cpu))
+    parameters[:, LOG_RT] = -3
+    np.testing.assert_allclose(exact.render(parameters), cpu.render(parameters), atol=2e-5)
+    got, want = (e.loss_and_gradient(parameters, target) for e in (exact, cpu))
     assert got[0] == pytest.approx(want[0], rel=1e-4)
     assert got[1] == pytest.approx(want[1], rel=1e-3, abs=1e-3)
-    for column in range(theta.shape[1]):
+    for column in range(parameters.shape[1]):
         error = np.linalg.norm(got[2][:, column] - want[2][:, column])
         assert error <= 2e-3 * np.linalg.norm(want[2][:, column]) + 1e-6, f"column {column}"
 
@@ -224,29 +224,29 @@ class WholeTiles(StandIn):
 
 
 def test_few_pairs_at_a_time_give_the_same(rng, monkeypatch):
-    theta = random_table(rng, 20, 2, 2)
+    parameters = random_table(rng, 20, 2, 2)
     target = random_target(rng, 2, 0)
     whole = engine(2)
-    expected, loss = whole.render(theta), whole.loss_and_gradient(theta, target)
+    expected, loss = whole.render(parameters), whole.loss_and_gradient(parameters, target)
     monkeypatch.setattr(gsplat_alpha, "PAIRS_AT_ONCE", 40)
     assert len(whole._batches(20, np.arange(5))) == 3
-    np.testing.assert_allclose(whole.render(theta), expected, rtol=1e-6)
-    again = whole.loss_and_gradient(theta, target)
+    np.testing.assert_allclose(whole.render(parameters), expected, rtol=1e-6)
+    again = whole.loss_and_gradient(parameters, target)
     assert again[0] == pytest.approx(loss[0], rel=1e-6)
     np.testing.assert_allclose(again[2], loss[2], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(
-        whole.render(theta, np.array([1, 4])), expected[:, [1, 4]], rtol=1e-6
+        whole.render(parameters, np.array([1, 4])), expected[:, [1, 4]], rtol=1e-6
     )
 
 
 def test_nothing_in_sight_is_background(rng):
-    theta = random_table(rng, 4, 1, 1)
-    theta[:, 2] = 1000
+    parameters = random_table(rng, 4, 1, 1)
+    parameters[:, 2] = 1000
     alone = engine(1, np.array([0.25], np.float32))
-    np.testing.assert_allclose(alone.render(theta), 0.25)
-    _, _, gradient, _ = alone.loss_and_gradient(theta, random_target(rng, 1, 0))
+    np.testing.assert_allclose(alone.render(parameters), 0.25)
+    _, _, gradient, _ = alone.loss_and_gradient(parameters, random_target(rng, 1, 0))
     assert not gradient.any()
-    np.testing.assert_allclose(alone.render(theta[:0]), 0.25)
+    np.testing.assert_allclose(alone.render(parameters[:0]), 0.25)
 
 
 def test_other_blends_are_refused():
@@ -297,7 +297,7 @@ def test_a_broken_build_does_no_harm(monkeypatch, capsys):
 @pytest.mark.skipif(not gsplat_alpha.available()[0], reason=gsplat_alpha.available()[1])
 def test_gsplat_agrees_with_alpha_blend(rng):
     images, classes = 1, 5
-    theta = random_table(rng, 60, 6, 2)
+    parameters = random_table(rng, 60, 6, 2)
     background = rng.random(6).astype(np.float32)
     target = random_target(rng, images, classes)
     options = {"degree": 2, "cutoff": 11.0, "eps": 0.0, "blend": "alpha"}
@@ -305,20 +305,20 @@ def test_gsplat_agrees_with_alpha_blend(rng):
     stand_in = GsplatEngine(
         EngineSpec(SHAPE, 6, background, **options), device="cpu", ops=StandIn()
     )
-    difference = np.abs(ours.render(theta) - stand_in.render(theta))
+    difference = np.abs(ours.render(parameters) - stand_in.render(parameters))
     assert np.quantile(difference, 0.99) < 1e-4
-    got, want = (e.loss_and_gradient(theta, target) for e in (ours, stand_in))
+    got, want = (e.loss_and_gradient(parameters, target) for e in (ours, stand_in))
     assert got[0] == pytest.approx(want[0], rel=1e-3)
-    for column in range(theta.shape[1]):
+    for column in range(parameters.shape[1]):
         error = np.linalg.norm(got[2][:, column] - want[2][:, column])
         assert error <= 1e-2 * np.linalg.norm(want[2][:, column]) + 1e-5, f"column {column}"
 
 
-def test_points_of_a_grid_are_centres():
-    """Means are half a pixel on, because gsplat's pixel centres are."""
-    theta = torch.zeros(1, GEOMETRY + 1)
-    theta[0, :3] = torch.tensor([4.0, 2.0, 1.0])
-    theta[0, GEOMETRY] = 1
-    picture = engine(1, degree=0).render(theta.numpy())[0, 1]
+def test_points_of_a_grid_are_centers():
+    """Means are half a pixel on, because gsplat's pixel centers are."""
+    parameters = torch.zeros(1, GEOMETRY + 1)
+    parameters[0, :3] = torch.tensor([4.0, 2.0, 1.0])
+    parameters[0, GEOMETRY] = 1
+    picture = engine(1, degree=0).render(parameters.numpy())[0, 1]
     assert np.unravel_index(picture.argmax(), picture.shape) == (2, 4)
     assert grid_points((1, 1, 1)).tolist() == [[0, 0, 0]]

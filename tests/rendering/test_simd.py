@@ -17,18 +17,18 @@ from napari_medgs.rendering.cpu import simd
 from napari_medgs.rendering.cpu.engine import CpuEngine
 from napari_medgs.rendering.engine import EngineSpec, StackTarget
 rng = np.random.default_rng(0)
-theta = np.zeros((40, 15), np.float32)
-theta[:, :3] = rng.uniform(0, (30, 20, 6), (40, 3))
-theta[:, 3:7] = rng.uniform(-1.6, 0, (40, 4))
-theta[:, 7:] = rng.normal(0, 0.1, (40, 8))
+parameters = np.zeros((40, 15), np.float32)
+parameters[:, :3] = rng.uniform(0, (30, 20, 6), (40, 3))
+parameters[:, 3:7] = rng.uniform(-1.6, 0, (40, 4))
+parameters[:, 7:] = rng.normal(0, 0.1, (40, 8))
 shape = (6, 20, 30)
 engine = CpuEngine(EngineSpec(shape, 1, threads=1))
 images = rng.random((1, *shape), dtype=np.float32)
 target = StackTarget(
     images, np.ones((1, 6), np.float32), np.zeros((0, 0, 0), np.uint8), np.zeros(6, np.float32)
 )
-gradient = engine.loss_and_gradient(theta, target)[2].copy()
-np.savez(sys.argv[1], picture=engine.render(theta), gradient=gradient, lanes=simd.LANES)
+gradient = engine.loss_and_gradient(parameters, target)[2].copy()
+np.savez(sys.argv[1], picture=engine.render(parameters), gradient=gradient, lanes=simd.LANES)
 """
 
 

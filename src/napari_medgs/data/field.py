@@ -204,21 +204,21 @@ class GaussianField:
         return GaussianField(**arrays, info=replace(self.info, **changes))
 
     def voxel_centers(self) -> NDArray[np.float64]:
-        """Centres in voxels of the canonical grid, (N, 3) in (z, y, x) order."""
+        """Centers in voxels of the canonical grid, (N, 3) in (z, y, x) order."""
         stack = self.centers[:, [2, 1, 0]].astype(np.float64)
         canonical = np.empty_like(stack)
         canonical[:, list(self.info.stack_axes)] = stack
         return canonical
 
     def world_centers(self) -> NDArray[np.float64]:
-        """Centres in RAS millimetres, (N, 3)."""
+        """Centers in RAS millimeters, (N, 3)."""
         return self.info.grid.to_world(self.voxel_centers())
 
     def voxel_precisions(self) -> NDArray[np.float64]:
-        """3D precision matrices at the centres (fold to first order), (N, 3, 3).
+        """3D precision matrices at the centers (fold to first order), (N, 3, 3).
 
         In voxels of the canonical grid, axes (z, y, x): q = p^T P p to second order, p the
-        offset from the centre. Folds of degree 2 and 3 bend the Gaussian away from it.
+        offset from the center. Folds of degree 2 and 3 bend the Gaussian away from it.
         """
         r1, r2, rt = np.exp(self.log_precision.astype(np.float64)).T
         s, (a, b) = self.shear.astype(np.float64), self.fold[:, 0].astype(np.float64).T
@@ -242,7 +242,7 @@ class GaussianField:
         return np.asarray(np.linalg.inv(self.voxel_precisions()), np.float64)
 
     def world_covariances(self) -> NDArray[np.float64]:
-        """3D covariance matrices (N, 3, 3) in RAS square millimetres."""
+        """3D covariance matrices (N, 3, 3) in RAS square millimeters."""
         matrix = self.info.grid.affine[:3, :3]
         covariance: NDArray[np.float64] = matrix @ self.voxel_covariances() @ matrix.T
         return covariance
@@ -277,7 +277,7 @@ class GaussianField:
         return GaussianField(**arrays, info=replace(self.info, grid=grid))
 
     def morton_order(self) -> NDArray[np.int64]:
-        """Indices that sort the Gaussians along a Z-order curve of their centres (N,)."""
+        """Indices that sort the Gaussians along a Z-order curve of their centers (N,)."""
         return morton_order(self.centers)
 
 

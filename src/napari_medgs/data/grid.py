@@ -11,28 +11,28 @@ from numpy.typing import NDArray
 from napari_medgs.errors import GeometryError
 
 
-def _one_millimetre() -> NDArray[np.float64]:
+def _one_millimeter() -> NDArray[np.float64]:
     """Canonical axes (superior, posterior, left) with 1 mm voxels at the origin."""
     return np.array([[0, 0, -1, 0], [0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]], dtype=np.float64)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A regular grid of voxels (z, y, x) in RAS millimetres.
+    """A regular grid of voxels (z, y, x) in RAS millimeters.
 
     Attributes
     ----------
     shape : tuple of int
         Voxels along (z, y, x).
     affine : (4, 4) ndarray of float64
-        Maps a voxel index (z, y, x, 1) to RAS millimetres.
+        Maps a voxel index (z, y, x, 1) to RAS millimeters.
     source : dict
         JSON-able record of how the file's own grid relates to this one (axis order, flips,
         header codes), empty when the data did not come from a file.
     """
 
     shape: tuple[int, int, int]
-    affine: NDArray[np.float64] = field(default_factory=_one_millimetre)
+    affine: NDArray[np.float64] = field(default_factory=_one_millimeter)
     source: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -53,23 +53,23 @@ class Grid:
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Millimetres between voxel centres along (z, y, x)."""
+        """Millimeters between voxel centers along (z, y, x)."""
         sizes = np.linalg.norm(self.affine[:3, :3], axis=0)
         return (float(sizes[0]), float(sizes[1]), float(sizes[2]))
 
     @property
     def voxel_volume(self) -> float:
-        """Volume of one voxel in cubic millimetres."""
+        """Volume of one voxel in cubic millimeters."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
     def to_world(self, points: NDArray[Any]) -> NDArray[np.float64]:
-        """Map voxel coordinates (..., 3) in (z, y, x) order to RAS millimetres (..., 3)."""
+        """Map voxel coordinates (..., 3) in (z, y, x) order to RAS millimeters (..., 3)."""
         points = np.asarray(points, dtype=np.float64)
         world: NDArray[np.float64] = points @ self.affine[:3, :3].T + self.affine[:3, 3]
         return world
 
     def to_voxel(self, points: NDArray[Any]) -> NDArray[np.float64]:
-        """Map RAS millimetres (..., 3) to voxel coordinates (..., 3) in (z, y, x) order."""
+        """Map RAS millimeters (..., 3) to voxel coordinates (..., 3) in (z, y, x) order."""
         inverse = np.linalg.inv(self.affine)
         points = np.asarray(points, dtype=np.float64)
         voxels: NDArray[np.float64] = points @ inverse[:3, :3].T + inverse[:3, 3]
@@ -84,7 +84,7 @@ class Grid:
         extent = np.asarray(self.shape) * old
         shape = np.maximum(1, np.round(extent / new)).astype(int)
         ratio = new / old
-        # The boxes share their lower corner, half a voxel before the first centre.
+        # The boxes share their lower corner, half a voxel before the first center.
         start = 0.5 * ratio - 0.5
         affine = self.affine.copy()
         affine[:3, :3] = self.affine[:3, :3] * ratio

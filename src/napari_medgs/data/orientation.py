@@ -15,7 +15,7 @@ from napari_medgs.data.grid import Grid
 from napari_medgs.errors import GeometryError
 
 SPL = np.array([[0.0, 0, -1, 0], [0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
-"""Maps millimetres along superior, posterior, left (in this order) to RAS millimetres."""
+"""Maps millimeters along superior, posterior, left (in this order) to RAS millimeters."""
 
 Order = tuple[int, int, int]
 Flip = tuple[bool, bool, bool]
@@ -42,7 +42,7 @@ def canonical_axes(affine: NDArray[Any]) -> tuple[Order, Flip]:
     Parameters
     ----------
     affine : (4, 4) ndarray
-        Maps an index of the array, in the array's own axis order, to RAS millimetres.
+        Maps an index of the array, in the array's own axis order, to RAS millimeters.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def canonical_axes(affine: NDArray[Any]) -> tuple[Order, Flip]:
 def canonical_affine(
     affine: NDArray[Any], shape: Sequence[int], order: Order, flip: Flip
 ) -> NDArray[np.float64]:
-    """Return the affine of the reordered array, mapping (z, y, x, 1) to RAS millimetres.
+    """Return the affine of the reordered array, mapping (z, y, x, 1) to RAS millimeters.
 
     ``shape`` is that of the array in its own axis order.
     """

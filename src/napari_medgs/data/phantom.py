@@ -1,4 +1,4 @@
-"""A head made of formulas: a small labelled volume for trying things without any file."""
+"""A head made of formulas: a small labeled volume for trying things without any file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LABEL_NAMES: dict[int, str] = {
     1: "scalp",
     2: "skull",
     3: "cerebrospinal fluid",
-    4: "grey matter",
+    4: "gray matter",
     5: "white matter",
     6: "ventricles",
     7: "lesion",
@@ -55,7 +55,7 @@ def make_phantom(
     Parameters
     ----------
     spacing : float or (float, float, float)
-        Millimetres between voxels along (z, y, x), 0.5 to 12.
+        Millimeters between voxels along (z, y, x), 0.5 to 12.
     noise : float
         Standard deviation of the noise in intensity units; white matter has 175.
     seed : int
@@ -73,7 +73,7 @@ def make_phantom(
 
     Notes
     -----
-    Every tissue is a set {distance < 0} of a smooth function in millimetres. Intensities are
+    Every tissue is a set {distance < 0} of a smooth function in millimeters. Intensities are
     blended over the width of a voxel where tissues meet (partial volume).
     """
     sizes = np.broadcast_to(np.asarray(spacing, dtype=np.float64), (3,))
@@ -83,7 +83,7 @@ def make_phantom(
         raise ParameterError(f"The phantom's noise must be 0 to 1000, not {noise}.")
     rng = np.random.default_rng(seed)
     shape = np.maximum(4, np.round(np.array(EXTENT_MM) / sizes)).astype(int)
-    # Millimetres superior, posterior and left of the middle.
+    # Millimeters superior, posterior and left of the middle.
     s, p, x = np.meshgrid(
         *[(np.arange(n) - (n - 1) / 2) * step for n, step in zip(shape, sizes)], indexing="ij"
     )
@@ -138,7 +138,7 @@ def _distances(s: Any, p: Any, x: Any, rng: np.random.Generator) -> list[tuple[i
         waves += np.sin(direction[0] * s + direction[1] * p + direction[2] * x + phase)
     crossing = np.abs(waves) / np.sqrt(6)
     fissure = 2.0 - np.abs(x) - np.clip(18 - s, 0, 60) * 0.35  # between the hemispheres
-    grey = np.maximum(brain + 1.0 + 9 * np.exp(-((crossing / 0.13) ** 2)), fissure)
+    gray = np.maximum(brain + 1.0 + 9 * np.exp(-((crossing / 0.13) ** 2)), fissure)
     white = np.maximum(brain + 6.0 + 11 * np.exp(-((crossing / 0.55) ** 2)), fissure + 3.5)
     nuclei = np.minimum(
         _ellipsoid(s, p, np.abs(x), (-2, 6, 14), (9, 14, 8)),
@@ -156,9 +156,9 @@ def _distances(s: Any, p: Any, x: Any, rng: np.random.Generator) -> list[tuple[i
         (1, head),
         (2, brain - 9 + 0.8 * np.sin(s / 9)),
         (3, brain - 2.5),
-        (4, grey),
+        (4, gray),
         (5, white),
-        (4, np.maximum(nuclei, grey)),
+        (4, np.maximum(nuclei, gray)),
         (6, np.minimum(ventricles, third)),
-        (7, np.maximum(lesion, grey)),
+        (7, np.maximum(lesion, gray)),
     ]

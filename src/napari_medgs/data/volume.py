@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_medgs.data.grid import Grid
-from napari_medgs.data.layer_transform import layer_array
 from napari_medgs.data.orientation import (
-    SPL,
     canonical_affine,
     canonical_axes,
     from_source,
@@ -63,8 +61,8 @@ class Volume:
     def __post_init__(self) -> None:
         data = np.asarray(self.data)
         if data.dtype.kind not in "biufc":
-            kind = "colours or records" if data.dtype.names else f"values of type {data.dtype}"
-            raise ImageError(f"The image holds {kind}; plain grey values are needed.")
+            kind = "colors or records" if data.dtype.names else f"values of type {data.dtype}"
+            raise ImageError(f"The image holds {kind}; plain gray values are needed.")
         if data.ndim != 4:
             raise ImageError(
                 f"The image has shape {data.shape}; four axes (channel, z, y, x) are needed."
@@ -91,12 +89,12 @@ class Volume:
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Millimetres between voxel centres along (z, y, x)."""
+        """Millimeters between voxel centers along (z, y, x)."""
         return self.grid.spacing
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """The 4 x 4 matrix from voxel (z, y, x, 1) to RAS millimetres."""
+        """The 4 x 4 matrix from voxel (z, y, x, 1) to RAS millimeters."""
         return self.grid.affine
 
     @property
@@ -126,10 +124,10 @@ class Volume:
         data : (Y, X), (Z, Y, X) or (C, Z, Y, X) array
             A 2D image becomes one slice.
         spacing : three floats, optional
-            Millimetres along (z, y, x); 1 where neither spacing nor affine is given. The axes
+            Millimeters along (z, y, x); 1 where neither spacing nor affine is given. The axes
             are then taken to point to superior, posterior and left.
         affine : (4, 4) array, optional
-            Maps (z, y, x, 1) to RAS millimetres.
+            Maps (z, y, x, 1) to RAS millimeters.
         channel_names, units
             See :class:`Volume`.
         source : dict, optional
@@ -175,7 +173,7 @@ class Volume:
         data : (C, A, B, C') ndarray
             Channels first, then three spatial axes in any order and direction.
         affine : (4, 4) ndarray
-            Maps an index (a, b, c', 1) to RAS millimetres; may be oblique or sheared.
+            Maps an index (a, b, c', 1) to RAS millimeters; may be oblique or sheared.
         channel_names, units
             See :class:`Volume`.
         source : dict, optional
@@ -198,65 +196,6 @@ class Volume:
             (sizes[0], sizes[1], sizes[2]), canonical_affine(affine, shape, order, flip), record
         )
         return cls(canonical, grid, tuple(channel_names), units)
-
-    @classmethod
-    def from_transform(
-        cls,
-        data: ArrayLike,
-        data_to_world: ArrayLike,
-        *,
-        units: str | Sequence[str] = "mm",
-        world_to_ras: ArrayLike | None = None,
-        rgb: bool = False,
-        channel_axis: int | None = None,
-        channel_names: Sequence[str] = (),
-    ) -> Volume:
-        """Make a canonical volume of a viewer's layer.
-
-        Parameters
-        ----------
-        data : array
-            The layer's data: 2 or 3 spatial axes, with ``rgb`` one more at the end, with
-            ``channel_axis`` one more where that says.
-        data_to_world : (n + 1, n + 1) array
-            The layer's whole transform (scale, translate, rotate, shear and affine together) as
-            one matrix; n counts the data's axes without the RGB one.
-        units : str or sequence of str
-            Unit of the world's axes, one for all or one an axis (n of them).
-        world_to_ras : (4, 4) array, optional
-            Maps world millimetres (z, y, x, 1) to RAS millimetres. By default the world's axes
-            point to superior, posterior and left: radiological, as axial slices are looked at.
-        rgb : bool
-            The last axis holds colours; each becomes a channel (alpha is dropped).
-        channel_axis : int, optional
-            The axis that holds channels.
-        channel_names : sequence of str
-            See :class:`Volume`.
-
-        Returns
-        -------
-        Volume
-            Its data are a view of the layer's where no axis had to move. ``to_source`` brings a
-            result back into the layer's axis order.
-
-        Raises
-        ------
-        ImageError
-            When the data have another number of axes.
-        GeometryError
-            When the matrix does not fit the data, is singular, or mixes channels with space.
-        """
-        array, affine, names = layer_array(
-            np.asarray(data),
-            np.array(data_to_world, dtype=np.float64),
-            units=units,
-            world_to_ras=SPL if world_to_ras is None else np.asarray(world_to_ras, float),
-            rgb=rgb,
-            channel_axis=channel_axis,
-        )
-        return cls.from_axes(
-            array, affine, channel_names=channel_names or names, source={"kind": "layer"}
-        )
 
     def check_image(self) -> None:
         """Refuse data that cannot be fitted.
@@ -284,10 +223,6 @@ class Volume:
                 )
             if low == high:
                 raise ImageError(f"{where} is constant ({low:g}): there is nothing to fit.")
-
-    def with_grid(self, grid: Grid) -> Volume:
-        """Return the same data on another grid of the same shape."""
-        return replace(self, grid=grid)
 
 
 def stack_contrasts(volumes: Sequence[Volume]) -> Volume:

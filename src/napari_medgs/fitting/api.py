@@ -32,11 +32,26 @@ from napari_medgs.fitting.memory import check_memory
 from napari_medgs.fitting.optim.loop import FIRST_SHARE, FitLoop, largest_sigma
 from napari_medgs.fitting.optim.state import LoopState
 from napari_medgs.fitting.params import FitParams
-from napari_medgs.fitting.problem import Problem, make_problem
+from napari_medgs.fitting.problem import FitProblem, make_problem
 from napari_medgs.fitting.quality import explain_shortfall, measure_fit
-from napari_medgs.fitting.through_plane import Between, between_factor, fill_between, stretch
+from napari_medgs.fitting.through_plane import (
+    ThroughPlaneTargets,
+    add_through_plane_targets,
+    stretch,
+    through_plane_factor,
+)
 from napari_medgs.rendering.engine import EngineSpec
-from napari_medgs.rendering.parameters import A1, A3, B1, B3, GEOMETRY, X, Y, from_theta, to_theta
+from napari_medgs.rendering.parameters import (
+    A1,
+    A3,
+    B1,
+    B3,
+    GEOMETRY,
+    X,
+    Y,
+    from_parameters,
+    to_parameters,
+)
 
 QUALITY_SHARE = 0.35
 ATTEMPTS, MORE_THAN_MISSING = 3, 0.02  # dB
@@ -60,7 +75,7 @@ class FitResult:
     stopped_by : str
         "iterations", "quality", "time" or "cancelled".
     positions : list of (int, (N, 3) ndarray)
-        Snapshots of the centres x, y, t by iteration, when asked for.
+        Snapshots of the centers x, y, t by iteration, when asked for.
     """
 
     field: GaussianField
@@ -110,7 +125,7 @@ def fit(
 
     Notes
     -----
-    Minimises, over all voxels at once, half the squared error of the normalised image plus
+    Minimizes, over all voxels at once, half the squared error of the normalized image plus
     lambda_seg times the softmax cross-entropy of the class logits, by Adam with short memory
     and linearly decaying steps; Gaussians are added in proportion to the squared error.
     """
@@ -122,44 +137,44 @@ def fit(
     check_memory(volume, params, mask)
     backend, make_engine = choose_engine(params.backend, params.blend)
     problem = make_problem(volume, params, mask, class_names or {})
-    progress(ProgressEvent("initialise", 0, 1, time.perf_counter() - started))
-    kept = problem.kept
-    between: Between | None = None
+    progress(ProgressEvent("initialize", 0, 1, time.perf_counter() - started))
+    training = problem.training_slices
+    through_plane: ThroughPlaneTargets | None = None
     frozen_image: Floats | None = None
     trainable: Floats | None = None
     if initial is not None:
-        theta, problem = _start_from(initial, problem, params)
-        between = _between(problem, params, should_stop)
-        if between is not None:
-            problem, theta = between.problem, stretch(theta, between.factor)
-        budget = params.gaussians or len(theta)
+        parameters, problem = _start_from(initial, problem, params)
+        through_plane = _through_plane_targets(problem, params, should_stop)
+        if through_plane is not None:
+            problem, parameters = through_plane.problem, stretch(parameters, through_plane.factor)
+        budget = params.gaussians or len(parameters)
         foreground = int(np.prod(problem.info.stack_shape))
         if params.freeze_geometry:
-            budget = len(theta)
+            budget = len(parameters)
             images = len(problem.target.images)
-            frozen_image = theta[:, GEOMETRY : GEOMETRY + images].copy()
-            theta = np.delete(theta, np.s_[GEOMETRY : GEOMETRY + images], axis=1)
-            trainable = np.zeros(theta.shape[1], np.float32)
+            frozen_image = parameters[:, GEOMETRY : GEOMETRY + images].copy()
+            parameters = np.delete(parameters, np.s_[GEOMETRY : GEOMETRY + images], axis=1)
+            trainable = np.zeros(parameters.shape[1], np.float32)
             trainable[GEOMETRY:] = 1
             full_problem, problem = problem, _without_image(problem)
     else:
         if params.freeze_geometry:
             raise ParameterError("freeze_geometry needs an initial field to keep.")
-        between = _between(problem, params, should_stop)
-        if between is not None:
-            problem = between.problem
-        theta, budget, foreground = _start(problem, params, rng, between)
+        through_plane = _through_plane_targets(problem, params, should_stop)
+        if through_plane is not None:
+            problem = through_plane.problem
+        parameters, budget, foreground = _start(problem, params, rng, through_plane)
     info = problem.info if frozen_image is None else full_problem.info
     background = problem.background if frozen_image is None else full_problem.background
 
     def as_field(state: LoopState) -> GaussianField:
-        table = state.theta
+        table = state.parameters
         if frozen_image is not None:
             table = np.concatenate([table[:, :GEOMETRY], frozen_image, table[:, GEOMETRY:]], 1)
         table = _moved(table, problem.origin, 1)
-        if between is not None and between.factor > 1:
-            table = stretch(table, 1 / between.factor)
-        return from_theta(table, background, info)
+        if through_plane is not None and through_plane.factor > 1:
+            table = stretch(table, 1 / through_plane.factor)
+        return from_parameters(table, background, info)
 
     def write_checkpoint(state: LoopState) -> None:
         from napari_medgs.io.fields import save_field
@@ -169,7 +184,7 @@ def fit(
 
     spec = EngineSpec(
         problem.shape,
-        theta.shape[1] - GEOMETRY,
+        parameters.shape[1] - GEOMETRY,
         problem.background,
         degree=info.degree,
         cutoff=info.cutoff,
@@ -184,9 +199,9 @@ def fit(
     loop = make_loop(
         problem,
         params,
-        theta,
+        parameters,
         budget,
-        smallest_slice_sigma=_slice_sigma(params, between),
+        smallest_slice_sigma=_slice_sigma(params, through_plane),
         foreground=foreground,
         started=started,
         rng=rng,
@@ -194,7 +209,7 @@ def fit(
         should_stop=should_stop,
         checkpoint=write_checkpoint if params.checkpoint else None,
         trainable=trainable,
-        steer=None if between is None else between.steer,
+        align_to_motion=None if through_plane is None else through_plane.align_to_motion,
         engine=engine,
     )
     state = loop.run()
@@ -202,7 +217,7 @@ def fit(
         seconds_fit = time.perf_counter() - started
         result = as_field(state)
         progress(ProgressEvent("measure", 0, 1, seconds_fit, state.psnr, len(result)))
-        metrics = measure_fit(volume, result, params, mask, kept)
+        metrics = measure_fit(volume, result, params, mask, training)
         missing = (params.quality or 0.0) - metrics["psnr"]
         if state.stopped_by != "quality" or missing <= 0 or attempt == ATTEMPTS - 1:
             break
@@ -220,10 +235,10 @@ def fit(
         iterations=state.iteration,
         stopped_by=state.stopped_by,
     )
-    if between is not None:
-        metrics["between"] = between.method
+    if through_plane is not None:
+        metrics["through_plane_targets"] = through_plane.method
         for _, centers in state.positions:
-            centers[:, 2] /= between.factor
+            centers[:, 2] /= through_plane.factor
     result = GaussianField(
         **{name: getattr(result, name) for name in result.tensor_names()},
         info=replace(result.info, metrics=metrics),
@@ -232,55 +247,60 @@ def fit(
     return FitResult(result, metrics, state.history, state.stopped_by, state.positions)
 
 
-def _moved(theta: Floats, origin: tuple[int, int], sign: int) -> Floats:
-    """Return the table with centres moved from the crop to the whole slice, or back."""
-    moved = theta.copy()
+def _moved(parameters: Floats, origin: tuple[int, int], sign: int) -> Floats:
+    """Return the table with centers moved from the crop to the whole slice, or back."""
+    moved = parameters.copy()
     moved[:, Y] += sign * origin[0]
     moved[:, X] += sign * origin[1]
     return moved
 
 
-def _between(problem: Problem, params: FitParams, should_stop: StopCallback) -> Between | None:
+def _through_plane_targets(
+    problem: FitProblem, params: FitParams, should_stop: StopCallback
+) -> ThroughPlaneTargets | None:
     """Add targets between slices where they are wanted; never look at slices left out."""
-    factor = between_factor(params, problem.info.grid, problem.info.slice_axis)
+    factor = through_plane_factor(params, problem.info.grid, problem.info.slice_axis)
     if factor == 0 and (params.holdout is None or not len(problem.target.images)):
         return None
-    return fill_between(problem, params, factor, should_stop)
+    return add_through_plane_targets(problem, params, factor, should_stop)
 
 
-def _slice_sigma(params: FitParams, between: Between | None) -> float:
+def _slice_sigma(params: FitParams, through_plane: ThroughPlaneTargets | None) -> float:
     """Floor of the extent along the slice axis: wide enough to bridge slices left out."""
     if params.holdout is not None:
         return SLICE_SIGMA_BETWEEN * params.holdout
-    return SLICE_SIGMA * (1 if between is None else between.factor)
+    return SLICE_SIGMA * (1 if through_plane is None else through_plane.factor)
 
 
 def _start(
-    problem: Problem, params: FitParams, rng: np.random.Generator, between: Between | None
+    problem: FitProblem,
+    params: FitParams,
+    rng: np.random.Generator,
+    through_plane: ThroughPlaneTargets | None,
 ) -> tuple[Floats, int, int]:
     """Place the first Gaussians where there are targets; return them, budget and foreground."""
-    target, kept = problem.target, problem.kept
-    if between is not None and between.aims:
-        kept = np.arange(kept[0], kept[-1] + 1)
+    target, training = problem.target, problem.training_slices
+    if through_plane is not None and through_plane.has_loss:
+        training = np.arange(training[0], training[-1] + 1)
     images, labels = target.images, target.labels
-    if len(kept) < images.shape[1]:
-        images = images[:, kept]
-    step = int(kept[1] - kept[0]) if len(kept) > 1 else 1
+    if len(training) < images.shape[1]:
+        images = images[:, training]
+    step = int(training[1] - training[0]) if len(training) > 1 else 1
     if target.classes:
         labels = labels.copy()
         labels[target.seg_weights == 0] = 255
-        labels = labels[kept]
+        labels = labels[training]
     density = importance(images, labels, problem.background, params.threads)
     budget = params.gaussians
     foreground = foreground_size(density)
     if budget is None:
-        finer = 1 if between is None else between.factor
+        finer = 1 if through_plane is None else through_plane.factor
         wanted = params.quality
         budget = automatic_number(images, density, finer, by_detail=wanted is None)
         if wanted is not None:
             budget = int(budget * QUALITY_SHARE)  # rounds add more until the quality is met
     first = max(1, int(np.ceil(budget * FIRST_SHARE)))
-    theta = place(
+    parameters = place(
         sample_voxels(density, first, rng, params.threads),
         images,
         labels,
@@ -289,15 +309,15 @@ def _start(
         largest=largest_sigma(foreground, budget),
     )
     if step > 1:
-        theta = stretch(theta, step)  # it was placed on the stack of kept slices
-    if between is not None:
-        theta = between.steer(theta)
-    return np.ascontiguousarray(theta[morton_order(theta[:, :3])]), budget, foreground
+        parameters = stretch(parameters, step)  # it was placed on the stack of training slices
+    if through_plane is not None:
+        parameters = through_plane.align_to_motion(parameters)
+    return np.ascontiguousarray(parameters[morton_order(parameters[:, :3])]), budget, foreground
 
 
 def _start_from(
-    initial: GaussianField, problem: Problem, params: FitParams
-) -> tuple[Floats, Problem]:
+    initial: GaussianField, problem: FitProblem, params: FitParams
+) -> tuple[Floats, FitProblem]:
     """Return an earlier field's table, extended by a seg head where a mask is new."""
     info: FieldInfo = initial.info
     images = len(problem.target.images)
@@ -312,20 +332,20 @@ def _start_from(
         )
     if not info.grid.matches(problem.info.grid):
         initial = initial.on_grid(problem.info.grid)
-    theta = _moved(to_theta(initial), problem.origin, -1)
+    parameters = _moved(to_parameters(initial), problem.origin, -1)
     classes = problem.target.classes
     same = info.label_values == problem.info.label_values and not params.freeze_geometry
     if classes and not same:
-        head = np.zeros((len(theta), classes), np.float32)
+        head = np.zeros((len(parameters), classes), np.float32)
         head[:, 0] = 1.0
-        theta = np.concatenate([theta[:, : GEOMETRY + images], head], axis=1)
+        parameters = np.concatenate([parameters[:, : GEOMETRY + images], head], axis=1)
     if not classes:
         if params.freeze_geometry:
             raise ParameterError("With frozen geometry there is only a mask to fit: give one.")
-        theta = theta[:, : GEOMETRY + images]
+        parameters = parameters[:, : GEOMETRY + images]
     if params.fold < 3:
-        theta[:, A1 + params.fold : A3 + 1] = 0
-        theta[:, B1 + params.fold : B3 + 1] = 0
+        parameters[:, A1 + params.fold : A3 + 1] = 0
+        parameters[:, B1 + params.fold : B3 + 1] = 0
     background = problem.background.copy()
     background[:images] = initial.background[:images]
     # Keep the field's own scaling, or its image values would mean something else.
@@ -336,10 +356,10 @@ def _start_from(
         original += np.float32(problem.info.intensity_offset[c] - offset[c])
         target.images[c] = np.clip(original / np.float32(scale[c]), 0, 1)
     changed = replace(problem.info, intensity_scale=scale, intensity_offset=offset)
-    return np.ascontiguousarray(theta), replace(problem, info=changed, background=background)
+    return np.ascontiguousarray(parameters), replace(problem, info=changed, background=background)
 
 
-def _without_image(problem: Problem) -> Problem:
+def _without_image(problem: FitProblem) -> FitProblem:
     """Return the problem of the seg head alone."""
     images = len(problem.target.images)
     target = replace(

@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 from napari_medgs._typing import Floats
 
 
-def interpolate_linear(stack: Floats, kept: NDArray[np.int64], wanted: NDArray[Any]) -> Floats:
-    """Interpolate slices (C, Z, Y, X) at ``wanted`` linearly from the ``kept`` ones."""
-    right = np.clip(np.searchsorted(kept, wanted), 1, len(kept) - 1)
-    low, high = kept[right - 1], kept[right]
-    share = ((wanted - low) / (high - low)).astype(np.float32)[None, :, None, None]
-    result: Floats = stack[:, low] * (1 - share) + stack[:, high] * share
+def interpolate_linear(stack: Floats, training: NDArray[np.int64], wanted: NDArray[Any]) -> Floats:
+    """Interpolate slices (C, Z, Y, X) at ``wanted`` linearly from the ``training`` ones."""
+    right = np.clip(np.searchsorted(training, wanted), 1, len(training) - 1)
+    low, high = training[right - 1], training[right]
+    fraction = ((wanted - low) / (high - low)).astype(np.float32)[None, :, None, None]
+    result: Floats = stack[:, low] * (1 - fraction) + stack[:, high] * fraction
     return result
 
 
-def interpolate_cubic(stack: Floats, kept: NDArray[np.int64], wanted: NDArray[Any]) -> Floats:
-    """Interpolate slices by a Catmull-Rom spline through evenly spaced ``kept`` slices."""
-    last = len(kept) - 1
-    right = np.clip(np.searchsorted(kept, wanted), 1, last)
+def interpolate_cubic(stack: Floats, training: NDArray[np.int64], wanted: NDArray[Any]) -> Floats:
+    """Interpolate slices by a Catmull-Rom spline through evenly spaced ``training`` slices."""
+    last = len(training) - 1
+    right = np.clip(np.searchsorted(training, wanted), 1, last)
     left = right - 1
-    u = ((wanted - kept[left]) / (kept[right] - kept[left])).astype(np.float32)
+    u = ((wanted - training[left]) / (training[right] - training[left])).astype(np.float32)
     weights = (
         (-0.5 * u + u**2 - 0.5 * u**3, np.maximum(left - 1, 0)),
         (1 - 2.5 * u**2 + 1.5 * u**3, left),
@@ -33,14 +33,14 @@ def interpolate_cubic(stack: Floats, kept: NDArray[np.int64], wanted: NDArray[An
     )
     total = np.zeros((stack.shape[0], len(wanted), *stack.shape[2:]), np.float32)
     for weight, index in weights:
-        total += weight[None, :, None, None] * stack[:, kept[index]]
+        total += weight[None, :, None, None] * stack[:, training[index]]
     return total
 
 
 def heldout_metrics(
     images: Floats,
     rendered: Floats,
-    kept: NDArray[np.int64],
+    training: NDArray[np.int64],
     wanted: NDArray[np.int64],
     threads: int | None = None,
 ) -> dict[str, Any]:
@@ -64,11 +64,11 @@ def heldout_metrics(
     truth = images[:, wanted]
     candidates = {
         "": rendered,
-        "_linear": interpolate_linear(images, kept, wanted),
-        "_cubic": interpolate_cubic(images, kept, wanted),
+        "_linear": interpolate_linear(images, training, wanted),
+        "_cubic": interpolate_cubic(images, training, wanted),
     }
     report: dict[str, Any] = {"slices_heldout": len(wanted)}
-    for name, guess in candidates.items():
-        scores = slice_scores(truth, np.clip(guess, 0, 1), np.arange(len(wanted)), threads)
+    for name, prediction in candidates.items():
+        scores = slice_scores(truth, np.clip(prediction, 0, 1), np.arange(len(wanted)), threads)
         report[f"psnr_heldout{name}"], report[f"ssim_heldout{name}"] = scores
     return report

@@ -11,7 +11,7 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.errors import MemoryEstimateError
 from napari_medgs.fitting.params import FitParams
 from napari_medgs.fitting.problem import choose_slice_axis, make_problem
-from napari_medgs.fitting.through_plane import between_factor
+from napari_medgs.fitting.through_plane import through_plane_factor
 
 BYTES_PER_GAUSSIAN = 4 * 14 * 8
 SHARE = 0.9  # of the free memory may be used
@@ -44,7 +44,7 @@ def check_memory(volume: Volume, params: FitParams, mask: NDArray[Any] | None) -
         sample = np.unique(np.asarray(mask).reshape(-1)[:: max(1, mask.size // 1_000_000)])
         classes = len(sample) + 1
     axis = choose_slice_axis(volume, params.slice_axis)
-    factor = between_factor(params, volume.grid, axis)
+    factor = through_plane_factor(params, volume.grid, axis)
 
     def estimate(shape: tuple[int, int, int]) -> int:
         images = len(volume.data)

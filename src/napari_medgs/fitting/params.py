@@ -195,7 +195,7 @@ class FitParams:
         False,
         label="Empty slices are unlabeled",
         group=LOSS,
-        aliases=("empty_slices_unlabelled",),
+        aliases=("empty_slices_unlabeled",),
         help="The mask was painted on some slices only: slices where it is empty are unlabeled, "
         "not background.",
     )

@@ -16,7 +16,7 @@ from napari_medgs.errors import GeometryError, ImageError, LabelError, Parameter
 from napari_medgs.fitting.params import FitParams
 from napari_medgs.rendering.engine import StackTarget
 
-UNLABELLED = 255
+UNLABELED = 255
 MAX_CLASSES = 250
 FLAT = 2e-3  # intensities this near to the background's hold nothing
 MARGIN = 6
@@ -28,7 +28,7 @@ EMPTY_LOGIT, EMPTY_LOGIT_ADDED = 8.0, 4.0
 
 
 @dataclass
-class Problem:
+class FitProblem:
     """A fit's target with all that is needed to make a field of the answer.
 
     Attributes
@@ -39,9 +39,9 @@ class Problem:
         On the slice-first grid, cropped in plane to what is not background.
     origin : (int, int)
         Row and column of the whole slice where the crop begins.
-    outside_squares : float
-        Squared error of plain background outside the crop, on the kept slices.
-    kept : (K,) ndarray of int
+    error_outside_crop : float
+        Squared error of plain background outside the crop, on the training slices.
+    training_slices : (K,) ndarray of int
         Slices that carry an image, increasing.
     """
 
@@ -49,8 +49,8 @@ class Problem:
     background: Floats
     target: StackTarget
     origin: tuple[int, int]
-    outside_squares: float
-    kept: NDArray[np.int64]
+    error_outside_crop: float
+    training_slices: NDArray[np.int64]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -113,12 +113,12 @@ def index_labels(
     Parameters
     ----------
     mask : (Z, Y, X) integer ndarray
-        Label values; -1 means unlabelled.
+        Label values; -1 means unlabeled.
 
     Returns
     -------
     labels : (Z, Y, X) ndarray of uint8
-        Class indices, 255 where unlabelled.
+        Class indices, 255 where unlabeled.
     values : list of int
         The value of each class; background (0) first.
 
@@ -127,7 +127,7 @@ def index_labels(
     GeometryError
         When the shapes differ.
     LabelError
-        When values are not integers, below -1, or too many, or nothing is labelled.
+        When values are not integers, below -1, or too many, or nothing is labeled.
     """
     mask = np.asarray(mask)
     if mask.shape != tuple(shape):
@@ -156,13 +156,13 @@ def index_labels(
             "once. Keep the ones you need."
         )
     indices = np.searchsorted(values, np.maximum(mask, 0)).astype(np.uint8)
-    indices[mask == -1] = UNLABELLED
+    indices[mask == -1] = UNLABELED
     return indices, values
 
 
 def make_problem(
     volume: Volume, params: FitParams, mask: NDArray[Any] | None, class_names: dict[int, str]
-) -> Problem:
+) -> FitProblem:
     """Check and scale everything a fit needs, slice axis first."""
     volume.check_image()
     axis = choose_slice_axis(volume, params.slice_axis)
@@ -177,33 +177,33 @@ def make_problem(
         scales.append(scale)
         offsets.append(offset)
         background.append(typical_background(images[channel], params.threads))
-    kept = np.arange(depth)
+    training = np.arange(depth)
     if params.holdout is not None:
         if depth < 2 * params.holdout + 1:
             raise ParameterError(
                 f"Keeping every {params.holdout}th of {depth} slices leaves too few to fit; "
                 "use a smaller step."
             )
-        kept = np.arange(0, depth, params.holdout)
+        training = np.arange(0, depth, params.holdout)
     image_weights = np.zeros((len(images), depth), np.float32)
-    image_weights[:, kept] = params.lambda_img
+    image_weights[:, training] = params.lambda_img
     labels = np.zeros((0, 0, 0), np.uint8)
     seg_weights = np.zeros(depth, np.float32)
     values: list[int] = []
     if mask is not None and params.lambda_seg > 0:
         indices, values = index_labels(mask, volume.grid.shape)
         labels = np.ascontiguousarray(np.moveaxis(indices, axis, 0))
-        believed = kept if params.mask_slices is None else np.asarray(params.mask_slices)
+        believed = training if params.mask_slices is None else np.asarray(params.mask_slices)
         if believed.size and (believed.min() < 0 or believed.max() >= depth):
             raise ParameterError(f"mask_slices must lie in 0 .. {depth - 1}.")
-        known = (labels != UNLABELLED).any(axis=(1, 2))
+        known = (labels != UNLABELED).any(axis=(1, 2))
         seg_weights[believed] = params.lambda_seg * SEG_SCALE
         seg_weights[~known] = 0
         if params.empty_slices_unlabeled:
-            painted = (labels > 0) & (labels != UNLABELLED)
+            painted = (labels > 0) & (labels != UNLABELED)
             seg_weights[~painted.any(axis=(1, 2))] = 0
         if not seg_weights.any():
-            raise LabelError("No labelled slice is left to fit.")
+            raise LabelError("No labeled slice is left to fit.")
         empty = EMPTY_LOGIT if params.blend == "normalized" else EMPTY_LOGIT_ADDED
         background += [empty] + [0.0] * (len(values) - 1)
     elif params.lambda_img == 0:
@@ -225,10 +225,12 @@ def make_problem(
     target = StackTarget(
         images, image_weights, labels, seg_weights, len(values), params.loss == "l1"
     )
-    return _crop(Problem(info, np.asarray(background, np.float32), target, (0, 0), 0.0, kept))
+    return _crop(
+        FitProblem(info, np.asarray(background, np.float32), target, (0, 0), 0.0, training)
+    )
 
 
-def _crop(problem: Problem) -> Problem:
+def _crop(problem: FitProblem) -> FitProblem:
     """Leave away rows and columns that hold nothing but background in every slice."""
     target = problem.target
     shape = target.images.shape[1:]
@@ -238,7 +240,7 @@ def _crop(problem: Problem) -> Problem:
         interesting[0] |= span.any(axis=1)
         interesting[1] |= span.any(axis=0)
     if target.classes:
-        span = ((target.labels > 0) & (target.labels != UNLABELLED)).any(axis=0)
+        span = ((target.labels > 0) & (target.labels != UNLABELED)).any(axis=0)
         interesting[0] |= span.any(axis=1)
         interesting[1] |= span.any(axis=0)
     box = []
@@ -250,10 +252,10 @@ def _crop(problem: Problem) -> Problem:
     size = (rows.stop - rows.start) * (columns.stop - columns.start)
     if size > 0.9 * shape[1] * shape[2]:
         return problem
-    kept = problem.kept
+    training = problem.training_slices
     squares = 0.0
     for image, level in zip(target.images, problem.background, strict=False):
-        for z in kept:
+        for z in training:
             whole = np.square(image[z] - level, dtype=np.float64).sum()
             squares += whole - np.square(image[z, rows, columns] - level, dtype=np.float64).sum()
     images = np.ascontiguousarray(target.images[:, :, rows, columns])
@@ -264,5 +266,5 @@ def _crop(problem: Problem) -> Problem:
         problem,
         target=replace(target, images=images, labels=labels),
         origin=(int(rows.start), int(columns.start)),
-        outside_squares=float(max(squares, 0.0)),
+        error_outside_crop=float(max(squares, 0.0)),
     )

@@ -20,7 +20,7 @@ def measure_fit(
     field: GaussianField,
     params: FitParams,
     mask: NDArray[Any] | None,
-    kept: NDArray[np.int64],
+    training_slices: NDArray[np.int64],
 ) -> dict[str, Any]:
     """Return PSNR, SSIM, Dice and, with slices held out, their quality.
 
@@ -34,10 +34,10 @@ def measure_fit(
     info = field.info
     rendered = render_stack(field, threads=params.threads)
     images = len(info.image_channels)
-    picture = rendered[:images]
-    truth = np.empty_like(picture)
+    rendered_images = rendered[:images]
+    truth = np.empty_like(rendered_images)
     stacks = np.moveaxis(volume.data, info.slice_axis + 1, 1)
-    depth = picture.shape[1]
+    depth = rendered_images.shape[1]
 
     def scale(k: int) -> None:
         c, z = divmod(k, depth)
@@ -46,22 +46,29 @@ def measure_fit(
         np.subtract(stacks[c, z], offset, out=here, casting="unsafe")
         here /= np.float32(info.intensity_scale[c])
         np.clip(here, 0, 1, out=here)
-        np.clip(picture[c, z], 0, 1, out=picture[c, z])
+        np.clip(rendered_images[c, z], 0, 1, out=rendered_images[c, z])
 
     run_chunks(scale, images * depth, params.threads)
     metrics: dict[str, Any] = {}
-    metrics["psnr"], metrics["ssim"] = slice_scores(truth, picture, kept, params.threads)
+    metrics["psnr"], metrics["ssim"] = slice_scores(
+        truth, rendered_images, training_slices, params.threads
+    )
     low, high = params.percentiles
     metrics["data_range"] = f"intensities clipped to the {low} to {high} percentile span, set to 1"
     if params.holdout is not None:
-        wanted = np.setdiff1d(np.arange(kept[0], kept[-1]), kept)
-        metrics.update(heldout_metrics(truth, picture[:, wanted], kept, wanted, params.threads))
+        wanted = np.setdiff1d(np.arange(training_slices[0], training_slices[-1]), training_slices)
+        metrics.update(
+            heldout_metrics(
+                truth, rendered_images[:, wanted], training_slices, wanted, params.threads
+            )
+        )
     if info.class_names and mask is not None:
         labels = np.moveaxis(np.asarray(mask), info.slice_axis, 0)
-        guess = np.asarray(info.label_values)[rendered[images:].argmax(axis=0)]
-        guess[labels == -1] = -1
+        prediction = np.asarray(info.label_values)[rendered[images:].argmax(axis=0)]
+        prediction[labels == -1] = -1
         metrics["dice"] = {
-            str(value): dice(guess == value, labels == value) for value in info.label_values[1:]
+            str(value): dice(prediction == value, labels == value)
+            for value in info.label_values[1:]
         }
         known = [v for v in metrics["dice"].values() if np.isfinite(v)]
         metrics["dice_mean"] = float(np.mean(known)) if known else None
@@ -88,13 +95,13 @@ def explain_shortfall(
 
 
 def slice_scores(
-    truth: Floats, guess: Floats, slices: NDArray[Any], threads: int | None = None
+    truth: Floats, prediction: Floats, slices: NDArray[Any], threads: int | None = None
 ) -> tuple[float, float]:
     """Return pooled PSNR (dB) and mean slice-wise SSIM of some slices of stacks in [0, 1].
 
     Parameters
     ----------
-    truth, guess : (C, Z, Y, X) ndarray of float32
+    truth, prediction : (C, Z, Y, X) ndarray of float32
         Every slice is contiguous.
     slices : ndarray of int
     threads : int, optional
@@ -113,10 +120,10 @@ def slice_scores(
 
     def score(k: int) -> None:
         c, z = k // count, int(slices[k % count])
-        error = truth[c, z] - guess[c, z]
+        error = truth[c, z] - prediction[c, z]
         scores[k, 0] = np.vdot(error, error)
         if large:
-            scores[k, 1] = mean_ssim_2d(truth[c, z], guess[c, z])
+            scores[k, 1] = mean_ssim_2d(truth[c, z], prediction[c, z])
 
     run_chunks(score, len(scores), threads)
     squares = scores[:, 0].sum() / (len(scores) * height * width)

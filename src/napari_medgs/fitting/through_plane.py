@@ -17,11 +17,11 @@ from napari_medgs._typing import Floats
 from napari_medgs._util.progress import StopCallback
 from napari_medgs.data.grid import Grid
 from napari_medgs.fitting.params import FitParams
-from napari_medgs.fitting.problem import Problem
+from napari_medgs.fitting.problem import FitProblem
 from napari_medgs.interpolation.flow import Flow
 from napari_medgs.rendering.parameters import A1, A3, B1, LOG_RT, T
 
-BETWEEN_WEIGHT = 0.25
+TARGET_WEIGHT = 0.25
 SPACING_RATIO = 1.5
 MOST_VOXELS = 32_000_000  # a finer stack doubles memory and time: of large volumes on request
 # Motion in pixels per gap at which half of a slope comes from the flow: the structure tensor
@@ -30,54 +30,54 @@ HALF_WAY = 1.0
 
 
 @dataclass(frozen=True)
-class Between:
+class ThroughPlaneTargets:
     """A problem with targets between its slices.
 
     Attributes
     ----------
-    problem : Problem
+    problem : FitProblem
         On a stack with ``factor`` times the slices per length.
     factor : int
-        1 where slices between the kept ones exist in the grid (held out).
+        1 where slices between the training slices exist in the grid (held out).
     flow : Flow or None
         Motion in the positions of that stack, where it is used.
     method : str
         Where the targets come from: "motion", "spline" (of dense slices), or "none".
-    aims : bool
+    has_loss : bool
         Whether the slices between carry any loss; else they only hide what is left out.
     """
 
-    problem: Problem
+    problem: FitProblem
     factor: int
     flow: Flow | None
     method: str
-    aims: bool
+    has_loss: bool
 
-    def steer(self, theta: Floats, threads: int | None = None) -> Floats:
+    def align_to_motion(self, parameters: Floats, threads: int | None = None) -> Floats:
         """Return new Gaussians with the slopes of what moves far, in place."""
-        if self.flow is None or not len(theta):
-            return theta
-        slopes = self.flow.velocity(theta[:, :3], threads)
+        if self.flow is None or not len(parameters):
+            return parameters
+        slopes = self.flow.velocity(parameters[:, :3], threads)
         gap = np.float32(np.median(np.diff(self.flow.positions)))
         moved = (slopes * gap) ** 2
         share = moved.sum(axis=1) / (moved.sum(axis=1) + np.float32(HALF_WAY**2))
-        theta[:, A1] += share * (slopes[:, 0] - theta[:, A1])
-        theta[:, B1] += share * (slopes[:, 1] - theta[:, B1])
-        return theta
+        parameters[:, A1] += share * (slopes[:, 0] - parameters[:, A1])
+        parameters[:, B1] += share * (slopes[:, 1] - parameters[:, B1])
+        return parameters
 
 
-def stretch(theta: Floats, factor: float) -> Floats:
+def stretch(parameters: Floats, factor: float) -> Floats:
     """Return a table whose slice axis has ``factor`` times the slices per length."""
-    theta = theta.copy()
-    theta[:, T] *= factor
-    theta[:, LOG_RT] -= np.float32(np.log(factor))
+    parameters = parameters.copy()
+    parameters[:, T] *= factor
+    parameters[:, LOG_RT] -= np.float32(np.log(factor))
     for k in range(A3 - A1 + 1):
-        theta[:, [A1 + k, B1 + k]] /= factor ** (k + 1)
-    return theta
+        parameters[:, [A1 + k, B1 + k]] /= factor ** (k + 1)
+    return parameters
 
 
-def between_factor(params: FitParams, grid: Grid, slice_axis: int) -> int:
-    """Return how many slices a gap between kept ones is to have; 0 for no targets there.
+def through_plane_factor(params: FitParams, grid: Grid, slice_axis: int) -> int:
+    """Return how many slices a gap between training slices is to have; 0 for no targets there.
 
     By default 1, the slices left out, when there are any; 2 where slices lie more than 1.5
     times as far apart as pixels, unless a quality of the slices themselves is asked for or the
@@ -95,24 +95,24 @@ def between_factor(params: FitParams, grid: Grid, slice_axis: int) -> int:
     return 2 if params.interpolate or by_default else 0
 
 
-def fill_between(
-    problem: Problem, params: FitParams, factor: int, should_stop: StopCallback
-) -> Between:
-    """Add targets between the kept slices.
+def add_through_plane_targets(
+    problem: FitProblem, params: FitParams, factor: int, should_stop: StopCallback
+) -> ThroughPlaneTargets:
+    """Add targets between the training slices.
 
     What the slices left out really hold is not looked at, and replaced.
 
     Parameters
     ----------
-    problem : Problem
+    problem : FitProblem
     params : FitParams
     factor : int
-        From :func:`between_factor`; 0 replaces slices left out by a cubic of weight 0.
+        From :func:`through_plane_factor`; 0 replaces slices left out by a cubic of weight 0.
     should_stop : callable
 
     Returns
     -------
-    Between
+    ThroughPlaneTargets
 
     Raises
     ------
@@ -123,35 +123,35 @@ def fill_between(
     from napari_medgs.interpolation.motion import interpolate_stack
     from napari_medgs.interpolation.selection import judge_motion
 
-    drawn = np.ascontiguousarray(problem.target.images[:, problem.kept])
+    images = np.ascontiguousarray(problem.target.images[:, problem.training_slices])
     method = "none"
-    if factor and len(problem.kept) > 1:
-        report = judge_motion(drawn[0], problem.kept, threads=params.threads)
+    if factor and len(problem.training_slices) > 1:
+        report = judge_motion(images[0], problem.training_slices, threads=params.threads)
         method = "motion" if report.use_motion else "spline" if report.dense else "none"
     if method == "none":
         factor = 0
     fine = _refine(problem, max(factor, 1))
-    target, kept = fine.target, fine.kept
-    # Frames between the slices are aims, but the image's quality is that of the slices there are.
+    target, training = fine.target, fine.training_slices
+    # These slices are fitted too, but the image error is that of the slices there are.
     target.scored = np.zeros(target.images.shape[1], np.bool_)
-    target.scored[kept] = True
-    left = np.setdiff1d(np.arange(target.images.shape[1]), kept)
+    target.scored[training] = True
+    left = np.setdiff1d(np.arange(target.images.shape[1]), training)
     flow = None
     if len(left):
         if method == "motion":
             target.images[:, left], flow = interpolate_stack(
-                drawn, kept, left, threads=params.threads, should_stop=should_stop
+                images, training, left, threads=params.threads, should_stop=should_stop
             )
         else:
             plain: PlainMethod = "spline" if method == "spline" else "cubic"
-            target.images[:, left] = interpolate_plain(drawn, kept, left, plain)
+            target.images[:, left] = interpolate_plain(images, training, left, plain)
         if factor:
-            inside = left[left < kept[-1]]
-            target.image_weights[:, inside] = BETWEEN_WEIGHT * params.lambda_img
-    return Between(fine, max(factor, 1), flow, method, factor > 0)
+            inside = left[left < training[-1]]
+            target.image_weights[:, inside] = TARGET_WEIGHT * params.lambda_img
+    return ThroughPlaneTargets(fine, max(factor, 1), flow, method, factor > 0)
 
 
-def _refine(problem: Problem, factor: int) -> Problem:
+def _refine(problem: FitProblem, factor: int) -> FitProblem:
     """Return the problem with ``factor`` - 1 empty slices in every gap."""
     if factor == 1:
         return problem
@@ -177,5 +177,5 @@ def _refine(problem: Problem, factor: int) -> Problem:
             labels=labels,
             seg_weights=seg_weights,
         ),
-        kept=problem.kept * factor,
+        training_slices=problem.training_slices * factor,
     )

@@ -17,7 +17,7 @@ PlainMethod = Literal["nearest", "linear", "cubic", "spline"]
 def slice_weights(
     positions: NDArray[Any], wanted: float, cubic: float = 1.0
 ) -> tuple[int, float, NDArray[np.float64]]:
-    """Return where a frame lies and how much its four neighbours weigh.
+    """Return where a frame lies and how much its four neighbors weigh.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def slice_weights(
         Place in the gap, 0 to 1.
     weights : (4,) ndarray
         Of slices index - 1 to index + 2; 0 where there is none. Uneven gaps: a cubic Hermite
-        spline whose tangent is that of the parabola through three neighbours; at both ends the
+        spline whose tangent is that of the parabola through three neighbors; at both ends the
         outermost slice is repeated.
     """
     count = len(positions)

@@ -1,6 +1,6 @@
-"""Motion between neighbouring slices: ridge Lucas-Kanade in the frame half way between them.
+"""Motion between neighboring slices: ridge Lucas-Kanade in the frame half way between them.
 
-Every pixel's motion is the least-squares solution over a Gaussian window and the neighbouring
+Every pixel's motion is the least-squares solution over a Gaussian window and the neighboring
 gaps, pulled to zero by a ridge that grows with the noise: without the pull, noise and changes
 that are no motion become motion. Pairs are solved together, slice by slice on all threads.
 """
@@ -38,7 +38,7 @@ class FlowParams:
     presmooth : float
         Standard deviation in pixels of the smoothing before the first estimate.
     iterations : int
-        Re-linearisations on each level.
+        Re-linearizations on each level.
     """
 
     window: float = 2.0
@@ -58,7 +58,7 @@ class FlowParams:
 
 @dataclass(frozen=True)
 class Flow:
-    """In-plane motion between neighbouring slices.
+    """In-plane motion between neighboring slices.
 
     Attributes
     ----------
@@ -148,7 +148,7 @@ def estimate_flow(
     noise: NDArray[Any] | None = None,
     threads: int | None = None,
 ) -> Flow:
-    """Estimate the motion between neighbouring slices.
+    """Estimate the motion between neighboring slices.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 Histograms of intensity on both sides of the drawn outlines give every voxel's log-odds of being
 inside. How far these may move an outline is learnt: slices that were drawn are predicted from
-their neighbours, and a logistic regression weighs predicted distance against log-odds there.
+their neighbors, and a logistic regression weighs predicted distance against log-odds there.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _logistic_weights(
 def _predictions(
     distances: Floats, positions: NDArray[Any], threads: int | None
 ) -> list[tuple[int, Floats]]:
-    """Predict drawn slices from their neighbours: (slice, distance) pairs."""
+    """Predict drawn slices from their neighbors: (slice, distance) pairs."""
     found: list[tuple[int, Floats]] = []
     for parity in (0, 1):
         base = np.arange(parity, len(distances), 2)

@@ -1,6 +1,6 @@
 """GIL-free numba kernels for motion between slices: sampling, normal equations, trajectories.
 
-A pair of neighbouring slices a and b is looked at in the frame half way between them, where
+A pair of neighboring slices a and b is looked at in the frame half way between them, where
 ``u`` = (rows, columns) is half the way that structures move from a to b: a(p - u) = b(p + u).
 """
 
@@ -137,7 +137,7 @@ def add_equations(a: Any, b: Any, u: Any, weight: Any, total: Any, change: Any, 
 
 @njit(**_options)
 def solve(eqs: Any, i: int, along: Any, ridge: Any, limit: Any, u: Any) -> None:
-    """Solve pair ``i``'s equations, smoothed over its neighbours, into ``u`` (2, Y, X)."""
+    """Solve pair ``i``'s equations, smoothed over its neighbors, into ``u`` (2, Y, X)."""
     n, _, h, w = eqs.shape
     r = len(along) // 2
     acc = np.zeros((5, w), np.float32)

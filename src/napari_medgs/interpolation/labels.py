@@ -1,4 +1,4 @@
-"""From a few fully labelled slices to a label volume."""
+"""From a few fully labeled slices to a label volume."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MARGIN = 10
 
 @dataclass(frozen=True)
 class _Stack:
-    """Labels and image, slice axis first, and which slices are labelled."""
+    """Labels and image, slice axis first, and which slices are labeled."""
 
     labels: NDArray[Any]
     painted: NDArray[np.int64]
@@ -43,7 +43,7 @@ def _prepare(
 ) -> _Stack:
     labels = np.asarray(labels)
     if labels.ndim != 3 or labels.dtype.kind not in "iub":
-        raise LabelError("Labelled slices must be an integer array of three dimensions.")
+        raise LabelError("Labeled slices must be an integer array of three dimensions.")
     if slice_axis not in (0, 1, 2):
         raise ParameterError(f"The slice axis must be 0, 1 or 2, not {slice_axis}.")
     stack = np.moveaxis(labels, slice_axis, 0)
@@ -52,7 +52,7 @@ def _prepare(
     else:
         painted = np.unique(np.asarray(slices, np.int64))
     if painted.size and (painted[0] < 0 or painted[-1] >= len(stack)):
-        raise ParameterError(f"Labelled slices must lie in 0 .. {len(stack) - 1}.")
+        raise ParameterError(f"Labeled slices must lie in 0 .. {len(stack) - 1}.")
     if painted.size == 0 or not (stack[painted] > 0).any():
         raise LabelError("There is nothing to interpolate: no slice holds a label above 0.")
     images: tuple[NDArray[Any], ...] = ()
@@ -129,18 +129,18 @@ def interpolate_labels(
     spacing: Sequence[float] | None = None,
     threads: int | None = None,
 ) -> NDArray[Any]:
-    """Fill in the labels between slices that are fully labelled.
+    """Fill in the labels between slices that are fully labeled.
 
     Parameters
     ----------
     labels : (Z, Y, X) integer ndarray
-        Values outside the labelled slices are ignored.
+        Values outside the labeled slices are ignored.
     slices : sequence of int, optional
-        Indices of the labelled slices along ``slice_axis``, at any distances; a slice named here
+        Indices of the labeled slices along ``slice_axis``, at any distances; a slice named here
         that holds no label says that nothing is there. By default those with a label above 0.
     slice_axis : int
     image : (Z, Y, X) or (C, Z, Y, X) ndarray, optional
-        Lets outlines follow the intensities, as far as the labelled slices show that they do.
+        Lets outlines follow the intensities, as far as the labeled slices show that they do.
     method : {"flow", "linear", "cubic"}
         How signed distances are interpolated; "flow" follows the outlines' motion.
     spacing : (float, float, float), optional
@@ -150,8 +150,8 @@ def interpolate_labels(
     Returns
     -------
     (Z, Y, X) ndarray
-        Labels of the same type. Labelled slices are unchanged; slices beyond the outermost
-        labelled ones are 0.
+        Labels of the same type. Labeled slices are unchanged; slices beyond the outermost
+        labeled ones are 0.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def interpolate_probabilities(
     threads: int | None = None,
     width: float = 1.0,
 ) -> tuple[list[int], Floats]:
-    """Return how likely each label is between slices that are fully labelled.
+    """Return how likely each label is between slices that are fully labeled.
 
     Parameters
     ----------

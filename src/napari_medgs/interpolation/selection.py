@@ -3,9 +3,9 @@
 Where slices are sampled so densely that they are smooth along the slice axis, a plain cubic is
 better than any motion. No hold-out among the slices can see that, for it doubles their distance;
 but then even the finest texture of a slice, noise included, is found again in the next one. So
-motion is used if (1) the texture of neighbouring slices is hardly correlated, and (2) it does
+motion is used if (1) the texture of neighboring slices is hardly correlated, and (2) it does
 not lose to the best cubic in two hold-outs together: every other slice left out, and rows or
-columns left out at a step at which they differ as much as neighbouring slices do.
+columns left out at a step at which they differ as much as neighboring slices do.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class GuardReport:
     fallback : {"cubic", "spline"}
         The better of the two without motion.
     texture : float
-        Correlation of the finest texture between neighbouring slices, less that over two slices
+        Correlation of the finest texture between neighboring slices, less that over two slices
         (which is not noise but stripes along the axis).
     slice_gain, inplane_gain : float
         dB that motion gains over the best cubic when slices, and rows or columns, are left out;
@@ -139,7 +139,7 @@ def judge_motion(
     wanted = _difference(some, 0, 1)
     gains, steps = [], []
     for axis in (1, 2):
-        # Neighbours among the kept rows lie two steps apart.
+        # Neighbors among the kept rows lie two steps apart.
         options = [d for d in range(1, MAX_STEP + 1) if 2 * d < some.shape[axis]]
         if not options:
             continue

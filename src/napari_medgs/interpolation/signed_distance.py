@@ -53,7 +53,7 @@ def signed_distances(
     Parameters
     ----------
     masks : (S, Y, X) ndarray of bool
-        Neighbouring slices, in order.
+        Neighboring slices, in order.
     sampling : (float, float)
         Distance between rows and between columns, in pixels.
     threads : int, optional
@@ -61,8 +61,8 @@ def signed_distances(
     Returns
     -------
     (S, Y, X) ndarray of float32
-        In pixels. Where a slice is empty, the shape ends half way to a neighbour that is not:
-        the distance is minus the neighbour's absolute one (the mean of two neighbours').
+        In pixels. Where a slice is empty, the shape ends half way to a neighbor that is not:
+        the distance is minus the neighbor's absolute one (the mean of two neighbors').
     """
     from scipy.ndimage import distance_transform_edt
 

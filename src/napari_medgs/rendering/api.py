@@ -92,10 +92,10 @@ def render_stack(
     -------
     (C, slices, Y, X) ndarray of float32
     """
-    from napari_medgs.rendering.parameters import to_theta
+    from napari_medgs.rendering.parameters import to_parameters
 
     engine = make_engine(EngineSpec.of_field(field, threads), backend)
-    rendered: Floats = engine.render(to_theta(field), slices)
+    rendered: Floats = engine.render(to_parameters(field), slices)
     return rendered
 
 

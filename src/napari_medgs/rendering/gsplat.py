@@ -1,4 +1,4 @@
-"""Alpha compositing on CUDA by gsplat's rasteriser, slice by slice and without any camera.
+"""Alpha compositing on CUDA by gsplat's rasterizer, slice by slice and without any camera.
 
 A slice is one "image": every Gaussian has a 2D mean, an inverse covariance and an opacity of its
 own there, w exp(-(rt d)^2 / 2). gsplat is optional, compiled on first use by its own means, and
@@ -114,7 +114,7 @@ class Sections(NamedTuple):
     gaussian : (P,) int64 tensor
         Increasing within a slice, which is the order of compositing.
     means, conics : (P, 2), (P, 3) tensor
-        Pixel centres are at .5; inverse covariance xx, xy, yy.
+        Pixel centers are at .5; inverse covariance xx, xy, yy.
     opacities : (P,) tensor
     radii : (P, 2) int32 tensor
         Half the box in which a contribution can exceed 1/255.
@@ -128,12 +128,12 @@ class Sections(NamedTuple):
     radii: Tensor
 
 
-def cut(theta: Tensor, slices: Tensor, degree: int, cutoff: float) -> Sections:
+def cut(parameters: Tensor, slices: Tensor, degree: int, cutoff: float) -> Sections:
     """Cut Gaussians by slices; differentiable by everything but the choice of pairs.
 
     Parameters
     ----------
-    theta : (N, 14 + C) tensor
+    parameters : (N, 14 + C) tensor
     slices : (S,) tensor
         Slice numbers.
     degree : int
@@ -143,12 +143,12 @@ def cut(theta: Tensor, slices: Tensor, degree: int, cutoff: float) -> Sections:
     import torch
 
     with torch.no_grad():
-        reach = (slices[:, None] - theta[:, T]) * torch.exp(theta[:, LOG_RT])
-        visible = theta[:, LOG_W] - 0.5 * reach**2 >= np.log(LEAST_ALPHA)
+        reach = (slices[:, None] - parameters[:, T]) * torch.exp(parameters[:, LOG_RT])
+        visible = parameters[:, LOG_W] - 0.5 * reach**2 >= np.log(LEAST_ALPHA)
         image, gaussian = torch.nonzero((reach**2 <= cutoff) & visible, as_tuple=True)
     # One gather of whole rows: its gradient is one scatter, not one a column.
-    rows = theta[gaussian, :GEOMETRY]
-    d = slices[image].to(theta.dtype) - rows[:, T]
+    rows = parameters[gaussian, :GEOMETRY]
+    d = slices[image].to(parameters.dtype) - rows[:, T]
     mean_x, mean_y = rows[:, X], rows[:, Y]
     power = d
     for k in range(degree):
@@ -217,16 +217,16 @@ class GsplatEngine:
         size = max(1, PAIRS_AT_ONCE // max(count, 1))
         return [slices[k : k + size] for k in range(0, len(slices), size)]
 
-    def composite(self, theta: Tensor, slices: NDArray[Any]) -> Tensor:
+    def composite(self, parameters: Tensor, slices: NDArray[Any]) -> Tensor:
         """Return channels (C, slices, Y, X); differentiable by the table."""
         import torch
 
         _, height, width = self.shape
         count = len(slices)
         wanted = torch.as_tensor(np.asarray(slices, np.int64), device=self.device)
-        cuts = cut(theta, wanted, self.degree, self.cutoff)
+        cuts = cut(parameters, wanted, self.degree, self.cutoff)
         if len(cuts.image) == 0:
-            flat = self.background[:, None, None, None] + 0 * theta.sum()
+            flat = self.background[:, None, None, None] + 0 * parameters.sum()
             return flat.expand(self.channels, count, height, width)
         across, down = -(-width // TILE), -(-height // TILE)
         with torch.no_grad():
@@ -243,7 +243,7 @@ class GsplatEngine:
                 gaussian_ids=cuts.gaussian,
             )
             offsets = self.ops.isect_offset_encode(keys, count, across, down)
-        values = theta[:, GEOMETRY:]
+        values = parameters[:, GEOMETRY:]
         parts: list[Tensor] = []
         through = torch.zeros(())
         for start in range(0, self.channels, COMPILED[-1]):
@@ -269,14 +269,14 @@ class GsplatEngine:
         picture: Tensor = torch.cat(parts, dim=-1) + through * self.background
         return picture.movedim(-1, 0)
 
-    def render(self, theta: Any, slices: NDArray[Any] | None = None) -> Any:
+    def render(self, parameters: Any, slices: NDArray[Any] | None = None) -> Any:
         """Render all or some slices; see :meth:`Engine.render`."""
         import torch
 
         wanted = np.arange(self.shape[0]) if slices is None else np.asarray(slices)
         if wanted.dtype == np.bool_:
             wanted = np.flatnonzero(wanted)
-        table = self._tensor(theta).detach()
+        table = self._tensor(parameters).detach()
         size = (self.channels, len(wanted), *self.shape[1:])
         out = torch.empty(size, dtype=torch.float32, device=self.device)
         done = 0
@@ -284,13 +284,13 @@ class GsplatEngine:
             for batch in self._batches(len(table), wanted):
                 out[:, done : done + len(batch)] = self.composite(table, batch)
                 done += len(batch)
-        return out if isinstance(theta, torch.Tensor) else out.cpu().numpy()
+        return out if isinstance(parameters, torch.Tensor) else out.cpu().numpy()
 
-    def loss_and_gradient(self, theta: Any, target: StackTarget) -> LossAndGradient:
+    def loss_and_gradient(self, parameters: Any, target: StackTarget) -> LossAndGradient:
         """Return errors and gradient; see :meth:`Engine.loss_and_gradient`."""
         import torch
 
-        table = self._tensor(theta).detach().clone().requires_grad_()
+        table = self._tensor(parameters).detach().clone().requires_grad_()
         totals = torch.zeros(3, dtype=torch.float64, device=self.device)
         for batch in self._batches(len(table), np.flatnonzero(target.active)):
             rendered = self.composite(table, batch)
@@ -300,7 +300,7 @@ class GsplatEngine:
             torch.autograd.backward(loss)
         image_error, label_error, unscored_error = totals.tolist()
         gradient = torch.zeros_like(table) if table.grad is None else table.grad
-        answer = gradient if isinstance(theta, torch.Tensor) else gradient.cpu().numpy()
+        answer = gradient if isinstance(parameters, torch.Tensor) else gradient.cpu().numpy()
         return LossAndGradient(image_error, label_error, answer, unscored_error)
 
     def _image_loss(

@@ -1,4 +1,4 @@
-"""The optimiser's view of a field: one table of unconstrained parameters."""
+"""The optimizer's view of a field: one table of unconstrained parameters."""
 
 from __future__ import annotations
 
@@ -12,30 +12,32 @@ X, Y, T, LOG_R1, SHEAR, LOG_R2, LOG_RT, LOG_W, A1, A2, A3, B1, B2, B3 = range(14
 GEOMETRY = 14
 
 
-def to_theta(field: GaussianField) -> Floats:
+def to_parameters(field: GaussianField) -> Floats:
     """Return the parameter table (N, 14 + C) of a field."""
-    theta = np.empty((len(field), GEOMETRY + field.info.channels), np.float32)
-    theta[:, :3] = field.centers
-    theta[:, [LOG_R1, LOG_R2, LOG_RT]] = field.log_precision
-    theta[:, SHEAR] = field.shear * np.exp(field.log_precision[:, 0] - field.log_precision[:, 1])
-    theta[:, LOG_W] = field.log_weight
-    theta[:, A1 : A3 + 1] = field.fold[:, :, 0]
-    theta[:, B1 : B3 + 1] = field.fold[:, :, 1]
-    theta[:, GEOMETRY:] = field.values
-    return theta
+    parameters = np.empty((len(field), GEOMETRY + field.info.channels), np.float32)
+    parameters[:, :3] = field.centers
+    parameters[:, [LOG_R1, LOG_R2, LOG_RT]] = field.log_precision
+    parameters[:, SHEAR] = field.shear * np.exp(
+        field.log_precision[:, 0] - field.log_precision[:, 1]
+    )
+    parameters[:, LOG_W] = field.log_weight
+    parameters[:, A1 : A3 + 1] = field.fold[:, :, 0]
+    parameters[:, B1 : B3 + 1] = field.fold[:, :, 1]
+    parameters[:, GEOMETRY:] = field.values
+    return parameters
 
 
-def from_theta(theta: Floats, background: Floats, info: FieldInfo) -> GaussianField:
+def from_parameters(parameters: Floats, background: Floats, info: FieldInfo) -> GaussianField:
     """Return the field of a parameter table; folds above ``info.degree`` become zero."""
-    fold = np.stack([theta[:, A1 : A3 + 1], theta[:, B1 : B3 + 1]], axis=-1)
+    fold = np.stack([parameters[:, A1 : A3 + 1], parameters[:, B1 : B3 + 1]], axis=-1)
     fold[:, info.degree :] = 0
     return GaussianField(
-        centers=theta[:, :3],
-        log_precision=theta[:, [LOG_R1, LOG_R2, LOG_RT]],
-        shear=theta[:, SHEAR] * np.exp(theta[:, LOG_R2] - theta[:, LOG_R1]),
+        centers=parameters[:, :3],
+        log_precision=parameters[:, [LOG_R1, LOG_R2, LOG_RT]],
+        shear=parameters[:, SHEAR] * np.exp(parameters[:, LOG_R2] - parameters[:, LOG_R1]),
         fold=fold,
-        log_weight=theta[:, LOG_W],
-        values=theta[:, GEOMETRY:],
+        log_weight=parameters[:, LOG_W],
+        values=parameters[:, GEOMETRY:],
         background=background,
         info=info,
     )

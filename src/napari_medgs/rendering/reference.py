@@ -45,43 +45,43 @@ class BlendSettings:
     eps: float
 
 
-def gaussians_at(theta: Tensor, points: Tensor, degree: int, cutoff: float) -> Tensor:
+def gaussians_at(parameters: Tensor, points: Tensor, degree: int, cutoff: float) -> Tensor:
     """Return w g of every Gaussian at every point, (P, N), for the order-free blends.
 
     Parameters
     ----------
-    theta : (N, 14 + C) tensor
+    parameters : (N, 14 + C) tensor
         See :mod:`napari_medgs.rendering.parameters`.
     points : (P, 3) tensor
         (slice, row, column) in voxels of the slice-first grid.
     """
     import torch
 
-    q, _ = _exponents(theta, points, degree)
+    q, _ = _exponents(parameters, points, degree)
     inside = q <= cutoff
-    return torch.where(inside, torch.exp(theta[:, LOG_W] - 0.5 * q), torch.zeros_like(q))
+    return torch.where(inside, torch.exp(parameters[:, LOG_W] - 0.5 * q), torch.zeros_like(q))
 
 
-def _exponents(theta: Tensor, points: Tensor, degree: int) -> tuple[Tensor, Tensor]:
+def _exponents(parameters: Tensor, points: Tensor, degree: int) -> tuple[Tensor, Tensor]:
     """Return q and its slice part (rt d)^2, both (P, N)."""
     import torch
 
-    d = points[:, :1] - theta[:, T]
-    mean_x = theta[:, X].expand_as(d)
-    mean_y = theta[:, Y].expand_as(d)
+    d = points[:, :1] - parameters[:, T]
+    mean_x = parameters[:, X].expand_as(d)
+    mean_y = parameters[:, Y].expand_as(d)
     for k in range(degree):
-        mean_x = mean_x + theta[:, A1 + k] * d ** (k + 1)
-        mean_y = mean_y + theta[:, B1 + k] * d ** (k + 1)
-    r1, r2 = torch.exp(theta[:, LOG_R1]), torch.exp(theta[:, LOG_R2])
-    shear = theta[:, SHEAR] * r2 / r1
+        mean_x = mean_x + parameters[:, A1 + k] * d ** (k + 1)
+        mean_y = mean_y + parameters[:, B1 + k] * d ** (k + 1)
+    r1, r2 = torch.exp(parameters[:, LOG_R1]), torch.exp(parameters[:, LOG_R2])
+    shear = parameters[:, SHEAR] * r2 / r1
     dy = points[:, 1:2] - mean_y
     u = points[:, 2:3] - mean_x - shear * dy
-    along = (torch.exp(theta[:, LOG_RT]) * d) ** 2
+    along = (torch.exp(parameters[:, LOG_RT]) * d) ** 2
     return (r1 * u) ** 2 + (r2 * dy) ** 2 + along, along
 
 
 def render_at(
-    theta: Tensor,
+    parameters: Tensor,
     background: Tensor,
     info: FieldInfo | BlendSettings,
     points: Tensor,
@@ -91,7 +91,7 @@ def render_at(
 
     Parameters
     ----------
-    theta : (N, 14 + C) tensor
+    parameters : (N, 14 + C) tensor
     background : (C,) tensor
     info : FieldInfo
         Blend, degree, cutoff and eps are used.
@@ -107,11 +107,11 @@ def render_at(
     parts = []
     for start in range(0, len(points), chunk):
         some = points[start : start + chunk]
-        values = theta[:, GEOMETRY:]
+        values = parameters[:, GEOMETRY:]
         if info.blend == "alpha":
-            parts.append(_composite(theta, background, info, some))
+            parts.append(_composite(parameters, background, info, some))
             continue
-        g = gaussians_at(theta, some, info.degree, info.cutoff)
+        g = gaussians_at(parameters, some, info.degree, info.cutoff)
         total = g @ values
         if info.blend == "normalized":
             weight = g.sum(dim=1, keepdim=True) + info.eps
@@ -122,22 +122,22 @@ def render_at(
 
 
 def _composite(
-    theta: Tensor, background: Tensor, info: FieldInfo | BlendSettings, points: Tensor
+    parameters: Tensor, background: Tensor, info: FieldInfo | BlendSettings, points: Tensor
 ) -> Tensor:
     """Front-to-back alpha compositing in index order, opacity w exp(-(rt d)^2 / 2)."""
     import torch
 
-    q, _ = _exponents(theta, points, info.degree)
-    alpha = torch.exp(theta[:, LOG_W] - 0.5 * q).clamp(max=ALPHA_LIMIT)
+    q, _ = _exponents(parameters, points, info.degree)
+    alpha = torch.exp(parameters[:, LOG_W] - 0.5 * q).clamp(max=ALPHA_LIMIT)
     alpha = torch.where(q <= info.cutoff, alpha, torch.zeros_like(alpha))
     through = torch.cumprod(1 - alpha, dim=1)
     before = torch.cat([torch.ones_like(through[:, :1]), through[:, :-1]], dim=1)
-    seen: Tensor = (alpha * before) @ theta[:, GEOMETRY:]
+    seen: Tensor = (alpha * before) @ parameters[:, GEOMETRY:]
     return seen + through[:, -1:] * background
 
 
 def grid_points(shape: tuple[int, int, int], **options: Any) -> Tensor:
-    """Return the voxel centres (Z * Y * X, 3) of a slice-first grid; options go to torch."""
+    """Return the voxel centers (Z * Y * X, 3) of a slice-first grid; options go to torch."""
     import torch
 
     axes = [torch.arange(n, **options) for n in shape]
@@ -163,31 +163,31 @@ class ReferenceEngine:
         self.background = torch.as_tensor(spec.background, dtype=torch.float64)
         self.settings = BlendSettings(spec.blend, spec.degree, spec.cutoff, spec.eps)
 
-    def _stack(self, theta: Tensor, slices: NDArray[Any]) -> Tensor:
+    def _stack(self, parameters: Tensor, slices: NDArray[Any]) -> Tensor:
         import torch
 
         points = grid_points(self.shape, dtype=torch.float64)
         points = points.reshape(*self.shape, 3)[torch.as_tensor(slices)].reshape(-1, 3)
-        values = render_at(theta, self.background, self.settings, points, chunk=2048)
+        values = render_at(parameters, self.background, self.settings, points, chunk=2048)
         return values.T.reshape(self.channels, len(slices), *self.shape[1:])
 
-    def render(self, theta: Floats, slices: NDArray[Any] | None = None) -> Floats:
+    def render(self, parameters: Floats, slices: NDArray[Any] | None = None) -> Floats:
         """Render all or some slices; see :meth:`Engine.render`."""
         import torch
 
         wanted = np.arange(self.shape[0]) if slices is None else np.asarray(slices)
         with torch.no_grad():
-            table = torch.as_tensor(theta, dtype=torch.float64)
+            table = torch.as_tensor(parameters, dtype=torch.float64)
             rendered: Floats = self._stack(table, wanted).numpy().astype(np.float32)
         return rendered
 
-    def loss_and_gradient(self, theta: Floats, target: StackTarget) -> LossAndGradient:
+    def loss_and_gradient(self, parameters: Floats, target: StackTarget) -> LossAndGradient:
         """Return errors and gradient; see :meth:`Engine.loss_and_gradient`."""
         import torch
         from torch.nn.functional import cross_entropy
 
         active = np.flatnonzero(target.active)
-        table = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
+        table = torch.tensor(parameters, dtype=torch.float64, requires_grad=True)
         rendered = self._stack(table, active)
         images = len(target.images)
         goal = torch.as_tensor(target.images[:, active], dtype=torch.float64)

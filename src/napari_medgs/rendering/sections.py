@@ -53,7 +53,7 @@ class Ellipses:
 
 
 def level_of(field: GaussianField, sigmas: float) -> float:
-    """Return the value of q on the surface ``sigmas`` standard deviations from the centres.
+    """Return the value of q on the surface ``sigmas`` standard deviations from the centers.
 
     Never beyond the field's cutoff, where its Gaussians end.
     """
@@ -92,8 +92,8 @@ def cut(
     -----
     Across the field's slice axis the sections of folded Gaussians are exact at every fold
     degree: ellipses about (my(z), mx(z)). Across the others they are those of the 3D
-    Gaussian that touches at the centre (fold of degree 1), by the Schur complement of its
-    precision; degrees 2 and 3 bend away from it far from the centre.
+    Gaussian that touches at the center (fold of degree 1), by the Schur complement of its
+    precision; degrees 2 and 3 bend away from it far from the center.
     """
     if axis not in (0, 1, 2):
         raise ParameterError(f"The axis of a section must be 0, 1 or 2, not {axis}.")
@@ -291,7 +291,7 @@ def largest(field: GaussianField, count: int) -> Indices:
 
 
 def center_values(field: GaussianField, image: NDArray[Any]) -> Reals:
-    """Sample an image (Z, Y, X) on the field's grid at the voxels nearest the centres, (N,)."""
+    """Sample an image (Z, Y, X) on the field's grid at the voxels nearest the centers, (N,)."""
     shape = np.asarray(field.info.grid.shape)
     if image.shape != tuple(shape):
         raise ParameterError(

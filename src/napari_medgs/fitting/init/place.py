@@ -28,7 +28,7 @@ def importance(
     background: Floats,
     threads: int | None = None,
 ) -> Floats:
-    """Return how much detail each voxel holds, (Z, Y, X), not normalised.
+    """Return how much detail each voxel holds, (Z, Y, X), not normalized.
 
     Smoothed gradient magnitude of all channels, plus a share of its foreground mean on all
     foreground voxels, plus the borders between labels.
@@ -38,7 +38,7 @@ def importance(
     images : (M, Z, Y, X) ndarray of float32
         Scaled to [0, 1].
     labels : (Z, Y, X) ndarray of uint8
-        Class indices, 255 where unlabelled; empty without classes.
+        Class indices, 255 where unlabeled; empty without classes.
     background : (C,) ndarray
         Intensities that hold nothing.
     threads : int, optional
@@ -155,7 +155,7 @@ def place(
 ) -> Floats:
     """Return a parameter table of new Gaussians at voxels.
 
-    Sizes come from the distance to the six nearest neighbours, shapes from the structure
+    Sizes come from the distance to the six nearest neighbors, shapes from the structure
     tensor scaled to determinant one, values from the voxels.
 
     Parameters
@@ -166,7 +166,7 @@ def place(
     labels : (Z, Y, X) ndarray of class indices
     classes : int
     others : (K, 3) ndarray, optional
-        Centres (x, y, t) of Gaussians already there; they count as neighbours.
+        Centers (x, y, t) of Gaussians already there; they count as neighbors.
     largest : float
         Largest sigma, in voxels.
     """
@@ -175,32 +175,32 @@ def place(
     shape = images.shape[1:] if len(images) else labels.shape
     z, y, x = np.unravel_index(indices, shape)
     count = len(indices)
-    theta = np.zeros((count, GEOMETRY + len(images) + classes), np.float32)
+    parameters = np.zeros((count, GEOMETRY + len(images) + classes), np.float32)
     points = np.stack([x, y, z], axis=1).astype(np.float32)
     jitter = rng.uniform(-0.5, 0.5, points.shape).astype(np.float32)
     jitter[:, [n == 1 for n in (shape[2], shape[1], shape[0])]] = 0
     points += jitter
-    theta[:, :3] = points
+    parameters[:, :3] = points
     known = points if others is None else np.concatenate([points, others])
-    neighbours = min(7, len(known))
-    if neighbours > 1:
-        distance = np.asarray(cKDTree(known).query(points, k=neighbours, workers=-1)[0])
+    neighbors = min(7, len(known))
+    if neighbors > 1:
+        distance = np.asarray(cKDTree(known).query(points, k=neighbors, workers=-1)[0])
         sigma = 0.5 * distance[:, 1:].mean(axis=1)
     else:
         sigma = np.full(count, largest)
     sigma = np.clip(sigma, SMALLEST_SIGMA, largest).astype(np.float32)
     covariance = _local_shapes(images, np.stack([z, y, x], axis=1)) * (sigma**2)[:, None, None]
-    _write_covariance(theta, covariance, flat=shape[0] == 1)
+    _write_covariance(parameters, covariance, flat=shape[0] == 1)
     for channel, image in enumerate(images):
-        theta[:, GEOMETRY + channel] = image[z, y, x]
+        parameters[:, GEOMETRY + channel] = image[z, y, x]
     if classes:
         here = labels[z, y, x]
         first = GEOMETRY + len(images)
-        theta[:, first:] = -LOGIT * 0.5
+        parameters[:, first:] = -LOGIT * 0.5
         sure = here != 255
-        theta[np.flatnonzero(sure), first + here[sure]] = LOGIT
-        theta[~sure, first:] = 0
-    return theta
+        parameters[np.flatnonzero(sure), first + here[sure]] = LOGIT
+        parameters[~sure, first:] = 0
+    return parameters
 
 
 def _local_shapes(images: Floats, points: NDArray[np.int64]) -> Floats:
@@ -236,7 +236,7 @@ def _local_shapes(images: Floats, points: NDArray[np.int64]) -> Floats:
     return covariance
 
 
-def _write_covariance(theta: Floats, covariance: Floats, *, flat: bool) -> None:
+def _write_covariance(parameters: Floats, covariance: Floats, *, flat: bool) -> None:
     """Factor covariances (N, 3, 3) in (z, y, x) into precision factors and the linear fold."""
     if flat:
         covariance[:, 0, 1:] = covariance[:, 1:, 0] = 0
@@ -252,6 +252,10 @@ def _write_covariance(theta: Floats, covariance: Floats, *, flat: bool) -> None:
     shear = -lx_y / r1
     b = -ly_z / r2
     a = -lx_z / r1 + shear * b
-    theta[:, LOG_R1], theta[:, LOG_R2], theta[:, LOG_RT] = np.log(r1), np.log(r2), np.log(rt)
-    theta[:, SHEAR] = shear * r1 / r2
-    theta[:, A1], theta[:, B1] = a, b
+    parameters[:, LOG_R1], parameters[:, LOG_R2], parameters[:, LOG_RT] = (
+        np.log(r1),
+        np.log(r2),
+        np.log(rt),
+    )
+    parameters[:, SHEAR] = shear * r1 / r2
+    parameters[:, A1], parameters[:, B1] = a, b

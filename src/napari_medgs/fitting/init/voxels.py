@@ -123,7 +123,7 @@ def add_squared_slopes(volume: Any, z: int, out: Any) -> None:
 
 @njit(nogil=True, cache=True)
 def count_borders(labels: Any, z: int, out: Any) -> None:
-    """Count, for each voxel of a slice, the six neighbours with another label (255 is 0).
+    """Count, for each voxel of a slice, the six neighbors with another label (255 is 0).
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def histogram(volume: Floats, bins: int, threads: int | None = None) -> NDArray[
 @njit(nogil=True, cache=True)
 def _count_values(plane: Any, counts: Any) -> None:
     bins = len(counts)
-    # Neighbours are often equal: four tables keep one count from waiting for the last.
+    # Neighbors are often equal: four tables keep one count from waiting for the last.
     tables = np.zeros((4, bins), np.int64)
     for y in range(plane.shape[0]):
         for x in range(plane.shape[1]):

@@ -28,7 +28,7 @@ from napari_medgs.rendering.parameters import (
 BETA1, BETA2 = 0.7, 0.8
 STEP_POSITION, STEP_SHAPE, STEP_WEIGHT, STEP_VALUE, STEP_LOGIT = 0.18, 0.09, 0.08, 0.05, 0.3
 STEP_FOLD = (0.02, 0.005, 0.001)
-QUIET = 0.003  # slopes below this share of a column's root mean square move little
+GRADIENT_FLOOR = 0.003  # slopes below this share of a column's root mean square move little
 CHUNK = 4096
 
 
@@ -50,12 +50,12 @@ def step_sizes(images: int, classes: int, degree: int, *, flat: bool) -> Floats:
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp"})
 def _step(
-    theta: Any,
+    parameters: Any,
     gradient: Any,
     first_moment: Any,
     second_moment: Any,
     steps: Any,
-    quiet: Any,
+    floor: Any,
     lower: Any,
     upper: Any,
     start: int,
@@ -64,17 +64,17 @@ def _step(
     keep1, keep2 = np.float32(BETA1), np.float32(BETA2)
     add1, add2 = np.float32(1 - BETA1), np.float32(1 - BETA2)
     for i in range(start, stop):
-        row, slope = theta[i], gradient[i]
+        row, slope = parameters[i], gradient[i]
         m, v = first_moment[i], second_moment[i]
         for k in range(len(row)):
             m[k] = keep1 * m[k] + add1 * slope[k]
             v[k] = keep2 * v[k] + add2 * slope[k] * slope[k]
-            moved = row[k] - steps[k] * m[k] / (fast_sqrt(v[k]) + quiet[k])
+            moved = row[k] - steps[k] * m[k] / (fast_sqrt(v[k]) + floor[k])
             row[k] = min(max(moved, lower[k]), upper[k])
 
 
 class Adam:
-    """State of the optimiser over a table (N, D).
+    """State of the optimizer over a table (N, D).
 
     Parameters
     ----------
@@ -89,34 +89,36 @@ class Adam:
 
     def step(
         self,
-        theta: Floats,
+        parameters: Floats,
         gradient: Floats,
         steps: Floats,
         lower: Floats,
         upper: Floats,
         threads: int | None = None,
     ) -> None:
-        """Move ``theta`` in place; columns stay within ``lower`` and ``upper``."""
+        """Move ``parameters`` in place; columns stay within ``lower`` and ``upper``."""
         self.taken += 1
         bias1 = 1 - BETA1**self.taken
         bias2 = 1 - BETA2**self.taken
         scaled = (steps * np.float32(np.sqrt(bias2) / bias1)).astype(np.float32)
-        count = len(theta)
+        count = len(parameters)
         # Adam makes full steps of the faintest slopes; where nothing is at stake (flat
         # background, say) Gaussians would grow without end. Slopes far below the usual count less.
         sample = gradient[:: max(1, count // 2048)]
-        quiet = (QUIET * np.sqrt(np.mean(sample * sample, axis=0)) + 1e-12).astype(np.float32)
+        floor = (GRADIENT_FLOOR * np.sqrt(np.mean(sample * sample, axis=0)) + 1e-12).astype(
+            np.float32
+        )
 
         def task(k: int) -> None:
             start = k * CHUNK
             stop = min(count, start + CHUNK)
             _step(
-                theta,
+                parameters,
                 gradient,
                 self.first,
                 self.second,
                 scaled,
-                quiet,
+                floor,
                 lower,
                 upper,
                 start,

@@ -1,4 +1,4 @@
-"""The fit loop with table, gradient and optimiser on a GPU; the host runs two steps ahead."""
+"""The fit loop with table, gradient and optimizer on a GPU; the host runs two steps ahead."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
-from napari_medgs.fitting.optim.adam import BETA1, BETA2, QUIET
+from napari_medgs.fitting.optim.adam import BETA1, BETA2, GRADIENT_FLOOR
 from napari_medgs.fitting.optim.loop import FitLoop
 from napari_medgs.fitting.optim.state import LoopState, Snapshot
-from napari_medgs.fitting.problem import UNLABELLED
+from napari_medgs.fitting.problem import UNLABELED
 from napari_medgs.rendering.cuda.fit import NEVER, CudaStepper, StepReport
 from napari_medgs.rendering.parameters import GEOMETRY
 
@@ -21,7 +21,7 @@ class DeviceFitLoop(FitLoop):
     """A :class:`FitLoop` for :class:`~napari_medgs.rendering.cuda.engine.CudaEngine`.
 
     The same steps, and the same reasons to stop; numbers of a step are known two steps later.
-    ``state.theta`` is fetched only where something needs it: to add Gaussians, for a snapshot
+    ``state.parameters`` is fetched only where something needs it: to add Gaussians, for a snapshot
     or checkpoint, and at the end.
 
     Parameters
@@ -34,25 +34,29 @@ class DeviceFitLoop(FitLoop):
         self.cuda: Any = options["engine"]
         self.stepper = CudaStepper(
             self.cuda,
-            self.state.theta,
+            self.state.parameters,
             self.target,
             self.steps,
             self.lower,
             self.upper,
             betas=(BETA1, BETA2),
-            quiet=QUIET,
+            gradient_floor=GRADIENT_FLOOR,
         )
         self.adam = self.stepper  # type: ignore[assignment]
 
     def _stop(self) -> tuple[float, float, float]:
-        """Return the errors at which :meth:`_is_good` holds: nothing is to move any more."""
-        if self.goal is None or not self.image_voxels:
+        """Return the errors at which :meth:`_target_met` holds: nothing is to move any more."""
+        if self.target_psnr is None or not self.image_voxels:
             return NEVER
-        squares: float = self.image_voxels * 10 ** (-self.goal / 10)
-        return squares - self.problem.outside_squares, self.most_miss, self.most_frames_error
+        squares: float = self.image_voxels * 10 ** (-self.target_psnr / 10)
+        return (
+            squares - self.problem.error_outside_crop,
+            self.max_label_error,
+            self.max_through_plane_error,
+        )
 
     def run(self) -> LoopState:
-        """Optimise until a stop criterion holds; return the final state.
+        """Optimize until a stop criterion holds; return the final state.
 
         Raises
         ------
@@ -73,7 +77,7 @@ class DeviceFitLoop(FitLoop):
         """Wait for all steps; take over their numbers and the table."""
         for report in self.stepper.finish():
             self._note(report)
-        self.state.theta = self.stepper.table()
+        self.state.parameters = self.stepper.table()
 
     def _note(self, report: StepReport) -> float | None:
         """Record one step's numbers; return its PSNR in dB."""
@@ -81,17 +85,17 @@ class DeviceFitLoop(FitLoop):
             return None
         psnr = None
         if self.image_voxels and len(self.target.images):
-            squares = report.image_error + self.problem.outside_squares
+            squares = report.image_error + self.problem.error_outside_crop
             psnr = -10 * float(np.log10(max(squares / self.image_voxels, 1e-12)))
-        self.state.psnr, self.state.miss = psnr, report.label_error
-        self.state.frames_error = report.through_plane_error
+        self.state.psnr, self.state.label_error = psnr, report.label_error
+        self.state.through_plane_error = report.through_plane_error
         self.state.history.append(
             {
                 "iteration": report.number,
                 "psnr": psnr,
-                "miss": report.label_error,
+                "label_error": report.label_error,
                 "seconds": self.seconds,
-                "gaussians": len(self.state.theta),
+                "gaussians": len(self.state.parameters),
             }
         )
         return psnr
@@ -107,7 +111,7 @@ class DeviceFitLoop(FitLoop):
         if any(every and state.iteration % every == 0 for every in wanted):
             self._fetch()
             if wanted[0] and state.iteration % wanted[0] == 0:
-                state.positions.append((state.iteration, state.theta[:, :3].copy()))
+                state.positions.append((state.iteration, state.parameters[:, :3].copy()))
             if self.checkpoint and wanted[1] and state.iteration % wanted[1] == 0:
                 self.checkpoint(state)
             psnr = state.psnr
@@ -116,10 +120,10 @@ class DeviceFitLoop(FitLoop):
     def _add(self, count: int) -> None:
         """Drop Gaussians without weight and add new ones where the error is largest."""
         self._fetch()
-        if self._is_good(self.state.psnr):
-            return  # one of the steps just waited for met the goal: the next ones will say so
+        if self._target_met(self.state.psnr):
+            return  # a step just waited for met the target: the next ones will say so
         super()._add(count)
-        self.stepper.restart(self.state.theta)
+        self.stepper.restart(self.state.parameters)
 
     def snapshot(self) -> Snapshot:
         """Return what :meth:`restore` needs to take back all that follows."""
@@ -129,19 +133,19 @@ class DeviceFitLoop(FitLoop):
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot; the history stays."""
         super().restore(snapshot)
-        self.stepper.restart(self.state.theta)
+        self.stepper.restart(self.state.parameters)
 
-    def take(self, theta: Floats, rows: NDArray[np.int64]) -> None:
-        """Go on with another table, which the optimiser knows as ``rows`` of the last one."""
-        super().take(theta, rows)
-        self.stepper.restart(self.state.theta)
+    def reindex(self, parameters: Floats, rows: NDArray[np.int64]) -> None:
+        """Go on with another table, which the optimizer knows as ``rows`` of the last one."""
+        super().reindex(parameters, rows)
+        self.stepper.restart(self.state.parameters)
 
     def recover(self, steps: int, decay: float, report: Callable[[], None]) -> bool:
-        """Take up to so many steps until the goal is met; see :meth:`FitLoop.recover`."""
+        """Take up to so many steps until the target_psnr is met; see :meth:`FitLoop.recover`."""
         good = super().recover(steps, decay, report)
         self._fetch()
         # One of the last steps may have met it, unless the end came before the first of them.
-        return good or (not self.must_end() and self._is_good(self.state.psnr))
+        return good or (not self.must_end() and self._target_met(self.state.psnr))
 
     def error_density(self) -> Floats:
         """Return the squared error, plus wrong class mass, per voxel (Z, Y, X)."""
@@ -150,7 +154,7 @@ class DeviceFitLoop(FitLoop):
 
         target, there = self.target, self.stepper.target
         index = torch.from_numpy(there.active).to(there.images.device)
-        rendered = self.cuda.render(self.stepper.theta, there.active)
+        rendered = self.cuda.render(self.stepper.parameters, there.active)
         images = len(target.images)
         found = torch.zeros_like(rendered[0])
         for channel in range(images):
@@ -170,13 +174,13 @@ class DeviceFitLoop(FitLoop):
         density[there.active] = here
         return density
 
-    def share_sums(self) -> list[NDArray[np.float64]]:
-        """Return what :func:`~napari_medgs.fitting.strategy.sensitivity.share_sums` does."""
+    def weighted_moments(self) -> list[NDArray[np.float64]]:
+        """Return what :func:`~napari_medgs.fitting.strategy.sensitivity.weighted_moments` does."""
         import torch
 
-        there, theta = self.stepper.target, self.stepper.theta
-        index = torch.from_numpy(there.active).to(theta.device)
-        picture = self.cuda.render(theta, there.active)
+        there, parameters = self.stepper.target, self.stepper.parameters
+        index = torch.from_numpy(there.active).to(parameters.device)
+        picture = self.cuda.render(parameters, there.active)
         weights = there.image_weights[:, index]
         residual = torch.ones_like(picture)
         if there.classes:
@@ -184,12 +188,12 @@ class DeviceFitLoop(FitLoop):
             weights = torch.cat([weights, there.seg_weights[index].expand(there.classes, -1)])
             shares = picture[images:].softmax(dim=0)
             shares *= 1 - shares
-            residual[images:] = shares * (there.labels[index] != UNLABELLED)
+            residual[images:] = shares * (there.labels[index] != UNLABELED)
         residual *= weights[:, :, None, None]
         sums = []
         for power in range(3):
             if power:
                 residual *= picture
-            gradient = self.cuda.backward(theta, residual, there.active)
+            gradient = self.cuda.backward(parameters, residual, there.active)
             sums.append(gradient[:, GEOMETRY:].double().cpu().numpy())
         return sums

@@ -17,9 +17,9 @@ from napari_medgs.fitting.init.place import place, sample_voxels
 from napari_medgs.fitting.optim.adam import Adam, step_sizes
 from napari_medgs.fitting.optim.state import LoopState, Snapshot
 from napari_medgs.fitting.params import FitParams
-from napari_medgs.fitting.problem import UNLABELLED, Problem
+from napari_medgs.fitting.problem import UNLABELED, FitProblem
 from napari_medgs.fitting.strategy.prune import can_prune, prune
-from napari_medgs.fitting.strategy.sensitivity import share_sums
+from napari_medgs.fitting.strategy.sensitivity import weighted_moments
 from napari_medgs.rendering.engine import Engine
 from napari_medgs.rendering.parameters import LOG_R1, LOG_R2, LOG_RT, LOG_W, T, X, Y
 
@@ -44,13 +44,13 @@ def largest_sigma(foreground: int, gaussians: int) -> float:
 
 
 class FitLoop:
-    """Runs rounds of optimisation over one problem.
+    """Runs rounds of optimization over one problem.
 
     Parameters
     ----------
-    problem : Problem
+    problem : FitProblem
     params : FitParams
-    theta : (N, 14 + C) ndarray
+    parameters : (N, 14 + C) ndarray
         The start.
     budget : int
         Gaussians to end the first round with.
@@ -58,15 +58,15 @@ class FitLoop:
         Floor of the extent along the slice axis, in slices.
     foreground : int
         Voxels that hold anything; with the budget it bounds the Gaussians' size.
-    steer : callable, optional
+    align_to_motion : callable, optional
         Gives new Gaussians (N, 14 + C) their slopes.
     """
 
     def __init__(
         self,
-        problem: Problem,
+        problem: FitProblem,
         params: FitParams,
-        theta: Floats,
+        parameters: Floats,
         budget: int,
         *,
         smallest_slice_sigma: float,
@@ -77,18 +77,18 @@ class FitLoop:
         should_stop: StopCallback,
         checkpoint: Callable[[LoopState], None] | None = None,
         trainable: Floats | None = None,
-        steer: Callable[[Floats], Floats] | None = None,
+        align_to_motion: Callable[[Floats], Floats] | None = None,
         engine: Engine,
     ) -> None:
         self.problem, self.params, self.budget = problem, params, budget
         self.target = problem.target
-        self.state = LoopState(theta)
+        self.state = LoopState(parameters)
         self.started, self.rng = started, rng
         self.progress, self.should_stop, self.checkpoint = progress, should_stop, checkpoint
-        self.steer = steer
+        self.align_to_motion = align_to_motion
         self.shape = problem.shape
-        self.channels = theta.shape[1] - 14
-        self.adam = Adam(*theta.shape)
+        self.channels = parameters.shape[1] - 14
+        self.adam = Adam(*parameters.shape)
         flat = self.shape[0] == 1
         self.steps = step_sizes(
             len(self.target.images), self.target.classes, problem.info.degree, flat=flat
@@ -103,12 +103,12 @@ class FitLoop:
         _, rows, columns = problem.info.stack_shape
         weighted = (self.target.image_weights[:, self.target.counted] > 0).sum()
         self.image_voxels = float(weighted) * rows * columns
-        self.goal = self._first_goal()
-        # With more of these (see LoopState) the goal does not count as met.
-        self.most_miss = self.most_frames_error = np.inf
+        self.target_psnr = self._initial_target_psnr()
+        # With more of these (see LoopState) the target_psnr does not count as met.
+        self.max_label_error = self.max_through_plane_error = np.inf
 
     def _limits(self, smallest_slice_sigma: float) -> tuple[Floats, Floats]:
-        columns = self.state.theta.shape[1]
+        columns = self.state.parameters.shape[1]
         lower = np.full(columns, -1e6, np.float32)
         upper = np.full(columns, 1e6, np.float32)
         for column, size in ((X, self.shape[2]), (Y, self.shape[1]), (T, self.shape[0])):
@@ -126,7 +126,7 @@ class FitLoop:
         return time.perf_counter() - self.started
 
     def run(self) -> LoopState:
-        """Optimise until a stop criterion holds; return the final state.
+        """Optimize until a stop criterion holds; return the final state.
 
         Raises
         ------
@@ -134,8 +134,8 @@ class FitLoop:
             When cancelled before the first step was complete.
         """
         params, state = self.params, self.state
-        self._round(params.iterations, len(state.theta), self.budget)
-        self._reach_goal()
+        self._round(params.iterations, len(state.parameters), self.budget)
+        self._grow_to_target()
         if state.stopped_by == "quality" and can_prune(self):
             prune(self)
         if state.stopped_by == "cancelled" and state.iteration == 0:
@@ -144,17 +144,17 @@ class FitLoop:
 
     def resume(self, missing: float) -> LoopState:
         """Go on after :meth:`run` until the quality is better by so many dB, or not reached."""
-        if self.goal is None:
+        if self.target_psnr is None:
             raise ValueError("The fit has no quality to reach.")
-        self.goal += missing
+        self.target_psnr += missing
         self.state.stopped_by = "iterations"
         self.adam.taken = 0
-        count = len(self.state.theta)
+        count = len(self.state.parameters)
         self._round(RESUME_STEPS, count, count)
-        self._reach_goal()
+        self._grow_to_target()
         return self.state
 
-    def _reach_goal(self) -> None:
+    def _grow_to_target(self) -> None:
         """Run rounds with more and more Gaussians until the quality is met or cannot be."""
         params, state = self.params, self.state
         while (
@@ -162,9 +162,9 @@ class FitLoop:
             and state.stopped_by == "iterations"
             and params.gaussians is None
             and len(self.target.images)
-            and len(state.theta) < MAX_PER_VOXEL * self.image_voxels
+            and len(state.parameters) < MAX_PER_VOXEL * self.image_voxels
         ):
-            count = len(state.theta)
+            count = len(state.parameters)
             self.adam.taken = 0
             self._round(
                 max(RESUME_STEPS, params.iterations // 2), count, int(count * self._growth()) + 1
@@ -183,9 +183,9 @@ class FitLoop:
                 return
             if step in moments:
                 left = len(moments) - moments.index(step)
-                self._add((count_to - len(state.theta)) // left)
+                self._add((count_to - len(state.parameters)) // left)
             psnr = self._step(1.0 - step / iterations)
-            if self._is_good(psnr):
+            if self._target_met(psnr):
                 state.stopped_by = "quality"
                 return
             if params.time_limit is not None and self.seconds >= params.time_limit:
@@ -207,19 +207,22 @@ class FitLoop:
     def snapshot(self) -> Snapshot:
         """Return what :meth:`restore` needs to take back all that follows."""
         state = self.state
-        known = state.psnr, state.miss, state.frames_error
-        return Snapshot(state.theta, self.adam.first, self.adam.second, *known)
+        known = state.psnr, state.label_error, state.through_plane_error
+        return Snapshot(state.parameters, self.adam.first, self.adam.second, *known)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot; the history stays."""
         state = self.state
-        state.theta, state.psnr = snapshot.theta, snapshot.psnr
-        state.miss, state.frames_error = snapshot.miss, snapshot.frames_error
+        state.parameters, state.psnr = snapshot.parameters, snapshot.psnr
+        state.label_error, state.through_plane_error = (
+            snapshot.label_error,
+            snapshot.through_plane_error,
+        )
         self.adam.first, self.adam.second = snapshot.first, snapshot.second
 
-    def take(self, theta: Floats, rows: NDArray[np.int64]) -> None:
-        """Go on with another table, which the optimiser knows as ``rows`` of the last one."""
-        self.state.theta = theta
+    def reindex(self, parameters: Floats, rows: NDArray[np.int64]) -> None:
+        """Go on with another table, which the optimizer knows as ``rows`` of the last one."""
+        self.state.parameters = parameters
         self.adam.rearrange(rows, 0)
 
     def recover(self, steps: int, decay: float, report: Callable[[], None]) -> bool:
@@ -228,32 +231,32 @@ class FitLoop:
         Returns
         -------
         bool
-            Whether the goal was met.
+            Whether the target_psnr was met.
         """
         for step in range(steps):
             if self.must_end():
                 return False
             psnr = self._step(decay * (1 - step / steps))
             report()
-            if self._is_good(psnr):
+            if self._target_met(psnr):
                 return True
         return False
 
     def _step(self, decay: float) -> float | None:
         """Take one step; return the PSNR of the field before it, in dB."""
         state = self.state
-        squares, miss, gradient, frames_error = self.engine.loss_and_gradient(
-            state.theta, self.target
+        squares, label_error, gradient, through_plane_error = self.engine.loss_and_gradient(
+            state.parameters, self.target
         )
         psnr = None
         if self.image_voxels and len(self.target.images):
-            squares += self.problem.outside_squares
+            squares += self.problem.error_outside_crop
             psnr = -10 * float(np.log10(max(squares / self.image_voxels, 1e-12)))
-        state.psnr, state.miss = psnr, miss
-        state.frames_error = frames_error
-        if not self._is_good(psnr):  # the field that met the target is the one to keep
+        state.psnr, state.label_error = psnr, label_error
+        state.through_plane_error = through_plane_error
+        if not self._target_met(psnr):  # the field that met the target is the one to keep
             self.adam.step(
-                state.theta,
+                state.parameters,
                 gradient,
                 self.steps * np.float32(decay),
                 self.lower,
@@ -265,14 +268,14 @@ class FitLoop:
             {
                 "iteration": state.iteration,
                 "psnr": psnr,
-                "miss": miss,
+                "label_error": label_error,
                 "seconds": self.seconds,
-                "gaussians": len(state.theta),
+                "gaussians": len(state.parameters),
             }
         )
         every = self.params.positions_every
         if every and state.iteration % every == 0:
-            state.positions.append((state.iteration, state.theta[:, :3].copy()))
+            state.positions.append((state.iteration, state.parameters[:, :3].copy()))
         every = self.params.checkpoint_every
         if every and state.iteration % every == 0 and self.checkpoint is not None:
             self.checkpoint(state)
@@ -280,23 +283,26 @@ class FitLoop:
 
     def _growth(self) -> float:
         """Return the factor by which Gaussians should grow to reach the wanted quality."""
-        missing = (self.goal or 0.0) - (self.state.psnr or 0.0)
+        missing = (self.target_psnr or 0.0) - (self.state.psnr or 0.0)
         return float(np.clip(2 ** (missing / DB_PER_DOUBLING), LEAST_GROWTH, MOST_GROWTH))
 
-    def _first_goal(self) -> float | None:
+    def _initial_target_psnr(self) -> float | None:
         """Return the PSNR (dB) to reach: the wanted one, with an allowance for a crop's rim."""
         if self.params.quality is None or not len(self.target.images):
             return None
-        cropped = self.problem.outside_squares > 0 or self.problem.origin != (0, 0)
+        cropped = self.problem.error_outside_crop > 0 or self.problem.origin != (0, 0)
         return self.params.quality + CROP_ALLOWANCE * cropped
 
-    def _is_good(self, psnr: float | None) -> bool:
+    def _target_met(self, psnr: float | None) -> bool:
         """Tell whether what the fit is to reach is met."""
-        if psnr is None or self.goal is None:
+        if psnr is None or self.target_psnr is None:
             return False
         state = self.state
-        held = state.miss <= self.most_miss and state.frames_error <= self.most_frames_error
-        return psnr >= self.goal and held
+        held = (
+            state.label_error <= self.max_label_error
+            and state.through_plane_error <= self.max_through_plane_error
+        )
+        return psnr >= self.target_psnr and held
 
     def _report(self, done: int, total: int, since: float) -> None:
         """Tell of a step; ``since`` is when the second one began, or the first if it is that."""
@@ -306,14 +312,14 @@ class FitLoop:
             remaining = min(remaining, max(0.0, self.params.time_limit - elapsed))
         self.progress(
             ProgressEvent(
-                "fit", done, total, elapsed, self.state.psnr, len(self.state.theta), remaining
+                "fit", done, total, elapsed, self.state.psnr, len(self.state.parameters), remaining
             )
         )
 
     def _add(self, count: int) -> None:
         """Drop Gaussians without weight and add new ones where the error is largest."""
         state, target = self.state, self.target
-        alive = state.theta[:, LOG_W] > LEAST_LOG_WEIGHT
+        alive = state.parameters[:, LOG_W] > LEAST_LOG_WEIGHT
         count += int(len(alive) - np.count_nonzero(alive))
         density = self.error_density()
         indices = sample_voxels(density, count, self.rng, self.params.threads)
@@ -324,26 +330,26 @@ class FitLoop:
             target.labels,
             target.classes,
             self.rng,
-            others=state.theta[rows, :3],
+            others=state.parameters[rows, :3],
             largest=self.largest_sigma,
         )
-        if self.steer is not None:
-            fresh = self.steer(fresh)
-        joined = np.concatenate([state.theta[rows], fresh])
+        if self.align_to_motion is not None:
+            fresh = self.align_to_motion(fresh)
+        joined = np.concatenate([state.parameters[rows], fresh])
         order = morton_order(joined[:, :3])
         keep = np.concatenate([rows, len(alive) + np.arange(len(fresh))])[order]
-        state.theta = np.ascontiguousarray(joined[order])
+        state.parameters = np.ascontiguousarray(joined[order])
         self.adam.rearrange(keep, len(fresh))
 
-    def share_sums(self) -> list[NDArray[np.float64]]:
-        """Return what :func:`~napari_medgs.fitting.strategy.sensitivity.share_sums` does."""
-        return share_sums(self)
+    def weighted_moments(self) -> list[NDArray[np.float64]]:
+        """Return what :func:`~napari_medgs.fitting.strategy.sensitivity.weighted_moments` does."""
+        return weighted_moments(self)
 
     def error_density(self) -> Floats:
         """Return the squared error, plus wrong class mass, per voxel (Z, Y, X)."""
         target = self.target
         active = np.flatnonzero(target.active)
-        rendered = self.engine.render(self.state.theta, active)
+        rendered = self.engine.render(self.state.parameters, active)
         density = np.zeros(self.shape, np.float32)
         images = len(target.images)
 
@@ -365,7 +371,7 @@ class FitLoop:
         logits -= logits.max(axis=0)
         np.exp(logits, out=logits)
         total = logits.sum(axis=0)
-        known = labels != UNLABELLED
+        known = labels != UNLABELED
         index = np.where(known, labels, 0)[None]
         truth = np.take_along_axis(logits, index.astype(np.int64), axis=0)[0]
         error = np.where(known, 1 - truth / total, 0).astype(np.float32)

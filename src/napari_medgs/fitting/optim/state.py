@@ -14,28 +14,28 @@ class LoopState:
 
     Attributes
     ----------
-    theta : (N, 14 + C) ndarray of float32
+    parameters : (N, 14 + C) ndarray of float32
     iteration : int
         Steps taken in all rounds.
     psnr : float or None
         Of the slices there are, in dB.
-    miss : float
-        Class mass that is not the true class's, summed over labelled voxels.
-    frames_error : float
+    label_error : float
+        Class mass that is not the true class's, summed over labeled voxels.
+    through_plane_error : float
         Squared error of the frames between the slices.
     history : list of dict
-        iteration, psnr, miss, seconds and gaussians of every step.
+        iteration, psnr, label_error, seconds and gaussians of every step.
     positions : list of (int, ndarray)
-        Snapshots of the centres (N, 3).
+        Snapshots of the centers (N, 3).
     stopped_by : str
         "iterations", "quality", "time" or "cancelled".
     """
 
-    theta: Floats
+    parameters: Floats
     iteration: int = 0
     psnr: float | None = None
-    miss: float = 0.0
-    frames_error: float = 0.0
+    label_error: float = 0.0
+    through_plane_error: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     positions: list[tuple[int, Floats]] = field(default_factory=list)
     stopped_by: str = "iterations"
@@ -43,11 +43,11 @@ class LoopState:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A table with the optimiser's memory and what was known of it."""
+    """A table with the optimizer's memory and what was known of it."""
 
-    theta: Floats
+    parameters: Floats
     first: Any
     second: Any
     psnr: float | None
-    miss: float
-    frames_error: float
+    label_error: float
+    through_plane_error: float

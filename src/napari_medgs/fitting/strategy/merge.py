@@ -1,4 +1,4 @@
-"""Two Gaussians become one: moment-matched merging of neighbours, and what it costs."""
+"""Two Gaussians become one: moment-matched merging of neighbors, and what it costs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from napari_medgs.rendering.parameters import (
 Doubles = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-NEIGHBOURS = 4  # that each Gaussian may be merged with
+NEIGHBORS = 4  # that each Gaussian may be merged with
 LEAST_MASS = 1e-6
 CHUNK = 8192
 # How much of what two Gaussians do is lost as their shapes differ, per nat; the rest of the loss
@@ -35,7 +35,7 @@ SHAPE_LOSS = 0.5
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of neighbours as they would be merged.
+    """Pairs of neighbors as they would be merged.
 
     Attributes
     ----------
@@ -50,9 +50,9 @@ class Pairs:
     cost: Doubles
 
 
-def covariances(theta: Floats | Doubles) -> Doubles:
+def covariances(parameters: Floats | Doubles) -> Doubles:
     """Return the covariances (N, 3, 3) in (x, y, z) of Gaussians, higher folds aside."""
-    table = theta[:, : B1 + 1].astype(np.float64)
+    table = parameters[:, : B1 + 1].astype(np.float64)
     s1, s2, st = (np.exp(-table[:, column]) for column in (LOG_R1, LOG_R2, LOG_RT))
     # F F^T with F = (s1, s1 shear, a st; 0, s2, b st; 0, 0, st): the shear is s r1 / r2.
     sheared, a, b = table[:, SHEAR] * s1, table[:, A1] * st, table[:, B1] * st
@@ -80,17 +80,17 @@ def write_covariances(rows: Doubles, covariance: Doubles) -> None:
 
 
 def merge_rows(
-    theta: Floats, first: Indices, second: Indices, mass: Doubles, degree: int
+    parameters: Floats, first: Indices, second: Indices, mass: Doubles, degree: int
 ) -> tuple[Doubles, Doubles]:
     """Return pairs of Gaussians as one each, and how far their shapes are apart.
 
-    Weight, centre and covariance of the sum of both are kept (its first three moments), higher
+    Weight, center and covariance of the sum of both are kept (its first three moments), higher
     folds are averaged; values are averaged by ``mass``, which keeps the mean of what the two
     stand for.
 
     Parameters
     ----------
-    theta : (N, 14 + C) ndarray
+    parameters : (N, 14 + C) ndarray
     first, second : (P,) ndarray of int
     mass : (N, C) ndarray
         Sum of the shares of the blend, weighted as the loss weighs them.
@@ -109,15 +109,15 @@ def merge_rows(
     A. R. Runnalls, "Kullback-Leibler approach to Gaussian mixture reduction", IEEE Transactions
     on Aerospace and Electronic Systems 43 (2007).
     """
-    a, b = theta[first].astype(np.float64), theta[second].astype(np.float64)
+    a, b = parameters[first].astype(np.float64), parameters[second].astype(np.float64)
     size_a, size_b = _log_size(a), _log_size(b)
     weight_a, weight_b = a[:, LOG_W] + size_a, b[:, LOG_W] + size_b
     share = 1 / (1 + np.exp(weight_b - weight_a))
     p, q = share[:, None], 1 - share[:, None]
     rows = p * a + q * b
-    between = (b - a)[:, X : X + 3]
+    offset = (b - a)[:, X : X + 3]
     covariance = p[:, :, None] * covariances(a) + q[:, :, None] * covariances(b)
-    covariance += (p * q)[:, :, None] * between[:, :, None] * between[:, None, :]
+    covariance += (p * q)[:, :, None] * offset[:, :, None] * offset[:, None, :]
     if degree == 0:
         covariance[:, :2, 2] = covariance[:, 2, :2] = 0
     write_covariances(rows, covariance)
@@ -134,21 +134,21 @@ def _log_size(rows: Doubles) -> Doubles:
     return size
 
 
-def neighbour_pairs(
-    theta: Floats,
-    bend: Floats,
+def neighbor_pairs(
+    parameters: Floats,
+    sensitivity: Floats,
     mass: Doubles,
     lower: Floats,
     upper: Floats,
     degree: int,
     threads: int | None = None,
 ) -> Pairs:
-    """Return the pairs of neighbours and what merging each would cost.
+    """Return the pairs of neighbors and what merging each would cost.
 
     Parameters
     ----------
-    theta : (N, 14 + C) ndarray
-    bend : (N,) ndarray
+    parameters : (N, 14 + C) ndarray
+    sensitivity : (N,) ndarray
         What leaving each Gaussian out costs.
     mass : (N, C) ndarray
         As in :func:`merge_rows`.
@@ -161,9 +161,9 @@ def neighbour_pairs(
 
     from napari_medgs._util.threads import default_threads, run_chunks
 
-    count = len(theta)
-    centers = theta[:, X : X + 3]
-    wanted = min(NEIGHBOURS + 1, count)
+    count = len(parameters)
+    centers = parameters[:, X : X + 3]
+    wanted = min(NEIGHBORS + 1, count)
     workers = threads or default_threads()
     found = np.asarray(cKDTree(centers).query(centers, k=wanted, workers=workers)[1])
     found = found.reshape(count, wanted)
@@ -177,11 +177,11 @@ def neighbour_pairs(
     def task(k: int) -> None:
         some = slice(k * CHUNK, (k + 1) * CHUNK)
         i, j = first[some], second[some]
-        rows, spread = merge_rows(theta, i, j, mass, degree)
+        rows, spread = merge_rows(parameters, i, j, mass, degree)
         total = mass[i] + mass[j] + LEAST_MASS
-        gap = (theta[j, GEOMETRY:] - theta[i, GEOMETRY:]).astype(np.float64)
+        gap = (parameters[j, GEOMETRY:] - parameters[i, GEOMETRY:]).astype(np.float64)
         lost = (mass[i] * mass[j] / total * gap**2).sum(axis=1)
-        lost += SHAPE_LOSS * np.minimum(spread, 1) * (bend[i] + bend[j])
+        lost += SHAPE_LOSS * np.minimum(spread, 1) * (sensitivity[i] + sensitivity[j])
         allowed = np.all((rows >= lower) & (rows <= upper), axis=1)
         cost[some] = np.where(allowed, lost, np.inf)
 
@@ -189,7 +189,9 @@ def neighbour_pairs(
     return Pairs(first, second, cost)
 
 
-def choose_reductions(bend: Floats, pairs: Pairs, count: int) -> tuple[NDArray[np.bool_], Indices]:
+def choose_reductions(
+    sensitivity: Floats, pairs: Pairs, count: int
+) -> tuple[NDArray[np.bool_], Indices]:
     """Choose the cheapest ways to have ``count`` Gaussians less.
 
     A Gaussian is left out, or merged with one other.
@@ -201,10 +203,10 @@ def choose_reductions(bend: Floats, pairs: Pairs, count: int) -> tuple[NDArray[n
     merged : (M,) ndarray of int
         Pairs that are merged, the second row into the first.
     """
-    costs = np.concatenate([bend, pairs.cost])
+    costs = np.concatenate([sensitivity, pairs.cost])
     order = np.argsort(costs, kind="stable")
     order = order[: int(np.count_nonzero(np.isfinite(costs)))]
-    dropped = np.zeros(len(bend), np.bool_)
+    dropped = np.zeros(len(sensitivity), np.bool_)
     merged: Indices = _choose(order, pairs.first, pairs.second, count, dropped)
     return dropped, merged
 

@@ -13,9 +13,9 @@ from napari_medgs.fitting.strategy.merge import (
     Pairs,
     choose_reductions,
     merge_rows,
-    neighbour_pairs,
+    neighbor_pairs,
 )
-from napari_medgs.fitting.strategy.sensitivity import contributions
+from napari_medgs.fitting.strategy.sensitivity import removal_sensitivity
 
 if TYPE_CHECKING:
     from napari_medgs.fitting.optim.loop import FitLoop
@@ -33,7 +33,7 @@ WORK_SHARE = 0.35  # of the work of the fit so far: a bound of what pruning take
 def can_prune(loop: FitLoop) -> bool:
     """Tell whether a fit that met its quality may lose Gaussians.
 
-    Not where their number was given, and only for the normalised blend, where neighbours fill
+    Not where their number was given, and only for the normalized blend, where neighbors fill
     the gap.
     """
     return (
@@ -57,19 +57,22 @@ def prune(loop: FitLoop) -> None:
     state, params = loop.state, loop.params
     voxels = VOXEL_WORK * loop.image_voxels
     allowed = WORK_SHARE * sum(entry["gaussians"] + voxels for entry in state.history)
-    allowed = max(allowed, _cost_of_try(len(state.theta) + voxels))
+    allowed = max(allowed, _cost_of_try(len(state.parameters) + voxels))
     began, used, done = loop.seconds, 0.0, 0
     share = PRUNE_SHARE
     ranking: tuple[Floats, Doubles, Pairs] | None = None
-    loop.most_miss, loop.most_frames_error = state.miss, state.frames_error
+    loop.max_label_error, loop.max_through_plane_error = (
+        state.label_error,
+        state.through_plane_error,
+    )
 
     def report() -> None:
         nonlocal used, done
-        used += len(state.theta) + voxels
+        used += len(state.parameters) + voxels
         done += 1
         passed = loop.seconds - began
         remaining = passed / used * max(0.0, allowed - used)
-        left = int(max(0.0, allowed - used) / (len(state.theta) + voxels))
+        left = int(max(0.0, allowed - used) / (len(state.parameters) + voxels))
         if params.time_limit is not None:
             remaining = min(remaining, max(0.0, params.time_limit - loop.seconds))
         loop.progress(
@@ -79,13 +82,13 @@ def prune(loop: FitLoop) -> None:
                 done + left,
                 loop.seconds,
                 state.psnr,
-                len(state.theta),
+                len(state.parameters),
                 remaining,
             )
         )
 
     while share >= LEAST_SHARE:
-        size = len(state.theta)
+        size = len(state.parameters)
         cost = _cost_of_try(size + voxels, ranked=ranking is not None)
         count = int(size * share)
         if count < 1 or used + cost > allowed or loop.must_end():
@@ -99,7 +102,7 @@ def prune(loop: FitLoop) -> None:
         else:
             loop.restore(best)
             share *= SMALLER
-    loop.most_miss = loop.most_frames_error = np.inf
+    loop.max_label_error = loop.max_through_plane_error = np.inf
 
 
 def _cost_of_try(step: float, *, ranked: bool = False) -> float:
@@ -108,18 +111,20 @@ def _cost_of_try(step: float, *, ranked: bool = False) -> float:
 
 
 def _rank(loop: FitLoop) -> tuple[Floats, Doubles, Pairs]:
-    """Return what leaving out each Gaussian and merging neighbours would cost."""
-    bend, mass = contributions(loop)
+    """Return what leaving out each Gaussian and merging neighbors would cost."""
+    sensitivity, mass = removal_sensitivity(loop)
     degree, threads = loop.problem.info.degree, loop.params.threads
-    pairs = neighbour_pairs(loop.state.theta, bend, mass, loop.lower, loop.upper, degree, threads)
-    return bend, mass, pairs
+    pairs = neighbor_pairs(
+        loop.state.parameters, sensitivity, mass, loop.lower, loop.upper, degree, threads
+    )
+    return sensitivity, mass, pairs
 
 
-def _reduce(loop: FitLoop, count: int, bend: Floats, mass: Doubles, pairs: Pairs) -> None:
+def _reduce(loop: FitLoop, count: int, sensitivity: Floats, mass: Doubles, pairs: Pairs) -> None:
     """Go on with ``count`` Gaussians less."""
-    dropped, merged = choose_reductions(bend, pairs, count)
+    dropped, merged = choose_reductions(sensitivity, pairs, count)
     first, second = pairs.first[merged], pairs.second[merged]
-    theta = loop.state.theta.copy()
-    theta[first] = merge_rows(theta, first, second, mass, loop.problem.info.degree)[0]
+    parameters = loop.state.parameters.copy()
+    parameters[first] = merge_rows(parameters, first, second, mass, loop.problem.info.degree)[0]
     kept = np.flatnonzero(~dropped)
-    loop.take(np.ascontiguousarray(theta[kept]), kept)
+    loop.reindex(np.ascontiguousarray(parameters[kept]), kept)

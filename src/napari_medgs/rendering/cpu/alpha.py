@@ -200,24 +200,24 @@ class AlphaCpuEngine:
         self.threads = spec.threads or default_threads()
 
     def _prepare(
-        self, theta: Floats, active: NDArray[np.bool_]
+        self, parameters: Floats, active: NDArray[np.bool_]
     ) -> tuple[Floats, Floats, NDArray[np.int64], NDArray[np.int32]]:
-        prepared = np.empty((len(theta), 16), np.float32)
-        prepare(theta, self.degree, prepared, 0, len(theta))
+        prepared = np.empty((len(parameters), 16), np.float32)
+        prepare(parameters, self.degree, prepared, 0, len(parameters))
         offsets = np.zeros(len(active) + 1, np.int64)
         members = np.zeros(0, np.int32)
         needed = list_slices(prepared, self.budget, active, offsets, members)
         members = np.empty(int(needed), np.int32)
         list_slices(prepared, self.budget, active, offsets, members)
-        return prepared, np.ascontiguousarray(theta[:, GEOMETRY:]), offsets, members
+        return prepared, np.ascontiguousarray(parameters[:, GEOMETRY:]), offsets, members
 
-    def render(self, theta: Floats, slices: NDArray[Any] | None = None) -> Floats:
+    def render(self, parameters: Floats, slices: NDArray[Any] | None = None) -> Floats:
         """Render all or some slices; see :meth:`Engine.render`."""
         depth, height, width = self.shape
         wanted = np.arange(depth) if slices is None else np.asarray(slices)
         active = np.zeros(depth, np.bool_)
         active[wanted] = True
-        prepared, values, offsets, members = self._prepare(theta, active)
+        prepared, values, offsets, members = self._prepare(parameters, active)
         out = np.empty((self.channels, len(wanted), height, width), np.float32)
 
         def task(k: int) -> None:
@@ -232,14 +232,14 @@ class AlphaCpuEngine:
         run_chunks(task, len(wanted), self.threads)
         return out
 
-    def loss_and_gradient(self, theta: Floats, target: StackTarget) -> LossAndGradient:
+    def loss_and_gradient(self, parameters: Floats, target: StackTarget) -> LossAndGradient:
         """Return errors and gradient; see :meth:`Engine.loss_and_gradient`."""
         height, width = self.shape[1:]
         active, counted, weighted = target.active, target.counted, target.weighted
-        prepared, values, offsets, members = self._prepare(theta, active)
+        prepared, values, offsets, members = self._prepare(parameters, active)
         wanted = np.flatnonzero(active)
         groups = min(self.threads, len(wanted))
-        gradients = np.zeros((groups, *theta.shape), np.float32)
+        gradients = np.zeros((groups, *parameters.shape), np.float32)
         sums = np.zeros((groups, 3))
         no_labels = np.zeros((0, 0), np.uint8)
         nothing = np.zeros(self.channels, np.float32)

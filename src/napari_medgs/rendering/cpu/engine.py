@@ -65,18 +65,18 @@ class CpuEngine:
         self._buffer: Floats | None = None
         self._gradient = np.zeros((0, 0), np.float32)
 
-    def _prepare(self, theta: Floats, active: NDArray[np.bool_]) -> Floats:
-        theta = np.ascontiguousarray(theta, np.float32)
-        count = len(theta)
+    def _prepare(self, parameters: Floats, active: NDArray[np.bool_]) -> Floats:
+        parameters = np.ascontiguousarray(parameters, np.float32)
+        count = len(parameters)
         if len(self._prepared) != count:
             self._prepared = np.empty((count, 16), np.float32)
-        prepare(theta, self.degree, self._prepared, 0, count)
+        prepare(parameters, self.degree, self._prepared, 0, count)
         arguments = (self._prepared, self.budget, active, self._offsets)
         needed = list_slices(*arguments, self._members)
         if needed > len(self._members):
             self._members = np.empty(int(needed * 1.2) + 16, np.int32)
             list_slices(*arguments, self._members)
-        return np.ascontiguousarray(theta[:, GEOMETRY:])
+        return np.ascontiguousarray(parameters[:, GEOMETRY:])
 
     def _splat(self, values: Floats, z: int, band: tuple[int, int], buffer: Floats) -> None:
         members = self._members[self._offsets[z] : self._offsets[z + 1]]
@@ -86,13 +86,13 @@ class CpuEngine:
             self._prepared, values, members, z, *band, self.shape[2], self.budget, flat
         )
 
-    def render(self, theta: Floats, slices: NDArray[Any] | None = None) -> Floats:
+    def render(self, parameters: Floats, slices: NDArray[Any] | None = None) -> Floats:
         """Render all or some slices; see :meth:`Engine.render`."""
         depth, height, width = self.shape
         wanted = np.arange(depth) if slices is None else np.asarray(slices)
         active = np.zeros(depth, np.bool_)
         active[wanted] = True
-        values = self._prepare(theta, active)
+        values = self._prepare(parameters, active)
         out = np.empty((self.channels, len(wanted), height, width), np.float32)
 
         def task(k: int) -> None:
@@ -105,12 +105,12 @@ class CpuEngine:
         run_chunks(task, len(wanted) * len(self.bands), self.threads)
         return out
 
-    def loss_and_gradient(self, theta: Floats, target: StackTarget) -> LossAndGradient:
+    def loss_and_gradient(self, parameters: Floats, target: StackTarget) -> LossAndGradient:
         """Return errors and gradient; see :meth:`Engine.loss_and_gradient`."""
         active, counted = target.active, target.counted
         unscored = target.weighted & ~counted
         whole = self._whole_buffer()
-        values = self._prepare(theta, active)
+        values = self._prepare(parameters, active)
         wanted = np.flatnonzero(active)
         sums = np.zeros((len(wanted) * len(self.bands), 3))
         no_labels = np.zeros((0, 0), np.uint8)
@@ -140,12 +140,12 @@ class CpuEngine:
                 sums[k, 0] = 0.0
 
         run_chunks(forward, len(sums), self.threads)
-        gradient = self._gather(theta, values, active)
+        gradient = self._gather(parameters, values, active)
         image_error, label_error, unscored_error = (float(v) for v in sums.sum(axis=0))
         return LossAndGradient(image_error, label_error, gradient, unscored_error)
 
     def backward(
-        self, theta: Floats, grad_output: Floats, slices: NDArray[Any] | None = None
+        self, parameters: Floats, grad_output: Floats, slices: NDArray[Any] | None = None
     ) -> Floats:
         """Return the vector-Jacobian product; see :meth:`DifferentiableEngine.backward`."""
         depth, height, width = self.shape
@@ -157,7 +157,7 @@ class CpuEngine:
         active = np.zeros(depth, np.bool_)
         active[wanted] = True
         whole = self._whole_buffer()
-        values = self._prepare(theta, active)
+        values = self._prepare(parameters, active)
 
         def forward(k: int) -> None:
             index, band = divmod(k, len(self.bands))
@@ -170,7 +170,7 @@ class CpuEngine:
             )
 
         run_chunks(forward, len(wanted) * len(self.bands), self.threads)
-        return self._gather(theta, values, active).copy()
+        return self._gather(parameters, values, active).copy()
 
     def _whole_buffer(self) -> Floats:
         """Return the buffer of all slices, made at the first call."""
@@ -179,13 +179,13 @@ class CpuEngine:
             self._buffer = np.zeros((depth, height, self.channels + 1, self.padded), np.float32)
         return self._buffer
 
-    def _gather(self, theta: Floats, values: Floats, active: NDArray[np.bool_]) -> Floats:
+    def _gather(self, parameters: Floats, values: Floats, active: NDArray[np.bool_]) -> Floats:
         """Turn the derivatives in the buffer into the gradient of the table."""
-        if self._gradient.shape != theta.shape:
-            self._gradient = np.empty(theta.shape, np.float32)
+        if self._gradient.shape != parameters.shape:
+            self._gradient = np.empty(parameters.shape, np.float32)
         flat, gather = self._whole_buffer().reshape(-1), gather_kernel(self.channels)
         _, height, width = self.shape
-        count = len(theta)
+        count = len(parameters)
 
         def backward(k: int) -> None:
             first, last = k * GATHER_CHUNK, min(count, (k + 1) * GATHER_CHUNK)

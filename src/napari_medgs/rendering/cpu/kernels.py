@@ -2,7 +2,7 @@
 
 A Gaussian's row is a chord of its ellipse in that slice, found exactly; along it the exponent is
 one parabola. Buffers hold rows as (row, channel, column), each row padded by one vector, the
-weight's row behind the channels, so that a block touches neighbouring memory.
+weight's row behind the channels, so that a block touches neighboring memory.
 """
 
 from __future__ import annotations
@@ -55,23 +55,23 @@ _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract
 
 
 @njit(**_options)
-def prepare(theta: Any, degree: int, prepared: Any, first: int, last: int) -> None:
-    """Turn optimised parameters into the constants that the kernels use."""
+def prepare(parameters: Any, degree: int, prepared: Any, first: int, last: int) -> None:
+    """Turn optimized parameters into the constants that the kernels use."""
     for i in range(first, last):
-        r1 = fast_exp2(theta[i, LOG_R1] * LOG2E)
-        r2 = fast_exp2(theta[i, LOG_R2] * LOG2E)
-        rt = fast_exp2(theta[i, LOG_RT] * LOG2E)
+        r1 = fast_exp2(parameters[i, LOG_R1] * LOG2E)
+        r2 = fast_exp2(parameters[i, LOG_R2] * LOG2E)
+        rt = fast_exp2(parameters[i, LOG_RT] * LOG2E)
         p = prepared[i]
-        p[0], p[1], p[2] = theta[i, X], theta[i, Y], theta[i, T]
+        p[0], p[1], p[2] = parameters[i, X], parameters[i, Y], parameters[i, T]
         p[P_R1] = r1 * r1 * HALF_LOG2E
-        p[P_S] = theta[i, SHEAR] * r2 / r1
+        p[P_S] = parameters[i, SHEAR] * r2 / r1
         p[P_R2] = r2 * r2 * HALF_LOG2E
         p[P_RT] = rt * rt * HALF_LOG2E
-        p[P_LOG2W] = theta[i, LOG_W] * LOG2E
+        p[P_LOG2W] = parameters[i, LOG_W] * LOG2E
         for k in range(3):
             used = degree > k
-            p[P_A1 + k] = theta[i, A1 + k] if used else np.float32(0)
-            p[P_B1 + k] = theta[i, B1 + k] if used else np.float32(0)
+            p[P_A1 + k] = parameters[i, A1 + k] if used else np.float32(0)
+            p[P_B1 + k] = parameters[i, B1 + k] if used else np.float32(0)
         # Half the ellipse's width and height are these times the root of the budget left.
         p[P_WIDE] = fast_sqrt(np.float32(1) / p[P_R1] + p[P_S] * p[P_S] / p[P_R2])
         p[P_INV2] = np.float32(1) / fast_sqrt(p[P_R2])
@@ -356,7 +356,7 @@ def gather_kernel(channels: int) -> Any:
             shear = r1 * euy
             row = gradient[i]
             row[X], row[Y], row[T] = scale * gx0, scale * gy0, scale * slope_t
-            # The optimised shear is s r1 / r2, so log r1 and log r2 move s as well.
+            # The optimized shear is s r1 / r2, so log r1 and log r2 move s as well.
             row[LOG_R1] = scale * (-r1 * euu - s * shear)
             row[LOG_R2] = scale * (-r2 * eyy + s * shear)
             row[SHEAR] = scale * shear * fast_sqrt(r2 / r1)

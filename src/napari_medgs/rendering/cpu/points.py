@@ -14,7 +14,7 @@ from napari_medgs.data.field import GaussianField
 from napari_medgs.errors import BackendError
 from napari_medgs.rendering.cpu.kernels import HALF_LOG2E, prepare
 from napari_medgs.rendering.cpu.simd import fast_exp2
-from napari_medgs.rendering.parameters import GEOMETRY, to_theta
+from napari_medgs.rendering.parameters import GEOMETRY, to_parameters
 
 CELL = 4.0  # voxels
 _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz", "arcp"}}
@@ -135,10 +135,10 @@ def render_at_points(
     info = field.info
     if info.blend == "alpha":
         raise BackendError("Fields of the blend 'alpha' can only be rendered on their own grid.")
-    theta = to_theta(field)
-    values = np.ascontiguousarray(theta[:, GEOMETRY:])
-    prepared = np.empty((len(theta), 16), np.float32)
-    prepare(theta, info.degree, prepared, 0, len(theta))
+    parameters = to_parameters(field)
+    values = np.ascontiguousarray(parameters[:, GEOMETRY:])
+    prepared = np.empty((len(parameters), 16), np.float32)
+    prepare(parameters, info.degree, prepared, 0, len(parameters))
     budget = np.float32(np.float32(info.cutoff) * HALF_LOG2E)
     out = np.empty((len(points), info.channels), np.float32)
     if not len(points):

@@ -20,7 +20,7 @@ _options: dict[str, Any] = {
     "fastmath": {"contract", "nsz", "arcp", "reassoc"},
 }
 
-UNLABELLED = 255  # class index of voxels that carry no label
+UNLABELED = 255  # class index of voxels that carry no label
 
 
 @njit(**_options)
@@ -97,7 +97,7 @@ def residual_rows(
     factors : (images,) float32
         Loss weight of every image channel here.
     labels : (rows, columns) uint8
-        Class indices, 255 where unlabelled; unused when ``classes`` is 0.
+        Class indices, 255 where unlabeled; unused when ``classes`` is 0.
     seg_factor : float32
         Loss weight of the softmax cross-entropy here.
     scratch : (classes + 4, padded) float32
@@ -161,8 +161,8 @@ def residual_rows(
                     norm[x] += row[x]
             miss = zero
             for x in range(width):
-                # Unlabelled voxels get no slope; the buffer index stays within the classes.
-                known = mark[x] != UNLABELLED
+                # Unlabeled voxels get no slope; the buffer index stays within the classes.
+                known = mark[x] != UNLABELED
                 norm[x] = one / norm[x]
                 if known:
                     miss += one - buffer[y, images + np.int64(mark[x]), x] * norm[x]
@@ -172,7 +172,7 @@ def residual_rows(
                 for x in range(width):
                     hit = one if mark[x] == k else zero
                     slope = seg_factor * (row[x] * norm[x] - hit) * inverse[x]
-                    slope = slope if mark[x] != UNLABELLED else zero
+                    slope = slope if mark[x] != UNLABELED else zero
                     row[x] = slope
                     pull[x] -= slope * logits[x]
         for x in range(width):

@@ -22,7 +22,7 @@ from napari_medgs.rendering.cpu.kernels import (
     splat_kernel,
 )
 from napari_medgs.rendering.cpu.simd import LANES, fast_exp2, fast_sqrt
-from napari_medgs.rendering.parameters import to_theta
+from napari_medgs.rendering.parameters import to_parameters
 
 EMPTY_WEIGHT = np.float32(0.02)  # sum of weights below which a voxel counts as empty space
 _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz", "arcp"}}
@@ -155,9 +155,9 @@ class CpuScoreRenderer:
     def __init__(self, field: GaussianField, threads: int | None = None) -> None:
         self.threads = threads
         self.shape = field.info.stack_shape
-        theta = to_theta(field)
-        self._prepared = np.empty((len(theta), 16), np.float32)
-        prepare(theta, field.info.degree, self._prepared, 0, len(theta))
+        parameters = to_parameters(field)
+        self._prepared = np.empty((len(parameters), 16), np.float32)
+        prepare(parameters, field.info.degree, self._prepared, 0, len(parameters))
         self._budget = np.float32(np.float32(field.info.cutoff) * HALF_LOG2E)
         self._eps = np.float32(max(field.info.eps, 1e-6))
         depth = self.shape[0]

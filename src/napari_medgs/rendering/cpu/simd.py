@@ -1,6 +1,6 @@
 """Vector instructions for the CPU kernels, written as LLVM IR through numba.
 
-LLVM does not vectorise the short, masked rows of a Gaussian by itself; explicit vectors are about
+LLVM does not vectorize the short, masked rows of a Gaussian by itself; explicit vectors are about
 three times faster and need no compiler on the user's machine. The lane count fits the widest
 vector unit; LLVM splits the vectors where the hardware has a narrower one.
 """
@@ -302,7 +302,7 @@ fast_ceil = _unary("ceil")
 
 @intrinsic
 def fast_exp2(typingctx: Any, x: Any) -> Any:
-    """Return 2^x for -126 < x < 127, relative error 3e-7; vectorises in plain loops."""
+    """Return 2^x for -126 < x < 127, relative error 3e-7; vectorizes in plain loops."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         # Not the magic number of the vectors: callers may allow reassociation, which undoes it.

@@ -30,10 +30,10 @@ def deviation(make_engine: EngineFactory) -> float:
         The largest relative deviation; infinite when something is not finite.
     """
     rng = np.random.default_rng(7)
-    theta = rng.normal(0, 0.3, (COUNT, GEOMETRY + IMAGES + CLASSES)).astype(np.float32)
-    theta[:, :3] = rng.uniform(0, SHAPE[::-1], (COUNT, 3))
-    theta[:, [LOG_R1, LOG_R2, LOG_RT]] -= 0.7
-    theta[:, [A2, A2 + 1, B2, B2 + 1]] *= 0.1
+    parameters = rng.normal(0, 0.3, (COUNT, GEOMETRY + IMAGES + CLASSES)).astype(np.float32)
+    parameters[:, :3] = rng.uniform(0, SHAPE[::-1], (COUNT, 3))
+    parameters[:, [LOG_R1, LOG_R2, LOG_RT]] -= 0.7
+    parameters[:, [A2, A2 + 1, B2, B2 + 1]] *= 0.1
     labels = rng.integers(0, CLASSES, SHAPE).astype(np.uint8)
     weights = np.ones((IMAGES, SHAPE[0]), np.float32)
     target = StackTarget(
@@ -47,7 +47,9 @@ def deviation(make_engine: EngineFactory) -> float:
     background = np.array([0.2, 1.0, 0.0], np.float32)
     spec = EngineSpec(SHAPE, IMAGES + CLASSES, background, degree=3, cutoff=9.0, eps=1e-3)
     engines = [make_engine(spec), ReferenceEngine(spec)]
-    ours, truth = ([e.render(theta), *e.loss_and_gradient(theta, target)] for e in engines)
+    ours, truth = (
+        [e.render(parameters), *e.loss_and_gradient(parameters, target)] for e in engines
+    )
     worst = 0.0
     for mine, right in zip(ours, truth, strict=True):
         error = np.linalg.norm(np.asarray(mine, np.float64) - right) / np.linalg.norm(right)

@@ -27,7 +27,7 @@ RESIDENT_WARPS = {2: 32, 6: 20, MOST_PLANES_AT_ONCE: 16}
 ERRORS = 3  # numbers a loss comes with
 
 _POINTERS = (
-    "theta", "prepared", "gradient", "touched", "slices", "lookup", "counts", "offsets",
+    "parameters", "prepared", "gradient", "touched", "slices", "lookup", "counts", "offsets",
     "members", "large", "flags", "sums", "out", "grad_out", "background", "images",
     "image_weights", "labels", "seg_weights", "counted", "partial", "first", "second", "steps",
     "quiet", "lower", "upper", "totals",

@@ -174,21 +174,21 @@ class CudaEngine:
             self._target = (target, DeviceTarget.upload(target, self.device, self.dtype))
         return self._target[1]
 
-    def new_task(self, theta: Tensor, plan: Plan) -> Any:
+    def new_task(self, parameters: Tensor, plan: Plan) -> Any:
         """Return the kernels' arguments for a table and slices."""
         import torch
 
-        count = len(theta)
-        if theta.shape[1] != GEOMETRY + self.channels:
+        count = len(parameters)
+        if parameters.shape[1] != GEOMETRY + self.channels:
             raise ParameterError(
-                f"The table has {theta.shape[1]} columns, not {GEOMETRY + self.channels}."
+                f"The table has {parameters.shape[1]} columns, not {GEOMETRY + self.channels}."
             )
         task = task_type(self.kernels.double)()
         for name, value in self._basics.items():
             setattr(task, name, value)
         planes = (self.channels + 1) * self.shape[1] * self.pitch
         pieces = {
-            "theta": theta,
+            "parameters": parameters,
             "prepared": self._scratch("prepared", 16 * count),
             "touched": self._scratch("touched", count, torch.int32),
             "large": self._scratch("large", 1 + count, torch.int32),
@@ -254,11 +254,11 @@ class CudaEngine:
         while self.make_room(int(self._flags[1])):
             work()
 
-    def render(self, theta: Any, slices: NDArray[Any] | None = None) -> Any:
+    def render(self, parameters: Any, slices: NDArray[Any] | None = None) -> Any:
         """Render all or some slices; see :meth:`Engine.render`."""
         import torch
 
-        table, plan = self._tensor(theta), self.plan(slices)
+        table, plan = self._tensor(parameters), self.plan(slices)
         size = (self.channels, plan.wanted, *self.shape[1:])
         out = torch.empty(size, dtype=self.dtype, device=self.device)
         task = self.new_task(table, plan)
@@ -271,13 +271,15 @@ class CudaEngine:
                 self.kernels.launch("blend", slab.voxel_blocks, THREADS, task)
 
         self._until_it_fits(work)
-        return out if isinstance(theta, torch.Tensor) else out.cpu().numpy()
+        return out if isinstance(parameters, torch.Tensor) else out.cpu().numpy()
 
-    def backward(self, theta: Any, grad_output: Any, slices: NDArray[Any] | None = None) -> Tensor:
+    def backward(
+        self, parameters: Any, grad_output: Any, slices: NDArray[Any] | None = None
+    ) -> Tensor:
         """Return the vector-Jacobian product; see :meth:`DifferentiableEngine.backward`."""
         import torch
 
-        table, given, plan = self._tensor(theta), self._tensor(grad_output), self.plan(slices)
+        table, given, plan = self._tensor(parameters), self._tensor(grad_output), self.plan(slices)
         if given.shape != (self.channels, plan.wanted, *self.shape[1:]):
             raise ParameterError(
                 f"grad_output has shape {tuple(given.shape)}, expected "
@@ -298,13 +300,13 @@ class CudaEngine:
         return gradient
 
     def accumulate(
-        self, theta: Tensor, target: DeviceTarget, gradient: Tensor, totals: Tensor
+        self, parameters: Tensor, target: DeviceTarget, gradient: Tensor, totals: Tensor
     ) -> Any:
         """Queue a loss and its gradient without waiting for them.
 
         Parameters
         ----------
-        theta, gradient : (N, 14 + C) tensor
+        parameters, gradient : (N, 14 + C) tensor
             Contiguous, on the device; the gradient is overwritten.
         target : DeviceTarget
         totals : (3,) tensor of float64
@@ -318,7 +320,7 @@ class CudaEngine:
         import torch
 
         plan = self.plan(target.active)
-        task = self.new_task(theta, plan)
+        task = self.new_task(parameters, plan)
         tensors = {
             "gradient": gradient,
             "totals": totals,
@@ -340,17 +342,17 @@ class CudaEngine:
         torch.sum(partial.view(-1, ERRORS), dim=0, out=totals)
         return task
 
-    def loss_and_gradient(self, theta: Any, target: StackTarget) -> LossAndGradient:
+    def loss_and_gradient(self, parameters: Any, target: StackTarget) -> LossAndGradient:
         """Return errors and gradient, waiting for them; see :meth:`Engine.loss_and_gradient`.
 
         The target is copied to the device the first time; later changes to it are not seen.
         """
         import torch
 
-        table, there = self._tensor(theta), self.device_target(target)
+        table, there = self._tensor(parameters), self.device_target(target)
         gradient = torch.zeros_like(table)
         totals = torch.zeros(ERRORS, dtype=torch.float64, device=self.device)
         self._until_it_fits(lambda: self.accumulate(table, there, gradient, totals))
         image_error, label_error, unscored_error = totals.tolist()
-        answer = gradient if isinstance(theta, torch.Tensor) else gradient.cpu().numpy()
+        answer = gradient if isinstance(parameters, torch.Tensor) else gradient.cpu().numpy()
         return LossAndGradient(image_error, label_error, answer, unscored_error)

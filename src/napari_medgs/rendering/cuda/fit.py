@@ -68,14 +68,14 @@ class CudaStepper:
     Parameters
     ----------
     engine : CudaEngine
-    theta : (N, 14 + C) ndarray or tensor
+    parameters : (N, 14 + C) ndarray or tensor
         The start; copied.
     target : StackTarget
     steps, lower, upper : (14 + C,) ndarray
         Largest step, and bounds, of every column.
     betas : (float, float)
         Memories of the first and second moment.
-    quiet : float
+    gradient_floor : float
         Slopes below this share of a column's root mean square move little.
 
     Attributes
@@ -88,26 +88,26 @@ class CudaStepper:
     def __init__(
         self,
         engine: CudaEngine,
-        theta: Any,
+        parameters: Any,
         target: StackTarget,
         steps: Floats,
         lower: Floats,
         upper: Floats,
         *,
         betas: tuple[float, float],
-        quiet: float,
+        gradient_floor: float,
     ) -> None:
         import torch
 
-        self.engine, self.betas, self.quiet = engine, betas, quiet
+        self.engine, self.betas, self.gradient_floor = engine, betas, gradient_floor
         self.stop = NEVER
         self.target = engine.device_target(target)
         tensor = engine._tensor
         self._columns = {"steps": tensor(steps), "lower": tensor(lower), "upper": tensor(upper)}
-        self.theta = tensor(theta).clone()
-        self.first = torch.zeros_like(self.theta)
-        self.second = torch.zeros_like(self.theta)
-        self.gradient = torch.zeros_like(self.theta)
+        self.parameters = tensor(parameters).clone()
+        self.first = torch.zeros_like(self.parameters)
+        self.second = torch.zeros_like(self.parameters)
+        self.gradient = torch.zeros_like(self.parameters)
         self.totals = torch.zeros(ERRORS, dtype=torch.float64, device=engine.device)
         self.number = 0
         self.taken = 0  # since the step sizes last began to decay
@@ -139,17 +139,17 @@ class CudaStepper:
         task.keep1, task.keep2 = keep1, keep2
         task.scale = decay * float(np.sqrt(bias2)) / bias1
         task.stop[:] = self.stop
-        engine.kernels.launch("adam", ceil_div(self.theta.numel(), THREADS), THREADS, task)
+        engine.kernels.launch("adam", ceil_div(self.parameters.numel(), THREADS), THREADS, task)
         self._pending.append(self._read_back())
         return self._report() if len(self._pending) > LAG else None
 
     def _accumulate(self) -> Any:
-        return self.engine.accumulate(self.theta, self.target, self.gradient, self.totals)
+        return self.engine.accumulate(self.parameters, self.target, self.gradient, self.totals)
 
     def _quiet(self) -> Tensor:
         """Return what Adam's denominators get at least, from a sample of rows."""
         sample = self.gradient[:: max(1, len(self.gradient) // SAMPLE)]
-        return (self.quiet * sample.square().mean(dim=0).sqrt() + 1e-12).contiguous()
+        return (self.gradient_floor * sample.square().mean(dim=0).sqrt() + 1e-12).contiguous()
 
     def _read_back(self) -> _Pending:
         """Ask for this step's numbers without waiting for them."""
@@ -187,7 +187,7 @@ class CudaStepper:
 
     def table(self) -> Floats:
         """Return the table (N, 14 + C) on the host, waiting for all queued steps."""
-        return self.theta.cpu().numpy().astype(np.float32)
+        return self.parameters.cpu().numpy().astype(np.float32)
 
     def rearrange(self, order: NDArray[Any], added: int) -> None:
         """Append ``added`` fresh rows to the moments, then reorder (or drop) rows by index.
@@ -204,10 +204,10 @@ class CudaStepper:
 
         self.first, self.second = moved(self.first), moved(self.second)
 
-    def restart(self, theta: Any) -> None:
+    def restart(self, parameters: Any) -> None:
         """Go on with another table (N, 14 + C), whose rows the moments already match."""
         import torch
 
-        self.theta = self.engine._tensor(theta).clone()
-        self.gradient = torch.zeros_like(self.theta)
+        self.parameters = self.engine._tensor(parameters).clone()
+        self.gradient = torch.zeros_like(self.parameters)
         self._fits = False

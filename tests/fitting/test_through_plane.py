@@ -11,7 +11,11 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.errors import Cancelled
 from napari_medgs.fitting import FitParams, fit
 from napari_medgs.fitting.problem import make_problem
-from napari_medgs.fitting.through_plane import between_factor, fill_between, stretch
+from napari_medgs.fitting.through_plane import (
+    add_through_plane_targets,
+    stretch,
+    through_plane_factor,
+)
 from napari_medgs.rendering import render
 from napari_medgs.rendering.cpu.engine import CpuEngine
 from napari_medgs.rendering.engine import EngineSpec
@@ -43,22 +47,22 @@ def psnr(a, b):
 def test_when_there_are_targets():
     cube = Grid((8, 8, 8))
     thick = Grid((8, 8, 8), np.diag([5.0, 1.0, 1.0, 1.0]))
-    assert between_factor(FitParams(), cube, 0) == 0
-    assert between_factor(FitParams(interpolate=True), cube, 0) == 2
-    assert between_factor(FitParams(holdout=2), cube, 0) == 1
-    assert between_factor(FitParams(holdout=2, interpolate=False), cube, 0) == 0
-    assert between_factor(FitParams(), thick, 0) == 2
-    assert between_factor(FitParams(), thick, 1) == 0
-    assert between_factor(FitParams(quality=30), thick, 0) == 0
-    assert between_factor(FitParams(lambda_img=0), thick, 0) == 0
-    assert between_factor(FitParams(), Grid((2, 8, 8), thick.affine), 0) == 0
+    assert through_plane_factor(FitParams(), cube, 0) == 0
+    assert through_plane_factor(FitParams(interpolate=True), cube, 0) == 2
+    assert through_plane_factor(FitParams(holdout=2), cube, 0) == 1
+    assert through_plane_factor(FitParams(holdout=2, interpolate=False), cube, 0) == 0
+    assert through_plane_factor(FitParams(), thick, 0) == 2
+    assert through_plane_factor(FitParams(), thick, 1) == 0
+    assert through_plane_factor(FitParams(quality=30), thick, 0) == 0
+    assert through_plane_factor(FitParams(lambda_img=0), thick, 0) == 0
+    assert through_plane_factor(FitParams(), Grid((2, 8, 8), thick.affine), 0) == 0
 
 
 def test_slices_left_out_come_out_better():
     volume = Volume.from_array(tubes(21))
     plain = fit(volume, replace(FAST, holdout=2, interpolate=False)).metrics
     better = fit(volume, replace(FAST, holdout=2)).metrics
-    assert better["between"] == "motion"
+    assert better["through_plane_targets"] == "motion"
     best = max(plain["psnr_heldout_linear"], plain["psnr_heldout_cubic"])
     assert better["psnr_heldout"] > best + 1.5
     assert better["psnr_heldout"] > plain["psnr_heldout"] + 1
@@ -110,7 +114,7 @@ def test_dense_slices_fall_back_to_a_spline():
     data = gaussian_filter1d(tubes(31, step=0.5), 2.5, axis=0)
     params = replace(FAST, holdout=2)
     problem = make_problem(Volume.from_array(data), params, None, {})
-    between = fill_between(problem, params, 1, lambda: False)
+    between = add_through_plane_targets(problem, params, 1, lambda: False)
     assert between.method == "spline"
     assert between.flow is None
     assert between.problem.target.image_weights[0].tolist() == [1.0, 0.25] * 15 + [1.0]
@@ -127,7 +131,7 @@ def test_mask_and_several_contrasts():
     result = fit(
         Volume.from_array(data, spacing=(3.0, 1.0, 1.0)), replace(FAST, gaussians=1500), mask
     )
-    assert result.metrics["between"] in ("motion", "spline", "none")
+    assert result.metrics["through_plane_targets"] in ("motion", "spline", "none")
     assert result.metrics["dice_mean"] > 0.8
 
 
@@ -140,14 +144,16 @@ def test_going_on_from_a_field():
 
 def test_stretched_gaussians_look_the_same_on_the_slices_they_share():
     rng = np.random.default_rng(0)
-    theta = np.zeros((60, GEOMETRY + 1), np.float32)
-    theta[:, :3] = rng.uniform(0, [20, 20, 5], (60, 3))
-    theta[:, 3:7] = rng.normal(-0.5, 0.3, (60, 4))
-    theta[:, 8:14] = rng.normal(0, 0.1, (60, 6))
-    theta[:, 14] = rng.random(60)
+    parameters = np.zeros((60, GEOMETRY + 1), np.float32)
+    parameters[:, :3] = rng.uniform(0, [20, 20, 5], (60, 3))
+    parameters[:, 3:7] = rng.normal(-0.5, 0.3, (60, 4))
+    parameters[:, 8:14] = rng.normal(0, 0.1, (60, 6))
+    parameters[:, 14] = rng.random(60)
     settings = {"degree": 3, "cutoff": 9.0, "eps": 1e-3}
     background = np.zeros(1, np.float32)
-    coarse = CpuEngine(EngineSpec((5, 20, 20), 1, background, **settings)).render(theta)
-    fine = CpuEngine(EngineSpec((13, 20, 20), 1, background, **settings)).render(stretch(theta, 3))
+    coarse = CpuEngine(EngineSpec((5, 20, 20), 1, background, **settings)).render(parameters)
+    fine = CpuEngine(EngineSpec((13, 20, 20), 1, background, **settings)).render(
+        stretch(parameters, 3)
+    )
     np.testing.assert_allclose(fine[:, ::3], coarse, atol=1e-4)
-    np.testing.assert_allclose(stretch(stretch(theta, 3), 1 / 3), theta, atol=1e-5)
+    np.testing.assert_allclose(stretch(stretch(parameters, 3), 1 / 3), parameters, atol=1e-5)
