@@ -28,7 +28,7 @@ from napari_medgs.io import (
     write_labels,
 )
 from napari_medgs.io.fields import load_field, save_field
-from napari_medgs.io.records import plain_json
+from napari_medgs.io.json_files import plain_json
 
 NAMES = {1: "left one", 2: "right one"}
 

@@ -15,7 +15,7 @@ from napari_medgs.batch.cases import Case
 from napari_medgs.batch.params import BatchParams
 from napari_medgs.errors import FileError, FormatVersionError
 from napari_medgs.fitting.params import FitParams
-from napari_medgs.io.records import plain_json, write_json
+from napari_medgs.io.json_files import plain_json, write_json
 
 FILE = "manifest.json"
 FORMAT, FORMAT_VERSION = "napari-medgs batch", 1

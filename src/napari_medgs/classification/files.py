@@ -11,8 +11,8 @@ from napari_medgs._optional import require
 from napari_medgs.classification.card import SUFFIX, ModelCard
 from napari_medgs.classification.classifier import Classifier
 from napari_medgs.errors import FileError
-from napari_medgs.io.records import plain_json
-from napari_medgs.io.tensor_files import TensorFormat
+from napari_medgs.io._safetensors import TensorFormat
+from napari_medgs.io.json_files import plain_json
 
 FORMAT = TensorFormat("napari-medgs classifier", 1, "classifier", 4 * 2**20)
 MAX_BYTES = 256 * 2**20

@@ -14,14 +14,14 @@ from napari_medgs.cli.command import MedGSCommand, console_safe_streams, hide_fl
 COMMANDS: dict[str, str] = {
     "info": "Describe an image, mask, field or mesh.",
     "fit": "Fit folded Gaussians to images and, if given, a mask.",
-    "fit-many": "Fit a field to every image of a batch, several at a time.",
+    "fit-many": "Fit a field to each of many images, several at a time.",
     "segment": "Segment images from scribbles.",
-    "render": "Render a field's image, labels or probabilities, on its own grid or another.",
+    "render": "Render a field's image, labels or probabilities, on its own grid or any other.",
     "mesh": "Make closed surfaces of labels, or of a field's classes at any resolution.",
     "evaluate": "Score a segmentation: Dice, IoU, HD95, ASD and volumes, per label and mean.",
     "classify": "Print class probabilities. Research software: they are no diagnosis.",
     "train": "Train a classifier and score it once on the test split.",
-    "evaluate-classifier": "Score a classifier on a labeled set: AUC and accuracy.",
+    "evaluate-classifier": "Score a classifier on a labeled set: AUC, accuracy and their intervals.",
     "sample": "Write small sample files to try the other commands on.",
     "demo": "Fit a volume with its mask, render, mesh, measure and picture the result.",
 }

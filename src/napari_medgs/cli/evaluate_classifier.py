@@ -27,7 +27,10 @@ def evaluate_classifier(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Score a classifier: AUC and accuracy by MedMNIST's definitions, with 95 % intervals."""
+    """Score a classifier on a labeled set: AUC, accuracy and their intervals.
+
+    AUC and accuracy follow MedMNIST's definitions; the intervals are at 95 %.
+    """
     del debug
     reporter = Reporter(quiet, json_file)
     path = find_model(model)
@@ -43,13 +46,13 @@ def evaluate_classifier(
     data = load_dataset(dataset, size=classifier.card.shape[-1])
     with reporter.progress() as progress, stoppable("nothing") as should_stop:
         result = run(classifier, data, split, progress=progress, should_stop=should_stop)
-    numbers = {**result.numbers, "model": classifier.card.model, "dataset": data.name,
+    metrics = {**result.metrics, "model": classifier.card.model, "dataset": data.name,
                "split": split}  # fmt: skip
-    reporter.finish(numbers)
+    reporter.finish(metrics)
     rows = []
     for name in ("auc", "acc"):
-        low, high = numbers[f"{name}_ci"]
-        rows.append((name, f"{numbers[name]:.4f}  ({low:.4f} to {high:.4f})"))
-    rows += [("images", numbers["images"]), ("seconds", f"{numbers['seconds']:.1f}")]
+        low, high = metrics[f"{name}_ci"]
+        rows.append((name, f"{metrics[name]:.4f}  ({low:.4f} to {high:.4f})"))
+    rows += [("images", metrics["images"]), ("seconds", f"{metrics['seconds']:.1f}")]
     reporter.pairs(f"{path.name} on {data.name}, {split}", rows)
     reporter.note(DISCLAIMER)

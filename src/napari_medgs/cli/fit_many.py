@@ -132,7 +132,7 @@ def fit_many(
             progress=progress,
             should_stop=should_stop,
         )
-    reporter.finish(result.numbers())
+    reporter.finish(result.totals())
     _say(reporter, result, output)
     for name, why in sorted(result.failed.items()):
         print_error(f"{name}: {why}")
@@ -145,23 +145,23 @@ def fit_many(
 
 
 def _say(reporter: Reporter, result: BatchResult, output: Path) -> None:
-    numbers = result.numbers()
+    totals = result.totals()
     rows: list[tuple[str, str | None]] = [
-        ("fitted", f"{numbers['done']:,}"),
-        ("skipped, finished before", f"{numbers['skipped']:,}" if result.skipped else None),
-        ("failed", f"{numbers['failed']:,}" if result.failed else None),
-        ("left", f"{numbers['left']:,}" if result.left else None),
+        ("fitted", f"{totals['done']:,}"),
+        ("skipped, finished before", f"{totals['skipped']:,}" if result.skipped else None),
+        ("failed", f"{totals['failed']:,}" if result.failed else None),
+        ("left", f"{totals['left']:,}" if result.left else None),
     ]
     if result.entries:
         rows += [
-            ("Gaussians", f"{numbers['n_gaussians']:,}"),
-            ("size of the fields", f"{numbers['output_bytes'] / 2**20:.1f} MiB"),
+            ("Gaussians", f"{totals['n_gaussians']:,}"),
+            ("size of the fields", f"{totals['output_bytes'] / 2**20:.1f} MiB"),
         ]
-    if numbers["psnr_mean"] is not None:
-        lowest = f"{numbers['psnr_mean']:.2f} dB on average, {numbers['psnr_min']:.2f} at least"
+    if totals["psnr_mean"] is not None:
+        lowest = f"{totals['psnr_mean']:.2f} dB on average, {totals['psnr_min']:.2f} at least"
         rows.append(("PSNR", lowest))
-    if numbers["dice_mean"] is not None:
-        rows.append(("mean Dice", f"{numbers['dice_mean']:.4f}"))
+    if totals["dice_mean"] is not None:
+        rows.append(("mean Dice", f"{totals['dice_mean']:.4f}"))
     at_a_time = f", {result.workers} at a time" if result.workers else ""
-    rows += [("time", f"{numbers['seconds']:.1f} s{at_a_time}"), ("manifest", numbers["manifest"])]
+    rows += [("time", f"{totals['seconds']:.1f} s{at_a_time}"), ("manifest", totals["manifest"])]
     reporter.pairs(str(output), rows)

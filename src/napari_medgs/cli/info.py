@@ -189,7 +189,7 @@ def describe_volume(file: str, **options: Any) -> dict[str, Any]:
     """
     from napari_medgs.io import read_label_names, read_volume
     from napari_medgs.io._atomic import full_suffix
-    from napari_medgs.io.kinds import as_mask
+    from napari_medgs.io.labels import as_mask
 
     volume = read_volume(file, **options)
     path = Path(file)

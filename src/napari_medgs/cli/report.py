@@ -150,8 +150,8 @@ class Reporter:
         if self.json_file is None:
             return
         from napari_medgs.io import read_label_names
+        from napari_medgs.io.json_files import write_json
         from napari_medgs.io.labels import sidecar_path
-        from napari_medgs.io.records import write_json
 
         if mask is not None and sidecar_path(mask).resolve() == self.json_file.resolve():
             numbers = {"labels": read_label_names(mask), **numbers}

@@ -76,7 +76,7 @@ def train(
     with reporter.progress() as progress, stoppable("nothing") as should_stop:
         result = run(data, params, progress=progress, should_stop=should_stop)
     save_classifier(output, result.classifier)
-    metrics = {**result.numbers, "output": output}
+    metrics = {**result.metrics, "output": output}
     reporter.finish(metrics)
     shown = ("test_auc", "test_auc_ci", "test_acc", "test_acc_ci", "val_auc", "parameters",
              "bytes_per_input", "seconds_fit", "seconds_epoch", "seconds")  # fmt: skip

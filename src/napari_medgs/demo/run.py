@@ -77,8 +77,8 @@ def run_demo(
     from napari_medgs.fitting import fit
     from napari_medgs.io import write_image, write_labels
     from napari_medgs.io.fields import save_field
+    from napari_medgs.io.json_files import write_json
     from napari_medgs.io.meshes import save_meshes
-    from napari_medgs.io.records import write_json
     from napari_medgs.io.splats import save_splat_ply
     from napari_medgs.meshing import mesh_from_field
     from napari_medgs.metrics import evaluate

@@ -12,7 +12,7 @@ import numpy as np
 from napari_medgs.data.field import FieldInfo, GaussianField
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import FileError, MedGSError
-from napari_medgs.io.tensor_files import TensorFormat
+from napari_medgs.io._safetensors import TensorFormat
 
 FORMAT = TensorFormat("napari-medgs field", 1, "field", 16 * 2**20)
 SUFFIX = ".medgs.safetensors"

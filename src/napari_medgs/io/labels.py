@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,14 @@ from numpy.typing import NDArray
 from napari_medgs.errors import FileError, LabelError
 from napari_medgs.io._atomic import atomic_path, full_suffix
 
+if TYPE_CHECKING:
+    from napari_medgs.data.volume import Volume
+
 _MAX_SIDECAR = 16 * 2**20
+_MASK_NAME = re.compile(
+    r"(^|[^a-z])(seg\w*|labels?|masks?|msk|lesions?|annot\w*|rois?|gt|aseg|aparc)([^a-z]|$)"
+)
+_MAX_MASK_VALUES = 40
 
 
 def smallest_integer(low: int, high: int) -> np.dtype[Any]:
@@ -145,3 +153,35 @@ def _read_sidecar(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def as_mask(volume: Volume, name: str) -> NDArray[Any] | None:
+    """Return a volume's only channel as labels if it is a mask, else None.
+
+    A mask has integer values, and either a name that says so (seg, mask, label ..), or at most
+    40 different values of an integer type of one or two bytes.
+
+    Parameters
+    ----------
+    volume : Volume
+    name : str
+        The file's name without suffix.
+
+    Returns
+    -------
+    (Z, Y, X) ndarray of integers, or None
+        None for an image.
+    """
+    if volume.channels != 1:
+        return None
+    data = volume.channel(0)
+    named = _MASK_NAME.search(name.lower().replace("_", "-")) is not None
+    if not named and not (data.dtype.kind in "iub" and data.dtype.itemsize <= 2):
+        return None
+    if not named and len(np.unique(data)) > _MAX_MASK_VALUES:
+        return None
+    try:
+        labels = as_labels(data)
+    except LabelError:
+        return None
+    return labels

@@ -107,7 +107,7 @@ def volume_layers(volume: Volume, path: Path | None = None) -> list[LayerData]:
     if path is not None:
         metadata["path"] = str(path)
     stem = path.name.removesuffix(".gz").removesuffix(".nii") if path is not None else "image"
-    from napari_medgs.io.kinds import as_mask
+    from napari_medgs.io.labels import as_mask
 
     labels = as_mask(volume, stem)
     if labels is not None:

@@ -1,4 +1,4 @@
-"""Numbers of results as JSON files."""
+"""JSON files of numbers, such as the metrics of a result."""
 
 from __future__ import annotations
 

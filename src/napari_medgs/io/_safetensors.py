@@ -1,4 +1,4 @@
-"""The header that all our safetensors files share: what the file is, and in which version."""
+"""The common header of all safetensors files of this package: kind of file and version."""
 
 from __future__ import annotations
 
