@@ -385,7 +385,7 @@ def test_layer_choices_follow_the_viewer(docked, add_tiny):
 def test_progress_in_words():
     event = ProgressEvent("fit", 43, 80, 3.0, psnr=38.24, gaussians=12345, remaining=100.0)
     assert describe(event) == "Fitting 43/80 · 38.2 dB · 12,345 Gaussians · 2 min left"
-    assert describe(ProgressEvent("initialise", 0, 1, 0.0)) == "Preparing"
+    assert describe(ProgressEvent("initialize", 0, 1, 0.0)) == "Preparing"
 
 
 def test_contradicting_settings_raise_before_anything(docked):

@@ -16,7 +16,7 @@ class ProgressEvent:
     Attributes
     ----------
     stage : str
-        What is being done now, in words for the user ("initialise", "fit", "render").
+        What is being done now, in words for the user ("initialize", "fit", "render").
     done, total : int
         Finished and expected steps of the stage; ``total`` is 0 when unknown.
     seconds : float

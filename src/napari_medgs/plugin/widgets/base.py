@@ -42,7 +42,7 @@ QLabel#medgs-hint { color: rgba(150, 150, 150, 255); }
 QLabel#medgs-result { background: rgba(47, 158, 143, 36); border-radius: 5px; padding: 8px; }
 """
 STAGES = {
-    "initialise": "Preparing",
+    "initialize": "Preparing",
     "fit": "Fitting",
     "prune": "Removing Gaussians",
     "fit Gaussians": "Fitting Gaussians",
