@@ -193,7 +193,7 @@ def _difference(
 def _inference(folder: Path, name: str, model: str, seed: int, task: Any) -> tuple[float, float]:
     """Return milliseconds an image: alone with its fit, and of the network in batches."""
     classifier = load_classifier(folder / f"{name}-{model}-{seed}.safetensors")
-    images = task.floats("test")[:64]
+    images = task.scaled_images("test")[:64]
     network_inputs(images[:1], classifier.card)  # compiles what has to be compiled
     spent = []
     for k in range(5):

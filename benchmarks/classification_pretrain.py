@@ -4,7 +4,7 @@
         --seeds 0 1 2
 
 Two views of a field are moved by exact transforms and lose a quarter of their Gaussians each; the
-network learns which views are of the same field (contrastive, normalised temperature-scaled cross
+network learns which views are of the same field (contrastive, normalized temperature-scaled cross
 entropy, Chen et al. 2020). Its layers are shared by all sets, but for those that read features,
 whose number depends on axes and channels. Only training images are used.
 """
@@ -75,8 +75,8 @@ def pretrain(data: Path, out: Path, epochs: int) -> dict[str, torch.Tensor]:
         task = load_task(data, name)
         card = make_card(task, TrainParams(model="edge"))
         networks[name] = make_network(card).train()
-        found = network_inputs(task.floats("train"), card, cache_dir=str(out / "fits"))
-        inputs[name] = found.centered() if found.mass else found
+        found = network_inputs(task.scaled_images("train"), card, cache_dir=str(out / "fits"))
+        inputs[name] = found.centered() if found.occupancy else found
     share_layers(list(networks.values()))
     width = (
         networks[SETS[0]].head[0].in_features - networks[SETS[0]].global_scale.norm.num_features

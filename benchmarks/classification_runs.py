@@ -1,4 +1,4 @@
-"""Training runs of the benchmark of classification: one JSON file a (set, model, seed).
+"""Training runs of the classification benchmark: one JSON file per (set, model, seed).
 
 Restartable: runs whose file exists are skipped.
 
@@ -17,7 +17,7 @@ from classification_task import load_task
 from napari_medgs.classification import TrainParams, save_classifier, train
 from napari_medgs.classification.gaussians.inputs import network_inputs
 from napari_medgs.classification.training.train import make_card
-from napari_medgs.io.records import write_json
+from napari_medgs.io.json_files import write_json
 
 SETS = ("breastmnist", "retinamnist", "adrenalmnist3d", "hippocampus")
 MODELS = ("hybrid", "resnet8", "edge", "gnn", "inr2vec")
@@ -56,14 +56,14 @@ def run(
     task = load_task(data, name)
     kind, settings = SETTINGS.get(model, (model, {}))
     card = make_card(task, TrainParams(model=kind))
-    inputs = {s: network_inputs(task.floats(s), card, cache_dir=cache) for s in task.images}
+    inputs = {s: network_inputs(task.scaled_images(s), card, cache_dir=cache) for s in task.images}
     for seed in missing:
         chosen = epochs or EPOCHS.get(name, {}).get(kind)
         params = TrainParams(model=kind, seed=seed, epochs=chosen, accelerator="cpu", threads=1)
         result = train(task, params, inputs=inputs, network=settings, initial=initial)
         save_classifier(out / f"{name}-{label}-{seed}.safetensors", result.classifier)
         record = {
-            **result.numbers,
+            **result.metrics,
             "labels": task.labels["test"],
             "probabilities": result.probabilities["test"],
             "task": task.task,
@@ -71,7 +71,7 @@ def run(
         }
         record.pop("seconds_fit")  # the fits were shared by all seeds
         write_json(out / f"{name}-{label}-{seed}.json", record)
-        shown = {k: round(v, 4) for k, v in result.numbers.items() if isinstance(v, float)}
+        shown = {k: round(v, 4) for k, v in result.metrics.items() if isinstance(v, float)}
         print(name, label, seed, shown, flush=True)
 
 

@@ -26,7 +26,7 @@ from napari_medgs.classification.gaussians.inputs import network_inputs
 from napari_medgs.classification.networks.graph_features import graph_data
 from napari_medgs.classification.training.params import FitSettings
 from napari_medgs.classification.training.train import make_card
-from napari_medgs.io.records import write_json
+from napari_medgs.io.json_files import write_json
 
 MANY = 1000
 LARGE = 28
@@ -42,7 +42,7 @@ def epochs(data: Path, cache: str, name: str, rounds: int) -> dict[str, float]:
             params = TrainParams(model=model, epochs=3, accelerator="cpu", threads=1)
             if model not in inputs:
                 card = make_card(task, params)
-                images = task.floats("train")
+                images = task.scaled_images("train")
                 if model == "inr2vec":  # any weights take as long
                     inputs[model] = torch.randn(len(images), 64, 33)
                 else:
@@ -50,7 +50,7 @@ def epochs(data: Path, cache: str, name: str, rounds: int) -> dict[str, float]:
             alone = type(task)(task.name, train_only, {"train": task.labels["train"]}, task.task,
                                task.class_names, task.intensity)  # fmt: skip
             result = train(alone, params, inputs={"train": inputs[model]})
-            found[model].append(result.numbers["seconds_epoch"])
+            found[model].append(result.metrics["seconds_epoch"])
     return {model: float(np.median(times)) for model, times in found.items()}
 
 
@@ -85,19 +85,19 @@ def measure(
     torch.set_num_threads(cores or 1)
     known["cores"] = cores
     kept = known.setdefault("fits", {})
-    if "28 x 28, colour" not in kept:
-        images = load_task(data, "retinamnist").floats("train")
-        kept["28 x 28, colour"] = fits(images, FitSettings())
-    if "28 x 28 x 28, grey" not in kept:
+    if "28 x 28, color" not in kept:
+        images = load_task(data, "retinamnist").scaled_images("train")
+        kept["28 x 28, color"] = fits(images, FitSettings())
+    if "28 x 28 x 28, gray" not in kept:
         rng = np.random.default_rng(0)
-        small = hippocampus(data / "hippocampus_msd").floats("train")
+        small = hippocampus(data / "hippocampus_msd").scaled_images("train")
         small = small[rng.integers(0, len(small), MANY)]
         pad = LARGE - EDGE
         wide = [(0, 0), (0, 0), *[(pad // 2, pad - pad // 2)] * 3]
-        kept["28 x 28 x 28, grey"] = fits(np.pad(small, wide, mode="reflect"),
+        kept["28 x 28 x 28, gray"] = fits(np.pad(small, wide, mode="reflect"),
                                           FitSettings(gaussians=128))  # fmt: skip
     if "28 x 28 x 28, shapes" not in kept:
-        images = load_task(data, "adrenalmnist3d").floats("train")
+        images = load_task(data, "adrenalmnist3d").scaled_images("train")
         kept["28 x 28 x 28, shapes"] = fits(images, FitSettings(shape=True))
     write_json(path, known)
     return known

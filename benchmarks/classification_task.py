@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_medgs.classification import LabelledSet, load_dataset
+from napari_medgs.classification import LabeledDataset, load_dataset
 from napari_medgs.io import read_labels, read_volume
 
 EDGE = 20
@@ -15,17 +15,17 @@ CASES = {"train": (0, 120), "val": (120, 140), "test": (140, 200)}
 NAMES = ("anterior", "posterior", "elsewhere")
 
 
-def load_task(data: Path, name: str) -> LabelledSet:
+def load_task(data: Path, name: str) -> LabeledDataset:
     """Return one of the sets by name."""
     if name != "hippocampus":
         return load_dataset(data / "medmnist" / f"{name}.npz")
     return hippocampus(data / "hippocampus_msd")
 
 
-def hippocampus(folder: Path) -> LabelledSet:
-    """Return grey-value cubes of 20 mm: about the anterior part, the posterior part, or neither.
+def hippocampus(folder: Path) -> LabeledDataset:
+    """Return gray-value cubes of 20 mm: about the anterior part, the posterior part, or neither.
 
-    The centre is the part's centroid moved by up to 3 voxels, or a voxel at least 8 mm from any
+    The center is the part's centroid moved by up to 3 voxels, or a voxel at least 8 mm from any
     part. The first 120 cases by number train, 20 validate, 60 test. Masks only place the cubes.
     """
     files = sorted((folder / "images").glob("*.nii.gz"))
@@ -36,14 +36,14 @@ def hippocampus(folder: Path) -> LabelledSet:
         for path in files[first:last]:
             volume = read_volume(path)
             mask, _ = read_labels(folder / "labels" / path.name, volume.grid)
-            grey = volume.data[0].astype(np.float32)
-            low, high = np.percentile(grey, (0.5, 99.5))
-            grey = np.clip((grey - low) / (high - low), 0, 1)
+            gray = volume.data[0].astype(np.float32)
+            low, high = np.percentile(gray, (0.5, 99.5))
+            gray = np.clip((gray - low) / (high - low), 0, 1)
             for label in (1, 2, 3):
                 center = _center(mask, label, rng)
-                images[split].append(_cube(grey, center)[None])
+                images[split].append(_cube(gray, center)[None])
                 labels[split].append(label - 1)
-    return LabelledSet(
+    return LabeledDataset(
         "hippocampus",
         {s: np.stack(v) for s, v in images.items()},
         {s: np.asarray(v, np.int64)[:, None] for s, v in labels.items()},
@@ -63,8 +63,8 @@ def _center(mask: np.ndarray, label: int, rng: np.random.Generator) -> np.ndarra
     return far[rng.integers(len(far))]
 
 
-def _cube(grey: np.ndarray, center: np.ndarray) -> np.ndarray:
+def _cube(gray: np.ndarray, center: np.ndarray) -> np.ndarray:
     half = EDGE // 2
-    padded = np.pad(grey, half, mode="edge")
+    padded = np.pad(gray, half, mode="edge")
     z, y, x = center
     return padded[z : z + EDGE, y : y + EDGE, x : x + EDGE]

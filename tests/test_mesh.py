@@ -261,7 +261,7 @@ def test_refused_labels(tiny_labels, tiny_grid):
         mesh_from_labels(tiny_labels.astype(float), tiny_grid)
     with pytest.raises(GeometryError, match="shape"):
         mesh_from_labels(tiny_labels[1:], tiny_grid)
-    with pytest.raises(ParameterError, match="neither level nor head"):
+    with pytest.raises(ParameterError, match="settings of fields"):
         mesh_from_labels(tiny_labels, tiny_grid, MeshParams(level=0.5))
     with pytest.raises(MemoryEstimateError, match="spacing of"):
         mesh_from_labels(tiny_labels, tiny_grid, MeshParams(spacing=1e-3))

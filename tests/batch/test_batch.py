@@ -82,7 +82,7 @@ def test_one_bad_file_stops_nothing_and_a_second_run_skips_the_others(folder, cl
     again = fit(folder, client)
     assert (sorted(again.skipped), again.done, list(again.failed)) == (["a", "b"], [], ["c"])
     assert (folder / "out/a.medgs.safetensors").stat().st_mtime_ns == stamp
-    assert again.numbers()["n_gaussians"] == result.numbers()["n_gaussians"] > 0
+    assert again.totals()["n_gaussians"] == result.totals()["n_gaussians"] > 0
 
 
 def test_what_changed_is_fitted_again(folder, client, tiny_volume, tiny_labels):

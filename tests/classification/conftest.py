@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_medgs.classification import LabelledSet, TrainParams
+from napari_medgs.classification import LabeledDataset, TrainParams
 
 
 def blobs(rng: np.random.Generator, count: int, ndim: int, edge: int = 16) -> tuple:
@@ -22,10 +22,10 @@ def blobs(rng: np.random.Generator, count: int, ndim: int, edge: int = 16) -> tu
 
 
 @pytest.fixture
-def discs(rng) -> LabelledSet:
+def discs(rng) -> LabeledDataset:
     images, labels = blobs(rng, 96, 2)
     cuts = {"train": slice(0, 64), "val": slice(64, 80), "test": slice(80, 96)}
-    return LabelledSet(
+    return LabeledDataset(
         "discs",
         {s: images[c] for s, c in cuts.items()},
         {s: labels[c] for s, c in cuts.items()},

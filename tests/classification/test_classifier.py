@@ -24,7 +24,12 @@ from napari_medgs.classification import (
 from napari_medgs.classification.card import MODELS
 from napari_medgs.classification.files import load_card
 from napari_medgs.classification.networks.registry import make_network
-from napari_medgs.classification.training.scores import accuracy, auc, draws, resampled_aucs
+from napari_medgs.classification.training.scores import (
+    accuracy,
+    auc,
+    resample_counts,
+    resampled_aucs,
+)
 from napari_medgs.classification.training.train import make_card
 from napari_medgs.cli.app import app
 from napari_medgs.data.volume import Volume
@@ -38,7 +43,7 @@ def image(data) -> Volume:
 
 def test_hybrid_learns_discs_from_rings(discs, quick, tmp_path):
     result = train(discs, dataclasses.replace(quick, epochs=12, batch=16))
-    assert result.numbers["test_auc"] > 0.9
+    assert result.metrics["test_auc"] > 0.9
     path = save_classifier(tmp_path / "m.safetensors", result.classifier)
     loaded = load_classifier(path)
     assert loaded.card == result.classifier.card
@@ -56,7 +61,7 @@ def test_hybrid_learns_discs_from_rings(discs, quick, tmp_path):
         after.probabilities["ring"], abs=0.25
     )
     again = evaluate_classifier(loaded, discs)
-    assert again.numbers["auc"] == pytest.approx(result.numbers["test_auc"], abs=1e-6)
+    assert again.metrics["auc"] == pytest.approx(result.metrics["test_auc"], abs=1e-6)
     for method in ("gradient", "leave-out"):
         scores = loaded.attribute(one, 1, method, fraction=0.2)
         assert scores.scores.shape == (32,)
@@ -169,32 +174,32 @@ def test_resume_needs_a_run_and_cancel_writes_nothing(discs, quick, tmp_path):
 
 def test_early_stopping(discs, quick):
     params = dataclasses.replace(quick, model="resnet8", patience=1, epochs=40, rate=1e-6)
-    assert train(discs, params).numbers["epochs"] < 40
+    assert train(discs, params).metrics["epochs"] < 40
 
 
 @pytest.mark.parametrize("task", ["binary-class", "multi-class", "multi-label, binary-class"])
 def test_scores_are_the_evaluators(task, rng):
     many, count = task != "binary-class", 60
     classes = 4 if many else 2
-    guess = np.round(rng.random((count, classes)), 1)
+    prediction = np.round(rng.random((count, classes)), 1)
     if task.startswith("multi-label"):
         truth = rng.integers(0, 2, (count, classes))
-        area = np.mean([roc_auc_score(truth[:, k], guess[:, k]) for k in range(classes)])
-        share = np.mean([(truth[:, k] == (guess[:, k] > 0.5)).mean() for k in range(classes)])
+        area = np.mean([roc_auc_score(truth[:, k], prediction[:, k]) for k in range(classes)])
+        share = np.mean([(truth[:, k] == (prediction[:, k] > 0.5)).mean() for k in range(classes)])
     elif many:
         truth = np.arange(count)[:, None] % classes
-        area = np.mean([roc_auc_score(truth[:, 0] == k, guess[:, k]) for k in range(classes)])
-        share = (truth[:, 0] == guess.argmax(1)).mean()
+        area = np.mean([roc_auc_score(truth[:, 0] == k, prediction[:, k]) for k in range(classes)])
+        share = (truth[:, 0] == prediction.argmax(1)).mean()
     else:
         truth = np.arange(count)[:, None] % 2
-        area = roc_auc_score(truth[:, 0], guess[:, -1])
-        share = (truth[:, 0] == (guess[:, -1] > 0.5)).mean()
-    assert auc(truth, guess, task) == pytest.approx(area)
-    assert accuracy(truth, guess, task) == pytest.approx(share)
-    counts = draws(count, 3)
+        area = roc_auc_score(truth[:, 0], prediction[:, -1])
+        share = (truth[:, 0] == (prediction[:, -1] > 0.5)).mean()
+    assert auc(truth, prediction, task) == pytest.approx(area)
+    assert accuracy(truth, prediction, task) == pytest.approx(share)
+    counts = resample_counts(count, 3)
     rows = np.repeat(np.arange(count), counts[0])
-    assert resampled_aucs(truth, guess, task, counts)[0] == pytest.approx(
-        auc(truth[rows], guess[rows], task)
+    assert resampled_aucs(truth, prediction, task, counts)[0] == pytest.approx(
+        auc(truth[rows], prediction[rows], task)
     )
 
 
@@ -205,7 +210,7 @@ def test_organ_and_chest_layouts(tmp_path, rng, quick):
     )  # fmt: skip
     data = load_dataset(organ)
     assert (data.task, len(data.class_names)) == ("multi-class", 11)
-    numbers = train(data, dataclasses.replace(quick, epochs=1)).numbers
+    numbers = train(data, dataclasses.replace(quick, epochs=1)).metrics
     assert numbers["test_auc"] is None  # 8 test images of 11 classes: no such curve
     assert 0 <= numbers["test_acc"] <= 1
     chest = write_npz(
@@ -214,7 +219,7 @@ def test_organ_and_chest_layouts(tmp_path, rng, quick):
     )  # fmt: skip
     data = load_dataset(chest)
     result = train(data, dataclasses.replace(quick, epochs=1))
-    assert 0 <= result.numbers["test_auc"] <= 1
+    assert 0 <= result.metrics["test_auc"] <= 1
     shares = result.classifier.predict(image(data.images["test"][0, 0])).probabilities
     assert len(shares) == 14
     assert not make_card(load_dataset(organ), quick).preprocessing["tta"]  # left and right
@@ -305,8 +310,8 @@ def test_start_from_other_weights_and_settings(discs, quick):
     kept = {k: v for k, v in first.network.state_dict().items() if not k.startswith("head")}
     again = train(discs, params, network={"raw": False}, initial=kept).classifier
     state = again.network.state_dict()
-    assert all(np.allclose(state[k], v, atol=1e-4) for k, v in kept.items() if "scale" not in k)
+    assert all(np.allclose(state[k], v, atol=1e-4) for k, v in kept.items() if "_norm." not in k)
     with pytest.raises(ParameterError, match="no weights 'head"):
-        train(discs, params, initial={"head.nothing": kept["vertex.0.bias"]})
+        train(discs, params, initial={"head.nothing": kept["node_encoder.0.bias"]})
     with pytest.raises(ParameterError, match="Unknown settings"):
         train(discs, params, network={"nothing": 1})

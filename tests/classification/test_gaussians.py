@@ -21,7 +21,7 @@ from napari_medgs.errors import Cancelled, ImageError, ParameterError
 from tests.classification.conftest import blobs
 
 
-def random_set(ndim: int, *, mass: bool = False, count: int = 32) -> GaussianSet:
+def random_set(ndim: int, *, occupancy: bool = False, count: int = 32) -> GaussianSet:
     torch.manual_seed(1)
     root = torch.randn(2, count, ndim, ndim) + torch.eye(ndim)
     return GaussianSet(
@@ -32,7 +32,7 @@ def random_set(ndim: int, *, mass: bool = False, count: int = 32) -> GaussianSet
         torch.rand(2, count) * 0.1,
         torch.rand(2, count) * 0.1,
         (16,) * ndim,
-        mass,
+        occupancy,
     )
 
 
@@ -67,7 +67,7 @@ def test_cancel_within_one_image(rng, discs, quick, model):
     card = make_card(discs, replace(quick, model=model))
     asked = iter(range(10_000))
     with pytest.raises(Cancelled):
-        network_inputs(discs.floats("val")[:1], card, should_stop=lambda: next(asked) == 5)
+        network_inputs(discs.scaled_images("val")[:1], card, should_stop=lambda: next(asked) == 5)
     assert next(asked) == 6  # not asked again, nor was the image finished first
 
 
@@ -75,13 +75,13 @@ def test_shape_keeps_its_moments(rng):
     shape = (blobs(rng, 2, 3)[0] > 100).astype(np.float32)
     fitted = fit_images(shape, FitSettings(gaussians=32, shape=True))
     points = np.argwhere(shape[0, 0])
-    mass = fitted.weights[0].numpy()
-    assert mass.sum() == len(points)
-    mean = (mass[:, None] * fitted.means[0].numpy()).sum(0) / mass.sum()
+    occupancy = fitted.weights[0].numpy()
+    assert occupancy.sum() == len(points)
+    mean = (occupancy[:, None] * fitted.means[0].numpy()).sum(0) / occupancy.sum()
     np.testing.assert_allclose(mean, points.mean(0), atol=1e-3)
     offset = fitted.means[0].numpy() - mean
     spread = fitted.covariances[0].numpy() + offset[:, :, None] * offset[:, None]
-    whole = (mass[:, None, None] * spread).sum(0) / mass.sum()
+    whole = (occupancy[:, None, None] * spread).sum(0) / occupancy.sum()
     np.testing.assert_allclose(whole, np.cov(points.T, bias=True) + np.eye(3) / 12, atol=1e-2)
     with pytest.raises(ImageError, match="holds no shape"):
         fit_images(np.zeros((1, 1, 8, 8, 8)), FitSettings(gaussians=16, shape=True))
@@ -113,7 +113,7 @@ def test_pixels_move_as_gaussians_do(rng):
 
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_merging_keeps_mass_and_mean(ndim):
-    gaussians = random_set(ndim, mass=True).in_tree_order()
+    gaussians = random_set(ndim, occupancy=True).in_kd_tree_order()
     merged = gaussians.merged()
     assert merged.count == gaussians.count // 4
     torch.testing.assert_close(merged.weights.sum(1), gaussians.weights.sum(1))
@@ -154,7 +154,7 @@ def test_cache_is_by_content(rng, tmp_path, discs):
     from napari_medgs.classification.training.train import make_card
 
     card = make_card(discs, TrainParams(gaussians=16))
-    images = discs.floats("val")[:4]
+    images = discs.scaled_images("val")[:4]
     first = network_inputs(images, card, cache_dir=str(tmp_path))
     assert len(list(tmp_path.iterdir())) == 1
     again = network_inputs(images, card, cache_dir=str(tmp_path))

@@ -20,12 +20,12 @@ from tests.classification.test_gaussians import random_set, turn
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@pytest.mark.parametrize("mass", [False, True])
+@pytest.mark.parametrize("occupancy", [False, True])
 @pytest.mark.parametrize("cells", [16, 7])
-def test_compiled_image_is_that_of_the_differentiable_path(ndim, mass, cells):
-    gaussians = random_set(ndim, mass=mass)
+def test_compiled_image_is_that_of_the_differentiable_path(ndim, occupancy, cells):
+    gaussians = random_set(ndim, occupancy=occupancy)
     gaussians.weights[1, 3] = 0
-    network = Hybrid(ndim, 1, 2, [cells] * ndim, 1, mass)
+    network = Hybrid(ndim, 1, 2, [cells] * ndim, 1, occupancy)
     compiled = network.render(gaussians)
     tracked = replace(gaussians, weights=gaussians.weights.clone().requires_grad_())
     slow = network.render(tracked)

@@ -28,7 +28,7 @@ def gaussians(name: str) -> GaussianSet:
     stored = load_file(FOLDER / "gaussians.safetensors")
     card = load_classifier(bundled_models()[name]).card
     tensors = {key: stored[f"{name}/{key}"] for key in GaussianSet.tensor_names()}
-    return GaussianSet(**tensors, shape=card.shape, mass=card.is_shape)
+    return GaussianSet(**tensors, shape=card.shape, occupancy=card.is_shape)
 
 
 @pytest.mark.parametrize("name", sorted(bundled_models()))

@@ -91,14 +91,13 @@ def peak_bytes(case: Case, params: FitParams) -> int:
         Bytes.
     """
     from napari_medgs.fitting.memory import estimate_bytes
-    from napari_medgs.fitting.through_plane import MOST_VOXELS
 
     shape, images = _shape(case)
     needed = estimate_bytes(
         shape, images, ASSUMED_CLASSES if case.mask else 0, params.gaussians or 150_000
     )
     voxels = int(np.prod(shape))
-    finer = params.interpolate is not False and (params.interpolate or voxels <= MOST_VOXELS)
+    finer = params.interpolate is not False and (params.interpolate or voxels <= params.advanced.through_plane.max_voxels)
     return needed * (2 if finer and shape[0] > 2 else 1)
 
 

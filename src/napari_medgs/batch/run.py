@@ -65,7 +65,7 @@ class BatchResult:
     threads: int = 1
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def numbers(self) -> dict[str, Any]:
+    def totals(self) -> dict[str, Any]:
         """Return the totals, JSON-able."""
         metrics = [entry["metrics"] for entry in self.entries.values()]
         quality = [m["psnr"] for m in metrics if m.get("psnr") is not None]
@@ -143,7 +143,7 @@ def fit_many(
     >>> import tempfile
     >>> from napari_medgs.batch import fit_many
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     fit_many([], folder).numbers()["cases"]
+    ...     fit_many([], folder).totals()["cases"]
     0
     """
     params, batch = params or FitParams(), batch or BatchParams()

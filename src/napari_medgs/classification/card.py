@@ -1,63 +1,109 @@
-"""What a trained classifier is: the card that its file carries and every surface shows."""
+"""The model card: everything about a trained classifier except its weights."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from napari_medgs.errors import FileError
 
-Model = Literal["hybrid", "edge", "gnn", "resnet8", "inr2vec"]
-MODELS: tuple[str, ...] = get_args(Model)
-Task = Literal["binary-class", "multi-class", "ordinal-regression", "multi-label, binary-class"]
-TASKS: tuple[str, ...] = get_args(Task)
+
+class ModelKind(StrEnum):
+    """Kinds of networks.
+
+    ``hybrid`` renders Gaussians to a grid inside the network and convolves it; ``edge`` and
+    ``gnn`` are graph networks on Gaussians; ``resnet8`` reads pixels; ``inr2vec`` reads the
+    weights of implicit neural representations.
+    """
+
+    HYBRID = "hybrid"
+    EDGE = "edge"
+    GNN = "gnn"
+    RESNET8 = "resnet8"
+    INR2VEC = "inr2vec"
+
+    @property
+    def on_gaussians(self) -> bool:
+        """Whether the network reads Gaussians."""
+        return self in (ModelKind.HYBRID, ModelKind.EDGE, ModelKind.GNN)
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether the network passes messages between Gaussians."""
+        return self in (ModelKind.EDGE, ModelKind.GNN)
+
+
+class Task(StrEnum):
+    """Kinds of labels, in MedMNIST's words."""
+
+    BINARY = "binary-class"
+    MULTI_CLASS = "multi-class"
+    ORDINAL = "ordinal-regression"
+    MULTI_LABEL = "multi-label, binary-class"
+
+
+MODELS: tuple[str, ...] = tuple(kind.value for kind in ModelKind)
 SUFFIX = ".safetensors"
 DISCLAIMER = "Research software: what a classifier says is no diagnosis."
+_DAMAGED = "The classifier's card is damaged or of an unknown kind."
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """All about a classifier that is not a weight.
+    """Description of a classifier, stored with its weights.
 
     Attributes
     ----------
-    model : {"hybrid", "edge", "gnn", "resnet8", "inr2vec"}
-        Kind of network.
+    model : ModelKind
+        Kind of network; its name as text will do.
     dataset : str
-        What it was trained on.
-    task : str
-        "binary-class", "multi-class", "ordinal-regression" or "multi-label, binary-class".
+        Training data.
+    task : Task
+        Kind of labels; its name as text will do.
     class_names : tuple of str
-        One a class, or one a label of a multi-label task.
+        One per class, or per label of a multi-label task.
     channels : int
         Channels of its images: 1, or 3 for RGB.
     ndim : {2, 3}
-        Axes of its images.
+        Dimensions of its images.
     shape : tuple of int
-        (Y, X) or (Z, Y, X) that images are brought to.
+        (Y, X) or (Z, Y, X) to which images are resized.
     preprocessing : dict
-        "intensity": "uint8", "percentile" or "shape"; "crop": window of pixel models, or None.
+        "intensity": "uint8", "percentile" or "shape"; "tta": average over flips (test-time
+        augmentation); "window": crop of shapes for pixel networks.
     fit : dict
         How images become Gaussians, see
         :class:`~napari_medgs.classification.training.params.FitSettings`.
     network : dict
-        Arguments that make the network.
+        Arguments of the network's constructor.
     training : dict
         Settings of the training run.
     metrics : dict
         Measured on the official or given splits: test_auc, test_acc and their 95 % intervals,
         val_auc; absent where there was no test split.
     parameters : int
-        Trainable numbers.
+        Number of trainable parameters.
     seed : int
     note : str
-        Said wherever the classifier is used.
+        Shown wherever the classifier is used.
+
+    Raises
+    ------
+    FileError
+        When the values do not describe a classifier.
+
+    Examples
+    --------
+    >>> card = ModelCard("hybrid", "mine", "multi-class", ("a", "b"), 1, 2, (28, 28))
+    >>> card.model.on_gaussians, card.multi_label
+    (True, False)
     """
 
-    model: str
+    model: ModelKind
     dataset: str
-    task: str
+    task: Task
     class_names: tuple[str, ...]
     channels: int
     ndim: int
@@ -74,40 +120,43 @@ class ModelCard:
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", tuple(str(n) for n in self.class_names))
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        try:
+            object.__setattr__(self, "model", ModelKind(self.model))
+            object.__setattr__(self, "task", Task(self.task))
+        except ValueError as error:
+            raise FileError(_DAMAGED) from error
         good = (
-            self.model in MODELS
-            and self.task in TASKS
-            and len(self.class_names) >= (1 if self.multi_label else 2)
+            len(self.class_names) >= (1 if self.multi_label else 2)
             and self.ndim in (2, 3)
             and len(self.shape) == self.ndim
             and all(4 <= n <= 512 for n in self.shape)
             and 1 <= self.channels <= 16
         )
         if not good:
-            raise FileError("The classifier's description is damaged or of an unknown kind.")
+            raise FileError(_DAMAGED)
 
     @property
     def multi_label(self) -> bool:
-        """Every class is a yes or no of its own."""
-        return self.task.startswith("multi-label")
+        """Whether every class is a binary label of its own."""
+        return self.task is Task.MULTI_LABEL
 
     @property
     def is_shape(self) -> bool:
-        """Images are masks of a shape, not grey values."""
+        """Whether images are binary shapes instead of gray values."""
         return self.preprocessing.get("intensity") == "shape"
 
     @property
     def on_gaussians(self) -> bool:
-        """The network reads Gaussians, so that they can be given scores."""
-        return self.model in ("hybrid", "edge", "gnn")
+        """Whether the network reads Gaussians, so that each can be given a score."""
+        return self.model.on_gaussians
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-able values."""
-        return asdict(self)
+        return {**asdict(self), "model": self.model.value, "task": self.task.value}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> ModelCard:
-        """Make a card of :meth:`to_dict`'s values; unknown keys are ignored.
+        """Return the card that :meth:`to_dict` described; unknown keys are ignored.
 
         Raises
         ------
@@ -118,14 +167,23 @@ class ModelCard:
         try:
             return cls(**known)
         except (TypeError, ValueError) as error:
-            raise FileError("The classifier's description is damaged.") from error
+            raise FileError(_DAMAGED) from error
 
 
 def bundled_models() -> dict[str, Path]:
     """Return the classifiers that come with the package, by name.
 
-    The names are those of the data sets ("breastmnist"); the files are read with
+    The names are those of the datasets ("breastmnist"); the files are read with
     :func:`~napari_medgs.classification.load_classifier`.
+
+    Returns
+    -------
+    dict of str to Path
+
+    Examples
+    --------
+    >>> list(bundled_models())
+    ['adrenalmnist3d', 'breastmnist', 'retinamnist']
     """
     folder = Path(__file__).parent / "models"
     return {path.name.removesuffix(SUFFIX): path for path in sorted(folder.glob(f"*{SUFFIX}"))}

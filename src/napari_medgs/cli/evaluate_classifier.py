@@ -27,7 +27,7 @@ def evaluate_classifier(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Score a classifier on a labeled set: AUC, accuracy and their intervals.
+    """Score a classifier on a labeled set: AUC and accuracy with intervals.
 
     AUC and accuracy follow MedMNIST's definitions; the intervals are at 95 %.
     """

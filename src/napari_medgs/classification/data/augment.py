@@ -84,7 +84,7 @@ def augment(inputs: Any, settings: Augmentation, random: torch.Generator) -> Any
         matrix, shift = random_affine(count, inputs.ndim, settings, random)
         device = inputs.means.device
         moved = inputs.transform(matrix.to(device), shift.to(device))
-        if inputs.mass:
+        if inputs.occupancy:
             return moved
         gain, bias = gain.to(device), bias.to(device)
         factor = gain[:, None]
@@ -141,6 +141,6 @@ def flip_axes(ndim: int) -> list[tuple[int, ...]]:
     return [tuple(a for a in range(ndim) if bits >> a & 1) for bits in range(2**ndim)]
 
 
-def has_sides(class_names: tuple[str, ...]) -> bool:
+def has_lateral_classes(class_names: tuple[str, ...]) -> bool:
     """Tell whether classes are sides, so that a mirrored image is of another class."""
     return any("left" in name.lower() or "right" in name.lower() for name in class_names)

@@ -1,4 +1,4 @@
-"""Labelled images in splits: MedMNIST sets, and folders of NIfTI files with ``labels.csv``."""
+"""Labeled images in splits: MedMNIST files, and folders of NIfTI files with ``labels.csv``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs.classification.card import Task
 from napari_medgs.errors import FileError, ImageError, LabelError
 
 SPLITS = ("train", "val", "test")
@@ -18,7 +19,7 @@ FOLDER_EDGE = {2: 64, 3: 28}
 
 
 @dataclass(frozen=True)
-class LabelledSet:
+class LabeledDataset:
     """Images with labels.
 
     Attributes
@@ -27,20 +28,32 @@ class LabelledSet:
     images : dict of str to (N, C, Y, X) or (N, C, Z, Y, X) ndarray
         By split; uint8, or float32 from 0 to 1.
     labels : dict of str to (N, L) ndarray of int64
-        L is 1 but for multi-label tasks, whose labels are 0 or 1.
-    task : str
-        As :class:`~napari_medgs.classification.card.ModelCard`.
+        L is 1 except for multi-label tasks, whose labels are 0 or 1.
+    task : Task
+        Kind of labels; its name as text will do.
     class_names : tuple of str
     intensity : str
         How intensities are scaled: "uint8" or "percentile".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images = {"train": np.zeros((4, 1, 28, 28), np.uint8)}
+    >>> labels = {"train": np.array([[0], [1], [0], [1]])}
+    >>> data = LabeledDataset("mine", images, labels, "binary-class", ("a", "b"))
+    >>> data.shape, data.channels, data.task.value
+    ((28, 28), 1, 'binary-class')
     """
 
     name: str
     images: dict[str, NDArray[Any]]
     labels: dict[str, NDArray[np.int64]]
-    task: str
+    task: Task
     class_names: tuple[str, ...]
     intensity: str = "uint8"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "task", Task(self.task))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -54,25 +67,25 @@ class LabelledSet:
 
     @property
     def multi_label(self) -> bool:
-        """Every class is a yes or no of its own."""
-        return self.task.startswith("multi-label")
+        """Whether every class is a binary label of its own."""
+        return self.task is Task.MULTI_LABEL
 
     @property
     def is_shape(self) -> bool:
-        """The images are binary volumes: shapes, not grey values."""
+        """Whether the images are binary volumes: shapes instead of gray values."""
         some = self.images["train"]
         if self.channels != 1 or some.ndim != 5:
             return False
         return bool(np.isin(some[: min(len(some), 64)], (0, some.max())).all())
 
-    def floats(self, split: str) -> NDArray[np.float32]:
+    def scaled_images(self, split: str) -> NDArray[np.float32]:
         """Return a split's images as float32 from 0 to 1."""
         images = self.images[split]
         scale = np.float32(255 if images.dtype == np.uint8 else 1)
         return images.astype(np.float32) / scale
 
     def check(self, *, needed: tuple[str, ...] = ("train",)) -> None:
-        """Refuse what cannot be learned from.
+        """Check that a classifier can be trained on the dataset.
 
         Raises
         ------
@@ -92,7 +105,7 @@ class LabelledSet:
             if labels.size and (labels.min() < 0 or labels.max() > highest):
                 raise LabelError(f"{self.name}: labels of '{split}' are not from 0 to {highest}.")
             if self.multi_label and labels.shape[1] != len(self.class_names):
-                raise LabelError(f"{self.name}: {labels.shape[1]} labels an image do not fit "
+                raise LabelError(f"{self.name}: {labels.shape[1]} labels per image do not fit "
                                  f"{len(self.class_names)} class names.")  # fmt: skip
             varied = (labels.min(0) != labels.max(0)).any() if len(labels) else True
             if split in needed and not varied:
@@ -100,8 +113,10 @@ class LabelledSet:
                                  "nothing to tell apart.")  # fmt: skip
 
 
-def load_dataset(source: str | Path, *, size: int = 28, cache: str | None = None) -> LabelledSet:
-    """Load a labelled set.
+def load_dataset(
+    source: str | Path, *, size: int = 28, cache: str | None = None
+) -> LabeledDataset:
+    """Load a labeled dataset.
 
     Parameters
     ----------
@@ -111,12 +126,20 @@ def load_dataset(source: str | Path, *, size: int = 28, cache: str | None = None
     size : int
         Image size to download when a name is given.
     cache : str, optional
-        Where downloads are kept.
+        Folder of downloads.
+
+    Returns
+    -------
+    LabeledDataset
 
     Raises
     ------
     FileError, LabelError, ImageError, ParameterError
         When it cannot be used; the message says why.
+
+    See Also
+    --------
+    napari_medgs.io.medmnist.reader.load_set : reads MedMNIST files.
     """
     if Path(source).is_dir():
         found = _folder(Path(source))
@@ -130,18 +153,18 @@ def load_dataset(source: str | Path, *, size: int = 28, cache: str | None = None
             if planes.dtype != np.uint8:
                 raise ImageError(f"{raw.name}: images of {planes.dtype}; MedMNIST's are uint8.")
             images[split] = planes
-        found = LabelledSet(raw.name, images, raw.labels, raw.task, raw.class_names)
+        found = LabeledDataset(raw.name, images, raw.labels, Task(raw.task), raw.class_names)
     found.check()
     return found
 
 
-def _folder(folder: Path) -> LabelledSet:
+def _folder(folder: Path) -> LabeledDataset:
     """Read a folder of NIfTI files whose labels are in ``labels.csv``."""
     from napari_medgs.classification.data.preprocess import to_shape
     from napari_medgs.io import read_volume
 
     rows = _rows(folder / "labels.csv")
-    names = sorted({row["label"] for row in rows}, key=_natural)
+    names = sorted({row["label"] for row in rows}, key=_numeric_key)
     images: dict[str, list[NDArray[Any]]] = {}
     labels: dict[str, list[int]] = {}
     first: tuple[int, int] | None = None
@@ -161,11 +184,11 @@ def _folder(folder: Path) -> LabelledSet:
             to_shape(volume.data, (edge,) * ndim, "percentile")
         )
         labels.setdefault(row["split"], []).append(names.index(row["label"]))
-    return LabelledSet(
+    return LabeledDataset(
         folder.name,
         {s: np.stack(images[s]) for s in SPLITS if s in images},
         {s: np.asarray(labels[s], np.int64)[:, None] for s in SPLITS if s in labels},
-        "binary-class" if len(names) == 2 else "multi-class",
+        Task.BINARY if len(names) == 2 else Task.MULTI_CLASS,
         tuple(names),
         "percentile",
     )
@@ -203,7 +226,7 @@ def _rows(table: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _natural(text: str) -> tuple[int, float, str]:
+def _numeric_key(text: str) -> tuple[int, float, str]:
     try:
         return (0, float(text), text)
     except ValueError:

@@ -39,7 +39,7 @@ def prepare(volume: Volume, card: ModelCard) -> NDArray[np.float32]:
             f"{volume.shape}; it needs {wish}."
         )
     if volume.channels != card.channels:
-        kind = "colours (3 channels)" if card.channels == 3 else f"{card.channels} channel(s)"
+        kind = "colors (3 channels)" if card.channels == 3 else f"{card.channels} channel(s)"
         raise ImageError(
             f"The classifier was trained on images of {kind} and this has {volume.channels}."
         )
@@ -88,7 +88,7 @@ def to_shape(data: NDArray[Any], shape: tuple[int, ...], intensity: str) -> NDAr
 
 
 def shape_window(images: NDArray[Any]) -> tuple[int, ...]:
-    """Return the smallest window that holds every training shape when centred in it."""
+    """Return the smallest window that holds every training shape when centered in it."""
     inside: NDArray[np.bool_] = np.asarray(images[:, 0] > 0.5)
     sizes = []
     for axis in range(1, inside.ndim):

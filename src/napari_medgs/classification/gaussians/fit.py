@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +19,8 @@ from napari_medgs._util.progress import (
 )
 from napari_medgs.classification.gaussians.set import (
     GaussianSet,
+    concatenate,
     grid_points,
-    join,
     log_terms,
     monomials,
 )
@@ -33,30 +33,67 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CHUNK_BYTES = 24 * 2**20  # per tensor of a step: stays near the caches
-RIDGE = 1e-4
-SIZES = (0.25, 0.35)  # smallest and largest standard deviation: voxels, and share of the edge
+
+
+@dataclass(frozen=True)
+class FitConstants:
+    """Hyper-parameters of batched fits that an ablation may vary.
+
+    Attributes
+    ----------
+    smallest_sigma : float
+        Lower bound of the standard deviations, in voxels.
+    largest_sigma : float
+        Upper bound of the standard deviations, as a fraction of the longest edge.
+    start_sigma : float
+        Initial standard deviation, in units of the mean spacing of Gaussians.
+    gradient_sampling : float
+        Probability with which an initial center is drawn by gradient magnitude instead of
+        uniformly.
+    ridge : float
+        Regularization of the least squares for the values, relative to its mean diagonal.
+    rates : mapping of str to float
+        Learning rates of Adam by parameter: voxels for means, logarithms for the factors'
+        diagonal and the weights.
+    """
+
+    smallest_sigma: float = 0.25
+    largest_sigma: float = 0.35
+    start_sigma: float = 0.6
+    gradient_sampling: float = 0.7
+    ridge: float = 1e-4
+    rates: Mapping[str, float] = field(
+        default_factory=lambda: {
+            "means": 0.25, "diagonal": 0.1, "off": 0.05, "constant": 0.1, "values": 0.03,
+        }
+    )  # fmt: skip
 
 
 def fit_images(
     images: NDArray[Any],
     settings: FitSettings,
     *,
+    constants: FitConstants = FitConstants(),
     progress: ProgressCallback = ignore_progress,
     should_stop: StopCallback = never_stop,
 ) -> GaussianSet:
-    """Fit Gaussians to every image of a set.
+    """Fit Gaussians to every image of a batch.
+
+    Gray values and colors: Adam on means, precision factors and weights of a normalized blend,
+    then least squares for the values. Binary shapes: k-means of the foreground.
 
     Parameters
     ----------
     images : (B, C, Y, X) or (B, C, Z, Y, X) float32 ndarray
         Scaled to [0, 1].
     settings : FitSettings
-    progress, should_stop : callable
+    constants : FitConstants, optional
+    progress, should_stop : callable, optional
 
     Returns
     -------
     GaussianSet
-        In tree order.
+        In k-d tree order.
 
     Raises
     ------
@@ -64,15 +101,25 @@ def fit_images(
         When a shape is empty, or values are not finite.
     Cancelled
         When ``should_stop`` returned True.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.classification.training.params import FitSettings
+    >>> square = np.zeros((1, 1, 16, 16), np.float32)
+    >>> square[..., 4:12, 4:12] = 1
+    >>> fitted = fit_images(square, FitSettings(gaussians=16, iterations=20))
+    >>> fitted.means.shape, bool(psnr(square, fitted)[0] > 20)
+    (torch.Size([1, 16, 2]), True)
     """
     images = np.ascontiguousarray(images, dtype=np.float32)
     if not np.isfinite(images).all():
-        raise ImageError("The images hold values that are not finite (NaN or infinite).")
+        raise ImageError("The images contain values that are not finite (NaN or infinite).")
     started = time.perf_counter()
 
     def check() -> None:
         if should_stop():
-            raise Cancelled("The fit of Gaussians was cancelled.")
+            raise Cancelled("The fit of Gaussians was canceled.")
 
     def report(done: int) -> None:
         check()
@@ -82,24 +129,24 @@ def fit_images(
 
     report(0)
     if settings.shape:
-        return fit_shapes(images, settings, report).in_tree_order()
+        return fit_shapes(images, settings, report).in_kd_tree_order()
     voxels = int(np.prod(images.shape[2:]))
     points = voxels if images.ndim == 4 else min(voxels, settings.points)
     chunk = max(1, min(64, CHUNK_BYTES // (4 * points * settings.gaussians)))
     parts: list[GaussianSet] = []
     for first in range(0, len(images), chunk):
-        # Seeded by place, so that a set's fits do not depend on how it is cut.
+        # The same seed for every chunk, so that fits do not depend on the number of images.
         some = torch.from_numpy(images[first : first + chunk])
-        parts.append(_fit_chunk(some, settings, check))
+        parts.append(_fit_chunk(some, settings, constants, check))
         report(min(len(images), first + chunk))
-    return join(parts).in_tree_order()
+    return concatenate(parts).in_kd_tree_order()
 
 
 def blend(points: Tensor, gaussians: GaussianSet, precisions: Tensor | None = None) -> Tensor:
     """Return (B, P, C): the normalized blend of Gaussians at points (P, D)."""
     terms = _terms(gaussians, precisions)
-    shares = torch.softmax(monomials(points - gaussians.center()) @ terms, -1)
-    return shares @ gaussians.values
+    blend_weights = torch.softmax(monomials(points - gaussians.center()) @ terms, -1)
+    return blend_weights @ gaussians.values
 
 
 def _terms(gaussians: GaussianSet, precisions: Tensor | None) -> Tensor:
@@ -109,10 +156,12 @@ def _terms(gaussians: GaussianSet, precisions: Tensor | None) -> Tensor:
     return log_terms(gaussians.means - gaussians.center(), precisions, constant)
 
 
-def _fit_chunk(images: Tensor, settings: FitSettings, check: Callable[[], None]) -> GaussianSet:
+def _fit_chunk(
+    images: Tensor, settings: FitSettings, constants: FitConstants, check: Callable[[], None]
+) -> GaussianSet:
     """Fit some images: Adam on means, precision factors and weights; values by least squares.
 
-    ``check`` is called before every step, to raise where the fit is to be given up.
+    ``check`` is called before every step and raises when the fit is canceled.
     """
     b, c = images.shape[:2]
     shape = tuple(images.shape[2:])
@@ -121,30 +170,32 @@ def _fit_chunk(images: Tensor, settings: FitSettings, check: Callable[[], None])
     everywhere = grid_points(shape)
     middle = torch.tensor([(s - 1) / 2 for s in shape])
     random = torch.Generator().manual_seed(settings.seed)
-    start = _places(images, n, random)
+    start = _sample_start_voxels(images, n, random, constants.gradient_sampling)
     means = (everywhere[start] - middle).requires_grad_()
-    sigma = 0.6 * (everywhere.shape[0] / n) ** (1 / d)
+    sigma = constants.start_sigma * (everywhere.shape[0] / n) ** (1 / d)
     # Precision P = R^T R with R upper triangular: its diagonal as logarithms.
     diagonal = torch.full((b, n, d), -float(np.log(sigma))).requires_grad_()
     off = torch.zeros(b, n, d * (d - 1) // 2).requires_grad_()
     constant = torch.zeros(b, n).requires_grad_()
     values = torch.gather(flat, 1, start[..., None].expand(-1, -1, c)).requires_grad_()
-    low, high = -np.log(SIZES[1] * max(shape)), -np.log(SIZES[0])
-    rates = {"means": 0.25, "diagonal": 0.1, "off": 0.05, "constant": 0.1, "values": 0.03}
-    leaves = [means, diagonal, off, constant, values]
-    groups = [{"params": [leaf], "lr": r} for leaf, r in zip(leaves, rates.values(), strict=True)]
+    low = -np.log(constants.largest_sigma * max(shape))
+    high = -np.log(constants.smallest_sigma)
+    leaves = {
+        "means": means, "diagonal": diagonal, "off": off, "constant": constant, "values": values,
+    }  # fmt: skip
+    groups = [{"params": [leaf], "lr": constants.rates[name]} for name, leaf in leaves.items()]
     optimizer = torch.optim.Adam(groups, betas=(0.8, 0.95))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.iterations, 0.01)
     basis = monomials(everywhere - middle)
     for _ in range(settings.iterations):
         check()
-        some, wanted = basis, flat
+        points, target = basis, flat
         if d == 3 and settings.points < len(basis):
-            pick = torch.randint(0, len(basis), (settings.points,), generator=random)
-            some, wanted = basis[pick], flat[:, pick]
-        root = _root(diagonal, off)
-        shares = torch.softmax(some @ log_terms(means, root.mT @ root, constant), -1)
-        loss = (shares @ values - wanted).square().sum() / (len(some) * c)
+            sample = torch.randint(0, len(basis), (settings.points,), generator=random)
+            points, target = basis[sample], flat[:, sample]
+        root = _precision_factor(diagonal, off)
+        blend_weights = torch.softmax(points @ log_terms(means, root.mT @ root, constant), -1)
+        loss = (blend_weights @ values - target).square().sum() / (len(points) * c)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()
@@ -154,10 +205,14 @@ def _fit_chunk(images: Tensor, settings: FitSettings, check: Callable[[], None])
             constant.clamp_(-6, 6)
             means.clamp_(-middle - 1, middle + 1)
     with torch.no_grad():
-        return _finish(flat, shape, middle, means, _root(diagonal, off), constant, values)
+        return _solve_values(
+            flat, shape, middle, means, _precision_factor(diagonal, off), constant, values,
+            constants.ridge,
+        )  # fmt: skip
 
 
-def _root(diagonal: Tensor, off: Tensor) -> Tensor:
+def _precision_factor(diagonal: Tensor, off: Tensor) -> Tensor:
+    """Return R (B, N, D, D), upper triangular, of the precision R^T R."""
     d = diagonal.shape[-1]
     rows, columns = torch.triu_indices(d, d, 1)
     root = torch.diag_embed(diagonal.exp())
@@ -166,15 +221,18 @@ def _root(diagonal: Tensor, off: Tensor) -> Tensor:
     return root + filler
 
 
-def _places(images: Tensor, n: int, random: torch.Generator) -> Tensor:
-    """Choose (B, N) voxels to start at, more of them where the image changes."""
+def _sample_start_voxels(
+    images: Tensor, n: int, random: torch.Generator, by_gradient: float
+) -> Tensor:
+    """Draw (B, N) initial centers, more of them where the gradient is large."""
     slopes = torch.gradient(images, dim=list(range(2, images.ndim)))
     size = torch.stack([s.square().sum(1) for s in slopes]).sum(0).sqrt().flatten(1)
-    chance = 0.7 * size / size.sum(1, keepdim=True).clamp_min(1e-9) + 0.3 / size.shape[1]
+    chance = by_gradient * size / size.sum(1, keepdim=True).clamp_min(1e-9)
+    chance = chance + (1 - by_gradient) / size.shape[1]
     return torch.multinomial(chance, n, generator=random)
 
 
-def _finish(
+def _solve_values(
     flat: Tensor,
     shape: tuple[int, ...],
     middle: Tensor,
@@ -182,6 +240,7 @@ def _finish(
     root: Tensor,
     constant: Tensor,
     values: Tensor,
+    regularization: float,
 ) -> GaussianSet:
     """Solve the values by least squares; measure residuals and gradients."""
     precisions = root.mT @ root
@@ -192,34 +251,34 @@ def _finish(
     right = torch.zeros(b, n, values.shape[-1])
     pieces = torch.split(torch.arange(len(basis)), 4096)
     for piece in pieces:
-        shares = torch.softmax(basis[piece] @ terms, -1)
-        left += shares.mT @ shares
-        right += shares.mT @ flat[:, piece]
-    ridge = RIDGE * left.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+        blend_weights = torch.softmax(basis[piece] @ terms, -1)
+        left += blend_weights.mT @ blend_weights
+        right += blend_weights.mT @ flat[:, piece]
+    ridge = regularization * left.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
     eye = torch.eye(n)
     solved = torch.linalg.solve(left + ridge * eye, right + ridge * values)
     solved = solved.clamp(-0.25, 1.25)
-    missed, share = torch.zeros(b, n), torch.zeros(b, n)
+    squared_error, total_weight = torch.zeros(b, n), torch.zeros(b, n)
     for piece in pieces:
-        shares = torch.softmax(basis[piece] @ terms, -1)
-        error = (shares @ solved - flat[:, piece]).square().mean(-1, keepdim=True)
-        missed += (shares * error).sum(1)
-        share += shares.sum(1)
+        blend_weights = torch.softmax(basis[piece] @ terms, -1)
+        error = (blend_weights @ solved - flat[:, piece]).square().mean(-1, keepdim=True)
+        squared_error += (blend_weights * error).sum(1)
+        total_weight += blend_weights.sum(1)
     covariances = torch.cholesky_inverse(root.mT.contiguous(), upper=False)
     result = GaussianSet(
         means=means + middle,
         covariances=0.5 * (covariances + covariances.mT),
         values=solved,
         weights=constant.exp(),
-        residual=(missed / share.clamp_min(1e-6)).sqrt(),
+        residual=(squared_error / total_weight.clamp_min(1e-6)).sqrt(),
         gradient=torch.zeros(b, n),
         shape=shape,
     )
-    return replace(result, gradient=_slopes(means, terms, solved))
+    return replace(result, gradient=_gradient_norms(means, terms, solved))
 
 
-def _slopes(points: Tensor, terms: Tensor, values: Tensor) -> Tensor:
-    """Return (B, N): length of the blend's gradient at each image's own points (B, N, D)."""
+def _gradient_norms(points: Tensor, terms: Tensor, values: Tensor) -> Tensor:
+    """Return (B, N): gradient magnitude of the blend at each image's own points (B, N, D)."""
     total: Any = 0.0
     for axis in range(points.shape[-1]):
         step = torch.zeros(points.shape[-1])
@@ -235,7 +294,7 @@ def psnr(images: NDArray[Any], gaussians: GaussianSet) -> NDArray[np.float64]:
     points = grid_points(gaussians.shape)
     scores = []
     for k in range(len(gaussians)):
-        guess = blend(points, gaussians[k : k + 1])[0].mT.numpy()
-        error = np.square(guess - images[k].reshape(guess.shape)).mean()
+        prediction = blend(points, gaussians[k : k + 1])[0].mT.numpy()
+        error = np.square(prediction - images[k].reshape(prediction.shape)).mean()
         scores.append(-10 * np.log10(max(float(error), 1e-12)))
     return np.asarray(scores)

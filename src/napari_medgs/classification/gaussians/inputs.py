@@ -69,7 +69,7 @@ def network_inputs(
 
     fitted = fit_images(images, settings, progress=progress, should_stop=should_stop)
     if cache_dir:
-        _keep(images, settings, cache_dir, fitted)
+        _store(images, settings, cache_dir, fitted)
     return fitted
 
 
@@ -80,7 +80,7 @@ def default_cache() -> str:
     return str(Path(pooch.os_cache("napari-medgs")) / "gaussians")
 
 
-def _place(images: NDArray[Any], settings: FitSettings, folder: str) -> Path:
+def _cache_path(images: NDArray[Any], settings: FitSettings, folder: str) -> Path:
     digest = hashlib.sha256(FIT_VERSION.encode())
     digest.update(json.dumps([settings.to_dict(), images.shape], sort_keys=True).encode())
     digest.update(images.tobytes())
@@ -96,24 +96,24 @@ def _cached(images: NDArray[Any], settings: FitSettings, folder: str | None) -> 
     from napari_medgs.classification.gaussians.set import GaussianSet
     from napari_medgs.errors import ParameterError
 
-    path = _place(images, settings, folder)
+    path = _cache_path(images, settings, folder)
     try:
         tensors = load_file(path) if path.is_file() else None
         if tensors is None:
             return None
         shape = tuple(int(n) for n in images.shape[2:])
-        return GaussianSet(**tensors, shape=shape, mass=settings.shape)
+        return GaussianSet(**tensors, shape=shape, occupancy=settings.shape)
     except (SafetensorError, OSError, TypeError, ParameterError):
         return None  # a damaged entry is made anew
 
 
-def _keep(images: NDArray[Any], settings: FitSettings, folder: str, fitted: GaussianSet) -> None:
+def _store(images: NDArray[Any], settings: FitSettings, folder: str, fitted: GaussianSet) -> None:
     from safetensors.torch import save
 
     Path(folder).mkdir(parents=True, exist_ok=True)
     names = fitted.tensor_names()
     tensors = {name: getattr(fitted, name).contiguous() for name in names}
-    with atomic_path(_place(images, settings, folder)) as temporary:
+    with atomic_path(_cache_path(images, settings, folder)) as temporary:
         temporary.write_bytes(save(tensors))
 
 

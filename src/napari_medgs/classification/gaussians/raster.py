@@ -1,8 +1,9 @@
 """Gaussians of many small images on a grid, compiled: what a network reads of them in training.
 
 Same results as :func:`~napari_medgs.classification.gaussians.fit.blend` and
-:func:`~napari_medgs.classification.networks.grid.occupancy`, without derivatives. The loops over
-points hold no calls and no sums over lanes, so that LLVM makes vectors of them.
+:func:`~napari_medgs.classification.networks.grid.render_occupancy`, without
+derivatives. The loops over points contain no calls and no sums over lanes, so that LLVM
+vectorizes them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def rasterize(
     Parameters
     ----------
     gaussians : GaussianSet
-        On the CPU. Those of shapes (``mass``) are added up, others blended.
+        On the CPU. Those of shapes (``occupancy``) are added up, others blended.
     grid : (D,) tuple of int
         Cells along each axis.
     widths : (D,) tuple of float
@@ -59,22 +60,22 @@ def rasterize(
     values = gaussians.values.mT.contiguous().numpy()
     extra = np.asarray(widths, np.float32)
     terms = np.empty((count, gaussians.count, len(points)), np.float32)
-    channels = 1 if gaussians.mass else values.shape[1]
+    channels = 1 if gaussians.occupancy else values.shape[1]
     out = np.empty((count, channels, points.shape[1]), np.float32)
     step = max(1, -(-count // threads))
     fill = _fill_2d if d == 2 else _fill_3d
 
     def some(chunk: int) -> None:
         part = slice(chunk * step, min(count, (chunk + 1) * step))
-        fill(means[part], spread[part], weights[part], extra, gaussians.mass, terms[part])
-        _raster(terms[part], points, values[part], gaussians.mass, out[part])
+        fill(means[part], spread[part], weights[part], extra, gaussians.occupancy, terms[part])
+        _raster(terms[part], points, values[part], gaussians.occupancy, out[part])
 
     run_chunks(some, -(-count // step), threads)
     return out.reshape(count, channels, *grid)
 
 
 @nb.njit(cache=True, nogil=True, fastmath=FAST)
-def _fill_2d(means, spread, weights, extra, mass, terms):  # type: ignore[no-untyped-def]
+def _fill_2d(means, spread, weights, extra, occupancy, terms):  # type: ignore[no-untyped-def]
     """Write exponents' coefficients (of 2, not e), as `log_terms` orders them."""
     for b in range(len(means)):
         for k in range(means.shape[1]):
@@ -86,13 +87,13 @@ def _fill_2d(means, spread, weights, extra, mass, terms):  # type: ignore[no-unt
             t = terms[b, k]
             t[1], t[2] = a * y + c * x, c * y + e * x
             t[0] = np.log2(max(weights[b, k], TINY)) - HALF * (t[1] * y + t[2] * x)
-            if mass:
+            if occupancy:
                 t[0] -= HALF * np.log2(TURN * TURN * det)
             t[3], t[4], t[5] = -HALF * a, -c, -HALF * e
 
 
 @nb.njit(cache=True, nogil=True, fastmath=FAST)
-def _fill_3d(means, spread, weights, extra, mass, terms):  # type: ignore[no-untyped-def]
+def _fill_3d(means, spread, weights, extra, occupancy, terms):  # type: ignore[no-untyped-def]
     """As `_fill_2d`, of three axes."""
     for b in range(len(means)):
         for k in range(means.shape[1]):
@@ -111,14 +112,14 @@ def _fill_3d(means, spread, weights, extra, mass, terms):  # type: ignore[no-unt
             t[3] = f * (pzx * z + pyx * y + pxx * x)
             t[0] = np.log2(max(weights[b, k], TINY))
             t[0] -= HALF * (t[1] * z + t[2] * y + t[3] * x)
-            if mass:
+            if occupancy:
                 t[0] -= HALF * np.log2(TURN * TURN * TURN * det)
             t[4], t[5], t[6] = -HALF * f * pzz, -f * pzy, -f * pzx
             t[7], t[8], t[9] = -HALF * f * pyy, -f * pyx, -HALF * f * pxx
 
 
 @nb.njit(cache=True, nogil=True, fastmath=FAST)
-def _raster(terms, points, values, mass, out):  # type: ignore[no-untyped-def]
+def _raster(terms, points, values, occupancy, out):  # type: ignore[no-untyped-def]
     """Fill ``out`` (B, C, P) from terms (B, N, M), monomials (M, P) and values (B, C, N)."""
     count, n, many = terms.shape
     channels, places = out.shape[1:]
@@ -134,22 +135,22 @@ def _raster(terms, points, values, mass, out):  # type: ignore[no-untyped-def]
         w = min(BLOCK, places - first)
         some[:, :w] = points[:, first : first + w]
         for b in range(count):
-            highest[:] = np.float32(0) if mass else np.float32(-1e30)
+            highest[:] = np.float32(0) if occupancy else np.float32(-1e30)
             for k in range(n):
                 _exponents(terms[b, k], some, exponents[k])
-                if not mass:
+                if not occupancy:
                     _raise(highest, exponents[k])
             total[:] = 0
             sums[:] = 0
             for k in range(n):
                 _power_of_two(exponents[k], highest, fraction, bits, power)
                 _add(total, fraction, np.float32(1))
-                if not mass:
+                if not occupancy:
                     for c in range(channels):
                         _add(sums[c], fraction, values[b, c, k])
             for c in range(channels):
                 for x in range(w):
-                    out[b, c, first + x] = total[x] if mass else sums[c, x] / total[x]
+                    out[b, c, first + x] = total[x] if occupancy else sums[c, x] / total[x]
 
 
 @nb.njit(cache=True, nogil=True, fastmath=FAST)

@@ -20,20 +20,20 @@ class GaussianSet:
     Attributes
     ----------
     means : (B, N, D) float32 tensor
-        Centres in voxels, axes (y, x) or (z, y, x).
+        Centers in voxels, axes (y, x) or (z, y, x).
     covariances : (B, N, D, D) float32 tensor
         In voxels squared.
     values : (B, N, C) float32 tensor
         Intensities, scaled to about [0, 1].
     weights : (B, N) float32 tensor
-        Weight in the normalized blend; mass in voxels for shapes. 0 for no Gaussian.
+        Weight in the normalized blend; occupancy in voxels for shapes. 0 for no Gaussian.
     residual : (B, N) float32 tensor
         Root mean square of what the fit misses under the Gaussian.
     gradient : (B, N) float32 tensor
-        Length of the rendered image's gradient at the centre, per voxel.
+        Length of the rendered image's gradient at the center, per voxel.
     shape : tuple of int
         Pixels or voxels of the images.
-    mass : bool
+    occupancy : bool
         The Gaussians of a shape: they add up to its occupancy, where others are blended.
     """
 
@@ -44,7 +44,7 @@ class GaussianSet:
     residual: Tensor
     gradient: Tensor
     shape: tuple[int, ...]
-    mass: bool = False
+    occupancy: bool = False
 
     def __post_init__(self) -> None:
         b, n, d = self.means.shape
@@ -62,7 +62,7 @@ class GaussianSet:
     @staticmethod
     def tensor_names() -> tuple[str, ...]:
         """Names of the tensors."""
-        return tuple(f.name for f in fields(GaussianSet) if f.name not in ("shape", "mass"))
+        return tuple(f.name for f in fields(GaussianSet) if f.name not in ("shape", "occupancy"))
 
     def _map(self, function: Any) -> GaussianSet:
         return replace(self, **{n: function(getattr(self, n)) for n in self.tensor_names()})
@@ -112,20 +112,20 @@ class GaussianSet:
             means = means + shift.to(means).reshape(-1, 1, self.ndim)
         spread = matrix[:, None] @ self.covariances @ matrix[:, None].mT
         grown = torch.linalg.det(matrix).abs()[:, None]
-        weights = self.weights * grown if self.mass else self.weights
+        weights = self.weights * grown if self.occupancy else self.weights
         # A length in the image, and so its slope, changes with the mean scale.
         slope = self.gradient / grown ** (1 / self.ndim)
         return replace(self, means=means, covariances=spread, weights=weights, gradient=slope)
 
     def centered(self) -> GaussianSet:
-        """Move every image's centre of mass to the middle of the grid."""
+        """Move every image's center of occupancy to the middle of the grid."""
         share = self.weights / self.weights.sum(1, keepdim=True).clamp_min(1e-12)
         center = (share[..., None] * self.means).sum(1, keepdim=True)
         return replace(self, means=self.means - center + self.center())
 
     def size_weights(self) -> Tensor:
-        """Return (B, N) what each Gaussian counts in a mean: its mass, or its volume."""
-        if self.mass:
+        """Return (B, N) what each Gaussian counts in a mean: its occupancy, or its volume."""
+        if self.occupancy:
             return self.weights
         volume = torch.linalg.det(self.covariances).clamp_min(1e-12).sqrt()
         return volume * (self.weights > 0)
@@ -133,7 +133,7 @@ class GaussianSet:
     def merged(self, group: int = 4) -> GaussianSet:
         """Merge neighbours, ``group`` at a time, into Gaussians of the same moments.
 
-        Neighbours in number are neighbours in space, as :meth:`in_tree_order` puts them.
+        Neighbours in number are neighbours in space, as :meth:`in_kd_tree_order` puts them.
 
         Raises
         ------
@@ -163,12 +163,12 @@ class GaussianSet:
             means=means,
             covariances=(share[..., None, None] * spread).sum(2),
             values=(share[..., None] * parts(self.values)).sum(2),
-            weights=weights if self.mass else weights / group,
+            weights=weights if self.occupancy else weights / group,
             residual=(share * parts(self.residual).square()).sum(2).sqrt(),
             gradient=(share * parts(self.gradient)).sum(2),
         )
 
-    def in_tree_order(self) -> GaussianSet:
+    def in_kd_tree_order(self) -> GaussianSet:
         """Sort the Gaussians of each image so that runs of 2^k are compact in space."""
         b, n, d = self.means.shape
         order = torch.arange(n, device=self.means.device).expand(b, n)
@@ -194,10 +194,10 @@ class GaussianSet:
         """Bytes of one image: means, covariances (symmetric), values and weight as float32."""
         d = self.ndim
         numbers = d + d * (d + 1) // 2 + int(self.values.shape[-1]) + 1
-        return 4 * self.count * (numbers - (1 if self.mass else 0))
+        return 4 * self.count * (numbers - (1 if self.occupancy else 0))
 
 
-def join(sets: list[GaussianSet]) -> GaussianSet:
+def concatenate(sets: list[GaussianSet]) -> GaussianSet:
     """Join sets of equal settings, image after image."""
     first = sets[0]
     names = GaussianSet.tensor_names()
@@ -208,7 +208,7 @@ def join(sets: list[GaussianSet]) -> GaussianSet:
 def grid_points(
     shape: tuple[int, ...], counts: tuple[int, ...] | None = None, device: Any = None
 ) -> Tensor:
-    """Return (P, D) points in voxels: all centres, or ``counts`` of cells over the same box."""
+    """Return (P, D) points in voxels: all centers, or ``counts`` of cells over the same box."""
     axes = []
     for n, m in zip(shape, counts or shape, strict=True):
         step = n / m

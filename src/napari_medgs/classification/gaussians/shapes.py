@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LLOYD = 10
-CELL = 1 / 12  # variance of a voxel itself, which a point at its centre lacks
+CELL = 1 / 12  # variance of a voxel itself, which a point at its center lacks
 
 
 def fit_shapes(
@@ -27,7 +27,7 @@ def fit_shapes(
     """Cluster the foreground (> 0.5) of every image by k-means from farthest points.
 
     Each cluster becomes one Gaussian of its number of voxels, mean and covariance. A shape of
-    fewer voxels than Gaussians leaves the rest with weight 0, at the shape's centre.
+    fewer voxels than Gaussians leaves the rest with weight 0, at the shape's center.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def fit_shapes(
         )
     b, n, d = len(inside), settings.gaussians, inside.ndim - 1
     means, spread = np.zeros((b, n, d), np.float32), np.zeros((b, n, d, d), np.float32)
-    mass, missed = np.zeros((b, n), np.float32), np.zeros((b, n), np.float32)
+    occupancy, missed = np.zeros((b, n), np.float32), np.zeros((b, n), np.float32)
     slope = np.zeros((b, n), np.float32)
     step = 64
     for first in range(0, b, step):
@@ -51,7 +51,7 @@ def fit_shapes(
         def one(k: int, first: int = first) -> None:
             points = np.argwhere(inside[first + k]).astype(np.float64)
             place = slice(first + k, first + k + 1)
-            _cluster(points, LLOYD, means[place][0], spread[place][0], mass[place][0],
+            _cluster(points, LLOYD, means[place][0], spread[place][0], occupancy[place][0],
                      missed[place][0], slope[place][0])  # fmt: skip
 
         run_chunks(one, last - first)
@@ -60,16 +60,16 @@ def fit_shapes(
         means=torch.from_numpy(means),
         covariances=torch.from_numpy(spread),
         values=torch.ones(b, n, 1),
-        weights=torch.from_numpy(mass),
+        weights=torch.from_numpy(occupancy),
         residual=torch.from_numpy(missed),
         gradient=torch.from_numpy(slope),
         shape=tuple(inside.shape[1:]),
-        mass=True,
+        occupancy=True,
     )
 
 
 @nb.njit(cache=True, nogil=True)
-def _cluster(points, rounds, means, spread, mass, missed, slope):  # type: ignore[no-untyped-def]
+def _cluster(points, rounds, means, spread, occupancy, missed, slope):  # type: ignore[no-untyped-def]
     count, d = points.shape
     n = len(means)
     used = min(n, count)
@@ -80,7 +80,7 @@ def _cluster(points, rounds, means, spread, mass, missed, slope):  # type: ignor
     owner = np.zeros(count, np.int64)
     places = np.zeros((n, d))
     places[:] = center
-    # Farthest points, from the voxel farthest from the centre: no random choice.
+    # Farthest points, from the voxel farthest from the center: no random choice.
     far, best = 0, -1.0
     for p in range(count):
         away = ((points[p] - center) ** 2).sum()
@@ -122,7 +122,7 @@ def _cluster(points, rounds, means, spread, mass, missed, slope):  # type: ignor
     inverse = np.zeros((n, d, d))
     height = np.zeros(n)
     for k in range(n):
-        mass[k] = total[k]
+        occupancy[k] = total[k]
         if total[k] > 0:
             moments[k] /= total[k]
         for a in range(d):

@@ -46,13 +46,13 @@ def to_field(one: GaussianSet, volume: Volume, card: ModelCard) -> GaussianField
     rt = np.sqrt(np.maximum(qzz - qzy**2 / qyy, 1e-12))
     weights = one.weights[0].double().numpy()
     scale = 255.0 if card.preprocessing.get("intensity") == "uint8" else 1.0
-    if one.mass:
+    if one.occupancy:
         # Masses are in the fit's voxels; heights add up to about 1 inside the shape.
         det = np.linalg.det(one.covariances[0].double().numpy())
         weights = weights / np.sqrt((2 * np.pi) ** d * np.maximum(det, 1e-12))
     info = FieldInfo(
         grid=volume.grid,
-        blend="sum" if one.mass else "normalized",
+        blend="sum" if one.occupancy else "normalized",
         degree=1,
         image_channels=volume.channel_names,
         intensity_scale=(scale,) * volume.channels,
@@ -82,7 +82,7 @@ def from_field(field: GaussianField, card: ModelCard) -> GaussianSet | None:
     import torch
 
     info, d = field.info, card.ndim
-    mass = bool(card.fit.get("shape"))
+    occupancy = bool(card.fit.get("shape"))
     residual, gradient = info.metrics.get("residual"), info.metrics.get("gradient")
     own = (
         info.params.get("classify") == card.fit
@@ -101,7 +101,7 @@ def from_field(field: GaussianField, card: ModelCard) -> GaussianSet | None:
     spread = np.linalg.inv(field.voxel_precisions())[:, 3 - d :, 3 - d :]
     spread = spread / np.outer(sizes, sizes)
     weights = np.exp(field.log_weight.astype(np.float64))
-    if mass:
+    if occupancy:
         weights = weights * np.sqrt((2 * np.pi) ** d * np.maximum(np.linalg.det(spread), 1e-12))
     weights = np.where(field.log_weight < NONE_BELOW, 0, weights)
 
@@ -110,5 +110,5 @@ def from_field(field: GaussianField, card: ModelCard) -> GaussianSet | None:
 
     return GaussianSet(
         tensor(means), tensor(spread), tensor(field.values), tensor(weights), tensor(residual),
-        tensor(gradient), card.shape, mass,
+        tensor(gradient), card.shape, occupancy,
     )  # fmt: skip

@@ -28,10 +28,10 @@ from napari_medgs.classification.networks.graph_features import (
     spectrum,
 )
 from napari_medgs.classification.networks.patches import (
-    field_images,
     patch_step,
     patch_width,
     patches,
+    rendered_field,
 )
 from napari_medgs.classification.networks.raw_features import (
     raw_edge_features,
@@ -221,7 +221,7 @@ class EdgeNetwork(nn.Module):
             near = nearest_neighbors(level.means, level.weights, self.neighbors)
             nodes = node_features(level, parts)
             if k == 0:
-                around = patches(field_images(level), level, patch_step(level))
+                around = patches(rendered_field(level), level, patch_step(level))
                 nodes = torch.cat([nodes, around], -1)
             graphs = graph_batch(nodes, edge_features(level, parts, near), near)
             x = self.node_norm[k](graphs.x)

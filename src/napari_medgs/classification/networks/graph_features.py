@@ -174,7 +174,7 @@ def edge_features(gaussians: GaussianSet, parts: Spectrum, index: Tensor) -> Ten
 
 
 def global_features(gaussians: GaussianSet) -> Tensor:
-    """Return (B, F): logs of whole mass and covariance, mean and spread of values, residual."""
+    """Return (B, F): log-mass and log-covariance of the whole, moments of values, residual."""
     share = gaussians.size_weights()
     total = share.sum(1, keepdim=True).clamp_min(1e-9)
     share = (share / total)[..., None]

@@ -85,7 +85,7 @@ class Hybrid(nn.Module):
     grid : sequence of int
         Points of the grid along each axis, over the whole image.
     patch : int
-        So many neighbouring points along each axis become channels of one place.
+        So many neighboring points along each axis become channels of one place.
     shape_input : bool
         Add the Gaussians' masses up (a shape, moved to the grid's middle) instead of blending
         their values.
@@ -137,7 +137,7 @@ def render(gaussians: GaussianSet, grid: tuple[int, ...]) -> Tensor:
     smooth = replace(gaussians, covariances=spread)
     # Exponents are differences of large numbers: half precision would blur them.
     with torch.autocast(gaussians.means.device.type, enabled=False):
-        out = occupancy(points, smooth) if gaussians.mass else blend(points, smooth)
+        out = render_occupancy(points, smooth) if gaussians.occupancy else blend(points, smooth)
     return out.mT.reshape(len(out), -1, *grid)
 
 
@@ -147,7 +147,7 @@ def needs_gradient(gaussians: GaussianSet) -> bool:
     return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
-def occupancy(points: Tensor, gaussians: GaussianSet) -> Tensor:
+def render_occupancy(points: Tensor, gaussians: GaussianSet) -> Tensor:
     """Return (B, P, 1): the sum of the Gaussians' masses per voxel at points (P, D)."""
     d = gaussians.ndim
     precisions = torch.linalg.inv(gaussians.covariances)

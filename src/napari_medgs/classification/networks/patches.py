@@ -33,7 +33,7 @@ def patch_width(ndim: int, channels: int, shape_input: bool) -> int:
     return side(ndim, shape_input) ** ndim * channels
 
 
-def field_images(gaussians: GaussianSet) -> Tensor:
+def rendered_field(gaussians: GaussianSet) -> Tensor:
     """Return (B, C, ...): the field at all pixels in 2D, at every second voxel in 3D."""
     if gaussians.ndim == 2:
         return render(gaussians, gaussians.shape)
@@ -42,7 +42,7 @@ def field_images(gaussians: GaussianSet) -> Tensor:
 
 def patch_step(gaussians: GaussianSet) -> float:
     """Return the distance of a stencil's points in voxels."""
-    if gaussians.mass:
+    if gaussians.occupancy:
         return SHAPE_STEP
     return SPACING * float((math.prod(gaussians.shape) / gaussians.count) ** (1 / gaussians.ndim))
 
@@ -53,7 +53,7 @@ def patches(images: Tensor, gaussians: GaussianSet, step: float) -> Tensor:
     Parameters
     ----------
     images : (B, C, ...) tensor
-        Of :func:`field_images`, over the whole image at any resolution.
+        Of :func:`rendered_field`, over the whole image at any resolution.
     gaussians : GaussianSet
         Where to look: those of the images, or merged ones.
     step : float
@@ -64,7 +64,7 @@ def patches(images: Tensor, gaussians: GaussianSet, step: float) -> Tensor:
     (B, N, P * C) tensor
         Differences to the patch's mean; of shapes the occupancy itself, 0 outside of the image.
     """
-    d, n = gaussians.ndim, side(gaussians.ndim, gaussians.mass)
+    d, n = gaussians.ndim, side(gaussians.ndim, gaussians.occupancy)
     device = gaussians.means.device
     axis = (torch.arange(n, device=device) - (n - 1) / 2) * step
     stencil = torch.stack(torch.meshgrid(*[axis] * d, indexing="ij"), -1).reshape(-1, d)
@@ -72,11 +72,11 @@ def patches(images: Tensor, gaussians: GaussianSet, step: float) -> Tensor:
     # grid_sample's coordinates: -1 to 1 over the edges, x first.
     points = (gaussians.means[:, :, None] + stencil + 0.5) / size * 2 - 1
     places = points.flip(-1) if d == 2 else points.flip(-1)[:, :, :, None]
-    padding = "zeros" if gaussians.mass else "border"
+    padding = "zeros" if gaussians.occupancy else "border"
     found = torch.nn.functional.grid_sample(
         images, places, padding_mode=padding, align_corners=False
     )
     values = found.reshape(*found.shape[:2], gaussians.count, -1).permute(0, 2, 3, 1)
-    if not gaussians.mass:
+    if not gaussians.occupancy:
         values = values - values.mean(2, keepdim=True)
     return values.flatten(2)

@@ -1,6 +1,6 @@
 """Features of Gaussians as the published graph network reads them: parameters as they are.
 
-Scales, an angle or a quaternion, opacity and colour: the same Gaussian has several such
+Scales, an angle or a quaternion, opacity and color: the same Gaussian has several such
 descriptions (axes swapped, angles apart by a half turn), which our own features avoid. They are
 kept as the baseline that they are.
 """
@@ -30,7 +30,7 @@ def raw_edge_width(ndim: int) -> int:
 
 
 def raw_node_features(gaussians: GaussianSet) -> Tensor:
-    """Return (B, N, F): mean in voxels, scales, rotation, opacity, colour.
+    """Return (B, N, F): mean in voxels, scales, rotation, opacity, color.
 
     Scales are standard deviations along the axes, in voxels. The rotation is an angle in radians
     in 2D, a unit quaternion in 3D.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from napari_medgs._optional import require
-from napari_medgs.classification.card import ModelCard
+from napari_medgs.classification.card import ModelCard, ModelKind
 from napari_medgs.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def _constructor(model: str) -> Callable[..., nn.Module]:
     from napari_medgs.classification.networks.grid import Hybrid, ResNet8
     from napari_medgs.classification.networks.siren import WeightNetwork
 
-    if model in ("edge", "gnn"):
+    if ModelKind(model).is_graph:
         require("torch_geometric", feature=f"The network {model}")
         from napari_medgs.classification.networks.graph import EdgeNetwork, GraphNetwork
 
@@ -76,7 +76,7 @@ def default_network(
             grid = [max(4, n * sevenths // 14 * 2) for n in shape]
             return {"grid": grid, "patch": 2, "shape_input": is_shape}
         return {"grid": [max(4, n // 2) for n in shape], "patch": 1, "shape_input": is_shape}
-    if model in ("edge", "gnn"):
+    if ModelKind(model).is_graph:
         return {"neighbours": 8, "shape_input": is_shape}
     return {}
 

@@ -112,8 +112,8 @@ def fit_sirens(
             h = points[pick].expand(b, -1, -1)
             for w, bias in zip(weights[:-1], biases[:-1], strict=True):
                 h = torch.sin(OMEGA * torch.baddbmm(bias, h, w))
-            guess = torch.baddbmm(biases[-1], h, weights[-1])
-            loss = (guess - flat[:, pick]).square().sum() / (POINTS * c)
+            prediction = torch.baddbmm(biases[-1], h, weights[-1])
+            loss = (prediction - flat[:, pick]).square().sum() / (POINTS * c)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimizer.step()

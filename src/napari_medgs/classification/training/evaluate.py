@@ -1,4 +1,4 @@
-"""Score a trained classifier on a split of a labelled set."""
+"""Score a trained classifier on a split of a labeled dataset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
 from napari_medgs.classification.classifier import Classifier
-from napari_medgs.classification.data.datasets import LabelledSet
+from napari_medgs.classification.data.datasets import LabeledDataset
 from napari_medgs.errors import FileError, ImageError, LabelError
 
 
@@ -21,18 +21,18 @@ class Evaluation:
 
     Attributes
     ----------
-    numbers : dict
+    metrics : dict
         auc, acc, their 95 % bootstrap intervals auc_ci and acc_ci, images, seconds.
     probabilities : (N, K) ndarray
     """
 
-    numbers: dict[str, Any]
+    metrics: dict[str, Any]
     probabilities: NDArray[np.float64]
 
 
 def evaluate_classifier(
     classifier: Classifier,
-    data: LabelledSet,
+    data: LabeledDataset,
     split: str = "test",
     *,
     progress: ProgressCallback = ignore_progress,
@@ -40,14 +40,38 @@ def evaluate_classifier(
 ) -> Evaluation:
     """Score a classifier as MedMNIST's evaluator does.
 
+    Parameters
+    ----------
+    classifier : Classifier
+    data : LabeledDataset
+    split : str
+    progress, should_stop : callable, optional
+        As :func:`~napari_medgs.classification.train`.
+
+    Returns
+    -------
+    Evaluation
+
     Raises
     ------
     FileError
         When the split is missing.
     LabelError
-        When the set's classes are not the classifier's, or one of them has no image.
+        When the classes differ from the classifier's, or one of them has no image.
     ImageError
-        When the images have other channels or axes.
+        When the images have other channels or dimensions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.classification import LabeledDataset, bundled_models, load_classifier
+    >>> classifier = load_classifier(bundled_models()["breastmnist"])
+    >>> images = np.random.default_rng(0).integers(0, 255, (4, 1, 28, 28), np.uint8)
+    >>> labels = np.arange(4)[:, None] % 2
+    >>> card = classifier.card
+    >>> data = LabeledDataset("x", {"test": images}, {"test": labels}, card.task, card.class_names)
+    >>> evaluate_classifier(classifier, data).metrics["images"]
+    4
     """
     from napari_medgs.classification.data.preprocess import to_shape
     from napari_medgs.classification.gaussians.inputs import network_inputs
@@ -62,7 +86,7 @@ def evaluate_classifier(
             f"{data.name} has the classes {', '.join(data.class_names)}, the classifier "
             f"{', '.join(card.class_names)}."
         )
-    images = data.floats(split)
+    images = data.scaled_images(split)
     if images.shape[1] != card.channels or images.ndim - 2 != card.ndim:
         raise ImageError(
             f"{data.name} has {images.ndim - 2}D images of {images.shape[1]} channel(s), the "
@@ -74,15 +98,15 @@ def evaluate_classifier(
         kind = "shape" if card.is_shape else "uint8"
         images = np.stack([to_shape(i, card.shape, kind) for i in flat])
     inputs = network_inputs(images, card, progress=progress, should_stop=should_stop)
-    guess = probabilities_of(classifier.network, inputs, card)
+    probabilities = probabilities_of(classifier.network, inputs, card)
     truth = data.labels[split]
-    intervals = bootstrap(truth, guess, data.task)
-    numbers = {
-        "auc": auc(truth, guess, data.task),
-        "acc": accuracy(truth, guess, data.task),
+    intervals = bootstrap(truth, probabilities, data.task)
+    metrics = {
+        "auc": auc(truth, probabilities, data.task),
+        "acc": accuracy(truth, probabilities, data.task),
         "auc_ci": list(intervals["auc"]),
         "acc_ci": list(intervals["acc"]),
         "images": len(images),
         "seconds": time.perf_counter() - started,
     }
-    return Evaluation(numbers, guess)
+    return Evaluation(metrics, probabilities)

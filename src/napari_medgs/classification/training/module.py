@@ -1,17 +1,17 @@
-"""What Lightning trains: the loss, the moving average, the schedule, the data."""
+"""The Lightning module: loss, moving average of the weights, learning rates, data."""
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
 from napari_medgs.classification.card import ModelCard
@@ -22,12 +22,28 @@ from napari_medgs.classification.training.params import TrainParams
 from napari_medgs.classification.training.scores import accuracy, auc
 from napari_medgs.errors import LabelError
 
-WARM_UP = 0.08  # share of the steps
-ORDINAL = 0.1  # what each neighbouring grade gets of a grade's label
+
+@dataclass(frozen=True)
+class TrainConstants:
+    """Hyper-parameters of training that an ablation may vary.
+
+    Attributes
+    ----------
+    warm_up : float
+        Fraction of the steps in which the learning rate rises linearly.
+    ordinal_smoothing : float
+        Label weight of each neighboring grade in ordinal regression.
+    clip_norm : float
+        Largest norm of the gradient.
+    """
+
+    warm_up: float = 0.08
+    ordinal_smoothing: float = 0.1
+    clip_norm: float = 1.0
 
 
-class Indices(torch.utils.data.Dataset[int]):
-    """Numbers of images: a batch is cut from the whole tensors at once."""
+class IndexDataset(torch.utils.data.Dataset[int]):
+    """Indices of images: a batch is taken from the tensors of all images at once."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -39,8 +55,8 @@ class Indices(torch.utils.data.Dataset[int]):
         return index
 
 
-class Training(lightning.LightningModule):
-    """A network in training.
+class ClassifierModule(lightning.LightningModule):
+    """A network, its moving average and the data of a training run.
 
     Parameters
     ----------
@@ -50,6 +66,7 @@ class Training(lightning.LightningModule):
         By split: what the network reads, and (N, L) integer tensors.
     params : TrainParams
     augmentation : Augmentation
+    constants : TrainConstants
     """
 
     def __init__(
@@ -60,29 +77,29 @@ class Training(lightning.LightningModule):
         labels: dict[str, torch.Tensor],
         params: TrainParams,
         augmentation: Augmentation,
+        constants: TrainConstants = TrainConstants(),
     ) -> None:
         super().__init__()
-        self.network, self.card, self.params = network, card, params
+        self.network, self.card, self.params, self.constants = network, card, params, constants
         self.inputs, self.labels, self.augmentation = inputs, labels, augmentation
-        self.average = copy.deepcopy(network).eval().requires_grad_(False)
-        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self.average = moving_average(network, params.ema)
         self.random = torch.Generator().manual_seed(params.seed)
         self.epoch_seconds: list[float] = []
         self.history: list[dict[str, float]] = []
         self._started = time.perf_counter()
         self._steps_end = self._started
-        self._guesses: list[tuple[np.ndarray, np.ndarray]] = []
+        self._predictions: list[tuple[np.ndarray, np.ndarray]] = []
         self._losses: list[torch.Tensor] = []
 
     def training_step(self, index: torch.Tensor, number: int) -> torch.Tensor:
-        """Return the loss of one batch of moved images."""
+        """Return the loss of one batch of augmented images."""
         index = index.cpu()
         some = augment(self.inputs["train"][index], self.augmentation, self.random)
         if isinstance(some, GaussianSet) and self.card.model != "hybrid":
             some = drop(some, self.augmentation.drop, self.random)
         labels = self.labels["train"][index].to(self.device)
         loss = self._loss(self.network(some.to(self.device)), labels)
-        self._losses.append(loss.detach())  # logged once an epoch: small steps are quick
+        self._losses.append(loss.detach())  # logged once per epoch: the steps are short
         return loss
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -92,68 +109,55 @@ class Training(lightning.LightningModule):
         if self.card.task == "ordinal-regression":
             grades = torch.arange(logits.shape[1], device=logits.device)
             away = (grades[None] - labels).abs()
-            soft = torch.where(away == 0, 1 - 2 * ORDINAL, torch.where(away == 1, ORDINAL, 0.0))
+            near = self.constants.ordinal_smoothing
+            soft = torch.where(away == 0, 1 - 2 * near, torch.where(away == 1, near, 0.0))
             return f.cross_entropy(logits, soft / soft.sum(1, keepdim=True))
         return f.cross_entropy(logits, labels[:, 0], label_smoothing=self.params.smoothing)
 
-    def on_train_start(self) -> None:
-        """Pair the average's tensors with the network's, once both are on their device."""
-        current, kept = self.network.state_dict(), self.average.state_dict()
-        moving = [name for name, tensor in kept.items() if tensor.dtype.is_floating_point]
-        self._kept = [kept[name] for name in moving]
-        self._current = [current[name] for name in moving]
-        self._counts = [(kept[n], current[n]) for n in kept.keys() - set(moving)]
-
     def on_train_batch_end(self, *_: Any) -> None:
-        """Move the average towards the weights; slowly once there are many steps."""
-        self.updates += 1
-        steps = int(self.updates)
-        decay = min(self.params.ema, (1 + steps) / (10 + steps)) if self.params.ema else 0.0
-        with torch.no_grad():
-            torch._foreach_lerp_(self._kept, self._current, 1 - decay)
-            for old, new in self._counts:
-                old.copy_(new)
+        """Update the moving average of the weights."""
+        self.average.update_parameters(self.network)
         self._steps_end = time.perf_counter()
 
     def on_train_epoch_start(self) -> None:
-        """Start the epoch's clock."""
+        """Start to measure the epoch."""
         self._started = time.perf_counter()
 
     def on_train_epoch_end(self) -> None:
-        """Keep the epoch's time up to its last step: validation is not training."""
+        """Record the time up to the epoch's last step: validation is not training."""
         self.epoch_seconds.append(self._steps_end - self._started)
         self.log("train_loss", torch.stack(self._losses).mean(), sync_dist=True)
         self._losses = []
 
     def validation_step(self, index: torch.Tensor, number: int) -> None:
-        """Collect what the average says of one batch."""
+        """Collect the predictions of the averaged network for one batch."""
         index = index.cpu()
         some = self.inputs["val"][index]
         self.average.to(self.device)
-        # Without mirrored copies: the course of training is to be followed cheaply.
+        # Without test-time augmentation, which would cost more than the training.
         plain = replace(self.card, preprocessing={**self.card.preprocessing, "tta": False})
-        guess = probabilities_of(self.average, some, plain)
-        self._guesses.append((guess, self.labels["val"][index].numpy()))
+        prediction = probabilities_of(self.average.module, some, plain)
+        self._predictions.append((prediction, self.labels["val"][index].numpy()))
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation scores."""
-        if not self._guesses:
+        if not self._predictions:
             return
-        guess = np.concatenate([g for g, _ in self._guesses])
-        truth = np.concatenate([t for _, t in self._guesses])
-        self._guesses = []
+        prediction = np.concatenate([g for g, _ in self._predictions])
+        truth = np.concatenate([t for _, t in self._predictions])
+        self._predictions = []
         task = self.card.task
         try:
-            area = auc(truth, guess, task)
+            area = auc(truth, prediction, task)
         except LabelError:  # Lightning's sanity check may see a few images only
             area = math.nan
-        scores = {"val_auc": area, "val_acc": accuracy(truth, guess, task)}
+        scores = {"val_auc": area, "val_acc": accuracy(truth, prediction, task)}
         self.log_dict(scores, sync_dist=True)
         if not self.trainer.sanity_checking:
             self.history.append(scores)
 
     def configure_optimizers(self) -> Any:
-        """AdamW without decay of biases and norms; warm-up, then half a cosine."""
+        """Return AdamW, without decay of biases and norms, and its learning-rate schedule."""
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         rest = [p for p in self.network.parameters() if p.ndim <= 1]
         p = self.params
@@ -161,26 +165,19 @@ class Training(lightning.LightningModule):
             {"params": decayed, "weight_decay": p.weight_decay},
             {"params": rest, "weight_decay": 0.0},
         ]
-        # One kernel for all weights; on CUDA it cannot go with clipped, scaled gradients.
+        # One kernel for all weights; on CUDA it does not work with clipped, scaled gradients.
         optimizer = torch.optim.AdamW(groups, lr=p.rate, fused=self.device.type == "cpu")
         total = max(1, int(self.trainer.estimated_stepping_batches))
-        warm = max(1, int(WARM_UP * total))
-
-        def factor(step: int) -> float:
-            if step < warm:
-                return (step + 1) / warm
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, total - warm))))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        schedule = warm_up_cosine(optimizer, total, self.constants.warm_up)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
     def loader(self, split: str) -> Any:
-        """Return the loader of a split's numbers."""
+        """Return the data loader of a split: batches of indices."""
         training = split == "train"
-        data = Indices(len(self.labels[split]))
+        data = IndexDataset(len(self.labels[split]))
         return torch.utils.data.DataLoader(
             data,
             batch_size=self.params.batch,
@@ -191,8 +188,8 @@ class Training(lightning.LightningModule):
         )
 
 
-class Watch(lightning.Callback):
-    """Tells the caller how far it is, and stops when asked to."""
+class ProgressReporter(lightning.Callback):
+    """Reports every epoch to the caller and stops training when asked to."""
 
     def __init__(self, progress: ProgressCallback, should_stop: StopCallback, epochs: int) -> None:
         self.progress, self.should_stop, self.epochs = progress, should_stop, epochs
@@ -210,3 +207,64 @@ class Watch(lightning.Callback):
         """Stop between steps."""
         if self.should_stop():
             self.stopped = trainer.should_stop = True
+
+
+def moving_average(network: nn.Module, decay: float) -> AveragedModel:
+    """Return an exponential moving average of a network's weights and buffers.
+
+    The decay of update n is ``min(decay, (1 + n) / (10 + n))``, so that the first steps, which
+    move the weights most, are soon forgotten [1]_.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    decay : float
+        From 0, which keeps the last weights, to below 1.
+
+    Returns
+    -------
+    torch.optim.swa_utils.AveragedModel
+        In evaluation mode.
+
+    References
+    ----------
+    .. [1] Tan and Le, "EfficientNet: rethinking model scaling for convolutional neural
+       networks", ICML 2019, and TensorFlow's ``ExponentialMovingAverage(num_updates=...)``.
+    """
+
+    def update(averages: Any, weights: Any, count: Any) -> None:
+        if not averages[0].is_floating_point():  # counters of batch normalization
+            torch._foreach_copy_(averages, weights)
+            return
+        n = int(count)
+        momentum = min(decay, (1 + n) / (10 + n)) if decay else 0.0
+        torch._foreach_lerp_(averages, weights, 1 - momentum)
+
+    average = AveragedModel(network, multi_avg_fn=torch.no_grad()(update), use_buffers=True)
+    average.n_averaged.fill_(1)  # it holds the initial weights already
+    return average.eval().requires_grad_(False)
+
+
+def warm_up_cosine(
+    optimizer: torch.optim.Optimizer, steps: int, fraction: float
+) -> torch.optim.lr_scheduler.SequentialLR:
+    """Return a schedule that rises linearly from near zero, then falls by half a cosine.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+    steps : int
+        Steps of the whole training.
+    fraction : float
+        Part of them in which the learning rate rises.
+    """
+    rising = max(1, int(fraction * steps))
+    scheduler = torch.optim.lr_scheduler
+    return scheduler.SequentialLR(
+        optimizer,
+        [
+            scheduler.LinearLR(optimizer, 1 / rising, 1.0, max(1, rising - 1)),
+            scheduler.CosineAnnealingLR(optimizer, max(1, steps - rising)),
+        ],
+        [rising],
+    )

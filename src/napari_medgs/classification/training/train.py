@@ -1,4 +1,4 @@
-"""Train a classifier on a labelled set."""
+"""Train a classifier on a labeled dataset."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from napari_medgs._optional import require
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
-from napari_medgs.classification.card import ModelCard
+from napari_medgs.classification.card import ModelCard, ModelKind
 from napari_medgs.classification.classifier import Classifier
-from napari_medgs.classification.data.datasets import LabelledSet
+from napari_medgs.classification.data.datasets import LabeledDataset
 from napari_medgs.classification.training.params import FitSettings, TrainParams
 from napari_medgs.errors import Cancelled, FileError, ParameterError
 
@@ -31,47 +31,47 @@ CHECKPOINT = "last.ckpt"
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A trained classifier and what was measured of it.
+    """A trained classifier and its scores.
 
     Attributes
     ----------
     classifier : Classifier
         Its card has the scores.
-    numbers : dict
-        For ``--json``: model, test_auc, test_acc and their 95 % intervals, val_auc, parameters,
-        bytes_per_input, seconds_fit, seconds_epoch, seconds, seed.
+    metrics : dict
+        test_auc, test_acc and their 95 % intervals, val_auc, val_acc, and model, dataset,
+        parameters, bytes_per_input, epochs, seconds_fit, seconds_epoch, seconds, seed.
     probabilities : dict of str to (N, K) ndarray
-        Of "val" and "test", where there are such splits.
+        Of the splits "val" and "test", where they exist.
     history : list of dict
-        val_auc and val_acc, an epoch each.
+        val_auc and val_acc of every epoch.
     """
 
     classifier: Classifier
-    numbers: dict[str, Any]
+    metrics: dict[str, Any]
     probabilities: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def make_card(data: LabelledSet, params: TrainParams) -> ModelCard:
-    """Return the card of an untrained classifier for a set."""
-    from napari_medgs.classification.data.augment import has_sides
+def make_card(data: LabeledDataset, params: TrainParams) -> ModelCard:
+    """Return the card of an untrained classifier for a dataset."""
+    from napari_medgs.classification.data.augment import has_lateral_classes
     from napari_medgs.classification.data.preprocess import shape_window
     from napari_medgs.classification.networks.registry import default_network
 
-    ndim, mass = len(data.shape), data.is_shape
-    sided = has_sides(data.class_names)
+    ndim, is_shape = len(data.shape), data.is_shape
+    lateral = has_lateral_classes(data.class_names)
     preprocessing: dict[str, Any] = {
-        "intensity": "shape" if mass else data.intensity,
-        "tta": params.tta and not sided and params.model != "inr2vec",
+        "intensity": "shape" if is_shape else data.intensity,
+        "tta": params.tta and not lateral and params.model != "inr2vec",
     }
-    if mass and params.model in ("resnet8", "inr2vec"):
-        preprocessing["window"] = list(shape_window(data.floats("train")))
-    count = params.gaussians or (128 if ndim == 3 and not mass else 64)
+    if is_shape and params.model in ("resnet8", "inr2vec"):
+        preprocessing["window"] = list(shape_window(data.scaled_images("train")))
+    count = params.gaussians or (128 if ndim == 3 and not is_shape else 64)
     fit: dict[str, Any] = {}
-    if params.model in ("hybrid", "edge", "gnn"):
-        fit = FitSettings(gaussians=count, shape=mass).to_dict()
+    if ModelKind(params.model).on_gaussians:
+        fit = FitSettings(gaussians=count, shape=is_shape).to_dict()
     return ModelCard(
-        model=params.model,
+        model=ModelKind(params.model),
         dataset=data.name,
         task=data.task,
         class_names=data.class_names,
@@ -80,20 +80,20 @@ def make_card(data: LabelledSet, params: TrainParams) -> ModelCard:
         shape=data.shape,
         preprocessing=preprocessing,
         fit=fit,
-        network=default_network(params.model, ndim, data.shape, mass, data.channels),
+        network=default_network(params.model, ndim, data.shape, is_shape, data.channels),
         training=_recorded(params),
         seed=params.seed,
     )
 
 
 def _recorded(params: TrainParams) -> dict[str, Any]:
-    """Return the settings that decide the weights; paths of this machine are nobody's business."""
+    """Return the settings that decide the weights, without paths of this machine."""
     own = ("log_dir", "cache_dir", "logger", "resume", "threads")
     return {k: v for k, v in params.to_dict().items() if k not in own}
 
 
 def train(
-    data: LabelledSet,
+    data: LabeledDataset,
     params: TrainParams = TrainParams(),  # noqa: B008 (frozen)
     *,
     progress: ProgressCallback = ignore_progress,
@@ -102,33 +102,54 @@ def train(
     network: Mapping[str, Any] | None = None,
     initial: Mapping[str, Any] | None = None,
 ) -> TrainResult:
-    """Train a classifier; the test split is looked at once, after the last epoch.
+    """Train a classifier; the test split is used once, after the last epoch.
 
     Parameters
     ----------
-    data : LabelledSet
-        With "train"; with "val", its scores are followed; with "test", it is scored in the end.
+    data : LabeledDataset
+        With a split "train". A split "val" is scored after every epoch, "test" at the end.
     params : TrainParams
-    progress, should_stop : callable
+    progress : callable, optional
+        Receives a :class:`~napari_medgs._util.progress.ProgressEvent` after every epoch.
+    should_stop : callable, optional
+        Return True to cancel.
     inputs : dict, optional
-        What :func:`~napari_medgs.classification.gaussians.inputs.network_inputs` returned by
-        split, to spare the
-        fits of repeated runs.
+        Results of :func:`~napari_medgs.classification.gaussians.inputs.network_inputs` by split,
+        to avoid repeated fits.
     network : mapping, optional
-        Settings of the network that differ from the model's defaults.
+        Settings of the network that differ from its defaults.
     initial : mapping of str to tensor, optional
-        Weights to start from, by their names in the network: of an earlier classifier, or of an
-        encoder trained without labels. Those left out start at random.
+        Initial weights by their names in the network: of an earlier classifier, or of an encoder
+        trained without labels. All others are random.
+
+    Returns
+    -------
+    TrainResult
 
     Raises
     ------
     FileError, LabelError
         When splits are missing or have one class only.
     ParameterError
-        When early stopping is asked for without a validation split, or the network has no such
+        When early stopping is wanted without a validation split, or the network has no such
         settings or weights.
     Cancelled
         When ``should_stop`` returned True.
+    MissingPackageError
+        When torch or Lightning is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.classification import LabeledDataset, TrainParams, train
+    >>> images = np.zeros((32, 1, 8, 8), np.uint8)
+    >>> images[::2, :, 2:6, 2:6] = 255
+    >>> labels = np.arange(32)[:, None] % 2
+    >>> data = LabeledDataset("squares", {"train": images}, {"train": labels}, "binary-class",
+    ...                       ("square", "empty"))
+    >>> params = TrainParams(model="resnet8", epochs=1, accelerator="cpu", threads=1)
+    >>> train(data, params).classifier.card.class_names
+    ('square', 'empty')
     """
     require("torch", "lightning", feature="train")
     data.check()
@@ -153,10 +174,15 @@ def train(
     if inputs is None:
         cache = default_cache() if params.cache_dir is None else params.cache_dir
         inputs = {
-            split: network_inputs(data.floats(split), card, cache_dir=cache, progress=progress,
-                                  should_stop=should_stop)
+            split: network_inputs(
+                data.scaled_images(split),
+                card,
+                cache_dir=cache,
+                progress=progress,
+                should_stop=should_stop,
+            )
             for split in data.images
-        }  # fmt: skip
+        }
     seconds_fit = time.perf_counter() - started
     labels = {split: torch.from_numpy(values) for split, values in data.labels.items()}
     torch.manual_seed(params.seed)
@@ -164,11 +190,11 @@ def train(
     if initial:
         _start_from(untrained, initial)
     module, epochs = _run(untrained, card, inputs, labels, params, progress, should_stop)
-    kept = module.average.cpu()
-    guesses: dict[str, NDArray[np.float64]] = {
+    kept = module.average.module.cpu()
+    predictions: dict[str, NDArray[np.float64]] = {
         s: probabilities_of(kept, inputs[s], card) for s in ("val", "test") if s in inputs
     }
-    numbers: dict[str, Any] = {
+    metrics: dict[str, Any] = {
         "model": card.model,
         "dataset": card.dataset,
         "parameters": count_parameters(untrained),
@@ -178,15 +204,15 @@ def train(
         "epochs": epochs,
         "seed": params.seed,
     }
-    numbers.update(_scores(data, guesses))
-    numbers["seconds"] = time.perf_counter() - started
-    metrics = {k: v for k, v in numbers.items() if k.startswith(("test_", "val_"))}
+    metrics.update(_scores(data, predictions))
+    metrics["seconds"] = time.perf_counter() - started
+    scores = {k: v for k, v in metrics.items() if k.startswith(("test_", "val_"))}
     training = {**card.training, "epochs": epochs}
     card = ModelCard.from_dict({
-        **card.to_dict(), "metrics": metrics, "training": training,
-        "parameters": numbers["parameters"],
+        **card.to_dict(), "metrics": scores, "training": training,
+        "parameters": metrics["parameters"],
     })  # fmt: skip
-    return TrainResult(Classifier(card, kept), numbers, guesses, module.history)
+    return TrainResult(Classifier(card, kept), metrics, predictions, module.history)
 
 
 def _start_from(network: Any, initial: Mapping[str, Any]) -> None:
@@ -198,29 +224,29 @@ def _start_from(network: Any, initial: Mapping[str, Any]) -> None:
     network.load_state_dict({**state, **initial})
 
 
-def _scores(data: LabelledSet, guesses: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
+def _scores(data: LabeledDataset, predictions: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
     from napari_medgs.classification.training.scores import accuracy, auc, bootstrap
     from napari_medgs.errors import LabelError
 
-    numbers: dict[str, Any] = {}
-    for split, guess in guesses.items():
+    scores: dict[str, Any] = {}
+    for split, prediction in predictions.items():
         truth = data.labels[split]
         try:
-            numbers[f"{split}_auc"] = auc(truth, guess, data.task)
+            scores[f"{split}_auc"] = auc(truth, prediction, data.task)
         except LabelError:
-            numbers[f"{split}_auc"] = None  # a class has no image there: no curve
-        numbers[f"{split}_acc"] = accuracy(truth, guess, data.task)
-        if split == "test" and numbers["test_auc"] is not None:
-            intervals = bootstrap(truth, guess, data.task)
-            numbers["test_auc_ci"] = list(intervals["auc"])
-            numbers["test_acc_ci"] = list(intervals["acc"])
-    return numbers
+            scores[f"{split}_auc"] = None  # a class has no image there: no curve
+        scores[f"{split}_acc"] = accuracy(truth, prediction, data.task)
+        if split == "test" and scores["test_auc"] is not None:
+            intervals = bootstrap(truth, prediction, data.task)
+            scores["test_auc_ci"] = list(intervals["auc"])
+            scores["test_acc_ci"] = list(intervals["acc"])
+    return scores
 
 
-def _usual_epochs(card: ModelCard) -> int:
-    """Return the passes over the training images that cross-validation chose."""
-    usual = EPOCHS[card.ndim][card.model]
-    return SHAPE_EPOCHS.get(card.model, usual) if card.is_shape else usual
+def _default_epochs(card: ModelCard) -> int:
+    """Return the number of epochs that cross-validation chose for a network and data."""
+    epochs = EPOCHS[card.ndim][card.model]
+    return SHAPE_EPOCHS.get(card.model, epochs) if card.is_shape else epochs
 
 
 def _run(
@@ -232,21 +258,25 @@ def _run(
     progress: ProgressCallback,
     should_stop: StopCallback,
 ) -> tuple[Any, int]:
-    """Let Lightning train; return its module and how many epochs were run."""
+    """Train with Lightning; return the module and the number of epochs that were run."""
     import lightning
     import torch
     from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-    from napari_medgs.classification.data.augment import SHAPE_DROP, Augmentation, has_sides
-    from napari_medgs.classification.training.module import Training, Watch
+    from napari_medgs.classification.data.augment import (
+        SHAPE_DROP,
+        Augmentation,
+        has_lateral_classes,
+    )
+    from napari_medgs.classification.training.module import ClassifierModule, ProgressReporter
 
-    epochs = params.epochs or _usual_epochs(card)
-    augmentation = Augmentation(flips=not has_sides(card.class_names))
+    epochs = params.epochs or _default_epochs(card)
+    augmentation = Augmentation(flips=not has_lateral_classes(card.class_names))
     if card.is_shape:
         augmentation = replace(augmentation, drop=SHAPE_DROP)
-    module = Training(network, card, inputs, labels, params, augmentation)
-    watch = Watch(progress, should_stop, epochs)
-    callbacks: list[Any] = [watch]
+    module = ClassifierModule(network, card, inputs, labels, params, augmentation)
+    reporter = ProgressReporter(progress, should_stop, epochs)
+    callbacks: list[Any] = [reporter]
     if params.patience:
         callbacks.append(EarlyStopping("val_auc", patience=params.patience, mode="max"))
     checkpoint = Path(params.log_dir) / CHECKPOINT if params.log_dir else None
@@ -270,7 +300,7 @@ def _run(
                 devices=int(params.devices) if params.devices.isdecimal() else params.devices,
                 strategy=params.strategy,
                 precision=precision,
-                gradient_clip_val=1.0,
+                gradient_clip_val=module.constants.clip_norm,
                 logger=_logger(params),
                 callbacks=callbacks,
                 enable_checkpointing=checkpoint is not None,
@@ -290,8 +320,8 @@ def _run(
             module, module.loader("train"), validation,
             ckpt_path=str(checkpoint) if params.resume else None,
         )  # fmt: skip
-    if watch.stopped or trainer.interrupted:
-        raise Cancelled("Training was cancelled; nothing was written.")
+    if reporter.stopped or trainer.interrupted:
+        raise Cancelled("Training was canceled; nothing was written.")
     return module, int(trainer.current_epoch)
 
 
