@@ -27,9 +27,11 @@ from napari_medgs.io import read_labels, read_volume, write_image, write_labels
 from napari_medgs.segmentation.params import SegmentParams
 
 CLASSES = (FitParams, SegmentParams, TrainParams, FitSettings)
-# Options that are spelled otherwise than their setting, by design.
+# Options that are written otherwise than their setting, or belong to a file that is written.
 SPELLED = {
+    ("fit", "checkpoint_every"),
     ("fit", "holdout"),
+    ("fit", "positions_every"),
     ("fit-many", "holdout"),
     ("fit-many", "threads"),
     ("train", "model"),

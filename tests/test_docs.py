@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from napari_medgs.data.phantom import make_phantom
-from napari_medgs.io import write_image, write_labels
+from napari_medgs.demo.sample import write_sample
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -33,39 +31,44 @@ def pages_with(language: str) -> list:
     ]
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A folder with ``brain.nii.gz`` and ``labels.nii.gz``, as the examples assume."""
-    head = make_phantom(6.0)
-    write_image(tmp_path / "brain.nii.gz", head.image[None], head.grid)
-    write_labels(tmp_path / "labels.nii.gz", head.labels, head.grid, head.names)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory):
+    """The files of ``napari-medgs sample``, which the Python examples read."""
+    folder = tmp_path_factory.mktemp("documents")
+    write_sample(folder)
+    return folder
 
 
 @pytest.mark.parametrize("page", pages_with("python"))
-def test_python_examples_run(page, folder):
-    names: dict[str, object] = {"np": np}
+def test_python_examples_run(page, sample, tmp_path, monkeypatch):
+    for file in sample.iterdir():
+        shutil.copy(file, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "__main__"}
     for number, code in enumerate(blocks(page, "python"), 1):
         exec(compile(code, f"{page.name}, example {number}", "exec"), names)
 
 
-@pytest.mark.parametrize("page", pages_with("console"))
-def test_commands_run(page, folder, capsys):
-    """Through the entry point of the script, in this process: start-up is tested elsewhere."""
-    from typer.testing import CliRunner
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("bash") is None, reason="the commands are written for bash")
+@pytest.mark.parametrize("page", pages_with("bash"))
+def test_commands_can_be_pasted_in_order(page, tmp_path):
+    """All blocks marked ``bash`` of a page in one shell, in a new folder, as a newcomer would.
 
-    from napari_medgs.cli.app import app
-
-    runner = CliRunner()
-    for block in blocks(page, "console"):
-        for line in block.splitlines():
-            if not line.startswith("$ "):
-                continue
-            program, *arguments = shlex.split(line[2:])
-            assert program == "napari-medgs", line
-            result = runner.invoke(app, arguments)
-            assert result.exit_code == 0, f"{line}\n{result.output}"
+    Commands that need a network or a user's own files are in blocks marked ``sh``.
+    """
+    script = "\n".join(blocks(page, "bash"))
+    assert "napari-medgs sample" in script
+    programs = str(Path(sys.executable).parent)
+    done = subprocess.run(
+        ["bash", "-eu", "-o", "pipefail", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": programs + os.pathsep + os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=540,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
 
 
 @pytest.mark.parametrize("page", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in PAGES])

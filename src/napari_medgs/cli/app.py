@@ -21,7 +21,7 @@ COMMANDS: dict[str, str] = {
     "evaluate": "Score a segmentation: Dice, IoU, HD95, ASD and volumes, per label and mean.",
     "classify": "Print class probabilities. Research software: they are no diagnosis.",
     "train": "Train a classifier and score it once on the test split.",
-    "evaluate-classifier": "Score a classifier on a labeled set: AUC, accuracy and their intervals.",
+    "evaluate-classifier": "Score a classifier on a labeled set: AUC and accuracy with intervals.",
     "sample": "Write small sample files to try the other commands on.",
     "demo": "Fit a volume with its mask, render, mesh, measure and picture the result.",
 }
