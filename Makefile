@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PY := $(BIN)/python
-PATHS := src tests benchmarks docs tools
+PATHS := src tests examples benchmarks docs tools
 TEXTS := $(PATHS) changes packaging .github README.md CHANGELOG.md CONTRIBUTING.md \
 	CODE_OF_CONDUCT.md SECURITY.md CITATION.cff Makefile pyproject.toml
 
@@ -62,6 +62,7 @@ benchmark: setup ## Run the benchmark suite and rewrite benchmarks/RESULTS.md
 
 pictures: setup ## Make the pictures of the documentation anew
 	$(PY) docs/make_pictures.py
+	$(PY) docs/make_gallery.py
 
 wheel: setup ## Build wheel and sdist into dist/
 	$(PY) -m build

@@ -46,7 +46,7 @@ np.savez(folder / "shapes.npz", **arrays)
 # %%
 params = TrainParams(gaussians=32, epochs=8, batch=8, ema=0.9, accelerator="cpu", cache_dir="")
 result = train(load_dataset(folder / "shapes.npz"), params)
-print(f"test accuracy {result.numbers['test_acc']:.2f}, AUC {result.numbers['test_auc']:.3f}")
+print(f"test accuracy {result.metrics['test_acc']:.2f}, AUC {result.metrics['test_auc']:.3f}")
 path = save_classifier(folder / "shapes.safetensors", result.classifier)
 
 # %%

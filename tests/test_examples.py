@@ -57,7 +57,7 @@ def test_gallery_shows_every_example():
         title, _, text = (ast.get_docstring(ast.parse(script.read_text("utf-8"))) or "").partition(
             "\n\n"
         )
-        assert f"## {title}\n" in page, script.name
+        assert f"### {title}\n" in page, script.name
         assert text in page, f"{script.name}: the page has another text than the script"
         assert f'--8<-- "examples/{script.name}"' in page
         picture = ROOT / "docs" / "images" / "gallery" / f"{script.stem}.png"
