@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume, spacing_affine
 from napari_medgs.fitting import FitParams, fit
-from napari_medgs.fitting.quality import slice_scores
+from napari_medgs.fitting.heldout import slice_scores
 from napari_medgs.interpolation import interpolate_guarded, interpolate_labels, interpolate_plain
 from napari_medgs.io import read_labels, read_volume
 from napari_medgs.metrics import hd95

@@ -25,7 +25,6 @@ import numpy as np
 
 from napari_medgs.fitting import FitParams
 from napari_medgs.fitting import api as run
-from napari_medgs.fitting.optim import loop
 from napari_medgs.fitting.optim.loop import FitLoop
 from napari_medgs.fitting.optim.state import LoopState
 from napari_medgs.io._atomic import atomic_path
@@ -149,7 +148,7 @@ class ProjectedLoop(FitLoop):
 
 @contextmanager
 def fitting_as(variant: Variant) -> Iterator[None]:
-    """Let fits use a variant, stop at the goal without pruning, and measure their PSNR only."""
+    """Let fits use a variant, stop at the target without pruning, and measure their PSNR only."""
     from napari_medgs.metrics import psnr
     from napari_medgs.rendering import render_stack
 
@@ -161,13 +160,13 @@ def fitting_as(variant: Variant) -> Iterator[None]:
         truth = np.clip((stack - low) / (high - low), 0, 1).astype(np.float32)
         return {"psnr": psnr(truth, picture, data_range=1.0)}
 
-    before = run.FitLoop, run.measure_fit, loop.can_prune
+    before = run.FitLoop, run.measure_fit, run.default_strategies
     kind = type("Loop", (ProjectedLoop,), {"variant": variant})
-    run.FitLoop, run.measure_fit, loop.can_prune = kind, measure, lambda _: False
+    run.FitLoop, run.measure_fit, run.default_strategies = kind, measure, lambda _: ()
     try:
         yield
     finally:
-        run.FitLoop, run.measure_fit, loop.can_prune = before
+        run.FitLoop, run.measure_fit, run.default_strategies = before
 
 
 def steps_of_equal_work(variant: Variant, steps: int = STEPS) -> int:

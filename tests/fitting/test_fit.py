@@ -18,7 +18,7 @@ from napari_medgs.errors import (
     MemoryEstimateError,
     ParameterError,
 )
-from napari_medgs.fitting import FitParams, fit
+from napari_medgs.fitting import AdvancedFitParams, FitParams, OptimizerParams, fit
 from napari_medgs.fitting import api as run
 from napari_medgs.fitting.optim import loop
 from napari_medgs.io.fields import load_field
@@ -469,3 +469,17 @@ def test_large_images_get_gaussians_by_their_size_alone():
     smooth, fine = (noise(sigma, shape) for sigma in (2.0, 0.5))
     counts = [len(fit(v, FitParams(iterations=1, backend="cpu")).field) for v in (smooth, fine)]
     assert counts[0] == pytest.approx(counts[1], rel=0.02)
+
+
+def test_hyper_parameters_are_settings():
+    """An ablation needs no monkeypatching, and defaults leave no trace in the file."""
+    rng = np.random.default_rng(0)
+    volume = Volume.from_array(rng.random((4, 16, 18)).astype(np.float32))
+    params = FitParams(gaussians=60, iterations=6, threads=1)
+    assert "advanced" not in params.to_dict()
+    still = OptimizerParams(position=0.0)
+    changed = replace(params, advanced=AdvancedFitParams(optimizer=still))
+    assert changed.to_dict()["advanced"]["optimizer"]["position"] == 0
+    before, after = fit(volume, params).field, fit(volume, changed).field
+    assert len(before) == len(after)
+    assert not np.array_equal(before.centers, after.centers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_medgs.fitting.advanced import MergeParams
 from napari_medgs.fitting.strategy.merge import (
     Pairs,
     choose_reductions,
@@ -90,7 +91,7 @@ def test_twins_merge_for_nothing_and_opposites_at_a_price(rng):
     parameters[2, GEOMETRY] += 1
     sensitivity, mass = np.full(3, 0.5, np.float32), np.full((3, 1), 2.0)
     limits = np.full(GEOMETRY + 1, -99, np.float32), np.full(GEOMETRY + 1, 99, np.float32)
-    pairs = neighbor_pairs(parameters, sensitivity, mass, *limits, 1)
+    pairs = neighbor_pairs(parameters, sensitivity, mass, *limits, 1, MergeParams())
     cost = dict(zip(zip(pairs.first.tolist(), pairs.second.tolist()), pairs.cost, strict=True))
     assert cost[0, 1] == pytest.approx(0, abs=1e-6)
     assert cost[0, 2] == pytest.approx(1.0, rel=1e-3)  # 2 x 2 / (2 + 2) x the squared gap
@@ -104,10 +105,10 @@ def test_pairs_that_leave_the_limits_are_not_merged(rng):
     parameters = table(rng, 2)
     parameters[1, 2] += 8
     lower, upper = np.full(GEOMETRY + 1, -99, np.float32), np.full(GEOMETRY + 1, 99, np.float32)
-    sensitivity, mass = np.ones(2, np.float32), np.ones((2, 1))
-    assert np.isfinite(neighbor_pairs(parameters, sensitivity, mass, lower, upper, 1).cost).all()
+    table = parameters, np.ones(2, np.float32), np.ones((2, 1))
+    assert np.isfinite(neighbor_pairs(*table, lower, upper, 1, MergeParams()).cost).all()
     lower[LOG_RT] = parameters[:, LOG_RT].min() - 0.1
-    assert np.isinf(neighbor_pairs(parameters, sensitivity, mass, lower, upper, 1).cost).all()
+    assert np.isinf(neighbor_pairs(*table, lower, upper, 1, MergeParams()).cost).all()
 
 
 def test_the_cheapest_reductions_are_chosen_and_no_gaussian_twice():

@@ -7,9 +7,10 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from napari_medgs.fitting.advanced import InitializationParams
+from napari_medgs.fitting.heldout import slice_scores
 from napari_medgs.fitting.init import voxels
-from napari_medgs.fitting.init.place import FLAT_SHARE, importance, sample_voxels
-from napari_medgs.fitting.quality import slice_scores
+from napari_medgs.fitting.init.place import importance, sample_voxels
 
 SHAPES = [(12, 21, 19), (3, 5, 2), (1, 20, 30), (7, 1, 9), (2, 8, 8)]
 
@@ -112,10 +113,13 @@ def test_importance_is_slopes_borders_and_a_share_of_their_mean(rng, shape, labe
         expected += borders * (expected.mean() * 4 + 1e-3)
         foreground |= (labels > 0) & (labels < 255)
     foreground |= expected > 0.05 * expected.max()
-    expected[foreground] += FLAT_SHARE * expected[foreground].mean()
-    found = importance(images, labels, background)
+    expected[foreground] += InitializationParams().flat_fraction * expected[foreground].mean()
+    settings = InitializationParams()
+    found = importance(images, labels, background, settings)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
-    np.testing.assert_array_equal(found, importance(images, labels, background, threads=1))
+    np.testing.assert_array_equal(
+        found, importance(images, labels, background, InitializationParams(), threads=1)
+    )
 
 
 def test_slice_scores_are_scikit_images(rng):

@@ -50,7 +50,10 @@ def adam_settings(columns):
 
 @needs_compiler
 def test_stepper_takes_the_cpu_optimizers_steps(twin, rng):
-    from napari_medgs.fitting.optim.adam import BETA1, BETA2, GRADIENT_FLOOR, Adam
+    from napari_medgs.fitting.advanced import OptimizerParams
+    from napari_medgs.fitting.optim.adam import Adam
+
+    settings = OptimizerParams()
 
     shape = (5, 9, 12)
     parameters = random_table(rng, shape, 20, 1)
@@ -58,14 +61,19 @@ def test_stepper_takes_the_cpu_optimizers_steps(twin, rng):
     columns = adam_settings(parameters.shape[1])
     engine = twin(shape, 1)
     stepper = CudaStepper(
-        engine, parameters, target, *columns, betas=(BETA1, BETA2), gradient_floor=GRADIENT_FLOOR
+        engine,
+        parameters,
+        target,
+        *columns,
+        betas=(settings.beta1, settings.beta2),
+        gradient_floor=settings.gradient_floor,
     )
     reports = [stepper.step(1 - k / 6) for k in range(6)]
     assert reports[:2] == [None, None]
     reports = reports[2:] + stepper.finish()
     assert [report.number for report in reports] == [1, 2, 3, 4, 5, 6]
     assert all(report.valid and report.moved for report in reports)
-    table, adam = parameters.copy(), Adam(*parameters.shape)
+    table, adam = parameters.copy(), Adam(*parameters.shape, settings)
     for k, report in enumerate(reports):
         squares, _, gradient, _ = engine.loss_and_gradient(table, target)
         assert report.image_error == pytest.approx(squares, rel=1e-5)

@@ -97,7 +97,8 @@ def peak_bytes(case: Case, params: FitParams) -> int:
         shape, images, ASSUMED_CLASSES if case.mask else 0, params.gaussians or 150_000
     )
     voxels = int(np.prod(shape))
-    finer = params.interpolate is not False and (params.interpolate or voxels <= params.advanced.through_plane.max_voxels)
+    small = voxels <= params.advanced.through_plane.max_voxels
+    finer = params.interpolate is not False and (params.interpolate or small)
     return needed * (2 if finer and shape[0] > 2 else 1)
 
 

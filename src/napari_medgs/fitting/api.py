@@ -29,11 +29,13 @@ from napari_medgs.fitting.init.place import (
     sample_voxels,
 )
 from napari_medgs.fitting.memory import check_memory
-from napari_medgs.fitting.optim.loop import FIRST_SHARE, FitLoop, largest_sigma
-from napari_medgs.fitting.optim.state import LoopState
+from napari_medgs.fitting.optim.loop import FitLoop, largest_sigma
+from napari_medgs.fitting.optim.state import FitStage, LoopState, StopReason
 from napari_medgs.fitting.params import FitParams
 from napari_medgs.fitting.problem import FitProblem, make_problem
 from napari_medgs.fitting.quality import explain_shortfall, measure_fit
+from napari_medgs.fitting.strategy.base import Strategy
+from napari_medgs.fitting.strategy.prune import Prune
 from napari_medgs.fitting.through_plane import (
     ThroughPlaneTargets,
     add_through_plane_targets,
@@ -53,9 +55,7 @@ from napari_medgs.rendering.parameters import (
     to_parameters,
 )
 
-QUALITY_SHARE = 0.35
-ATTEMPTS, MORE_THAN_MISSING = 3, 0.02  # dB
-SLICE_SIGMA, SLICE_SIGMA_BETWEEN = 0.35, 0.8
+ATTEMPTS, MARGIN_DB = 3, 0.02  # to reach a quality on the whole image, and by how much more
 
 
 @dataclass
@@ -72,8 +72,8 @@ class FitResult:
         JSON-able.
     history : list of dict
         iteration, psnr, seconds, gaussians of every step.
-    stopped_by : str
-        "iterations", "quality", "time" or "cancelled".
+    stopped_by : StopReason
+        A string: "iterations", "quality", "time" or "cancelled".
     positions : list of (int, (N, 3) ndarray)
         Snapshots of the centers x, y, t by iteration, when asked for.
     """
@@ -81,7 +81,7 @@ class FitResult:
     field: GaussianField
     metrics: dict[str, Any]
     history: list[dict[str, Any]] = dataclass_field(default_factory=list)
-    stopped_by: str = "iterations"
+    stopped_by: StopReason = StopReason.ITERATIONS
     positions: list[tuple[int, Floats]] = dataclass_field(default_factory=list)
 
 
@@ -137,7 +137,7 @@ def fit(
     check_memory(volume, params, mask)
     backend, make_engine = choose_engine(params.backend, params.blend)
     problem = make_problem(volume, params, mask, class_names or {})
-    progress(ProgressEvent("initialize", 0, 1, time.perf_counter() - started))
+    progress(ProgressEvent(FitStage.INITIALIZE, 0, 1, time.perf_counter() - started))
     training = problem.training_slices
     through_plane: ThroughPlaneTargets | None = None
     frozen_image: Floats | None = None
@@ -213,16 +213,19 @@ def fit(
         engine=engine,
     )
     state = loop.run()
+    for strategy in default_strategies(params):
+        if state.stopped_by == StopReason.QUALITY and strategy.applies(loop):
+            strategy.apply(loop)
     for attempt in range(ATTEMPTS):
         seconds_fit = time.perf_counter() - started
         result = as_field(state)
-        progress(ProgressEvent("measure", 0, 1, seconds_fit, state.psnr, len(result)))
+        progress(ProgressEvent(FitStage.MEASURE, 0, 1, seconds_fit, state.psnr, len(result)))
         metrics = measure_fit(volume, result, params, mask, training)
         missing = (params.quality or 0.0) - metrics["psnr"]
-        if state.stopped_by != "quality" or missing <= 0 or attempt == ATTEMPTS - 1:
+        if state.stopped_by != StopReason.QUALITY or missing <= 0 or attempt == ATTEMPTS - 1:
             break
         # The whole image can be a little worse than the crop that was fitted.
-        state = loop.resume(missing + MORE_THAN_MISSING)
+        state = loop.resume(missing + MARGIN_DB)
     shortfall = explain_shortfall(params, state.stopped_by, metrics["psnr"], len(result))
     if shortfall:
         metrics["quality_missed"] = shortfall
@@ -233,7 +236,7 @@ def fit(
         bytes=result.nbytes,
         backend=backend,
         iterations=state.iteration,
-        stopped_by=state.stopped_by,
+        stopped_by=str(state.stopped_by),
     )
     if through_plane is not None:
         metrics["through_plane_targets"] = through_plane.method
@@ -243,8 +246,15 @@ def fit(
         **{name: getattr(result, name) for name in result.tensor_names()},
         info=replace(result.info, metrics=metrics),
     )
-    progress(ProgressEvent("done", 1, 1, metrics["seconds"], metrics.get("psnr"), len(result)))
+    progress(
+        ProgressEvent(FitStage.DONE, 1, 1, metrics["seconds"], metrics.get("psnr"), len(result))
+    )
     return FitResult(result, metrics, state.history, state.stopped_by, state.positions)
+
+
+def default_strategies(params: FitParams) -> tuple[Strategy, ...]:
+    """Return what is done to the Gaussians of a fit that met its target quality."""
+    return (Prune(params.advanced.prune, params.advanced.merge),)
 
 
 def _moved(parameters: Floats, origin: tuple[int, int], sign: int) -> Floats:
@@ -268,8 +278,10 @@ def _through_plane_targets(
 def _slice_sigma(params: FitParams, through_plane: ThroughPlaneTargets | None) -> float:
     """Floor of the extent along the slice axis: wide enough to bridge slices left out."""
     if params.holdout is not None:
-        return SLICE_SIGMA_BETWEEN * params.holdout
-    return SLICE_SIGMA * (1 if through_plane is None else through_plane.factor)
+        return params.advanced.through_plane.slice_sigma_holdout * params.holdout
+    return params.advanced.through_plane.slice_sigma * (
+        1 if through_plane is None else through_plane.factor
+    )
 
 
 def _start(
@@ -290,23 +302,34 @@ def _start(
         labels = labels.copy()
         labels[target.seg_weights == 0] = 255
         labels = labels[training]
-    density = importance(images, labels, problem.background, params.threads)
+    density = importance(
+        images, labels, problem.background, params.advanced.initialization, params.threads
+    )
     budget = params.gaussians
     foreground = foreground_size(density)
     if budget is None:
         finer = 1 if through_plane is None else through_plane.factor
         wanted = params.quality
-        budget = automatic_number(images, density, finer, by_detail=wanted is None)
+        budget = automatic_number(
+            images,
+            density,
+            params.advanced.initialization,
+            finer,
+            by_detail=wanted is None,
+        )
         if wanted is not None:
-            budget = int(budget * QUALITY_SHARE)  # rounds add more until the quality is met
-    first = max(1, int(np.ceil(budget * FIRST_SHARE)))
+            budget = int(
+                budget * params.advanced.target.quality_fraction
+            )  # rounds add more until the quality is met
+    first = max(1, int(np.ceil(budget * params.advanced.densification.initial_fraction)))
     parameters = place(
         sample_voxels(density, first, rng, params.threads),
         images,
         labels,
         target.classes,
         rng,
-        largest=largest_sigma(foreground, budget),
+        largest=largest_sigma(foreground, budget, params.advanced.densification),
+        settings=params.advanced.initialization,
     )
     if step > 1:
         parameters = stretch(parameters, step)  # it was placed on the stack of training slices

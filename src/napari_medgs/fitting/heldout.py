@@ -1,4 +1,4 @@
-"""Quality of slices that a fit did not see, beside interpolation of the slices that it saw."""
+"""PSNR and SSIM of slices, held-out ones beside interpolation of the training slices."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
+from napari_medgs._util.threads import run_chunks
 
 
 def interpolate_linear(stack: Floats, training: NDArray[np.int64], wanted: NDArray[Any]) -> Floats:
@@ -59,8 +60,6 @@ def heldout_metrics(
         Pooled PSNR in dB and mean slice-wise SSIM of the fit, pooled PSNR and SSIM of linear
         and cubic (Catmull-Rom) interpolation; predictions are clipped to [0, 1].
     """
-    from napari_medgs.fitting.quality import slice_scores
-
     truth = images[:, wanted]
     candidates = {
         "": rendered,
@@ -72,3 +71,40 @@ def heldout_metrics(
         scores = slice_scores(truth, np.clip(prediction, 0, 1), np.arange(len(wanted)), threads)
         report[f"psnr_heldout{name}"], report[f"ssim_heldout{name}"] = scores
     return report
+
+
+def slice_scores(
+    truth: Floats, prediction: Floats, slices: NDArray[Any], threads: int | None = None
+) -> tuple[float, float]:
+    """Return pooled PSNR (dB) and mean slice-wise SSIM of some slices of stacks in [0, 1].
+
+    Parameters
+    ----------
+    truth, prediction : (C, Z, Y, X) ndarray of float32
+        Every slice is contiguous.
+    slices : ndarray of int
+    threads : int, optional
+
+    Returns
+    -------
+    psnr, ssim : float
+        The SSIM is NaN where slices are smaller than its 7 x 7 window.
+    """
+    from napari_medgs.metrics.structural_similarity import WINDOW, mean_ssim_2d
+
+    channels, _, height, width = truth.shape
+    count = len(slices)
+    large = min(height, width) >= WINDOW
+    scores = np.full((channels * count, 2), np.nan)
+
+    def score(k: int) -> None:
+        c, z = k // count, int(slices[k % count])
+        error = truth[c, z] - prediction[c, z]
+        scores[k, 0] = np.vdot(error, error)
+        if large:
+            scores[k, 1] = mean_ssim_2d(truth[c, z], prediction[c, z])
+
+    run_chunks(score, len(scores), threads)
+    squares = scores[:, 0].sum() / (len(scores) * height * width)
+    psnr = float("inf") if squares == 0 else float(-10 * np.log10(squares))
+    return psnr, float(scores[:, 1].mean())

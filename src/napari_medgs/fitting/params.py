@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from napari_medgs._util.settings import check, setting
 from napari_medgs.data.field import Blend
 from napari_medgs.errors import ParameterError
+from napari_medgs.fitting.advanced import AdvancedFitParams
 
 MODEL, LOSS, STOP = "Model", "Loss", "When to stop"
 START, COMMON = "Starting from a field", "Common options"
@@ -69,6 +70,8 @@ class FitParams:
         Steps between checkpoints; 0 writes none.
     positions_every : int
         Steps between snapshots of the centers; 0 keeps none.
+    advanced : AdvancedFitParams
+        Hyper-parameters of all stages, for ablations.
     """
 
     gaussians: int | None = setting(
@@ -218,6 +221,8 @@ class FitParams:
         help="Steps between saved positions.",
     )
 
+    advanced: AdvancedFitParams = field(default_factory=AdvancedFitParams)
+
     def __post_init__(self) -> None:
         check(self)
         if self.percentiles[0] >= self.percentiles[1]:
@@ -230,5 +235,13 @@ class FitParams:
             raise ParameterError("lambda_img and lambda_seg are both 0: nothing would be fitted.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON-able values."""
-        return asdict(self)
+        """Return the settings as JSON-able values; ``advanced`` only where it is not the default.
+
+        Returns
+        -------
+        dict
+        """
+        record = asdict(self)
+        if self.advanced == AdvancedFitParams():
+            del record["advanced"]
+        return record

@@ -13,18 +13,12 @@ from napari_medgs._util.threads import run_chunks
 from napari_medgs.data.field import FieldInfo
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import GeometryError, ImageError, LabelError, ParameterError
+from napari_medgs.fitting.advanced import TargetParams
 from napari_medgs.fitting.params import FitParams
 from napari_medgs.rendering.engine import StackTarget
 
 UNLABELED = 255
 MAX_CLASSES = 250
-FLAT = 2e-3  # intensities this near to the background's hold nothing
-MARGIN = 6
-SEG_SCALE = 0.001  # makes lambda_seg = 1 an even match for the image's squared errors
-# Logit of the background class where there are no Gaussians: as sure as fitted ones are, or
-# leaving out the last Gaussian over an empty region would cost what it says. Where values add up
-# instead of being averaged, Gaussians have to outweigh it.
-EMPTY_LOGIT, EMPTY_LOGIT_ADDED = 8.0, 4.0
 
 
 @dataclass
@@ -164,6 +158,7 @@ def make_problem(
     volume: Volume, params: FitParams, mask: NDArray[Any] | None, class_names: dict[int, str]
 ) -> FitProblem:
     """Check and scale everything a fit needs, slice axis first."""
+    settings = params.advanced.target
     volume.check_image()
     axis = choose_slice_axis(volume, params.slice_axis)
     data = np.moveaxis(volume.data, axis + 1, 1)
@@ -197,14 +192,14 @@ def make_problem(
         if believed.size and (believed.min() < 0 or believed.max() >= depth):
             raise ParameterError(f"mask_slices must lie in 0 .. {depth - 1}.")
         known = (labels != UNLABELED).any(axis=(1, 2))
-        seg_weights[believed] = params.lambda_seg * SEG_SCALE
+        seg_weights[believed] = params.lambda_seg * settings.seg_scale
         seg_weights[~known] = 0
         if params.empty_slices_unlabeled:
             painted = (labels > 0) & (labels != UNLABELED)
             seg_weights[~painted.any(axis=(1, 2))] = 0
         if not seg_weights.any():
             raise LabelError("No labeled slice is left to fit.")
-        empty = EMPTY_LOGIT if params.blend == "normalized" else EMPTY_LOGIT_ADDED
+        empty = settings.empty_logit if params.blend == "normalized" else settings.empty_logit_sum
         background += [empty] + [0.0] * (len(values) - 1)
     elif params.lambda_img == 0:
         raise ParameterError("lambda_img is 0 and there is no mask: nothing would be fitted.")
@@ -225,18 +220,17 @@ def make_problem(
     target = StackTarget(
         images, image_weights, labels, seg_weights, len(values), params.loss == "l1"
     )
-    return _crop(
-        FitProblem(info, np.asarray(background, np.float32), target, (0, 0), 0.0, training)
-    )
+    problem = FitProblem(info, np.asarray(background, np.float32), target, (0, 0), 0.0, training)
+    return _crop(problem, settings)
 
 
-def _crop(problem: FitProblem) -> FitProblem:
+def _crop(problem: FitProblem, settings: TargetParams) -> FitProblem:
     """Leave away rows and columns that hold nothing but background in every slice."""
     target = problem.target
     shape = target.images.shape[1:]
     interesting = [np.zeros(n, bool) for n in shape[1:]]
     for image, level in zip(target.images, problem.background, strict=False):
-        span = np.maximum(image.max(axis=0) - level, level - image.min(axis=0)) > FLAT
+        span = np.maximum(image.max(axis=0) - level, level - image.min(axis=0)) > settings.flat
         interesting[0] |= span.any(axis=1)
         interesting[1] |= span.any(axis=0)
     if target.classes:
@@ -247,7 +241,7 @@ def _crop(problem: FitProblem) -> FitProblem:
     for hits in interesting:
         where = np.flatnonzero(hits)
         first, last = (where[0], where[-1] + 1) if where.size else (0, len(hits))
-        box.append(slice(max(0, first - MARGIN), min(len(hits), last + MARGIN)))
+        box.append(slice(max(0, first - settings.margin), min(len(hits), last + settings.margin)))
     rows, columns = box
     size = (rows.stop - rows.start) * (columns.stop - columns.start)
     if size > 0.9 * shape[1] * shape[2]:

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
-from napari_medgs.fitting.heldout import heldout_metrics
+from napari_medgs.fitting.heldout import heldout_metrics, slice_scores
 from napari_medgs.fitting.params import FitParams
 
 
@@ -92,40 +91,3 @@ def explain_shortfall(
     elif reason is None:
         reason = f"even {gaussians:,} Gaussians are too few"
     return f"The fit reached {psnr:.2f} dB, not {params.quality:g} dB: {reason}."
-
-
-def slice_scores(
-    truth: Floats, prediction: Floats, slices: NDArray[Any], threads: int | None = None
-) -> tuple[float, float]:
-    """Return pooled PSNR (dB) and mean slice-wise SSIM of some slices of stacks in [0, 1].
-
-    Parameters
-    ----------
-    truth, prediction : (C, Z, Y, X) ndarray of float32
-        Every slice is contiguous.
-    slices : ndarray of int
-    threads : int, optional
-
-    Returns
-    -------
-    psnr, ssim : float
-        The SSIM is NaN where slices are smaller than its 7 x 7 window.
-    """
-    from napari_medgs.metrics.structural_similarity import WINDOW, mean_ssim_2d
-
-    channels, _, height, width = truth.shape
-    count = len(slices)
-    large = min(height, width) >= WINDOW
-    scores = np.full((channels * count, 2), np.nan)
-
-    def score(k: int) -> None:
-        c, z = k // count, int(slices[k % count])
-        error = truth[c, z] - prediction[c, z]
-        scores[k, 0] = np.vdot(error, error)
-        if large:
-            scores[k, 1] = mean_ssim_2d(truth[c, z], prediction[c, z])
-
-    run_chunks(score, len(scores), threads)
-    squares = scores[:, 0].sum() / (len(scores) * height * width)
-    psnr = float("inf") if squares == 0 else float(-10 * np.log10(squares))
-    return psnr, float(scores[:, 1].mean())

@@ -21,13 +21,6 @@ from napari_medgs.fitting.problem import FitProblem
 from napari_medgs.interpolation.flow import Flow
 from napari_medgs.rendering.parameters import A1, A3, B1, LOG_RT, T
 
-TARGET_WEIGHT = 0.25
-SPACING_RATIO = 1.5
-MOST_VOXELS = 32_000_000  # a finer stack doubles memory and time: of large volumes on request
-# Motion in pixels per gap at which half of a slope comes from the flow: the structure tensor
-# sees less motion than that better.
-HALF_WAY = 1.0
-
 
 @dataclass(frozen=True)
 class ThroughPlaneTargets:
@@ -45,6 +38,8 @@ class ThroughPlaneTargets:
         Where the targets come from: "motion", "spline" (of dense slices), or "none".
     has_loss : bool
         Whether the slices between carry any loss; else they only hide what is left out.
+    half_motion : float
+        See :class:`~napari_medgs.fitting.advanced.ThroughPlaneParams`.
     """
 
     problem: FitProblem
@@ -52,6 +47,7 @@ class ThroughPlaneTargets:
     flow: Flow | None
     method: str
     has_loss: bool
+    half_motion: float = 1.0
 
     def align_to_motion(self, parameters: Floats, threads: int | None = None) -> Floats:
         """Return new Gaussians with the slopes of what moves far, in place."""
@@ -60,7 +56,7 @@ class ThroughPlaneTargets:
         slopes = self.flow.velocity(parameters[:, :3], threads)
         gap = np.float32(np.median(np.diff(self.flow.positions)))
         moved = (slopes * gap) ** 2
-        share = moved.sum(axis=1) / (moved.sum(axis=1) + np.float32(HALF_WAY**2))
+        share = moved.sum(axis=1) / (moved.sum(axis=1) + np.float32(self.half_motion**2))
         parameters[:, A1] += share * (slopes[:, 0] - parameters[:, A1])
         parameters[:, B1] += share * (slopes[:, 1] - parameters[:, B1])
         return parameters
@@ -90,8 +86,12 @@ def through_plane_factor(params: FitParams, grid: Grid, slice_axis: int) -> int:
     if grid.shape[slice_axis] < 3:
         return 0
     pixel = min(s for axis, s in enumerate(grid.spacing) if axis != slice_axis)
-    coarse = grid.spacing[slice_axis] > SPACING_RATIO * pixel
-    by_default = coarse and params.quality is None and np.prod(grid.shape) <= MOST_VOXELS
+    coarse = grid.spacing[slice_axis] > params.advanced.through_plane.anisotropy * pixel
+    by_default = (
+        coarse
+        and params.quality is None
+        and np.prod(grid.shape) <= params.advanced.through_plane.max_voxels
+    )
     return 2 if params.interpolate or by_default else 0
 
 
@@ -147,8 +147,17 @@ def add_through_plane_targets(
             target.images[:, left] = interpolate_plain(images, training, left, plain)
         if factor:
             inside = left[left < training[-1]]
-            target.image_weights[:, inside] = TARGET_WEIGHT * params.lambda_img
-    return ThroughPlaneTargets(fine, max(factor, 1), flow, method, factor > 0)
+            target.image_weights[:, inside] = (
+                params.advanced.through_plane.weight * params.lambda_img
+            )
+    return ThroughPlaneTargets(
+        fine,
+        max(factor, 1),
+        flow,
+        method,
+        factor > 0,
+        params.advanced.through_plane.half_motion,
+    )
 
 
 def _refine(problem: FitProblem, factor: int) -> FitProblem:

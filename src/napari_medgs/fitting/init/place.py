@@ -9,23 +9,15 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
+from napari_medgs.fitting.advanced import InitializationParams
 from napari_medgs.rendering.parameters import A1, B1, GEOMETRY, LOG_R1, LOG_R2, LOG_RT, SHEAR
-
-SMALLEST_SIGMA = 0.45
-FLAT_SHARE = 0.3
-LOGIT = 2.0
-GAUSSIANS_PER_VOXEL = 0.03
-LEAST_GAUSSIANS, MOST_GAUSSIANS = 300, 150_000
-# A small image can be all detail, and Gaussians for it cost little: up to so many, in all and
-# next to the usual number, where fine detail is stronger than in a body CT at 3 mm.
-DETAIL_GAUSSIANS, MOST_DETAIL = 30_000, 4.0
-USUAL_DETAIL = 0.003
 
 
 def importance(
     images: Floats,
     labels: NDArray[np.uint8],
     background: Floats,
+    settings: InitializationParams,
     threads: int | None = None,
 ) -> Floats:
     """Return how much detail each voxel holds, (Z, Y, X), not normalized.
@@ -41,6 +33,7 @@ def importance(
         Class indices, 255 where unlabeled; empty without classes.
     background : (C,) ndarray
         Intensities that hold nothing.
+    settings : InitializationParams
     threads : int, optional
     """
     from napari_medgs.fitting.init import voxels
@@ -81,7 +74,7 @@ def importance(
     run_chunks(mark, shape[0], threads)
     total, count = sums.sum(axis=0)
     if count:
-        extra = np.float32(FLAT_SHARE * total / count)
+        extra = np.float32(settings.flat_fraction * total / count)
 
         def lift(z: int) -> None:
             density[z] += extra * foreground[z]
@@ -111,7 +104,12 @@ def foreground_size(density: Floats) -> int:
 
 
 def automatic_number(
-    images: Floats, density: Floats, finer: int = 1, *, by_detail: bool = True
+    images: Floats,
+    density: Floats,
+    settings: InitializationParams,
+    finer: int = 1,
+    *,
+    by_detail: bool = True,
 ) -> int:
     """Return how many Gaussians an image gets when nobody says.
 
@@ -123,16 +121,20 @@ def automatic_number(
         Scaled to [0, 1].
     density : (Z, Y, X) ndarray
         Its :func:`importance`.
+    settings : InitializationParams
     finer : int
         How many times as dense as the image's own the slices of the stack are.
     by_detail : bool
         Whether detail counts; not where a quality tells what is needed.
     """
-    number = foreground_size(density) * GAUSSIANS_PER_VOXEL / finer
-    if by_detail and number < DETAIL_GAUSSIANS and len(images):
-        more = min(max(fine_detail(images, density > 0) / USUAL_DETAIL, 1.0), MOST_DETAIL)
-        number = min(number * more, DETAIL_GAUSSIANS)
-    return min(max(int(number), LEAST_GAUSSIANS), MOST_GAUSSIANS)
+    number = foreground_size(density) * settings.gaussians_per_voxel / finer
+    if by_detail and number < settings.detail_gaussians and len(images):
+        more = min(
+            max(fine_detail(images, density > 0) / settings.usual_detail, 1.0),
+            settings.max_detail_factor,
+        )
+        number = min(number * more, settings.detail_gaussians)
+    return min(max(int(number), settings.min_gaussians), settings.max_gaussians)
 
 
 def fine_detail(images: Floats, foreground: NDArray[np.bool_]) -> float:
@@ -152,6 +154,7 @@ def place(
     rng: np.random.Generator,
     others: NDArray[Any] | None = None,
     largest: float = 6.0,
+    settings: InitializationParams | None = None,
 ) -> Floats:
     """Return a parameter table of new Gaussians at voxels.
 
@@ -169,9 +172,11 @@ def place(
         Centers (x, y, t) of Gaussians already there; they count as neighbors.
     largest : float
         Largest sigma, in voxels.
+    settings : InitializationParams, optional
     """
     from scipy.spatial import cKDTree
 
+    settings = settings or InitializationParams()
     shape = images.shape[1:] if len(images) else labels.shape
     z, y, x = np.unravel_index(indices, shape)
     count = len(indices)
@@ -188,7 +193,7 @@ def place(
         sigma = 0.5 * distance[:, 1:].mean(axis=1)
     else:
         sigma = np.full(count, largest)
-    sigma = np.clip(sigma, SMALLEST_SIGMA, largest).astype(np.float32)
+    sigma = np.clip(sigma, settings.smallest_sigma, largest).astype(np.float32)
     covariance = _local_shapes(images, np.stack([z, y, x], axis=1)) * (sigma**2)[:, None, None]
     _write_covariance(parameters, covariance, flat=shape[0] == 1)
     for channel, image in enumerate(images):
@@ -196,9 +201,9 @@ def place(
     if classes:
         here = labels[z, y, x]
         first = GEOMETRY + len(images)
-        parameters[:, first:] = -LOGIT * 0.5
+        parameters[:, first:] = -settings.logit * 0.5
         sure = here != 255
-        parameters[np.flatnonzero(sure), first + here[sure]] = LOGIT
+        parameters[np.flatnonzero(sure), first + here[sure]] = settings.logit
         parameters[~sure, first:] = 0
     return parameters
 

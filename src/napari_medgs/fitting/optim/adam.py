@@ -9,6 +9,7 @@ from numba import njit
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
+from napari_medgs.fitting.advanced import OptimizerParams
 from napari_medgs.rendering.cpu.simd import fast_sqrt
 from napari_medgs.rendering.parameters import (
     A1,
@@ -24,27 +25,35 @@ from napari_medgs.rendering.parameters import (
     Y,
 )
 
-# Short memories: every step sees all voxels, so there is no noise to average.
-BETA1, BETA2 = 0.7, 0.8
-STEP_POSITION, STEP_SHAPE, STEP_WEIGHT, STEP_VALUE, STEP_LOGIT = 0.18, 0.09, 0.08, 0.05, 0.3
-STEP_FOLD = (0.02, 0.005, 0.001)
-GRADIENT_FLOOR = 0.003  # slopes below this share of a column's root mean square move little
 CHUNK = 4096
 
 
-def step_sizes(images: int, classes: int, degree: int, *, flat: bool) -> Floats:
-    """Return the largest step of every column (14 + C,), in voxels or natural units."""
+def step_sizes(
+    images: int, classes: int, degree: int, settings: OptimizerParams, *, flat: bool
+) -> Floats:
+    """Return the largest step of every column (14 + C,), in voxels or natural units.
+
+    Parameters
+    ----------
+    images, classes : int
+        Image channels and classes.
+    degree : int
+        Degree of the fold; coefficients above it stay as they are.
+    settings : OptimizerParams
+    flat : bool
+        A single slice: nothing moves along the slice axis.
+    """
     steps = np.zeros(GEOMETRY + images + classes, np.float32)
-    steps[[X, Y]] = STEP_POSITION
-    steps[[LOG_R1, LOG_R2, SHEAR]] = STEP_SHAPE
-    steps[LOG_W] = STEP_WEIGHT
+    steps[[X, Y]] = settings.position
+    steps[[LOG_R1, LOG_R2, SHEAR]] = settings.shape
+    steps[LOG_W] = settings.weight
     if not flat:
-        steps[T] = STEP_POSITION
-        steps[LOG_RT] = STEP_SHAPE
+        steps[T] = settings.position
+        steps[LOG_RT] = settings.shape
         for k in range(degree):
-            steps[[A1 + k, B1 + k]] = STEP_FOLD[k]
-    steps[GEOMETRY : GEOMETRY + images] = STEP_VALUE
-    steps[GEOMETRY + images :] = STEP_LOGIT
+            steps[[A1 + k, B1 + k]] = settings.fold[k]
+    steps[GEOMETRY : GEOMETRY + images] = settings.value
+    steps[GEOMETRY + images :] = settings.logit
     return steps
 
 
@@ -58,11 +67,13 @@ def _step(
     floor: Any,
     lower: Any,
     upper: Any,
+    keep1: Any,
+    keep2: Any,
+    add1: Any,
+    add2: Any,
     start: int,
     stop: int,
 ) -> None:
-    keep1, keep2 = np.float32(BETA1), np.float32(BETA2)
-    add1, add2 = np.float32(1 - BETA1), np.float32(1 - BETA2)
     for i in range(start, stop):
         row, slope = parameters[i], gradient[i]
         m, v = first_moment[i], second_moment[i]
@@ -80,9 +91,15 @@ class Adam:
     ----------
     count, columns : int
         N and D.
+    settings : OptimizerParams
+
+    References
+    ----------
+    D. P. Kingma and J. Ba, "Adam: A method for stochastic optimization", ICLR 2015.
     """
 
-    def __init__(self, count: int, columns: int) -> None:
+    def __init__(self, count: int, columns: int, settings: OptimizerParams) -> None:
+        self.settings = settings
         self.first = np.zeros((count, columns), np.float32)
         self.second = np.zeros((count, columns), np.float32)
         self.taken = 0
@@ -98,16 +115,17 @@ class Adam:
     ) -> None:
         """Move ``parameters`` in place; columns stay within ``lower`` and ``upper``."""
         self.taken += 1
-        bias1 = 1 - BETA1**self.taken
-        bias2 = 1 - BETA2**self.taken
+        beta1, beta2 = self.settings.beta1, self.settings.beta2
+        bias1 = 1 - beta1**self.taken
+        bias2 = 1 - beta2**self.taken
         scaled = (steps * np.float32(np.sqrt(bias2) / bias1)).astype(np.float32)
         count = len(parameters)
         # Adam makes full steps of the faintest slopes; where nothing is at stake (flat
         # background, say) Gaussians would grow without end. Slopes far below the usual count less.
         sample = gradient[:: max(1, count // 2048)]
-        floor = (GRADIENT_FLOOR * np.sqrt(np.mean(sample * sample, axis=0)) + 1e-12).astype(
-            np.float32
-        )
+        floor = (
+            self.settings.gradient_floor * np.sqrt(np.mean(sample * sample, axis=0)) + 1e-12
+        ).astype(np.float32)
 
         def task(k: int) -> None:
             start = k * CHUNK
@@ -121,6 +139,10 @@ class Adam:
                 floor,
                 lower,
                 upper,
+                np.float32(beta1),
+                np.float32(beta2),
+                np.float32(1 - beta1),
+                np.float32(1 - beta2),
                 start,
                 stop,
             )

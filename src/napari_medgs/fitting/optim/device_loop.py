@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
-from napari_medgs.fitting.optim.adam import BETA1, BETA2, GRADIENT_FLOOR
 from napari_medgs.fitting.optim.loop import FitLoop
 from napari_medgs.fitting.optim.state import LoopState, Snapshot
 from napari_medgs.fitting.problem import UNLABELED
@@ -32,6 +31,7 @@ class DeviceFitLoop(FitLoop):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.cuda: Any = options["engine"]
+        adam = self.params.advanced.optimizer
         self.stepper = CudaStepper(
             self.cuda,
             self.state.parameters,
@@ -39,8 +39,8 @@ class DeviceFitLoop(FitLoop):
             self.steps,
             self.lower,
             self.upper,
-            betas=(BETA1, BETA2),
-            gradient_floor=GRADIENT_FLOOR,
+            betas=(adam.beta1, adam.beta2),
+            gradient_floor=adam.gradient_floor,
         )
         self.adam = self.stepper  # type: ignore[assignment]
 

@@ -13,34 +13,21 @@ from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCal
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.data.field import morton_order
 from napari_medgs.errors import Cancelled
+from napari_medgs.fitting.advanced import DensificationParams
 from napari_medgs.fitting.init.place import place, sample_voxels
 from napari_medgs.fitting.optim.adam import Adam, step_sizes
-from napari_medgs.fitting.optim.state import LoopState, Snapshot
+from napari_medgs.fitting.optim.state import FitStage, LoopState, Snapshot, StopReason
 from napari_medgs.fitting.params import FitParams
 from napari_medgs.fitting.problem import UNLABELED, FitProblem
-from napari_medgs.fitting.strategy.prune import can_prune, prune
 from napari_medgs.fitting.strategy.sensitivity import weighted_moments
 from napari_medgs.rendering.engine import Engine
 from napari_medgs.rendering.parameters import LOG_R1, LOG_R2, LOG_RT, LOG_W, T, X, Y
 
-FIRST_SHARE = 0.6  # of the Gaussians are there from the start; the rest goes where errors are
-ADD_TIMES = (0.2, 0.4)  # of a round, half of the rest each
-LEAST_LOG_WEIGHT = -5.0
-# Doubling the Gaussians brought 2.6 to 3.6 dB on CT and MRI; between rounds their number grows
-# by what is missing, within limits.
-DB_PER_DOUBLING = 3.0
-LEAST_GROWTH, MOST_GROWTH = 1.25, 4.0
-CROP_ALLOWANCE = 0.05  # dB; Gaussians near a crop's rim also err a little outside it
-MAX_PER_VOXEL = 0.5
-RESUME_STEPS = 20  # with the Gaussians there are, where the whole image turns out a little worse
-# Largest sigma in units of the mean spacing, and in voxels at least: class logits alone would
-# let Gaussians grow over flat regions without end, and the time of a step with them.
-LARGEST_SPACINGS, LARGEST_LEAST = 1.25, 3.0
 
-
-def largest_sigma(foreground: int, gaussians: int) -> float:
+def largest_sigma(foreground: int, gaussians: int, settings: DensificationParams) -> float:
     """Return the largest sigma (voxels) that so many Gaussians may have on a foreground."""
-    return max(LARGEST_LEAST, LARGEST_SPACINGS * (foreground / max(gaussians, 1)) ** (1 / 3))
+    spacing: float = (foreground / max(gaussians, 1)) ** (1 / 3)
+    return max(settings.min_max_sigma, settings.max_sigma_spacings * spacing)
 
 
 class FitLoop:
@@ -88,14 +75,19 @@ class FitLoop:
         self.align_to_motion = align_to_motion
         self.shape = problem.shape
         self.channels = parameters.shape[1] - 14
-        self.adam = Adam(*parameters.shape)
+        self.settings = params.advanced.densification
+        self.adam = Adam(len(parameters), parameters.shape[1], params.advanced.optimizer)
         flat = self.shape[0] == 1
         self.steps = step_sizes(
-            len(self.target.images), self.target.classes, problem.info.degree, flat=flat
+            len(self.target.images),
+            self.target.classes,
+            problem.info.degree,
+            params.advanced.optimizer,
+            flat=flat,
         )
         if trainable is not None:
             self.steps *= trainable
-        self.largest_sigma = largest_sigma(foreground, budget)
+        self.largest_sigma = largest_sigma(foreground, budget, self.settings)
         self.lower, self.upper = self._limits(smallest_slice_sigma)
         if trainable is not None:  # what stays must not be moved into limits either
             self.lower[trainable == 0], self.upper[trainable == 0] = -1e6, 1e6
@@ -136,9 +128,7 @@ class FitLoop:
         params, state = self.params, self.state
         self._round(params.iterations, len(state.parameters), self.budget)
         self._grow_to_target()
-        if state.stopped_by == "quality" and can_prune(self):
-            prune(self)
-        if state.stopped_by == "cancelled" and state.iteration == 0:
+        if state.stopped_by == StopReason.CANCELLED and state.iteration == 0:
             raise Cancelled("The fit was cancelled before its first step.")
         return state
 
@@ -147,10 +137,10 @@ class FitLoop:
         if self.target_psnr is None:
             raise ValueError("The fit has no quality to reach.")
         self.target_psnr += missing
-        self.state.stopped_by = "iterations"
+        self.state.stopped_by = StopReason.ITERATIONS
         self.adam.taken = 0
         count = len(self.state.parameters)
-        self._round(RESUME_STEPS, count, count)
+        self._round(self.settings.resume_iterations, count, count)
         self._grow_to_target()
         return self.state
 
@@ -159,37 +149,41 @@ class FitLoop:
         params, state = self.params, self.state
         while (
             params.quality is not None
-            and state.stopped_by == "iterations"
+            and state.stopped_by == StopReason.ITERATIONS
             and params.gaussians is None
             and len(self.target.images)
-            and len(state.parameters) < MAX_PER_VOXEL * self.image_voxels
+            and len(state.parameters) < self.settings.max_per_voxel * self.image_voxels
         ):
             count = len(state.parameters)
             self.adam.taken = 0
             self._round(
-                max(RESUME_STEPS, params.iterations // 2), count, int(count * self._growth()) + 1
+                max(self.settings.resume_iterations, params.iterations // 2),
+                count,
+                int(count * self._growth()) + 1,
             )
 
     def _round(self, iterations: int, count_from: int, count_to: int) -> None:
         params, state = self.params, self.state
         grows = count_to > count_from
-        moments = [int(iterations * share) for share in ADD_TIMES] if grows else []
+        moments = (
+            [int(iterations * fraction) for fraction in self.settings.add_at] if grows else []
+        )
         if grows and state.iteration > 0:
             moments = [0]
         since = self.seconds
         for step in range(iterations):
             if self.should_stop():
-                state.stopped_by = "cancelled"
+                state.stopped_by = StopReason.CANCELLED
                 return
             if step in moments:
                 left = len(moments) - moments.index(step)
                 self._add((count_to - len(state.parameters)) // left)
             psnr = self._step(1.0 - step / iterations)
             if self._target_met(psnr):
-                state.stopped_by = "quality"
+                state.stopped_by = StopReason.QUALITY
                 return
             if params.time_limit is not None and self.seconds >= params.time_limit:
-                state.stopped_by = "time"
+                state.stopped_by = StopReason.TIME
                 return
             self._report(step + 1, iterations, since)
             if step == 0:  # what it loads and reserves is no measure of the steps that follow
@@ -197,10 +191,10 @@ class FitLoop:
 
     def must_end(self) -> bool:
         """Tell whether the user cancelled, or the time is up."""
-        if self.state.stopped_by != "cancelled" and self.should_stop():
-            self.state.stopped_by = "cancelled"
+        if self.state.stopped_by != StopReason.CANCELLED and self.should_stop():
+            self.state.stopped_by = StopReason.CANCELLED
         limit = self.params.time_limit
-        return self.state.stopped_by == "cancelled" or (
+        return self.state.stopped_by == StopReason.CANCELLED or (
             limit is not None and self.seconds >= limit
         )
 
@@ -284,14 +278,20 @@ class FitLoop:
     def _growth(self) -> float:
         """Return the factor by which Gaussians should grow to reach the wanted quality."""
         missing = (self.target_psnr or 0.0) - (self.state.psnr or 0.0)
-        return float(np.clip(2 ** (missing / DB_PER_DOUBLING), LEAST_GROWTH, MOST_GROWTH))
+        return float(
+            np.clip(
+                2 ** (missing / self.settings.db_per_doubling),
+                self.settings.min_growth,
+                self.settings.max_growth,
+            )
+        )
 
     def _initial_target_psnr(self) -> float | None:
         """Return the PSNR (dB) to reach: the wanted one, with an allowance for a crop's rim."""
         if self.params.quality is None or not len(self.target.images):
             return None
         cropped = self.problem.error_outside_crop > 0 or self.problem.origin != (0, 0)
-        return self.params.quality + CROP_ALLOWANCE * cropped
+        return self.params.quality + self.settings.crop_allowance * cropped
 
     def _target_met(self, psnr: float | None) -> bool:
         """Tell whether what the fit is to reach is met."""
@@ -312,14 +312,20 @@ class FitLoop:
             remaining = min(remaining, max(0.0, self.params.time_limit - elapsed))
         self.progress(
             ProgressEvent(
-                "fit", done, total, elapsed, self.state.psnr, len(self.state.parameters), remaining
+                FitStage.FIT,
+                done,
+                total,
+                elapsed,
+                self.state.psnr,
+                len(self.state.parameters),
+                remaining,
             )
         )
 
     def _add(self, count: int) -> None:
         """Drop Gaussians without weight and add new ones where the error is largest."""
         state, target = self.state, self.target
-        alive = state.parameters[:, LOG_W] > LEAST_LOG_WEIGHT
+        alive = state.parameters[:, LOG_W] > self.settings.min_log_weight
         count += int(len(alive) - np.count_nonzero(alive))
         density = self.error_density()
         indices = sample_voxels(density, count, self.rng, self.params.threads)
@@ -332,6 +338,7 @@ class FitLoop:
             self.rng,
             others=state.parameters[rows, :3],
             largest=self.largest_sigma,
+            settings=self.params.advanced.initialization,
         )
         if self.align_to_motion is not None:
             fresh = self.align_to_motion(fresh)
@@ -343,7 +350,9 @@ class FitLoop:
 
     def weighted_moments(self) -> list[NDArray[np.float64]]:
         """Return what :func:`~napari_medgs.fitting.strategy.sensitivity.weighted_moments` does."""
-        return weighted_moments(self)
+        return weighted_moments(
+            self.engine, self.state.parameters, self.target, self.params.threads
+        )
 
     def error_density(self) -> Floats:
         """Return the squared error, plus wrong class mass, per voxel (Z, Y, X)."""

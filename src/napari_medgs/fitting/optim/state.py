@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from napari_medgs._typing import Floats
+
+
+class StopReason(StrEnum):
+    """Why a fit ended."""
+
+    ITERATIONS = "iterations"
+    QUALITY = "quality"
+    TIME = "time"
+    CANCELLED = "cancelled"
+
+
+class FitStage(StrEnum):
+    """Stages of a fit, as :class:`~napari_medgs._util.progress.ProgressEvent` names them."""
+
+    INITIALIZE = "initialize"
+    FIT = "fit"
+    PRUNE = "prune"
+    MEASURE = "measure"
+    DONE = "done"
 
 
 @dataclass
@@ -20,15 +40,14 @@ class LoopState:
     psnr : float or None
         Of the slices there are, in dB.
     label_error : float
-        Class mass that is not the true class's, summed over labeled voxels.
+        Sum over labeled voxels of one minus the probability of the true class.
     through_plane_error : float
-        Squared error of the frames between the slices.
+        Squared error of the interpolated slices, if any are fitted.
     history : list of dict
         iteration, psnr, label_error, seconds and gaussians of every step.
     positions : list of (int, ndarray)
         Snapshots of the centers (N, 3).
-    stopped_by : str
-        "iterations", "quality", "time" or "cancelled".
+    stopped_by : StopReason
     """
 
     parameters: Floats
@@ -38,7 +57,7 @@ class LoopState:
     through_plane_error: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     positions: list[tuple[int, Floats]] = field(default_factory=list)
-    stopped_by: str = "iterations"
+    stopped_by: StopReason = StopReason.ITERATIONS
 
 
 @dataclass(frozen=True)

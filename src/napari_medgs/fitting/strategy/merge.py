@@ -9,7 +9,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from napari_medgs._typing import Floats
+from napari_medgs._typing import Doubles, Floats, Indices
+from napari_medgs.fitting.advanced import MergeParams
 from napari_medgs.rendering.parameters import (
     A1,
     B1,
@@ -22,15 +23,8 @@ from napari_medgs.rendering.parameters import (
     X,
 )
 
-Doubles = NDArray[np.float64]
-Indices = NDArray[np.int64]
-
-NEIGHBORS = 4  # that each Gaussian may be merged with
-LEAST_MASS = 1e-6
+LEAST_WEIGHT = 1e-6  # keeps the mean of two values defined
 CHUNK = 8192
-# How much of what two Gaussians do is lost as their shapes differ, per nat; the rest of the loss
-# is in their values. Of .03 to 3 the best on CT and MRI.
-SHAPE_LOSS = 0.5
 
 
 @dataclass(frozen=True)
@@ -80,20 +74,20 @@ def write_covariances(rows: Doubles, covariance: Doubles) -> None:
 
 
 def merge_rows(
-    parameters: Floats, first: Indices, second: Indices, mass: Doubles, degree: int
+    parameters: Floats, first: Indices, second: Indices, weight_sums: Doubles, degree: int
 ) -> tuple[Doubles, Doubles]:
     """Return pairs of Gaussians as one each, and how far their shapes are apart.
 
     Weight, center and covariance of the sum of both are kept (its first three moments), higher
-    folds are averaged; values are averaged by ``mass``, which keeps the mean of what the two
-    stand for.
+    folds are averaged; values are averaged by ``weight_sums``, which keeps the mean rendering of
+    the two.
 
     Parameters
     ----------
     parameters : (N, 14 + C) ndarray
     first, second : (P,) ndarray of int
-    mass : (N, C) ndarray
-        Sum of the shares of the blend, weighted as the loss weighs them.
+    weight_sums : (N, C) ndarray
+        Sums of the blending weights, see :func:`removal_sensitivity`.
     degree : int
         Fold degree; without folds a merged Gaussian keeps upright.
 
@@ -123,8 +117,13 @@ def merge_rows(
     write_covariances(rows, covariance)
     size = _log_size(rows)
     rows[:, LOG_W] = np.logaddexp(weight_a, weight_b) - size
-    mass_a, mass_b = mass[first] + LEAST_MASS, mass[second] + LEAST_MASS
-    rows[:, GEOMETRY:] = (mass_a * a[:, GEOMETRY:] + mass_b * b[:, GEOMETRY:]) / (mass_a + mass_b)
+    value_weight_a, value_weight_b = (
+        weight_sums[first] + LEAST_WEIGHT,
+        weight_sums[second] + LEAST_WEIGHT,
+    )
+    rows[:, GEOMETRY:] = (value_weight_a * a[:, GEOMETRY:] + value_weight_b * b[:, GEOMETRY:]) / (
+        value_weight_a + value_weight_b
+    )
     return rows, np.maximum(size - share * size_a - (1 - share) * size_b, 0)
 
 
@@ -137,10 +136,11 @@ def _log_size(rows: Doubles) -> Doubles:
 def neighbor_pairs(
     parameters: Floats,
     sensitivity: Floats,
-    mass: Doubles,
+    weight_sums: Doubles,
     lower: Floats,
     upper: Floats,
     degree: int,
+    settings: MergeParams,
     threads: int | None = None,
 ) -> Pairs:
     """Return the pairs of neighbors and what merging each would cost.
@@ -150,11 +150,12 @@ def neighbor_pairs(
     parameters : (N, 14 + C) ndarray
     sensitivity : (N,) ndarray
         What leaving each Gaussian out costs.
-    mass : (N, C) ndarray
+    weight_sums : (N, C) ndarray
         As in :func:`merge_rows`.
     lower, upper : (14 + C,) ndarray
         Limits of the columns.
     degree : int
+    settings : MergeParams
     threads : int, optional
     """
     from scipy.spatial import cKDTree
@@ -163,7 +164,7 @@ def neighbor_pairs(
 
     count = len(parameters)
     centers = parameters[:, X : X + 3]
-    wanted = min(NEIGHBORS + 1, count)
+    wanted = min(settings.neighbors + 1, count)
     workers = threads or default_threads()
     found = np.asarray(cKDTree(centers).query(centers, k=wanted, workers=workers)[1])
     found = found.reshape(count, wanted)
@@ -177,11 +178,11 @@ def neighbor_pairs(
     def task(k: int) -> None:
         some = slice(k * CHUNK, (k + 1) * CHUNK)
         i, j = first[some], second[some]
-        rows, spread = merge_rows(parameters, i, j, mass, degree)
-        total = mass[i] + mass[j] + LEAST_MASS
+        rows, spread = merge_rows(parameters, i, j, weight_sums, degree)
+        total = weight_sums[i] + weight_sums[j] + LEAST_WEIGHT
         gap = (parameters[j, GEOMETRY:] - parameters[i, GEOMETRY:]).astype(np.float64)
-        lost = (mass[i] * mass[j] / total * gap**2).sum(axis=1)
-        lost += SHAPE_LOSS * np.minimum(spread, 1) * (sensitivity[i] + sensitivity[j])
+        lost = (weight_sums[i] * weight_sums[j] / total * gap**2).sum(axis=1)
+        lost += settings.shape_loss * np.minimum(spread, 1) * (sensitivity[i] + sensitivity[j])
         allowed = np.all((rows >= lower) & (rows <= upper), axis=1)
         cost[some] = np.where(allowed, lost, np.inf)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from napari_medgs._typing import Floats
+from napari_medgs._typing import Doubles, Floats
 from napari_medgs._util.progress import ProgressEvent
+from napari_medgs.fitting.advanced import MergeParams, PruneParams
+from napari_medgs.fitting.optim.state import FitStage
+from napari_medgs.fitting.strategy.base import Trainer
 from napari_medgs.fitting.strategy.merge import (
-    Doubles,
     Pairs,
     choose_reductions,
     merge_rows,
@@ -17,114 +19,130 @@ from napari_medgs.fitting.strategy.merge import (
 )
 from napari_medgs.fitting.strategy.sensitivity import removal_sensitivity
 
-if TYPE_CHECKING:
-    from napari_medgs.fitting.optim.loop import FitLoop
 
-# Measured on CT and MRI: smaller shares end with more Gaussians for the same work.
-PRUNE_SHARE, LEAST_SHARE = 0.2, 0.02  # of the Gaussians leave at a time
-SMALLER = 0.5  # times that, when too many left
-STEPS = 18  # to get the quality back, before what left is taken back
-FIRST_DECAY = 0.6  # of the step sizes, falling to nothing over those steps
-RANKING_STEPS = 3  # what a ranking costs, in steps
-VOXEL_WORK = 0.05  # work of a voxel in a step, next to that of a Gaussian
-WORK_SHARE = 0.35  # of the work of the fit so far: a bound of what pruning takes, one try aside
+@dataclass(frozen=True)
+class Prune:
+    """Remove and merge Gaussians while the target quality comes back after a few steps.
 
+    Implements :class:`~napari_medgs.fitting.strategy.base.Strategy`.
 
-def can_prune(loop: FitLoop) -> bool:
-    """Tell whether a fit that met its quality may lose Gaussians.
-
-    Not where their number was given, and only for the normalized blend, where neighbors fill
-    the gap.
+    Parameters
+    ----------
+    settings : PruneParams
+    merge : MergeParams
+        How pairs of neighbors may be merged instead.
     """
-    return (
-        loop.params.quality is not None
-        and loop.params.gaussians is None
-        and loop.problem.info.blend == "normalized"
-    )
 
+    settings: PruneParams = field(default_factory=PruneParams)
+    merge: MergeParams = field(default_factory=MergeParams)
 
-def prune(loop: FitLoop) -> None:
-    """Remove Gaussians as long as what the fit had reached comes back after a few steps.
+    def applies(self, trainer: Trainer) -> bool:
+        """Tell whether a fit that met its quality may lose Gaussians.
 
-    That is the wanted quality of the image, and labels and frames between the slices that are
-    matched no worse than when it was met.
-
-    On return the loop's state is the smallest field found that does so, even when the
-    time was up or the user cancelled in between. What it may cost is counted in Gaussians and
-    voxels times steps rather than seconds, so that the same seed gives the same field.
-    """
-    best = loop.snapshot()
-    state, params = loop.state, loop.params
-    voxels = VOXEL_WORK * loop.image_voxels
-    allowed = WORK_SHARE * sum(entry["gaussians"] + voxels for entry in state.history)
-    allowed = max(allowed, _cost_of_try(len(state.parameters) + voxels))
-    began, used, done = loop.seconds, 0.0, 0
-    share = PRUNE_SHARE
-    ranking: tuple[Floats, Doubles, Pairs] | None = None
-    loop.max_label_error, loop.max_through_plane_error = (
-        state.label_error,
-        state.through_plane_error,
-    )
-
-    def report() -> None:
-        nonlocal used, done
-        used += len(state.parameters) + voxels
-        done += 1
-        passed = loop.seconds - began
-        remaining = passed / used * max(0.0, allowed - used)
-        left = int(max(0.0, allowed - used) / (len(state.parameters) + voxels))
-        if params.time_limit is not None:
-            remaining = min(remaining, max(0.0, params.time_limit - loop.seconds))
-        loop.progress(
-            ProgressEvent(
-                "prune",
-                done,
-                done + left,
-                loop.seconds,
-                state.psnr,
-                len(state.parameters),
-                remaining,
-            )
+        Not where their number was given, and only for the normalized blend, where neighbors fill
+        the gap.
+        """
+        return (
+            trainer.params.quality is not None
+            and trainer.params.gaussians is None
+            and trainer.problem.info.blend == "normalized"
         )
 
-    while share >= LEAST_SHARE:
-        size = len(state.parameters)
-        cost = _cost_of_try(size + voxels, ranked=ranking is not None)
-        count = int(size * share)
-        if count < 1 or used + cost > allowed or loop.must_end():
-            break
-        if ranking is None:
-            ranking = _rank(loop)
-            used += RANKING_STEPS * (size + voxels)
-        _reduce(loop, count, *ranking)
-        if loop.recover(STEPS, FIRST_DECAY, report):
-            ranking, best = None, loop.snapshot()
-        else:
-            loop.restore(best)
-            share *= SMALLER
-    loop.max_label_error = loop.max_through_plane_error = np.inf
+    def apply(self, trainer: Trainer) -> None:
+        """Remove Gaussians as long as what the fit had reached comes back after a few steps.
 
+        That is the target quality of the image, and labels and through-plane targets that are
+        matched no worse than when it was met.
 
-def _cost_of_try(step: float, *, ranked: bool = False) -> float:
-    """Return what a try costs at most, in the units of a step's work."""
-    return (STEPS + (0 if ranked else RANKING_STEPS)) * step
+        On return the trainer's state is the smallest field found that does so, even when the
+        time was up or the user cancelled meanwhile. The work allowed is counted in Gaussians and
+        voxels times steps rather than seconds, so that the same seed gives the same field.
+        """
+        settings = self.settings
+        best = trainer.snapshot()
+        state, params = trainer.state, trainer.params
+        voxels = settings.voxel_cost * trainer.image_voxels
+        allowed = settings.max_work * sum(entry["gaussians"] + voxels for entry in state.history)
+        allowed = max(allowed, self._cost_of_try(len(state.parameters) + voxels))
+        began, used, done = trainer.seconds, 0.0, 0
+        fraction = settings.fraction
+        ranking: tuple[Floats, Doubles, Pairs] | None = None
+        trainer.max_label_error, trainer.max_through_plane_error = (
+            state.label_error,
+            state.through_plane_error,
+        )
 
+        def report() -> None:
+            nonlocal used, done
+            used += len(state.parameters) + voxels
+            done += 1
+            passed = trainer.seconds - began
+            remaining = passed / used * max(0.0, allowed - used)
+            left = int(max(0.0, allowed - used) / (len(state.parameters) + voxels))
+            if params.time_limit is not None:
+                remaining = min(remaining, max(0.0, params.time_limit - trainer.seconds))
+            trainer.progress(
+                ProgressEvent(
+                    FitStage.PRUNE,
+                    done,
+                    done + left,
+                    trainer.seconds,
+                    state.psnr,
+                    len(state.parameters),
+                    remaining,
+                )
+            )
 
-def _rank(loop: FitLoop) -> tuple[Floats, Doubles, Pairs]:
-    """Return what leaving out each Gaussian and merging neighbors would cost."""
-    sensitivity, mass = removal_sensitivity(loop)
-    degree, threads = loop.problem.info.degree, loop.params.threads
-    pairs = neighbor_pairs(
-        loop.state.parameters, sensitivity, mass, loop.lower, loop.upper, degree, threads
-    )
-    return sensitivity, mass, pairs
+        while fraction >= settings.min_fraction:
+            size = len(state.parameters)
+            cost = self._cost_of_try(size + voxels, ranked=ranking is not None)
+            count = int(size * fraction)
+            if count < 1 or used + cost > allowed or trainer.must_end():
+                break
+            if ranking is None:
+                ranking = self._rank(trainer)
+                used += settings.ranking_cost * (size + voxels)
+            self._reduce(trainer, count, *ranking)
+            if trainer.recover(settings.recovery_iterations, settings.recovery_step, report):
+                ranking, best = None, trainer.snapshot()
+            else:
+                trainer.restore(best)
+                fraction *= settings.backoff
+        trainer.max_label_error = trainer.max_through_plane_error = np.inf
 
+    def _cost_of_try(self, step: float, *, ranked: bool = False) -> float:
+        """Return what a try costs at most, in the units of a step's work."""
+        settings = self.settings
+        return (settings.recovery_iterations + (0 if ranked else settings.ranking_cost)) * step
 
-def _reduce(loop: FitLoop, count: int, sensitivity: Floats, mass: Doubles, pairs: Pairs) -> None:
-    """Go on with ``count`` Gaussians less."""
-    dropped, merged = choose_reductions(sensitivity, pairs, count)
-    first, second = pairs.first[merged], pairs.second[merged]
-    parameters = loop.state.parameters.copy()
-    parameters[first] = merge_rows(parameters, first, second, mass, loop.problem.info.degree)[0]
-    kept = np.flatnonzero(~dropped)
-    loop.reindex(np.ascontiguousarray(parameters[kept]), kept)
+    def _rank(self, trainer: Trainer) -> tuple[Floats, Doubles, Pairs]:
+        """Return what leaving out each Gaussian and merging neighbors would cost."""
+        sensitivity, weight_sums = removal_sensitivity(trainer)
+        pairs = neighbor_pairs(
+            trainer.state.parameters,
+            sensitivity,
+            weight_sums,
+            trainer.lower,
+            trainer.upper,
+            trainer.problem.info.degree,
+            self.merge,
+            trainer.params.threads,
+        )
+        return sensitivity, weight_sums, pairs
+
+    def _reduce(
+        self,
+        trainer: Trainer,
+        count: int,
+        sensitivity: Floats,
+        weight_sums: Doubles,
+        pairs: Pairs,
+    ) -> None:
+        """Go on with ``count`` Gaussians less."""
+        dropped, merged = choose_reductions(sensitivity, pairs, count)
+        first, second = pairs.first[merged], pairs.second[merged]
+        parameters = trainer.state.parameters.copy()
+        degree = trainer.problem.info.degree
+        parameters[first] = merge_rows(parameters, first, second, weight_sums, degree)[0]
+        kept = np.flatnonzero(~dropped)
+        trainer.reindex(np.ascontiguousarray(parameters[kept]), kept)

@@ -1,0 +1,16 @@
+from .advanced import AdvancedFitParams as AdvancedFitParams
+from .advanced import DensificationParams as DensificationParams
+from .advanced import InitializationParams as InitializationParams
+from .advanced import MergeParams as MergeParams
+from .advanced import OptimizerParams as OptimizerParams
+from .advanced import PruneParams as PruneParams
+from .advanced import TargetParams as TargetParams
+from .advanced import ThroughPlaneParams as ThroughPlaneParams
+from .api import FitResult as FitResult
+from .api import fit as fit
+from .optim.state import FitStage as FitStage
+from .optim.state import StopReason as StopReason
+from .params import FitParams as FitParams
+from .strategy.base import Strategy as Strategy
+from .strategy.base import Trainer as Trainer
+from .strategy.prune import Prune as Prune
