@@ -191,7 +191,7 @@ def test_doubled_slices(tmp_path):
     series = generate_uid()
     folder = write_series(tmp_path / "s", series=series)
     write_series(folder, series=series, prefix="echo2")
-    with pytest.raises(GeometryError, match=r"same place .* several time points or echoes"):
+    with pytest.raises(GeometryError, match=r"same position .* several time points or echoes"):
         io.read_volume(folder)
 
 
@@ -245,9 +245,9 @@ def test_a_spacing_is_only_for_files_without_one(tmp_path):
         io.read_volume(write_series(tmp_path / "s"), spacing=(1, 1, 1))
 
 
-def test_colours(tmp_path):
+def test_colors(tmp_path):
     folder = write_series(tmp_path / "s", values=lambda k: np.full((5, 7, 3), k, np.uint8))
-    with pytest.raises(ImageError, match="colours"):
+    with pytest.raises(ImageError, match="colors"):
         io.read_volume(folder)
 
 

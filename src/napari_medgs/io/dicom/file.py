@@ -1,8 +1,9 @@
-"""Single DICOM files: what their headers say, and whether that can be true."""
+"""Single DICOM files: headers by pydicom, checked against the size of the file."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,17 @@ from numpy.typing import NDArray
 from napari_medgs.errors import FileError
 from napari_medgs.io._limits import check_claim
 
-_UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
-SOP_CLASS, _TRANSFER_SYNTAX = b"\x02\0\x02\0UI", b"\x02\0\x10\0UI"
+_KEYWORDS = (
+    "Modality",
+    "SeriesDescription",
+    "SeriesInstanceUID",
+    "InstanceNumber",
+    "ImagePositionPatient",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "BitsAllocated",
+)
+"""The attributes that are read; see the data dictionary, DICOM PS3.6."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +41,13 @@ class Slice:
     spacing, thickness : float
         In mm; ``thickness`` is the slice spacing where a lone slice says it.
     origin, direction : ndarray
-        Place of the first pixel and the axes' unit vectors, LPS.
+        Position of the first pixel and the axes' unit vectors, LPS.
     placed : bool
-        The file says where it lies.
+        The file states its position.
     number : int
         Instance number.
     components, itemsize : int
-        Values a pixel, and bytes of one after rescaling.
+        Values per pixel, and bytes of one after rescaling.
     """
 
     path: str
@@ -81,34 +91,88 @@ def open_header(file: str) -> Any | None:
     return reader
 
 
-def read_tag(reader: Any, tag: str) -> str:
-    """Return a tag's text (``"0008|0060"``), empty where the file has none."""
-    return str(reader.GetMetaData(tag)).strip(" \0") if reader.HasMetaDataKey(tag) else ""
+def read_header(file: str | Path) -> Any:
+    """Read the attributes of a file that this package uses, no pixels.
 
+    Parameters
+    ----------
+    file : str or Path
 
-def _positive(reader: Any, tag: str) -> float:
-    """Return a positive number, 0 where there is none."""
+    Returns
+    -------
+    pydicom.Dataset
+        Empty where nothing can be read; whether the file is an image, the pixel reader tells.
+    """
+    import pydicom
+
     try:
-        value = float(read_tag(reader, tag))
+        return pydicom.dcmread(
+            file, stop_before_pixels=True, force=True, specific_tags=list(_KEYWORDS)
+        )
+    except Exception:  # pydicom raises many kinds for damaged files, struct.error among them
+        return pydicom.Dataset()
+
+
+def attribute_text(header: Any, keyword: str) -> str:
+    """Return an attribute's text, empty where it is absent or damaged.
+
+    Parameters
+    ----------
+    header : pydicom.Dataset
+    keyword : str
+        Such as "Modality".
+    """
+    try:
+        value = header.get(keyword)
+        return "" if value is None else str(value).strip(" \0")
+    except Exception:  # values are converted here, at first use
+        return ""
+
+
+def _positive_number(header: Any, keyword: str) -> float:
+    """Return a positive attribute, 0 where there is none."""
+    try:
+        value = float(attribute_text(header, keyword))
     except ValueError:
         return 0.0
-    return value if np.isfinite(value) and value > 0 else 0.0
+    return value if math.isfinite(value) and value > 0 else 0.0
 
 
-def meta_uid(file: str | Path, element: bytes) -> str:
-    """Return a UID of a file's meta information, which the toolkit does not tell."""
-    with Path(file).open("rb") as opened:
-        start = opened.read(4096)
-    at = start.find(element, 128)
-    if at < 0 or start[128:132] != b"DICM":
-        return ""
-    at += len(element)
-    length = int.from_bytes(start[at : at + 2], "little")
-    return start[at + 2 : at + 2 + length].decode("ascii", "replace").strip(" \0")
+def sop_class(file: str | Path) -> str:
+    """Return the UID of the kind of object that a file holds, empty where it does not say."""
+    return _meta_text(read_header(file), "MediaStorageSOPClassUID")
+
+
+def _meta_text(header: Any, keyword: str) -> str:
+    """Return a text of the file meta information (group 0002)."""
+    return attribute_text(getattr(header, "file_meta", None) or {}, keyword)
+
+
+def _is_uncompressed(header: Any) -> bool:
+    """Tell whether the transfer syntax stores pixels as they are."""
+    from pydicom.uid import UncompressedTransferSyntaxes
+
+    deflated = "1.2.840.10008.1.2.1.99"
+    syntax = _meta_text(header, "TransferSyntaxUID")
+    return syntax in UncompressedTransferSyntaxes and syntax != deflated
 
 
 def read_info(file: str) -> Slice:
-    """Read the header of one file."""
+    """Read the header of one file.
+
+    Parameters
+    ----------
+    file : str
+
+    Returns
+    -------
+    Slice
+
+    Raises
+    ------
+    FileError
+        When it is no image, or its header promises more pixels than the file can hold.
+    """
     import SimpleITK as sitk
 
     reader = open_header(file)
@@ -118,12 +182,13 @@ def read_info(file: str) -> Slice:
     spacing = (*reader.GetSpacing(), 1.0)[:3]
     dims = reader.GetDimension()
     direction = np.asarray(reader.GetDirection()).reshape(dims, dims)
-    number = read_tag(reader, "0020|0013")
+    header = read_header(file)
+    number = attribute_text(header, "InstanceNumber")
     components = reader.GetNumberOfComponents()
     probe = sitk.Image([1, 1], reader.GetPixelID()) if components == 1 else None
-    # One bit a pixel at the least, whatever the compression.
-    bits = int(_positive(reader, "0028|0100")) or 8
-    plain = meta_uid(file, _TRANSFER_SYNTAX) in _UNCOMPRESSED
+    # At least one bit per pixel, whatever the compression.
+    bits = int(_positive_number(header, "BitsAllocated")) or 8
+    plain = _is_uncompressed(header)
     claimed = math.prod(size) * components * (bits if plain else 1) // 8
     check_claim(file, claimed, Path(file).stat().st_size, deflated=not plain)
     return Slice(
@@ -132,23 +197,27 @@ def read_info(file: str) -> Slice:
         spacing=(spacing[0], spacing[1], spacing[2]),
         origin=np.asarray(reader.GetOrigin(), dtype=np.float64)[:3],
         direction=direction[:3, :3],
-        # Files with several frames keep their places elsewhere; ITK has found them.
-        placed=size[2] > 1 or bool(read_tag(reader, "0020|0032")),
+        # Files with several frames keep their positions elsewhere; ITK has found them.
+        placed=size[2] > 1 or bool(attribute_text(header, "ImagePositionPatient")),
         number=int(number) if number.lstrip("-").isdigit() else 0,
         components=components,
         itemsize=1 if probe is None else probe.GetSizeOfPixelComponent(),
-        thickness=_positive(reader, "0018|0088") or _positive(reader, "0018|0050") or 1.0,
+        thickness=_positive_number(header, "SpacingBetweenSlices")
+        or _positive_number(header, "SliceThickness")
+        or 1.0,
     )
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep ITK's warnings off the terminal; ours say what matters."""
+def no_library_warnings() -> Iterator[None]:
+    """Keep the warnings of ITK and pydicom off the terminal; ours say what matters."""
     import SimpleITK as sitk
 
     before = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pydicom")
+            yield
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(before)

@@ -14,14 +14,14 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, GeometryError, ImageError
 from napari_medgs.io._limits import check_memory
 from napari_medgs.io.dicom.file import (
-    SOP_CLASS,
     Slice,
+    attribute_text,
     is_dicom_file,
-    meta_uid,
+    no_library_warnings,
     open_header,
-    quiet,
+    read_header,
     read_info,
-    read_tag,
+    sop_class,
 )
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -37,7 +37,7 @@ class Series:
     Attributes
     ----------
     uid : str
-        Its SeriesInstanceUID (with GDCM's additions, if it had to tell more apart).
+        Its SeriesInstanceUID (GDCM appends to it where one UID has several stacks).
     description, modality : str
     files : tuple of str
     """
@@ -65,7 +65,7 @@ def list_series(folder: str | Path) -> list[Series]:
     Raises
     ------
     FileError
-        When the folder is missing, or a file in it is so damaged that the toolkit gives up.
+        When the folder is missing, or cannot be scanned because a file in it is damaged.
     """
     import SimpleITK as sitk
 
@@ -74,7 +74,7 @@ def list_series(folder: str | Path) -> list[Series]:
         raise FileError(f"{folder}: no such folder.")
     find = sitk.ImageSeriesReader
     found = []
-    with quiet():
+    with no_library_warnings():
         try:
             listed = {
                 uid: find.GetGDCMSeriesFileNames(str(folder), uid)
@@ -84,10 +84,12 @@ def list_series(folder: str | Path) -> list[Series]:
             raise FileError(f"{folder}: a DICOM file in this folder is damaged.") from error
         for uid, files in listed.items():
             # Reports, plans and structure sets form series too, but cannot be read as images.
-            readable = next((r for f in files if (r := open_header(f)) is not None), None)
+            readable = next((f for f in files if open_header(f) is not None), None)
             if readable is not None:
-                names = (read_tag(readable, "0008|103e"), read_tag(readable, "0008|0060"))
-                found.append(Series(uid, *names, tuple(files)))
+                header = read_header(readable)
+                description = attribute_text(header, "SeriesDescription")
+                modality = attribute_text(header, "Modality")
+                found.append(Series(uid, description, modality, tuple(files)))
     return sorted(found, key=lambda s: s.uid)
 
 
@@ -126,13 +128,13 @@ def read_dicom(
         When slices are missing, doubled, uneven, of several sizes or orientations, or have no
         position.
     ImageError
-        When the files hold colours.
+        When the files hold colors.
     MemoryEstimateError
         When the series would not fit into memory.
     """
     path = Path(path)
     chosen = _choose(path, series)
-    with quiet():
+    with no_library_warnings():
         slices = [read_info(f) for f in chosen.files]
         _check_alike(path, slices)
         if len(slices) == 1 and slices[0].size[2] > 1:
@@ -155,14 +157,15 @@ def read_dicom(
 def _choose(path: Path, series: str | None) -> Series:
     """Return the only series, or the wanted one."""
     if path.is_file():
-        with quiet():
-            reader = open_header(str(path))
-        if reader is None:
+        with no_library_warnings():
+            readable = open_header(str(path)) is not None
+            header = read_header(path)
+        if not readable:
             raise FileError(f"{path}: cannot be read as a DICOM image; damaged or no image.")
         return Series(
-            read_tag(reader, "0020|000e"),
-            read_tag(reader, "0008|103e"),
-            read_tag(reader, "0008|0060"),
+            attribute_text(header, "SeriesInstanceUID"),
+            attribute_text(header, "SeriesDescription"),
+            attribute_text(header, "Modality"),
             (str(path),),
         )
     found = list_series(path)
@@ -181,24 +184,24 @@ def _choose(path: Path, series: str | None) -> Series:
 
 
 def _check_none_lost(folder: Path, found: list[Series]) -> None:
-    """Refuse a folder with a damaged slice, which the toolkit would leave out in silence.
+    """Refuse a folder with a damaged slice, which the series finder would skip silently.
 
-    Files of other kinds than the first series' (reports, plans) are left out rightly.
+    Files of another kind than the first series (reports, plans) are not needed.
     """
     listed = {Path(f).name for series in found for f in series.files}
-    kind = meta_uid(found[0].files[0], SOP_CLASS)
+    kind = sop_class(found[0].files[0])
     for file in sorted(folder.iterdir()):
         if file.name in listed or not file.is_file() or not is_dicom_file(file):
             continue
-        if kind and meta_uid(file, SOP_CLASS) == kind:
+        if kind and sop_class(file) == kind:
             raise FileError(f"{file}: truncated or damaged slice; replace or remove it.")
 
 
 def _check_alike(path: Path, slices: list[Slice]) -> None:
-    """Refuse colours, and slices of several sizes, spacings or orientations."""
+    """Refuse colors, and slices of several sizes, spacings or orientations."""
     first = slices[0]
     if first.components > 1:
-        raise ImageError(f"{path}: the DICOM images hold colours; grey values are needed.")
+        raise ImageError(f"{path}: the DICOM images hold colors; give gray-scale images.")
     if len(slices) > 1 and any(s.size[2] > 1 for s in slices):
         raise GeometryError(
             f"{path}: the series has {len(slices)} files of several frames each; give one file."
@@ -211,7 +214,7 @@ def _check_alike(path: Path, slices: list[Slice]) -> None:
             )
         if not np.allclose(other.direction[:, :2], first.direction[:, :2], atol=1e-3):
             raise GeometryError(
-                f"{path}: the series mixes orientations ({Path(other.path).name}): a localiser or "
+                f"{path}: the series mixes orientations ({Path(other.path).name}): a localizer or "
                 "several stacks; remove what does not belong."
             )
         if not np.allclose(other.spacing[:2], first.spacing[:2], rtol=1e-3):
@@ -246,7 +249,7 @@ def _arrange(
     if gaps.min() <= 1e-3 * max(step, 1e-3):
         k = int(gaps.argmin())
         raise GeometryError(
-            f"{path}: two slices lie at the same place ({Path(ordered[k].path).name} and "
+            f"{path}: two slices have the same position ({Path(ordered[k].path).name} and "
             f"{Path(ordered[k + 1].path).name}): the series mixes several time points or echoes; "
             "separate them first."
         )
@@ -274,8 +277,8 @@ def _arrange(
     tilt = float(np.degrees(np.arccos(cosine)))
     if tilt > _TILT_WARNED:
         warnings.warn(
-            f"{path}: the gantry was tilted by {tilt:.1f} degrees; voxels are kept where they "
-            "are, by a sheared affine.",
+            f"{path}: the gantry was tilted by {tilt:.1f} degrees; positions are kept "
+            "exactly, by a sheared affine.",
             stacklevel=4,
         )
     return ordered, _affine(ordered[0], steps)
