@@ -160,7 +160,7 @@ def main() -> None:
     widget = SegmentWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Segment")
     viewer.dims.order = (scene.axis, *(a for a in range(3) if a != scene.axis))
-    control = widget.control
+    control = widget.controller
     seen: dict[str, float] = {}
     control.shown.connect(lambda kind: seen.update({kind: time.perf_counter()}))
     control.suggested.connect(lambda _: seen.setdefault("suggest", time.perf_counter()))
@@ -180,7 +180,7 @@ def main() -> None:
 
     wait(lambda: True)
     started = time.perf_counter()
-    widget.new_strokes.click()
+    widget.view.new_strokes.click()
     layer = widget.strokes_layer
     layer.brush_size = 2
     wait(lambda: bool(prepared))
@@ -188,7 +188,9 @@ def main() -> None:
         stroke(layer, places, value)
     painted = time.perf_counter()
     wait(at_rest)
-    shown = max(seen.get("quick", 0.0), seen.get("full", 0.0))  # the first is never quick in fact
+    shown = max(
+        seen.get("incremental", 0.0), seen.get("full", 0.0)
+    )  # the first is never incremental in fact
     print(
         f"{given.image}, the widget: field and set-up {prepared[0] - started:.1f} s after New, "
         f"first mask {shown - painted:.2f} s after the last stroke; "
@@ -196,7 +198,7 @@ def main() -> None:
         flush=True,
     )
     times: dict[str, list[float]] = {
-        kind: [] for kind in ("painting", "preview", "quick", "full", "suggest")
+        kind: [] for kind in ("painting", "preview", "incremental", "full", "suggest")
     }
     for k in range(ROUNDS):
         places, value = scene.later(k)
@@ -210,17 +212,17 @@ def main() -> None:
         end = time.perf_counter()
         times["painting"].append(end - before)
         wait(at_rest)
-        for kind in ("preview", "quick"):
+        for kind in ("preview", "incremental"):
             if kind in seen:
                 times[kind].append(seen[kind] - end)
-        widget.rest.stop()
+        widget.rest_timer.stop()
         seen.clear()
         begun = time.perf_counter()
         widget.update_now()
         wait(lambda: "full" in seen and at_rest())
         times["full"].append(seen["full"] - begun)
         begun = time.perf_counter()
-        widget.suggest.click()
+        widget.view.suggest.click()
         wait(lambda: "suggest" in seen and at_rest())
         times["suggest"].append(seen["suggest"] - begun)
     print("| what | median s | worst s | n |\n|---|---:|---:|---:|")

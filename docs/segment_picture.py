@@ -43,18 +43,18 @@ def main(image: str, output: str) -> None:
         widget = SegmentWidget(viewer)
         viewer.window.add_dock_widget(widget, name="Segment")
         viewer.dims.set_current_step(0, round(0.52 * data.shape[0]))
-        widget.table.fill([1, 2], 255, {1: "brain", 2: "ventricles"})
-        widget.new_strokes.click()
+        widget.view.table.fill([1, 2], 255, {1: "brain", 2: "ventricles"})
+        widget.view.new_strokes.click()
         layer = widget.strokes_layer
         layer.brush_size = 2
         paint(layer, data.shape)
         limit = time.monotonic() + 240
         while time.monotonic() < limit and not (
-            widget.control.session.is_current and not widget.runner.busy
+            widget.controller.session.is_current and not widget.runner.busy
         ):
             QApplication.processEvents()
             time.sleep(0.02)
-        widget.table.choose(1)
+        widget.view.table.choose(1)
         viewer.reset_view()
         for _ in range(40):
             QApplication.processEvents()

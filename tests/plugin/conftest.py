@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import warnings
 
@@ -10,11 +9,6 @@ import numpy as np
 import pytest
 
 from napari_medgs.plugin.layer_frame import grid_kwargs
-
-if sys.version_info < (3, 12):
-    # PySide6 6.12 drops a reference to None wherever Qt returns nothing; before Python 3.12, where
-    # None became immortal, a long run of tests would end in "deallocating None".
-    ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
 
 
 def pytest_collection_modifyitems(items):

@@ -28,7 +28,7 @@ def paint_three(layer):
 
 def idle(qtbot, widget):
     """Wait until nothing runs or waits to run and the result is that of a full solve."""
-    control = widget.control
+    control = widget.controller
     qtbot.waitUntil(lambda: control.session.is_current and not widget.runner.busy, timeout=WAIT)
 
 
@@ -40,7 +40,7 @@ def dice(result, truth, value):
 
 def begin(qtbot, widget):
     """Make a strokes layer, paint in it and wait for the mask; return the layer."""
-    widget.new_strokes.click()
+    widget.view.new_strokes.click()
     layer = widget.strokes_layer
     paint_three(layer)
     idle(qtbot, widget)

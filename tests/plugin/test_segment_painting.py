@@ -4,6 +4,7 @@ import numpy as np
 from qtpy.QtCore import Qt
 
 from napari_medgs.plugin.segment import autosave
+from napari_medgs.plugin.segment.model import JobKind
 from tests.plugin.strokes import WAIT, Mouse, begin, idle, stroke
 
 
@@ -16,46 +17,46 @@ def test_keys_are_freed_on_close(docked, qtbot):
     from napari.utils.key_bindings import coerce_keybinding
 
     layer.keymap[coerce_keybinding("Ctrl+Z")](layer)
-    assert widget.redo.isEnabled()
+    assert widget.view.redo.isEnabled()
     count = len(layer.mouse_drag_callbacks)
     widget.shut_down()
     assert not viewer.keymap
     assert not strokes.keymap
     assert not result.keymap
     assert len(layer.mouse_drag_callbacks) == count - 1
-    assert autosave.find(autosave.fingerprint(widget.volume))
+    assert autosave.find(autosave.fingerprint(widget.context.volume))
 
 
 def test_a_newer_stroke_stops_the_older_solve(docked, qtbot, notes):
     _, widget = docked()
     layer = begin(qtbot, widget)
     shown = []
-    widget.control.shown.connect(lambda kind: shown.append((kind, widget.control.revision)))
+    widget.controller.shown.connect(lambda kind: shown.append((kind, widget.controller.revision)))
     for x in range(10, 15):
         stroke(layer, [(5, 12, x)], 1)
     idle(qtbot, widget)
-    last = widget.control.revision
-    assert all(revision == last for kind, revision in shown if kind in ("quick", "full"))
+    last = widget.controller.revision
+    assert all(revision == last for kind, revision in shown if kind in ("incremental", "full"))
     assert (widget.result_layer.data[5, 12, 10:15] == 1).all()
     assert notes == []
 
 
 def test_refusals_are_sentences(docked, qtbot, notes, tiny_labels):
     viewer, widget = docked(image=False)
-    widget.new_strokes.click()
+    widget.view.new_strokes.click()
     assert "image" in notes.pop()[1]
     image = viewer.add_image(tiny_labels.astype(np.float32), name="plain")
     other = viewer.add_labels(np.zeros((3, 4, 5), np.uint8), name="other")
-    widget.strokes.choose(other)
+    widget.view.strokes.choose(other)
     assert "differ in shape" in notes.pop()[1]
-    assert widget.control.session is None
-    widget.new_strokes.click()
+    assert widget.controller.session is None
+    widget.view.new_strokes.click()
     stroke(widget.strokes_layer, [(5, 10, 8)], 1)
-    qtbot.waitUntil(lambda: widget.control.model is not None and not widget.runner.busy,
+    qtbot.waitUntil(lambda: widget.controller.model is not None and not widget.runner.busy,
                     timeout=WAIT)  # fmt: skip
-    assert "two" in widget.panel.status.text()
+    assert "two" in widget.view.panel.status.text()
     assert notes == []
-    widget.panel.button.click()
+    widget.view.panel.button.click()
     qtbot.waitUntil(lambda: bool(notes), timeout=WAIT)
     assert "two" in notes.pop()[1]
     assert image in viewer.layers
@@ -67,30 +68,30 @@ def test_strokes_of_the_mouse(docked, qtbot, notes):
     viewer.dims.set_current_step(0, 5)
     begin(qtbot, widget)
     viewer.reset_view()
-    layer, session = widget.strokes_layer, widget.control.session
+    layer, session = widget.strokes_layer, widget.controller.session
     strokes, result = layer.data.copy(), widget.result_layer.data.copy()
     steps = len(session.history.done)
-    widget.table.choose(2)
+    widget.view.table.choose(2)
     layer.brush_size = 1
     mouse = Mouse(viewer)
     places = [(5, 10, x) for x in (9, 10, 11, 12)]
     # Something is being solved while the next stroke begins.
-    widget.control.want("full")
+    widget.controller.request(JobKind.FULL)
     with mouse.drag(layer, places):
-        assert widget.control.painting
+        assert widget.controller.painting
         assert (layer.data[5, 10, 9:13] == 2).all()
         qtbot.waitUntil(lambda: not widget.runner.busy, timeout=WAIT)
         np.testing.assert_array_equal(widget.result_layer.data, result)
-        widget.undo.click()
+        widget.view.undo.click()
         assert (layer.data[5, 10, 9:13] == 2).all()
         assert len(session.history.done) == steps
-    assert not widget.control.painting
+    assert not widget.controller.painting
     assert len(session.history.done) == steps + 1
     changed = np.argwhere(layer.data != strokes)
     assert {tuple(p) for p in changed.tolist()} == set(places)
     idle(qtbot, widget)
     assert (widget.result_layer.data[5, 10, 9:13] == 2).all()
-    widget.undo.click()
+    widget.view.undo.click()
     np.testing.assert_array_equal(layer.data, strokes)
     np.testing.assert_array_equal(widget.result_layer.data, result)
     assert notes == []
@@ -102,15 +103,15 @@ def test_a_stroke_that_changes_nothing_holds_nothing_up(docked, qtbot, notes):
     viewer.dims.set_current_step(0, 5)
     layer = begin(qtbot, widget)
     viewer.reset_view()
-    steps = len(widget.control.session.history.done)
-    widget.table.choose(1)
+    steps = len(widget.controller.session.history.done)
+    widget.view.table.choose(1)
     layer.brush_size = 1
     stroke(layer, [(5, 13, 8)], 1)
     with Mouse(viewer).drag(layer, [(5, 10, 7), (5, 10, 8)]):
-        assert widget.control.painting
+        assert widget.controller.painting
         qtbot.waitUntil(lambda: not widget.runner.busy, timeout=WAIT)
     idle(qtbot, widget)
-    assert len(widget.control.session.history.done) == steps + 1
+    assert len(widget.controller.session.history.done) == steps + 1
     assert widget.result_layer.data[5, 13, 8] == 1
     assert notes == []
 
@@ -126,14 +127,14 @@ def test_corrections_of_the_mouse_on_the_result(docked, qtbot, notes):
     viewer.layers.selection.active = result
     result.mode = "paint"
     result.brush_size = 1
-    widget.table.choose(1)
+    widget.view.table.choose(1)
     places = [(5, 9, x) for x in (14, 15)]
     with Mouse(viewer).drag(result, places):
         pass
     assert (layer.data[5, 9, 14:16] == 1).all()
     idle(qtbot, widget)
     assert (result.data[5, 9, 14:16] == 1).all()
-    widget.undo.click()
+    widget.view.undo.click()
     np.testing.assert_array_equal(result.data, before[0])
     np.testing.assert_array_equal(layer.data, before[1])
     assert notes == []
@@ -144,19 +145,19 @@ def test_keys_on_the_canvas(docked, qtbot, notes):
     viewer.show()
     layer = begin(qtbot, widget)
     canvas = viewer.window._qt_viewer.canvas.native
-    widget.table.choose(1)
+    widget.view.table.choose(1)
     qtbot.keyClick(canvas, Qt.Key.Key_Period)
-    assert widget.table.value == 2
+    assert widget.view.table.value == 2
     assert layer.selected_label == 2
     qtbot.keyClick(canvas, Qt.Key.Key_Comma)
-    assert widget.table.value == 1
+    assert widget.view.table.value == 1
     qtbot.keyClick(canvas, Qt.Key.Key_K)
-    assert widget.table.is_locked(1)
+    assert widget.view.table.is_locked(1)
     idle(qtbot, widget)
     painted = layer.data.copy()
     ctrl = Qt.KeyboardModifier.ControlModifier
     qtbot.keyClick(canvas, Qt.Key.Key_Z, ctrl)
-    assert not widget.table.is_locked(1)
+    assert not widget.view.table.is_locked(1)
     qtbot.keyClick(canvas, Qt.Key.Key_Z, ctrl)
     assert (layer.data != painted).any()
     qtbot.keyClick(canvas, Qt.Key.Key_Z, ctrl | Qt.KeyboardModifier.ShiftModifier)
@@ -172,8 +173,8 @@ def test_keys_of_others_come_back(make_viewer):
     viewer.bind_key("N", lambda _: pressed.append("theirs"), overwrite=True)
     before = dict(viewer.keymap)
     keys = Shortcuts()
-    keys.take(viewer, "N", lambda: pressed.append("ours"))
-    keys.take(viewer, "K", lambda: pressed.append("lock"))
+    keys.bind(viewer, "N", lambda: pressed.append("ours"))
+    keys.bind(viewer, "K", lambda: pressed.append("lock"))
     for code in list(viewer.keymap):
         viewer.keymap[code](viewer)
     assert sorted(pressed) == ["lock", "ours"]
@@ -183,16 +184,16 @@ def test_keys_of_others_come_back(make_viewer):
 
 def test_another_image_in_the_place_of_one_that_is_being_fitted(docked, qtbot, notes, blob):
     viewer, widget = docked()
-    widget.new_strokes.click()
+    widget.view.new_strokes.click()
     old = widget.strokes_layer
     assert widget.runner.busy
     viewer.layers.remove("scan")
     qtbot.waitUntil(lambda: not widget.runner.busy, timeout=WAIT)
-    assert widget.control.session is None
-    assert widget.strokes.layer is None
-    assert widget.panel.status.text().startswith("Press New")
+    assert widget.controller.session is None
+    assert widget.view.strokes.layer is None
+    assert widget.view.panel.status.text().startswith("Press New")
     viewer.add_image(blob, name="blob", units="mm")
-    widget.new_strokes.click()
+    widget.view.new_strokes.click()
     assert widget.strokes_layer is viewer.layers["blob · strokes"]
     assert old in viewer.layers
     assert notes == []

@@ -6,27 +6,26 @@ from napari.layers import Labels
 
 from napari_medgs.plugin.layer_frame import frame_of, geometry_kwargs, same_place
 from napari_medgs.plugin.segment.layers import LabelView
-from napari_medgs.plugin.segment.tools import visible_slice
 from tests.plugin.strokes import begin, dice, idle, stroke
 
 
 def test_two_dimensions_and_points(docked, qtbot, notes, tiny_volume):
     viewer, widget = docked(image=False)
     viewer.add_image(tiny_volume.channel(0)[5], name="flat")
-    widget.new_strokes.click()
+    widget.view.new_strokes.click()
     layer = widget.strokes_layer
     layer.brush_size = 2
     stroke(layer, [(10, x) for x in range(6, 10)], 1)
     stroke(layer, [(2, x) for x in range(2, 22)], 255)
     idle(qtbot, widget)
     assert (widget.result_layer.data == 1).sum() > 20
-    widget.table.choose(2)
-    points = widget.tools.make_marks("points")
+    widget.view.table.choose(2)
+    points = widget.prompt_layers.make("points")
     points.add([9.0, 18.0])
-    assert widget.control.session.settings.points[0].label == 2
+    assert widget.controller.session.settings.points[0].label == 2
     idle(qtbot, widget)
     assert (widget.result_layer.data == 2).sum() > 10
-    widget.undo.click()
+    widget.view.undo.click()
     assert len(points.data) == 0
     assert not (widget.result_layer.data == 2).any()
     assert notes == []
@@ -41,11 +40,11 @@ def test_boxes_hold_a_class(docked, qtbot, notes):
     _, widget = docked()
     begin(qtbot, widget)
     before = widget.result_layer.data.copy()
-    widget.table.choose(1)
-    boxes = widget.tools.make_marks("boxes")
+    widget.view.table.choose(1)
+    boxes = widget.prompt_layers.make("boxes")
     assert boxes.mode == "add_rectangle"
     boxes.add_rectangles([rectangle(4, (7, 13), (5, 10))])
-    box = widget.control.session.settings.boxes[0]
+    box = widget.controller.session.settings.boxes[0]
     assert (box.start, box.stop, box.label) == ((0, 7, 5), (12, 14, 11), 1)
     idle(qtbot, widget)
     where = np.argwhere(widget.result_layer.data == 1)
@@ -53,38 +52,38 @@ def test_boxes_hold_a_class(docked, qtbot, notes):
     assert (where.min(axis=0)[1:] >= (7, 5)).all()
     assert (where.max(axis=0)[1:] <= (13, 10)).all()
     boxes.add_rectangles([rectangle(7, (7, 13), (5, 10))])
-    box = widget.control.session.settings.boxes[0]
+    box = widget.controller.session.settings.boxes[0]
     assert (box.start, box.stop) == ((4, 7, 5), (8, 14, 11))
     idle(qtbot, widget)
     where = np.argwhere(widget.result_layer.data == 1)
     assert where[:, 0].min() >= 4
     assert where[:, 0].max() <= 7
-    widget.undo.click()
+    widget.view.undo.click()
     assert boxes.nshapes == 1
-    widget.undo.click()
+    widget.view.undo.click()
     assert boxes.nshapes == 0
     np.testing.assert_array_equal(widget.result_layer.data, before)
-    widget.redo.click()
+    widget.view.redo.click()
     assert boxes.nshapes == 1
-    assert widget.control.session.settings.boxes[0].stop == (12, 14, 11)
+    assert widget.controller.session.settings.boxes[0].stop == (12, 14, 11)
     assert notes == []
 
 
 def test_a_box_of_another_orientation_comes_back_in_it(docked, qtbot, notes):
     _, widget = docked()
     begin(qtbot, widget)
-    widget.table.choose(1)
-    boxes = widget.tools.make_marks("boxes")
+    widget.view.table.choose(1)
+    boxes = widget.prompt_layers.make("boxes")
     # Drawn in a sagittal slice: it goes through all of them.
     boxes.add_rectangles([np.array([[2, 5, 7], [2, 13, 7], [9, 13, 7], [9, 5, 7]])])
-    (box,) = widget.control.session.settings.boxes
+    (box,) = widget.controller.session.settings.boxes
     assert (box.start, box.stop) == ((2, 5, 0), (10, 14, 24))
-    widget.undo.click()
+    widget.view.undo.click()
     assert boxes.nshapes == 0
-    widget.redo.click()
+    widget.view.redo.click()
     assert boxes.nshapes == 1
     assert np.ptp(boxes.data[0], axis=0).tolist() == [7, 8, 0]
-    assert widget.control.session.settings.boxes == (box,)
+    assert widget.controller.session.settings.boxes == (box,)
     assert notes == []
 
 
@@ -93,26 +92,26 @@ def test_negative_points_say_not_this_class(docked, qtbot, notes):
     begin(qtbot, widget)
     before = widget.result_layer.data.copy()
     assert before[8, 9, 17] == 2
-    widget.table.choose(2)
-    points = widget.tools.make_marks("points")
-    widget.negative.setChecked(True)
+    widget.view.table.choose(2)
+    points = widget.prompt_layers.make("points")
+    widget.view.negative.setChecked(True)
     points.add([8.0, 9.0, 17.0])
-    point = widget.control.session.settings.points[0]
+    point = widget.controller.session.settings.points[0]
     assert point.position == pytest.approx((8, 9, 17))
     assert (point.label, point.positive) == (2, False)
     assert str(points.symbol[0]) == "cross"
     idle(qtbot, widget)
     assert widget.result_layer.data[8, 9, 17] != 2
-    widget.negative.setChecked(False)
-    widget.table.choose(1)
+    widget.view.negative.setChecked(False)
+    widget.view.table.choose(1)
     points.add([9.0, 9.0, 17.0])
-    assert [p.positive for p in widget.control.session.settings.points] == [False, True]
+    assert [p.positive for p in widget.controller.session.settings.points] == [False, True]
     idle(qtbot, widget)
     assert widget.result_layer.data[9, 9, 17] == 1
     viewer.layers.remove(points)
-    assert widget.control.session.settings.points == ()
-    widget.undo.click()
-    assert len(widget.tools.points.data) == 2
+    assert widget.controller.session.settings.points == ()
+    widget.view.undo.click()
+    assert len(widget.prompt_layers.points.data) == 2
     assert notes == []
 
 
@@ -124,9 +123,9 @@ def test_an_initial_mask_is_refined(docked, qtbot, notes, tiny_labels):
     rough[binary_dilation(tiny_labels == 1, iterations=2) & (tiny_labels == 0)] = 1
     scan = viewer.layers["scan"]
     mask = viewer.add_labels(rough, name="rough", **geometry_kwargs(scan))
-    widget.initial.choose(mask)
-    widget.new_strokes.click()
-    assert widget.control.session.initial is not None
+    widget.view.initial.choose(mask)
+    widget.view.new_strokes.click()
+    assert widget.controller.session.initial is not None
     idle(qtbot, widget)
     result = widget.result_layer.data
     assert dice(result, tiny_labels, 1) > dice(rough, tiny_labels, 1) + 0.05
@@ -154,8 +153,8 @@ def test_flipped_and_oblique_layers(docked, qtbot, notes, tiny_volume, tiny_labe
         affine=turned,
         units="mm",
     )
-    widget.new_strokes.click()
-    frame, layer = widget.frame, widget.strokes_layer
+    widget.view.new_strokes.click()
+    frame, layer = widget.context.frame, widget.strokes_layer
     assert frame.order == (0, 1, 2)
     assert frame.flips == tuple(flips)
     assert same_place(layer, scan)
@@ -168,7 +167,7 @@ def test_flipped_and_oblique_layers(docked, qtbot, notes, tiny_volume, tiny_labe
     ):
         stroke(layer, np.round(frame.points_to_layer(np.array(places))).astype(int), value)
     idle(qtbot, widget)
-    session = widget.control.session
+    session = widget.controller.session
     np.testing.assert_array_equal(frame.to_canonical(layer.data), session.strokes)
     result = frame.to_canonical(widget.result_layer.data)
     np.testing.assert_array_equal(result, session.labels)
@@ -182,15 +181,15 @@ def test_flipped_and_oblique_layers(docked, qtbot, notes, tiny_volume, tiny_labe
     assert layer.data[z, y, x] == 2
     idle(qtbot, widget)
     assert widget.result_layer.data[z, y, x] == 2
-    widget.undo.click()
+    widget.view.undo.click()
     np.testing.assert_array_equal(widget.result_layer.data, before)
     assert layer.data[z, y, x] == 0
     viewer.dims.point = scan.data_to_world((4, 8, 6))
     for order, place in (((0, 1, 2), (0, 7)), ((1, 0, 2), (1, 8)), ((2, 0, 1), (2, 17))):
         viewer.dims.order = order
-        assert visible_slice(widget) == place
+        assert widget.context.visible_slice() == place
     viewer.dims.ndisplay = 3
-    assert visible_slice(widget) is None
+    assert widget.context.visible_slice() is None
     assert notes == []
 
 
@@ -220,12 +219,12 @@ def test_an_image_that_napari_cannot_slice_is_refused_in_a_sentence(docked, note
     viewer, widget = docked(image=False)
     viewer.dims.ndisplay = 3  # in 2D napari fails as soon as the image is added
     viewer.add_image(tiny_volume.channel(0), name="scan", affine=np.eye(4)[[1, 2, 0, 3]])
-    widget.new_strokes.click()
+    widget.view.new_strokes.click()
     ((severity, text),) = notes
     assert severity == "error"
     assert text.startswith("napari cannot show 'scan' in these slices")
     assert len(viewer.layers) == 1
-    assert widget.control.session is None
+    assert widget.controller.session is None
 
 
 SWAP = np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]])
@@ -240,24 +239,24 @@ def test_marks_on_a_plane_image_of_any_axes(docked, qtbot, notes, rng, affine, o
     viewer, widget = docked(image=False)
     viewer.add_image(picture.astype(np.float32), name="picture", affine=affine)
     viewer.dims.order = order
-    widget.new_strokes.click()
+    widget.view.new_strokes.click()
     layer = widget.strokes_layer
     layer.brush_size = 2
     for value, (row, column) in ((1, (20, 15)), (2, (20, 42)), (255, (3, 20))):
         stroke(layer, [(row, column + k) for k in range(5)], value)
-    widget.table.choose(1)
-    points, boxes = widget.tools.make_marks("points"), widget.tools.make_marks("boxes")
+    widget.view.table.choose(1)
+    points, boxes = widget.prompt_layers.make("points"), widget.prompt_layers.make("boxes")
     points.add([20, 12])
     boxes.add_rectangles(np.array([[8, 6], [8, 26], [32, 26], [32, 6]]))
     idle(qtbot, widget)
-    session = widget.control.session
+    session = widget.controller.session
     assert len(session.settings.points) == len(session.settings.boxes) == 1
     assert dice(widget.result_layer.data, labels, 1) > 0.9
     assert dice(widget.result_layer.data, labels, 2) > 0.9
     before = boxes.data[0].copy()
-    widget.undo.click()
+    widget.view.undo.click()
     assert boxes.nshapes == 0
-    widget.redo.click()
+    widget.view.redo.click()
     assert boxes.nshapes == 1
     for extreme in (np.min, np.max):
         np.testing.assert_allclose(

@@ -13,7 +13,7 @@ from tests.plugin.strokes import WAIT, begin, dice, idle, paint_three, stroke
 
 def test_strokes_become_a_mask_by_themselves(docked, qtbot, tiny_labels, notes):
     viewer, widget = docked()
-    widget.new_strokes.click()
+    widget.view.new_strokes.click()
     layer = widget.strokes_layer
     assert viewer.layers.selection.active is layer
     assert layer.mode == "paint"
@@ -25,13 +25,13 @@ def test_strokes_become_a_mask_by_themselves(docked, qtbot, tiny_labels, notes):
     assert result is not layer
     assert dice(result.data, tiny_labels, 1) > 0.8
     assert dice(result.data, tiny_labels, 2) > 0.8
-    np.testing.assert_array_equal(result.data, widget.control.session.labels)
+    np.testing.assert_array_equal(result.data, widget.controller.session.labels)
     assert [x.name for x in viewer.layers] == ["scan", "scan · segmentation", "scan · strokes"]
-    assert widget.table.item(1, 2).text() != ""
+    assert widget.view.table.item(1, 2).text() != ""
     image = viewer.layers["scan"]
     np.testing.assert_array_equal(result.scale, image.scale)
     assert result.units == image.units
-    volume = widget.control.volumes_ml[1]
+    volume = widget.state.volumes_ml[1]
     assert volume == pytest.approx((result.data == 1).sum() * 3 / 1000)
 
 
@@ -43,18 +43,18 @@ def test_undo_and_redo_bring_strokes_and_result_back(docked, qtbot, notes):
     idle(qtbot, widget)
     later = widget.result_layer.data.copy()
     assert (later != result).any()
-    widget.undo.click()
+    widget.view.undo.click()
     np.testing.assert_array_equal(layer.data, strokes)
     np.testing.assert_array_equal(widget.result_layer.data, result)
     idle(qtbot, widget)
     np.testing.assert_array_equal(widget.result_layer.data, result)
-    widget.redo.click()
+    widget.view.redo.click()
     np.testing.assert_array_equal(widget.result_layer.data, later)
     for _ in range(4):
-        widget.undo.click()
+        widget.view.undo.click()
     assert not layer.data.any()
     assert not widget.result_layer.data.any()
-    assert not widget.undo.isEnabled()
+    assert not widget.view.undo.isEnabled()
     assert notes == []
 
 
@@ -68,8 +68,8 @@ def test_counts_follow_every_change(docked, qtbot):
     assert widget.result_layer.data[7, 14, 8] == 0
     for _ in range(2):
         ml = {v: (widget.result_layer.data == v).sum() * 3 / 1000 for v in (1, 2)}
-        assert widget.control.volumes_ml == pytest.approx(ml)
-        widget.undo.click()
+        assert widget.state.volumes_ml == pytest.approx(ml)
+        widget.view.undo.click()
 
 
 def test_counts_follow_strokes_that_were_painted_before_the_first_mask(docked, qtbot, notes):
@@ -83,54 +83,55 @@ def test_counts_follow_strokes_that_were_painted_before_the_first_mask(docked, q
 
     first = ml()
     for _ in range(2):
-        widget.undo.click()  # the background, which leaves two classes to solve for
-        assert widget.control.volumes_ml == pytest.approx(ml())
+        widget.view.undo.click()  # the background, which leaves two classes to solve for
+        assert widget.state.volumes_ml == pytest.approx(ml())
         idle(qtbot, widget)
-        assert widget.control.volumes_ml == pytest.approx(ml())
+        assert widget.state.volumes_ml == pytest.approx(ml())
         assert ml() != first
-        widget.redo.click()
-        assert widget.control.volumes_ml == pytest.approx(ml())
+        widget.view.redo.click()
+        assert widget.state.volumes_ml == pytest.approx(ml())
         idle(qtbot, widget)
-        assert widget.control.volumes_ml == pytest.approx(first)
+        assert widget.state.volumes_ml == pytest.approx(first)
     widget.viewer.layers.remove(layer)
-    assert not any(widget.table.item(row, 2).text() for row in range(widget.table.rowCount()))
+    table = widget.view.table
+    assert not any(table.item(row, 2).text() for row in range(table.rowCount()))
     assert notes == []
 
 
 def test_what_needs_a_result_waits_for_one(docked, qtbot, notes):
     _, widget = docked()
-    widget.new_strokes.click()
-    control = widget.control
+    widget.view.new_strokes.click()
+    control = widget.controller
     qtbot.waitUntil(lambda: control.model is not None and not widget.runner.busy, timeout=WAIT)
-    assert widget.panel.status.text().startswith("Paint a stroke in each class")
-    assert not widget.suggest.isEnabled()
-    assert not widget.accept.isEnabled()
+    assert widget.view.panel.status.text().startswith("Paint a stroke in each class")
+    assert not widget.view.suggest.isEnabled()
+    assert not widget.view.accept.isEnabled()
     paint_three(widget.strokes_layer)
     idle(qtbot, widget)
-    assert widget.suggest.isEnabled()
-    assert widget.accept.isEnabled()
-    assert widget.result.isVisibleTo(widget)
+    assert widget.view.suggest.isEnabled()
+    assert widget.view.accept.isEnabled()
+    assert widget.view.result.isVisibleTo(widget)
     for _ in range(3):
-        widget.undo.click()
-    assert not widget.suggest.isEnabled()
-    assert not widget.accept.isEnabled()
-    assert not widget.result.isVisibleTo(widget)
+        widget.view.undo.click()
+    assert not widget.view.suggest.isEnabled()
+    assert not widget.view.accept.isEnabled()
+    assert not widget.view.result.isVisibleTo(widget)
     assert notes == []
 
 
 def test_a_new_class_leaves_the_others_as_they_are_shown(docked, qtbot, notes):
     _, widget = docked()
     layer = begin(qtbot, widget)
-    widget.set_lock(1, True)
+    widget.classes.set_lock(1, True)
     idle(qtbot, widget)
-    table = widget.table
+    table = widget.view.table
 
     def shown():
         return [[table.item(row, column).text() for column in (1, 2, 3)] for row in range(3)]
 
     before = shown()
-    assert before[1][1:] == [f"{widget.control.volumes_ml[1]:.3g}", "locked"]
-    widget.add_class.click()
+    assert before[1][1:] == [f"{widget.state.volumes_ml[1]:.3g}", "locked"]
+    widget.view.add_class.click()
     assert table.values == [255, 1, 2, 3]
     assert table.value == 3
     assert shown() == before
@@ -142,13 +143,13 @@ def test_a_new_class_leaves_the_others_as_they_are_shown(docked, qtbot, notes):
 def test_a_removed_class_comes_back_with_its_strokes(docked, qtbot, notes):
     _, widget = docked()
     begin(qtbot, widget)
-    widget.table.choose(2)
-    widget.remove_class.click()
+    widget.view.table.choose(2)
+    widget.view.remove_class.click()
     idle(qtbot, widget)
-    assert widget.table.values == [255, 1]
+    assert widget.view.table.values == [255, 1]
     assert not (widget.result_layer.data == 2).any()
-    widget.undo.click()
-    assert widget.table.values == [255, 1, 2]
+    widget.view.undo.click()
+    assert widget.view.table.values == [255, 1, 2]
     idle(qtbot, widget)
     assert (widget.result_layer.data == 2).any()
     assert notes == []
@@ -158,21 +159,21 @@ def test_locked_classes_stay(docked, qtbot, notes):
     _, widget = docked()
     layer = begin(qtbot, widget)
     before = widget.result_layer.data == 1
-    widget.table.lock_asked.emit(1, True)
-    assert widget.table.is_locked(1)
+    widget.view.table.lock_requested.emit(1, True)
+    assert widget.view.table.is_locked(1)
     stroke(layer, [(8, 10, x) for x in range(10, 14)], 2)
     idle(qtbot, widget)
     np.testing.assert_array_equal(widget.result_layer.data == 1, before)
-    widget.undo.click()
-    widget.undo.click()
-    assert not widget.table.is_locked(1)
+    widget.view.undo.click()
+    widget.view.undo.click()
+    assert not widget.view.table.is_locked(1)
     assert notes == []
 
 
 def test_accept_keeps_what_others_painted(docked, qtbot, notes):
     viewer, widget = docked()
     begin(qtbot, widget)
-    widget.accept.click()
+    widget.view.accept.click()
     final = viewer.layers["scan · accepted"]
     result = widget.result_layer.data.copy()
     np.testing.assert_array_equal(final.data, result)
@@ -182,10 +183,10 @@ def test_accept_keeps_what_others_painted(docked, qtbot, notes):
     final.undo()
     assert not final.data.any()
     final.data[result == 1] = 7
-    widget.accept.click()
-    assert widget.panel.status.text().startswith("Accepted ")
-    widget.accept.click()
-    assert widget.panel.status.text() == (
+    widget.view.accept.click()
+    assert widget.view.panel.status.text().startswith("Accepted ")
+    widget.view.accept.click()
+    assert widget.view.panel.status.text() == (
         "There was nothing new to accept into 'scan · accepted'."
     )
     assert (final.data[result == 1] == 7).all()
@@ -199,9 +200,9 @@ def test_suggested_slice_is_shown_and_the_result_layer_comes_back(docked, qtbot,
     result = widget.result_layer.data.copy()
     viewer.dims.set_current_step(0, 2)
     found = []
-    widget.control.suggested.connect(found.append)
-    widget.suggest.click()
-    qtbot.waitUntil(lambda: widget.tools.marker is not None, timeout=WAIT)
+    widget.controller.suggested.connect(found.append)
+    widget.view.suggest.click()
+    qtbot.waitUntil(lambda: widget.suggestion.marker is not None, timeout=WAIT)
     assert found[0].axis == 0
     assert viewer.dims.current_step[0] == found[0].index
     assert viewer.layers.selection.active is layer
@@ -219,7 +220,7 @@ def test_progress_of_the_fit_is_shown(docked, qtbot, notes, monkeypatch):
     fit = api.fit_for_segmentation
 
     def show(_):
-        texts.add(widget.panel.status.text())
+        texts.add(widget.view.panel.status.text())
         if any(text.startswith("Fitting") for text in texts):
             shown.set()
 
@@ -234,9 +235,9 @@ def test_progress_of_the_fit_is_shown(docked, qtbot, notes, monkeypatch):
         return fit(*args, progress=report, **options)
 
     monkeypatch.setattr(api, "fit_for_segmentation", fit_and_wait)
-    widget.control.progressed.connect(show)
-    widget.new_strokes.click()
-    qtbot.waitUntil(lambda: widget.control.model is not None, timeout=WAIT)
+    widget.controller.progressed.connect(show)
+    widget.view.new_strokes.click()
+    qtbot.waitUntil(lambda: widget.controller.model is not None, timeout=WAIT)
     assert notes == []
     assert shown.is_set(), texts
 
@@ -244,20 +245,20 @@ def test_progress_of_the_fit_is_shown(docked, qtbot, notes, monkeypatch):
 def test_maps_are_layers_and_no_new_image(docked, qtbot, notes):
     viewer, widget = docked()
     layer = begin(qtbot, widget)
-    widget.uncertainty.setChecked(True)
-    widget.probability.setChecked(True)
-    qtbot.waitUntil(lambda: len(widget.tools.maps) == 2, timeout=WAIT)
+    widget.view.uncertainty.setChecked(True)
+    widget.view.probability.setChecked(True)
+    qtbot.waitUntil(lambda: len(widget.maps.layers) == 2, timeout=WAIT)
     viewer.add_image(np.ones(layer.data.shape), name="another")
     assert widget.strokes_layer is layer
-    assert [x.name for x in widget.images.layers] == ["scan"]
-    assert viewer.layers.index(layer) > viewer.layers.index(widget.tools.maps["uncertainty"])
+    assert [x.name for x in widget.view.images.layers] == ["scan"]
+    assert viewer.layers.index(layer) > viewer.layers.index(widget.maps.layers["uncertainty"])
     for kind in ("uncertainty", "probability"):
-        clear, low, high = widget.tools.maps[kind].colormap.map(np.array([0, 0.1, 1.0]))
+        clear, low, high = widget.maps.layers[kind].colormap.map(np.array([0, 0.1, 1.0]))
         assert clear[3] == 0
         assert 0 < low[3] < high[3] == 1
-    assert widget.tools.maps["uncertainty"].data.min() >= 0
-    assert 0.3 < widget.tools.maps["uncertainty"].data.max() < 1
-    assert widget.tools.maps["probability"].data.max() > 0.9
+    assert widget.maps.layers["uncertainty"].data.min() >= 0
+    assert 0.3 < widget.maps.layers["uncertainty"].data.max() < 1
+    assert widget.maps.layers["probability"].data.max() > 0.9
     assert viewer.layers.selection.active is not None
     assert notes == []
 
@@ -265,24 +266,24 @@ def test_maps_are_layers_and_no_new_image(docked, qtbot, notes):
 def test_sections_open_and_buttons_stay_where_they_are(docked, qtbot):
     viewer, widget = docked()
     viewer.show()
-    closed = widget.sections[1].height()
+    closed = widget.view.sections[1].height()
     assert closed < 40
     assert not widget.settings.isVisible()
-    widget.sections[1].head.click()
+    widget.view.sections[1].head.click()
     assert widget.settings.isVisible()
-    islands = widget.settings.islands
+    islands = widget.settings.settings["islands"].control.native
     widest = max(islands.fontMetrics().horizontalAdvance(islands.itemText(i)) for i in range(3))
     assert widest + 40 < 315 - 110  # room beside the labels in a narrow dock
-    widget.sections[1].head.click()
+    widget.view.sections[1].head.click()
     assert not widget.settings.isVisible()
-    qtbot.waitUntil(lambda: widget.sections[1].height() == closed)
+    qtbot.waitUntil(lambda: widget.view.sections[1].height() == closed)
 
     begin(qtbot, widget)
     QApplication.processEvents()
-    place = widget.suggest.y()
+    place = widget.view.suggest.y()
     places = set()
-    widget.control.shown.connect(lambda kind: places.add(widget.suggest.y()))
-    widget.control.running.connect(lambda kind: places.add(widget.suggest.y()))
+    widget.controller.shown.connect(lambda kind: places.add(widget.view.suggest.y()))
+    widget.state.events.job.connect(lambda kind: places.add(widget.view.suggest.y()))
     stroke(widget.strokes_layer, [(5, 13, 8)], 1)
     idle(qtbot, widget)
     assert places == {place}

@@ -1,4 +1,4 @@
-"""What ties layers to fields: metadata keys, and how to find one from the other."""
+"""Keys of the metadata by which layers carry fields and names, and look-ups by them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from napari_medgs.plugin.layer_frame import GRID_KEY, TRANSFORM_KEY, LayerFrame
 
 FIELD_KEY = "medgs_field"
 FRAME_KEY = "medgs_frame"
-SOURCES_KEY = "medgs_sources"
+SOURCE_KEY = "medgs_source"  # name of the image layer that a layer was made from
+ROLE_KEY = "medgs_role"  # strokes, result, final, points, boxes, uncertainty, probability
 NAMES_KEY = "medgs_label_names"
 
 
@@ -29,7 +30,7 @@ def fitted_to(layers: Any, image: Any, grid: Grid, contrasts: int) -> GaussianFi
     """Return the newest field that a layer carries and that was fitted to an image, if any."""
     for layer in reversed(list(layers)):
         field = field_of(layer)
-        if field is not None and layer.metadata.get("medgs_source") == image.name:
+        if field is not None and layer.metadata.get(SOURCE_KEY) == image.name:
             same = len(field.info.image_channels) == contrasts
             if same and field.info.grid.matches(grid):
                 return field

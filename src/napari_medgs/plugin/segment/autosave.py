@@ -1,4 +1,4 @@
-"""Sessions kept in the user's cache, so that a crash loses nothing. No Qt."""
+"""Sessions saved in the user's cache, so that a crash loses nothing. No Qt."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
     from napari_medgs.segmentation import Session
 
-KEEP_DAYS = 30
-KEEP_FILES = 40
+MAX_AGE_DAYS = 30
+MAX_FILES = 40
 SAMPLES = 200_000
 LOG, FIELD = ".session.json", ".medgs.safetensors"
 _serial = itertools.count()
@@ -28,14 +28,14 @@ _live: set[Path] = set()
 
 
 def folder() -> Path:
-    """Return the folder of kept sessions in the user's cache."""
+    """Return the folder of autosaved sessions in the user's cache."""
     import pooch
 
     return Path(pooch.os_cache("napari-medgs")) / "sessions"
 
 
 def fingerprint(volume: Volume) -> str:
-    """Return what an image is known by: its grid and a sample of its voxels."""
+    """Return a hash of an image's grid and of a sample of its voxels."""
     digest = hashlib.blake2b(digest_size=10)
     digest.update(np.asarray(volume.grid.shape, np.int64).tobytes())
     digest.update(np.round(volume.grid.affine, 4).astype(np.float64).tobytes())
@@ -47,7 +47,7 @@ def fingerprint(volume: Volume) -> str:
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedSession:
     """A session found in the cache.
 
     Attributes
@@ -62,12 +62,12 @@ class Kept:
 
     @property
     def field(self) -> Path:
-        """Where its field lies, if it was kept."""
+        """Where its field lies, if it was saved."""
         return field_file(self.path)
 
 
 def field_file(log: Path) -> Path:
-    """Return the field file that belongs to a kept log."""
+    """Return the field file that belongs to a session file."""
     return log.with_name(log.name.removesuffix(LOG) + FIELD)
 
 
@@ -84,8 +84,8 @@ def release(path: Path) -> None:
     _live.discard(path)
 
 
-def find(key: str) -> list[Kept]:
-    """Return the sessions kept for an image, newest first, without those in use."""
+def find(key: str) -> list[SavedSession]:
+    """Return the sessions saved for an image, newest first, without those in use."""
     place = folder()
     if not place.is_dir():
         return []
@@ -98,8 +98,8 @@ def find(key: str) -> list[Kept]:
         except OSError:
             continue  # removed by another process meanwhile
         if not _in_use(path, saved):
-            found.append(Kept(path, saved))
-    return sorted(found, key=lambda kept: -kept.saved)
+            found.append(SavedSession(path, saved))
+    return sorted(found, key=lambda session: -session.saved)
 
 
 def _in_use(path: Path, saved: float) -> bool:
@@ -118,9 +118,9 @@ def _in_use(path: Path, saved: float) -> bool:
         return False
 
 
-def discard(kept: Kept | Path) -> None:
-    """Remove a kept session and its field."""
-    path = kept.path if isinstance(kept, Kept) else kept
+def discard(saved: SavedSession | Path) -> None:
+    """Delete a saved session and its field."""
+    path = saved.path if isinstance(saved, SavedSession) else saved
     for file in (path, field_file(path)):
         file.unlink(missing_ok=True)
     _live.discard(path)
@@ -140,7 +140,7 @@ def prune(now: float | None = None) -> None:
             continue
     dated.sort(reverse=True)
     for rank, (saved, path) in enumerate(dated):
-        old = now - saved > KEEP_DAYS * 86_400 or rank >= KEEP_FILES
+        old = now - saved > MAX_AGE_DAYS * 86_400 or rank >= MAX_FILES
         if old and path not in _live and not _in_use(path, saved):
             discard(path)
 
@@ -149,7 +149,7 @@ def prune(now: float | None = None) -> None:
 class Autosave:
     """Write a session to its file, in a thread.
 
-    The session may go on changing: what has been recorded is kept as it is now.
+    The session may go on changing: what has been recorded is saved as it is now.
     """
 
     session: Session
@@ -159,12 +159,12 @@ class Autosave:
     @classmethod
     def of(cls, session: Session, path: Path, field: GaussianField | None) -> Autosave:
         """Take a session as it is now; no voxels are copied."""
-        now = session.copy_for_saving()
-        return cls(now, path, field)
+        return cls(session.copy_for_saving(), path, field)
 
     def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> Path:
         """Write the field, once, and the log."""
         from napari_medgs.io.fields import save_field
+        from napari_medgs.segmentation import save_session
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
         place = field_file(self.path)
@@ -172,6 +172,4 @@ class Autosave:
             if not place.exists():
                 save_field(place, self.field)
             self.session.field = place.name
-        from napari_medgs.segmentation import save_session
-
         return save_session(self.session, self.path)

@@ -1,4 +1,4 @@
-"""The table of classes: colour, name, volume, lock."""
+"""The table of classes: color, name, volume, lock."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class ClassTable(QTableWidget):
     selected = Signal(int)
     renamed = Signal(int, str)
     recolored = Signal(int)
-    lock_asked = Signal(int, bool)
+    lock_requested = Signal(int, bool)
 
     def __init__(self) -> None:
         super().__init__(0, 4)
-        self.setHorizontalHeaderLabels(["", "Class", "ml", "Lock"])
+        self.setHorizontalHeaderLabels(["", "Class", "mL", "Lock"])
         self.verticalHeader().setVisible(False)
         header = self.horizontalHeader()
         header.setHighlightSections(False)
@@ -104,12 +104,12 @@ class ClassTable(QTableWidget):
         color.setIcon(_dot(self.color(value)))
         color.setFlags(plain)
         color.setData(VALUE_ROLE, value)
-        color.setToolTip(f"Value {value}. Double-click to choose another colour.")
+        color.setToolTip(f"Value {value}. Double-click to choose another color.")
         name = QTableWidgetItem(self.name(value))
         is_background = value == self.background
         name.setFlags(plain if is_background else plain | Qt.ItemFlag.ItemIsEditable)
         name.setToolTip(
-            "Strokes that say: none of the classes is here."
+            "Click to paint background: places that belong to no class."
             if is_background
             else "Click to paint this class, double-click to rename it."
         )
@@ -120,7 +120,9 @@ class ClassTable(QTableWidget):
         lock.setFlags(plain)
         lock.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
         if not is_background:
-            lock.setToolTip("Click to keep this class exactly as it is now, or to let it go.")
+            lock.setToolTip(
+                "Click to lock the class, which then stays exactly as it is now, or to unlock it."
+            )
         for column, item in ((COLOR, color), (NAME, name), (VOLUME, volume), (LOCK, lock)):
             self.setItem(row, column, item)
 
@@ -131,18 +133,18 @@ class ClassTable(QTableWidget):
         return self.names.get(value) or f"class {value}"
 
     def color(self, value: int) -> Color:
-        """Return the colour of a class."""
+        """Return the color of a class."""
         if value == self.background:
             return BACKGROUND_COLOR
         return self.colors.get(value, default_color(value))
 
     def show_volumes(self, volumes_ml: Mapping[int, float]) -> None:
-        """Show the volumes of the classes in millilitres."""
+        """Show the volumes of the classes in milliliters."""
         self._volumes = dict(volumes_ml)
         self._filling = True
         for row, value in enumerate(self._values):
             volume = volumes_ml.get(value)
-            text = "" if volume is None or value == self.background else _millilitres(volume)
+            text = "" if volume is None or value == self.background else _format_volume(volume)
             self.item(row, VOLUME).setText(text)
         self._filling = False
 
@@ -201,19 +203,19 @@ class ClassTable(QTableWidget):
     def _on_click(self, row: int, column: int) -> None:
         value = self._values[row]
         if column == LOCK and value != self.background:
-            self.lock_asked.emit(value, self.item(row, LOCK).text() != LOCKED)
+            self.lock_requested.emit(value, self.item(row, LOCK).text() != LOCKED)
 
     def _on_double_click(self, row: int, column: int) -> None:
         value = self._values[row]
         if column != COLOR or value == self.background:
             return
         before = QColor.fromRgbF(*self.color(value)[:3])
-        chosen = QColorDialog.getColor(before, self, f"Colour of {self.name(value)}")
+        chosen = QColorDialog.getColor(before, self, f"Color of {self.name(value)}")
         if chosen.isValid():
             self.set_color(value, (chosen.redF(), chosen.greenF(), chosen.blueF(), 1.0))
 
     def set_color(self, value: int, color: Color) -> None:
-        """Give a class a colour."""
+        """Give a class a color."""
         self.colors[value] = color
         self._filling = True
         self.item(self._values.index(value), COLOR).setIcon(_dot(color))
@@ -226,12 +228,12 @@ class ClassTable(QTableWidget):
         self.setFixedHeight(rows * height + self.horizontalHeader().sizeHint().height() + 4)
 
 
-def _millilitres(volume: float) -> str:
+def _format_volume(volume: float) -> str:
     return f"{volume:,.0f}" if volume >= 1000 else f"{volume:.3g}"
 
 
 def _dot(color: Color) -> QIcon:
-    """Return a coloured disc."""
+    """Return a colored disc."""
     picture = QPixmap(32, 32)
     picture.fill(Qt.GlobalColor.transparent)
     painter = QPainter(picture)

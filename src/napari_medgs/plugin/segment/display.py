@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.plugin.segment.jobs import Plane
+from napari_medgs.plugin.segment.jobs import LabelSlice
 from napari_medgs.plugin.segment.layers import LabelView
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class ResultDisplay:
 
     def __init__(self, session: Session, view: LabelView) -> None:
         self._session, self.view = session, view
-        self._preview: Plane | None = None
+        self._preview: LabelSlice | None = None
         values, counts = np.unique(session.labels, return_counts=True)
         self._counts = {int(v): int(n) for v, n in zip(values, counts, strict=True)}
         self.show_all()
@@ -52,23 +52,23 @@ class ResultDisplay:
             self.view.write(delta.where, new)
             self.view.refresh()
 
-    def show_preview(self, plane: Plane) -> None:
+    def show_preview(self, preview: LabelSlice) -> None:
         """Show a slice that is not part of the result yet."""
         if not self.view.fits():
             return
         self.restore(refresh=False)
-        self.view.write_box(plane.box, np.expand_dims(plane.labels, plane.axis))
-        self._preview = plane
+        self.view.write_box(preview.box, np.expand_dims(preview.labels, preview.axis))
+        self._preview = preview
         self.view.refresh()
 
     def drop_preview(self) -> None:
         """Take a preview out of the layer again, but leave what the user painted over it."""
         if self._preview is None or not self.view.fits():
             return
-        plane, self._preview = self._preview, None
-        shown = self.view.array[plane.box]
-        untouched = shown == np.expand_dims(plane.labels, plane.axis)
-        shown[untouched] = self._session.labels[plane.box][untouched]
+        preview, self._preview = self._preview, None
+        shown = self.view.array[preview.box]
+        untouched = shown == np.expand_dims(preview.labels, preview.axis)
+        shown[untouched] = self._session.labels[preview.box][untouched]
 
     def restore(self, *, refresh: bool = True) -> None:
         """Show the result alone, without a preview."""
@@ -87,6 +87,6 @@ class ResultDisplay:
 
     @property
     def volumes_ml(self) -> dict[int, float]:
-        """Volume of every class in the result, in millilitres."""
+        """Volume of every class in the result, in milliliters."""
         unit = self._session.grid.voxel_volume / 1000
         return {k: n * unit for k, n in self._counts.items() if k and n > 0}

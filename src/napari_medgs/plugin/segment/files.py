@@ -1,8 +1,9 @@
-"""Sessions of the Segment widget as files: kept by themselves, saved, opened, restored."""
+"""Sessions of the Segment widget as files: autosaved, saved, opened, restored."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,76 +13,100 @@ from napari_medgs.errors import MedGSError, ParameterError
 from napari_medgs.plugin.layer_frame import volume_from_layers
 from napari_medgs.plugin.report import LOGGER, guarded, show_failure
 from napari_medgs.plugin.segment import autosave
-from napari_medgs.plugin.segment.layers import add_strokes_layer
+from napari_medgs.plugin.segment.context import SegmentContext
+from napari_medgs.plugin.segment.controller import SegmentController
+from napari_medgs.plugin.segment.view import SegmentView
 from napari_medgs.plugin.worker import Runner
 
 if TYPE_CHECKING:
-    from napari_medgs.plugin.segment.widget import SegmentWidget
+    from napari_medgs.segmentation import Session
 
-KEEP_MS = 400
+AUTOSAVE_MS = 400
 
 
 class SegmentFiles:
-    """Keeps the session in the user's cache after every step, and offers kept ones.
+    """Autosaves the session in the user's cache after every step, and offers saved ones.
 
     Parameters
     ----------
-    widget : SegmentWidget
+    owner : QWidget
+        Parent of the timer.
+    view : SegmentView
+    controller : SegmentController
+    context : SegmentContext
+    resume : callable
+        (session, field file or None) -> None: continues a session of the chosen image.
     """
 
     title = "The session"
 
-    def __init__(self, widget: SegmentWidget) -> None:
-        self.widget = widget
+    def __init__(
+        self,
+        owner: Any,
+        view: SegmentView,
+        controller: SegmentController,
+        context: SegmentContext,
+        resume: Callable[[Session, Path | None], None],
+    ) -> None:
+        self._view, self._controller, self._context = view, controller, context
+        self._resume = resume
         self.path: Path | None = None
-        self.kept: autosave.Kept | None = None
-        self._runner = Runner(widget)
+        self.found: autosave.SavedSession | None = None
+        self._runner = Runner(owner)
         self._unsaved = False
-        self._timer = QTimer(widget)
+        self._timer = QTimer(owner)
         self._timer.setSingleShot(True)
-        self._timer.setInterval(KEEP_MS)
-        self._timer.timeout.connect(self.keep)
-        widget.save.clicked.connect(lambda *_: self.save())
-        widget.load.clicked.connect(lambda *_: self.open())
-        widget.restore.clicked.connect(lambda *_: self.bring_back())
-        widget.forget.clicked.connect(lambda *_: self.discard())
-        widget.control.prepared.connect(self.later)
+        self._timer.setInterval(AUTOSAVE_MS)
+        self._timer.timeout.connect(self._autosave)
+        view.save.clicked.connect(lambda *_: self.ask_and_save())
+        view.load.clicked.connect(lambda *_: self.ask_and_open())
+        view.restore.clicked.connect(lambda *_: self.restore())
+        view.discard.clicked.connect(lambda *_: self.discard())
+        controller.prepared.connect(self.schedule_autosave)
+        controller.prompts_changed.connect(self.schedule_autosave)
+        view.table.renamed.connect(lambda *_: self.schedule_autosave())
 
-    # Kept by themselves
+    # Autosaved
 
-    def start(self, session: Any) -> None:
-        """Keep a session from now on."""
-        self.path = autosave.new_file(autosave.fingerprint(self.widget.volume))
+    def start(self) -> None:
+        """Autosave the session that begins from now on."""
+        assert self._context.volume is not None
+        self.path = autosave.new_file(autosave.fingerprint(self._context.volume))
         self._unsaved = False
-        self.widget.restore_bar.setVisible(False)
+        self._view.restore_bar.setVisible(False)
 
-    def later(self) -> None:
-        """Keep the session soon; strokes in quick succession are written once."""
-        session = self.widget.control.session
+    def schedule_autosave(self) -> None:
+        """Save the session soon; strokes in quick succession are written once."""
+        session = self._controller.session
         if session is not None and self.path is not None and session.events:
             self._unsaved = True
             if not self._timer.isActive():
                 self._timer.start()
 
-    def _job(self) -> autosave.Autosave | None:
-        control = self.widget.control
-        if control.session is None or self.path is None:
-            return None
-        return autosave.Autosave.of(control.session, self.path, control.field)
+    @property
+    def is_saved(self) -> bool:
+        """Whether every step so far is in the autosaved file."""
+        written = self.path is not None and self.path.exists()
+        return written and not self._unsaved and not self._runner.busy
 
-    def keep(self) -> None:
-        """Write the session in a thread."""
+    def _job(self) -> autosave.Autosave | None:
+        controller = self._controller
+        if controller.session is None or self.path is None:
+            return None
+        return autosave.Autosave.of(controller.session, self.path, controller.field)
+
+    def _autosave(self) -> None:
         if self._runner.busy:
             self._timer.start()
             return
         job = self._job()
         if job is not None and self._unsaved:
             self._unsaved = False
-            self._runner.start(job, returned=lambda path: None, errored=self._not_kept)
+            self._runner.start(job, returned=lambda path: None, errored=self._on_autosave_error)
 
-    def _not_kept(self, error: Exception) -> None:
-        LOGGER.warning("the session could not be kept", exc_info=error)
-        self.widget._say(f"The session could not be kept for a crash: {error}")
+    def _on_autosave_error(self, error: Exception) -> None:
+        LOGGER.warning("the session could not be autosaved", exc_info=error)
+        self._controller.state.message = f"The session could not be autosaved: {error}"
 
     def finish(self) -> None:
         """Write what is not written yet, as the session ends."""
@@ -92,89 +117,97 @@ class SegmentFiles:
             try:
                 job(lambda event: None, lambda: False)
             except Exception as error:
-                self._not_kept(error)
+                self._on_autosave_error(error)
         if self.path is not None:
             autosave.release(self.path)
         self.path, self._unsaved = None, False
 
-    def look_for_kept(self) -> None:
-        """Offer the newest kept session of the chosen image, if there is one."""
-        widget = self.widget
-        self.kept = None
+    def look_for_saved(self) -> None:
+        """Offer the newest autosaved session of the chosen image, if there is one."""
+        view = self._view
+        self.found = None
         try:
-            if widget.control.session is None and widget.images.layers:
-                volume, _ = volume_from_layers(widget.images.layers)
+            if self._controller.session is None and view.images.layers:
+                volume, _ = volume_from_layers(view.images.layers)
                 found = autosave.find(autosave.fingerprint(volume))
-                self.kept = found[0] if found else None
+                self.found = found[0] if found else None
         except (MedGSError, OSError):
             pass  # an image that cannot be segmented has no sessions; the button says why
-        if self.kept is not None:
-            when = time.strftime("%d %b, %H:%M", time.localtime(self.kept.saved))
-            widget.restore_note.setText(f"Strokes on this image were kept on {when}.")
-        widget.restore_bar.setVisible(self.kept is not None)
+        if self.found is not None:
+            when = time.strftime("%d %b, %H:%M", time.localtime(self.found.saved))
+            view.restore_note.setText(f"Strokes on this image were saved on {when}.")
+        view.restore_bar.setVisible(self.found is not None)
 
     @guarded
-    def bring_back(self) -> None:
-        """Open the kept session."""
-        if self.kept is not None:
-            self.open_log(self.kept.path)
+    def restore(self) -> None:
+        """Open the autosaved session that is offered."""
+        if self.found is not None:
+            self.open(self.found.path)
 
     @guarded
     def discard(self) -> None:
-        """Remove the kept session and offer the one before."""
-        if self.kept is not None:
-            autosave.discard(self.kept)
-        self.look_for_kept()
+        """Delete the autosaved session that is offered, and offer the one before."""
+        if self.found is not None:
+            autosave.discard(self.found)
+        self.look_for_saved()
 
     # Saved and opened by the user
 
     @guarded
-    def save(self) -> None:
+    def ask_and_save(self) -> None:
         """Ask for a file and save there once the result is that of a full solve."""
-        widget = self.widget
-        if widget.control.session is None:
+        if self._controller.session is None:
             raise ParameterError("There is no session to save yet: paint first.")
-        chosen = widget.ask_file(True)
+        chosen = self._view.ask_file(True)
         if chosen:
-            self.save_to(chosen)
+            self.save(chosen)
 
-    def save_to(self, chosen: str | Path) -> None:
-        """Save log and field, after a full solve where one is due."""
+    def save(self, chosen: str | Path) -> None:
+        """Save session and field, after a full solve where one is due.
+
+        Parameters
+        ----------
+        chosen : path
+            ".json" is added where it is missing.
+        """
         path = Path(chosen)
         path = path if path.suffix.lower() == ".json" else path.with_name(path.name + ".json")
-        self.widget.control.sync_strokes()
-        self.widget.control.when_settled(lambda: self._write(path))
+        self._controller.sync_strokes()
+        self._controller.when_current(lambda: self._write(path))
 
     def _write(self, path: Path) -> None:
         from napari_medgs.io.fields import save_field
+        from napari_medgs.segmentation import save_session
 
-        control = self.widget.control
-        session = control.session
+        controller = self._controller
+        session = controller.session
         if session is None:
             return
         try:
-            if control.field is not None:
+            if controller.field is not None:
                 field = path.with_name(path.stem + autosave.FIELD)
-                save_field(field, control.field)
+                save_field(field, controller.field)
                 session.field = field.name
-            from napari_medgs.segmentation import save_session
-
             save_session(session, path)
         except MedGSError as error:
             show_failure(error, "Saving")
             return
-        unsolved = "" if session.is_current else " (without a result: strokes of two classes needed)"
-        self.widget._say(f"Saved {path.name}{unsolved}.")
+        without = "" if controller.is_current else " (no mask yet: paint strokes of two classes)"
+        controller.state.message = f"Saved {path.name}{without}."
 
     @guarded
-    def open(self) -> None:
-        """Ask for a session file and go on with it."""
-        chosen = self.widget.ask_file(False)
+    def ask_and_open(self) -> None:
+        """Ask for a session file and continue it."""
+        chosen = self._view.ask_file(False)
         if chosen:
-            self.open_log(chosen)
+            self.open(chosen)
 
-    def open_log(self, chosen: str | Path) -> None:
-        """Go on with a session of the chosen image.
+    def open(self, chosen: str | Path) -> None:
+        """Continue a session of the chosen image.
+
+        Parameters
+        ----------
+        chosen : path
 
         Raises
         ------
@@ -183,33 +216,12 @@ class SegmentFiles:
         """
         from napari_medgs.segmentation import load_session
 
-        widget, path = self.widget, Path(chosen)
-        volume, frame = widget._take_image()
+        path = Path(chosen)
+        volume, _ = self._context.load_images(self._view.images.layers)
         session, _ = load_session(path, volume.grid)
-        field = path.parent / session.field if session.field else None
-        settings = session.settings
-        widget.value_form.load(settings.unlabeled, settings.background)
-        widget.settings.load(settings.params)
-        values = {settings.background} if settings.background is not None else set()
-        widget.table.fill(values | set(session.names), settings.background, session.names)
-        widget.end()
-        layer = add_strokes_layer(
-            widget.viewer, widget.images.layers[0], session.names, widget.table.colors, frame.ndim
-        )
-        largest = int(session.strokes.max())
-        layer.data = frame.to_layer(session.strokes).astype(np_type(largest))
-        widget.begin(layer, session, field)
-        widget.tools.show_marks(settings)
-        widget.tools.show_strokes()
+        self._resume(session, path.parent / session.field if session.field else None)
 
     def shut_down(self) -> None:
-        """Stop listening for time."""
+        """Stop the timer and the thread."""
         self._timer.stop()
         self._runner.shut_down()
-
-
-def np_type(largest: int) -> Any:
-    """Return the smallest unsigned type that holds a value."""
-    import numpy as np
-
-    return np.min_scalar_type(max(largest, 255))

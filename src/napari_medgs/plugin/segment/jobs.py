@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,32 +18,11 @@ if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
     from napari_medgs.segmentation import SegmentModel, SegmentResult, Session, Suggestion
 
-
-class TaskRunner(Protocol):
-    """Runs one job at a time in a thread; see ``napari_medgs.plugin.worker.Runner``."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether a job is running."""
-
-    def start(
-        self,
-        job: Any,
-        *,
-        returned: Callable[[Any], None],
-        errored: Callable[[Exception], None],
-        cancelled: Callable[[], None] | None = None,
-        progressed: Callable[[ProgressEvent], None] | None = None,
-        finished: Callable[[], None] | None = None,
-    ) -> Any:
-        """Start a job; the callbacks are called in the main thread."""
-
-    def stop(self) -> None:
-        """Ask the job to stop."""
+Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
-class Prepare:
+class PrepareModel:
     """Fit a field, or read one from a file, or take the one given; then build the model.
 
     Attributes
@@ -84,71 +61,55 @@ class Prepare:
         )
 
 
-class Reader:
-    """Keeps the session as it is while a thread reads it."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Hold while reading or changing the session."""
-        with self._lock:
-            yield
-
-    @contextmanager
-    def until_read(self, progress: ProgressCallback) -> Iterator[ProgressCallback]:
-        """Hold until the first report of another stage than "prompts", which read the session."""
-        self._lock.acquire()
-        held = [True]
-
-        def release() -> None:
-            if held:
-                held.clear()
-                self._lock.release()
-
-        def report(event: ProgressEvent) -> None:
-            if event.stage != "prompts":
-                release()
-            progress(event)
-
-        try:
-            yield report
-        finally:
-            release()
-
-
 @dataclass(frozen=True)
-class Solve:
-    """Update the mask; ``quick`` follows only what is new."""
+class SolveMask:
+    """Compute the mask of all prompts so far.
+
+    Attributes
+    ----------
+    model : SegmentModel
+    session : Session
+        Left as it is.
+    lock : threading.Lock
+        Held while the session is read or changed. The solve itself does not need it.
+    threads : int or None
+    incremental : bool
+        Extend the last full solve by what is new, where that is possible.
+    """
 
     model: SegmentModel
     session: Session
-    reader: Reader
-    quick: bool = False
+    lock: Lock
+    threads: int | None
+    incremental: bool = False
 
     def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> SegmentResult:
-        """Return the new result; the session is left alone."""
-        with self.reader.until_read(progress) as report:
-            self.model.params = self.session.settings.params
-            return self.model.update(
-                self.session.prompts(),
-                quick=self.quick,
-                progress=report,
-                should_stop=should_stop,
-            )
+        """Return the result."""
+        with self.lock:
+            params = replace(self.session.settings.params, threads=self.threads)
+            self.model.params = params
+            snapshot = self.model.snapshot(self.session.prompts())
+        return self.model.update(
+            snapshot, quick=self.incremental, progress=progress, should_stop=should_stop
+        )
 
 
 @dataclass(frozen=True)
-class Plane:
-    """The labels of one slice of the canonical grid."""
+class LabelSlice:
+    """The labels of one slice of the canonical grid.
+
+    Attributes
+    ----------
+    axis, index : int
+    labels : 2D ndarray
+    """
 
     axis: int
     index: int
     labels: NDArray[Any]
 
     @property
-    def box(self) -> tuple[slice, ...]:
+    def box(self) -> Box:
         """The slice as a box."""
         box = [slice(None)] * 3
         box[self.axis] = slice(self.index, self.index + 1)
@@ -156,34 +117,43 @@ class Plane:
 
 
 @dataclass(frozen=True)
-class Preview:
-    """Look at one slice at once, under what the last full solve learned."""
+class PreviewSlice:
+    """Compute one slice ahead of the rest, with what the last full solve learned."""
 
     model: SegmentModel
     session: Session
-    reader: Reader
+    lock: Lock
     axis: int
     index: int
 
-    def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> Plane | None:
+    def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> LabelSlice | None:
         """Return the slice, or None where it would take as long as a solve."""
-        with self.reader.hold():
+        frozen = None
+        with self.lock:
             prompts = self.session.prompts()
-            last = self.model.last
-            if last is None or self.model.snapshot(prompts).values != last.values:
+            last, snapshot = self.model.last, self.model.snapshot(prompts)
+            if last is None or snapshot.values != last.values:
                 return None
-            labels = self.model.preview_slice(self.axis, self.index, prompts)
             locked = sorted(prompts.locked)
             if locked and prompts.result is not None:
                 frozen = np.take(prompts.result, self.index, axis=self.axis)
-                labels = np.where(np.isin(labels, locked), 0, labels)
-                labels = np.where(frozen > 0, frozen, labels)
-        return Plane(self.axis, self.index, labels)
+        labels = self.model.preview_slice(self.axis, self.index, snapshot)
+        if frozen is not None:
+            labels = np.where(np.isin(labels, locked), 0, labels)
+            labels = np.where(frozen > 0, frozen, labels)
+        return LabelSlice(self.axis, self.index, labels)
 
 
 @dataclass(frozen=True)
-class Suggest:
-    """Find where one more stroke helps most."""
+class SuggestSlice:
+    """Find where one more stroke helps most.
+
+    Attributes
+    ----------
+    model : SegmentModel
+    axis : int or None
+        Normal of the slices to choose from; all three axes by default.
+    """
 
     model: SegmentModel
     axis: int | None
@@ -195,8 +165,16 @@ class Suggest:
 
 
 @dataclass(frozen=True)
-class Maps:
-    """Uncertainty and the probability of one class, as far as asked for."""
+class ComputeMaps:
+    """Compute the uncertainty and the probability of one class, as far as asked for.
+
+    Attributes
+    ----------
+    result : SegmentResult
+    uncertainty : bool
+    label : int or None
+        Value of the class whose probability is wanted.
+    """
 
     result: SegmentResult
     uncertainty: bool
@@ -205,7 +183,7 @@ class Maps:
     def __call__(
         self, progress: ProgressCallback, should_stop: StopCallback
     ) -> dict[str, NDArray[np.float32]]:
-        """Return the maps on the canonical grid under their names."""
+        """Return the maps on the canonical grid, by name."""
         maps: dict[str, NDArray[np.float32]] = {}
         if self.uncertainty:
             maps["uncertainty"] = self.result.uncertainty()
@@ -213,3 +191,32 @@ class Maps:
             k = self.result.values.index(self.label)
             maps["probability"] = self.result.probability()[k].copy()
         return maps
+
+
+@dataclass(frozen=True)
+class FindEdits:
+    """Find where two label arrays differ, slice by slice, so that the GUI thread need not.
+
+    Painting may go on meanwhile: the box tells where to look, not what is there.
+
+    Attributes
+    ----------
+    shown, known : (Z, Y, X) ndarray
+    """
+
+    shown: NDArray[Any]
+    known: NDArray[Any]
+
+    def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> Box | None:
+        """Return the bounding box of all differences, or None where there are none."""
+        low, high = np.array(self.shown.shape), np.zeros(3, np.int64)
+        for z, (shown, known) in enumerate(zip(self.shown, self.known, strict=True)):
+            if should_stop():
+                return None
+            rows, columns = np.nonzero(shown != known)
+            if len(rows):
+                low = np.minimum(low, (z, rows.min(), columns.min()))
+                high = np.maximum(high, (z + 1, rows.max() + 1, columns.max() + 1))
+        if not high.any():
+            return None
+        return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))

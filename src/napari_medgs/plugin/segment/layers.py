@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from napari_medgs.errors import GeometryError, LabelError
 from napari_medgs.plugin.layer_frame import GRID_KEY, TRANSFORM_KEY, LayerFrame, geometry_kwargs
-from napari_medgs.plugin.layer_metadata import NAMES_KEY
+from napari_medgs.plugin.layer_metadata import NAMES_KEY, ROLE_KEY, SOURCE_KEY
 from napari_medgs.segmentation.prompts.prompts import Box, Point
 
-ROLE_KEY = "medgs_role"
 BACKGROUND = 255  # in stroke layers made here: out of the way of the classes 1, 2, 3 ..
 BACKGROUND_COLOR = (0.55, 0.62, 0.70, 1.0)
 PALETTE = (
@@ -34,7 +33,7 @@ Colors = Mapping[int, Color]
 
 
 def default_color(value: int) -> Color:
-    """Return the colour of a class that has been given none."""
+    """Return the color of a class that has been given none."""
     red, green, blue = PALETTE[(value - 1) % len(PALETTE)]
     return red, green, blue, 1.0
 
@@ -42,7 +41,7 @@ def default_color(value: int) -> Color:
 def label_colormap(colors: Colors, background: int | None, *, result: bool) -> Any:
     """Return napari's colormap for stroke layers, or for results, whose background is clear.
 
-    Values without a colour get their default one.
+    Values without a color get their default one.
     """
     from napari.utils.colormaps import DirectLabelColormap
 
@@ -60,7 +59,7 @@ def _place(image: Any, role: str, names: Mapping[int, str]) -> dict[str, Any]:
     kept = {k: image.metadata[k] for k in ("affine", GRID_KEY, TRANSFORM_KEY)
             if k in image.metadata}  # fmt: skip
     return {
-        "metadata": {**kept, ROLE_KEY: role, NAMES_KEY: dict(names), "medgs_source": image.name},
+        "metadata": {**kept, ROLE_KEY: role, NAMES_KEY: dict(names), SOURCE_KEY: image.name},
         **geometry_kwargs(image),
     }
 
@@ -101,7 +100,7 @@ def add_result_layer(
     return layer
 
 
-def add_marks_layer(viewer: Any, image: Any, kind: str) -> Any:
+def add_prompt_layer(viewer: Any, image: Any, kind: str) -> Any:
     """Add an empty layer for points ("points") or boxes ("boxes") with a class for each."""
     options = _place(image, kind, {})
     if kind == "points":
@@ -299,31 +298,3 @@ def read_boxes(layer: Any, image: Any, frame: LayerFrame) -> tuple[Box, ...]:
         d, e, f = (int(v) for v in high[label])
         boxes.append(Box((a, b, c), (d, e, f), label))
     return tuple(boxes)
-
-
-def accept(
-    result: LabelView, final: LabelView, classes: Sequence[int], *, replace_same: bool
-) -> int:
-    """Copy classes of a result to a final layer where nothing else is, as one undoable step.
-
-    Returns
-    -------
-    int
-        Voxels changed.
-    """
-    new, old = result.array, final.array
-    mine = np.isin(new, list(classes)) & (new != 0)
-    changed = mine & (old == 0)
-    if replace_same:
-        changed |= np.isin(old, list(classes)) & (old != 0) & (old != new)
-    where = np.nonzero(changed)
-    count = len(where[0])
-    if not count:
-        return 0
-    values = np.where(mine[where], new[where], 0)
-    final.make_room(int(values.max()))
-    points = np.stack(where, axis=1)
-    inside = np.round(final.frame.points_to_layer(points)).astype(np.int64)
-    # napari takes several values as a sequence only, not as an array.
-    final.layer.data_setitem(tuple(inside.T), values.tolist())
-    return count

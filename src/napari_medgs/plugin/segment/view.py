@@ -1,181 +1,307 @@
-"""The Segment widget's classes, and what it shows of its session."""
+"""The Segment widget's controls. They show the state and know neither the core nor the layers."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QVBoxLayout, QWidget
 
-from napari_medgs.errors import ParameterError
-from napari_medgs.plugin.layer_metadata import NAMES_KEY
-from napari_medgs.plugin.report import guarded
-from napari_medgs.plugin.segment.controller import SegmentController
-from napari_medgs.plugin.segment.layers import label_colormap
-from napari_medgs.plugin.segment.ui import FIRST_HINT, PAINT_HINT, SegmentUI
-from napari_medgs.plugin.widgets.base import describe
+from napari_medgs._util.progress import ProgressEvent
+from napari_medgs.plugin.layer_metadata import ROLE_KEY, field_of
+from napari_medgs.plugin.segment.class_table import ClassTable
+from napari_medgs.plugin.segment.form import LabelValueForm
+from napari_medgs.plugin.segment.model import JobKind, SegmentState
+from napari_medgs.plugin.widgets.base import (
+    MedGSWidget,
+    Section,
+    TaskPanel,
+    add_row,
+    compact_form,
+    describe,
+    hint,
+)
+from napari_medgs.plugin.widgets.controls import button, row
+from napari_medgs.plugin.widgets.layers import LayerChecklist, LayerCombo, is_source_image
 
-BUSY = {
-    "prepare": "Preparing",
-    "preview": "Updating",
-    "quick": "Updating",
-    "full": "Updating",
-    "suggest": "Looking for the next slice",
-    "maps": "Drawing maps",
+KEYS = {
+    "U": "update now",
+    "N": "go to the slice where one more stroke helps most",
+    ".": "next class",
+    ",": "previous class",
+    "K": "lock or unlock the class",
 }
+LAYER_KEYS = {
+    "Ctrl+Z": "undo the last step and its effect on the mask",
+    "Ctrl+Shift+Z": "redo it",
+}
+FIRST_HINT = "Press New, then paint a stroke in each class."
+PAINT_HINT = "Paint a stroke in each class: the mask follows by itself."
+BUSY = {
+    JobKind.PREPARE: "Preparing",
+    JobKind.PREVIEW: "Updating",
+    JobKind.INCREMENTAL: "Updating",
+    JobKind.FULL: "Updating",
+    JobKind.SUGGEST: "Looking for the next slice",
+    JobKind.MAPS: "Computing the maps",
+}
+LONG = (JobKind.PREPARE, JobKind.SUGGEST, JobKind.MAPS)
 
 
-class SegmentView(SegmentUI):
-    """The controls, filled from the session; classes are added, locked and removed here."""
+def is_scan(layer: Any) -> bool:
+    """Tell whether a layer could be segmented: an image that was not made by this plugin."""
+    return is_source_image(layer) and ROLE_KEY not in layer.metadata
 
-    control: SegmentController
-    tools: Any
-    files: Any
-    rest: QTimer
-    strokes_layer: Any
-    result_layer: Any
 
-    @guarded
-    def new_class(self) -> None:
-        """Add a class and select it."""
-        value = next(v for v in range(1, 65_536) if v not in {*self.table.values, 0})
-        if len(self.table.classes) >= 249:
-            raise ParameterError("249 classes are the most.")
-        self.table.fill([*self.table.values, value], self.table.background)
-        self._on_names()
-        self._recolor()
-        self.table.choose(value)
+def is_strokes(layer: Any) -> bool:
+    """Tell whether a layer could hold strokes: a Labels layer that is no result."""
+    role = layer.metadata.get(ROLE_KEY, "strokes")
+    return type(layer).__name__ == "Labels" and role == "strokes" and field_of(layer) is None
 
-    @guarded
-    def drop_class(self) -> None:
-        """Remove the selected class with its strokes, as one step."""
-        value, session = self.table.value, self.control.session
-        if value is None or value == self.table.background:
-            raise ParameterError("Select a class to remove; the background stays.")
-        if session is not None and self.control.strokes is not None:
-            if value in session.settings.locked:
-                raise ParameterError("The class is locked: unlock it first.")
-            strokes = self.control.strokes.array
-            strokes[strokes == value] = session.settings.unlabeled
-            self.strokes_layer.refresh()
-            self.control.sync_strokes()
-        self.table.fill([v for v in self.table.values if v != value], self.table.background)
-        self._on_names()
 
-    @guarded
-    def set_lock(self, value: int, locked: bool) -> None:
-        """Keep a class as it is now, or let it go."""
-        session = self.control.session
-        if session is None or (locked and value not in self.control.volumes_ml):
-            raise ParameterError(f"There is nothing of {self.table.name(value)!r} to lock yet.")
-        kept = session.settings.locked
-        self.control.change(locked=kept | {value} if locked else kept - {value})
+def is_mask(layer: Any) -> bool:
+    """Tell whether a layer could be a starting mask or hold accepted classes."""
+    return type(layer).__name__ == "Labels" and layer.metadata.get(ROLE_KEY, "final") == "final"
 
-    def _toggle_lock(self) -> None:
-        value = self.table.value
-        if value is not None and value != self.table.background:
-            self.set_lock(value, not self.table.is_locked(value))
 
-    def ask_file(self, save: bool) -> str:
-        """Ask for a session file; empty when the user thinks better of it."""
-        kinds = "Session logs (*.json)"
-        if save:
-            return str(QFileDialog.getSaveFileName(self, "Save session", "", kinds)[0])
-        return str(QFileDialog.getOpenFileName(self, "Open session", "", kinds)[0])
+class SegmentView(QWidget):
+    """All controls of the Segment widget, and how they show a :class:`SegmentState`.
 
-    # What is shown
+    Parameters
+    ----------
+    owner : MedGSWidget
+        Gives viewer, runner and title.
+    state : SegmentState
+    settings : QWidget
+        The form of the solver's settings.
+    values : LabelValueForm
+    """
 
-    def _recolor(self) -> None:
-        background = self.table.background
-        colors = {v: self.table.color(v) for v in self.table.classes}
-        if self.strokes_layer is not None:
-            self.strokes_layer.colormap = label_colormap(colors, background, result=False)
-        if self.result_layer is not None:
-            self.result_layer.colormap = label_colormap(colors, background, result=True)
+    def __init__(
+        self, owner: MedGSWidget, state: SegmentState, settings: QWidget, values: LabelValueForm
+    ) -> None:
+        super().__init__()
+        self._owner, self._state = owner, state
+        self._body = QVBoxLayout(self)
+        self._body.setContentsMargins(0, 0, 0, 0)
+        self._body.setSpacing(6)
+        self._build_input()
+        self._build_classes()
+        self._build_run()
+        self._build_accept()
+        self._build_sections(settings, values)
+        self._body.addStretch(1)
+        self._follow(state)
 
-    def _on_names(self) -> None:
-        names = {v: self.table.name(v) for v in self.table.classes}
-        for layer in (self.strokes_layer, self.result_layer):
-            if layer is not None:
-                layer.metadata[NAMES_KEY] = dict(names)
-        if self.control.session is not None:
-            self.control.session.names = names
-            self.files.later()
+    # The controls
 
-    def _say(self, text: str) -> None:
+    def _build_input(self) -> None:
+        form = compact_form()
+        self._body.addLayout(form)
+        self.images = LayerChecklist(self._owner, is_scan)
+        tip = "What to segment. Check several images of the same geometry to use them together."
+        add_row(form, "Image", self.images, tip)
+        self.strokes = LayerCombo(self._owner, is_strokes, none="none yet")
+        self.new_strokes = button(
+            "New", "Add a layer to paint strokes in, with classes and colors."
+        )
+        holder = QWidget()
+        line = row(self.strokes, self.new_strokes)
+        line.setStretch(1, 0)
+        holder.setLayout(line)
+        tip = "The Labels layer that you paint in: short strokes or whole slices, any orientation."
+        add_row(form, "Strokes", holder, tip)
+        self.restore_bar = QWidget()
+        bar = QVBoxLayout(self.restore_bar)
+        bar.setContentsMargins(8, 6, 8, 6)
+        self.restore_note = QLabel()
+        self.restore_note.setWordWrap(True)
+        self.restore = button("Restore", "Open the saved strokes and go on.")
+        self.discard = button("Discard", "Delete the saved strokes for good.")
+        bar.addWidget(self.restore_note)
+        bar.addLayout(row(self.restore, self.discard))
+        self.restore_bar.setObjectName("medgs-restore")
+        self.restore_bar.setStyleSheet(
+            "QWidget#medgs-restore { background: rgba(224, 160, 48, 40); border-radius: 5px; }"
+        )
+        self.restore_bar.setVisible(False)
+        self._body.addWidget(self.restore_bar)
+
+    def _build_classes(self) -> None:
+        self.table = ClassTable()
+        self._body.addWidget(self.table)
+        self.add_class = button("Add class", "Add a class with a color of its own.")
+        self.remove_class = button(
+            "Remove", "Remove the class and its strokes; Undo brings both back."
+        )
+        self._body.addLayout(row(self.add_class, self.remove_class))
+
+    def _build_run(self) -> None:
+        self.undo = button("Undo", "Undo the last step (Ctrl+Z in the strokes or the result).")
+        self.redo = button("Redo", "Redo the step that was undone (Ctrl+Shift+Z).")
+        self._body.addLayout(row(self.undo, self.redo))
+        self.auto = QCheckBox("update after every stroke")
+        self.auto.setChecked(True)
+        self.auto.setToolTip("Painting is never blocked: a newer stroke stops an older update.")
+        self._body.addWidget(self.auto)
+        self.panel = TaskPanel(self._owner, "Update", "Compute the mask anew from all strokes.")
+        for shown_at_times in (self.panel.bar, self.panel.status):
+            policy = shown_at_times.sizePolicy()
+            policy.setRetainSizeWhenHidden(True)  # the buttons below must not jump at each stroke
+            shown_at_times.setSizePolicy(policy)
+        self._body.addWidget(self.panel)
+        self.result = QLabel()
+        self.result.setObjectName("medgs-result")
+        self.result.setWordWrap(True)
+        self.result.setVisible(False)
+        self._body.addWidget(self.result)
+        self.suggest = button(
+            "Suggest next slice", "Go to the slice where one more stroke helps most."
+        )
+        self._body.addWidget(self.suggest)
+
+    def _build_accept(self) -> None:
+        form = compact_form()
+        self._body.addLayout(form)
+        self.target = LayerCombo(self._owner, is_mask, none="new layer")
+        tip = "A layer for finished classes. Other classes in it are not overwritten."
+        add_row(form, "Accept into", self.target, tip)
+        self.accept_one = QCheckBox("selected class only")
+        self.accept_one.setToolTip("Copy only the class that is selected in the table.")
+        self.replace_same = QCheckBox("replace the class there")
+        self.replace_same.setToolTip(
+            "Remove what that layer already has of the class; otherwise it is kept and added to."
+        )
+        form.addRow("", self.accept_one)
+        form.addRow("", self.replace_same)
+        self.accept = button("Accept", "Copy the mask to that layer; Ctrl+Z there undoes it.")
+        self._body.addWidget(self.accept)
+
+    def _build_sections(self, settings: QWidget, values: LabelValueForm) -> None:
+        keys = [f"<tr><td><b>{k}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>"
+                for k, text in (LAYER_KEYS | KEYS).items()]  # fmt: skip
+        self.sections = [
+            Section("Points, boxes, starting mask", self._build_prompts(values)),
+            Section("Settings", settings),
+            Section("Maps and sessions", self._build_outputs()),
+            Section("Shortcuts", hint("<table>" + "".join(keys) + "</table>")),
+        ]
+        parts = QVBoxLayout()
+        parts.setSpacing(0)
+        for part in self.sections:
+            parts.addWidget(part)
+        self._body.addLayout(parts)
+
+    def _build_prompts(self, values: LabelValueForm) -> QWidget:
+        holder = QWidget()
+        layout = QVBoxLayout(holder)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(6)
+        self.add_points = button("Points", "Add a layer for clicks in the selected class.")
+        self.add_boxes = button(
+            "Boxes",
+            "Add a layer for rectangles around the whole selected class. One rectangle covers all "
+            "slices; two in different slices cover the slices from one to the other.",
+        )
+        layout.addLayout(row(self.add_points, self.add_boxes))
+        self.negative = QCheckBox("new points are outside the class")
+        self.negative.setToolTip("Clicks then mark places that are not the selected class.")
+        layout.addWidget(self.negative)
+        form = compact_form()
+        layout.addLayout(form)
+        self.initial = LayerCombo(self._owner, is_mask, none="none")
+        tip = "A mask to improve; voxels near its edges are decided anew."
+        add_row(form, "Starting mask", self.initial, tip)
+        self.fields = LayerCombo(
+            self._owner, lambda layer: field_of(layer) is not None, none="automatic"
+        )
+        tip = (
+            "The fitted Gaussians to segment with. Automatic: those of this image if there are "
+            "any, otherwise fitted when first needed."
+        )
+        add_row(form, "Gaussians", self.fields, tip)
+        layout.addWidget(values)
+        return holder
+
+    def _build_outputs(self) -> QWidget:
+        holder = QWidget()
+        layout = QVBoxLayout(holder)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(6)
+        self.uncertainty = QCheckBox("show the uncertainty")
+        self.uncertainty.setToolTip("Estimated probability that a voxel has the wrong class.")
+        self.probability = QCheckBox("show the class's probability")
+        self.probability.setToolTip("Probability of the class that is selected in the table.")
+        layout.addWidget(self.uncertainty)
+        layout.addWidget(self.probability)
+        self.save = button(
+            "Save session…",
+            "Save every step to a JSON file, and the Gaussians beside it. "
+            "'napari-medgs segment --session' computes the same mask from them.",
+        )
+        self.load = button("Open session…", "Continue a saved session of this image.")
+        layout.addLayout(row(self.save, self.load))
+        return holder
+
+    # What they show
+
+    def _follow(self, state: SegmentState) -> None:
+        events = state.events
+        events.message.connect(self._show_message)
+        events.job.connect(self._show_job)
+        events.summary.connect(self._show_summary)
+        events.volumes_ml.connect(self._show_volumes)
+        # These events come with the former value, too, which Qt's slots do not take.
+        events.locked.connect(lambda locked: self.table.show_locks(locked))
+        events.can_undo.connect(lambda can: self.undo.setEnabled(can))
+        events.can_redo.connect(lambda can: self.redo.setEnabled(can))
+        events.has_session.connect(self._show_session)
+        self.undo.setEnabled(False)
+        self.redo.setEnabled(False)
+        self._show_session(state.has_session)
+        self._show_volumes(state.volumes_ml)
+        state.message = FIRST_HINT
+        self._show_message(FIRST_HINT)
+
+    def _show_message(self, text: str) -> None:
         self.panel.status.setText(text)
         self.panel.status.setVisible(bool(text))
 
-    def _hint(self, text: str) -> None:
-        """Say why there is no result; before the first stroke, what to do."""
-        session = self.control.session
-        nothing_yet = session is not None and not session.can_undo and not session.can_redo
-        self._say(PAINT_HINT if nothing_yet else text)
-
-    def _on_progress(self, event: Any) -> None:
-        if self.panel.bar.isVisible():
-            self.panel.show_progress(event)
-            self._say(describe(event))
-
-    def _on_running(self, kind: str) -> None:
-        long = kind in ("prepare", "suggest", "maps")
-        self.panel.cancel.setEnabled(bool(kind))
-        self.panel.bar.setVisible(long)
+    def _show_job(self, kind: JobKind | None) -> None:
+        self.panel.cancel.setEnabled(kind is not None)
+        self.panel.bar.setVisible(kind in LONG)
         self.panel.bar.setRange(0, 0)
-        if kind:
-            self._say(f"{BUSY[kind]} ..")
-        elif self.control.session is None:
-            self._say(FIRST_HINT)
-        elif self.panel.status.text().endswith(".."):
-            self._say("")
+        if kind is not None:
+            self._state.message = f"{BUSY[kind]} ..."
+        elif not self._state.has_session:
+            self._state.message = FIRST_HINT
+        elif self._state.message.endswith("..."):
+            self._state.message = ""
 
-    def _on_unsettled(self) -> None:
-        if self.control.auto or self.control.session is None:
-            self.rest.start()
+    def show_progress(self, event: ProgressEvent) -> None:
+        """Show the progress of a long job."""
+        if self._state.job in LONG:
+            self.panel.show_progress(event)
+            self._state.message = describe(event)
 
-    def _on_settings_stepped(self) -> None:
-        session = self.control.session
-        assert session is not None
-        self.settings.load(session.settings.params)
-        self.tools.show_marks(session.settings)
+    def _show_summary(self, text: str) -> None:
+        self.result.setText(text)
+        self.result.setVisible(bool(text))
 
-    def _on_shown(self, kind: str) -> None:
-        self._show_volumes()
-        result = self.control.result
-        if kind in ("quick", "full") and result is not None:
-            self._say("")
-            count, seconds = len(result.field), result.seconds_solve
-            self.result.setText(f"<b>{seconds:.2f} s</b> with {count:,} Gaussians")
-            self.result.setVisible(True)
-
-    def _show_volumes(self) -> None:
-        """Show what there is of each class; what needs a result waits for one."""
-        volumes = self.control.volumes_ml
-        self.table.show_volumes(volumes)
+    def _show_volumes(self, volumes_ml: Mapping[int, float]) -> None:
+        self.table.show_volumes(volumes_ml)
         for control in (self.suggest, self.accept):
-            control.setEnabled(bool(volumes))
-        if not volumes:
-            self.result.setVisible(False)
+            control.setEnabled(bool(volumes_ml))
 
-    def _show_state(self) -> None:
-        session = self.control.session
-        self.undo.setEnabled(session is not None and session.can_undo)
-        self.redo.setEnabled(session is not None and session.can_redo)
+    def _show_session(self, has_session: bool) -> None:
         for control in (self.save, self.add_points, self.add_boxes):
-            control.setEnabled(session is not None)
-        self._show_volumes()
-        if session is None:
-            self.table.show_locks(())
-            return
-        history = session.history  # the last step, or what its undo brought back
-        drawn = [step.strokes.after for step in history.done[-1:] if step.strokes is not None]
-        drawn += [step.strokes.before for step in history.undone[-1:] if step.strokes is not None]
-        values = {int(v) for part in drawn for v in np.unique(part)}
-        new = values - {session.settings.unlabeled, *self.table.values}
-        if new:
-            self.table.fill([*self.table.values, *new], self.table.background)
-            self._recolor()
-        self.table.show_locks(session.settings.locked)
-        self.tools.on_change()
-        self.files.later()
+            control.setEnabled(has_session)
+
+    # Files
+
+    def ask_file(self, save: bool) -> str:
+        """Ask for a session file; return an empty text when the dialog is canceled."""
+        kinds = "Sessions (*.json)"
+        if save:
+            return str(QFileDialog.getSaveFileName(self, "Save session", "", kinds)[0])
+        return str(QFileDialog.getOpenFileName(self, "Open session", "", kinds)[0])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,388 +10,426 @@ import numpy as np
 from qtpy.QtCore import QTimer
 
 from napari_medgs.errors import LabelError, MedGSError, ParameterError
-from napari_medgs.plugin.layer_frame import check_sliceable, same_place, volume_from_layers
-from napari_medgs.plugin.layer_metadata import NAMES_KEY, field_of, fitted_to
+from napari_medgs.plugin.layer_frame import same_place
+from napari_medgs.plugin.layer_metadata import NAMES_KEY
 from napari_medgs.plugin.report import guarded, show_failure
+from napari_medgs.plugin.segment.accept import AcceptAction
+from napari_medgs.plugin.segment.beginning import known_field, new_session
+from napari_medgs.plugin.segment.classes import ClassActions
+from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
 from napari_medgs.plugin.segment.files import SegmentFiles
+from napari_medgs.plugin.segment.form import LabelValueForm, SegmentForm
+from napari_medgs.plugin.segment.layer_watcher import LayerWatcher
 from napari_medgs.plugin.segment.layers import (
     BACKGROUND,
     LabelView,
     add_result_layer,
     add_strokes_layer,
 )
+from napari_medgs.plugin.segment.maps import MapLayers
+from napari_medgs.plugin.segment.model import JobKind, ResultUpdate
+from napari_medgs.plugin.segment.prompt_layers import PromptLayers
 from napari_medgs.plugin.segment.shortcuts import Shortcuts
-from napari_medgs.plugin.segment.tools import SegmentTools, visible_slice
-from napari_medgs.plugin.segment.ui import KEYS, LAYER_KEYS
-from napari_medgs.plugin.segment.view import SegmentView
+from napari_medgs.plugin.segment.suggestion import SliceSuggestion
+from napari_medgs.plugin.segment.view import KEYS, LAYER_KEYS, PAINT_HINT, SegmentView
+from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.worker import Runner
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
+    from napari_medgs.data.volume import Volume
+    from napari_medgs.plugin.layer_frame import LayerFrame
+    from napari_medgs.segmentation import SegmentParams, Session
+
 POLL_MS = 8  # solves take tenths of a second: reports must not wait as long
-REST_MS = 450  # without a stroke, until a quick solve is followed by a full one
-QUIET_MS = 300  # after the last redraw, until edits without a paint event are looked for
+REST_MS = 450  # without a stroke, until an incremental solve is followed by a full one
 
 
-class SegmentWidget(SegmentView):
+class SegmentWidget(MedGSWidget):
     """Segment an image from strokes, with undo, corrections and several classes.
+
+    Builds view, controller and the helpers for layers and files, and connects them.
 
     Parameters
     ----------
     napari_viewer : napari.Viewer
+
+    Attributes
+    ----------
+    view : SegmentView
+        All controls.
+    controller : SegmentController
+        The session and its solves; ``controller.state`` is what the view shows.
+    context : SegmentContext
+        The image and the session's layers.
     """
+
+    title = "The segmentation"
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         self.runner = Runner(self, POLL_MS)
-        self.panel._runner = self.runner
-        self.control = SegmentController(self.runner, lambda: visible_slice(self))
-        self.keys = Shortcuts()
-        self.image: Any = None
-        self.sources: list[Any] = []
-        self.frame: Any = None
-        self.volume: Any = None
-        self.strokes_layer: Any = None
-        self.result_layer: Any = None
+        self.context = SegmentContext(self.viewer)
+        self.controller = SegmentController(self.runner, self.context.visible_slice)
+        self.state = self.controller.state
+        self.settings, self.values = SegmentForm(), LabelValueForm(0, BACKGROUND)
+        self.view = SegmentView(self, self.state, self.settings, self.values)
+        self.body.addWidget(self.view)
+        self.shortcuts = Shortcuts()
+        self.watcher = LayerWatcher(self)
+        parts = (self.view, self.controller, self.context)
+        self.classes = ClassActions(*parts)
+        self.prompt_layers = PromptLayers(*parts, self.shortcuts)
+        self.maps = MapLayers(*parts)
+        self.suggestion = SliceSuggestion(*parts)
+        self.accept = AcceptAction(*parts)
+        self.files = SegmentFiles(self, *parts, self._resume)
         self._choosing = False
-        self._watched: list[tuple[Any, Any]] = []
-        self.rest = self._timer(REST_MS, self.control.settle)
-        self.quiet = self._timer(QUIET_MS, self._look)
-        self.tools = SegmentTools(self)
-        self.files = SegmentFiles(self)
+        self.rest_timer = QTimer(self)
+        self.rest_timer.setSingleShot(True)
+        self.rest_timer.setInterval(REST_MS)
+        self.rest_timer.timeout.connect(self.controller.request_full_solve)
         self._connect()
         self._bind_keys()
-        self.table.fill([1, 2], BACKGROUND)
-        self._show_state()
-        self.files.look_for_kept()
-
-    def _timer(self, milliseconds: int, action: Any) -> QTimer:
-        timer = QTimer(self)
-        timer.setSingleShot(True)
-        timer.setInterval(milliseconds)
-        timer.timeout.connect(action)
-        return timer
+        self.view.table.fill([1, 2], BACKGROUND)
+        self.files.look_for_saved()
 
     def _connect(self) -> None:
-        control = self.control
-        control.changed.connect(self._show_state)
-        control.shown.connect(self._on_shown)
-        control.unsettled.connect(self._on_unsettled)
-        control.settings_stepped.connect(self._on_settings_stepped)
-        control.progressed.connect(self._on_progress)
-        control.running.connect(self._on_running)
-        control.hinted.connect(self._hint)
-        control.failed.connect(lambda error: show_failure(error, "Segmenting"))
-        self.new_strokes.clicked.connect(lambda *_: self.make_strokes())
-        self.strokes.changed.connect(self._on_choice)
-        self.images.changed.connect(self._on_images)
-        self.initial.changed.connect(self.restart)
-        self.fields.changed.connect(self.restart)
-        self.value_form.changed.connect(self.restart)
+        view, controller, watcher = self.view, self.controller, self.watcher
+        controller.solve_due.connect(self._on_solve_due)
+        controller.settings_restored.connect(self._on_settings_restored)
+        controller.progressed.connect(view.show_progress)
+        controller.failed.connect(lambda error: show_failure(error, "Segmenting"))
+        controller.shown.connect(self._on_shown)
+        controller.refused.connect(self._on_refused)
+        watcher.painted.connect(self._on_painted)
+        watcher.edited.connect(self._on_painted)
+        watcher.corrected.connect(self._on_corrected)
+        watcher.painting_changed.connect(self._on_painting)
+        watcher.label_selected.connect(self._on_label)
+        view.new_strokes.clicked.connect(lambda *_: self.make_strokes())
+        view.strokes.changed.connect(self._on_strokes_chosen)
+        view.images.changed.connect(self._on_images)
+        view.initial.changed.connect(self.restart)
+        view.fields.changed.connect(self.restart)
+        self.values.changed.connect(self.restart)
         self.settings.changed.connect(self._on_params)
-        self.auto.toggled.connect(self._on_auto)
-        self.panel.button.clicked.connect(lambda *_: self.update_now())
-        self.panel.cancel.clicked.connect(lambda *_: control.cancel())
-        self.undo.clicked.connect(lambda *_: self.step(True))
-        self.redo.clicked.connect(lambda *_: self.step(False))
-        self.add_class.clicked.connect(lambda *_: self.new_class())
-        self.remove_class.clicked.connect(lambda *_: self.drop_class())
-        self.table.selected.connect(self._on_class)
-        self.table.renamed.connect(lambda *_: self._on_names())
-        self.table.recolored.connect(lambda *_: self._recolor())
-        self.table.lock_asked.connect(self.set_lock)
+        view.auto.toggled.connect(self._on_auto)
+        view.panel.button.clicked.connect(lambda *_: self.update_now())
+        view.panel.cancel.clicked.connect(lambda *_: controller.cancel())
+        view.undo.clicked.connect(lambda *_: self.undo())
+        view.redo.clicked.connect(lambda *_: self.redo())
+        view.table.selected.connect(self._on_class)
         self.listen(self.viewer.layers.events.removed, self._on_removed)
 
     def _bind_keys(self) -> None:
+        table = self.view.table
         actions = (
             self.update_now,
-            self.tools.suggest,
-            lambda: self.table.step(1),
-            lambda: self.table.step(-1),
-            self._toggle_lock,
+            self.suggestion.request,
+            lambda: table.step(1),
+            lambda: table.step(-1),
+            self.classes.toggle_lock,
         )
         for key, action in zip(KEYS, actions, strict=True):
-            self.keys.take(self.viewer, key, action)
+            self.shortcuts.bind(self.viewer, key, action)
+
+    @property
+    def strokes_layer(self) -> Any:
+        """The Labels layer of the session's strokes, or None."""
+        return self.context.strokes_layer
+
+    @property
+    def result_layer(self) -> Any:
+        """The Labels layer of the session's mask, or None."""
+        return self.context.result_layer
 
     # The session
 
     @guarded
     def make_strokes(self) -> None:
         """Add a strokes layer for the image and begin."""
-        _, frame = self._take_image()
-        classes = self.table.classes or [1, 2]
-        self.value_form.load(0, BACKGROUND)
-        self.table.fill(classes, BACKGROUND)
-        names = {v: self.table.name(v) for v in self.table.values}
-        layer = add_strokes_layer(
-            self.viewer, self.images.layers[0], names, self.table.colors, frame.ndim
-        )
-        self.begin(layer)
+        _, frame = self._load_images()
+        table = self.view.table
+        self.values.load(0, BACKGROUND)
+        table.fill(table.classes or [1, 2], BACKGROUND)
+        names = {v: table.name(v) for v in table.values}
+        image = self.view.images.layers[0]
+        self.begin(add_strokes_layer(self.viewer, image, names, table.colors, frame.ndim))
 
-    def _take_image(self) -> tuple[Any, Any]:
-        """Return volume and frame of the chosen images, checked."""
-        sources = self.images.layers
-        for layer in sources[:1]:
-            check_sliceable(layer, self.viewer.dims)
-        if self.volume is None or sources != self.sources:
-            volume, frame = volume_from_layers(sources)
-            volume.check_image()
-            self.sources, self.image = sources, sources[0]
-            self.volume, self.frame = volume, frame
-        return self.volume, self.frame
+    def _load_images(self) -> tuple[Volume, LayerFrame]:
+        return self.context.load_images(self.view.images.layers)
 
-    def _on_choice(self) -> None:
+    def _on_strokes_chosen(self) -> None:
         if self._choosing:
             return
-        layer = self.strokes.layer
+        layer = self.view.strokes.layer
         if layer is None:
-            had = self.control.session is not None
+            had_session = self.controller.session is not None
             self.end()
-            if had:
-                self._say("The session is kept: Restore brings its strokes back.")
-            self.files.look_for_kept()
+            if had_session:
+                self.state.message = "The strokes are saved: Restore brings them back."
+            self.files.look_for_saved()
         elif layer is not self.strokes_layer:
             self.begin(layer)
 
     @guarded
-    def begin(self, layer: Any, session: Any = None, field_file: Path | None = None) -> None:
-        """Begin a session in a strokes layer, which may hold strokes already."""
+    def begin(
+        self, layer: Any, session: Session | None = None, field_file: Path | None = None
+    ) -> None:
+        """Begin a session in a strokes layer, which may hold strokes already.
+
+        Parameters
+        ----------
+        layer : napari.layers.Labels
+        session : Session, optional
+            One to continue, whose strokes are in the layer; a new one by default.
+        field_file : path, optional
+            Where the session's field may be read from.
+        """
         self.end()
+        context, table = self.context, self.view.table
+        is_new = session is None
         try:
-            volume, frame = self._take_image()
-            if not same_place(layer, self.image):
+            volume, frame = self._load_images()
+            if not same_place(layer, context.image):
                 raise LabelError(
-                    f"{layer.name!r} and the image {self.image.name!r} differ in shape, voxel "
+                    f"{layer.name!r} and the image {context.image.name!r} differ in shape, voxel "
                     "size or place. Press New for a layer of this image."
                 )
             strokes = LabelView(layer, frame)
-            unlabeled, background = self.value_form.values()
+            unlabeled, background = self.values.values()
             if background == unlabeled:
                 raise ParameterError("The values for unlabeled and for background must differ.")
-            fresh = session is None
-            if fresh:
-                session = self._new_session(unlabeled, background)
+            if session is None:
+                session = new_session(
+                    context,
+                    self.view.initial.layer,
+                    self.settings.params(),
+                    unlabeled,
+                    background,
+                )
         except MedGSError:
-            self._choose_strokes(None)
+            self._choose(self.view.strokes.choose, None)
             raise
-        self.strokes_layer = layer
-        self._choose_strokes(layer)
-        self._choosing = True
-        self.images.check(self.sources)  # a layer added later must not take the image's place
-        self._choosing = False
+        context.strokes_layer = layer
+        self._choose(self.view.strokes.choose, layer)
+        # A layer added later must not take the image's place.
+        self._choose(self.view.images.check, context.sources)
         names = {int(k): str(v) for k, v in dict(layer.metadata.get(NAMES_KEY, {})).items()}
-        known = set(names) | set(session.names)
-        found = {int(v) for v in np.unique(strokes.array)} - {unlabeled}
-        values = (found | known) - {unlabeled, background} or {1, 2}
-        self.table.fill(values, background, names | session.names)
-        self.result_layer = self._make_result()
-        view = LabelView(self.result_layer, frame)
-        self.control.auto = self.auto.isChecked()
-        self.control.open(session, volume, strokes, view, self._known_field(), field_file)
-        self._watch(layer, self._on_painted)
-        self._watch(self.result_layer, self._on_corrected)
-        self._recolor()
-        self._on_names()
-        self.files.start(session)
-        if fresh:
-            self.control.sync_strokes()
+        names |= session.names
+        painted = {int(v) for v in np.unique(strokes.array)} - {unlabeled}
+        values = (painted | set(names)) - {unlabeled, background} or {1, 2}
+        table.fill(values, background, names)
+        context.result_layer = self._make_result()
+        result = LabelView(context.result_layer, frame)
+        self.controller.threads = self.settings.params().threads
+        field = known_field(context, self.controller, self.view.fields.layer)
+        self.controller.open(session, volume, strokes, result, field, field_file)
+        self.watcher.watch_strokes(strokes, session.strokes)
+        self.watcher.watch_result(result)
+        self._bind_layer_keys(layer, context.result_layer)
+        self.classes.show_colors()
+        self.classes.show_names()
+        self.files.start()
+        if is_new:
+            self.controller.sync_strokes()
         self.viewer.layers.selection.active = layer
-        self._on_class(self.table.value)
-        if self.control.auto:
-            self.control.want("prepare", "full")
-        self._show_state()
+        self._on_class(table.value)
+        if self.state.auto_update:
+            self.controller.request(JobKind.PREPARE, JobKind.FULL)
 
-    def _new_session(self, unlabeled: int, background: int | None) -> Any:
-        from napari_medgs.plugin.layer_frame import labels_like
-        from napari_medgs.segmentation import Session, Settings
+    def _bind_layer_keys(self, *layers: Any) -> None:
+        for layer in layers:
+            for key, action in zip(LAYER_KEYS, (self.undo, self.redo), strict=True):
+                self.shortcuts.bind(layer, key, action)
 
-        initial = None
-        if self.initial.layer is not None:
-            initial = labels_like(self.initial.layer, self.image, self.frame).astype(np.int32)
-        paths = [getattr(x.source, "path", None) or x.name for x in self.sources]
-        return Session(
-            self.volume.grid,
-            Settings(unlabeled=unlabeled, background=background, params=self.settings.params()),
-            initial=initial,
-            images=[str(p) for p in paths],
-        )
-
-    def _known_field(self) -> Any:
-        """Return the field chosen, or the newest one fitted to this image, if any."""
-        grid = self.volume.grid
-        if self.fields.layer is not None:
-            return field_of(self.fields.layer)
-        if self.control.field is not None and self.control.model.volume is self.volume:  # type: ignore[union-attr]
-            return self.control.field
-        return fitted_to(self.viewer.layers, self.image, grid, len(self.sources))
+    def _resume(self, session: Session, field_file: Path | None) -> None:
+        """Continue a session of the chosen image in a new strokes layer."""
+        settings, table, frame = session.settings, self.view.table, self.context.frame
+        assert frame is not None
+        self.values.load(settings.unlabeled, settings.background)
+        self._show_params(settings.params)
+        values = {settings.background} if settings.background is not None else set()
+        table.fill(values | set(session.names), settings.background, session.names)
+        self.end()
+        image = self.view.images.layers[0]
+        layer = add_strokes_layer(self.viewer, image, session.names, table.colors, frame.ndim)
+        smallest = np.min_scalar_type(max(int(session.strokes.max()), 255))
+        layer.data = frame.to_layer(session.strokes).astype(smallest)
+        self.begin(layer, session, field_file)
+        self.prompt_layers.show(settings)
+        self.context.show_busiest_slice(session.strokes != settings.unlabeled)
 
     def _make_result(self) -> Any:
-        active = self.viewer.layers.selection.active
-        names = {v: self.table.name(v) for v in self.table.classes}
-        layer = add_result_layer(self.viewer, self.image, names, self.table.colors)
-        # Beneath the strokes, which must stay visible.
-        top = self.viewer.layers.index(self.strokes_layer)
-        self.viewer.layers.move(self.viewer.layers.index(layer), top)
+        table, active = self.view.table, self.viewer.layers.selection.active
+        names = {v: table.name(v) for v in table.classes}
+        layer = add_result_layer(self.viewer, self.context.image, names, table.colors)
+        self.context.move_below_strokes(layer)
         self.viewer.layers.selection.active = active
         return layer
 
     def end(self) -> None:
-        """End the session; its layers stay and so does its log."""
-        if self.control.session is None:
+        """End the session; its layers stay, and its autosaved file."""
+        if self.controller.session is None:
             return
-        self.control.sync_strokes()
+        self.controller.sync_strokes()
         self.files.finish()
-        self._unwatch()
-        self.control.close()
-        self.strokes_layer = self.result_layer = None
-        self.tools.forget()
-        self.result.setVisible(False)
-        self._show_state()
+        self.watcher.stop()
+        for layer in (self.strokes_layer, self.result_layer):
+            self.shortcuts.free(layer)
+        self.controller.close()
+        self.context.strokes_layer = self.context.result_layer = None
+        self.prompt_layers.close()
+        self.maps.close()
+        self.suggestion.hide_marker()
 
     def restart(self) -> None:
         """Begin anew with the same strokes, for settings that a session cannot change."""
         if self.strokes_layer is not None and not self._choosing:
             self.begin(self.strokes_layer)
 
-    def _choose_strokes(self, layer: Any) -> None:
+    def _choose(self, choose: Any, layers: Any) -> None:
         self._choosing = True
-        self.strokes.choose(layer)
+        choose(layers)
         self._choosing = False
 
     def _on_images(self) -> None:
-        if self.images.layers == self.sources or self._choosing:
+        if self.view.images.layers == self.context.sources or self._choosing:
             return
         layer = self.strokes_layer
         self.end()
-        self.volume = self.image = None
-        self.sources = []
-        if layer is not None and self.images.layers and layer in self.viewer.layers:
+        self.context.forget_images()
+        if layer is not None and self.view.images.layers and layer in self.viewer.layers:
             self.begin(layer)
         else:
-            self._choose_strokes(None)
-        self.files.look_for_kept()
+            self._choose(self.view.strokes.choose, None)
+        self.files.look_for_saved()
 
     # What happens in the layers
 
-    def _watch(self, layer: Any, painted: Any) -> None:
-        layer.events.paint.connect(painted)
-        layer.events.set_data.connect(self._on_redrawn)
-        layer.events.selected_label.connect(self._on_label)
-        layer.mouse_drag_callbacks.insert(0, self._during_stroke)
-        for key, back in zip(LAYER_KEYS, (True, False), strict=True):
-            self.keys.take(layer, key, partial(self.step, back))
-        self._watched.append((layer, painted))
-
-    def _unwatch(self) -> None:
-        for layer, painted in self._watched:
-            layer.events.paint.disconnect(painted)
-            layer.events.set_data.disconnect(self._on_redrawn)
-            layer.events.selected_label.disconnect(self._on_label)
-            layer.mouse_drag_callbacks.remove(self._during_stroke)
-            self.keys.free(layer)
-        self._watched = []
-
-    def _during_stroke(self, layer: Any, event: Any) -> Iterator[None]:
-        self.control.painting = True
-        yield
-        while event.type == "mouse_move":
-            yield
-        self.control.painting = False
-        self.quiet.start()
+    def _on_painting(self, painting: bool) -> None:
+        self.controller.painting = painting
 
     @guarded
-    def _on_painted(self, event: Any) -> None:
-        self.control.painting = False
-        view = self.control.strokes
-        if view is not None:
-            self.control.sync_strokes(view.box_of(event.value))
+    def _on_painted(self, box: Any) -> None:
+        self.controller.sync_strokes(box)
 
     @guarded
-    def _on_corrected(self, event: Any) -> None:
-        self.control.painting = False
-        display = self.control.display
-        if display is not None:
-            self.control.sync_result(display.view.box_of(event.value))
+    def _on_corrected(self, box: Any) -> None:
+        self.controller.sync_result(box)
 
-    def _on_redrawn(self, event: Any = None) -> None:
-        self.quiet.start()
-
-    @guarded
-    def _look(self) -> None:
-        """Find strokes that came without an event: layer.undo(), scripts, other plugins."""
-        if not self.control.painting:
-            self.control.sync_strokes()
-
-    def _on_label(self, event: Any) -> None:
-        value = int(event.source.selected_label)
-        if value and value not in self.table.values and event.source is self.strokes_layer:
-            self.table.fill([*self.table.values, value], self.table.background)
-            self._recolor()
-        self.table.choose(value)
+    def _on_label(self, layer: Any, value: int) -> None:
+        table = self.view.table
+        if value and value not in table.values and layer is self.strokes_layer:
+            table.fill([*table.values, value], table.background)
+            self.classes.show_colors()
+        table.choose(value)
 
     def _on_class(self, value: int | None) -> None:
         if value is None:
             return
         for layer in (self.strokes_layer, self.result_layer):
-            target = 0 if layer is self.result_layer and value == self.table.background else value
+            is_result = layer is self.result_layer
+            target = 0 if is_result and value == self.view.table.background else value
             if layer is not None and layer.selected_label != target:
                 with layer.events.selected_label.blocker():
                     layer.selected_label = target
-        self.tools.choose_class(value)
+        self.prompt_layers.choose_class(value)
+        self.maps.request()
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value
         if layer is self.strokes_layer:
-            self._on_choice()  # the combo box has lost it, or will
+            self._on_strokes_chosen()  # the combo box has lost it, or will
         elif layer is self.result_layer and self.strokes_layer is not None:
-            self._watched = [w for w in self._watched if w[0] is not layer]
-            self.keys.free(layer)
+            self.watcher.forget_result()
+            self.shortcuts.free(layer)
             QTimer.singleShot(0, self._replace_result)
-        self.tools.on_removed(layer)
+        for part in (self.prompt_layers, self.suggestion, self.maps):
+            part.on_removed(layer)
 
     @guarded
     def _replace_result(self) -> None:
         """Show the result in a new layer after its layer was removed."""
-        if self.strokes_layer not in self.viewer.layers or self.control.session is None:
+        context = self.context
+        gone = self.strokes_layer not in self.viewer.layers or self.controller.session is None
+        if gone or context.frame is None:
             return
-        self.result_layer = self._make_result()
-        self.control.show_in(LabelView(self.result_layer, self.frame))
-        self._watch(self.result_layer, self._on_corrected)
-        self._on_class(self.table.value)
+        context.result_layer = self._make_result()
+        result = LabelView(context.result_layer, context.frame)
+        self.controller.show_in(result)
+        self.watcher.watch_result(result)
+        self._bind_layer_keys(context.result_layer)
+        self._on_class(self.view.table.value)
 
     # What the buttons do
 
     @guarded
     def update_now(self) -> None:
         """Solve anew; what is missing becomes a notification."""
-        if self.control.session is None:
-            self._take_image()
+        if self.controller.session is None:
+            self._load_images()
             raise ParameterError("Press New to add a strokes layer, then paint two classes.")
-        self.control.sync_strokes()
-        self.control.update()
+        self.controller.sync_strokes()
+        self.controller.request_update()
 
     @guarded
-    def step(self, back: bool) -> None:
-        """Undo or redo one step."""
-        self.control.step(back)
+    def undo(self) -> None:
+        """Undo one step."""
+        self._record_edits()
+        self.controller.undo()
+
+    @guarded
+    def redo(self) -> None:
+        """Redo one step."""
+        self._record_edits()
+        self.controller.redo()
+
+    def _record_edits(self) -> None:
+        if self.watcher.may_have_edits and not self.controller.painting:
+            self.controller.sync_strokes()
 
     @guarded
     def _on_params(self) -> None:
-        self.control.change(params=self.settings.params())
+        self.controller.set_params(self.settings.params())
 
     def _on_auto(self, on: bool) -> None:
-        self.control.auto = on
-        session = self.control.session
-        if on and session is not None and not session.is_current:
-            self.control.want("prepare", "full")
+        self.state.auto_update = on
+        if on and self.controller.session is not None and not self.controller.is_current:
+            self.controller.request(JobKind.PREPARE, JobKind.FULL)
+
+    # What the controller says
+
+    def _on_solve_due(self) -> None:
+        if self.state.auto_update:
+            self.rest_timer.start()
+
+    def _on_settings_restored(self) -> None:
+        session = self.controller.session
+        if session is not None:
+            self._show_params(session.settings.params)
+            self.prompt_layers.show(session.settings)
+
+    def _show_params(self, params: SegmentParams) -> None:
+        # The number of threads is the machine's, not the session's.
+        self.settings.load(replace(params, threads=self.settings.params().threads))
+
+    def _on_shown(self, update: ResultUpdate) -> None:
+        if update in (ResultUpdate.INCREMENTAL, ResultUpdate.FULL):
+            self.state.message = ""
+
+    def _on_refused(self, reason: str) -> None:
+        """Say why there is no result; before the first stroke, what to do."""
+        untouched = not self.state.can_undo and not self.state.can_redo
+        self.state.message = PAINT_HINT if untouched else reason
 
     def shut_down(self) -> None:
-        """Keep the session, free keys and layers, stop what runs."""
-        self.rest.stop()
-        self.quiet.stop()
+        """Save the session, free keys and layers, stop what runs."""
+        self.rest_timer.stop()
         self.end()
         self.files.shut_down()
-        self.keys.free()
+        self.shortcuts.free()
         super().shut_down()

@@ -1,0 +1,78 @@
+"""What a session of the Segment widget begins with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_medgs.plugin.layer_frame import labels_like
+from napari_medgs.plugin.layer_metadata import field_of, fitted_to
+from napari_medgs.plugin.segment.context import SegmentContext
+from napari_medgs.plugin.segment.controller import SegmentController
+
+if TYPE_CHECKING:
+    from napari_medgs.data.field import GaussianField
+    from napari_medgs.segmentation import SegmentParams, Session
+
+
+def new_session(
+    context: SegmentContext,
+    mask: Any | None,
+    params: SegmentParams,
+    unlabeled: int,
+    background: int | None,
+) -> Session:
+    """Return an empty session of the context's image.
+
+    Parameters
+    ----------
+    context : SegmentContext
+    mask : napari.layers.Labels, optional
+        A starting mask.
+    params : SegmentParams
+    unlabeled : int
+    background : int or None
+        Values of the strokes layer.
+
+    Raises
+    ------
+    GeometryError, LabelError
+        For a mask on another grid, or an empty one.
+    """
+    from napari_medgs.segmentation import Session, Settings
+
+    assert context.volume is not None
+    assert context.frame is not None
+    initial = None
+    if mask is not None:
+        initial = labels_like(mask, context.image, context.frame).astype(np.int32)
+    paths = [getattr(x.source, "path", None) or x.name for x in context.sources]
+    return Session(
+        context.volume.grid,
+        Settings(unlabeled=unlabeled, background=background, params=params),
+        initial=initial,
+        images=[str(p) for p in paths],
+    )
+
+
+def known_field(
+    context: SegmentContext, controller: SegmentController, chosen: Any | None
+) -> GaussianField | None:
+    """Return the field to segment with, or None where one must be fitted first.
+
+    Parameters
+    ----------
+    context : SegmentContext
+    controller : SegmentController
+    chosen : napari.layers.Layer or None
+        A layer that carries a field; by default the field in use, or the newest one that was
+        fitted to the image.
+    """
+    assert context.volume is not None
+    if chosen is not None:
+        return field_of(chosen)
+    if controller.model is not None and controller.model.volume is context.volume:
+        return controller.field
+    layers, n_contrasts = context.viewer.layers, len(context.sources)
+    return fitted_to(layers, context.image, context.volume.grid, n_contrasts)

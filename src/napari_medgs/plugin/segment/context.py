@@ -1,0 +1,127 @@
+"""The image being segmented and its layers, shared by the parts of the Segment widget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.plugin.layer_frame import (
+    LayerFrame,
+    check_sliceable,
+    volume_from_layers,
+)
+
+if TYPE_CHECKING:
+    from napari_medgs.data.volume import Volume
+
+
+@dataclass
+class SegmentContext:
+    """The viewer, the chosen images as one volume, and the layers of the session.
+
+    Attributes
+    ----------
+    viewer : napari.Viewer
+    sources : list of napari.layers.Image
+        One per contrast; the first gives the geometry.
+    volume : Volume or None
+    frame : LayerFrame or None
+        Between the first source's axes and the canonical grid.
+    strokes_layer, result_layer : napari.layers.Labels or None
+    """
+
+    viewer: Any
+    sources: list[Any] = field(default_factory=list)
+    volume: Volume | None = None
+    frame: LayerFrame | None = None
+    strokes_layer: Any = None
+    result_layer: Any = None
+
+    @property
+    def image(self) -> Any:
+        """The first source, or None."""
+        return self.sources[0] if self.sources else None
+
+    def load_images(self, layers: Sequence[Any]) -> tuple[Volume, LayerFrame]:
+        """Return volume and frame of image layers; those of the same layers are kept.
+
+        Raises
+        ------
+        ImageError, GeometryError
+            For layers that cannot be segmented.
+        """
+        for layer in layers[:1]:
+            check_sliceable(layer, self.viewer.dims)
+        if self.volume is None or self.frame is None or list(layers) != self.sources:
+            volume, frame = volume_from_layers(layers)
+            volume.check_image()
+            self.sources, self.volume, self.frame = list(layers), volume, frame
+            return volume, frame
+        return self.volume, self.frame
+
+    def forget_images(self) -> None:
+        """Drop the volume, as other images are chosen."""
+        self.sources, self.volume, self.frame = [], None, None
+
+    def visible_slice(self) -> tuple[int, int] | None:
+        """Return canonical axis and index of the visible slice.
+
+        None in the 3D view, outside the image, and without an image.
+        """
+        dims, image, frame = self.viewer.dims, self.image, self.frame
+        if image is None or frame is None or dims.ndisplay != 2:
+            return None
+        if image.ndim == 2:
+            return 0, 0
+        hidden = [a - (dims.ndim - image.ndim) for a in dims.not_displayed]
+        hidden = [a for a in hidden if a >= 0]
+        if len(hidden) != 1:
+            return None
+        inside = image.world_to_data(np.asarray(dims.point)[-image.ndim :])
+        axis = frame.canonical_axis(hidden[0])
+        index = round(frame.canonical_position(axis, float(inside[hidden[0]])))
+        return (axis, index) if 0 <= index < frame.grid.shape[axis] else None
+
+    def show_slice(self, axis: int, position: Sequence[float]) -> Any:
+        """Move the viewer along a canonical axis to a position in canonical voxels.
+
+        Returns
+        -------
+        (1, D) ndarray
+            The position in the image layer's data coordinates.
+        """
+        assert self.frame is not None
+        image, dims = self.image, self.viewer.dims
+        data = self.frame.points_to_layer(np.asarray([position], float))
+        if image.ndim == 3:
+            world = image.data_to_world(data[0])
+            along = self.frame.order[axis] + dims.ndim - 3
+            dims.set_point(along, world[along - dims.ndim])
+        return data
+
+    def show_busiest_slice(self, marked: NDArray[np.bool_]) -> None:
+        """Move the viewer to the slice with most marked voxels, unless one is visible.
+
+        Parameters
+        ----------
+        marked : (Z, Y, X) ndarray of bool
+            On the canonical grid. The visible orientation is kept.
+        """
+        place = self.visible_slice()
+        if place is None:
+            return
+        axis, index = place
+        counts = marked.sum(axis=tuple(a for a in range(3) if a != axis))
+        if counts.any() and not counts[index]:
+            position = [0.0, 0.0, 0.0]
+            position[axis] = float(counts.argmax())
+            self.show_slice(axis, position)
+
+    def move_below_strokes(self, layer: Any) -> None:
+        """Move a layer below the strokes, which must stay visible."""
+        layers = self.viewer.layers
+        layers.move(layers.index(layer), layers.index(self.strokes_layer))

@@ -1,0 +1,82 @@
+"""The Segment widget's state, as the view shows it. No Qt, no napari."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar
+
+from psygnal import SignalGroupDescriptor
+
+
+class JobKind(StrEnum):
+    """What can run in the background, in the order in which waiting jobs run."""
+
+    PREPARE = "prepare"
+    """Fit the Gaussians and build the model."""
+    PREVIEW = "preview"
+    """Solve the visible slice alone."""
+    INCREMENTAL = "incremental"
+    """Extend the last full solve by the newest strokes."""
+    FULL = "full"
+    """Solve everything anew."""
+    SUGGEST = "suggest"
+    """Look for the slice where one more stroke helps most."""
+    MAPS = "maps"
+    """Compute maps of uncertainty and probability."""
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether a newer stroke stops it."""
+        return self is not JobKind.PREPARE
+
+    @property
+    def is_solve(self) -> bool:
+        """Whether it gives a whole new mask."""
+        return self in (JobKind.INCREMENTAL, JobKind.FULL)
+
+
+class ResultUpdate(StrEnum):
+    """Why the result layer has changed."""
+
+    PREVIEW = "preview"
+    INCREMENTAL = "incremental"
+    FULL = "full"
+    EDIT = "edit"
+    """Undo, redo or a correction painted on the result."""
+
+
+@dataclass
+class SegmentState:
+    """What is going on in the session; every change of an attribute emits an event.
+
+    Attributes
+    ----------
+    job : JobKind or None
+        The job that is running.
+    auto_update : bool
+        Whether every stroke starts a new solve.
+    has_session : bool
+    can_undo, can_redo : bool
+    locked : frozenset of int
+        Values of the locked classes.
+    volumes_ml : dict of int to float
+        Volume of every class in the result, in milliliters.
+    summary : str
+        Time and number of Gaussians of the last solve, as HTML; empty without a result.
+    message : str
+        The line of text below the buttons.
+    """
+
+    events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
+
+    job: JobKind | None = None
+    auto_update: bool = True
+    has_session: bool = False
+    can_undo: bool = False
+    can_redo: bool = False
+    locked: frozenset[int] = frozenset()
+    volumes_ml: Mapping[int, float] = field(default_factory=dict)
+    summary: str = ""
+    message: str = ""
