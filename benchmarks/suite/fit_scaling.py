@@ -93,7 +93,8 @@ def measure_frames_between(context: Context) -> dict[str, Any]:
         params = {"threads": context.threads, "seed": context.seed, "interpolate": True}
         report = run_isolated({"images": [str(image)], "params": params})
         numbers = json.loads((Path(folder) / "numbers.json").read_text(encoding="utf-8"))
-    report.update(shape=list(shape), command_seconds=seconds, between=numbers["through_plane_targets"])
+    targets = numbers["through_plane_targets"]
+    report.update(shape=list(shape), command_seconds=seconds, between=targets)
     context.say(f"  {list(shape)} with frames between: {seconds:.1f} s")
     return report
 

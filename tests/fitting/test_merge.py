@@ -105,10 +105,10 @@ def test_pairs_that_leave_the_limits_are_not_merged(rng):
     parameters = table(rng, 2)
     parameters[1, 2] += 8
     lower, upper = np.full(GEOMETRY + 1, -99, np.float32), np.full(GEOMETRY + 1, 99, np.float32)
-    table = parameters, np.ones(2, np.float32), np.ones((2, 1))
-    assert np.isfinite(neighbor_pairs(*table, lower, upper, 1, MergeParams()).cost).all()
+    rows = parameters, np.ones(2, np.float32), np.ones((2, 1))
+    assert np.isfinite(neighbor_pairs(*rows, lower, upper, 1, MergeParams()).cost).all()
     lower[LOG_RT] = parameters[:, LOG_RT].min() - 0.1
-    assert np.isinf(neighbor_pairs(*table, lower, upper, 1, MergeParams()).cost).all()
+    assert np.isinf(neighbor_pairs(*rows, lower, upper, 1, MergeParams()).cost).all()
 
 
 def test_the_cheapest_reductions_are_chosen_and_no_gaussian_twice():
