@@ -16,16 +16,22 @@ from napari_medgs.errors import FileError, LabelError, ParameterError
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io.dicom.file import is_dicom_file
 from napari_medgs.io.dicom.series import is_dicom_folder, list_series, read_dicom
-from napari_medgs.io.image_stack import find_frames, read_frames, write_frames
-from napari_medgs.io.labels import as_labels, compact_labels, read_label_names, write_label_names
-from napari_medgs.io.medmnist.reader import is_spec, read_medmnist
-from napari_medgs.io.nifti.reader import (
-    is_nifti,
-    read_nifti,
-    read_nifti_labels,
-    write_nifti,
-    write_nifti_labels,
+from napari_medgs.io.formats import (
+    KINDS,
+    is_image_file,
+    read_image_file,
+    read_label_names,
+    write_image,
+    write_labels,
 )
+from napari_medgs.io.image_stack import find_frames, read_frames, write_frames
+from napari_medgs.io.itk.segments import is_segmentation, read_segmentation
+from napari_medgs.io.labels import as_labels, compact_labels, write_label_names
+from napari_medgs.io.medmnist.reader import is_spec, read_medmnist
+from napari_medgs.io.nifti.header import has_channels
+from napari_medgs.io.nifti.reader import is_nifti, read_nifti_labels
+from napari_medgs.io.one_hot import join_one_hot
+from napari_medgs.io.tiff_volume import is_tiff_volume
 
 __all__ = [
     "as_labels",
@@ -42,15 +48,6 @@ __all__ = [
     "write_labels",
 ]
 
-write_image = write_nifti
-write_labels = write_nifti_labels
-
-_KINDS = (
-    "a NIfTI file (.nii, .nii.gz), a DICOM folder, a folder of numbered frames, one PNG, JPEG or "
-    "TIFF image, or "
-    "FILE.npz:SPLIT:INDEX of MedMNIST"
-)
-
 
 def read_volume(
     path: str | Path,
@@ -64,12 +61,13 @@ def read_volume(
     Parameters
     ----------
     path : str or Path
-        A NIfTI file, a DICOM folder (or file), a folder of numbered frames, one such frame, or
-        ``FILE.npz:SPLIT:INDEX`` of MedMNIST.
+        A NIfTI, NRRD, MetaImage, GIPL or FreeSurfer file, a ``.hdr``/``.img`` pair, a DICOM
+        folder (or file), a TIFF of several pages or OME-TIFF, a folder of numbered frames, one
+        such frame, or ``FILE.npz:SPLIT:INDEX`` of MedMNIST.
     spacing : (z, y, x) in mm, optional
         Needed for frames; for other files only where they carry no geometry.
     assume_identity : bool
-        Accept a NIfTI file without a usable affine, with a warning.
+        Accept a file without a usable affine, with a warning.
     series : str, optional
         Which series of a DICOM folder: its UID or its number in the list of
         :func:`~napari_medgs.io.dicom.series.list_series`.
@@ -93,8 +91,8 @@ def read_volume(
     place = Path(path)
     if not place.exists():
         raise FileError(f"{path}: no such file or folder.")
-    if is_nifti(path) and not place.is_dir():
-        return read_nifti(path, spacing=spacing, assume_identity=assume_identity)
+    if not place.is_dir() and is_image_file(path):
+        return read_image_file(path, spacing=spacing, assume_identity=assume_identity)
     if place.is_dir():
         if is_dicom_folder(place):
             return read_dicom(place, series=series, spacing=spacing)
@@ -107,7 +105,7 @@ def read_volume(
         return read_dicom(place, series=series, spacing=spacing)
     if find_frames(place):
         return read_frames(place, spacing=spacing)
-    raise FileError(f"{path}: not an image that can be read; give {_KINDS}.")
+    raise FileError(f"{path}: not an image that can be read; give {KINDS}.")
 
 
 def read_volumes(
@@ -142,18 +140,23 @@ def read_labels(
     *,
     spacing: tuple[float, float, float] | None = None,
     assume_identity: bool = False,
+    segments: Sequence[str] = (),
 ) -> tuple[NDArray[Any], Grid]:
     """Read a mask as integers on the canonical grid.
 
     Parameters
     ----------
     path : str or Path
-        A NIfTI file, or a folder of frames whose grey values are labels.
+        As :func:`read_volume`, or a folder of frames whose grey values are labels. Several
+        channels of 0 and 1, one per class, are joined where they do not overlap.
     like : Grid, optional
         The grid that the mask must lie on. Frames take their spacing from it, and so does a
-        NIfTI mask without an affine whose image had none either.
+        mask without an affine whose image had none either. A ``.seg.nrrd`` file is padded and
+        cropped onto it.
     spacing, assume_identity
         See :func:`read_volume`.
+    segments : sequence of str
+        Names of the segments of a ``.seg.nrrd`` file to read; all by default.
 
     Returns
     -------
@@ -164,7 +167,7 @@ def read_labels(
     Raises
     ------
     LabelError
-        When values are not integers, or there are several channels.
+        When values are not integers, or channels or segments overlap.
     GeometryError
         When the mask lies on another grid than ``like``.
     FileError, ImageError, MemoryEstimateError
@@ -172,26 +175,34 @@ def read_labels(
     """
     place = Path(path)
     spacing = _spacing(spacing)
-    from_like = like is not None and spacing is None and not assume_identity
-    if is_nifti(path) and not place.is_dir():
-        if from_like and like is not None and like.source.get("assumed"):
+    is_file = not place.is_dir() and is_image_file(path)
+    if like is not None and spacing is None and not assume_identity:
+        frames = place.is_dir() and not is_dicom_folder(place)
+        if frames or (is_file and like.source.get("assumed")) or is_tiff_volume(path):
             spacing = like.spacing
-        labels, grid = read_nifti_labels(path, spacing=spacing, assume_identity=assume_identity)
+    options: dict[str, Any] = {"spacing": spacing, "assume_identity": assume_identity}
+    if segments and not is_segmentation(path):
+        raise ParameterError(f"{path}: only .seg.nrrd files have segments to choose from.")
+    if is_file and is_segmentation(path):
+        labels, grid, _ = read_segmentation(path, like, segments=segments, **options)
+    elif is_file and is_nifti(path) and not has_channels(path):
+        labels, grid = read_nifti_labels(path, **options)
     elif place.is_dir() and not is_dicom_folder(place):
-        if from_like and like is not None:
-            spacing = like.spacing
         volume = read_frames(place, spacing=spacing, indexed=True)
         if volume.channels > 1:
             raise LabelError(f"{path}: a mask has one channel; these frames are coloured.")
         labels, grid = volume.data[0], volume.grid
     else:
-        volume = read_volume(path, spacing=spacing, assume_identity=assume_identity)
-        if volume.channels > 1:
-            raise LabelError(f"{path}: a mask has one channel; this has {volume.channels}.")
-        labels, grid = as_labels(volume.data[0], f"{path}: the mask"), volume.grid
+        volume = read_volume(path, **options)
+        grid, name = volume.grid, f"{path}: the mask"
+        labels = (
+            join_one_hot(volume.data, name)
+            if volume.channels > 1
+            else as_labels(volume.data[0], name)
+        )
     if like is None:
         return labels, grid
-    if not is_nifti(path) and grid.shape == like.shape and grid.source.get("kind") == "frames":
+    if grid.shape == like.shape and grid.source.get("kind") in ("frames", "tiff"):
         # Frames do not say where they lie; beside their image they lie where that does.
         return labels, like
     check_same_grid(like, grid, "the image", Path(path).name)

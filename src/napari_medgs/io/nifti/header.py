@@ -127,6 +127,17 @@ def read_header(path: str | Path) -> NiftiHeader:
     return result
 
 
+def has_channels(path: str | Path) -> bool:
+    """Tell whether a NIfTI file has a fourth axis of more than one entry.
+
+    Raises
+    ------
+    FileError, ImageError
+        As :func:`read_header`.
+    """
+    return math.prod(read_header(path).shape[3:]) > 1
+
+
 def _shape(path: Path, header: Any) -> tuple[int, ...]:
     """Return the sizes of a header, refusing impossible and unsupported ones."""
     dim = [int(n) for n in header["dim"]]

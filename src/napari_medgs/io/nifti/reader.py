@@ -13,9 +13,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.orientation import source_axes
-from napari_medgs.data.volume import Volume, to_source
-from napari_medgs.errors import FileError, GeometryError, ImageError, LabelError
+from napari_medgs.data.volume import Volume
+from napari_medgs.errors import FileError, ImageError, LabelError
 from napari_medgs.io._atomic import atomic_path
+from napari_medgs.io._axes import PLACED_SOURCES, file_axes
 from napari_medgs.io._limits import check_memory
 from napari_medgs.io.labels import as_labels, compact_labels, write_label_names
 from napari_medgs.io.nifti.header import (
@@ -283,17 +284,11 @@ def _write(path: Path, data: NDArray[Any], grid: Grid, intent: int) -> None:
     """Write (C, Z, Y, X) data of a final type."""
     from nibabel.volumeutils import array_to_file
 
-    if data.shape[1:] != grid.shape:
-        raise GeometryError(f"The data have shape {data.shape[1:]}, their grid {grid.shape}.")
-    known = source_axes(grid) is not None and grid.source.get("kind") in ("nifti", "dicom")
+    array, affine = file_axes(data, grid)
+    array = np.moveaxis(array, 0, -1)
+    known = source_axes(grid) is not None and grid.source.get("kind") in PLACED_SOURCES
     record = grid.source.get("header") if known else None
     dims = int(record.get("dims", 3)) if isinstance(record, dict) else 3
-    if known:
-        array = np.moveaxis(to_source(data, grid), 0, -1)
-        affine = np.asarray(grid.source["affine"], dtype=np.float64)
-    else:
-        array = data.transpose(3, 2, 1, 0)
-        affine = grid.affine[:, [2, 1, 0, 3]]
     if array.shape[3] == 1 and dims < 4:
         array = array[..., 0]
         if dims == 2 and array.shape[2] == 1:

@@ -1,0 +1,209 @@
+"""Files whose format follows from their name: which are read and written, and by what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import DTypeLike, NDArray
+
+from napari_medgs.data.grid import Grid
+from napari_medgs.data.volume import Volume
+from napari_medgs.errors import FileError
+from napari_medgs.io.freesurfer import SUFFIXES as _MGH
+from napari_medgs.io.freesurfer import is_mgh, read_mgh
+from napari_medgs.io.itk.reader import SUFFIXES as _ITK
+from napari_medgs.io.itk.reader import is_itk_image, read_itk
+from napari_medgs.io.itk.segments import is_segmentation, read_segments, segment_labels
+from napari_medgs.io.itk.writer import write_itk, write_itk_labels
+from napari_medgs.io.labels import read_label_names as read_sidecar_names
+from napari_medgs.io.nifti.pair import SUFFIXES as _PAIR
+from napari_medgs.io.nifti.pair import is_pair, read_pair
+from napari_medgs.io.nifti.reader import is_nifti, read_nifti, write_nifti, write_nifti_labels
+from napari_medgs.io.tiff_volume import is_tiff_volume, read_tiff_volume
+
+READ_SUFFIXES = (".nii", ".nii.gz", *_ITK, *_MGH, *_PAIR)
+"""Endings of the image files that say which format they are."""
+
+WRITTEN_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
+"""Endings of the image and mask files that are written; ``.seg.nrrd`` for masks only."""
+
+KINDS = (
+    "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr, .seg.nrrd), MetaImage (.mha, .mhd), GIPL, "
+    "FreeSurfer (.mgz, .mgh), a .hdr/.img pair, a DICOM folder, a folder of numbered frames, a "
+    "PNG, JPEG or TIFF image, or FILE.npz:SPLIT:INDEX of MedMNIST"
+)
+"""What can be read, for messages."""
+
+
+def is_image_file(path: str | Path) -> bool:
+    """Tell by its name whether a path is an image file of a known format.
+
+    TIFF files count when they hold a volume; PNG and JPEG frames do not.
+    """
+    return str(path).lower().endswith(READ_SUFFIXES) or is_tiff_volume(path)
+
+
+def is_written(path: str | Path) -> bool:
+    """Tell by its name whether an image can be written to a path."""
+    return str(path).lower().endswith(WRITTEN_SUFFIXES)
+
+
+def image_stem(path: str | Path) -> str:
+    """Return an image file's name without the ending of its format.
+
+    Examples
+    --------
+    >>> from napari_medgs.io.formats import image_stem
+    >>> image_stem("scan.v2.nii.gz"), image_stem("liver.seg.nrrd")
+    ('scan.v2', 'liver.seg')
+    """
+    name = Path(path).name
+    known = [s for s in (*READ_SUFFIXES, ".ome.tif", ".ome.tiff") if name.lower().endswith(s)]
+    return name[: -max(map(len, known))] if known else Path(name).stem
+
+
+def read_image_file(
+    path: str | Path,
+    *,
+    spacing: tuple[float, float, float] | None = None,
+    assume_identity: bool = False,
+) -> Volume:
+    """Read an image file whose name says its format.
+
+    Parameters
+    ----------
+    path, spacing, assume_identity
+        See :func:`napari_medgs.io.read_volume`.
+
+    Returns
+    -------
+    Volume
+
+    Raises
+    ------
+    FileError
+        When the file is missing, damaged or of no such format.
+    ImageError, GeometryError, MemoryEstimateError
+        When it cannot be used.
+    """
+    for is_kind, read in (
+        (is_nifti, read_nifti),
+        (is_itk_image, read_itk),
+        (is_mgh, read_mgh),
+        (is_pair, read_pair),
+    ):
+        if is_kind(path):
+            return read(path, spacing=spacing, assume_identity=assume_identity)
+    if is_tiff_volume(path):
+        return read_tiff_volume(path, spacing=spacing)
+    raise FileError(f"{path}: not an image that can be read; give {KINDS}.")
+
+
+def write_image(
+    path: str | Path, data: NDArray[Any], grid: Grid, dtype: DTypeLike | None = None
+) -> Path:
+    """Write an image in the format of the path's suffix.
+
+    The axes are those of the source file where the grid came from one, else LPS.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.nii``, ``.nii.gz``, ``.nrrd`` or ``.mha``.
+    data : (Z, Y, X) or (C, Z, Y, X) ndarray
+    grid : Grid
+        Where the data lie.
+    dtype : optional
+        Type of the stored values; floats are rounded to an integer type. By default the data's.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    FileError
+        When the name has another suffix or the file cannot be written.
+    GeometryError
+        When data and grid differ in shape.
+    ImageError
+        When the data have no such axes, or do not fit the type.
+    """
+    _check_written(path)
+    if str(path).lower().endswith(".seg.nrrd"):
+        raise FileError(f"{path}: .seg.nrrd holds masks; write images as .nrrd.")
+    write = write_nifti if is_nifti(path) else write_itk
+    return write(path, data, grid, dtype)
+
+
+def write_labels(
+    path: str | Path,
+    labels: NDArray[Any],
+    grid: Grid,
+    names: Mapping[int, str] | None = None,
+    *,
+    colors: Mapping[int, Sequence[float]] | None = None,
+) -> Path:
+    """Write a mask in the format of the path's suffix, in the smallest integer type.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.nii``, ``.nii.gz``, ``.nrrd``, ``.seg.nrrd`` or ``.mha``.
+    labels : (Z, Y, X) ndarray
+        Integer values.
+    grid : Grid
+        Where they lie.
+    names : mapping of int to str, optional
+        Names by label value: in the file for ``.seg.nrrd``, else in a JSON file beside it.
+    colors : mapping of int to (red, green, blue), optional
+        From 0 to 1, by label value; kept by ``.seg.nrrd`` only.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    LabelError
+        When values are not integers, or do not fit the format.
+    FileError, GeometryError
+        As :func:`write_image`.
+    """
+    _check_written(path)
+    if is_nifti(path):
+        return write_nifti_labels(path, labels, grid, names)
+    return write_itk_labels(path, labels, grid, names, colors)
+
+
+def read_label_names(path: str | Path) -> dict[int, str]:
+    """Read the names of a mask's labels; empty where there are none.
+
+    Parameters
+    ----------
+    path : str or Path
+        A mask. ``.seg.nrrd`` has names itself; other masks have a JSON file beside them. A
+        damaged JSON file is passed over with a warning.
+
+    Returns
+    -------
+    dict of int to str
+        Names by label value.
+    """
+    if is_segmentation(path):
+        try:
+            segments = read_segments(path)
+        except FileError:
+            return {}
+        return {v: s.name for v, s in zip(segment_labels(segments), segments, strict=True)}
+    return read_sidecar_names(path)
+
+
+def _check_written(path: str | Path) -> None:
+    if not is_written(path):
+        raise FileError(
+            f"{path}: the name of an image or mask ends in {', '.join(WRITTEN_SUFFIXES[:-1])} or "
+            f"{WRITTEN_SUFFIXES[-1]}."
+        )

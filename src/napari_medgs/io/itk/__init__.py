@@ -1,0 +1,1 @@
+"""NRRD, MetaImage and GIPL files, read and written by SimpleITK."""

@@ -1,0 +1,234 @@
+"""Volumes in one TIFF file: several pages, ImageJ stacks and OME-TIFF, with their voxel sizes."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.data.orientation import SPL
+from napari_medgs.data.volume import Volume
+from napari_medgs.errors import FileError, GeometryError, ImageError
+from napari_medgs.io._limits import check_file, check_memory
+
+SUFFIXES = (".tif", ".tiff")
+_MILLIMETERS = {
+    "m": 1e3, "cm": 10.0, "mm": 1.0, "µm": 1e-3, "μm": 1e-3, "um": 1e-3, "nm": 1e-6,
+    "micron": 1e-3, "microns": 1e-3, "micrometer": 1e-3, "inch": 25.4, "in": 25.4,
+    "millimeter": 1.0, "\\u00b5m": 1e-3, "pm": 1e-9, "Å": 1e-7,
+}  # fmt: skip
+_PAGE_AXES = "ZIQR"  # axes that count pages and are read as z
+
+
+def is_tiff_volume(path: str | Path) -> bool:
+    """Tell whether a file is a TIFF of several pages, or OME-TIFF.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    bool
+        False for other files, for damaged ones and for one plain page.
+    """
+    path = Path(path)
+    if not path.name.lower().endswith(SUFFIXES) or not path.is_file():
+        return False
+    import tifffile
+
+    try:
+        with _logged_errors() as logged, tifffile.TiffFile(path) as opened:
+            return bool(opened.is_ome) or len(opened.pages) > 1 or bool(logged)
+    except Exception:
+        # The reader of single frames says what is wrong with the file.
+        return False
+
+
+def read_tiff_volume(
+    path: str | Path, *, spacing: tuple[float, float, float] | None = None
+) -> Volume:
+    """Read a TIFF file of several pages as a volume, the first page lowest.
+
+    Parameters
+    ----------
+    path : str or Path
+        Multi-page TIFF, an ImageJ stack or OME-TIFF; gray or with channels.
+    spacing : (z, y, x) in mm, optional
+        Needed where the file has no voxel sizes; must agree where it has them.
+
+    Returns
+    -------
+    Volume
+        Rows run to posterior and columns to left, as for single frames: TIFF has no patient
+        orientation.
+
+    Raises
+    ------
+    GeometryError
+        When the file has no voxel sizes and none are given, or others are given.
+    ImageError
+        When it has several time points, or other axes than channels, z, y and x.
+    FileError
+        When it is missing, truncated or damaged.
+    MemoryEstimateError
+        When it would not fit into memory.
+    """
+    import tifffile
+
+    path = check_file(path, "a TIFF file")
+    try:
+        with _logged_errors() as logged, tifffile.TiffFile(path) as opened:
+            every = opened.series[:1] if opened.is_ome else opened.series
+            series = every[0]
+            if any((s.shape, s.dtype, s.axes) != (series.shape, series.dtype, series.axes)
+                   for s in every):  # fmt: skip
+                raise ImageError(
+                    f"{path}: its pages differ in size or type; a volume needs equal pages."
+                )
+            several = len(every) > 1
+            axes = "Q" * several + series.axes
+            shape = (len(every),) * several + tuple(int(n) for n in series.shape)
+            own, names = _ome_sizes(opened) if opened.is_ome else (_imagej_sizes(opened), ())
+            check_memory(path, 2 * math.prod(shape) * series.dtype.itemsize)
+            stack = [np.asarray(s.asarray()) for s in every]
+            array = np.stack(stack) if several else stack[0]
+            photometric = getattr(opened.pages[0], "photometric", None)
+            if getattr(photometric, "name", "") == "MINISWHITE" and array.dtype.kind == "u":
+                array = np.iinfo(array.dtype).max - array
+            if logged:
+                raise FileError(f"{path}: truncated or damaged ({logged[0]}).")
+    except (FileError, ImageError):
+        raise
+    except Exception as error:
+        # The decoder raises many kinds of errors on damaged files, none of them documented.
+        reason = " ".join(str(error).split())[:200]
+        raise FileError(f"{path}: truncated or damaged ({reason}).") from error
+    data = _channels_first(path, array, axes)
+    sizes = _spacing(path, own, spacing)
+    stem = path.name
+    for suffix in (*SUFFIXES, ".ome"):
+        stem = stem[: -len(suffix)] if stem.lower().endswith(suffix) else stem
+    count = len(data)
+    if len(names) != count:
+        names = (stem,) if count == 1 else tuple(f"{stem} [{c}]" for c in range(count))
+    return Volume.from_axes(
+        data,
+        SPL @ np.diag([*sizes, 1.0]) + 0.0,
+        channel_names=names,
+        source={"kind": "tiff", "dtype": data.dtype.name},
+    )
+
+
+@contextmanager
+def _logged_errors() -> Iterator[list[str]]:
+    """Collect what tifffile only logs: pages that it cannot find are left out otherwise."""
+    found: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(" ".join(record.getMessage().split())[:200])
+
+    logger, handler = logging.getLogger("tifffile"), Collect(logging.ERROR)
+    propagate = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield found
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
+def _channels_first(path: Path, array: NDArray[Any], axes: str) -> NDArray[Any]:
+    """Return (C, Z, Y, X) data of any order of axes."""
+    for axis in "THPVMLAEW":  # time and rarer ones
+        if axis in axes and array.shape[axes.index(axis)] > 1:
+            what = "time points" if axis == "T" else f"entries along axis '{axis}'"
+            raise ImageError(
+                f"{path}: has {array.shape[axes.index(axis)]} {what}; save one of them first."
+            )
+    kept = [a for a in axes if a in "CSYX" or a in _PAGE_AXES or array.shape[axes.index(a)] > 1]
+    array = array.reshape([array.shape[axes.index(a)] for a in kept])
+    pages = [a for a in kept if a in _PAGE_AXES and array.shape[kept.index(a)] > 1]
+    channels = [a for a in kept if a in "CS" and array.shape[kept.index(a)] > 1]
+    if len(pages) > 1 or len(channels) > 1 or not {"Y", "X"} <= set(kept):
+        raise ImageError(f"{path}: has axes {axes}; channels, z, y and x are read.")
+    order = [kept.index(a) for a in (*channels, *pages, "Y", "X")]
+    rest = [k for k in range(len(kept)) if k not in order]  # of size 1
+    array = array.transpose([*rest, *order])
+    array = array.reshape(array.shape[len(rest) :])
+    if not channels:
+        array = array[None]
+    if not pages:
+        array = array[:, None]
+    array = array.astype(np.uint8) if array.dtype == np.bool_ else array
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _ome_sizes(opened: Any) -> tuple[tuple[float | None, ...], tuple[str, ...]]:
+    """Return the (z, y, x) voxel sizes in mm and the channels' names of OME metadata."""
+    try:
+        root = ElementTree.fromstring(opened.ome_metadata or "")
+    except ElementTree.ParseError:
+        return (None, None, None), ()
+    pixels = next((e for e in root.iter() if e.tag.rpartition("}")[2] == "Pixels"), None)
+    if pixels is None:
+        return (None, None, None), ()
+    sizes = [
+        _size(pixels.get(f"PhysicalSize{a}"), pixels.get(f"PhysicalSize{a}Unit", "µm"))
+        for a in "ZYX"
+    ]
+    channels = [e.get("Name") for e in pixels if e.tag.rpartition("}")[2] == "Channel"]
+    return tuple(sizes), tuple(c for c in channels if c) if all(channels) else ()
+
+
+def _imagej_sizes(opened: Any) -> tuple[float | None, ...]:
+    """Return the (z, y, x) voxel sizes in mm of ImageJ's metadata."""
+    metadata = opened.imagej_metadata or {}
+    unit = str(metadata.get("unit", ""))
+    if not metadata or unit not in _MILLIMETERS:
+        return (None, None, None)
+    tags = opened.pages[0].tags
+    in_plane: list[float | None] = []
+    for name in ("YResolution", "XResolution"):
+        over, under = tags[name].value if name in tags else (0, 1)
+        in_plane.append(_size(under / over, unit) if over else None)
+    return (_size(metadata.get("spacing"), unit), *in_plane)
+
+
+def _size(value: Any, unit: str) -> float | None:
+    """Return a length in mm, None where there is no positive one of a known unit."""
+    try:
+        size = float(value) * _MILLIMETERS[unit]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return size if math.isfinite(size) and size > 0 else None
+
+
+def _spacing(
+    path: Path, own: tuple[float | None, ...], given: tuple[float, float, float] | None
+) -> tuple[float, ...]:
+    """Return the voxel sizes (z, y, x) in mm."""
+    known = [size for size in own if size is not None]
+    if given is not None:
+        pairs = [(a, b) for a, b in zip(own, given) if a is not None]
+        if any(not math.isclose(a, b, rel_tol=1e-3) for a, b in pairs):
+            sizes = " x ".join("?" if a is None else f"{a:.4g}" for a in own)
+            raise GeometryError(
+                f"{path}: has its own voxel sizes (z, y, x) {sizes} mm, which the given spacing "
+                "contradicts. A spacing is only for files without geometry."
+            )
+        return given
+    if len(known) < 3:
+        raise GeometryError(
+            f"{path}: does not say how large its voxels are; give the spacing (z, y, x) in mm."
+        )
+    return tuple(known)
