@@ -67,7 +67,7 @@ def test_refused(tmp_path):
     with pytest.raises(FileError, match="does not exist; make it first"):
         atomic_path(tmp_path / "no" / "a.txt").__enter__()
     (tmp_path / "a.txt").mkdir()
-    with pytest.raises(FileError, match="in the way"):
+    with pytest.raises(FileError, match="choose another name"):
         atomic_path(tmp_path / "a.txt").__enter__()
     with pytest.raises(FileError, match="nothing was written"), atomic_path(tmp_path / "b.txt"):
         pass
@@ -107,3 +107,68 @@ def test_importing_the_readers_is_light():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout.split() == []
+
+
+def test_a_link_stays_and_its_target_is_written(tmp_path):
+    (tmp_path / "data").mkdir()
+    target, link = tmp_path / "data" / "real.json", tmp_path / "link.json"
+    target.write_text("old")
+    link.symlink_to(target)
+    with atomic_path(link) as temporary:
+        assert temporary.parent == target.parent
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+
+
+def test_a_dangling_link_makes_its_target(tmp_path):
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "later.json")
+    with atomic_path(link) as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "later.json").read_text() == "new"
+
+
+def test_leftovers_of_a_killed_run_are_swept(tmp_path):
+    code = (
+        "import os, sys, signal; from napari_medgs.io._atomic import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as t:\n"
+        "    t.mkdir() if sys.argv[2] == 'folder' else t.write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    for name, kind in (("a.nii.gz", "file"), ("frames", "folder")):
+        target = tmp_path / name
+        subprocess.run([sys.executable, "-c", code, str(target), kind], check=False)
+        assert len([p for p in tmp_path.iterdir() if ".tmp" in p.name]) == 1
+        with atomic_path(target) as temporary:
+            temporary.write_text("whole")
+        assert target.read_text() == "whole"
+        assert not [p for p in tmp_path.iterdir() if ".tmp" in p.name]
+
+
+def test_files_of_running_writers_and_other_targets_stay(tmp_path):
+    other = tmp_path / ".b.json.0123456789ab.tmp.json"
+    other.write_text("another target")
+    os.utime(other, (0, 0))
+    own = tmp_path / ".a.json.notes.tmp.json"
+    own.write_text("no token")
+    with atomic_path(tmp_path / "a.json") as first, atomic_path(tmp_path / "a.json") as second:
+        first.write_text("1")
+        second.write_text("2")
+    assert (tmp_path / "a.json").read_text() == "1"
+    assert other.exists()
+    assert own.exists()
+
+
+def test_old_leftovers_of_unknown_machines_are_swept(tmp_path):
+    names = [".a.json.0123456789ab.tmp.json", ".a.json.ffffff-1-0123456789ab.tmp.json"]
+    for name in names:
+        (tmp_path / name).write_text("half")
+    with atomic_path(tmp_path / "a.json") as temporary:
+        temporary.write_text("1")
+    assert all((tmp_path / name).exists() for name in names)
+    for name in names:
+        os.utime(tmp_path / name, (0, 0))
+    with atomic_path(tmp_path / "a.json") as temporary:
+        temporary.write_text("2")
+    assert not any((tmp_path / name).exists() for name in names)

@@ -1,16 +1,25 @@
-"""Files that are complete or absent: written beside their place, then renamed."""
+"""Atomic writes: a temporary file beside the target, renamed when it is complete."""
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import os
+import platform
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from napari_medgs.errors import FileError
 
+_DAY = 86400.0
+# Machine, process and a random part; earlier versions had the random part only.
+_TOKEN = re.compile(r"([0-9a-f]{6}-[0-9a-f]+-)?[0-9a-f]{12}")
+_being_written: set[str] = set()
 _DOUBLE = (".gz", ".bz2", ".zst", ".safetensors")
 
 
@@ -29,11 +38,12 @@ def full_suffix(path: str | Path) -> str:
 
 @contextmanager
 def atomic_path(target: str | Path) -> Iterator[Path]:
-    """Yield a path to write to; it takes the target's place when the block ends well.
+    """Yield a temporary path that replaces the target when the block ends without an error.
 
     The temporary path lies in the target's folder and has its full suffix, so that libraries
     which choose a format by the name choose the same one. After an exception (a cancel too) it
-    is removed and an older target stays as it was.
+    is removed and an older target stays as it was. What a killed process left of the same target
+    is removed first. A symbolic link stays one: the file that it points to is written.
 
     Parameters
     ----------
@@ -52,15 +62,21 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         When the folder is missing or not writable, the target is a folder, or the disk refuses.
     """
     path = Path(target)
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     folder = path.parent
     if not folder.is_dir():
         raise FileError(f"{path}: the folder {folder} does not exist; make it first.")
     if path.is_dir():
-        raise FileError(f"{path}: a folder of this name is in the way of the file.")
+        raise FileError(f"{path}: is a folder; choose another name for the file.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FileError(f"{path}: the folder {folder} is not writable.")
     # Long names must not exceed the 255 bytes that file systems allow.
-    temporary = folder / f".{path.name[:80]}.{uuid.uuid4().hex[:12]}.tmp{full_suffix(path)}"
+    start, end = f".{path.name[:80]}.", f".tmp{full_suffix(path)}"
+    _sweep(folder, start, end)
+    token = f"{_host()}-{os.getpid():x}-{uuid.uuid4().hex[:12]}"
+    temporary = folder / f"{start}{token}{end}"
+    _being_written.add(token)
     try:
         yield temporary
         if not temporary.exists():
@@ -69,7 +85,39 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise FileError(f"{path}: cannot be written ({error.strerror or error}).") from error
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
+        _being_written.discard(token)
+        _remove(temporary)
+
+
+def _host() -> str:
+    """Return a few letters that tell this machine from others that share its folders."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder if it is there and the disk lets it go."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path, start: str, end: str) -> None:
+    """Remove the temporary files of one target whose process has ended.
+
+    Those of other machines, which cannot be asked, are removed after a day.
+    """
+    import psutil
+
+    for left in folder.glob(f"{glob.escape(start)}*{glob.escape(end)}"):
+        token = left.name[len(start) : len(left.name) - len(end)]
+        if not _TOKEN.fullmatch(token) or token in _being_written:
+            continue
+        host, _, pid = token.rpartition("-")[0].rpartition("-")
+        if host == _host():
+            ended = int(pid, 16) == os.getpid() or not psutil.pid_exists(int(pid, 16))
         else:
-            temporary.unlink(missing_ok=True)
+            ended = time.time() - left.lstat().st_mtime > _DAY
+        if ended:
+            _remove(left)
