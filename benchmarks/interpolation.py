@@ -32,7 +32,7 @@ from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume, spacing_affine
 from napari_medgs.fitting import FitParams, fit
 from napari_medgs.fitting.heldout import slice_scores
-from napari_medgs.interpolation import interpolate_guarded, interpolate_labels, interpolate_plain
+from napari_medgs.interpolation import interpolate_auto, interpolate_labels, interpolate_baseline
 from napari_medgs.io import read_labels, read_volume
 from napari_medgs.metrics import hd95
 from suite.registry import Context, find_data
@@ -117,12 +117,12 @@ def image_case(
 
     for name in PLAIN:
         started = time.perf_counter()
-        note(name, interpolate_plain(kept, where, wanted, name), time.perf_counter() - started)
+        note(name, interpolate_baseline(kept, where, wanted, name), time.perf_counter() - started)
     started = time.perf_counter()
     note("DIS flow", two_sided_dis(kept, step), time.perf_counter() - started)
     started = time.perf_counter()
-    frames, _, report = interpolate_guarded(kept, where, wanted, threads=threads)
-    name = "motion" if report.use_motion else f"guard: {report.fallback}"
+    frames, _, report = interpolate_auto(kept, where, wanted, threads=threads)
+    name = "motion" if report.motion_helps else f"selected: {report.fallback}"
     note(name, frames, time.perf_counter() - started)
     if with_field:
         params = FitParams(holdout=step, percentiles=(0, 100), slice_axis=0, threads=threads)
@@ -183,7 +183,7 @@ def mask_case(
         far = [hd95(g[None], t[None], one) for g, t in zip(guess, truth, strict=True)]
         return overlap, float(np.nanmean(far))
 
-    nearest = interpolate_plain(labels.astype(np.float32)[where], where, wanted, "nearest")
+    nearest = interpolate_baseline(labels.astype(np.float32)[where], where, wanted, "nearest")
     scores = {"nearest": score(nearest > 0)}
     sparse = np.zeros_like(labels)
     sparse[where] = labels[where]

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
-from napari_medgs.interpolation import interpolate_labels, interpolate_probabilities, shape_between
+from napari_medgs.interpolation import (
+    interpolate_labels,
+    interpolate_probabilities,
+    interpolate_shape,
+)
 from napari_medgs.interpolation.signed_distance import signed_distances, smooth_distances
 
 
@@ -136,7 +140,7 @@ def test_image_pulls_the_outline_where_it_is_informative():
 
 def test_shape_between_gives_distances_at_any_position():
     masks = np.stack([disc(30, 32, 8), disc(34, 32, 8)])
-    middle = shape_between(masks, [0.0, 10.0], [5.0])[0]
+    middle = interpolate_shape(masks, [0.0, 10.0], [5.0])[0]
     assert dice(middle > 0, disc(32, 32, 8)) > 0.97
     assert middle[32, 32] > 4
 
@@ -171,3 +175,16 @@ def test_errors():
         interpolate_labels(labels, [0, 1], method="magic")
     with pytest.raises(ParameterError):
         interpolate_probabilities(labels, [0, 1], width=0)
+
+
+def test_weights_are_those_of_the_ridge_logistic_regression(rng):
+    """At the optimum the gradient of the penalized log-likelihood is zero."""
+    from napari_medgs.interpolation.intensity_model import RIDGE, _logistic_weights
+
+    features = rng.normal(0, 2, (4000, 3))
+    inside = rng.random(4000) < 1 / (1 + np.exp(-features @ [0.8, 0.4, 0.1]))
+    weights = _logistic_weights(features, inside)
+    probability = 1 / (1 + np.exp(-features @ weights))
+    gradient = features.T @ (probability - inside) / len(inside) + RIDGE * weights
+    assert np.abs(gradient).max() < 1e-6
+    np.testing.assert_array_equal(_logistic_weights(features, inside | True), [1, 0, 0])

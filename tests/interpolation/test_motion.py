@@ -8,7 +8,7 @@ from napari_medgs.interpolation import (
     FlowParams,
     MotionParams,
     estimate_flow,
-    interpolate_plain,
+    interpolate_baseline,
     interpolate_stack,
 )
 from napari_medgs.interpolation.flow import noise_sigma
@@ -39,7 +39,7 @@ def psnr(a, b):
 def test_flow_finds_the_known_motion():
     time = np.arange(6.0)
     flow = estimate_flow(blobs(time, noise=0.005), time, FlowParams(window=3, levels=2, ridge=5))
-    inner = flow.half[:, :, 15:-15, 15:-15]
+    inner = flow.half_displacement[:, :, 15:-15, 15:-15]
     assert np.median(inner[:, 0]) == pytest.approx(-0.45, abs=0.05)
     assert np.median(inner[:, 1]) == pytest.approx(0.7, abs=0.05)
 
@@ -49,8 +49,8 @@ def test_no_motion_from_noise_alone():
     still = np.repeat(blobs([0.0]), 6, axis=0) + 0.05 * rng.standard_normal((6, SIZE, SIZE))
     strong = estimate_flow(still.astype(np.float32))
     weak = estimate_flow(still.astype(np.float32), params=FlowParams(ridge=0.01))
-    assert np.abs(strong.half).mean() < 0.1
-    assert np.abs(weak.half).mean() > 3 * np.abs(strong.half).mean()
+    assert np.abs(strong.half_displacement).mean() < 0.1
+    assert np.abs(weak.half_displacement).mean() > 3 * np.abs(strong.half_displacement).mean()
 
 
 def test_velocity_is_per_unit_of_position_and_follows_trajectories():
@@ -76,7 +76,7 @@ def test_moving_blobs_gain_over_plain_interpolation(channels):
     guess, _ = interpolate_stack(frames[..., kept, :, :], time[kept], time[left])
     assert guess.shape == truth.shape
     best = max(
-        psnr(interpolate_plain(frames[..., kept, :, :], time[kept], time[left], m), truth)
+        psnr(interpolate_baseline(frames[..., kept, :, :], time[kept], time[left], m), truth)
         for m in ("linear", "cubic", "spline")
     )
     assert psnr(guess, truth) > best + 4
@@ -86,7 +86,7 @@ def test_uneven_gaps():
     kept, left = np.array([0.0, 3.0, 4.0, 6.0, 9.0]), np.array([1.0, 2.0, 5.0, 7.0, 8.0])
     stack, truth = blobs(kept), blobs(left)
     guess, _ = interpolate_stack(stack, kept, left)
-    linear = interpolate_plain(stack, kept, left, "linear")
+    linear = interpolate_baseline(stack, kept, left, "linear")
     assert psnr(guess, truth) > psnr(linear, truth) + 4
 
 
@@ -99,9 +99,9 @@ def test_kept_slices_come_back_and_ends_are_repeated():
 
 def test_blocks_give_the_same_as_the_whole(monkeypatch):
     stack = blobs(np.arange(24.0), noise=0.02)
-    whole = estimate_flow(stack).half
+    whole = estimate_flow(stack).half_displacement
     monkeypatch.setattr("napari_medgs.interpolation.flow.BLOCK_BYTES", 1)
-    np.testing.assert_allclose(estimate_flow(stack).half, whole, atol=2e-2)
+    np.testing.assert_allclose(estimate_flow(stack).half_displacement, whole, atol=2e-2)
 
 
 def test_threads_do_not_change_the_result():
@@ -121,7 +121,7 @@ def test_tiny_and_flat_stacks():
     flat = np.full((3, 1, 5), 0.5, np.float32)
     guess, flow = interpolate_stack(flat, [0, 1, 2], [0.5])
     np.testing.assert_allclose(guess, 0.5)
-    assert not flow.half.any()
+    assert not flow.half_displacement.any()
     one, _ = interpolate_stack(np.ones((1, 4, 4), np.float32), [3.0], [1.0, 3.0])
     np.testing.assert_allclose(one, 1)
 

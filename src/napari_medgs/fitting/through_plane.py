@@ -119,15 +119,15 @@ def add_through_plane_targets(
     Cancelled
         If ``should_stop`` says so.
     """
-    from napari_medgs.interpolation.baselines import PlainMethod, interpolate_plain
+    from napari_medgs.interpolation.baselines import BaselineMethod, interpolate_baseline
     from napari_medgs.interpolation.motion import interpolate_stack
-    from napari_medgs.interpolation.selection import judge_motion
+    from napari_medgs.interpolation.selection import select_method
 
     images = np.ascontiguousarray(problem.target.images[:, problem.training_slices])
     method = "none"
     if factor and len(problem.training_slices) > 1:
-        report = judge_motion(images[0], problem.training_slices, threads=params.threads)
-        method = "motion" if report.use_motion else "spline" if report.dense else "none"
+        report = select_method(images[0], problem.training_slices, threads=params.threads)
+        method = "motion" if report.motion_helps else "spline" if report.dense else "none"
     if method == "none":
         factor = 0
     fine = _refine(problem, max(factor, 1))
@@ -143,8 +143,8 @@ def add_through_plane_targets(
                 images, training, left, threads=params.threads, should_stop=should_stop
             )
         else:
-            plain: PlainMethod = "spline" if method == "spline" else "cubic"
-            target.images[:, left] = interpolate_plain(images, training, left, plain)
+            plain: BaselineMethod = "spline" if method == "spline" else "cubic"
+            target.images[:, left] = interpolate_baseline(images, training, left, plain)
         if factor:
             inside = left[left < training[-1]]
             target.image_weights[:, inside] = (

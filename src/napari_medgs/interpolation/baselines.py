@@ -11,7 +11,7 @@ from napari_medgs._typing import Floats
 from napari_medgs.errors import ParameterError
 from napari_medgs.interpolation.flow import check_stack
 
-PlainMethod = Literal["nearest", "linear", "cubic", "spline"]
+BaselineMethod = Literal["nearest", "linear", "cubic", "spline"]
 
 
 def slice_weights(
@@ -63,11 +63,11 @@ def slice_weights(
     return index, t, weights
 
 
-def interpolate_plain(
+def interpolate_baseline(
     stack: Floats,
     positions: NDArray[Any],
     wanted: NDArray[Any],
-    method: PlainMethod = "cubic",
+    method: BaselineMethod = "cubic",
 ) -> Floats:
     """Interpolate slices pixel by pixel.
 
@@ -92,8 +92,8 @@ def interpolate_plain(
     ParameterError
         For an unknown method.
     """
-    if method not in get_args(PlainMethod):
-        raise ParameterError(f"Unknown interpolation {method!r}: use {get_args(PlainMethod)}.")
+    if method not in get_args(BaselineMethod):
+        raise ParameterError(f"Unknown interpolation {method!r}: use {get_args(BaselineMethod)}.")
     data = np.asarray(stack, np.float32)
     channels = data if data.ndim == 4 else data[None]
     where = np.asarray(positions, np.float64)

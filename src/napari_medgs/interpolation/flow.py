@@ -1,4 +1,4 @@
-"""Motion between neighboring slices: ridge Lucas-Kanade in the frame half way between them.
+"""Motion between neighboring slices: regularized iterative Lucas-Kanade, half way between them.
 
 Every pixel's motion is the least-squares solution over a Gaussian window and the neighboring
 gaps, pulled to zero by a ridge that grows with the noise: without the pull, noise and changes
@@ -62,14 +62,14 @@ class Flow:
 
     Attributes
     ----------
-    half : (Z - 1, 2, Y, X) ndarray of float32
+    half_displacement : (Z - 1, 2, Y, X) ndarray of float32
         Half the motion (rows, columns) in pixels from a slice to the next, on the pixel grid
-        half way between them: ``slice[i](p - half) = slice[i + 1](p + half)``.
+        half way between them: ``slice[i](p - u) = slice[i + 1](p + u)``.
     positions : (Z,) ndarray of float64
         Increasing positions of the slices.
     """
 
-    half: Floats
+    half_displacement: Floats
     positions: NDArray[np.float64]
 
     def velocity(self, points: NDArray[Any], threads: int | None = None) -> Floats:
@@ -90,13 +90,13 @@ class Flow:
 
         points = np.ascontiguousarray(points, np.float64)
         out = np.zeros((len(points), 2), np.float32)
-        if len(self.half) == 0:
+        if len(self.half_displacement) == 0:
             return out
         size = 4096
 
         def task(k: int) -> None:
             first, last = k * size, min(len(points), (k + 1) * size)
-            velocities(self.half, self.positions, points, first, last, out)
+            velocities(self.half_displacement, self.positions, points, first, last, out)
 
         run_chunks(task, -(-len(points) // size), threads)
         return out
@@ -148,7 +148,7 @@ def estimate_flow(
     noise: NDArray[Any] | None = None,
     threads: int | None = None,
 ) -> Flow:
-    """Estimate the motion between neighboring slices.
+    """Estimate the motion between neighboring slices by regularized iterative Lucas-Kanade.
 
     Parameters
     ----------
@@ -169,6 +169,22 @@ def estimate_flow(
     ------
     GeometryError
         If positions do not fit the slices.
+
+    References
+    ----------
+    B. D. Lucas and T. Kanade, "An iterative image registration technique with an application to
+    stereo vision", IJCAI 1981. The structure tensor is shared by a Gaussian window and the
+    neighboring gaps, and has a ridge in proportion to the noise variance.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.interpolation import estimate_flow
+    >>> x = np.arange(32.0)
+    >>> bump = [np.exp(-0.05 * (x - c) ** 2) + 0 * x[:, None] for c in (15.0, 16.0)]
+    >>> flow = estimate_flow(np.array(bump, np.float32))
+    >>> flow.half_displacement.shape
+    (1, 2, 32, 32)
     """
     stack = np.ascontiguousarray(stack if stack.ndim == 4 else stack[None], np.float32)
     where = np.arange(stack.shape[1]) if positions is None else np.asarray(positions)

@@ -1,7 +1,7 @@
-"""What the image says about an outline between drawn slices.
+"""An intensity model that moves outlines between drawn slices to where the image has edges.
 
 Histograms of intensity on both sides of the drawn outlines give every voxel's log-odds of being
-inside. How far these may move an outline is learnt: slices that were drawn are predicted from
+inside. How far these may move an outline is learned: slices that were drawn are predicted from
 their neighbors, and a logistic regression weighs predicted distance against log-odds there.
 """
 
@@ -23,6 +23,7 @@ LIMIT = 4.0
 # Drawn slices are predicted over twice the gap, where distances err more than they will.
 TRUST = 0.3
 LEAST_VOXELS = 200
+RIDGE = 1e-3  # per voxel
 
 
 def _histogram_odds(
@@ -49,15 +50,15 @@ def _histogram_odds(
 def _logistic_weights(
     features: NDArray[np.float64], inside: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Weights of a logistic regression without intercept, by Newton's method."""
-    weights = np.zeros(features.shape[1])
-    weights[0] = 1.0
-    ridge = 1e-3 * np.eye(len(weights))
-    for _ in range(12):
-        chance = 1 / (1 + np.exp(-np.clip(features @ weights, -30, 30)))
-        gradient = features.T @ (chance - inside) / len(inside) + 1e-3 * weights
-        hessian = (features * (chance * (1 - chance))[:, None]).T @ features / len(inside) + ridge
-        weights -= np.linalg.solve(hessian, gradient)
+    """Return the weights of a logistic regression without intercept, with a weak ridge."""
+    from sklearn.linear_model import LogisticRegression
+
+    if inside.all() or not inside.any():  # nothing to tell apart: the distance alone decides
+        return np.eye(1, features.shape[1])[0]
+    model = LogisticRegression(
+        C=1 / (RIDGE * len(inside)), fit_intercept=False, solver="newton-cholesky", tol=1e-8
+    )
+    weights: NDArray[np.float64] = model.fit(features, inside).coef_[0]
     return weights
 
 
@@ -82,7 +83,7 @@ def _predictions(
     return found
 
 
-def add_evidence(
+def refine_with_intensity(
     shape: Floats,
     wanted: NDArray[np.int64],
     distances: Floats,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
-from napari_medgs.interpolation.intensity_model import add_evidence
+from napari_medgs.interpolation.intensity_model import refine_with_intensity
 from napari_medgs.interpolation.signed_distance import (
     CLIP,
     ShapeMethod,
@@ -99,7 +99,7 @@ def _shape_in_box(
         between = interpolate_distances(drawn, where, wanted, method, threads)
         if stack.images:
             near = [image[:, y, x] for image in stack.images]
-            add_evidence(between, wanted, drawn, where, near, threads)
+            refine_with_intensity(between, wanted, drawn, where, near, threads)
         distance[wanted - z.start] = between
     distance[where - z.start] = signed_distances(some, stack.sampling, threads)
     return (z, y, x), np.clip(distance, -CLIP, CLIP, out=distance)

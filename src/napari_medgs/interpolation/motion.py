@@ -102,7 +102,7 @@ def interpolate_stack(
         if should_stop():
             raise Cancelled("The interpolation between slices was cancelled.")
         flow = estimate_flow(channels, where, one, noise=noise, threads=threads)
-        mean += flow.half / np.float32(len(settings.flows))
+        mean += flow.half_displacement / np.float32(len(settings.flows))
         compensate(channels, flow, wanted, frames, cubic=settings.cubic, threads=threads)
     frames /= np.float32(len(settings.flows))
     return (frames if data.ndim == 4 else frames[0]), Flow(mean, where)
@@ -131,7 +131,7 @@ def compensate(
     """
     from napari_medgs.interpolation.kernels import follow
 
-    still = len(flow.half) == 0 or min(stack.shape[2:]) < 2
+    still = len(flow.half_displacement) == 0 or min(stack.shape[2:]) < 2
     where = flow.positions
     frames = np.clip(np.asarray(wanted, np.float64), where[0], where[-1])
 
@@ -147,7 +147,7 @@ def compensate(
             return
         reach = np.float32(2 * share - 1)
         frame = np.zeros((len(stack), *stack.shape[2:]), np.float32)
-        follow(stack, flow.half, index, reach, weights.astype(np.float32), frame)
+        follow(stack, flow.half_displacement, index, reach, weights.astype(np.float32), frame)
         out[:, k] += frame
 
     run_chunks(task, len(frames), threads)

@@ -1,11 +1,11 @@
-"""Does motion compensation help a stack? Told from the stack alone.
+"""Selection of the interpolation method for a stack: motion-compensated or not.
 
-Where slices are sampled so densely that they are smooth along the slice axis, a plain cubic is
-better than any motion. No hold-out among the slices can see that, for it doubles their distance;
-but then even the finest texture of a slice, noise included, is found again in the next one. So
-motion is used if (1) the texture of neighboring slices is hardly correlated, and (2) it does
-not lose to the best cubic in two hold-outs together: every other slice left out, and rows or
-columns left out at a step at which they differ as much as neighboring slices do.
+Where slices are sampled so densely that they are smooth along the slice axis, a cubic is better
+than any motion. No hold-out among the slices can see that, for it doubles their distance; but
+then even the finest texture of a slice, noise included, is found again in the next one. So motion
+is used if (1) the texture of neighboring slices is hardly correlated, and (2) it does not lose to
+the best cubic in two hold-outs together: every other slice left out, and rows or columns left out
+at a step at which they differ as much as neighboring slices do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
-from napari_medgs.interpolation.baselines import PlainMethod, interpolate_plain
+from napari_medgs.interpolation.baselines import BaselineMethod, interpolate_baseline
 from napari_medgs.interpolation.flow import Flow, FlowParams, check_stack, estimate_flow
 from napari_medgs.interpolation.motion import MotionParams, compensate, interpolate_stack
 
@@ -32,12 +32,12 @@ LEAST_GAIN = -0.5
 
 
 @dataclass(frozen=True)
-class GuardReport:
-    """What the hold-outs say.
+class MethodSelection:
+    """Which method interpolates a stack best, and the evidence for it.
 
     Attributes
     ----------
-    use_motion : bool
+    motion_helps : bool
     dense : bool
         Whether slices lie so densely that they are smooth along the axis.
     fallback : {"cubic", "spline"}
@@ -52,9 +52,9 @@ class GuardReport:
         Distance in pixels of the rows and columns left out.
     """
 
-    use_motion: bool
+    motion_helps: bool
     dense: bool
-    fallback: PlainMethod
+    fallback: BaselineMethod
     texture: float
     slice_gain: float
     inplane_gain: float
@@ -67,7 +67,7 @@ def _error(prediction: Floats, truth: Floats) -> float:
 
 def _gain(
     stack: Floats, positions: NDArray[Any], threads: int | None
-) -> tuple[float, PlainMethod]:
+) -> tuple[float, BaselineMethod]:
     """Leave out every other slice of (Z, Y, X): dB gained by motion, and the best cubic."""
     kept, left = stack[::2], stack[1 : 2 * ((len(stack) - 1) // 2) : 2]
     if len(kept) < 2 or len(left) < 1 or min(stack.shape[1:]) < 4:
@@ -77,8 +77,8 @@ def _gain(
     flow = estimate_flow(kept, where, PROBE, threads=threads)
     frames = np.zeros((1, *left.shape), np.float32)
     compensate(kept[None], flow, wanted, frames, threads=threads)
-    cubic = _error(interpolate_plain(kept, where, wanted, "cubic"), left)
-    spline = _error(interpolate_plain(kept, where, wanted, "spline"), left)
+    cubic = _error(interpolate_baseline(kept, where, wanted, "cubic"), left)
+    spline = _error(interpolate_baseline(kept, where, wanted, "spline"), left)
     gain = 10 * float(np.log10(min(cubic, spline) / _error(frames[0], left)))
     return gain, "cubic" if cubic <= spline else "spline"
 
@@ -106,10 +106,10 @@ def texture_correlation(stack: Floats) -> float:
     return (one - two) / power
 
 
-def judge_motion(
+def select_method(
     stack: Floats, positions: NDArray[Any] | None = None, *, threads: int | None = None
-) -> GuardReport:
-    """Tell whether a stack's missing slices are better found with motion than with a cubic.
+) -> MethodSelection:
+    """Select motion-compensated or plain interpolation by hold-outs within a stack.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def judge_motion(
 
     Returns
     -------
-    GuardReport
+    MethodSelection
 
     Raises
     ------
@@ -130,7 +130,7 @@ def judge_motion(
     where = np.arange(len(stack)) if positions is None else np.asarray(positions)
     check_stack(stack, where)
     if len(stack) < 2:
-        return GuardReport(False, False, "cubic", 0.0, 0.0, 0.0, 1)
+        return MethodSelection(False, False, "cubic", 0.0, 0.0, 0.0, 1)
     start = max(0, (len(stack) - MAX_SLICES) // 2)
     some = np.ascontiguousarray(stack[start : start + MAX_SLICES], np.float32)
     where = where[start : start + MAX_SLICES].astype(np.float64)
@@ -154,17 +154,17 @@ def judge_motion(
     dense = texture >= MAX_TEXTURE
     if dense:
         fallback = "spline"  # which is what a densely sampled, smooth function wants
-    return GuardReport(use, dense, fallback, texture, slice_gain, inplane, step)
+    return MethodSelection(use, dense, fallback, texture, slice_gain, inplane, step)
 
 
-def interpolate_guarded(
+def interpolate_auto(
     stack: Floats,
     positions: NDArray[Any],
     wanted: NDArray[Any],
     params: MotionParams | None = None,
     *,
     threads: int | None = None,
-) -> tuple[Floats, Flow | None, GuardReport]:
+) -> tuple[Floats, Flow | None, MethodSelection]:
     """Interpolate slices with motion where that helps, by a cubic or spline elsewhere.
 
     Parameters
@@ -181,7 +181,7 @@ def interpolate_guarded(
     frames : (W, Y, X) or (C, W, Y, X) ndarray of float32
     flow : Flow or None
         Where motion was used.
-    report : GuardReport
+    report : MethodSelection
 
     Raises
     ------
@@ -189,8 +189,8 @@ def interpolate_guarded(
         If positions do not fit the slices.
     """
     first = stack[0] if np.ndim(stack) == 4 else stack
-    report = judge_motion(first, np.asarray(positions), threads=threads)
-    if not report.use_motion:
-        return interpolate_plain(stack, positions, wanted, report.fallback), None, report
+    report = select_method(first, np.asarray(positions), threads=threads)
+    if not report.motion_helps:
+        return interpolate_baseline(stack, positions, wanted, report.fallback), None, report
     frames, flow = interpolate_stack(stack, positions, wanted, params, threads=threads)
     return frames, flow, report

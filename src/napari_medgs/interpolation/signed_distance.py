@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.errors import ParameterError
-from napari_medgs.interpolation.baselines import interpolate_plain
+from napari_medgs.interpolation.baselines import interpolate_baseline
 from napari_medgs.interpolation.flow import (
     FlowParams,
     check_stack,
@@ -144,7 +144,7 @@ def interpolate_distances(
     check_method(method)
     where = np.asarray(positions, np.float64)
     check_stack(distances, where)
-    plain = interpolate_plain(
+    plain = interpolate_baseline(
         distances, where, wanted, "linear" if method == "linear" else "cubic"
     )
     if method != "flow" or len(where) < 2:
@@ -158,7 +158,7 @@ def interpolate_distances(
     return result
 
 
-def shape_between(
+def interpolate_shape(
     masks: NDArray[np.bool_],
     positions: NDArray[Any],
     wanted: NDArray[Any],

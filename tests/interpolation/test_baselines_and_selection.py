@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from napari_medgs.errors import GeometryError, ParameterError
-from napari_medgs.interpolation import interpolate_guarded, interpolate_plain, judge_motion
+from napari_medgs.interpolation import interpolate_auto, interpolate_baseline, select_method
 from napari_medgs.interpolation.baselines import slice_weights
 
 
@@ -13,7 +13,7 @@ from napari_medgs.interpolation.baselines import slice_weights
 def test_polynomials_are_reproduced_over_uneven_gaps(method, degree):
     positions, wanted = np.array([0.0, 1, 3, 4, 6]), np.array([1.0, 1.5, 2.2, 3.7])
     stack = (positions**degree)[:, None, None] * np.ones((2, 3), np.float32)
-    out = interpolate_plain(stack, positions, wanted, method)
+    out = interpolate_baseline(stack, positions, wanted, method)
     np.testing.assert_allclose(out[:, 0, 0], wanted**degree, rtol=1e-5)
 
 
@@ -26,15 +26,15 @@ def test_catmull_rom_weights():
 
 def test_nearest_ends_and_channels():
     stack = np.arange(12, dtype=np.float32).reshape(2, 3, 1, 2)
-    out = interpolate_plain(stack, [0, 2, 4], [-5, 0.9, 1.1, 9], "nearest")
+    out = interpolate_baseline(stack, [0, 2, 4], [-5, 0.9, 1.1, 9], "nearest")
     np.testing.assert_array_equal(out, stack[:, [0, 0, 1, 2]])
 
 
 def test_plain_errors():
     with pytest.raises(ParameterError, match="lanczos"):
-        interpolate_plain(np.zeros((2, 3, 3)), [0, 1], [0.5], "lanczos")
+        interpolate_baseline(np.zeros((2, 3, 3)), [0, 1], [0.5], "lanczos")
     with pytest.raises(GeometryError):
-        interpolate_plain(np.zeros((2, 3, 3)), [0, 1, 2], [0.5])
+        interpolate_baseline(np.zeros((2, 3, 3)), [0, 1, 2], [0.5])
 
 
 def phantom(depth, seed=0, noise=0.02):
@@ -50,45 +50,47 @@ def phantom(depth, seed=0, noise=0.02):
     return image + noise * rng.standard_normal(image.shape).astype(np.float32)
 
 
-def test_guard_takes_motion_for_oblique_tubes():
-    report = judge_motion(phantom(40)[::2])
-    assert report.use_motion
+def test_motion_is_selected_for_oblique_tubes():
+    report = select_method(phantom(40)[::2])
+    assert report.motion_helps
     assert report.slice_gain > 1
     assert report.texture < 0.1
 
 
-def test_guard_refuses_motion_for_slices_smooth_along_the_axis():
+def test_motion_is_refused_for_slices_smooth_along_the_axis():
     dense = gaussian_filter1d(phantom(60), 2.0, axis=0)[::2]
-    report = judge_motion(dense)
-    assert not report.use_motion
+    report = select_method(dense)
+    assert not report.motion_helps
     assert report.texture > 0.2
     assert report.fallback == "spline"
 
 
-def test_guard_refuses_motion_for_what_does_not_move():
+def test_motion_is_refused_for_what_does_not_move():
     rng = np.random.default_rng(0)
     cloud = gaussian_filter(rng.standard_normal((30, 48, 48)), (1.0, 1.0, 1.0))
-    report = judge_motion((cloud / cloud.std()).astype(np.float32))
-    assert not report.use_motion
+    report = select_method((cloud / cloud.std()).astype(np.float32))
+    assert not report.motion_helps
 
 
-def test_guard_of_few_slices():
-    assert not judge_motion(np.ones((1, 8, 8), np.float32)).use_motion
-    report = judge_motion(phantom(4)[::2])
+def test_selection_with_few_slices():
+    assert not select_method(np.ones((1, 8, 8), np.float32)).motion_helps
+    report = select_method(phantom(4)[::2])
     assert report.slice_gain == 0.0
 
 
-def test_guarded_interpolation_takes_what_the_guard_says():
+def test_automatic_interpolation_uses_the_selected_method():
     kept, left = np.arange(0, 40, 2), np.arange(1, 39, 2)
     sharp = phantom(40, noise=0.005)
-    frames, flow, report = interpolate_guarded(sharp[kept], kept, left)
-    assert report.use_motion
+    frames, flow, report = interpolate_auto(sharp[kept], kept, left)
+    assert report.motion_helps
     assert flow is not None
     truth = phantom(40, noise=0)[left]
-    cubic = interpolate_plain(sharp[kept], kept, left)
+    cubic = interpolate_baseline(sharp[kept], kept, left)
     assert np.mean((frames - truth) ** 2) < 0.6 * np.mean((cubic - truth) ** 2)
     dense = gaussian_filter1d(phantom(60), 2.0, axis=0)
-    frames, flow, report = interpolate_guarded(np.stack([dense[kept]] * 2), kept, left)
+    frames, flow, report = interpolate_auto(np.stack([dense[kept]] * 2), kept, left)
     assert report.dense
     assert flow is None
-    np.testing.assert_array_equal(frames[1], interpolate_plain(dense[kept], kept, left, "spline"))
+    np.testing.assert_array_equal(
+        frames[1], interpolate_baseline(dense[kept], kept, left, "spline")
+    )

@@ -1,0 +1,12 @@
+from .baselines import interpolate_baseline as interpolate_baseline
+from .flow import Flow as Flow
+from .flow import FlowParams as FlowParams
+from .flow import estimate_flow as estimate_flow
+from .labels import interpolate_labels as interpolate_labels
+from .labels import interpolate_probabilities as interpolate_probabilities
+from .motion import MotionParams as MotionParams
+from .motion import interpolate_stack as interpolate_stack
+from .selection import MethodSelection as MethodSelection
+from .selection import interpolate_auto as interpolate_auto
+from .selection import select_method as select_method
+from .signed_distance import interpolate_shape as interpolate_shape
