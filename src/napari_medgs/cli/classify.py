@@ -15,6 +15,7 @@ from napari_medgs.cli.options import (
     QuietOption,
     ThreadsOption,
 )
+from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter
 from napari_medgs.errors import FileError
 
@@ -54,6 +55,7 @@ def classify(
     del debug
     reporter = Reporter(quiet, json_file)
     path = find_model(model)
+    check_distinct([image, path], {"--json": json_file})
 
     from napari_medgs.classification import load_classifier
     from napari_medgs.io import read_volume

@@ -18,6 +18,7 @@ from napari_medgs.cli.options import (
     SeedOption,
     ThreadsOption,
 )
+from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output
 from napari_medgs.fitting.params import FitParams
 
@@ -62,6 +63,7 @@ def demo(
     del debug
     reporter = Reporter(quiet, json_file)
     check_output(output)
+    check_distinct([], {"-o": output, "--json": json_file})
 
     from napari_medgs.demo import choose_case, run_demo
 
@@ -71,18 +73,18 @@ def demo(
     spacing = " x ".join(f"{s:.3g}" for s in chosen.volume.spacing)
     reporter.note(f"{chosen.title}: {shape} voxels of {spacing} mm")
     params = FitParams(seed=seed, backend=backend.value, threads=threads)
-    with stoppable("what is in the folder") as should_stop, reporter.progress() as progress:
+    with stoppable("the results in the folder") as should_stop, reporter.progress() as progress:
         result = run_demo(
             chosen, output, params, gui=gui, progress=progress, should_stop=should_stop
         )
-    reporter.finish(result.numbers)
+    reporter.finish(result.metrics)
     _say(reporter, result)
 
 
 def _say(reporter: Reporter, result: DemoResult) -> None:
-    numbers = result.numbers
-    fit, scores = numbers["fit"], numbers["scores"]
-    names = numbers["names"]
+    metrics = result.metrics
+    fit, scores = metrics["fit"], metrics["scores"]
+    names = metrics["names"]
     rows: list[tuple[str, Any]] = [
         ("Gaussians", f"{fit['n_gaussians']:,} in {fit['bytes'] / 2**20:.1f} MiB"),
         ("image", f"PSNR {fit['psnr']:.2f} dB, SSIM {fit['ssim']:.4f}"),
@@ -90,7 +92,7 @@ def _say(reporter: Reporter, result: DemoResult) -> None:
     ]
     for value, score in scores["labels"].items():
         distance = "" if score["hd95"] is None else f", HD95 {score['hd95']:.2f} mm"
-        mesh = numbers["meshes"].get(value)
+        mesh = metrics["meshes"].get(value)
         surface = "" if mesh is None else f", surface {mesh['area_mm2'] / 100:.1f} cm²"
         text = (
             "in neither mask" if score["dice"] is None else f"Dice {score['dice']:.4f}{distance}"
@@ -99,5 +101,5 @@ def _say(reporter: Reporter, result: DemoResult) -> None:
         rows.append((names.get(value, value), text + volume + surface))
     for name, path in result.files.items():
         rows.append((name, path))
-    rows += [("left out", remark) for remark in result.remarks]
-    reporter.pairs(f"Done in {numbers['seconds']:.1f} s", rows)
+    rows += [("skipped", remark) for remark in result.remarks]
+    reporter.pairs(f"Done in {metrics['seconds']:.1f} s", rows)

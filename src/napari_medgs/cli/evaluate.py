@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from napari_medgs.cli.options import DebugOption, IdentityOption, JsonOption, QuietOption
+from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, label_title
-from napari_medgs.errors import FileError
 
 SCORES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95 mm", "asd": "ASD mm"}
 VOLUMES = {"volume_ml": "ml", "volume_ml_truth": "true ml"}
@@ -42,10 +42,10 @@ def evaluate(
     """
     del debug
     reporter = Reporter(quiet, json_file)
+    check_distinct([seg, truth], {"--json": json_file})
 
     from napari_medgs.io import read_label_names, read_labels
     from napari_medgs.io.fields import is_field_file, load_field
-    from napari_medgs.io.labels import sidecar_path
     from napari_medgs.metrics import evaluate as run
 
     reference, grid = read_labels(truth, assume_identity=assume_identity)
@@ -60,11 +60,6 @@ def evaluate(
     else:
         result = read_labels(seg, grid, assume_identity=assume_identity)[0]
         names = {**read_label_names(seg), **names}
-    for mask in (seg, truth):
-        if json_file is not None and json_file.resolve() == sidecar_path(mask).resolve():
-            raise FileError(
-                f"{json_file}: is where the label names of {mask} are; choose another."
-            )
     started = time.perf_counter()
     with reporter.doing("measuring"):
         scores = run(result, reference, grid, labels)

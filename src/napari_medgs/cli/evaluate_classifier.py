@@ -1,4 +1,4 @@
-"""``napari-medgs evaluate-classifier``: AUC and accuracy on a labelled set."""
+"""``napari-medgs evaluate-classifier``: AUC and accuracy on a labeled set."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from napari_medgs.classification.card import DISCLAIMER
 from napari_medgs.cli.classify import find_model
 from napari_medgs.cli.command import stoppable
 from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption, ThreadsOption
+from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter
 
 
@@ -34,6 +35,7 @@ def evaluate_classifier(
     del debug
     reporter = Reporter(quiet, json_file)
     path = find_model(model)
+    check_distinct([dataset, path], {"--json": json_file})
 
     from napari_medgs.classification import evaluate_classifier as run
     from napari_medgs.classification import load_classifier, load_dataset

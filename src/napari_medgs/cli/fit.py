@@ -18,6 +18,7 @@ from napari_medgs.cli.options import (
     SeriesOption,
     VoxelSizeOption,
 )
+from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output
 from napari_medgs.fitting.params import FitParams
 
@@ -119,6 +120,9 @@ def fit(
     check_output(output, (".safetensors",))
     if positions is not None:
         check_output(positions, (".npz",))
+    extras = {"--json": json_file, "--positions": positions}
+    check_distinct([*images, mask], {"-o": output, **extras})
+    check_distinct([start], extras)  # the output may continue the field that it starts from
 
     from napari_medgs.fitting import fit as run
     from napari_medgs.io import read_label_names, read_labels, read_volumes

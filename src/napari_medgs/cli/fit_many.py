@@ -17,6 +17,7 @@ from napari_medgs.cli.options import (
     QuietOption,
     VoxelSizeOption,
 )
+from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter
 from napari_medgs.fitting.params import FitParams
 
@@ -118,6 +119,7 @@ def fit_many(
         overwrite=overwrite,
     )
     reporter = Reporter(quiet, json_file)
+    check_distinct([source], {"-o": output, "--json": json_file})
     with reporter.doing("looking for images"):
         cases = find_cases(source, pattern=pattern, mask=mask)
     with (

@@ -16,6 +16,7 @@ from napari_medgs.cli.options import (
     SeriesOption,
     VoxelSizeOption,
 )
+from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter
 from napari_medgs.data.grid import Grid
 
@@ -41,6 +42,7 @@ def info(
     """Describe an image, mask, field or mesh."""
     del debug
     reporter = Reporter(quiet, json_file)
+    check_distinct([file], {"--json": json_file})
     lower = file.lower()
     if lower.endswith(".safetensors"):
         numbers = describe_field(Path(file))
@@ -135,7 +137,7 @@ def describe_field(path: Path) -> dict[str, Any]:
 
 
 def describe_mesh(path: Path) -> dict[str, Any]:
-    """Return the numbers of a mesh file, taken to be in millimetres."""
+    """Return the numbers of a mesh file, taken to be in millimeters."""
     from napari_medgs.io.meshes import load_meshes
 
     meshes = load_meshes(path)

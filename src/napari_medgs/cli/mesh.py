@@ -1,4 +1,4 @@
-"""``napari-medgs mesh``: surfaces of labels or of a field, in RAS millimetres."""
+"""``napari-medgs mesh``: surfaces of labels or of a field, in RAS millimeters."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from napari_medgs.cli.options import (
     QuietOption,
     ThreadsOption,
 )
+from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output, label_title
 
 
@@ -86,6 +87,7 @@ def mesh(
     del debug
     reporter = Reporter(quiet, json_file)
     check_output(output)
+    check_distinct([source], {"-o": output, "--json": json_file})
 
     from napari_medgs.io.fields import is_field_file
     from napari_medgs.io.meshes import check_mesh_path, save_meshes

@@ -1,4 +1,4 @@
-"""``napari-medgs render``: a field on a grid, as NIfTI or as numbered frames."""
+"""``napari-medgs render``: a field on a grid, as one file or as numbered frames."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from napari_medgs.cli.options import (
     QuietOption,
     ThreadsOption,
 )
+from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output
 from napari_medgs.data.grid import Grid
-from napari_medgs.errors import FileError, MemoryEstimateError, ParameterError
+from napari_medgs.errors import MemoryEstimateError, ParameterError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,7 +88,7 @@ def render(
             "-o",
             "--output",
             metavar="OUT.nii.gz|DIR",
-            help="A NIfTI file, or a new folder for one frame per slice.",
+            help="A NIfTI, NRRD or MHA file, or a new folder for one frame per slice.",
         ),
     ],
     head: Annotated[
@@ -121,11 +122,14 @@ def render(
     if sum(choice is not None for choice in (like, spacing, interp)) > 1:
         raise typer.BadParameter("choose one of --like, --spacing and --interp.")
     reporter = Reporter(quiet, json_file)
-    nifti = str(output).lower().endswith((".nii", ".nii.gz"))
-    check_output(output, (".nii", ".nii.gz") if nifti else ())
+    from napari_medgs.io.formats import WRITTEN_SUFFIXES, is_written
 
-    if like is not None and Path(like).resolve() == output.resolve():
-        raise FileError(f"{output}: is the image to render like; choose another output.")
+    one_file = is_written(output)
+    check_output(output, WRITTEN_SUFFIXES if one_file else ())
+    is_mask = one_file and head == "seg"
+    check_distinct(
+        [field, like], {"-o": output, "--json": json_file}, masks=["-o"] if is_mask else []
+    )
     from napari_medgs.io import read_volume
     from napari_medgs.io.fields import load_field
     from napari_medgs.rendering import render as run
@@ -148,7 +152,7 @@ def render(
         else:
             data = run(source, head.value, grid=grid, backend=backend, threads=threads)
     seconds = time.perf_counter() - started
-    _write(output, data, grid, source, head, nifti=nifti)
+    _write(output, data, grid, source, head, one_file=one_file)
     numbers = {
         "head": head.value,
         "shape": list(data.shape),
@@ -158,25 +162,31 @@ def render(
         "threads": threads,
         "output": str(output),
     }
-    reporter.finish(numbers, mask=output if nifti and head == "seg" else None)
+    reporter.finish(numbers, mask=output if is_mask else None)
     size = " x ".join(map(str, data.shape[-3:]))
     steps = " x ".join(f"{s:.3g}" for s in grid.spacing)
     reporter.note(f"{output}: {head.value}, {size} voxels of {steps} mm, {seconds:.2f} s")
 
 
 def _write(
-    output: Path, data: NDArray[Any], grid: Grid, field: GaussianField, head: View, *, nifti: bool
+    output: Path,
+    data: NDArray[Any],
+    grid: Grid,
+    field: GaussianField,
+    head: View,
+    *,
+    one_file: bool,
 ) -> None:
     from napari_medgs.io import compact_labels, write_frames, write_image, write_labels
 
     info = field.info
     names = dict(zip(info.label_values, info.class_names))
     if head == "seg":
-        if nifti:
+        if one_file:
             write_labels(output, data, grid, names)
         else:
             write_frames(output, compact_labels(data), grid)
-    elif nifti:
+    elif one_file:
         write_image(output, data, grid)
     else:
         write_frames(output, _as_frames(data, field) if head == "image" else data, grid)

@@ -1,4 +1,4 @@
-"""What a command says: progress, notes, tables and a JSON file."""
+"""Output of commands: progress, notes, tables and a JSON file."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ LINE_SECONDS = 10.0  # between lines of progress where there is no terminal
 
 
 def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
-    """Refuse an output that cannot be written, before any work is done for it.
+    """Refuse an output that cannot be written, before any work is done.
 
     Parameters
     ----------
     path : Path
     suffixes : sequence of str
-        The file names' endings that are known; any when empty.
+        Suffixes that are allowed; any when empty.
 
     Raises
     ------
     FileError
-        Saying what is wrong with it.
+        When it cannot be written; the message says why.
     """
     if suffixes and not str(path).lower().endswith(tuple(suffixes)):
         raise FileError(f"{path}: the name of this output must end in {' or '.join(suffixes)}.")
@@ -40,11 +40,11 @@ def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FileError(f"{path}: the folder {path.parent} is not writable.")
     if suffixes and path.is_dir():
-        raise FileError(f"{path}: a folder of this name is in the way of the file.")
+        raise FileError(f"{path}: is a folder; choose another name for the file.")
 
 
 class Reporter:
-    """Says what a command does, and keeps its numbers.
+    """Prints what a command does and writes its metrics.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def label_title(value: int | str, names: Mapping[int, str]) -> str:
 
 
 def details(event: ProgressEvent) -> str:
-    """Return what is known of a running fit in a few words."""
+    """Return PSNR and number of Gaussians of a running fit as text."""
     parts = []
     if event.psnr is not None:
         parts.append(f"{event.psnr:.2f} dB")

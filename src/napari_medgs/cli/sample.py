@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption
+from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output
 
 
@@ -27,6 +28,7 @@ def sample(
     del debug  # read by the command class
     reporter = Reporter(quiet, json_file)
     check_output(output)
+    check_distinct([], {"-o": output, "--json": json_file})
 
     from napari_medgs.demo.sample import write_sample
 

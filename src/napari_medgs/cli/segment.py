@@ -19,8 +19,9 @@ from napari_medgs.cli.options import (
     SeriesOption,
     VoxelSizeOption,
 )
+from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output, label_title
-from napari_medgs.cli.segment_job import NIFTI, SegmentJob, is_batch
+from napari_medgs.cli.segment_job import SegmentJob, is_batch
 from napari_medgs.cli.setting_options import takes_settings
 from napari_medgs.segmentation.params import SegmentParams
 
@@ -129,6 +130,12 @@ def segment(
         _refuse_ignored(ctx)
     reporter = Reporter(quiet, json_file)
     reading = {"spacing": spacing, "assume_identity": assume_identity, "series": series}
+    more = {"--probability": probability, "--uncertainty": uncertainty}
+    check_distinct(
+        [*images, prompts, session, initial, field],
+        {"-o": output, "--json": json_file, **more},
+        masks=("-o",),
+    )
     job = SegmentJob(params, unlabeled, background_label, backend.value, reading, reporter, debug)
     if prompts is not None and is_batch(prompts):
         if field or probability or uncertainty or initial:
@@ -141,10 +148,12 @@ def segment(
             print_error(f"{metrics['failed']} of {len(metrics['cases'])} cases failed.")
             raise typer.Exit(1)
         return
-    check_output(output, NIFTI)
+    from napari_medgs.io.formats import WRITTEN_SUFFIXES
+
+    check_output(output, WRITTEN_SUFFIXES)
     for extra in (probability, uncertainty):
         if extra is not None:
-            check_output(extra, NIFTI)
+            check_output(extra, WRITTEN_SUFFIXES)
     if session is not None:
         result, metrics, names = job.replay_session(images, session, field)
     else:

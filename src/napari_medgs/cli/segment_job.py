@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
     from napari_medgs.segmentation import SegmentResult
 
-NIFTI = (".nii", ".nii.gz")
-
 
 class SegmentJob:
     """Settings of a run and what is done with each image."""
@@ -174,7 +172,7 @@ class SegmentJob:
         output.mkdir(parents=True, exist_ok=True)
         cases: dict[str, Any] = {}
         failed = 0
-        files = _niftis(prompts)
+        files = _mask_files(prompts)
         for number, file in enumerate(files):
             self.reporter.note(f"{number + 1}/{len(files)}  {file.name}")
             try:
@@ -195,10 +193,14 @@ class SegmentJob:
         return {"cases": cases, "failed": failed}
 
 
-def _niftis(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.is_file() and f.name.lower().endswith(NIFTI))
+def _mask_files(folder: Path) -> list[Path]:
+    """Return the masks of a folder, hidden files left out, whose format can be written, too."""
+    from napari_medgs.io.formats import is_written
+
+    files = (f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
+    return sorted(f for f in files if is_written(f))
 
 
 def is_batch(prompts: Path) -> bool:
     """Tell a folder of scribble files from one scribble image, be that a file or frames."""
-    return prompts.is_dir() and bool(_niftis(prompts))
+    return prompts.is_dir() and bool(_mask_files(prompts))

@@ -12,6 +12,7 @@ from napari_medgs.classification.card import DISCLAIMER, SUFFIX
 from napari_medgs.classification.training.params import TrainParams
 from napari_medgs.cli.command import stoppable
 from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption
+from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output
 from napari_medgs.cli.setting_options import option_for, takes_settings
 
@@ -65,6 +66,7 @@ def train(
     """
     del debug
     check_output(output, (SUFFIX,))
+    check_distinct([dataset], {"-o": output, "--json": json_file})
     reporter = Reporter(quiet, json_file)
 
     from napari_medgs._optional import require

@@ -1,0 +1,114 @@
+"""Outputs of a command: checked before work starts; none may overwrite an input or another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from napari_medgs.errors import FileError
+
+
+def check_distinct(
+    inputs: Iterable[str | Path | None],
+    outputs: Mapping[str, Path | None],
+    *,
+    masks: Iterable[str] = (),
+) -> None:
+    """Refuse outputs that would overwrite an input or each other.
+
+    Symbolic links are followed. A mask's label names go to a JSON file beside it, which counts as
+    an output too; only ``--json`` may be the same file, as it keeps the names.
+
+    Parameters
+    ----------
+    inputs : iterable of str, Path or None
+        Files and folders that are read; None for what was not given. ``FILE.npz:SPLIT:INDEX``
+        stands for its file.
+    outputs : mapping of str to Path or None
+        By the option that names it, such as ``{"-o": path, "--json": None}``.
+    masks : iterable of str
+        The options whose outputs are masks with label names.
+
+    Raises
+    ------
+    FileError
+        Naming the option, the file and what it would overwrite.
+    """
+    from napari_medgs.io.labels import sidecar_path
+
+    read = [_input_path(path) for path in inputs if path is not None]
+    given = {option: path for option, path in outputs.items() if path is not None}
+    for option, path in given.items():
+        for source in read:
+            if _same(path, source):
+                raise FileError(
+                    f"{path}: {option} would overwrite the input {source}; choose another output."
+                )
+            if source.is_dir() and _is_slice_of(path, source):
+                raise FileError(
+                    f"{path}: {option} would overwrite a file of the input {source}; choose "
+                    "another output."
+                )
+            if path.name.lower().endswith(".json") and _same(path, sidecar_path(source)):
+                raise FileError(
+                    f"{path}: {option} would overwrite the label names of {source}; choose "
+                    "another output."
+                )
+    listed = list(given.items())
+    for k, (option, path) in enumerate(listed):
+        for other, second in listed[k + 1 :]:
+            if _same(path, second):
+                raise FileError(
+                    f"{path}: {option} and {other} are the same file; choose another for one of "
+                    "them."
+                )
+    for option in masks:
+        mask = given.get(option)
+        if mask is None or mask.is_dir():
+            continue
+        names = sidecar_path(mask)
+        for source in read:
+            if _same(names, source) or (not _same(mask, source) and _shares_names(names, source)):
+                raise FileError(
+                    f"{mask}: its label names go to {names.name}, which belongs to the input "
+                    f"{source}; choose another output."
+                )
+
+
+def _input_path(path: str | Path) -> Path:
+    """Return the file of an input; ``FILE.npz:SPLIT:INDEX`` names a part of one."""
+    text = os.fspath(path)
+    file, colon, _ = text.partition(".npz:")
+    return Path(f"{file}.npz") if colon else Path(text)
+
+
+def _same(first: Path, second: Path) -> bool:
+    """Tell whether two paths are one file, links and spelling of the system resolved."""
+    if first.resolve() == second.resolve():
+        return True
+    try:
+        return first.samefile(second)
+    except OSError:  # one of them does not exist
+        return False
+
+
+def _shares_names(names: Path, source: Path) -> bool:
+    """Tell whether a file of label names exists and is that of an input."""
+    from napari_medgs.io.labels import sidecar_path
+
+    return names.is_file() and source.is_file() and _same(names, sidecar_path(source))
+
+
+def _is_slice_of(path: Path, folder: Path) -> bool:
+    """Tell whether an existing file is an image of an input folder."""
+    from napari_medgs.io.dicom.file import is_dicom_file
+    from napari_medgs.io.formats import READ_SUFFIXES
+    from napari_medgs.io.image_stack import SUFFIXES
+
+    if not path.is_file() or path.resolve().parent not in (
+        folder.resolve(),
+        (folder / "original").resolve(),
+    ):
+        return False
+    return path.name.lower().endswith((*READ_SUFFIXES, *SUFFIXES)) or is_dicom_file(path)
