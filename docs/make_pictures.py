@@ -27,7 +27,7 @@ MOST_COLORS = 256
 
 
 def shrink(path: Path, width: int) -> None:
-    """Scale a picture down and limit its colours, for a small file."""
+    """Scale a picture down and limit its colors, for a small file."""
     from PIL import Image
 
     picture = Image.open(path).convert("RGB")

@@ -121,7 +121,7 @@ def test_a_grey_image_is_classified_as_the_core_does(docked, qtbot, notes):
     assert "no diagnosis" in widget.warning.text()
 
 
-def test_the_explanation_is_an_overlay_of_diverging_colours(docked, qtbot, notes):
+def test_the_explanation_is_an_overlay_of_diverging_colors(docked, qtbot, notes):
     viewer, widget = docked()
     layer = viewer.add_image(lesion(), name="scan", scale=(2, 3), translate=(5, 7))
     classified(qtbot, widget)
@@ -165,7 +165,7 @@ def test_the_explanation_is_an_overlay_of_diverging_colours(docked, qtbot, notes
     assert notes == []
 
 
-def test_a_colour_image(docked, qtbot, notes):
+def test_a_color_image(docked, qtbot, notes):
     viewer, widget = docked("retinamnist")
     layer = viewer.add_image(fundus(), rgb=True, name="eye")
     classified(qtbot, widget)
@@ -180,7 +180,7 @@ def test_a_colour_image(docked, qtbot, notes):
     explained(qtbot, widget)
     assert notes == []
     assert overlay_of(widget.explanation_layer).shown == 64
-    # Opacity is not a colour.
+    # Opacity is not a color.
     clear = np.dstack([fundus(), np.full((28, 28), 255, np.uint8)])
     np.testing.assert_array_equal(volume_from_rgb(Image(clear, rgb=True))[0].data, volume.data)
 
@@ -345,7 +345,9 @@ def test_bars_are_drawn_in_either_order(qtbot):
     bars = ProbabilityBars()
     qtbot.addWidget(bars)
     assert bars.sizeHint().height() == 0
-    bars.show_shares({"0": 0.2, "a rather long name of a class that has to be cut": 0.7, "c": 0.1})
+    bars.show_probabilities(
+        {"0": 0.2, "a rather long name of a class that has to be cut": 0.7, "c": 0.1}
+    )
     names = [name for name, _, _ in bars.rows()]
     assert names[1:] == ["class 0", "c"]
     assert [said for _, said, _ in bars.rows()] == ["70.0 %", "20.0 %", "10.0 %"]

@@ -169,7 +169,7 @@ def test_medmnist_sets_open_as_stacks_that_are_not_fitted(tmp_path):
         frame_of(layers[0])
 
 
-def test_a_field_file_opens_with_image_mask_and_centres(tmp_path):
+def test_a_field_file_opens_with_image_mask_and_centers(tmp_path):
     from napari_medgs.io.fields import save_field
     from napari_medgs.rendering import render, render_labels
 
@@ -213,7 +213,7 @@ def test_dicom_folders_are_taken(tmp_path):
     np.testing.assert_allclose(layer.scale, (2.0, 0.5, 0.5))
 
 
-def test_surfaces_are_saved_in_ras_millimetres_the_right_side_out(tmp_path):
+def test_surfaces_are_saved_in_ras_millimeters_the_right_side_out(tmp_path):
     pytest.importorskip("napari_medgs.meshing.api")
     import trimesh
 

@@ -234,7 +234,7 @@ def not_finite(viewer):
     viewer.add_image(data, name="holes")
 
 
-def colours(viewer):
+def colors(viewer):
     viewer.add_image(np.zeros((9, 9, 3), np.uint8), rgb=True, name="photo")
 
 
@@ -248,7 +248,7 @@ def film(viewer):
         (lambda viewer: None, "image"),
         (constant, "constant"),
         (not_finite, "finite"),
-        (colours, "RGB"),
+        (colors, "RGB"),
         (film, "dimensions"),
     ],
 )

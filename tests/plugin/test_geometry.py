@@ -106,7 +106,7 @@ def test_foreign_layers_become_canonical_and_back(options):
     assert LayerFrame.from_dict(frame.to_dict()).to_dict() == frame.to_dict()
 
 
-def test_units_become_millimetres():
+def test_units_become_millimeters():
     layer = Image(RAMP, scale=(1000, 500, 250), units=("um",) * 3)
     assert frame_of(layer).grid.spacing == pytest.approx((1.0, 0.5, 0.25))
     assert np.abs(layer_to_ras(layer)[:3, :3]).max() == pytest.approx(1.0)

@@ -101,7 +101,7 @@ def test_the_overlay_is_made_styled_hidden_and_shown(overlay_scene, qtbot, notes
     other.shut_down()
 
 
-def test_colouring_by_error_needs_the_image(overlay_scene, qtbot, notes):
+def test_coloring_by_error_needs_the_image(overlay_scene, qtbot, notes):
     viewer, _field, layers, widget = overlay_scene
     widget.show_it.setChecked(True)
     qtbot.waitUntil(lambda: widget.overlay is not None)
@@ -120,7 +120,7 @@ def test_colouring_by_error_needs_the_image(overlay_scene, qtbot, notes):
     assert len(notes) == 1
 
 
-def test_no_classes_no_class_colours(make_viewer, qtbot, notes):
+def test_no_classes_no_class_colors(make_viewer, qtbot, notes):
     viewer = make_viewer()
     add_field(viewer)
     widget = OverlayWidget(viewer)

@@ -102,7 +102,7 @@ def test_sections_are_capped_at_the_largest():
     assert f"largest 3 of {len(found)}" in overlay.summary
 
 
-def test_colours_follow_classes_and_background_is_left_out():
+def test_colors_follow_classes_and_background_is_left_out():
     viewer, field, image, overlay = scene(OverlayStyle(color_by="class"), classes=3)
     labels = sections.label_values(field)
     step = 9
@@ -121,7 +121,7 @@ def test_colours_follow_classes_and_background_is_left_out():
     )
 
 
-def test_intensity_and_error_colours():
+def test_intensity_and_error_colors():
     field = random_field(n=50)
     field.values[:, 0] = np.linspace(0, 1, 50)
     colors = gaussian_colors(field, "intensity", "gray")

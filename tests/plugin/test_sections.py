@@ -90,7 +90,7 @@ def test_section_of_plain_gaussians_equals_brute_force(axis, slice_axis):
 
 
 def test_folded_sections_across_other_axes_are_those_of_the_touching_gaussian():
-    """At the centre's own plane the first-order ellipsoid agrees with q near the centre."""
+    """At the center's own plane the first-order ellipsoid agrees with q near the center."""
     field = random_field(n=1, degree=3)
     center = field.voxel_centers()[0]
     found = sections.cut(field, 1, center[1], 0.05)

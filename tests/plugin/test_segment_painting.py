@@ -4,6 +4,7 @@ import numpy as np
 from qtpy.QtCore import Qt
 
 from napari_medgs.plugin.segment import autosave
+from napari_medgs.plugin.segment.jobs import FindEdits
 from napari_medgs.plugin.segment.model import JobKind
 from tests.plugin.strokes import WAIT, Mouse, begin, idle, stroke
 
@@ -197,3 +198,44 @@ def test_another_image_in_the_place_of_one_that_is_being_fitted(docked, qtbot, n
     assert widget.strokes_layer is viewer.layers["blob · strokes"]
     assert old in viewer.layers
     assert notes == []
+
+
+def test_moving_through_slices_is_no_edit(docked, qtbot):
+    viewer, widget = docked()
+    viewer.show()
+    layer = begin(qtbot, widget)
+    qtbot.waitUntil(lambda: not widget.watcher.may_have_edits, timeout=WAIT)
+    for index in (1, 2, 3):
+        viewer.dims.set_current_step(0, index)
+        assert not widget.watcher.may_have_edits
+    viewer.dims.order = (1, 0, 2)
+    assert not widget.watcher.may_have_edits
+    layer.refresh()
+    assert widget.watcher.may_have_edits
+
+
+def test_edits_without_a_paint_event_become_a_step(docked, qtbot, notes):
+    viewer, widget = docked()
+    viewer.show()
+    layer = begin(qtbot, widget)
+    steps = len(widget.controller.session.history.done)
+    layer.data[8, 9, 15:19] = 2
+    layer.refresh()
+    qtbot.waitUntil(lambda: len(widget.controller.session.history.done) == steps + 1, timeout=WAIT)
+    idle(qtbot, widget)
+    assert (widget.result_layer.data[8, 9, 15:19] == 2).all()
+    layer.data = np.where(layer.data == 2, 0, layer.data)
+    qtbot.waitUntil(lambda: len(widget.controller.session.history.done) == steps + 2, timeout=WAIT)
+    assert not (widget.controller.session.strokes == 2).any()
+    assert notes == []
+
+
+def test_edits_are_found_by_their_bounding_box(rng):
+    known = rng.integers(0, 4, (6, 7, 8))
+    shown = known.copy()
+    assert FindEdits(shown, known)(lambda event: None, lambda: False) is None
+    shown[2, 3, 4] += 1
+    shown[4, 1, 6] += 1
+    box = FindEdits(shown, known)(lambda event: None, lambda: False)
+    assert box == (slice(2, 5), slice(1, 4), slice(4, 7))
+    assert FindEdits(shown, known)(lambda event: None, lambda: True) is None

@@ -141,7 +141,7 @@ def test_the_first_fit_is_cancelled(docked, qtbot, notes, monkeypatch):
     clicked.set()
     qtbot.waitUntil(lambda: not widget.runner.busy, timeout=WAIT)
     assert widget.controller.model is None
-    assert "Cancelled" in widget.view.panel.status.text()
+    assert "Canceled" in widget.view.panel.status.text()
     assert widget.view.undo.isEnabled()
     assert not widget.result_layer.data.any()
     stroke(widget.strokes_layer, [(5, 11, 8)], 1)

@@ -7,7 +7,8 @@ import pytest
 from napari.utils.colormaps import DirectLabelColormap
 from qtpy.QtWidgets import QApplication
 
-from napari_medgs.segmentation import api
+from napari_medgs._util.settings import settings_of
+from napari_medgs.segmentation import SegmentParams, api
 from tests.plugin.strokes import WAIT, begin, dice, idle, paint_three, stroke
 
 
@@ -287,3 +288,37 @@ def test_sections_open_and_buttons_stay_where_they_are(docked, qtbot):
     stroke(widget.strokes_layer, [(5, 13, 8)], 1)
     idle(qtbot, widget)
     assert places == {place}
+
+
+def test_the_number_of_threads_is_no_step_but_counts_in_the_next_solve(docked, qtbot, notes):
+    _, widget = docked()
+    layer = begin(qtbot, widget)
+    session = widget.controller.session
+    steps, revision = len(session.history.done), widget.controller.revision
+    widget.settings.set_value("threads", 1)
+    assert len(session.history.done) == steps
+    assert widget.controller.revision == revision
+    stroke(layer, [(5, 13, 8)], 1)
+    idle(qtbot, widget)
+    assert widget.controller.model.params.threads == 1
+    widget.settings.set_value("smooth", 2.0)
+    assert len(session.history.done) == steps + 2
+    assert session.settings.params.smooth == 2.0
+    widget.view.undo.click()
+    assert widget.settings.params().smooth == 1.0
+    assert widget.settings.params().threads == 1
+    idle(qtbot, widget)
+    assert notes == []
+
+
+def test_the_form_has_every_declared_setting_with_its_range_and_help(docked):
+    _, widget = docked()
+    declared = settings_of(SegmentParams)
+    assert list(widget.settings.settings) == list(declared)
+    for name, made in widget.settings.settings.items():
+        setting, control = declared[name], made.control
+        assert setting.help in control.native.toolTip()
+        if made.is_number and not setting.optional:
+            assert control.min == setting.low, name
+            assert control.max == min(setting.high, 2**31 - 1), name
+    assert widget.settings.params() == SegmentParams()

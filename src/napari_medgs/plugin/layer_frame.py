@@ -142,11 +142,11 @@ def layer_matrix(layer: Any) -> Matrix:
 
 
 def unit_scale(layer: Any) -> float:
-    """Return millimetres per world unit of a layer; 1 for pixels and other non-lengths."""
+    """Return millimeters per world unit of a layer; 1 for pixels and other non-lengths."""
     try:
         sizes = [float((1.0 * unit).to("mm").magnitude) for unit in layer.units[-3:]]
     except (ValueError, TypeError, AttributeError):
-        # pint's DimensionalityError is a TypeError: pixels are taken as millimetres.
+        # pint's DimensionalityError is a TypeError: pixels are taken as millimeters.
         return 1.0
     if np.ptp(sizes) > 1e-9 * max(sizes):
         raise GeometryError(
@@ -165,7 +165,7 @@ def check_layer(layer: Any, *, colors: bool = False) -> None:
     """
     if getattr(layer, "rgb", False) and not colors:
         raise ImageError(
-            f"{layer.name!r} is an RGB image. Right-click it and choose 'Split RGB': every colour "
+            f"{layer.name!r} is an RGB image. Right-click it and choose 'Split RGB': every color "
             "is then a contrast of its own."
         )
     if ITEMS_KEY in layer.metadata:
@@ -218,7 +218,7 @@ def frame_of(layer: Any, *, colors: bool = False) -> LayerFrame:
     """Return the canonical frame of an Image or Labels layer from any reader.
 
     The grid that our own reader stored wins as long as the layer has not been moved since;
-    otherwise the viewer's world is taken as superior, posterior, left millimetres.
+    otherwise the viewer's world is taken as superior, posterior, left millimeters.
 
     Raises
     ------
@@ -226,7 +226,7 @@ def frame_of(layer: Any, *, colors: bool = False) -> LayerFrame:
         See :func:`check_layer`; or when the layer's transform is singular.
     """
     check_layer(layer, colors=colors)
-    # The colours of an RGB layer are a last axis that is none of its dimensions.
+    # The colors of an RGB layer are a last axis that is none of its dimensions.
     array = layer.data[0] if layer.multiscale else layer.data
     shape = tuple(int(n) for n in array.shape)[: layer.ndim]
     matrix = layer_matrix(layer)
@@ -256,7 +256,7 @@ def frame_of(layer: Any, *, colors: bool = False) -> LayerFrame:
 
 
 def layer_to_ras(layer: Any) -> Matrix:
-    """Return the matrix (4, 4) from a 3D layer's data coordinates to RAS millimetres.
+    """Return the matrix (4, 4) from a 3D layer's data coordinates to RAS millimeters.
 
     As in :func:`frame_of`, the grid of the layer's file wins where the layer was not moved.
     """
@@ -324,7 +324,7 @@ def volume_from_layers(layers: Sequence[Any]) -> tuple[Volume, LayerFrame]:
 
 
 def volume_from_rgb(layer: Any) -> tuple[Volume, LayerFrame]:
-    """Make a volume of the three colours of an RGB or RGBA layer; opacity is left out.
+    """Make a volume of the three colors of an RGB or RGBA layer; opacity is left out.
 
     Parameters
     ----------
@@ -359,7 +359,7 @@ def labels_like(labels: Any, image: Any, frame: LayerFrame) -> NDArray[Any]:
     GeometryError
         When the two are not on one grid.
     LabelError
-        When no voxel is labelled.
+        When no voxel is labeled.
     """
     if not same_place(labels, image):
         raise GeometryError(

@@ -62,11 +62,11 @@ def _function_for(path: Path) -> Callable[[Path], list[LayerData]] | None:
     if name.endswith(".medgs.safetensors"):
         return read_field_layers
     if name.endswith(".npz"):
-        return read_medmnist_layers if looks_like_medmnist(path) else None
+        return read_medmnist_layers if is_medmnist_archive(path) else None
     return None
 
 
-def looks_like_medmnist(path: Path) -> bool:
+def is_medmnist_archive(path: Path) -> bool:
     """Tell whether an archive has MedMNIST's arrays, reading nothing but its list of names."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -87,7 +87,7 @@ def read_volume_layers(path: Path, **options: Any) -> list[LayerData]:
     Returns
     -------
     list of layer data
-        One Image a channel, or one Labels layer.
+        One Image per channel, or one Labels layer.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def display_limits(data: NDArray[Any]) -> tuple[float, float] | None:
 
 
 def read_field_layers(path: Path) -> list[LayerData]:
-    """Read a field file as reconstruction, mask and centres.
+    """Read a field file as reconstruction, mask and centers.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def read_field_layers(path: Path) -> list[LayerData]:
 
 
 def read_medmnist_layers(path: Path) -> list[LayerData]:
-    """Read the splits of a MedMNIST set as stacks to leaf through, one Image layer a split.
+    """Read the splits of a MedMNIST set as stacks to leaf through, one Image layer per split.
 
     The Load widget opens single items.
 
@@ -215,7 +215,7 @@ def read_paths(paths: Sequence[str | Path], **options: Any) -> list[LayerData]:
         function = _function_for(path)
         if function is None:
             raise FileError(
-                f"{path}: of no known kind. NIfTI (.nii, .nii.gz), DICOM folders, MedMNIST "
+                f"{path}: unknown file type. NIfTI (.nii, .nii.gz), DICOM folders, MedMNIST "
                 "(.npz) and fields (.medgs.safetensors) can be opened."
             )
         layers += (

@@ -33,7 +33,7 @@ def phantom() -> list[LayerData]:
 
 
 def mni152() -> list[LayerData]:
-    """Return the MNI152 T1 brain at 1 mm with grey and white matter, from nilearn's own files.
+    """Return the MNI152 T1 brain at 1 mm with gray and white matter, from nilearn's own files.
 
     Without nilearn a notification says how to get it, and nothing is opened.
     """
@@ -54,7 +54,7 @@ def mni152_small() -> list[LayerData]:
 
 
 def mni152_layers(resolution: int) -> list[LayerData]:
-    """Return the MNI152 brain and its tissues at a resolution in whole millimetres.
+    """Return the MNI152 brain and its tissues at a resolution in whole millimeters.
 
     Raises
     ------
@@ -72,11 +72,11 @@ def mni152_layers(resolution: int) -> list[LayerData]:
             "pip install napari-medgs[sample]"
         ) from error
     template = datasets.load_mni152_template(resolution=resolution)
-    grey = np.asarray(datasets.load_mni152_gm_template(resolution=resolution).dataobj)
+    gray = np.asarray(datasets.load_mni152_gm_template(resolution=resolution).dataobj)
     white = np.asarray(datasets.load_mni152_wm_template(resolution=resolution).dataobj)
     # Probabilities: nilearn's own masks begin at 0.2 and overlap.
-    tissues = np.where(white > grey, 2, 1).astype(np.uint8)
-    tissues[np.maximum(grey, white) < 0.5 * max(grey.max(), white.max())] = 0
+    tissues = np.where(white > gray, 2, 1).astype(np.uint8)
+    tissues[np.maximum(gray, white) < 0.5 * max(gray.max(), white.max())] = 0
     affine = np.asarray(template.affine, dtype=np.float64)
     image = Volume.from_axes(np.asarray(template.dataobj, np.float32)[None], affine)
     mask = Volume.from_axes(tissues[None], affine)

@@ -31,7 +31,7 @@ def write_image_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
 
 
 def write_surface_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write a Surface layer as .ply, .stl, .obj or .glb in RAS millimetres."""
+    """Write a Surface layer as .ply, .stl, .obj or .glb in RAS millimeters."""
     return _reported(path, lambda: save_surface(path, _layer(data, meta, "surface")))
 
 
@@ -90,7 +90,7 @@ def save_image(path: str | Path, layer: Any) -> Path:
     Raises
     ------
     MedGSError
-        When the layer is no 2D or 3D grey image, or the file cannot be written.
+        When the layer is no 2D or 3D gray image, or the file cannot be written.
     """
     from napari_medgs.io import write_image
 
@@ -101,7 +101,7 @@ def save_image(path: str | Path, layer: Any) -> Path:
 
 
 def save_surface(path: str | Path, layer: Any) -> Path:
-    """Write a Surface layer as a mesh in RAS millimetres, with its vertex colours.
+    """Write a Surface layer as a mesh in RAS millimeters, with its vertex colors.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def save_surface(path: str | Path, layer: Any) -> Path:
     if colors is None or np.ndim(colors) != 2:
         save_meshes(path, {1: mesh}, {1: layer.name})
         return path
-    # One colour a vertex: save_meshes knows one a label.
+    # One color per vertex: save_meshes takes one per label.
     mesh.visual.vertex_colors = np.round(np.asarray(colors) * 255).astype(np.uint8)
     with atomic_path(path) as temporary:
         mesh.export(temporary, file_type=path.suffix.lower()[1:])

@@ -27,7 +27,7 @@ class ProbabilityBars(QWidget):
         self._sorted = True
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
-    def show_shares(self, shares: dict[str, float]) -> None:
+    def show_probabilities(self, shares: dict[str, float]) -> None:
         """Show probabilities from 0 to 1 by class name, in the order of the classes."""
         self._shares = dict(shares)
         self._changed()

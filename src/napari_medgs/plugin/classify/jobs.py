@@ -106,7 +106,7 @@ def make_classify_request(layer: Any | None, model: Path | None) -> ClassifyRequ
     Parameters
     ----------
     layer : napari.layers.Layer, optional
-        An Image, grey or RGB, or any layer that carries a field.
+        An Image, gray or RGB, or any layer that carries a field.
     model : Path, optional
 
     Raises
@@ -125,7 +125,7 @@ def make_classify_request(layer: Any | None, model: Path | None) -> ClassifyRequ
         volume, frame = volume_from_rgb(layer)
     elif _looks_like_colors(layer, model):
         raise ImageError(
-            f"{layer.name!r} has {layer.data.shape[-1]} colours as its last axis, but was not "
+            f"{layer.name!r} has {layer.data.shape[-1]} colors as its last axis, but was not "
             "opened as RGB. Open its set with the Load widget, or add it with rgb=True."
         )
     else:
@@ -205,7 +205,7 @@ def describe_attribution(attribution: Attribution) -> str:
 
 
 def describe_deletion(deletion: Deletion) -> str:
-    """Return the check by deletion in words: do the colours point at what matters?"""
+    """Return the check by deletion in words: do the colors point at what matters?"""
     rows = (
         ("with all Gaussians", deletion.probability),
         ("without those most for it", deletion.without_highest),
@@ -216,9 +216,9 @@ def describe_deletion(deletion: Deletion) -> str:
         f"<tr><td>{what} &nbsp;</td><td align='right'><b>{percent(share)}</b></td></tr>"
         for what, share in rows
     )
-    verdict = "The colours point at what matters to the network."
+    verdict = "The colors point at what matters to the network."
     if not deletion.supported:
-        verdict = "<b>The colours find no more than chance does: do not rely on them.</b>"
+        verdict = "<b>The colors find no more than chance does: do not rely on them.</b>"
     title = f"Check: its probability when {deletion.fraction:.0%} of the Gaussians are removed"
     return f"{title}<table>{cells}</table>{verdict}"
 

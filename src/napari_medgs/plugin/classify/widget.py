@@ -32,7 +32,7 @@ from napari_medgs.plugin.classify.jobs import (
     describe_prediction,
     make_classify_request,
 )
-from napari_medgs.plugin.layer_metadata import derived_metadata
+from napari_medgs.plugin.layer_metadata import SOURCE_KEY, derived_metadata
 from napari_medgs.plugin.overlay.layer import GaussianOverlay, OverlayStyle
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row, compact_form, hint
@@ -69,7 +69,7 @@ class ClassifyWidget(MedGSWidget):
         self._explanation: Any = lambda: None
         form = self.form()
         self.image = LayerCombo(self, self._is_source)
-        tip = "A grey or RGB image, a volume, or a field of Gaussians."
+        tip = "A gray or RGB image, a volume, or a field of Gaussians."
         add_row(form, "Image", self.image, tip)
         self.model = QComboBox()
         self.model.setMinimumContentsLength(8)
@@ -84,7 +84,7 @@ class ClassifyWidget(MedGSWidget):
         self.warning.setStyleSheet(WARNING)
         self.body.addWidget(self.warning)
         self.panel = TaskPanel(
-            self, "Classify", "Ask the model in the background; the viewer stays usable."
+            self, "Classify", "Classify in the background; the viewer stays usable."
         )
         self.body.addWidget(self.panel)
         self.results = self._result_box()
@@ -105,7 +105,7 @@ class ClassifyWidget(MedGSWidget):
         layout = QHBoxLayout(row)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
-        self.file = QPushButton("File ..")
+        self.file = QPushButton("File…")
         self.file.setToolTip("Use a classifier that you trained: its .safetensors file.")
         self.file.clicked.connect(lambda *_: self.ask_file())
         layout.addWidget(self.model, 1)
@@ -140,7 +140,7 @@ class ClassifyWidget(MedGSWidget):
         layout.addLayout(form)
         self.target = QComboBox()
         self.target.setMinimumContentsLength(8)
-        add_row(form, "Class", self.target, "The class whose evidence is to be shown.")
+        add_row(form, "Class", self.target, "The class to explain.")
         self.method = choice_box(METHODS, "gradient")
         add_row(
             form,
@@ -150,7 +150,7 @@ class ClassifyWidget(MedGSWidget):
             "each out: the log-odds with all Gaussians less those without it.",
         )
         self.explain = QPushButton("Explain")
-        self.explain.setToolTip("Colour every Gaussian by how much it speaks for the class.")
+        self.explain.setToolTip("Color every Gaussian by its contribution to the class.")
         self.explain.clicked.connect(lambda *_: self.run_explanation())
         layout.addWidget(self.explain)
         return box
@@ -205,7 +205,7 @@ class ClassifyWidget(MedGSWidget):
         self.last, self.attribution, self._source = outcome, None, weakref.ref(layer)
         prediction = outcome.prediction
         self.result.setText(describe_prediction(outcome))
-        self.bars.show_shares(prediction.probabilities)
+        self.bars.show_probabilities(prediction.probabilities)
         names = outcome.card.class_names
         self.target.clear()
         self.target.addItems([class_title(name) for name in names])
@@ -242,8 +242,7 @@ class ClassifyWidget(MedGSWidget):
         )
         overlay.layer.metadata.update(
             derived_metadata(layer, outcome.request.frame, found.field),
-            medgs_source=layer.name,
-            **{EXPLAINS_KEY: layer.name},
+            **{SOURCE_KEY: layer.name, EXPLAINS_KEY: layer.name},
         )
         self._explanation = weakref.ref(overlay.layer)
         self.image.refresh()

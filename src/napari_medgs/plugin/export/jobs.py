@@ -52,7 +52,7 @@ def _has_field(layer: Any) -> bool:
 KINDS: dict[str, ExportKind] = {
     "mesh": ExportKind(
         "Mesh (mm)",
-        "Surfaces of the labels in RAS millimetres. From a mask that belongs to a field they are "
+        "Surfaces of the labels in RAS millimeters. From a mask that belongs to a field they are "
         "taken from the field itself: smoother than its voxels.",
         (".ply", ".stl", ".obj", ".glb"),
         _is_labels,

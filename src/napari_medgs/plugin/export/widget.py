@@ -45,7 +45,7 @@ class ExportWidget(MedGSWidget):
         self.body.addWidget(self.about)
         self.mesh_box = self._mesh_box()
         self.body.addWidget(self.mesh_box)
-        self.panel = TaskPanel(self, "Save as ..", "Choose a file and write it in the background.")
+        self.panel = TaskPanel(self, "Save as…", "Choose a file and write it in the background.")
         self.body.addWidget(self.panel)
         self.body.addStretch(1)
         self.kind.currentIndexChanged.connect(lambda *_: self._adapt())
@@ -61,7 +61,7 @@ class ExportWidget(MedGSWidget):
         tip = "Label values, such as 1 2 5-7. All but 0 when empty."
         add_row(form, "Labels", self.labels, tip)
         self.smooth = float_box(-0.5, 20, None, 0.5, " mm", "automatic")
-        tip = "Smooth surfaces by this many millimetres; 0 for not at all. Volumes are kept."
+        tip = "Smoothing of surfaces in millimeters; 0 for none. Volumes are preserved."
         add_row(form, "Smooth", self.smooth, tip)
         self.spacing = float_box(0, 20, 0, 0.1, " mm", "as the image")
         self.spacing.setDecimals(2)
@@ -73,9 +73,9 @@ class ExportWidget(MedGSWidget):
         )
         self.keep = int_box(1, 100, 100)
         self.keep.setSuffix(" %")
-        add_row(form, "Triangles", self.keep, "Share of the triangles to keep.")
-        self.largest = QCheckBox("Only the largest piece of each label")
-        self.largest.setToolTip("Leave out islands.")
+        add_row(form, "Triangles", self.keep, "Percentage of the triangles to keep.")
+        self.largest = QCheckBox("Only the largest component per label")
+        self.largest.setToolTip("Leave out smaller connected components.")
         form.addRow("", self.largest)
         self.voxels = QCheckBox("From the voxels, not the field")
         self.voxels.setToolTip(

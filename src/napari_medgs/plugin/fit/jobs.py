@@ -136,9 +136,9 @@ def render_field(
 def errors_at(
     field: GaussianField, target: NDArray[Any], rendered: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """Return the absolute difference of two images (C, Z, Y, X), mean over channels, at centres.
+    """Return the absolute difference of two images (C, Z, Y, X), mean over channels, at centers.
 
-    Sampled at the voxel nearest to every centre; in the channels' own units.
+    Sampled at the voxel nearest to every center; in the channels' own units.
     """
     total = np.zeros(len(field))
     for one, other in zip(target, rendered, strict=True):

@@ -15,6 +15,7 @@ from napari_medgs.plugin.layer_metadata import (
     FIELD_KEY,
     FRAME_KEY,
     NAMES_KEY,
+    SOURCE_KEY,
     derived_metadata,
     field_of,
     unwrap,
@@ -49,7 +50,7 @@ def add_fit_layers(
     base = sources[0]
     place = geometry_kwargs(base)
     metadata = derived_metadata(base, frame, field)
-    metadata["medgs_source"] = base.name
+    metadata[SOURCE_KEY] = base.name
     hide_earlier(viewer.layers, base.name)
     added: list[Any] = []
     for channel, image in enumerate(outcome.rendered.images):
@@ -92,12 +93,12 @@ def add_fit_layers(
 def hide_earlier(layers: Any, source: str) -> None:
     """Hide the results of earlier fits of a source layer."""
     for layer in layers:
-        if field_of(layer) is not None and layer.metadata.get("medgs_source") == source:
+        if field_of(layer) is not None and layer.metadata.get(SOURCE_KEY) == source:
             layer.visible = False
 
 
 def field_layer_data(field: GaussianField, rendered: Rendered, name: str) -> list[LayerData]:
-    """Return a field from a file as layers: reconstruction, mask, centres as points."""
+    """Return a field from a file as layers: reconstruction, mask, centers as points."""
     frame = LayerFrame(field.info.grid)
     place = grid_kwargs(field.info.grid)
     metadata = {**place.pop("metadata"), FIELD_KEY: field, FRAME_KEY: frame.to_dict()}
@@ -115,14 +116,14 @@ def field_layer_data(field: GaussianField, rendered: Rendered, name: str) -> lis
             **place,
         }
         layers.append((rendered.labels, options, "labels"))
-    layers.append((*_points(field, metadata, place, f"{name} · centres"), "points"))
+    layers.append((*_points(field, metadata, place, f"{name} · centers"), "points"))
     return layers
 
 
 def _points(
     field: GaussianField, metadata: dict[str, Any], place: dict[str, Any], name: str
 ) -> tuple[NDArray[Any], dict[str, Any]]:
-    """Return the centres with what is known of each Gaussian as features, hidden at first."""
+    """Return the centers with what is known of each Gaussian as features, hidden at first."""
     sigma = np.exp(-field.log_precision.astype(np.float64))
     features: dict[str, Any] = {
         "weight": np.exp(field.log_weight),

@@ -63,9 +63,9 @@ class LoadWidget(MedGSWidget):
         add_row(form, "Path", self.path, "A file, or a folder with a DICOM series or frames.")
         row = QHBoxLayout()
         for text, tip, slot in (
-            ("File ..", "Choose a NIfTI, MedMNIST or field file.", self._browse_file),
+            ("File…", "Choose a NIfTI, MedMNIST or field file.", self._browse_file),
             (
-                "Folder ..",
+                "Folder…",
                 "Choose a folder of DICOM files or numbered frames.",
                 self._browse_folder,
             ),
@@ -80,9 +80,9 @@ class LoadWidget(MedGSWidget):
         for axis, box in zip("zyx", self.spacing):
             box.setPrefix(f"{axis} ")
             box.setDecimals(3)
-            box.setToolTip(f"Millimetres between voxels along {axis}.")
+            box.setToolTip(f"Millimeters between voxels along {axis}.")
             sizes.addWidget(box)
-        tip = "Millimetres along z, y, x. Only for files that do not say, such as frames."
+        tip = "Millimeters along z, y, x. Only for files that do not say, such as frames."
         add_row(form, "Voxel mm", _wrapped(sizes), tip)
         self.series = QLineEdit()
         self.series.setPlaceholderText("the only one")
@@ -111,7 +111,7 @@ class LoadWidget(MedGSWidget):
         self.set_path = QLineEdit()
         self.set_path.setPlaceholderText("FILE.npz")
         add_row(form, "File", self.set_path, "The local .npz file.")
-        self.browse_set = QPushButton("Browse ..")
+        self.browse_set = QPushButton("Browse…")
         self.browse_set.setToolTip("Choose a local .npz file.")
         self.browse_set.clicked.connect(lambda *_: self._browse_set())
         form.addRow("", self.browse_set)

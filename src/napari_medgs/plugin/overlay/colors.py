@@ -1,4 +1,4 @@
-"""Colours of Gaussians: by intensity, by class, by error, by a score of either sign."""
+"""Colors of Gaussians: by intensity, by class, by error, by a score of either sign."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def gaussian_colors(
     limits: tuple[float, float] | None = None,
     scores: NDArray[Any] | None = None,
 ) -> Colors:
-    """Return one RGB colour per Gaussian, (N, 3) in [0, 1].
+    """Return one RGB color per Gaussian, (N, 3) in [0, 1].
 
     Parameters
     ----------
@@ -35,11 +35,11 @@ def gaussian_colors(
     colormap : str
         Name of a napari colormap, for intensity, error and score.
     errors : (N,) ndarray, optional
-        Absolute errors at the Gaussians; needed to colour by error.
+        Absolute errors at the Gaussians; needed to color by error.
     limits : (float, float), optional
         Intensities of the colormap's ends, in units of the image; the field's own by default.
     scores : (N,) ndarray, optional
-        Any values about zero, which is the middle of the colormap; needed to colour by score.
+        Any values about zero, which is the middle of the colormap; needed to color by score.
 
     Raises
     ------
@@ -50,17 +50,17 @@ def gaussian_colors(
     from napari.utils.colormaps import ensure_colormap
 
     if color_by not in get_args(ColorBy):
-        raise ParameterError(f"Gaussians cannot be coloured by {color_by!r}.")
+        raise ParameterError(f"Gaussians cannot be colored by {color_by!r}.")
     if color_by == "class":
         if not field.info.class_names:
             raise ParameterError(
-                "This field has no classes: fit it with a mask to colour Gaussians by class."
+                "This field has no classes: fit it with a mask to color Gaussians by class."
             )
         return class_colors(label_values(field))
     if color_by == "error":
         if errors is None:
             raise ParameterError(
-                "To colour by error, the image that the field was fitted to must be in the viewer."
+                "To color by error, the image that the field was fitted to must be in the viewer."
             )
         values = np.asarray(errors, dtype=np.float64)
         low, high = 0.0, float(np.percentile(values, 99)) if len(values) else 1.0
@@ -90,7 +90,7 @@ def strengths(
 ) -> NDArray[np.float32]:
     """Return how clearly Gaussians are drawn in slices, (N,) up to 1.
 
-    By score, those near zero are drawn faintly, or their pale middle colours would stand out
+    By score, those near zero are drawn faintly, or their pale middle colors would stand out
     most on a dark image. All others are drawn alike.
     """
     if color_by != "score" or scores is None:
@@ -108,7 +108,7 @@ def intensity_limits(field: GaussianField) -> tuple[float, float]:
 
 
 def class_colors(values: NDArray[Any]) -> Colors:
-    """Return the colours that napari's Labels layers give to label values, (N, 3)."""
+    """Return the colors that napari's Labels layers give to label values, (N, 3)."""
     from napari.layers import Labels
 
     table = Labels(np.zeros((1, 1), dtype=np.uint8))

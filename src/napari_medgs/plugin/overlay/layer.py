@@ -77,9 +77,9 @@ class GaussianOverlay:
         Gives place, units and axis labels.
     style : OverlayStyle, optional
     errors : (N,) ndarray, optional
-        Absolute errors at the Gaussians, to colour by.
+        Absolute errors at the Gaussians, to color by.
     scores : (N,) ndarray, optional
-        Values of either sign, to colour by.
+        Values of either sign, to color by.
     limits : (float, float), optional
         Intensities of the colormap's ends; the contrast limits of ``like`` if it has some.
     name : str
@@ -142,7 +142,7 @@ class GaussianOverlay:
         Raises
         ------
         ParameterError
-            When a value is out of range or the colouring is not possible; nothing changes then.
+            When a value is out of range or the coloring is not possible; nothing changes then.
         """
         style = replace(self.style, **changes)
         before, self.style = self.style, style
@@ -263,8 +263,8 @@ def _counted(shown: int, total: int, what: str) -> str:
 def set_mesh(
     layer: Any, vertices: NDArray[Any], faces: NDArray[Any], colors: NDArray[np.float32]
 ) -> None:
-    """Replace the mesh and vertex colours of a Surface layer, whatever their number was."""
-    # napari slices with the old colours when only the data change: they must go first.
+    """Replace the mesh and vertex colors of a Surface layer, whatever their number was."""
+    # napari slices with the old colors when only the data change: they must go first.
     with layer.events.blocker_all():
         layer.vertex_colors = None
         layer.data = (vertices, faces)

@@ -10,7 +10,7 @@ from superqt import QLabeledDoubleSlider
 
 from napari_medgs.plugin.fit.jobs import errors_at
 from napari_medgs.plugin.layer_frame import array_of, same_place
-from napari_medgs.plugin.layer_metadata import field_of, frame_of_field, siblings
+from napari_medgs.plugin.layer_metadata import SOURCE_KEY, field_of, frame_of_field, siblings
 from napari_medgs.plugin.overlay.layer import GaussianOverlay, OverlayStyle, find_overlay
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.widgets.base import MedGSWidget, add_row, hint
@@ -52,7 +52,7 @@ class OverlayWidget(MedGSWidget):
         self.color_by = choice_box(COLORINGS, DEFAULTS.color_by)
         add_row(
             form,
-            "Colour by",
+            "Color by",
             self.color_by,
             "Their intensity, their likeliest class, how far the fit is off where they are, or "
             "how much they support a class that Classify explained.",
@@ -155,7 +155,7 @@ class OverlayWidget(MedGSWidget):
 
     @guarded
     def apply(self) -> None:
-        """Draw what is set; a colouring that is not possible becomes a notification."""
+        """Draw what is set; a coloring that is not possible becomes a notification."""
         layer = self.field.layer
         if layer is None:
             return
@@ -183,7 +183,7 @@ class OverlayWidget(MedGSWidget):
             layer,
             style,
             errors=errors,
-            name=f"{layer.metadata.get('medgs_source', layer.name)} · Gaussians",
+            name=f"{layer.metadata.get(SOURCE_KEY, layer.name)} · Gaussians",
         )
         overlay.layer.metadata.update(layer.metadata)
         return overlay
@@ -199,7 +199,7 @@ class OverlayWidget(MedGSWidget):
         assert field is not None
         image = self.image.layer
         if image is None:
-            name = layer.metadata.get("medgs_source")
+            name = layer.metadata.get(SOURCE_KEY)
             found = [x for x in self.viewer.layers if x.name == name]
             image = found[0] if found else None
         pictures = siblings(self.viewer.layers, layer, "Image")

@@ -237,7 +237,7 @@ class TaskPanel(QWidget):
         self._runner = owner.runner
         self.button = primary_button(text, tip)
         self.cancel = QPushButton("Cancel")
-        self.cancel.setToolTip("Stop now. What was reached so far is kept, if anything.")
+        self.cancel.setToolTip("Stop now. A fit keeps its best state so far.")
         self.cancel.setEnabled(False)
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
@@ -260,7 +260,7 @@ class TaskPanel(QWidget):
         """Ask the task to stop and say so."""
         self._runner.stop()
         self.cancel.setEnabled(False)
-        self.status.setText("Stopping ..")
+        self.status.setText("Stopping ...")
 
     def run(self, job: Job, returned: Callable[[Any], None], what: str) -> None:
         """Run a job; failures become notifications.
@@ -281,7 +281,7 @@ class TaskPanel(QWidget):
                 show_failure(error, what)
 
         self._set_busy(True)
-        self.status.setText(f"{what} ..")
+        self.status.setText(f"{what} ...")
         try:
             self._runner.start(
                 job,
