@@ -441,11 +441,11 @@ def test_refused_targets(tmp_path, two_meshes):
     with pytest.raises(FileError, match="does not exist"):
         check_mesh_path(tmp_path / "nowhere" / "a.ply")
     (tmp_path / "taken").write_text("x")
-    with pytest.raises(FileError, match="in the way"):
+    with pytest.raises(FileError, match="choose another name"):
         check_mesh_path(tmp_path / "taken")
     with pytest.raises(LabelError, match="no mesh"):
         save_meshes(tmp_path / "a.ply", {})
-    with pytest.raises(ParameterError, match="colour of label 1"):
+    with pytest.raises(ParameterError, match="color of label 1"):
         save_meshes(tmp_path / "a.ply", two_meshes, colors={1: (300, 0, 0)})
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
 

@@ -255,8 +255,8 @@ def bad_bomb(folder, grey):
     ("spoil", "error", "words"),
     [
         (bad_size, GeometryError, r"7 x 4 pixels, the first frame 7 x 5"),
-        (bad_kind, ImageError, "RGB uint8, the first frame grey uint8"),
-        (bad_depth, ImageError, "grey uint16, the first frame grey uint8"),
+        (bad_kind, ImageError, "RGB uint8, the first frame gray uint8"),
+        (bad_depth, ImageError, "gray uint16, the first frame gray uint8"),
         (bad_truncated, FileError, "truncated, damaged or no image"),
         (bad_text, FileError, "truncated, damaged or no image"),
         (bad_empty, FileError, "is empty"),

@@ -98,10 +98,10 @@ def test_specs(text, file, split, index):
         ("x.npz", "holds many images; write FILE.npz:SPLIT:INDEX"),
         (r"C:\x.npz", "holds many images"),
         ("x.npz:train", "holds many images"),
-        ("x.npz:all:3", "'all:3' names no image"),
-        ("x.npz:train:-1", "names no image"),
-        ("x.npz:train:one", "names no image"),
-        ("x.npz:train:", "names no image"),
+        ("x.npz:all:3", "'all:3' is no image"),
+        ("x.npz:train:-1", "is no image"),
+        ("x.npz:train:one", "is no image"),
+        ("x.npz:train:", "is no image"),
     ],
 )
 def test_bad_specs(text, words):
@@ -119,7 +119,7 @@ def test_other_names_are_no_specs():
 
 def test_index_beyond_the_last(tmp_path):
     path = make(tmp_path / "own.npz", (8, 8))
-    with pytest.raises(ParameterError, match="'val' has 3 images; 3 is beyond the last, 2"):
+    with pytest.raises(ParameterError, match="'val' has 3 images; the last index is 2, not 3"):
         io.read_volume(f"{path}:val:3")
     with pytest.raises(ParameterError, match="'val' has 3 images; no number 3"):
         load_set(path).volume("val", 3)

@@ -131,6 +131,6 @@ def test_refusals(tmp_path, rng):
     with pytest.raises(ParameterError, match="opacity"):
         save_splat_ply(tmp_path / "a.ply", field, opacity=1.0)
     field.values[:] = 0
-    with pytest.raises(ParameterError, match="nothing would be seen"):
+    with pytest.raises(ParameterError, match="nothing would be visible"):
         save_splat_ply(tmp_path / "a.ply", field)
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The main job on real input: fit, mask, mesh, scores and pictures, in one go."""
+"""A whole example: fit, mask, mesh, scores and pictures of one volume; sample files."""
 
 from napari_medgs.demo.cases import DemoCase, choose_case
 from napari_medgs.demo.run import DemoResult, run_demo

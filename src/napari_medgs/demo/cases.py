@@ -1,4 +1,4 @@
-"""What the demo works on: the best volume that can be found here."""
+"""Volumes for the demo: real data where there are some, else a synthetic head."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class DemoCase:
     volume : Volume
     labels : (Z, Y, X) integer ndarray
     names : dict of int to str
-    solid, glass : tuple of int
-        Labels whose surfaces are drawn opaque and see-through.
+    opaque, transparent : tuple of int
+        Labels whose surfaces are drawn opaque and transparent.
     skin : bool
         Draw the outline of the whole image around them.
     """
@@ -37,18 +37,18 @@ class DemoCase:
     volume: Volume
     labels: NDArray[Any]
     names: dict[int, str]
-    solid: tuple[int, ...]
-    glass: tuple[int, ...] = ()
+    opaque: tuple[int, ...]
+    transparent: tuple[int, ...] = ()
     skin: bool = False
 
 
 def choose_case(name: str = "auto") -> DemoCase:
-    """Return a case by name, or the first of glioma, mni152 and phantom that is there.
+    """Return a case by name, or the first of glioma, mni152 and phantom that is available.
 
     Raises
     ------
     FileError
-        When the named case cannot be had here; the message says how to get it.
+        When the named case is not available; the message says how to get it.
     """
     if name != "auto":
         return CASES[name]()
@@ -73,19 +73,19 @@ def glioma() -> DemoCase:
     folder = Path(os.environ.get(DATA_VARIABLE, "")) / "mr_brats4_glioma"
     if DATA_VARIABLE not in os.environ or not folder.is_dir():
         raise FileError(
-            f"The glioma case is not here: set {DATA_VARIABLE} to the folder that holds "
+            f"The glioma case was not found: set {DATA_VARIABLE} to the folder that holds "
             "mr_brats4_glioma/t1c.nii.gz and seg_brats23.nii.gz."
         )
     volume = read_volume(folder / "t1c.nii.gz")
     labels, _ = read_labels(folder / "seg_brats23.nii.gz", volume.grid)
-    names = {1: "necrotic core", 2: "oedema", 3: "enhancing tumour"}
+    names = {1: "necrotic core", 2: "edema", 3: "enhancing tumor"}
     return DemoCase(
         "Glioma, T1 with contrast agent", volume, labels, names, (1, 3), (2,), skin=True
     )
 
 
 def mni152() -> DemoCase:
-    """Return the MNI152 brain with grey and white matter, from nilearn's own files.
+    """Return the MNI152 brain with gray and white matter, from nilearn's own files.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def mni152() -> DemoCase:
     )
     mask = Volume.from_axes(labels[None], affine).channel(0)
     return DemoCase(
-        "MNI152 brain, T1", volume, mask, {1: "grey matter", 2: "white matter"}, (2,), (1,)
+        "MNI152 brain, T1", volume, mask, {1: "gray matter", 2: "white matter"}, (2,), (1,)
     )
 
 

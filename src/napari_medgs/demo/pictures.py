@@ -28,7 +28,7 @@ MARGIN = 4  # voxels around what is cropped to
 
 
 def label_colors(labels: Any) -> dict[int, str]:
-    """Return a colour for every label value."""
+    """Return a color for every label value."""
     return {int(v): PALETTE[k % len(PALETTE)] for k, v in enumerate(sorted(labels))}
 
 
@@ -40,7 +40,7 @@ def draw_slices(
     metrics: dict[str, Any],
     planes: tuple[str, ...] = PLANES,
 ) -> Path:
-    """Draw planes, one a row: source, reconstruction, error, and the mask with the true one.
+    """Draw planes, one per row: source, reconstruction, error, mask with reference outline.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def draw_slices(
     error = np.abs(np.clip(image, low, high) - np.clip(source, low, high))
     worst = max(float(np.percentile(error, 99.9)), 1e-6)
     box = _box(source > low + 0.04 * (high - low))
-    where = _centre(case.labels)
+    where = _center(case.labels)
     colors = label_colors(case.names)
     sizes = np.array([s.stop - s.start for s in box]) * case.volume.spacing
     # Rows as high as their plane is in mm, columns as wide as the widest plane.
@@ -73,7 +73,12 @@ def draw_slices(
     width = max((sizes[2], sizes[2], sizes[1])[axis] for axis in shown)
     scale = 3.1 / width
     left, right, top, bottom, gap = 0.35, 0.2, 1.05, 0.95, 0.12
-    columns = ("source", "reconstruction", "absolute error", "mask from the field, true outline")
+    columns = (
+        "source",
+        "reconstruction",
+        "absolute error",
+        "mask from the field, reference outline",
+    )
     figure_width = left + right + len(columns) * 3.1 + (len(columns) - 1) * gap
     figure_height = top + bottom + sum(heights) * scale + (len(shown) - 1) * gap
     figure = Figure(figsize=(figure_width, figure_height), facecolor=DARK, dpi=110)
@@ -140,7 +145,7 @@ def draw_slices(
 def draw_meshes(
     path: Path, case: DemoCase, field: GaussianField, meshes: dict[int, Trimesh]
 ) -> Path:
-    """Draw the surfaces from two sides, the case's glass labels see-through.
+    """Draw the surfaces from two sides, the case's transparent labels transparent.
 
     Parameters
     ----------
@@ -157,21 +162,23 @@ def draw_meshes(
     from napari_medgs.demo.shading import Part, draw_parts
 
     colors = label_colors(case.names)
-    parts = [Part(meshes[v], colors[v], glass=False) for v in case.solid if v in meshes]
-    parts += [Part(meshes[v], colors[v], glass=True) for v in case.glass if v in meshes]
+    parts = [Part(meshes[v], colors[v], transparent=False) for v in case.opaque if v in meshes]
+    parts += [
+        Part(meshes[v], colors[v], transparent=True) for v in case.transparent if v in meshes
+    ]
     if case.skin:
-        parts.append(Part(_skin(field), "#9fb8d9", glass=True))
+        parts.append(Part(_skin(field), "#9fb8d9", transparent=True))
     figure = Figure(figsize=(12, 6.4), facecolor=DARK, dpi=110)
     FigureCanvasAgg(figure)
     for k, (azimuth, name) in enumerate(((35.0, "from the front left"), (125.0, "from behind"))):
         axes = figure.add_axes((0.01 + 0.495 * k, 0.07, 0.485, 0.83))
-        picture, millimetres = draw_parts(parts, azimuth, 18.0, pixels=620)
+        picture, millimeters = draw_parts(parts, azimuth, 18.0, pixels=620)
         axes.imshow(picture, interpolation="lanczos")
         _bare(axes)
         axes.set_facecolor(DARK)
         axes.set_title(name, color=FAINT, fontsize=11)
-        _scale_bar(axes, millimetres, picture.shape)
-    drawn = [*case.solid, *case.glass]
+        _scale_bar(axes, millimeters, picture.shape)
+    drawn = [*case.opaque, *case.transparent]
     _legend(figure, case, {v: c for v, c in colors.items() if v in drawn})
     figure.text(0.02, 0.955, f"{case.title}: surfaces of the field, in mm", color=INK,
                 fontsize=15, weight="bold", va="center")  # fmt: skip
@@ -194,7 +201,7 @@ def _skin(field: GaussianField) -> Trimesh:
 
 
 def _box(inside: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
-    """Return the box of what is worth seeing, with a margin."""
+    """Return the bounding box of the foreground, with a margin."""
     box = []
     for axis in range(3):
         # Single bright voxels in the background must not count.
@@ -205,7 +212,7 @@ def _box(inside: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
     return (box[0], box[1], box[2])
 
 
-def _centre(labels: NDArray[Any]) -> list[int]:
+def _center(labels: NDArray[Any]) -> list[int]:
     """Return, for every axis, the slice that shows the most of all labels, small ones too."""
     score = [np.zeros(n) for n in labels.shape]
     for value in np.unique(labels[labels > 0]):
@@ -219,7 +226,7 @@ def _centre(labels: NDArray[Any]) -> list[int]:
 def _section(
     volume: NDArray[Any], axis: int, index: int, box: tuple[slice, slice, slice]
 ) -> NDArray[Any]:
-    """Return a slice as it is looked at: patient's left on the right, head up."""
+    """Return a slice in radiological display: patient's left on the right, head up."""
     cropped = np.take(volume, index, axis=axis)[tuple(box[a] for a in range(3) if a != axis)]
     return cropped if axis == 0 else cropped[::-1]
 
@@ -281,10 +288,10 @@ def _legend(figure: Any, case: DemoCase, colors: dict[int, str]) -> None:
     )
 
 
-def _scale_bar(axes: Axes, millimetres: float, shape: tuple[int, ...]) -> None:
+def _scale_bar(axes: Axes, millimeters: float, shape: tuple[int, ...]) -> None:
     """Draw 5 cm, or 1 cm where the whole is small."""
-    length = 50 if millimetres * shape[1] > 120 else 10
-    pixels = length / millimetres
+    length = 50 if millimeters * shape[1] > 120 else 10
+    pixels = length / millimeters
     y, x = shape[0] * 0.965, shape[1] * 0.04
     axes.plot([x, x + pixels], [y, y], color=INK, linewidth=2.5, solid_capstyle="butt")
     axes.text(x, y - shape[0] * 0.02, f"{length // 10} cm", color=INK, fontsize=10)

@@ -1,4 +1,4 @@
-"""The demo: a volume and its mask to a field, and the field to everything it is good for."""
+"""The demo: fit a volume with its mask; render, mesh and evaluate the field."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ SCREENSHOT_SECONDS = 240
 
 @dataclass
 class DemoResult:
-    """What the demo made.
+    """Results of the demo.
 
     Attributes
     ----------
-    numbers : dict
+    metrics : dict
         case, fit (see :class:`~napari_medgs.fitting.FitResult`), scores (see
         :func:`~napari_medgs.metrics.evaluate`), meshes, seconds of every stage.
     files : dict of str to Path
-        What was written, by what it is.
+        Files written, by description.
     remarks : list of str
-        What was left out, and why.
+        Parts that were skipped, and why.
     """
 
-    numbers: dict[str, Any]
+    metrics: dict[str, Any]
     files: dict[str, Path]
     remarks: list[str]
 
@@ -54,7 +54,7 @@ def run_demo(
     progress: ProgressCallback = ignore_progress,
     should_stop: StopCallback = never_stop,
 ) -> DemoResult:
-    """Do the main job on a case and write everything into a folder.
+    """Run the whole example on a case and write everything into a folder.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def run_demo(
         seconds[name] = now - stage_start
         stage_start = now
         if should_stop():
-            raise Cancelled(f"Cancelled after: {name}. {output} holds what was made until then.")
+            raise Cancelled(f"Canceled after: {name}. {output} holds the results up to then.")
         progress(ProgressEvent(following, 0, 0, now - started))
 
     volume, grid = case.volume, case.volume.grid
@@ -145,7 +145,7 @@ def run_demo(
             remarks.append(remark)
         stage("napari", "done")
     areas = surface_areas_mm2(meshes)
-    numbers = {
+    metrics = {
         "case": case.title,
         "shape": list(grid.shape),
         "spacing": list(grid.spacing),
@@ -163,8 +163,8 @@ def run_demo(
         "stages": seconds,
         "seconds": time.perf_counter() - started,
     }
-    files["numbers"] = write_json(output / "results.json", numbers)
-    return DemoResult(numbers, files, remarks)
+    files["numbers"] = write_json(output / "results.json", metrics)
+    return DemoResult(metrics, files, remarks)
 
 
 def take_screenshot(output: Path, files: dict[str, Path]) -> tuple[Path | None, str]:
@@ -198,6 +198,6 @@ def take_screenshot(output: Path, files: dict[str, Path]) -> tuple[Path | None, 
     except (OSError, subprocess.TimeoutExpired) as error:
         return None, f"No picture of the viewer: {error}."
     if done.returncode or not output.is_file():
-        lines = done.stderr.strip().splitlines() or ["the viewer ended without a word"]
+        lines = done.stderr.strip().splitlines() or ["the viewer ended without a message"]
         return None, f"No picture of the viewer: {lines[-1]}"
     return output, ""

@@ -1,4 +1,4 @@
-"""Shaded pictures of surfaces without a graphics card: triangles into a depth buffer."""
+"""Shaded pictures of surfaces by a software rasterizer with a depth buffer; needs no GPU."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Part:
     ----------
     mesh : Trimesh
     color : str
-        Any colour that matplotlib knows.
-    glass : bool
-        See-through, rims brighter than faces.
+        Any color that matplotlib knows.
+    transparent : bool
+        Drawn transparent, silhouettes brighter than faces.
     """
 
     mesh: Trimesh
     color: str
-    glass: bool
+    transparent: bool
 
 
 def draw_parts(
@@ -56,7 +56,7 @@ def draw_parts(
     -------
     picture : (pixels, pixels, 4) ndarray
         RGBA in [0, 1].
-    millimetres : float
+    millimeters : float
         Size of a pixel.
 
     Notes
@@ -73,7 +73,7 @@ def draw_parts(
     middle = (low + high)[:2] / 2
     picture = np.zeros((size, size, 4))
     solid_depth = np.full((size, size), -np.inf)
-    for part in sorted(parts, key=lambda p: p.glass):
+    for part in sorted(parts, key=lambda p: p.transparent):
         rgb = np.array(matplotlib.colors.to_rgb(part.color))
         points = np.asarray(part.mesh.vertices) @ axes.T
         points[:, 0] = (points[:, 0] - middle[0]) / step + size / 2
@@ -83,8 +83,8 @@ def draw_parts(
         normals = np.ascontiguousarray(np.asarray(part.mesh.vertex_normals) @ axes.T)
         _rasterize()(np.asarray(part.mesh.faces, np.int64), points, normals, depth, normal)
         hit = depth > solid_depth
-        if part.glass:
-            _lay_glass(picture, hit & np.isfinite(depth), normal, rgb)
+        if part.transparent:
+            _lay_transparent(picture, hit & np.isfinite(depth), normal, rgb)
         else:
             span = max(float(high[2] - low[2]), 1e-6)
             near = ((depth - low[2]) / span).clip(0, 1)
@@ -150,7 +150,9 @@ def _shade(normals: Floats, near: Floats, rgb: Floats) -> Floats:
     return np.concatenate([color, np.ones((len(color), 1))], axis=1)
 
 
-def _lay_glass(picture: Floats, hit: NDArray[np.bool_], normals: Floats, rgb: Floats) -> None:
+def _lay_transparent(
+    picture: Floats, hit: NDArray[np.bool_], normals: Floats, rgb: Floats
+) -> None:
     """Lay a see-through surface over the picture: clear where seen face on, bright at rims."""
     facing = np.abs(normals[hit][:, 2])
     alpha = 0.07 + 0.55 * (1 - facing) ** 2.2

@@ -1,4 +1,4 @@
-"""Sizes that files claim, checked before any of it is allocated."""
+"""Sizes that headers claim, checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from napari_medgs.errors import FileError, MemoryEstimateError
 
 DEFLATE_RATIO = 1032
-"""The most that deflate (gzip, zip) can shrink anything: 258 bytes to 2 bits."""
+"""Largest compression ratio of deflate (gzip, zip): 258 bytes to 2 bits."""
 
 
 def human_bytes(count: float) -> str:
-    """Return a number of bytes as people read it."""
+    """Return a number of bytes with a binary unit: 1536 is "1.5 KiB"."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -31,12 +31,12 @@ def check_claim(path: str | Path, claimed: int, stored: int, *, deflated: bool) 
     stored : int
         Bytes that the file has for them.
     deflated : bool
-        The stored bytes are compressed by deflate.
+        Whether the stored bytes are compressed by deflate.
 
     Raises
     ------
     FileError
-        When they cannot be there: the file is truncated or its header is wrong.
+        When the stored bytes cannot hold them: the file is truncated or its header is wrong.
     """
     most = stored * DEFLATE_RATIO if deflated else stored
     if claimed > most:

@@ -14,27 +14,27 @@ from napari_medgs.io._limits import check_file
 
 @dataclass(frozen=True)
 class TensorFormat:
-    """One of our formats.
+    """Header of one kind of safetensors file of this package.
 
     Attributes
     ----------
     name : str
-        As it stands in the header.
+        Value of ``format`` in the header.
     version : int
-        The one that this program reads and writes.
+        Version that this program reads and writes.
     kind : str
-        What such a file holds, for messages: "field".
-    most_header : int
-        Bytes; a longer header is not ours.
+        What the file holds, for messages: "field".
+    max_header : int
+        Bytes; a longer header is refused.
     """
 
     name: str
     version: int
     kind: str
-    most_header: int
+    max_header: int
 
     def write(self, path: Path, tensors: bytes) -> None:
-        """Write serialised tensors; the file is complete or absent.
+        """Write serialized tensors atomically.
 
         Raises
         ------
@@ -50,7 +50,7 @@ class TensorFormat:
         return {"format": self.name, "format_version": str(self.version), **texts}
 
     def read_header(self, path: str | Path) -> dict[str, str]:
-        """Read the metadata of a file; needs no torch and believes nothing before checking it.
+        """Read and check the metadata of a file, without loading tensors.
 
         Raises
         ------
@@ -63,7 +63,7 @@ class TensorFormat:
         try:
             with path.open("rb") as opened:
                 length = int.from_bytes(opened.read(8), "little")
-                if length > min(self.most_header, path.stat().st_size):
+                if length > min(self.max_header, path.stat().st_size):
                     raise ValueError("its header is larger than it can be")
                 record: Any = json.loads(opened.read(length))
                 found: Any = record.get("__metadata__", {})

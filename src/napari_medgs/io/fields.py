@@ -1,4 +1,4 @@
-"""Field files: safetensors with a JSON header, so that opening one never runs code."""
+"""Field files: safetensors with a JSON header, so that opening one runs no code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def info_to_json(info: FieldInfo) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Turn numpy numbers and arrays into what JSON knows."""
+    """Turn numpy numbers and arrays into JSON types."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):
@@ -48,7 +48,7 @@ def info_from_json(text: str) -> FieldInfo:
 def save_field(path: str | Path, field: GaussianField) -> Path:
     """Write a field to a ``.medgs.safetensors`` file.
 
-    The file is complete or absent: it is written beside its place and renamed.
+    The write is atomic: a temporary file is renamed when complete.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def save_field(path: str | Path, field: GaussianField) -> Path:
 
 
 def is_field_file(path: str | Path) -> bool:
-    """Tell by its name whether a path is meant to be a field file."""
+    """Tell by its suffix whether a path is a field file."""
     return Path(path).name.endswith(".safetensors")
 
 

@@ -22,7 +22,7 @@ from napari_medgs.io.nifti.reader import cast
 
 TIFF = (".tif", ".tiff")
 SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF)
-_GREY_MODES = {"1", "L", "I", "F", "I;16", "I;16B", "I;16L", "LA"}
+_GRAY_MODES = {"1", "L", "I", "F", "I;16", "I;16B", "I;16L", "LA"}
 
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:
@@ -34,7 +34,7 @@ def natural_key(name: str) -> list[tuple[int, int | str]]:
 def find_frames(folder: str | Path) -> list[Path]:
     """Return the frames of a folder, or of its subfolder ``original``, in natural order.
 
-    A single frame is its own list.
+    A path of one frame gives a list of that frame.
     """
     folder = Path(folder)
     if folder.is_file() and folder.suffix.lower() in SUFFIXES:
@@ -62,17 +62,17 @@ def read_frames(
     Parameters
     ----------
     folder : str or Path
-        One frame, or a folder that holds PNG, JPEG or TIFF files of one size, grey or RGB, or a
+        One frame, or a folder that holds PNG, JPEG or TIFF files of one size, gray or RGB, or a
         subfolder ``original`` that does. Sorted by the numbers in their names.
     spacing : (z, y, x) in mm
-        Frame distance and pixel size: frames do not say.
+        Frame distance and pixel size, which image files do not state.
     indexed : bool
-        Read palette images as their indices (masks) rather than as colours.
+        Read palette images as their indices (masks) rather than as colors.
 
     Returns
     -------
     Volume
-        One channel for grey frames, and for RGB ones whose three colours are equal throughout;
+        One channel for gray frames, and for RGB ones whose three colors are equal throughout;
         three channels otherwise. Rows run to posterior, columns to left. Alpha is dropped.
 
     Raises
@@ -92,7 +92,7 @@ def read_frames(
         raise FileError(f"{folder}: the folder holds no PNG, JPEG or TIFF frames.")
     if spacing is None:
         raise GeometryError(
-            f"{folder}: frames do not say how far apart they are; give the spacing (z, y, x) in "
+            f"{folder}: image frames have no voxel size; give the spacing (z, y, x) in "
             "mm: frame distance, pixel height, pixel width."
         )
     _check_numbers(folder, files)
@@ -136,7 +136,7 @@ def write_frames(
     grid: Grid,
     dtype: DTypeLike | Literal["source"] | None = None,
 ) -> Path:
-    """Write a volume as one image file a slice into a new folder.
+    """Write a volume as one image file per slice into a new folder.
 
     8 and 16-bit unsigned values become PNG, everything else (signed, 32-bit, floats, 16-bit RGB)
     TIFF: nothing is rescaled. Frames that came from a folder keep their names, others are
@@ -170,7 +170,7 @@ def write_frames(
     if array.ndim != 4 or len(array) not in (1, 3) or array.dtype.kind not in "biuf":
         raise ImageError(
             f"Frames hold 1 or 3 channels of numbers; shape {array.shape} and type {array.dtype} "
-            "cannot be written so. Write NIfTI instead."
+            "cannot be frames; write NIfTI instead."
         )
     if array.shape[1:] != grid.shape:
         raise GeometryError(f"The data have shape {array.shape[1:]}, their grid {grid.shape}.")
@@ -209,7 +209,9 @@ def _as_source(array: NDArray[Any], grid: Grid) -> NDArray[Any]:
     """Clip and round to the type of the frames that the grid came from."""
     name = grid.source.get("dtype") if grid.source.get("kind") == "frames" else None
     if name not in ("uint8", "uint16", "int16", "int32", "float32"):
-        raise ImageError("This grid did not come from frames, so their type is unknown; say one.")
+        raise ImageError(
+            "This grid did not come from frames, so their type is unknown; give a dtype."
+        )
     wanted = np.dtype(name)
     if wanted.kind == "f":
         return array.astype(wanted, copy=False)
@@ -246,7 +248,7 @@ def _read_frame(path: Path, indexed: bool) -> NDArray[Any]:
     if frame.ndim == 3 and frame.shape[2] in (3, 4):
         frame = frame[..., :3]
     elif frame.ndim != 2:
-        raise ImageError(f"{path}: has shape {frame.shape}; grey or RGB pixels are needed.")
+        raise ImageError(f"{path}: has shape {frame.shape}; gray or RGB pixels are needed.")
     if frame.dtype.kind == "c":
         raise ImageError(f"{path}: the image is complex; take its magnitude first.")
     return frame
@@ -257,15 +259,15 @@ def _read_pillow(path: Path, indexed: bool) -> NDArray[Any]:
 
     with Image.open(path) as image:
         if getattr(image, "n_frames", 1) > 1:
-            raise ImageError(f"{path}: has several pages; one frame a file is needed.")
+            raise ImageError(f"{path}: has several pages; one frame per file is needed.")
         if image.mode == "P":
             if indexed:
                 return np.array(image)
             return np.array(image.convert("RGB"))
         if image.mode in ("RGB", "RGBA"):
             return np.array(image)
-        if image.mode not in _GREY_MODES:
-            raise ImageError(f"{path}: has colours of kind {image.mode}; save it as grey or RGB.")
+        if image.mode not in _GRAY_MODES:
+            raise ImageError(f"{path}: has colors of kind {image.mode}; save it as gray or RGB.")
         if image.mode == "LA":
             return np.array(image)[..., 0]
         frame = np.array(image)
@@ -285,7 +287,7 @@ def _read_tiff(path: Path) -> NDArray[Any]:
             raise FileError(f"{path}: truncated, damaged or no image (it has no page).")
         if len(opened.pages) != 1:
             raise ImageError(
-                f"{path}: has {len(opened.pages)} pages; one frame a file is needed. Split it."
+                f"{path}: has {len(opened.pages)} pages; one frame per file is needed; split it."
             )
         page = opened.pages[0]
         check_memory(path, int(page.nbytes))
@@ -300,7 +302,7 @@ def _read_tiff(path: Path) -> NDArray[Any]:
 
 @contextmanager
 def _refuse_bombs() -> Iterator[None]:
-    """Turn Pillow's warning about images too large to be true into an error."""
+    """Turn Pillow's warning about implausibly large images into an error."""
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -309,11 +311,13 @@ def _refuse_bombs() -> Iterator[None]:
 
 
 def _check_numbers(folder: Path, files: list[Path]) -> None:
-    """Refuse doubled names, warn about numbers that are left out."""
+    """Refuse duplicate names, warn about missing numbers."""
     stems = [p.stem for p in files]
-    doubled = {s for s in stems if stems.count(s) > 1} if len(set(stems)) < len(stems) else set()
-    if doubled:
-        name = sorted(doubled)[0]
+    duplicates = (
+        {s for s in stems if stems.count(s) > 1} if len(set(stems)) < len(stems) else set()
+    )
+    if duplicates:
+        name = sorted(duplicates)[0]
         raise FileError(f"{folder}: there are several files for frame '{name}'; keep one of them.")
     found = [re.findall(r"\d+", s) for s in stems]
     if len(files) < 3 or not all(found):
@@ -324,11 +328,11 @@ def _check_numbers(folder: Path, files: list[Path]) -> None:
     if (steps > 0).all() and (steps != np.median(steps)).any():
         k = int(np.argmax(steps != np.median(steps)))
         warnings.warn(
-            f"{folder}: frames may be missing: '{stems[k + 1]}' follows '{stems[k]}'. They are "
-            "taken as evenly spaced.",
+            f"{folder}: frames may be missing: '{stems[k + 1]}' follows '{stems[k]}'. The "
+            "given spacing is used throughout.",
             stacklevel=4,
         )
 
 
 def _describe(frame: NDArray[Any]) -> str:
-    return f"{'RGB' if frame.ndim == 3 else 'grey'} {frame.dtype.name}"
+    return f"{'RGB' if frame.ndim == 3 else 'gray'} {frame.dtype.name}"

@@ -12,7 +12,7 @@ from napari_medgs.io._atomic import atomic_path
 
 
 def plain_json(value: Any) -> Any:
-    """Return a value as JSON knows it; numbers that are not finite become null."""
+    """Return a value made of JSON types; numbers that are not finite become null."""
     if isinstance(value, Mapping):
         return {str(key): plain_json(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
@@ -27,7 +27,7 @@ def plain_json(value: Any) -> Any:
 
 
 def write_json(path: str | Path, numbers: Mapping[str, Any]) -> Path:
-    """Write a result's numbers; the file is complete or absent.
+    """Write metrics as a JSON file, atomically.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Label images as such: integer checks, smallest types, and names in a JSON sidecar."""
+"""Label images: integer checks, smallest types, mask detection, names in a JSON sidecar."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _MAX_MASK_VALUES = 40
 def smallest_integer(low: int, high: int) -> np.dtype[Any]:
     """Return the smallest integer type for values in low .. high that viewers read.
 
-    Where two are as small, the one that more programs read: uint8, int16, uint16, int32,
-    uint32, int64, uint64.
+    Of two types of equal size the one that more programs read: the order of preference is uint8,
+    int16, uint16, int32, uint32, int64, uint64.
     """
     kinds = (np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64)
     for kind in kinds:
@@ -115,7 +115,7 @@ def write_label_names(path: str | Path, names: Mapping[int, str]) -> Path:
     record = _read_sidecar(sidecar) if sidecar.exists() else {}
     if record is None:
         raise FileError(
-            f"{sidecar}: is in the way of the label names and holds no JSON object; move it."
+            f"{sidecar}: the label names go here, but the file holds no JSON object; move it."
         )
     record["labels"] = {str(int(value)): str(name) for value, name in sorted(names.items())}
     with atomic_path(sidecar) as temporary:
@@ -127,7 +127,7 @@ def write_label_names(path: str | Path, names: Mapping[int, str]) -> Path:
 def read_label_names(path: str | Path) -> dict[int, str]:
     """Read the names of a mask's labels from its sidecar; empty where there are none.
 
-    A damaged sidecar is passed over with a warning: the mask is readable without it.
+    A damaged sidecar gives a warning: the mask is readable without it.
     """
     sidecar = sidecar_path(path)
     if not sidecar.is_file():

@@ -1,4 +1,4 @@
-"""Mesh files: binary .ply, .stl, .obj and .glb, in RAS millimetres, coloured by label."""
+"""Mesh files: binary .ply, .stl, .obj and .glb, in RAS millimeters, colored by label."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SUFFIXES = (".ply", ".stl", ".obj", ".glb")
 
 
 def check_mesh_path(path: str | Path) -> Path:
-    """Refuse, before any work, a target that no mesh can be written to.
+    """Refuse an output path that no mesh can be written to, before any work is done.
 
     Parameters
     ----------
@@ -45,14 +45,14 @@ def check_mesh_path(path: str | Path) -> Path:
             f"{path.suffix}."
         )
     if path.suffix == "" and path.exists():
-        raise FileError(f"{path}: a file of this name is in the way of the folder.")
+        raise FileError(f"{path}: is a file; choose another name for the folder.")
     if not path.parent.is_dir():
         raise FileError(f"{path}: the folder {path.parent} does not exist; make it first.")
     return path
 
 
 def label_color(label: int) -> Color:
-    """Return a label's colour (red, green, blue in [0, 1]), distinct for neighbouring labels."""
+    """Return a label's color (red, green, blue in [0, 1]), distinct for consecutive labels."""
     hue = (0.02 + 0.618034 * (label - 1)) % 1.0
     return colorsys.hsv_to_rgb(hue, 0.45 + 0.3 * (label % 2), 0.95 - 0.2 * (label % 3) / 2)
 
@@ -63,13 +63,13 @@ def save_meshes(
     names: Mapping[int, str] | None = None,
     colors: Mapping[int, Any] | None = None,
 ) -> list[Path]:
-    """Write meshes to one file, or one file a label into a folder.
+    """Write meshes to one file, or one file per label into a folder.
 
     Parameters
     ----------
     path : str or Path
-        ``.ply`` (binary, coloured vertices), ``.stl`` (binary, no colours), ``.obj`` (coloured
-        vertices), ``.glb`` (a scene with one named, coloured node a label); anything without a
+        ``.ply`` (binary, colored vertices), ``.stl`` (binary, no colors), ``.obj`` (colored
+        vertices), ``.glb`` (a scene with one named, colored node per label); anything without a
         suffix, and every existing folder, is a folder of ``label_name.ply`` files.
     meshes : mapping of int to Trimesh
         By label.
@@ -81,7 +81,7 @@ def save_meshes(
     Returns
     -------
     list of Path
-        The files written. Each was read back before it took its place.
+        The files written. Each was read back before it was renamed to its final name.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def load_meshes(path: str | Path) -> dict[str, Trimesh]:
     if path.suffix.lower() not in SUFFIXES:
         raise FileError(f"{path}: not a mesh file ({', '.join(SUFFIXES)}).")
     try:
-        # No resolver: a mesh file from a stranger opens no other file.
+        # No resolver: an untrusted mesh file must not open other files.
         with path.open("rb") as stream:
             scene = trimesh.load_scene(stream, file_type=path.suffix.lower()[1:], process=False)
         parts = {}
@@ -148,12 +148,12 @@ def load_meshes(path: str | Path) -> dict[str, Trimesh]:
 
 
 def _painted(mesh: Trimesh, label: int, colors: Mapping[int, Any]) -> Trimesh:
-    """Return a copy in its label's colour."""
+    """Return a copy in its label's color."""
     import trimesh
 
     color = np.asarray(colors.get(label, label_color(label)), np.float64).ravel()[:3]
     if color.shape != (3,) or not ((color >= 0) & (color <= 1)).all():
-        raise ParameterError(f"The colour of label {label} must be three numbers from 0 to 1.")
+        raise ParameterError(f"The color of label {label} must be three numbers from 0 to 1.")
     rgba = np.append(np.round(color * 255), 255).astype(np.uint8)
     return trimesh.Trimesh(
         mesh.vertices,
@@ -185,7 +185,7 @@ def _write(path: Path, meshes: Mapping[int, Trimesh], names: Mapping[int, str]) 
 
 
 def _with_material(mesh: Trimesh) -> Trimesh:
-    """Return a copy with one material: viewers shade it better than coloured vertices."""
+    """Return a copy with one material: viewers shade it better than colored vertices."""
     import trimesh
 
     rgba: NDArray[np.uint8] = mesh.visual.vertex_colors[0]

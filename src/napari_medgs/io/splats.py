@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_medgs.data.field import GaussianField
 
 SH_C0 = 0.28209479177387814
-"""The constant spherical harmonic: colour = 0.5 + SH_C0 * f_dc."""
+"""The constant spherical harmonic: color = 0.5 + SH_C0 * f_dc."""
 
 PROPERTIES = (
     *("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
@@ -23,7 +23,7 @@ PROPERTIES = (
 )
 """Vertex properties in the order of the 3DGS reference code, all float32."""
 
-_HIDDEN = 0.02  # opacities that no one sees: such Gaussians are left out
+_MIN_OPACITY = 0.02  # Gaussians below it are invisible and are not written
 
 
 def save_splat_ply(
@@ -34,11 +34,11 @@ def save_splat_ply(
     channel: int = 0,
     opacity: float | None = None,
 ) -> int:
-    """Write a field for viewers of Gaussian splats; for looking at, not for reading back.
+    """Write a field for viewers of 3D Gaussian splatting; it cannot be read back as a field.
 
-    Centres in RAS mm, covariances as log scales (mm) and unit quaternions (w, x, y, z), opacity
-    as a logit, colour as the constant spherical harmonic. Folds of degree 2 and 3 are left out:
-    a splat is straight.
+    Centers in RAS mm, covariances as log scales (mm) and unit quaternions (w, x, y, z), opacity
+    as a logit, color as the constant spherical harmonic. Fold terms of degree 2 and 3 are
+    dropped: a splat is an unbent Gaussian.
 
     Parameters
     ----------
@@ -46,9 +46,9 @@ def save_splat_ply(
         Ends in ``.ply``.
     field : GaussianField
     color : {"intensity", "class"}
-        Grey by the image channel, or the colour of the most probable class.
+        Gray by the image channel, or the color of the most probable class.
     channel : int
-        Image channel that sets the grey and, by default, the opacity.
+        Image channel that sets the gray and, by default, the opacity.
     opacity : float, optional
         One opacity for all, above 0 and below 1. By default Gaussians near the background
         (its intensity, or class 0) are transparent, and those below 2 % are left out.
@@ -70,22 +70,22 @@ def save_splat_ply(
     if path.suffix.lower() != ".ply":
         raise FileError(f"{path}: Gaussian splats are written as .ply, not as {path.suffix!r}.")
     if color not in ("intensity", "class"):
-        raise ParameterError(f"Splats are coloured by intensity or class, not {color!r}.")
+        raise ParameterError(f"Splats are colored by intensity or class, not {color!r}.")
     if opacity is not None and not 0 < opacity < 1:
         raise ParameterError(f"The opacity must be above 0 and below 1, not {opacity}.")
     rgb, visible = (_by_class if color == "class" else _by_intensity)(field, channel)
     if opacity is not None:
         visible = np.full(len(field), opacity)
-    kept = np.flatnonzero(visible >= min(_HIDDEN, opacity or 1.0))
+    kept = np.flatnonzero(visible >= min(_MIN_OPACITY, opacity or 1.0))
     if not len(kept):
-        raise ParameterError("No Gaussian differs from the background: nothing would be seen.")
+        raise ParameterError("No Gaussian differs from the background: nothing would be visible.")
     table = splat_table(field.subset(kept), rgb[kept], visible[kept])
     lines = [f"property float {name}" for name in PROPERTIES]
     header = "\n".join(
         [
             "ply",
             "format binary_little_endian 1.0",
-            "comment napari-medgs, RAS millimetres",
+            "comment napari-medgs, RAS millimeters",
             f"element vertex {len(table)}",
             *lines,
             "end_header\n",
@@ -142,35 +142,35 @@ def splat_table(
 def _by_intensity(
     field: GaussianField, channel: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Grey by intensity (scaled to [0, 1]); the further from the background, the more opaque."""
+    """Gray by intensity (scaled to [0, 1]); the further from the background, the more opaque."""
     names = field.info.image_channels
     if not 0 <= channel < len(names):
         raise ParameterError(
             f"The field has {len(names)} image channels, none numbered {channel}."
         )
-    grey = field.values[:, channel].astype(np.float64).clip(0, 1)
-    away = np.abs(grey - float(np.clip(field.background[channel], 0, 1)))
-    return np.repeat(grey[:, None], 3, axis=1), away * _presence(field)
+    gray = field.values[:, channel].astype(np.float64).clip(0, 1)
+    away = np.abs(gray - float(np.clip(field.background[channel], 0, 1)))
+    return np.repeat(gray[:, None], 3, axis=1), away * _relative_weight(field)
 
 
 def _by_class(
     field: GaussianField, channel: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Colour of the likeliest class; opaque as its probability, background transparent."""
+    """Color of the likeliest class; opaque as its probability, background transparent."""
     from napari_medgs.io.meshes import label_color
 
     if not field.info.class_names:
-        raise ParameterError("The field has no classes: colour by intensity, or fit with a mask.")
+        raise ParameterError("The field has no classes: color by intensity, or fit with a mask.")
     logits = field.values[:, field.head_channels("seg")].astype(np.float64)
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     best = odds.argmax(axis=1)
     probability = odds.max(axis=1) / odds.sum(axis=1)
     colors = np.array([label_color(value) for value in field.info.label_values])
-    return colors[best], np.where(best == 0, 0.0, probability) * _presence(field)
+    return colors[best], np.where(best == 0, 0.0, probability) * _relative_weight(field)
 
 
-def _presence(field: GaussianField) -> NDArray[np.float64]:
-    """How much of the weight at its centre a Gaussian alone has over the background's."""
+def _relative_weight(field: GaussianField) -> NDArray[np.float64]:
+    """Weight of a Gaussian at its own center relative to itself plus the background."""
     weight = np.exp(field.log_weight.astype(np.float64))
     if field.info.blend == "normalized":
         return weight / (weight + field.info.eps)

@@ -72,7 +72,7 @@ def is_spec(text: str | os.PathLike[str]) -> bool:
 
 
 def parse_spec(text: str) -> tuple[Path, str, int]:
-    """Split ``FILE.npz:SPLIT:INDEX`` (a drive letter in FILE is no matter).
+    """Split ``FILE.npz:SPLIT:INDEX`` (FILE may have a drive letter).
 
     Raises
     ------
@@ -87,7 +87,7 @@ def parse_spec(text: str) -> tuple[Path, str, int]:
     if split is None or index is None:
         raise ParameterError(f"{text}: a MedMNIST file holds many images; {form}.")
     if split not in SPLITS or not index.isdecimal():
-        raise ParameterError(f"{text}: '{split}:{index}' names no image; {form}.")
+        raise ParameterError(f"{text}: '{split}:{index}' is no image; {form}.")
     return Path(file), split, int(index)
 
 
@@ -120,17 +120,17 @@ def read_medmnist(text: str, *, spacing: tuple[float, float, float] | None = Non
     ):
         if index >= shape[0]:
             raise ParameterError(
-                f"{path}: '{split}' has {shape[0]} images; {index} is beyond the last, "
-                f"{shape[0] - 1}."
+                f"{path}: '{split}' has {shape[0]} images; the last index is {shape[0] - 1}, not "
+                f"{index}."
             )
         size = math.prod(shape[1:]) * dtype.itemsize
         if fortran:
             check_memory(path, shape[0] * size)
-            image = _take(path, stream, shape, dtype, fortran)[index].copy()
+            image = _read_array(path, stream, shape, dtype, fortran)[index].copy()
         else:
             check_memory(path, size)
             _skip(path, stream, index * size)
-            image = _take(path, stream, shape[1:], dtype, False)
+            image = _read_array(path, stream, shape[1:], dtype, False)
     return _volume(image, path.stem, split, index, spacing)
 
 
@@ -175,10 +175,12 @@ def load_set(
         for part in splits:
             with _member(path, archive, f"{part}_images") as (stream, shape, dtype, fortran):
                 check_memory(path, total)
-                images[part] = _take(path, stream, shape, dtype, fortran)
+                images[part] = _read_array(path, stream, shape, dtype, fortran)
             with _member(path, archive, f"{part}_labels") as (stream, shape, dtype, fortran):
                 check_memory(path, math.prod(shape) * dtype.itemsize)
-                labels[part] = _as_classes(path, part, _take(path, stream, shape, dtype, fortran))
+                labels[part] = _as_classes(
+                    path, part, _read_array(path, stream, shape, dtype, fortran)
+                )
             if len(labels[part]) != len(images[part]):
                 raise FileError(
                     f"{path}: '{part}' has {len(images[part])} images and {len(labels[part])} "
@@ -194,13 +196,15 @@ def load_set(
     name, info = _identify(path)
     widths = {a.shape[1] for a in labels.values()}
     if len(widths) > 1:
-        raise FileError(f"{path}: splits have {sorted(widths)} labels an image; it is damaged.")
+        raise FileError(
+            f"{path}: splits have {sorted(widths)} labels per image; the file is damaged."
+        )
     task, classes = _task(info, labels)
     return MedMNISTSet(name, images, labels, task, classes, len(shape) == 3 and not rgb, rgb)
 
 
 def fetch(name: str, *, size: int = 28, cache: str | Path | None = None) -> Path:
-    """Download a MedMNIST file once and return where it lies; its MD5 is checked every time.
+    """Download a MedMNIST file once and return its path; its MD5 is checked every time.
 
     Parameters
     ----------
@@ -251,7 +255,7 @@ def fetch(name: str, *, size: int = 28, cache: str | Path | None = None) -> Path
 
 @contextmanager
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open an .npz file; whatever damage shows while it is open becomes a FileError."""
+    """Open an .npz file; errors of damaged files while it is open become FileError."""
     path = check_file(path, "an .npz file")
     try:
         with zipfile.ZipFile(path) as archive:
@@ -303,10 +307,10 @@ def _skip(path: Path, stream: IO[bytes], count: int) -> None:
         count -= got
 
 
-def _take(
+def _read_array(
     path: Path, stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any], fortran: bool
 ) -> NDArray[Any]:
-    """Read an array of a known shape off a stream."""
+    """Read an array of a known shape from a stream."""
     buffer = bytearray(math.prod(shape) * dtype.itemsize)
     view, done = memoryview(buffer), 0
     while done < len(buffer):
@@ -380,7 +384,7 @@ def _task(
         ):
             raise LabelError(
                 f"The labels do not fit the set's {len(info.classes)} classes "
-                f"({width} an image, up to {highest})."
+                f"({width} per image, up to {highest})."
             )
         return info.task, info.classes
     if width > 1:

@@ -1,4 +1,4 @@
-"""What is known of the MedMNIST v3 data sets: task, classes, file checksums.
+"""The MedMNIST v3 data sets: task, classes, file checksums.
 
 The MD5 sums are those of the publisher's own list (``medmnist`` 3.0.2, Zenodo record 10519652).
 All sets are CC BY 4.0 but DermaMNIST, which is CC BY-NC 4.0 (non-commercial).
@@ -37,7 +37,7 @@ class SetInfo:
     md5 : dict of int to str
         Checksum of the file by image size in pixels.
     field_mm : float or None
-        Edge of the imaged cube in mm, where the publisher says so.
+        Edge of the imaged cube in mm, where the publisher states it.
     """
 
     task: str
@@ -46,7 +46,7 @@ class SetInfo:
     field_mm: float | None = None
 
     def url(self, name: str, size: int) -> str:
-        """Return where the file of a size lies."""
+        """Return the download URL of the file of a size."""
         return f"{RECORD}/{file_name(name, size)}?download=1"
 
 
