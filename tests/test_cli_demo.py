@@ -134,13 +134,19 @@ def test_surfaces_hide_what_is_behind_them():
     far = trimesh.creation.icosphere(radius=10)
     # Azimuth 0 looks at the patient's face, from the front (anterior is +y).
     picture, millimetres = draw_parts(
-        [Part(far, "#ff0000", transparent=False), Part(near, "#0000ff", transparent=False)], 0, 0, pixels=60
+        [Part(far, "#ff0000", transparent=False), Part(near, "#0000ff", transparent=False)],
+        0,
+        0,
+        pixels=60,
     )
     middle = picture[30, 30]
     assert middle[2] > 0.3 > middle[0]
     assert picture[1, 1, 3] == 0
     assert 60 * millimetres == pytest.approx(20 * 1.06)
     glass, _ = draw_parts(
-        [Part(far, "#ff0000", transparent=False), Part(near, "#0000ff", transparent=True)], 0, 0, pixels=60
+        [Part(far, "#ff0000", transparent=False), Part(near, "#0000ff", transparent=True)],
+        0,
+        0,
+        pixels=60,
     )
     assert glass[30, 30, 0] > glass[30, 30, 2]
