@@ -32,7 +32,7 @@ from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume, spacing_affine
 from napari_medgs.fitting import FitParams, fit
 from napari_medgs.fitting.heldout import slice_scores
-from napari_medgs.interpolation import interpolate_auto, interpolate_labels, interpolate_baseline
+from napari_medgs.interpolation import interpolate_auto, interpolate_baseline, interpolate_labels
 from napari_medgs.io import read_labels, read_volume
 from napari_medgs.metrics import hd95
 from suite.registry import Context, find_data
