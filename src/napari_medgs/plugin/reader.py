@@ -20,18 +20,31 @@ if TYPE_CHECKING:
 LayerData = tuple[Any, ...]
 ReaderFunction = Callable[[str | list[str]], list[LayerData]]
 
-# napari's way to say "read, and there is nothing to show".
+# napari's convention for "read, but there is nothing to show".
 NOTHING: list[LayerData] = [(None,)]
 
 
 def get_reader(path: str | list[str]) -> ReaderFunction | None:
-    """Return the function that reads a path, None when it is not for us.
+    """Return the function that reads a path, or None for other file types.
 
     Parameters
     ----------
     path : str or list of str
         ``.nii``, ``.nii.gz``, ``.medgs.safetensors``, ``.npz`` of MedMNIST, or a folder with
         DICOM files. All of a list must be of one kind.
+
+    Returns
+    -------
+    callable or None
+        path or list of paths -> list of layer data. Errors of single files are shown as
+        notifications; the other files are opened.
+
+    Examples
+    --------
+    >>> get_reader("notes.txt") is None
+    True
+    >>> callable(get_reader("brain.nii.gz"))
+    True
     """
     paths = [path] if isinstance(path, str) else list(path)
     functions = {_function_for(Path(p)) for p in paths}
@@ -101,7 +114,18 @@ def read_volume_layers(path: Path, **options: Any) -> list[LayerData]:
 
 
 def volume_layers(volume: Volume, path: Path | None = None) -> list[LayerData]:
-    """Return a volume as layers: Labels where it is a mask, else one Image per channel."""
+    """Return a volume as layers: Labels where it is a mask, else one Image per channel.
+
+    Parameters
+    ----------
+    volume : Volume
+    path : Path, optional
+        Where it was read from, for the layers' names and metadata.
+
+    Returns
+    -------
+    list of layer data
+    """
     place = grid_kwargs(volume.grid)
     metadata = place.pop("metadata")
     if path is not None:
@@ -134,7 +158,25 @@ def volume_layers(volume: Volume, path: Path | None = None) -> list[LayerData]:
 
 
 def display_limits(data: NDArray[Any]) -> tuple[float, float] | None:
-    """Return contrast limits that leave out the outermost half percent, None when constant."""
+    """Return the 0.5 and 99.5 percentiles as contrast limits; None for a constant image.
+
+    Parameters
+    ----------
+    data : ndarray
+        Values that are not finite are passed over.
+
+    Returns
+    -------
+    (float, float) or None
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> display_limits(np.arange(1001.0))
+    (5.0, 995.0)
+    >>> display_limits(np.ones(5)) is None
+    True
+    """
     sample = data.reshape(-1)[:: max(1, data.size // 200_000)].astype(np.float64)
     sample = sample[np.isfinite(sample)]
     if not len(sample):
@@ -145,6 +187,15 @@ def display_limits(data: NDArray[Any]) -> tuple[float, float] | None:
 
 def read_field_layers(path: Path) -> list[LayerData]:
     """Read a field file as reconstruction, mask and centers.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    list of layer data
+        Image layers, a Labels layer where the field has classes, and a Points layer.
 
     Raises
     ------
@@ -163,6 +214,14 @@ def read_medmnist_layers(path: Path) -> list[LayerData]:
     """Read the splits of a MedMNIST set as stacks to leaf through, one Image layer per split.
 
     The Load widget opens single items.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    list of layer data
 
     Raises
     ------
@@ -196,7 +255,17 @@ def _stack(images: NDArray[Any], name: str, visible: bool) -> LayerData:
 
 
 def read_paths(paths: Sequence[str | Path], **options: Any) -> list[LayerData]:
-    """Read files as the readers do, but let errors through (for the Load widget).
+    """Read files as the readers do, but raise their errors (for the Load widget).
+
+    Parameters
+    ----------
+    paths : sequence of path
+    **options
+        As of :func:`read_volume_layers`.
+
+    Returns
+    -------
+    list of layer data
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How the plugin speaks to the user: napari's notifications, never a traceback window."""
+"""Errors as napari's notifications, never as a traceback window."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def show_failure(error: BaseException, what: str = "That") -> None:
-    """Tell the user about an exception: our own as they are, others with a note and a log."""
+    """Show an exception as a notification.
+
+    Parameters
+    ----------
+    error : BaseException
+        This package's own errors are shown as they are; others are logged, too.
+    what : str
+        What failed, as the subject of a sentence.
+    """
     from napari.utils.notifications import show_error, show_info
 
     if isinstance(error, Cancelled):

@@ -15,7 +15,19 @@ TISSUES = {0: "background", 1: "grey matter", 2: "white matter"}
 
 
 def phantom() -> list[LayerData]:
-    """Return the synthetic head (2 mm) and its seven tissues as layers."""
+    """Return the synthetic head (2 mm voxels) and its seven tissues.
+
+    Returns
+    -------
+    list of layer data
+        An Image layer and a Labels layer, as (array, options, kind).
+
+    Examples
+    --------
+    >>> image, labels = phantom()
+    >>> image[0].shape == labels[0].shape, labels[2]
+    (True, 'labels')
+    """
     from napari_medgs.data.phantom import make_phantom
 
     head = make_phantom()
@@ -35,7 +47,12 @@ def phantom() -> list[LayerData]:
 def mni152() -> list[LayerData]:
     """Return the MNI152 T1 brain at 1 mm with gray and white matter, from nilearn's own files.
 
-    Without nilearn a notification says how to get it, and nothing is opened.
+    Without nilearn a notification says how to install it, and nothing is opened.
+
+    Returns
+    -------
+    list of layer data
+        An Image layer and a Labels layer, or nothing.
     """
     try:
         return mni152_layers(1)
@@ -45,7 +62,12 @@ def mni152() -> list[LayerData]:
 
 
 def mni152_small() -> list[LayerData]:
-    """Return the MNI152 brain at 2 mm: an eighth of the voxels."""
+    """Return the MNI152 brain at 2 mm, which has an eighth of the voxels; see :func:`mni152`.
+
+    Returns
+    -------
+    list of layer data
+    """
     try:
         return mni152_layers(2)
     except Exception as error:

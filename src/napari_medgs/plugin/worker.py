@@ -1,7 +1,9 @@
 """Long tasks in a thread, with what they report delivered in the main thread.
 
 napari's ``thread_worker`` is not used: it cannot stop a function between its yields, and its
-error signal raises inside napari itself on some Qt bindings.
+error signal raises inside napari itself on some Qt bindings. psygnal's queue for the main thread
+is not used either: it delivers every report where only the newest one matters, its timer runs
+all the time, and any other plugin in the process may change that timer's interval or stop it.
 """
 
 from __future__ import annotations
@@ -153,7 +155,7 @@ class Runner:
     owner : qtpy.QtCore.QObject
         The timer's parent, a widget as a rule. When it is destroyed, the task is stopped.
     poll_ms : int
-        Milliseconds between looks at the task.
+        Milliseconds between polls of the task.
     """
 
     def __init__(self, owner: Any, poll_ms: int = POLL_MS) -> None:

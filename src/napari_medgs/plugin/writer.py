@@ -21,17 +21,62 @@ from napari_medgs.plugin.report import show_failure
 
 
 def write_labels_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write a Labels layer as a NIfTI mask with the geometry of the image it was drawn on."""
+    """Write a Labels layer as a mask with the geometry of the image it was drawn on.
+
+    Parameters
+    ----------
+    path : str
+        .nii or .nii.gz.
+    data : ndarray
+        The layer's array.
+    meta : dict
+        The layer's options, as napari passes them.
+
+    Returns
+    -------
+    list of str
+        The file written; empty after an error, which is shown as a notification.
+    """
     return _reported(path, lambda: save_labels(path, _layer(data, meta, "labels")))
 
 
 def write_image_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write an Image layer as NIfTI with the geometry of its source file."""
+    """Write an Image layer with the geometry of its source file; see :func:`write_labels_layer`.
+
+    Parameters
+    ----------
+    path : str
+        .nii or .nii.gz.
+    data : ndarray
+        The layer's array.
+    meta : dict
+        The layer's options, as napari passes them.
+
+    Returns
+    -------
+    list of str
+        The file written; empty after an error, which is shown as a notification.
+    """
     return _reported(path, lambda: save_image(path, _layer(data, meta, "image")))
 
 
 def write_surface_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write a Surface layer as .ply, .stl, .obj or .glb in RAS millimeters."""
+    """Write a Surface layer as a mesh in RAS millimeters; see :func:`write_labels_layer`.
+
+    Parameters
+    ----------
+    path : str
+        .ply, .stl, .obj or .glb.
+    data : tuple of ndarray
+        Vertices, faces and values.
+    meta : dict
+        The layer's options, as napari passes them.
+
+    Returns
+    -------
+    list of str
+        The file written; empty after an error, which is shown as a notification.
+    """
     return _reported(path, lambda: save_surface(path, _layer(data, meta, "surface")))
 
 

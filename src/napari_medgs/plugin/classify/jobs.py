@@ -156,7 +156,7 @@ def class_title(name: str) -> str:
 def describe_card(card: ModelCard) -> str:
     """Return what a classifier is and how good it was, as HTML."""
     axes = " × ".join(str(n) for n in card.shape)
-    kind = {1: "grey", 3: "RGB"}.get(card.channels, f"{card.channels}-channel")
+    kind = {1: "gray", 3: "RGB"}.get(card.channels, f"{card.channels}-channel")
     reads = f"{card.fit.get('gaussians', '')} Gaussians" if card.on_gaussians else "pixels"
     classes = f"{len(card.class_names)} {'labels' if card.multi_label else 'classes'}"
     lines = [
@@ -177,7 +177,7 @@ def _tested(card: ModelCard) -> str:
             between = f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""
             parts.append(f"{title} <b>{value:.3f}</b>{between}")
     if not parts:
-        return "It was not tested on images that it had not seen."
+        return "No test results are recorded."
     return "On its test images: " + ", ".join(parts) + "."
 
 
@@ -189,7 +189,7 @@ def describe_prediction(outcome: ClassifyOutcome) -> str:
     title = f"<b>{html.escape(best)} {percent(share)}</b>"
     lines = [f"{title} for {html.escape(outcome.request.name)}"]
     if card.multi_label:
-        lines.append("Every label is a yes or no of its own.")
+        lines.append("Labels are independent: each has its own probability.")
     lines.append(f"{prediction.seconds:.2f} s for the prediction")
     return "<br>".join(lines)
 
@@ -198,14 +198,14 @@ def describe_attribution(attribution: Attribution) -> str:
     """Return an explanation and its check in words, as HTML."""
     name = html.escape(class_title(attribution.class_name))
     legend = (
-        f"<span style='color:{FOR}'>■</span> speaks for <b>{name}</b><br>"
-        f"<span style='color:{AGAINST}'>■</span> speaks against it"
+        f"<span style='color:{FOR}'>■</span> evidence for <b>{name}</b><br>"
+        f"<span style='color:{AGAINST}'>■</span> evidence against it"
     )
     return f"{legend}<p style='margin:6px 0 0 0'>{describe_deletion(attribution.deletion)}</p>"
 
 
 def describe_deletion(deletion: Deletion) -> str:
-    """Return the check by deletion in words: do the colors point at what matters?"""
+    """Return the deletion check in words: do the marked Gaussians matter to the network?"""
     rows = (
         ("with all Gaussians", deletion.probability),
         ("without those most for it", deletion.without_highest),
@@ -216,15 +216,15 @@ def describe_deletion(deletion: Deletion) -> str:
         f"<tr><td>{what} &nbsp;</td><td align='right'><b>{percent(share)}</b></td></tr>"
         for what, share in rows
     )
-    verdict = "The colors point at what matters to the network."
+    verdict = "The marked Gaussians matter to the network."
     if not deletion.supported:
-        verdict = "<b>The colors find no more than chance does: do not rely on them.</b>"
+        verdict = "<b>Removing the marked Gaussians changes no more than removing random ones: do not rely on the colors.</b>"
     title = f"Check: its probability when {deletion.fraction:.0%} of the Gaussians are removed"
     return f"{title}<table>{cells}</table>{verdict}"
 
 
 def percent(share: float) -> str:
-    """Return a share of one in per cent, never rounded to a certainty that it is not."""
+    """Return a fraction in percent; never rounded to 0 or 100 %."""
     if 0 < share < 0.0005:
         return "< 0.1 %"
     if 0.9995 <= share < 1:

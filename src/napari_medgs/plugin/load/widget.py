@@ -82,15 +82,15 @@ class LoadWidget(MedGSWidget):
             box.setDecimals(3)
             box.setToolTip(f"Millimeters between voxels along {axis}.")
             sizes.addWidget(box)
-        tip = "Millimeters along z, y, x. Only for files that do not say, such as frames."
+        tip = "Millimeters along z, y, x. Only for files without a voxel size, such as frames."
         add_row(form, "Voxel mm", _wrapped(sizes), tip)
         self.series = QLineEdit()
-        self.series.setPlaceholderText("the only one")
+        self.series.setPlaceholderText("if several")
         tip = "Which DICOM series of a folder with several: its UID, or its number from 0."
         add_row(form, "Series", self.series, tip)
         self.identity = QCheckBox("Accept files without orientation")
         self.identity.setToolTip(
-            "Take a NIfTI file without a usable affine as it lies, with the voxel size it names."
+            "Open a NIfTI file without a usable affine in the order of its axes, with its voxel size."
         )
         form.addRow("", self.identity)
         layout.addWidget(hint("Files can also be dropped on the viewer."))
@@ -106,7 +106,7 @@ class LoadWidget(MedGSWidget):
         form = compact_form()
         layout.addLayout(form)
         self.set_name = choice_box({None: "local file", **{name: name for name in SETS}}, None)
-        tip = "A set to download once, or a .npz file that is here already."
+        tip = "A set to download once, or a .npz file on this computer."
         add_row(form, "Set", self.set_name, tip)
         self.set_path = QLineEdit()
         self.set_path.setPlaceholderText("FILE.npz")
@@ -120,9 +120,9 @@ class LoadWidget(MedGSWidget):
         self.split = choice_box({name: name for name in SPLITS}, "train")
         add_row(form, "Split", self.split, "Part of the set.")
         self.index = int_box(0, 10_000_000, 0)
-        add_row(form, "Item", self.index, "Number of the item in its split, from 0.")
+        add_row(form, "Item", self.index, "Index of the item in its split, from 0.")
         self.whole = QCheckBox("Open all splits as stacks instead")
-        self.whole.setToolTip("For leafing through a set. Stacks cannot be fitted.")
+        self.whole.setToolTip("For browsing a set. Stacks cannot be fitted.")
         form.addRow("", self.whole)
         layout.addWidget(hint("MedMNIST v2, CC BY 4.0. Downloads come from Zenodo."))
         layout.addStretch(1)

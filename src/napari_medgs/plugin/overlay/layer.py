@@ -1,4 +1,4 @@
-"""Gaussians drawn over the image: exact sections in slices, bent ellipsoids in space."""
+"""Gaussians drawn over the image: exact cross-sections in slices, bent ellipsoids in 3D."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class OverlayStyle:
 
 
 class GaussianOverlay:
-    """A Surface layer that shows a field where the viewer looks.
+    """A Surface layer that shows a field in the visible slice or in 3D.
 
     The overlay lives as long as its layer; it holds no viewer.
 
@@ -77,9 +77,9 @@ class GaussianOverlay:
         Gives place, units and axis labels.
     style : OverlayStyle, optional
     errors : (N,) ndarray, optional
-        Absolute errors at the Gaussians, to color by.
+        Absolute errors at the Gaussians.
     scores : (N,) ndarray, optional
-        Values of either sign, to color by.
+        Values of either sign, one per Gaussian.
     limits : (float, float), optional
         Intensities of the colormap's ends; the contrast limits of ``like`` if it has some.
     name : str
@@ -174,7 +174,7 @@ class GaussianOverlay:
             self.refresh()
 
     def refresh(self) -> None:
-        """Draw what belongs to the viewer's slice or space now."""
+        """Draw the visible slice's cross-sections, or the ellipsoids in 3D."""
         layer = self.layer
         if layer is None:
             return

@@ -28,7 +28,7 @@ COLORINGS = {
     "score": "score of an explanation",
 }
 COLORMAPS = ("turbo", "viridis", "magma", "inferno", "plasma", "gray", "twilight", "coolwarm")
-APPLY_MS = 60  # moving a slider redraws at most so often
+APPLY_MS = 60  # a moving slider redraws at most this often
 
 
 class OverlayWidget(MedGSWidget):
@@ -54,32 +54,39 @@ class OverlayWidget(MedGSWidget):
             form,
             "Color by",
             self.color_by,
-            "Their intensity, their likeliest class, how far the fit is off where they are, or "
-            "how much they support a class that Classify explained.",
+            "Intensity, most probable class, absolute error of the fit at the Gaussian, or "
+            "contribution to a class that Classify explained.",
         )
-        self.image = LayerCombo(self, is_kind("Image"), none="the fitted one")
+        self.image = LayerCombo(self, is_kind("Image"), none="the fitted image")
         add_row(
             form,
-            "Compare with",
+            "Reference",
             self.image,
-            "The image that errors are measured against, for a field from a file.",
+            "The image to compute errors against, for a field from a file.",
         )
         self.colormap = choice_box({name: name for name in COLORMAPS}, DEFAULTS.colormap)
         add_row(form, "Colormap", self.colormap, "For intensity, error and score.")
         self.size = _slider(0.2, 3.0, DEFAULTS.sigmas)
-        add_row(form, "Size", self.size, "In standard deviations. Gaussians end at 3.")
+        add_row(
+            form,
+            "Size",
+            self.size,
+            "Size of the drawn Gaussians in standard deviations; they end at 3.",
+        )
         self.opacity = _slider(0.0, 1.0, DEFAULTS.opacity)
-        add_row(form, "Opacity", self.opacity, "Of the whole overlay.")
-        self.hide_background = QCheckBox("Leave out the background")
+        add_row(form, "Opacity", self.opacity, "Opacity of the overlay.")
+        self.hide_background = QCheckBox("Hide the background")
         self.hide_background.setChecked(DEFAULTS.hide_background)
-        self.hide_background.setToolTip("Hide Gaussians of the background class, or dark ones.")
+        self.hide_background.setToolTip(
+            "Hide Gaussians of the background class; without classes, dark ones."
+        )
         form.addRow("", self.hide_background)
         self.limit = int_box(100, 50_000, DEFAULTS.most_ellipsoids, step=500)
         add_row(
             form,
-            "Most in 3D",
+            "Maximum in 3D",
             self.limit,
-            "Ellipsoids drawn in the 3D view: the largest so many. More turn more slowly.",
+            "Number of ellipsoids in the 3D view, largest first; more are slower to rotate.",
         )
         self.note = hint("Fit an image or open a field file first.")
         self.body.addWidget(self.note)
@@ -90,13 +97,13 @@ class OverlayWidget(MedGSWidget):
         self._timer.timeout.connect(self.apply)
         self._loading = False
         for box in (self.color_by, self.colormap):
-            box.currentIndexChanged.connect(lambda *_: self._later())
+            box.currentIndexChanged.connect(lambda *_: self._schedule())
         for slider in (self.size, self.opacity):
-            slider.valueChanged.connect(lambda *_: self._later())
-        self.hide_background.toggled.connect(lambda *_: self._later())
-        self.limit.valueChanged.connect(lambda *_: self._later())
-        self.image.changed.connect(self._later)
-        self.show_it.toggled.connect(lambda *_: self._later())
+            slider.valueChanged.connect(lambda *_: self._schedule())
+        self.hide_background.toggled.connect(lambda *_: self._schedule())
+        self.limit.valueChanged.connect(lambda *_: self._schedule())
+        self.image.changed.connect(self._schedule)
+        self.show_it.toggled.connect(lambda *_: self._schedule())
         self.field.changed.connect(self.load)
         dims = self.viewer.dims.events
         for emitter in (dims.current_step, dims.ndisplay, dims.order):
@@ -149,7 +156,7 @@ class OverlayWidget(MedGSWidget):
         self._loading = False
         self._describe()
 
-    def _later(self) -> None:
+    def _schedule(self) -> None:
         if not self._loading:
             self._timer.start()
 

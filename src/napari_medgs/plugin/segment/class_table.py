@@ -222,10 +222,17 @@ class ClassTable(QTableWidget):
         self._filling = False
         self.recolored.emit(value)
 
+    def showEvent(self, event: Any) -> None:
+        """Fit the height again: the viewer's style has its say only now."""
+        super().showEvent(event)
+        self._fit_height()
+
     def _fit_height(self) -> None:
         rows = min(max(self.rowCount(), ROWS_SHOWN[0]), ROWS_SHOWN[1])
-        height = self.verticalHeader().defaultSectionSize()
-        self.setFixedHeight(rows * height + self.horizontalHeader().sizeHint().height() + 4)
+        heights = [self.rowHeight(k) for k in range(self.rowCount())]
+        height = max(heights, default=self.verticalHeader().defaultSectionSize())
+        header = self.horizontalHeader().sizeHint().height()
+        self.setFixedHeight(rows * height + header + 2 * self.frameWidth() + 4)
 
 
 def _format_volume(volume: float) -> str:
