@@ -1,0 +1,218 @@
+"""No output of a command overwrites an input or another output; links are followed."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from typer.testing import CliRunner
+
+from napari_medgs.cli import app
+from napari_medgs.data.grid import Grid
+from napari_medgs.fitting import FitParams
+from napari_medgs.fitting import fit as fit_field
+from napari_medgs.io import read_label_names, read_labels, read_volume, write_image, write_labels
+from napari_medgs.io.fields import save_field
+from napari_medgs.io.itk.segments import read_segments
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Files of every kind that commands read, by name."""
+    place = tmp_path_factory.mktemp("made")
+    rng = np.random.default_rng(0)
+    affine = np.diag([-1.0, -1, 2, 1])
+    data = rng.normal(100, 20, (16, 14, 6)).astype(np.float32)
+    nib.save(nib.Nifti1Image(data, affine), place / "image.nii.gz")
+    volume = read_volume(place / "image.nii.gz")
+    labels = np.zeros(volume.shape, np.uint8)
+    labels[2:4, 3:9, 3:9] = 1
+    strokes = np.where(labels == 1, 1, 0)
+    strokes[0, :2] = 3
+    write_labels(place / "mask.nii.gz", labels, volume.grid, {1: "liver"})
+    write_labels(place / "strokes.nii.gz", strokes, volume.grid)
+    write_labels(place / "strokes-named.nii.gz", strokes, volume.grid, {1: "a", 3: "b"})
+    result = fit_field(volume, FitParams(gaussians=60, iterations=2), labels)
+    save_field(place / "field.medgs.safetensors", result.field)
+    (place / "model.safetensors").write_bytes(b"no model, only a file that must stay")
+    (place / "session.json").write_text("{}")
+    (place / "images").mkdir()
+    (place / "prompts").mkdir()
+    write_image(place / "images" / "a.nii.gz", volume.data, volume.grid)
+    write_labels(place / "prompts" / "a.nii.gz", strokes, volume.grid)
+    (place / "link.nii.gz").symlink_to(place / "image.nii.gz")
+    return place
+
+
+def run(place, line: str):
+    """Run a command line; words with a dot or a known folder are paths in the place."""
+    words = [
+        str(place / w) if "." in w or w in ("images", "prompts", "new") else w
+        for w in line.split()
+    ]
+    return CliRunner().invoke(app, words)
+
+
+SAME = [
+    "segment image.nii.gz --prompts strokes.nii.gz -o image.nii.gz",
+    "segment image.nii.gz --prompts strokes.nii.gz -o link.nii.gz",
+    "segment link.nii.gz --prompts strokes.nii.gz -o image.nii.gz",
+    "segment image.nii.gz --prompts strokes.nii.gz -o strokes.nii.gz",
+    "segment image.nii.gz --prompts strokes-named.nii.gz -o strokes-named.nii",
+    "segment image.nii.gz --prompts strokes.nii.gz --initial mask.nii.gz -o mask.nii.gz",
+    "segment image.nii.gz --prompts strokes.nii.gz --probability image.nii.gz -o out.nii.gz",
+    "segment image.nii.gz --prompts strokes.nii.gz --uncertainty strokes.nii.gz -o out.nii.gz",
+    "segment image.nii.gz --prompts strokes.nii.gz --uncertainty out.nii.gz -o out.nii.gz",
+    "segment image.nii.gz --prompts strokes.nii.gz --probability u.nii --uncertainty u.nii "
+    "-o out.nii.gz",
+    "segment image.nii.gz --prompts strokes.nii.gz -o out.nii.gz --json image.nii.gz",
+    "segment image.nii.gz --prompts strokes.nii.gz -o out.nii.gz --json out.nii.gz",
+    "segment image.nii.gz --session session.json -o out.nii.gz --json session.json",
+    "segment image.nii.gz --session session.json -o session.nii.gz",
+    "segment images --prompts prompts -o images",
+    "segment images --prompts prompts -o prompts",
+    "segment images --prompts prompts -o new --json images/a.nii.gz",
+    "fit image.nii.gz -o out.medgs.safetensors --json image.nii.gz",
+    "fit image.nii.gz -o out.medgs.safetensors --json out.medgs.safetensors",
+    "fit image.nii.gz -o out.medgs.safetensors --mask mask.nii.gz --json mask.json",
+    "fit image.nii.gz -o out.medgs.safetensors --from field.medgs.safetensors "
+    "--json field.medgs.safetensors",
+    "fit image.nii.gz -o out.medgs.safetensors --positions p.npz --json p.npz",
+    "render field.medgs.safetensors -o out.nii.gz --json out.nii.gz",
+    "render field.medgs.safetensors -o out.nii.gz --json field.medgs.safetensors",
+    "render field.medgs.safetensors --like image.nii.gz -o image.nii.gz",
+    "render field.medgs.safetensors --like image.nii.gz -o link.nii.gz",
+    "mesh mask.nii.gz -o out.ply --json out.ply",
+    "mesh mask.nii.gz -o out.ply --json mask.nii.gz",
+    "mesh mask.nii.gz -o out.ply --json mask.json",
+    "info image.nii.gz --json image.nii.gz",
+    "info image.nii.gz --json link.nii.gz",
+    "info mask.nii.gz --json mask.json",
+    "evaluate mask.nii.gz strokes.nii.gz --json strokes.nii.gz",
+    "evaluate mask.nii.gz strokes.nii.gz --json mask.json",
+    "fit-many images -o images",
+    "fit-many images -o new --json images/a.nii.gz",
+    "train labels.npz -o out.medgs-classifier.safetensors --json labels.npz",
+    "classify image.nii.gz -m model.safetensors --json model.safetensors",
+    "classify image.nii.gz -m model.safetensors --json image.nii.gz",
+    "evaluate-classifier labels.npz -m model.safetensors --json model.safetensors",
+    "convert image.nii.gz image.nii.gz",
+    "convert image.nii.gz link.nii.gz",
+    "convert image.nii.gz out.mha --json image.nii.gz",
+    "convert image.nii.gz out.mha --json out.mha",
+]
+
+
+def content(place) -> dict:
+    return {p: p.read_bytes() for p in place.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("line", SAME)
+def test_refused_before_work_starts(made, line):
+    before = content(made)
+    result = run(made, line)
+    assert result.exit_code == 1, result.output
+    assert "choose another" in result.stderr or "suffix" in result.stderr, result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert content(made) == before
+
+
+def test_a_fit_may_go_on_in_its_own_file(made, tmp_path):
+    field = tmp_path / "f.medgs.safetensors"
+    field.write_bytes((made / "field.medgs.safetensors").read_bytes())
+    words = ["fit", made / "image.nii.gz", "-o", field, "--from", field, "--iterations", "1"]
+    result = CliRunner().invoke(app, [str(w) for w in words])
+    assert result.exit_code == 0, result.output
+
+
+def test_numbers_may_join_the_label_names(made, tmp_path):
+    words = ["convert", made / "mask.nii.gz", tmp_path / "m.mha", "--json", tmp_path / "m.json"]
+    result = CliRunner().invoke(app, [str(w) for w in words])
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "m.json").read_text())["kind"] == "mask"
+    assert read_label_names(tmp_path / "m.mha") == {1: "liver"}
+
+
+def test_outputs_go_through_links(made, tmp_path):
+    (tmp_path / "real.mha").write_text("old")
+    (tmp_path / "link.mha").symlink_to(tmp_path / "real.mha")
+    result = run(made, f"convert image.nii.gz {tmp_path}/link.mha")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "link.mha").is_symlink()
+    assert read_volume(tmp_path / "real.mha").shape == read_volume(made / "image.nii.gz").shape
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
+def test_convert_image(made, tmp_path, suffix):
+    out = tmp_path / f"out{suffix}"
+    assert run(made, f"convert image.nii.gz {out}").exit_code == 0
+    expected = sitk.ReadImage(str(made / "image.nii.gz"))
+    found = sitk.ReadImage(str(out))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(expected))
+    np.testing.assert_allclose(found.GetOrigin(), expected.GetOrigin(), atol=1e-4)
+    np.testing.assert_allclose(found.GetDirection(), expected.GetDirection(), atol=1e-6)
+
+
+def test_convert_masks_through_every_format(made, tmp_path):
+    names = ["a.seg.nrrd", "b.mha", "c.nrrd", "d.nii", "e.seg.nrrd", "f.nii.gz"]
+    last = made / "mask.nii.gz"
+    for name in names:
+        result = run(made, f"convert {last} {tmp_path / name}")
+        assert result.exit_code == 0, result.output
+        assert ": mask, 6 x 14 x 16 voxels" in result.output
+        last = tmp_path / name
+        assert read_label_names(last) == {1: "liver"}
+    first, grid = read_labels(made / "mask.nii.gz")
+    labels, _ = read_labels(last, grid)
+    np.testing.assert_array_equal(labels, first)
+    assert nib.load(last).get_data_dtype() == np.uint8
+
+
+def test_convert_keeps_colors_and_segments(tmp_path):
+    source, out = tmp_path / "s.seg.nrrd", tmp_path / "t.seg.nrrd"
+    labels = np.arange(24).reshape(2, 3, 4) % 3
+    colors = {1: (1, 0, 0.5), 2: (0, 0.25, 0)}
+    write_labels(source, labels, Grid((2, 3, 4)), {1: "left lung", 2: "heart"}, colors=colors)
+    words = ["convert", source, out, "--segment", "heart"]
+    result = CliRunner().invoke(app, [str(w) for w in words])
+    assert result.exit_code == 0, result.output
+    (kept,) = read_segments(out)
+    assert (kept.name, kept.value, kept.color) == ("heart", 2, (0, 0.25, 0))
+    np.testing.assert_array_equal(read_labels(out)[0], np.where(labels == 2, 2, 0))
+
+
+def test_convert_as_image_and_as_labels(made, tmp_path):
+    out = tmp_path / "out.mha"
+    result = run(made, f"convert mask.nii.gz {out} --as-image")
+    assert ": image, " in result.output
+    result = run(made, f"convert image.nii.gz {tmp_path / 'out.nrrd'} --as-labels")
+    assert result.exit_code == 1
+    assert "not integers" in result.stderr
+    result = run(made, f"convert image.nii.gz {tmp_path / 'out.seg.nrrd'}")
+    assert result.exit_code == 1
+    assert run(made, f"convert image.nii.gz {out} --as-image --segment a").exit_code == 2
+
+
+def test_segment_to_a_segmentation_file(made, tmp_path):
+    out = tmp_path / "out.seg.nrrd"
+    result = run(
+        made,
+        f"segment image.nii.gz --prompts strokes-named.nii.gz --field field.medgs.safetensors "
+        f"-o {out} --background-label 3",
+    )
+    assert result.exit_code == 0, result.output
+    assert [s.name for s in read_segments(out)] == ["a"]
+    labels, _ = read_labels(out, read_volume(made / "image.nii.gz").grid)
+    assert set(np.unique(labels)) == {0, 1}
+
+
+def test_converted_masks_share_their_label_names(made, tmp_path):
+    source = tmp_path / "m.nii.gz"
+    labels, grid = read_labels(made / "mask.nii.gz")
+    write_labels(source, labels, grid, {1: "liver"})
+    words = ["convert", source, tmp_path / "m.mha"]
+    assert CliRunner().invoke(app, [str(w) for w in words]).exit_code == 0
+    assert read_label_names(source) == read_label_names(tmp_path / "m.mha") == {1: "liver"}
