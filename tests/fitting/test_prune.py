@@ -13,7 +13,8 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.fitting import FitParams, fit
 from napari_medgs.fitting import api as run
 from napari_medgs.fitting.optim.loop import FitLoop
-from napari_medgs.fitting.strategy.sensitivity import removal_sensitivity, weighted_moments
+from napari_medgs.fitting.optim.moments import weighted_moments
+from napari_medgs.fitting.strategy.sensitivity import removal_sensitivity
 from napari_medgs.rendering.cpu.engine import CpuEngine
 from napari_medgs.rendering.engine import EngineSpec, StackTarget
 from napari_medgs.rendering.parameters import GEOMETRY

@@ -175,7 +175,7 @@ class DeviceFitLoop(FitLoop):
         return density
 
     def weighted_moments(self) -> list[NDArray[np.float64]]:
-        """Return what :func:`~napari_medgs.fitting.strategy.sensitivity.weighted_moments` does."""
+        """Return what :func:`~napari_medgs.fitting.optim.moments.weighted_moments` does."""
         import torch
 
         there, parameters = self.stepper.target, self.stepper.parameters

@@ -16,10 +16,10 @@ from napari_medgs.errors import Cancelled
 from napari_medgs.fitting.advanced import DensificationParams
 from napari_medgs.fitting.init.place import place, sample_voxels
 from napari_medgs.fitting.optim.adam import Adam, step_sizes
+from napari_medgs.fitting.optim.moments import weighted_moments
 from napari_medgs.fitting.optim.state import FitStage, LoopState, Snapshot, StopReason
 from napari_medgs.fitting.params import FitParams
 from napari_medgs.fitting.problem import UNLABELED, FitProblem
-from napari_medgs.fitting.strategy.sensitivity import weighted_moments
 from napari_medgs.rendering.engine import Engine
 from napari_medgs.rendering.parameters import LOG_R1, LOG_R2, LOG_RT, LOG_W, T, X, Y
 
@@ -349,7 +349,7 @@ class FitLoop:
         self.adam.rearrange(keep, len(fresh))
 
     def weighted_moments(self) -> list[NDArray[np.float64]]:
-        """Return what :func:`~napari_medgs.fitting.strategy.sensitivity.weighted_moments` does."""
+        """Return what :func:`~napari_medgs.fitting.optim.moments.weighted_moments` does."""
         return weighted_moments(
             self.engine, self.state.parameters, self.target, self.params.threads
         )

@@ -67,7 +67,7 @@ class Trainer(Protocol):
         """Take up to so many steps; return whether the target was met."""
 
     def weighted_moments(self) -> list[NDArray[Any]]:
-        """Return what :func:`~napari_medgs.fitting.strategy.sensitivity.weighted_moments` does."""
+        """Return what :func:`~napari_medgs.fitting.optim.moments.weighted_moments` does."""
 
 
 class Strategy(Protocol):
