@@ -62,7 +62,7 @@ def fits(images: np.ndarray, settings: FitSettings) -> dict[str, float]:
     found = fit_images(images, settings)
     fitted = time.perf_counter() - started
     for k in range(len(images)):
-        graph_data(found, k, neighbors=settings.neighbours)
+        graph_data(found, k, neighbors=settings.neighbors)
     spent = time.perf_counter() - started
     scores = {} if settings.shape else {"psnr": float(np.median(psnr(images[:64], found[:64])))}
     return {"images": len(images), "gaussians": settings.gaussians, "seconds_fit": fitted,

@@ -11,11 +11,11 @@ from napari_medgs.classification import train
 from napari_medgs.classification.gaussians.fit import blend
 from napari_medgs.classification.networks.graph import EdgeNetwork
 from napari_medgs.classification.networks.patches import (
+    patch_size,
     patch_step,
     patch_width,
     patches,
     rendered_field,
-    side,
 )
 from napari_medgs.data.volume import Volume
 from tests.classification.test_gaussians import random_set
@@ -94,5 +94,5 @@ def test_mixed_precision_leaves_the_field_as_it_is():
 
 
 def test_shapes_have_finer_stencils():
-    assert (side(2, False), side(3, False), side(3, True)) == (5, 3, 5)
+    assert (patch_size(2, False), patch_size(3, False), patch_size(3, True)) == (5, 3, 5)
     assert patch_step(random_set(2)) == pytest.approx(0.5 * (256 / 32) ** 0.5)

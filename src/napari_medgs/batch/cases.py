@@ -132,13 +132,13 @@ def _check_placeholders(pattern: str) -> None:
     found = set(_PLACEHOLDER.findall(pattern))
     if not found or found - {"name", "file"}:
         raise ParameterError(
-            f"'{pattern}' is no pattern for masks: write it with {{name}} (the image's "
+            f"'{pattern}' is not a pattern for masks: write it with {{name}} (the image's "
             "file name without suffix) or {file}, such as 'labels/{name}_seg.nii.gz'."
         )
 
 
 def _of_folder(folder: Path, pattern: str | None, mask: str | None) -> list[Case]:
-    """List a folder's images; files that are the mask of another image are none."""
+    """List a folder's images, except those that are the mask of another image."""
     from napari_medgs.io.dicom.series import is_dicom_folder
     from napari_medgs.io.image_stack import find_frames
 
@@ -146,7 +146,9 @@ def _of_folder(folder: Path, pattern: str | None, mask: str | None) -> list[Case
         try:
             found = sorted(folder.glob(pattern))
         except (ValueError, NotImplementedError) as error:
-            raise ParameterError(f"'{pattern}' is no pattern of file names ({error}).") from error
+            raise ParameterError(
+                f"'{pattern}' is not a pattern of file names ({error})."
+            ) from error
     else:
         found = [
             entry
@@ -175,7 +177,9 @@ def _of_set(text: str) -> list[Case]:
     assert match is not None
     file, split, index = match["file"], match["split"], match["index"]
     if split is not None and split not in SPLITS:
-        raise ParameterError(f"{text}: '{split}' is no split; there are {', '.join(SPLITS)}.")
+        raise ParameterError(
+            f"{text}: '{split}' is not a split; choose one of {', '.join(SPLITS)}."
+        )
     images = load_set(file).images
     if split is not None and split not in images:
         raise FileError(f"{file}: has no '{split}' images; there are {', '.join(images)}.")
@@ -234,7 +238,7 @@ def _from(folder: Path, text: str) -> str:
 
 
 def _named(rows: Sequence[tuple[str | None, tuple[str, ...], str | None]]) -> list[Case]:
-    """Name cases after their place below the deepest folder that holds all of them."""
+    """Name cases by their path below the deepest folder common to all of them."""
     if not rows:
         return []
     parents = [os.path.abspath(os.path.dirname(images[0])) for _, images, _ in rows]

@@ -6,7 +6,6 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,8 @@ WRITING_FRACTION = 0.05  # of the time, at most, goes into writing it
 
 
 def settings_of(params: FitParams, batch: BatchParams) -> dict[str, Any]:
-    """Return, JSON-able, all settings that a field depends on."""
-    record = {f.name: getattr(params, f.name) for f in fields(params) if f.name not in _IRRELEVANT}
+    """Return all settings that a field depends on, as JSON-able values."""
+    record = {k: v for k, v in params.to_dict().items() if k not in _IRRELEVANT}
     record["spacing"] = batch.spacing
     record["assume_identity"] = batch.assume_identity
     plain: dict[str, Any] = plain_json(record)
@@ -68,7 +67,7 @@ class Manifest:
     Raises
     ------
     FileError
-        When the file that is there is no manifest or is damaged.
+        When the file of this name is not a manifest or is damaged.
     """
 
     def __init__(self, folder: Path) -> None:

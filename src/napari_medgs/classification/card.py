@@ -47,6 +47,7 @@ class Task(StrEnum):
 MODELS: tuple[str, ...] = tuple(kind.value for kind in ModelKind)
 SUFFIX = ".safetensors"
 DISCLAIMER = "Research software: what a classifier says is no diagnosis."
+_RENAMED_SETTINGS = {"neighbours": "neighbors"}
 _DAMAGED = "The classifier's card is damaged or of an unknown kind."
 
 
@@ -164,10 +165,24 @@ class ModelCard:
             When the values describe no classifier.
         """
         known = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
+        for name in ("fit", "network"):
+            if isinstance(known.get(name), dict):
+                known[name] = current_settings(known[name])
         try:
             return cls(**known)
         except (TypeError, ValueError) as error:
             raise FileError(_DAMAGED) from error
+
+
+def current_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings of a fit or network with the present names, whichever version wrote them.
+
+    Examples
+    --------
+    >>> current_settings({"neighbours": 8})
+    {'neighbors': 8}
+    """
+    return {_RENAMED_SETTINGS.get(name, name): value for name, value in settings.items()}
 
 
 def bundled_models() -> dict[str, Path]:

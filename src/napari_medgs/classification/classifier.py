@@ -1,4 +1,4 @@
-"""A trained classifier: from an image or a field to probabilities and scores of Gaussians."""
+"""A trained classifier: probabilities of images and fields, attribution to Gaussians."""
 
 from __future__ import annotations
 
@@ -26,13 +26,24 @@ BATCH = 64
 
 
 class Classifier:
-    """A network with its card.
+    """A trained network with its card.
 
     Parameters
     ----------
     card : ModelCard
     network : torch.nn.Module
-        In evaluation mode from here on.
+        Is set to evaluation mode.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.classification import bundled_models, load_classifier
+    >>> from napari_medgs.data.volume import Volume
+    >>> classifier = load_classifier(bundled_models()["breastmnist"])
+    >>> image = np.random.default_rng(0).integers(0, 255, (28, 28), np.uint8)
+    >>> prediction = classifier.predict(Volume.from_array(image))
+    >>> sorted(prediction.probabilities)
+    ['malignant', 'normal, benign']
     """
 
     def __init__(self, card: ModelCard, network: nn.Module) -> None:
@@ -50,15 +61,19 @@ class Classifier:
         Parameters
         ----------
         image : Volume or GaussianField
-            2D classifiers read volumes of one slice. A field that such a
-            classifier made (``Prediction.field``) is read as it is; others are rendered on their
-            own grid and fitted anew.
-        progress, should_stop : callable
+            2D classifiers take volumes of one slice. The field of an earlier prediction
+            (``Prediction.field``) is used as it is; other fields are rendered on their own grid
+            and fitted again.
+        progress, should_stop : callable, optional
+
+        Returns
+        -------
+        Prediction
 
         Raises
         ------
         ImageError
-            When the image has other channels, axes or intensities than the classifier's.
+            When channels, dimensions or intensities differ from the classifier's.
         Cancelled
             When ``should_stop`` returned True.
         """
@@ -67,10 +82,10 @@ class Classifier:
 
         started = time.perf_counter()
         volume, inputs = self._read(image, progress, should_stop)
-        shares = probabilities_of(self.network, inputs, self.card)[0]
+        probabilities = probabilities_of(self.network, inputs, self.card)[0]
         field = to_field(inputs, volume, self.card) if self.card.on_gaussians else None
-        named = {n: float(p) for n, p in zip(self.card.class_names, shares, strict=True)}
-        return Prediction(named, time.perf_counter() - started, field)
+        by_name = {n: float(p) for n, p in zip(self.card.class_names, probabilities, strict=True)}
+        return Prediction(by_name, time.perf_counter() - started, field)
 
     def attribute(
         self,
@@ -83,7 +98,7 @@ class Classifier:
         progress: ProgressCallback = ignore_progress,
         should_stop: StopCallback = never_stop,
     ) -> Attribution:
-        """Return how much each Gaussian speaks for a class, with a check by deletion.
+        """Attribute a class to the Gaussians, with a deletion test.
 
         Parameters
         ----------
@@ -92,17 +107,21 @@ class Classifier:
             From 0, in the order of the card's class names.
         method : {"gradient", "leave-out"}
             The derivative of the class's log-odds with respect to a factor on the Gaussian's
-            presence, or the log-odds with all Gaussians less those without it.
+            weight, or the difference of the log-odds with and without the Gaussian.
         fraction : float
-            Share of the Gaussians that the check removes.
+            Fraction of the Gaussians that the deletion test removes.
         seed : int
-            Of the random choices that the check compares with.
-        progress, should_stop : callable
+            Of the random deletions for comparison.
+        progress, should_stop : callable, optional
+
+        Returns
+        -------
+        Attribution
 
         Raises
         ------
         ParameterError
-            When there is no such class or method, or the classifier reads no Gaussians.
+            When there is no such class or method, or the network does not read Gaussians.
         ImageError, Cancelled
             As :meth:`predict`.
         """
@@ -111,10 +130,11 @@ class Classifier:
         names = self.card.class_names
         if not self.card.on_gaussians:
             raise ParameterError(
-                f"The classifier ({self.card.model}) reads no Gaussians, so none can be scored."
+                f"The network {self.card.model} does not read Gaussians: no attribution is "
+                "possible."
             )
         if not 0 <= class_index < len(names):
-            raise ParameterError(f"There is no class {class_index}; there are {len(names)}.")
+            raise ParameterError(f"There is no class {class_index}: choose 0 to {len(names) - 1}.")
         if method not in ("gradient", "leave-out"):
             raise ParameterError(f"method must be gradient or leave-out, not {method!r}.")
         if not 0 < fraction < 1:
@@ -135,7 +155,7 @@ class Classifier:
     def _read(
         self, image: Volume | GaussianField, progress: ProgressCallback, should_stop: StopCallback
     ) -> tuple[Volume, Any]:
-        """Return the image and what the network reads of it."""
+        """Return the image and the network's input."""
         from napari_medgs.classification.data.preprocess import image_of, prepare
         from napari_medgs.classification.gaussians.inputs import network_inputs
         from napari_medgs.classification.gaussians.to_field import from_field
@@ -213,4 +233,4 @@ class Classifier:
 
 def _check(should_stop: StopCallback) -> None:
     if should_stop():
-        raise Cancelled("Cancelled.")
+        raise Cancelled("Canceled; there is no prediction.")

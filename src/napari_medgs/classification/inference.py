@@ -1,4 +1,4 @@
-"""Probabilities of many inputs at once."""
+"""Batched inference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from napari_medgs.classification.card import ModelCard
-from napari_medgs.classification.data.augment import flip_axes, flipped
+from napari_medgs.classification.data.augment import flip, flip_axes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,19 +18,19 @@ BATCH = 64
 
 
 def logits_of(network: nn.Module, inputs: Any, card: ModelCard) -> Tensor:
-    """Return mean logits (B, K) over the mirrored copies that the card's model averages."""
+    """Return logits (B, K), averaged over flips where the card asks for it."""
     combinations = flip_axes(card.ndim) if card.preprocessing.get("tta") else [()]
-    total = torch.stack([network(flipped(inputs, axes)) for axes in combinations])
+    total = torch.stack([network(flip(inputs, axes)) for axes in combinations])
     return total.mean(0)
 
 
 def as_probabilities(logits: Tensor, card: ModelCard) -> Tensor:
-    """Return probabilities (..., K): a sigmoid each for labels, a softmax over classes."""
+    """Return probabilities (..., K): a sigmoid per label, or the softmax over classes."""
     return torch.sigmoid(logits) if card.multi_label else torch.softmax(logits, -1)
 
 
 def probabilities_of(network: nn.Module, inputs: Any, card: ModelCard) -> NDArray[np.float64]:
-    """Return (B, K) probabilities of all inputs, in batches, without gradients."""
+    """Return (N, K) probabilities of all inputs, in batches, without gradients."""
     network.eval()
     device = next(network.parameters()).device
     parts = []

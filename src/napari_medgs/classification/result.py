@@ -1,4 +1,4 @@
-"""What a classifier returns: probabilities, and scores of single Gaussians."""
+"""Results of a classifier: probabilities, and attribution scores of Gaussians."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from napari_medgs.data.field import GaussianField
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier says of one image.
+    """Class probabilities of one image.
 
     Attributes
     ----------
     probabilities : dict of str to float
-        By class name. They sum to 1, but for multi-label tasks, where each is its own.
+        By class name. They sum to 1, except for multi-label tasks.
     seconds : float
-        Wall time, the fit of Gaussians included.
+        Wall time, including the fit of Gaussians.
     field : GaussianField or None
-        The Gaussians that the network read, on the image's grid; None for networks on pixels.
+        The network's input Gaussians, on the image's grid; None for networks on pixels.
     """
 
     probabilities: dict[str, float]
@@ -34,20 +34,20 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Deletion:
-    """Do the scores point at what matters? The class's probability as Gaussians are removed.
+    """Deletion test of an attribution: the class's probability as Gaussians are removed.
 
     Attributes
     ----------
     fraction : float
-        Share of the Gaussians that was removed.
+        Fraction of the Gaussians that was removed.
     probability : float
         With all Gaussians.
     without_highest : float
-        Without those of the highest scores: well below ``probability`` if the scores are right.
+        Without those of the highest scores: far below ``probability`` if the scores are faithful.
     without_lowest : float
         Without those of the lowest scores.
     without_random : float
-        Mean over several random choices of as many.
+        Mean over several random choices of as many Gaussians.
     """
 
     fraction: float
@@ -58,24 +58,24 @@ class Deletion:
 
     @property
     def supported(self) -> bool:
-        """Removing the highest scores lowers the probability more than removing any others."""
+        """Whether removing the highest scores lowers the probability more than random ones."""
         return self.without_highest < self.without_random
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """How much each Gaussian speaks for a class.
+    """Attribution of a class probability to the Gaussians.
 
     Attributes
     ----------
     field : GaussianField
         The Gaussians, on the image's grid.
     scores : (N,) ndarray of float32
-        Change of the class's log-odds that the Gaussian brings; positive speaks for the class.
+        Change of the class's log-odds due to the Gaussian; positive is evidence for the class.
     class_name : str
     method : {"gradient", "leave-out"}
     deletion : Deletion
-        The check of these scores.
+        The deletion test of these scores.
     seconds : float
     """
 

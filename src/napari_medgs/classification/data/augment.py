@@ -1,4 +1,4 @@
-"""The same random moves for pixels and Gaussians; on Gaussians they are exact."""
+"""Random affine augmentation of pixels and Gaussians alike; exact on Gaussians."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far images are moved in training.
+    """Ranges of the random augmentation in training.
 
     Attributes
     ----------
     flips : bool
-        Mirror along every axis; off where classes are sides (left, right).
+        Flip along every axis; off where classes are lateral (left, right).
     degrees : float
         Largest rotation.
     scale : float
-        Largest change of size, as a share.
+        Largest relative change of size.
     shift : float
         Largest translation in voxels along each axis.
     gain : float
-        Largest change of contrast, as a share, and of brightness.
+        Largest relative change of contrast, and half of it of brightness.
     drop : float
-        Share of the Gaussians that is left out of graphs. Half of those that are blended to an
-        image: what remains still covers it, and networks overfit less.
+        Fraction of the Gaussians that is dropped from graphs. Half of those of a blended image,
+        since the rest still covers it: networks overfit less.
     """
 
     flips: bool = True
@@ -43,7 +43,7 @@ class Augmentation:
 
 
 SHAPE_DROP = 0.05
-"""Share left out of a shape's graphs: its Gaussians are parts that add up to it."""
+"""Fraction dropped from a shape's graphs: its Gaussians are parts that add up to it."""
 
 
 def random_affine(
@@ -76,7 +76,7 @@ def random_affine(
 
 
 def augment(inputs: Any, settings: Augmentation, random: torch.Generator) -> Any:
-    """Return moved copies of pixels (B, C, ...), Gaussians, or rows of weights (as they are)."""
+    """Return augmented pixels (B, C, ...) or Gaussians; rows of weights are returned unchanged."""
     count = len(inputs)
     gain = 1 + settings.gain * (torch.rand(count, generator=random) * 2 - 1)
     bias = settings.gain * 0.5 * (torch.rand(count, generator=random) * 2 - 1)
@@ -113,7 +113,7 @@ def drop(gaussians: GaussianSet, share: float, random: torch.Generator) -> Gauss
 
 
 def move_pixels(images: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
-    """Move images by x -> A (x - c) + c + shift, by linear interpolation."""
+    """Transform images by x -> A (x - c) + c + shift, by linear interpolation."""
     sizes = torch.tensor(images.shape[2:], device=images.device, dtype=images.dtype)
     inverse = torch.linalg.inv(matrix)
     # grid_sample's coordinates: -1 to 1 over the edges, x first.
@@ -125,8 +125,8 @@ def move_pixels(images: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
     return torch.nn.functional.grid_sample(images, grid, padding_mode=edge, align_corners=False)
 
 
-def flipped(inputs: Any, axes: tuple[int, ...]) -> Any:
-    """Return mirrored copies along some of the image's axes."""
+def flip(inputs: Any, axes: tuple[int, ...]) -> Any:
+    """Return inputs flipped along some of the image's axes."""
     if not axes:
         return inputs
     if isinstance(inputs, GaussianSet):
@@ -142,5 +142,5 @@ def flip_axes(ndim: int) -> list[tuple[int, ...]]:
 
 
 def has_lateral_classes(class_names: tuple[str, ...]) -> bool:
-    """Tell whether classes are sides, so that a mirrored image is of another class."""
+    """Tell whether classes are lateral (left, right), so that a flip changes the class."""
     return any("left" in name.lower() or "right" in name.lower() for name in class_names)

@@ -160,7 +160,7 @@ def load_dataset(
 
 def _folder(folder: Path) -> LabeledDataset:
     """Read a folder of NIfTI files whose labels are in ``labels.csv``."""
-    from napari_medgs.classification.data.preprocess import to_shape
+    from napari_medgs.classification.data.preprocess import resize_image
     from napari_medgs.io import read_volume
 
     rows = _rows(folder / "labels.csv")
@@ -181,7 +181,7 @@ def _folder(folder: Path) -> LabeledDataset:
             )
         edge = FOLDER_EDGE[ndim]
         images.setdefault(row["split"], []).append(
-            to_shape(volume.data, (edge,) * ndim, "percentile")
+            resize_image(volume.data, (edge,) * ndim, "percentile")
         )
         labels.setdefault(row["split"], []).append(names.index(row["label"]))
     return LabeledDataset(

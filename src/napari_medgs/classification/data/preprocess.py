@@ -1,4 +1,4 @@
-"""Bring any image to a classifier's channels, shape and range of intensities."""
+"""Preprocessing: a classifier's channels, shape and intensity range for any image."""
 
 from __future__ import annotations
 
@@ -25,34 +25,57 @@ def image_of(source: Volume | GaussianField) -> Volume:
 def prepare(volume: Volume, card: ModelCard) -> NDArray[np.float32]:
     """Return (C, *shape) float32 from 0 to 1, as a classifier reads it.
 
+    Parameters
+    ----------
+    volume : Volume
+    card : ModelCard
+
+    Returns
+    -------
+    (C, *shape) ndarray of float32
+
     Raises
     ------
     ImageError
-        When channels, axes or intensities are not those of the classifier.
+        When channels, dimensions or intensities differ from the classifier's.
     """
     volume.check_image()
-    have = 2 if volume.shape[0] == 1 else 3
-    if have != card.ndim:
-        wish = "one slice: choose one" if card.ndim == 2 else "a volume: several slices"
+    ndim = 2 if volume.shape[0] == 1 else 3
+    if ndim != card.ndim:
+        expected = "a single slice" if card.ndim == 2 else "a volume of several slices"
         raise ImageError(
             f"The classifier was trained on {card.ndim}D images and this has shape "
-            f"{volume.shape}; it needs {wish}."
+            f"{volume.shape}; choose {expected}."
         )
     if volume.channels != card.channels:
         kind = "colors (3 channels)" if card.channels == 3 else f"{card.channels} channel(s)"
         raise ImageError(
             f"The classifier was trained on images of {kind} and this has {volume.channels}."
         )
-    return to_shape(volume.data, card.shape, str(card.preprocessing.get("intensity", "uint8")))
+    return resize_image(volume.data, card.shape, str(card.preprocessing.get("intensity", "uint8")))
 
 
-def to_shape(data: NDArray[Any], shape: tuple[int, ...], intensity: str) -> NDArray[np.float32]:
+def resize_image(
+    data: NDArray[Any], shape: tuple[int, ...], intensity: str
+) -> NDArray[np.float32]:
     """Scale intensities to [0, 1] and resize (C, Z, Y, X) to (C, *shape).
+
+    Parameters
+    ----------
+    data : (C, Z, Y, X) ndarray
+    shape : tuple of int
+        (Y, X) or (Z, Y, X).
+    intensity : {"uint8", "percentile", "shape"}
+        Divide by 255, scale the 0.5 to 99.5 percentile range, or threshold at half the range.
+
+    Returns
+    -------
+    (C, *shape) ndarray of float32
 
     Raises
     ------
     ImageError
-        When 8-bit intensities are wanted and these are none.
+        When 8-bit intensities are expected and the values are out of their range.
     """
     values = np.asarray(data, np.float32)
     if len(shape) == 2:
@@ -65,7 +88,7 @@ def to_shape(data: NDArray[Any], shape: tuple[int, ...], intensity: str) -> NDAr
         bottom, top = np.percentile(values, (0.5, 99.5), axis=axes, keepdims=True)
         values = np.clip((values - bottom) / np.maximum(top - bottom, 1e-6), 0, 1)
     else:
-        # A rendered field overshoots a little; that much is clipped.
+        # A rendered field overshoots a little, which is clipped.
         if low < -16 or high > 271:
             raise ImageError(
                 f"The classifier was trained on 8-bit intensities (0 to 255) and these go from "
@@ -78,7 +101,7 @@ def to_shape(data: NDArray[Any], shape: tuple[int, ...], intensity: str) -> NDAr
     from scipy.ndimage import gaussian_filter, zoom
 
     factors = [n / m for n, m in zip(shape, values.shape[1:], strict=True)]
-    # What the smaller grid cannot hold must not alias into it.
+    # Low-pass filter against aliasing on a coarser grid.
     blur = [0.0, *(max(0.0, 0.5 * (1 / f - 1)) for f in factors)]
     smooth = gaussian_filter(values, blur, mode="nearest") if max(blur) > 0 else values
     resized = zoom(smooth, [1, *factors], order=1, mode="nearest", grid_mode=True)
@@ -88,7 +111,7 @@ def to_shape(data: NDArray[Any], shape: tuple[int, ...], intensity: str) -> NDAr
 
 
 def shape_window(images: NDArray[Any]) -> tuple[int, ...]:
-    """Return the smallest window that holds every training shape when centered in it."""
+    """Return the smallest window that contains every training shape when centered in it."""
     inside: NDArray[np.bool_] = np.asarray(images[:, 0] > 0.5)
     sizes = []
     for axis in range(1, inside.ndim):
@@ -100,12 +123,14 @@ def shape_window(images: NDArray[Any]) -> tuple[int, ...]:
 
 
 def centered_window(images: NDArray[Any], window: tuple[int, ...]) -> NDArray[np.float32]:
-    """Crop (B, 1, Z, Y, X) shapes to a window about the middle of each one's bounding box."""
+    """Crop (B, 1, Z, Y, X) shapes to a window about the center of each bounding box."""
     result = np.zeros((len(images), images.shape[1], *window), np.float32)
     for k, image in enumerate(images):
         inside = np.argwhere(image[0] > 0.5)
         if not len(inside):
-            raise ImageError("The image holds no shape: no value is above the middle.")
+            raise ImageError(
+                "The image contains no shape: no value is above half of the intensity range."
+            )
         middle = (inside.min(0) + inside.max(0) + 1) // 2
         source: list[Any] = [slice(None)]
         target: list[Any] = [slice(None)]

@@ -1,4 +1,4 @@
-"""From images to what a network reads: pixels, Gaussians or weights, with a cache on disk."""
+"""Network inputs of images: pixels, Gaussians or weights, with a cache of fits on disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari_medgs.classification.gaussians.set import GaussianSet
 
-FIT_VERSION = "1"  # of the algorithms: a change makes cached fits useless
+FIT_VERSION = "1"  # of the algorithms: a change invalidates cached fits
 
 
 def network_inputs(
@@ -36,9 +36,15 @@ def network_inputs(
     ----------
     images : (B, C, ...) float32 ndarray
     card : ModelCard
-        Its model, preprocessing and fit decide.
+        Its model, preprocessing and fit determine the inputs.
     cache_dir : str, optional
-        Where fits are kept, by content and settings; None or "" keeps none.
+        Folder of cached fits, by content and settings; None or "" for no cache.
+    progress, should_stop : callable, optional
+
+    Returns
+    -------
+    torch.Tensor or GaussianSet
+        One input per image.
 
     Raises
     ------
@@ -74,7 +80,7 @@ def network_inputs(
 
 
 def default_cache() -> str:
-    """Return the folder where fits are kept by default."""
+    """Return the default folder of cached fits."""
     import pooch
 
     return str(Path(pooch.os_cache("napari-medgs")) / "gaussians")
@@ -104,7 +110,7 @@ def _cached(images: NDArray[Any], settings: FitSettings, folder: str | None) -> 
         shape = tuple(int(n) for n in images.shape[2:])
         return GaussianSet(**tensors, shape=shape, occupancy=settings.shape)
     except (SafetensorError, OSError, TypeError, ParameterError):
-        return None  # a damaged entry is made anew
+        return None  # a damaged entry is replaced
 
 
 def _store(images: NDArray[Any], settings: FitSettings, folder: str, fitted: GaussianSet) -> None:
@@ -118,7 +124,7 @@ def _store(images: NDArray[Any], settings: FitSettings, folder: str, fitted: Gau
 
 
 def input_bytes(inputs: Any) -> int:
-    """Return the bytes of one image as the network reads it (float32)."""
+    """Return the bytes of one network input (float32)."""
     from napari_medgs.classification.gaussians.set import GaussianSet
 
     if isinstance(inputs, GaussianSet):

@@ -1,4 +1,4 @@
-"""Gaussians of many small images on a grid, compiled: what a network reads of them in training.
+"""Compiled rasterization of the Gaussians of many small images.
 
 Same results as :func:`~napari_medgs.classification.gaussians.fit.blend` and
 :func:`~napari_medgs.classification.networks.grid.render_occupancy`, without
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 FAST = {"contract", "nnan", "ninf", "nsz", "arcp"}
 LOG2E, HALF = np.float32(math.log2(math.e)), np.float32(0.5)
 TURN = np.float32(2 * math.pi)
-TINY = np.float32(1e-20)  # weight of what is not there
+TINY = np.float32(1e-20)  # stands for the weight of absent Gaussians
 # Least-squares polynomial of 2^f on [0, 1], relative error 4e-7.
 C1, C2, C3 = np.float32(0.69315159), np.float32(0.24016431), np.float32(0.05579394)
 C4, C5 = np.float32(0.00903089), np.float32(0.00185888)
-BLOCK = 128  # points at once: a Gaussian's exponents there stay in the fastest cache
+BLOCK = 128  # points at a time: a Gaussian's exponents stay in the first-level cache
 
 
 def rasterize(
@@ -40,11 +40,11 @@ def rasterize(
     Parameters
     ----------
     gaussians : GaussianSet
-        On the CPU. Those of shapes (``occupancy``) are added up, others blended.
+        On the CPU. Shapes (``occupancy``) are summed, others blended.
     grid : (D,) tuple of int
         Cells along each axis.
     widths : (D,) tuple of float
-        Variance that every Gaussian gains along each axis, in voxels squared.
+        Variance added to every Gaussian along each axis, in voxels squared (low-pass filter).
     threads : int
 
     Returns

@@ -1,4 +1,4 @@
-"""Many small images as Gaussians: dense tensors that move, merge and become fields."""
+"""Gaussians of many small images as dense tensors, with affine transforms and merging."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class GaussianSet:
     values : (B, N, C) float32 tensor
         Intensities, scaled to about [0, 1].
     weights : (B, N) float32 tensor
-        Weight in the normalized blend; occupancy in voxels for shapes. 0 for no Gaussian.
+        Weight in the normalized blend; mass in voxels for shapes. 0 for an absent Gaussian.
     residual : (B, N) float32 tensor
-        Root mean square of what the fit misses under the Gaussian.
+        Root mean squared error of the fit, weighted by the Gaussian.
     gradient : (B, N) float32 tensor
-        Length of the rendered image's gradient at the center, per voxel.
+        Gradient magnitude of the rendered image at the center, per voxel.
     shape : tuple of int
         Pixels or voxels of the images.
     occupancy : bool
-        The Gaussians of a shape: they add up to its occupancy, where others are blended.
+        The Gaussians of a binary shape: they add up to its occupancy. Others are blended.
     """
 
     means: Tensor
@@ -49,7 +49,9 @@ class GaussianSet:
     def __post_init__(self) -> None:
         b, n, d = self.means.shape
         if len(self.shape) != d or d not in (2, 3):
-            raise ParameterError(f"Gaussians of {d} axes do not fit an image of {self.shape}.")
+            raise ParameterError(
+                f"Gaussians of {d} dimensions do not fit an image of shape {self.shape}."
+            )
         wanted = {"covariances": (b, n, d, d), "weights": (b, n), "residual": (b, n),
                   "gradient": (b, n), "values": (b, n, self.values.shape[-1])}  # fmt: skip
         for name, size in wanted.items():
@@ -76,12 +78,12 @@ class GaussianSet:
 
     @property
     def count(self) -> int:
-        """Gaussians an image."""
+        """Gaussians per image."""
         return int(self.means.shape[1])
 
     @property
     def ndim(self) -> int:
-        """Axes of the images."""
+        """Dimensions of the images."""
         return len(self.shape)
 
     def to(self, device: Any) -> GaussianSet:
@@ -93,15 +95,19 @@ class GaussianSet:
         return torch.tensor([(n - 1) / 2 for n in self.shape], device=self.means.device)
 
     def transform(self, matrix: Tensor, shift: Tensor | None = None) -> GaussianSet:
-        """Move the images by x -> A (x - c) + c + shift about the grid's middle c.
+        """Transform the images by x -> A (x - c) + c + shift about the grid's center c.
 
-        Exact: means move, covariances become A Sigma A^T, masses of shapes grow with |det A|.
+        Exact: means move, covariances become A Sigma A^T, masses of shapes scale with |det A|.
 
         Parameters
         ----------
         matrix : (D, D) or (B, D, D) tensor
         shift : (D,) or (B, D) tensor, optional
             In voxels.
+
+        Returns
+        -------
+        GaussianSet
         """
         matrix = matrix.to(self.means)
         if matrix.ndim == 2:
@@ -113,27 +119,27 @@ class GaussianSet:
         spread = matrix[:, None] @ self.covariances @ matrix[:, None].mT
         grown = torch.linalg.det(matrix).abs()[:, None]
         weights = self.weights * grown if self.occupancy else self.weights
-        # A length in the image, and so its slope, changes with the mean scale.
+        # Lengths, and with them the gradient, change with the mean scale.
         slope = self.gradient / grown ** (1 / self.ndim)
         return replace(self, means=means, covariances=spread, weights=weights, gradient=slope)
 
     def centered(self) -> GaussianSet:
-        """Move every image's center of occupancy to the middle of the grid."""
+        """Move every image's center of mass to the center of the grid."""
         share = self.weights / self.weights.sum(1, keepdim=True).clamp_min(1e-12)
         center = (share[..., None] * self.means).sum(1, keepdim=True)
         return replace(self, means=self.means - center + self.center())
 
     def size_weights(self) -> Tensor:
-        """Return (B, N) what each Gaussian counts in a mean: its occupancy, or its volume."""
+        """Return (B, N) weights of the Gaussians in a mean: their mass, or their volume."""
         if self.occupancy:
             return self.weights
         volume = torch.linalg.det(self.covariances).clamp_min(1e-12).sqrt()
         return volume * (self.weights > 0)
 
     def merged(self, group: int = 4) -> GaussianSet:
-        """Merge neighbours, ``group`` at a time, into Gaussians of the same moments.
+        """Merge neighbors, ``group`` at a time, into Gaussians of the same moments.
 
-        Neighbours in number are neighbours in space, as :meth:`in_kd_tree_order` puts them.
+        Consecutive Gaussians must be neighbors in space, as after :meth:`in_kd_tree_order`.
 
         Raises
         ------
@@ -143,7 +149,7 @@ class GaussianSet:
         b, n = self.means.shape[:2]
         if n < group or n % group:
             raise ParameterError(
-                f"{n} Gaussians are too few, or no multiple of {group}, to merge."
+                f"{n} Gaussians cannot be merged {group} at a time: use a multiple of {group}."
             )
 
         def parts(t: Tensor) -> Tensor:
@@ -169,7 +175,7 @@ class GaussianSet:
         )
 
     def in_kd_tree_order(self) -> GaussianSet:
-        """Sort the Gaussians of each image so that runs of 2^k are compact in space."""
+        """Sort the Gaussians of each image as leaves of a k-d tree: runs of 2^k are compact."""
         b, n, d = self.means.shape
         order = torch.arange(n, device=self.means.device).expand(b, n)
         size = n
@@ -198,7 +204,7 @@ class GaussianSet:
 
 
 def concatenate(sets: list[GaussianSet]) -> GaussianSet:
-    """Join sets of equal settings, image after image."""
+    """Concatenate sets of equal settings along the image axis."""
     first = sets[0]
     names = GaussianSet.tensor_names()
     joined: dict[str, Any] = {n: torch.cat([getattr(s, n) for s in sets]) for n in names}
@@ -208,7 +214,9 @@ def concatenate(sets: list[GaussianSet]) -> GaussianSet:
 def grid_points(
     shape: tuple[int, ...], counts: tuple[int, ...] | None = None, device: Any = None
 ) -> Tensor:
-    """Return (P, D) points in voxels: all centers, or ``counts`` of cells over the same box."""
+    """Return (P, D) points in voxels: all voxel centers, or the centers of ``counts`` cells
+    over the same extent.
+    """
     axes = []
     for n, m in zip(shape, counts or shape, strict=True):
         step = n / m

@@ -1,4 +1,4 @@
-"""Binary shapes as Gaussians: clusters of foreground voxels with the moments that they have."""
+"""Binary shapes as Gaussians: k-means clusters of foreground voxels, by their moments."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from napari_medgs.errors import ImageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LLOYD = 10
-CELL = 1 / 12  # variance of a voxel itself, which a point at its center lacks
+LLOYD_ITERATIONS = 10
+VOXEL_VARIANCE = 1 / 12  # of a voxel's own extent, which a point at its center lacks
 
 
 def fit_shapes(
@@ -26,8 +26,19 @@ def fit_shapes(
 ) -> GaussianSet:
     """Cluster the foreground (> 0.5) of every image by k-means from farthest points.
 
-    Each cluster becomes one Gaussian of its number of voxels, mean and covariance. A shape of
-    fewer voxels than Gaussians leaves the rest with weight 0, at the shape's center.
+    Each cluster becomes one Gaussian with its number of voxels, mean and covariance. If a shape
+    has fewer voxels than Gaussians, the others have weight 0, at the shape's center.
+
+    Parameters
+    ----------
+    images : (B, 1, ...) ndarray
+    settings : FitSettings
+    report : callable
+        Receives the number of images that are done.
+
+    Returns
+    -------
+    GaussianSet
 
     Raises
     ------
@@ -38,7 +49,8 @@ def fit_shapes(
     full = inside.reshape(len(inside), -1).any(1)
     if not full.all():
         raise ImageError(
-            f"Image {int(np.flatnonzero(~full)[0])} holds no shape: no value is above the middle."
+            f"Image {int(np.flatnonzero(~full)[0])} contains no shape: no value is above "
+            "half of the intensity range."
         )
     b, n, d = len(inside), settings.gaussians, inside.ndim - 1
     means, spread = np.zeros((b, n, d), np.float32), np.zeros((b, n, d, d), np.float32)
@@ -51,8 +63,10 @@ def fit_shapes(
         def one(k: int, first: int = first) -> None:
             points = np.argwhere(inside[first + k]).astype(np.float64)
             place = slice(first + k, first + k + 1)
-            _cluster(points, LLOYD, means[place][0], spread[place][0], occupancy[place][0],
-                     missed[place][0], slope[place][0])  # fmt: skip
+            _cluster(
+                points, LLOYD_ITERATIONS, means[place][0], spread[place][0],
+                occupancy[place][0], missed[place][0], slope[place][0],
+            )  # fmt: skip
 
         run_chunks(one, last - first)
         report(last)
@@ -126,7 +140,7 @@ def _cluster(points, rounds, means, spread, occupancy, missed, slope):  # type: 
         if total[k] > 0:
             moments[k] /= total[k]
         for a in range(d):
-            moments[k, a, a] += CELL
+            moments[k, a, a] += VOXEL_VARIANCE
             means[k, a] = places[k, a]
         spread[k] = moments[k]
         inverse[k] = np.linalg.inv(moments[k])

@@ -1,4 +1,4 @@
-"""One image's Gaussians as a field on the image's own grid, for files and the viewer."""
+"""Conversion of one image's Gaussians to a field on the image's own grid, and back."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from napari_medgs.classification.card import ModelCard
+from napari_medgs.classification.card import ModelCard, current_settings
 from napari_medgs.classification.gaussians.set import GaussianSet
 from napari_medgs.data.field import FieldInfo, GaussianField
 from napari_medgs.data.volume import Volume
 
-NONE_BELOW = -27.0  # logarithm of a weight that stands for no Gaussian
+ABSENT_BELOW = -27.0  # log-weight that marks an absent Gaussian
 THICKNESS = 0.5  # standard deviation across the single slice of a 2D image, voxels
 
 
@@ -24,7 +24,11 @@ def to_field(one: GaussianSet, volume: Volume, card: ModelCard) -> GaussianField
         Of one image; its grid covers the same box as the volume's.
     volume : Volume
     card : ModelCard
-        Says in which units intensities are.
+        Determines the units of the intensities.
+
+    Returns
+    -------
+    GaussianField
     """
     n, d = one.count, one.ndim
     sizes = np.asarray(volume.shape[-d:], float) / np.asarray(one.shape, float)
@@ -33,7 +37,7 @@ def to_field(one: GaussianSet, volume: Volume, card: ModelCard) -> GaussianField
     spread[:, 3 - d :, 3 - d :] = one.covariances[0].double().numpy() * np.outer(sizes, sizes)
     if d == 2:
         spread[:, 0, 0] = THICKNESS**2
-    # A fit's thinnest Gaussians are near singular in single precision.
+    # The thinnest Gaussians of a fit are nearly singular in single precision.
     precision = np.linalg.inv(spread + 1e-6 * np.eye(3))
     pzz, pzy, pzx = precision[:, 0, 0], precision[:, 0, 1], precision[:, 0, 2]
     pyy, pyx, pxx = precision[:, 1, 1], precision[:, 1, 2], precision[:, 2, 2]
@@ -74,10 +78,19 @@ def to_field(one: GaussianSet, volume: Volume, card: ModelCard) -> GaussianField
 
 
 def from_field(field: GaussianField, card: ModelCard) -> GaussianSet | None:
-    """Return the Gaussians of a field that :func:`to_field` made for such a classifier.
+    """Return the Gaussians of a field that :func:`to_field` made for this kind of classifier.
 
-    None for all other fields: those are rendered and fitted anew, as their Gaussians are not
-    of the kind that the network has learned to read.
+    None for all other fields: they must be rendered and fitted again, since the network was
+    trained on Gaussians of these fits only.
+
+    Parameters
+    ----------
+    field : GaussianField
+    card : ModelCard
+
+    Returns
+    -------
+    GaussianSet or None
     """
     import torch
 
@@ -85,7 +98,7 @@ def from_field(field: GaussianField, card: ModelCard) -> GaussianSet | None:
     occupancy = bool(card.fit.get("shape"))
     residual, gradient = info.metrics.get("residual"), info.metrics.get("gradient")
     own = (
-        info.params.get("classify") == card.fit
+        current_settings(info.params.get("classify") or {}) == card.fit
         and len(field) == card.fit.get("gaussians")
         and len(info.image_channels) == info.channels == card.channels
         and (info.grid.shape[0] == 1) == (d == 2)
@@ -103,7 +116,7 @@ def from_field(field: GaussianField, card: ModelCard) -> GaussianSet | None:
     weights = np.exp(field.log_weight.astype(np.float64))
     if occupancy:
         weights = weights * np.sqrt((2 * np.pi) ** d * np.maximum(np.linalg.det(spread), 1e-12))
-    weights = np.where(field.log_weight < NONE_BELOW, 0, weights)
+    weights = np.where(field.log_weight < ABSENT_BELOW, 0, weights)
 
     def tensor(values: Any) -> Any:
         return torch.as_tensor(np.asarray(values), dtype=torch.float32)[None]

@@ -80,7 +80,7 @@ class GraphNetwork(nn.Module):
     Parameters
     ----------
     ndim, channels, classes : int
-    neighbours : int
+    neighbors : int
         Incoming edges per node.
     shape_input : bool
         The Gaussians are of a binary shape. They are centered first unless ``raw``.
@@ -96,14 +96,14 @@ class GraphNetwork(nn.Module):
         ndim: int,
         channels: int,
         classes: int,
-        neighbours: int = 8,
+        neighbors: int = 8,
         shape_input: bool = False,
         raw: bool = True,
         width: int = 79,
         blocks: int = 4,
     ) -> None:
         super().__init__()
-        self.neighbors, self.shape_input, self.raw = neighbours, shape_input, raw
+        self.neighbors, self.shape_input, self.raw = neighbors, shape_input, raw
         if raw:
             nodes, edges = raw_node_width(ndim, channels), raw_edge_width(ndim)
         else:
@@ -157,7 +157,7 @@ class EdgeNetwork(nn.Module):
     Parameters
     ----------
     ndim, channels, classes : int
-    neighbours : int
+    neighbors : int
         Incoming edges per node.
     shape_input : bool
         The Gaussians are of a binary shape: they are centered first.
@@ -170,12 +170,12 @@ class EdgeNetwork(nn.Module):
         ndim: int,
         channels: int,
         classes: int,
-        neighbours: int = 8,
+        neighbors: int = 8,
         shape_input: bool = False,
         widths: tuple[int, ...] = (35, 46, 58),
     ) -> None:
         super().__init__()
-        self.neighbors, self.shape_input = neighbours, shape_input
+        self.neighbors, self.shape_input = neighbors, shape_input
         nodes, edges = node_width(ndim, channels), edge_width(ndim, channels)
         whole = global_width(ndim, channels)
         patch = patch_width(ndim, channels, shape_input)

@@ -1,4 +1,4 @@
-"""Graphs of Gaussians: features of nodes and edges without angles, a global node, levels."""
+"""Graphs of Gaussians: features of nodes, edges and whole graphs, free of angles."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_medgs._optional import require
 from napari_medgs.classification.gaussians.set import GaussianSet
 from napari_medgs.errors import ParameterError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SMALLEST = 0.02  # least variance in voxels squared that logarithms see
+SMALLEST = 0.02  # lower bound of variances in logarithms, voxels squared
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Spectrum:
 
 
 def spectrum(covariances: Tensor) -> Spectrum:
-    """Take covariances apart; all results turn with them and none depends on angles."""
+    """Return the eigendecomposition of covariances as rotation-equivariant tensors."""
     values, vectors = torch.linalg.eigh(covariances.float())
     values = values.clamp_min(SMALLEST)
     logs = values.log()
@@ -54,8 +55,8 @@ def global_width(ndim: int, channels: int) -> int:
 def node_features(gaussians: GaussianSet, parts: Spectrum) -> Tensor:
     """Return (B, N, F): position, log-covariance, log-volume, elongations, values, weight, ...
 
-    The position is in the volume, -1 to 1 along its longest edge: organs have their places.
-    The last two are the residual of the fit and the gradient of the image.
+    The position is relative to the volume, -1 to 1 along its longest edge, since anatomy has
+    its place. The last two features are the residual of the fit and the image gradient.
     """
     d = gaussians.ndim
     half = max(gaussians.shape) / 2
@@ -143,7 +144,7 @@ def edge_features(gaussians: GaussianSet, parts: Spectrum, index: Tensor) -> Ten
     length = offset.norm(dim=-1, keepdim=True)
     spacing = length.mean(dim=(1, 2), keepdim=True).clamp_min(1e-3)
     whitened = (parts.whitening[:, :, None] @ offset[..., None])[..., 0]
-    # Far, thin Gaussians are hundreds of their own widths apart: only the order of that counts.
+    # Thin Gaussians may be hundreds of their own widths apart: logarithms compress that.
     far = whitened.norm(dim=-1, keepdim=True).clamp_min(1e-6)
     whitened = whitened / far * torch.log1p(far)
     there = gather_neighbors(gaussians.covariances, index)
@@ -175,23 +176,23 @@ def edge_features(gaussians: GaussianSet, parts: Spectrum, index: Tensor) -> Ten
 
 def global_features(gaussians: GaussianSet) -> Tensor:
     """Return (B, F): log-mass and log-covariance of the whole, moments of values, residual."""
-    share = gaussians.size_weights()
-    total = share.sum(1, keepdim=True).clamp_min(1e-9)
-    share = (share / total)[..., None]
-    mean = (share * gaussians.means).sum(1, keepdim=True)
+    weight = gaussians.size_weights()
+    total = weight.sum(1, keepdim=True).clamp_min(1e-9)
+    weight = (weight / total)[..., None]
+    mean = (weight * gaussians.means).sum(1, keepdim=True)
     offset = gaussians.means - mean
     spread = gaussians.covariances + offset[..., :, None] * offset[..., None, :]
-    whole = spectrum((share[..., None] * spread).sum(1)).log_covariance
+    whole = spectrum((weight[..., None] * spread).sum(1)).log_covariance
     d = gaussians.ndim
     rows, columns = torch.triu_indices(d, d)
-    value = (share * gaussians.values).sum(1)
-    deviation = (share * (gaussians.values - value[:, None]).square()).sum(1).sqrt()
-    residual = (share[..., 0] * gaussians.residual).sum(1, keepdim=True)
+    value = (weight * gaussians.values).sum(1)
+    deviation = (weight * (gaussians.values - value[:, None]).square()).sum(1).sqrt()
+    residual = (weight[..., 0] * gaussians.residual).sum(1, keepdim=True)
     return torch.cat([total.log(), whole[:, rows, columns], value, deviation, residual * 10], -1)
 
 
 def graph_data(gaussians: GaussianSet, index: int = 0, *, neighbors: int = 8) -> Any:
-    """Return one image's graph as torch_geometric ``Data``.
+    """Return the graph of one image as torch_geometric ``Data``.
 
     Parameters
     ----------
@@ -199,19 +200,33 @@ def graph_data(gaussians: GaussianSet, index: int = 0, *, neighbors: int = 8) ->
     index : int
         Which image.
     neighbors : int
-        Edges that come to each Gaussian from its nearest ones.
+        Incoming edges per Gaussian, from the nearest ones.
 
     Returns
     -------
     torch_geometric.data.Data
-        ``x`` (N, F), ``edge_index`` (2, N K) from neighbours to nodes, ``edge_attr`` (N K, E),
+        ``x`` (N, F), ``edge_index`` (2, N K) from neighbors to nodes, ``edge_attr`` (N K, E),
         ``pos`` (N, D) and ``covariance`` (N, D, D) in voxels, ``global_attr`` (1, G).
 
     Raises
     ------
     ParameterError
-        When there are too few Gaussians for so many neighbours.
+        When there are too few Gaussians for so many neighbors.
+    MissingPackageError
+        When torch-geometric is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.classification import graph_data
+    >>> from napari_medgs.classification.gaussians.fit import fit_images
+    >>> from napari_medgs.classification.training.params import FitSettings
+    >>> image = np.random.default_rng(0).random((1, 1, 12, 12), np.float32)
+    >>> graph = graph_data(fit_images(image, FitSettings(gaussians=16, iterations=2)), neighbors=4)
+    >>> graph.num_nodes, graph.num_edges
+    (16, 64)
     """
+    require("torch_geometric", feature="graph_data")
     from torch_geometric.data import Data
 
     if not 0 <= index < len(gaussians):
@@ -233,12 +248,12 @@ def graph_data(gaussians: GaussianSet, index: int = 0, *, neighbors: int = 8) ->
 
 
 def check_enough(gaussians: GaussianSet, least: int) -> None:
-    """Refuse graphs of too few Gaussians.
+    """Check that there are enough Gaussians for a graph.
 
     Raises
     ------
     ParameterError
-        Saying how many there are and how many are needed.
+        When there are fewer than ``least``.
     """
     if gaussians.count < least:
         raise ParameterError(

@@ -1,4 +1,4 @@
-"""Networks with convolutions: ResNet-8 on pixels, and the hybrid on rendered Gaussians."""
+"""Convolutional networks: ResNet-8 on pixels, and the hybrid on rendered Gaussians."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WIDTHS = {2: (16, 32, 64), 3: (9, 18, 37)}
 
 
 class Block(nn.Module):
-    """Two convolutions with a shortcut, as in CIFAR's residual networks."""
+    """Residual block of two convolutions, as in the ResNets for CIFAR."""
 
     def __init__(self, ndim: int, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -47,13 +47,17 @@ class Block(nn.Module):
 
 
 class ResNet8(nn.Module):
-    """CIFAR's residual network of 6 n + 2 layers, n = 1, in two or three axes.
+    """ResNet of 6 n + 2 layers, n = 1, as for CIFAR [1]_, in two or three dimensions.
 
     Parameters
     ----------
     ndim : {2, 3}
     channels : int
     classes : int
+
+    References
+    ----------
+    .. [1] He et al., "Deep residual learning for image recognition", CVPR 2016.
     """
 
     def __init__(self, ndim: int, channels: int, classes: int) -> None:
@@ -70,24 +74,24 @@ class ResNet8(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K) of images (B, C, ...)."""
-        # Channels last: the same sums, a third to a half less time on CPUs.
+        # Channels last takes a third to a half less time on CPUs.
         order = torch.channels_last if self.ndim == 2 else torch.channels_last_3d
         images = images.contiguous(memory_format=order)
         return self.head(self.stages(self.stem(images)).flatten(2).mean(-1))
 
 
 class Hybrid(nn.Module):
-    """Renders Gaussians to a grid inside the network, then convolutions.
+    """Renders Gaussians to a grid inside the network, then applies a ResNet.
 
     Parameters
     ----------
     ndim, channels, classes : int
     grid : sequence of int
-        Points of the grid along each axis, over the whole image.
+        Size of the grid along each axis; it covers the whole image.
     patch : int
-        So many neighboring points along each axis become channels of one place.
+        Patches of this edge length become the channels of one position (space to depth).
     shape_input : bool
-        Add the Gaussians' masses up (a shape, moved to the grid's middle) instead of blending
+        Sum the Gaussians' densities (of a shape, moved to the grid's center) instead of blending
         their values.
     """
 
@@ -107,7 +111,7 @@ class Hybrid(nn.Module):
         self.resnet = ResNet8(ndim, channels * patch**ndim, classes)
 
     def render(self, gaussians: GaussianSet) -> Tensor:
-        """Return (B, C, *grid): the Gaussians low-passed to what the grid can hold."""
+        """Return (B, C, *grid): the Gaussians, low-pass filtered for the grid."""
         return render(gaussians, self.grid)
 
     def forward(self, gaussians: GaussianSet) -> Tensor:
@@ -121,12 +125,12 @@ class Hybrid(nn.Module):
 
 
 def render(gaussians: GaussianSet, grid: tuple[int, ...]) -> Tensor:
-    """Return (B, C, *grid): Gaussians low-passed to what a grid over the whole image can hold.
+    """Return (B, C, *grid): Gaussians, low-pass filtered for a grid over the whole image.
 
-    Those of shapes are added up, others blended.
+    Shapes are summed, others blended.
     """
     steps = [n / m for n, m in zip(gaussians.shape, grid, strict=True)]
-    # A grid as fine as the image shows it as it was fitted; a coarser one must not alias.
+    # No filter where the grid is as fine as the image; a coarser one would alias.
     widths = tuple((0.5 * s) ** 2 if s > 1 else 0.0 for s in steps)
     if gaussians.means.device.type == "cpu" and not needs_gradient(gaussians):
         return torch.from_numpy(
@@ -135,20 +139,20 @@ def render(gaussians: GaussianSet, grid: tuple[int, ...]) -> Tensor:
     points = grid_points(gaussians.shape, grid, gaussians.means.device)
     spread = gaussians.covariances + torch.diag(torch.tensor(widths)).to(gaussians.covariances)
     smooth = replace(gaussians, covariances=spread)
-    # Exponents are differences of large numbers: half precision would blur them.
+    # Exponents are differences of large numbers: half precision loses them.
     with torch.autocast(gaussians.means.device.type, enabled=False):
         out = render_occupancy(points, smooth) if gaussians.occupancy else blend(points, smooth)
     return out.mT.reshape(len(out), -1, *grid)
 
 
 def needs_gradient(gaussians: GaussianSet) -> bool:
-    """Tell whether anything will ask for derivatives with respect to the Gaussians."""
+    """Tell whether derivatives with respect to the Gaussians are required."""
     tensors = (getattr(gaussians, name) for name in gaussians.tensor_names())
     return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
 def render_occupancy(points: Tensor, gaussians: GaussianSet) -> Tensor:
-    """Return (B, P, 1): the sum of the Gaussians' masses per voxel at points (P, D)."""
+    """Return (B, P, 1): the summed density of the Gaussians at points (P, D)."""
     d = gaussians.ndim
     precisions = torch.linalg.inv(gaussians.covariances)
     height = 0.5 * (torch.linalg.det(precisions) / (2 * torch.pi) ** d).log()

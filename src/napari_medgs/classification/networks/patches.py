@@ -1,8 +1,8 @@
-"""The picture around each Gaussian: its field sampled at a small stencil of points.
+"""Patches of the rendered field around each Gaussian, as node features.
 
-Means, covariances and values of a few neighbours hardly tell a network how the blended field
-looks there. Sampling it does. The field is a function of the Gaussians alone, so whatever moves
-them moves it as well.
+Means, covariances and values of a few neighbors tell a network little about the blended field
+around a Gaussian; samples of the field do. The field is a function of the Gaussians alone, so
+that every transform of them transforms it as well.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
     from napari_medgs.classification.gaussians.set import GaussianSet
 
-SHAPE_STEP = 1.0  # voxels between points
-SPACING = 0.5  # points between Gaussians that fill the image
+SHAPE_STEP = 1.0  # voxels between points, for shapes
+RELATIVE_STEP = 0.5  # distance of the points over the mean spacing of the Gaussians
 
 
-def side(ndim: int, shape_input: bool) -> int:
-    """Return the points along each axis of a stencil."""
+def patch_size(ndim: int, shape_input: bool) -> int:
+    """Return the number of points along each axis of a patch."""
     return 5 if ndim == 2 or shape_input else 3
 
 
 def patch_width(ndim: int, channels: int, shape_input: bool) -> int:
     """Return the number of features of a patch."""
-    return side(ndim, shape_input) ** ndim * channels
+    return patch_size(ndim, shape_input) ** ndim * channels
 
 
 def rendered_field(gaussians: GaussianSet) -> Tensor:
@@ -41,10 +41,12 @@ def rendered_field(gaussians: GaussianSet) -> Tensor:
 
 
 def patch_step(gaussians: GaussianSet) -> float:
-    """Return the distance of a stencil's points in voxels."""
+    """Return the distance between the points of a patch, in voxels."""
     if gaussians.occupancy:
         return SHAPE_STEP
-    return SPACING * float((math.prod(gaussians.shape) / gaussians.count) ** (1 / gaussians.ndim))
+    return RELATIVE_STEP * float(
+        (math.prod(gaussians.shape) / gaussians.count) ** (1 / gaussians.ndim)
+    )
 
 
 def patches(images: Tensor, gaussians: GaussianSet, step: float) -> Tensor:
@@ -53,18 +55,18 @@ def patches(images: Tensor, gaussians: GaussianSet, step: float) -> Tensor:
     Parameters
     ----------
     images : (B, C, ...) tensor
-        Of :func:`rendered_field`, over the whole image at any resolution.
+        From :func:`rendered_field`, over the whole image at any resolution.
     gaussians : GaussianSet
-        Where to look: those of the images, or merged ones.
+        Centers of the patches: those of the images, or merged ones.
     step : float
         Distance of the points in voxels, along the image's axes.
 
     Returns
     -------
     (B, N, P * C) tensor
-        Differences to the patch's mean; of shapes the occupancy itself, 0 outside of the image.
+        Differences from the patch's mean; for shapes the occupancy, 0 outside of the image.
     """
-    d, n = gaussians.ndim, side(gaussians.ndim, gaussians.occupancy)
+    d, n = gaussians.ndim, patch_size(gaussians.ndim, gaussians.occupancy)
     device = gaussians.means.device
     axis = (torch.arange(n, device=device) - (n - 1) / 2) * step
     stencil = torch.stack(torch.meshgrid(*[axis] * d, indexing="ij"), -1).reshape(-1, d)

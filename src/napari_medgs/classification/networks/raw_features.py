@@ -1,8 +1,7 @@
-"""Features of Gaussians as the published graph network reads them: parameters as they are.
+"""Raw parameters of Gaussians as features: the baseline of a published graph network.
 
-Scales, an angle or a quaternion, opacity and color: the same Gaussian has several such
-descriptions (axes swapped, angles apart by a half turn), which our own features avoid. They are
-kept as the baseline that they are.
+Scales, an angle or a quaternion, opacity and color are ambiguous: axes may be swapped, angles
+differ by half a turn. The features of :mod:`.graph_features` are unique.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def raw_node_features(gaussians: GaussianSet) -> Tensor:
 def quaternions(frames: Tensor) -> Tensor:
     """Return (..., 4) unit quaternions (w, x, y, z), w >= 0, of orthogonal frames (..., 3, 3).
 
-    A left-handed frame has its last axis turned round.
+    The last axis of a left-handed frame is reversed.
     """
     frames = frames.clone()
     frames[..., 2] *= torch.linalg.det(frames).sign()[..., None]

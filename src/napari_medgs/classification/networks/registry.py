@@ -77,7 +77,7 @@ def default_network(
             return {"grid": grid, "patch": 2, "shape_input": is_shape}
         return {"grid": [max(4, n // 2) for n in shape], "patch": 1, "shape_input": is_shape}
     if ModelKind(model).is_graph:
-        return {"neighbours": 8, "shape_input": is_shape}
+        return {"neighbors": 8, "shape_input": is_shape}
     return {}
 
 

@@ -1,4 +1,4 @@
-"""inr2vec: each image is the weights of a small sine network, and a network reads the weights."""
+"""Network of the kind inr2vec: it reads the weights of one neural representation per image."""
 
 from __future__ import annotations
 
@@ -31,12 +31,19 @@ CHUNK = 64
 
 
 class WeightNetwork(nn.Module):
-    """Reads the rows of the hidden weights as a set: shared layers, maximum, classifier.
+    """Reads the rows of a SIREN's hidden weights as a set: shared MLP, maximum, classifier.
+
+    After inr2vec [1]_.
 
     Parameters
     ----------
     ndim, channels, classes : int
-        Of the images; the rows' length depends on the sine networks alone.
+        Of the images; the length of the rows depends on the SIRENs alone.
+
+    References
+    ----------
+    .. [1] De Luigi et al., "Deep learning on implicit neural representations of shapes",
+       ICLR 2023.
     """
 
     def __init__(self, ndim: int, channels: int, classes: int) -> None:
@@ -66,12 +73,15 @@ def fit_sirens(
     progress: ProgressCallback = ignore_progress,
     should_stop: StopCallback = never_stop,
 ) -> Tensor:
-    """Fit a sine network to every image, all from one initialisation, and return its weights.
+    """Fit a SIREN [1]_ to every image, all from one initialization, and return the weights.
 
     Parameters
     ----------
     images : (B, C, ...) float32 ndarray
         Scaled to [0, 1].
+    seed : int
+        Of the initialization and the sampled points.
+    progress, should_stop : callable, optional
 
     Returns
     -------
@@ -82,6 +92,11 @@ def fit_sirens(
     ------
     Cancelled
         When ``should_stop`` returned True.
+
+    References
+    ----------
+    .. [1] Sitzmann et al., "Implicit neural representations with periodic activation
+       functions", NeurIPS 2020.
     """
     random = torch.Generator().manual_seed(seed)
     c, shape = images.shape[1], images.shape[2:]
@@ -107,7 +122,7 @@ def fit_sirens(
         optimizer = torch.optim.Adam([*weights, *biases], lr=RATE)
         for _ in range(STEPS):
             if should_stop():
-                raise Cancelled("The fit of sine networks was cancelled.")
+                raise Cancelled("The fit of SIRENs was canceled.")
             pick = torch.randint(0, len(points), (POINTS,), generator=random)
             h = points[pick].expand(b, -1, -1)
             for w, bias in zip(weights[:-1], biases[:-1], strict=True):
@@ -124,5 +139,5 @@ def fit_sirens(
         found.append(torch.cat(rows, 1))
         done = min(len(images), first + CHUNK)
         spent = time.perf_counter() - started
-        progress(ProgressEvent("fit sine networks", done, len(images), spent))
+        progress(ProgressEvent("fit SIRENs", done, len(images), spent))
     return torch.cat(found)

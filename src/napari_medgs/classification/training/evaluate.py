@@ -73,7 +73,7 @@ def evaluate_classifier(
     >>> evaluate_classifier(classifier, data).metrics["images"]
     4
     """
-    from napari_medgs.classification.data.preprocess import to_shape
+    from napari_medgs.classification.data.preprocess import resize_image
     from napari_medgs.classification.gaussians.inputs import network_inputs
     from napari_medgs.classification.inference import probabilities_of
     from napari_medgs.classification.training.scores import accuracy, auc, bootstrap
@@ -96,7 +96,7 @@ def evaluate_classifier(
     if images.shape[2:] != card.shape:
         flat = images if card.ndim == 3 else images[:, :, None]
         kind = "shape" if card.is_shape else "uint8"
-        images = np.stack([to_shape(i, card.shape, kind) for i in flat])
+        images = np.stack([resize_image(i, card.shape, kind) for i in flat])
     inputs = network_inputs(images, card, progress=progress, should_stop=should_stop)
     probabilities = probabilities_of(classifier.network, inputs, card)
     truth = data.labels[split]

@@ -27,7 +27,7 @@ class FitSettings:
         Random voxels per step in 3D; 2D steps see all pixels.
     shape : bool
         The image is a binary shape: its foreground voxels are clustered.
-    neighbours : int
+    neighbors : int
         Edges that leave each Gaussian of the graph.
     seed : int
     """
@@ -36,7 +36,7 @@ class FitSettings:
     iterations: int = setting(60, low=1, high=10_000, help="Steps of Adam.")
     points: int = setting(1024, low=64, high=1_000_000, help="Random voxels per step in 3D.")
     shape: bool = setting(False, help="The image is a binary shape.")
-    neighbours: int = setting(8, low=1, help="Edges that leave each Gaussian of the graph.")
+    neighbors: int = setting(8, low=1, help="Edges that leave each Gaussian of the graph.")
     seed: int = setting(0, low=0, help="Seed of all random choices.")
 
     def __post_init__(self) -> None:
@@ -45,8 +45,8 @@ class FitSettings:
             raise ParameterError(
                 f"gaussians must be a power of 2 from 16 to 4096, not {self.gaussians}."
             )
-        if self.neighbours >= self.gaussians:
-            raise ParameterError(f"neighbours must be less than gaussians, not {self.neighbours}.")
+        if self.neighbors >= self.gaussians:
+            raise ParameterError(f"neighbors must be less than gaussians, not {self.neighbors}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able values."""
