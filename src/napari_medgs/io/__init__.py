@@ -15,7 +15,7 @@ from napari_medgs.data.volume import Volume, check_same_grid, stack_contrasts
 from napari_medgs.errors import FileError, LabelError, ParameterError
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io.dicom.file import is_dicom_file
-from napari_medgs.io.dicom.series import is_dicom_folder, list_series, read_dicom
+from napari_medgs.io.dicom.series import is_dicom_folder, is_dicom_tree, list_series, read_dicom
 from napari_medgs.io.formats import (
     KINDS,
     is_image_file,
@@ -98,6 +98,8 @@ def read_volume(
             return read_dicom(place, series=series, spacing=spacing)
         if find_frames(place):
             return read_frames(place, spacing=spacing)
+        if is_dicom_tree(place):
+            return read_dicom(place, series=series, spacing=spacing)
         raise FileError(
             f"{path}: the folder holds neither DICOM slices nor PNG, JPEG or TIFF frames."
         )

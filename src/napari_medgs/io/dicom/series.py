@@ -1,33 +1,36 @@
-"""DICOM series: slices sorted by position, gaps refused, values rescaled, LPS turned into RAS."""
+"""DICOM series: what lies in a folder, a study or a disc, and one of it as a volume."""
 
 from __future__ import annotations
 
-import warnings
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_medgs.data.volume import Volume
-from napari_medgs.errors import FileError, GeometryError, ImageError
-from napari_medgs.io._limits import check_memory
-from napari_medgs.io.dicom.file import (
-    Slice,
-    attribute_text,
-    is_dicom_file,
-    no_library_warnings,
-    open_header,
+from napari_medgs.errors import FileError, MedGSError
+from napari_medgs.io.dicom.file import is_dicom_file
+from napari_medgs.io.dicom.frames import Frame, frames_of
+from napari_medgs.io.dicom.geometry import arrange
+from napari_medgs.io.dicom.header import (
+    DIRECTORY,
+    DOSE,
+    LABEL_MAP,
+    SEGMENTATION,
+    STRUCTURE_SET,
+    class_name,
+    class_uid,
+    number,
     read_header,
-    read_info,
-    sop_class,
+    text,
 )
+from napari_medgs.io.dicom.pixels import read_pixels
+from napari_medgs.io.dicom.volumes import split_volumes
 
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_UNEVEN_REFUSED = 0.05
-_UNEVEN_WARNED = 0.002
-_TILT_WARNED = 0.5  # degrees
+_MOST_FILES = 100_000
 
 
 @dataclass(frozen=True)
@@ -37,60 +40,88 @@ class Series:
     Attributes
     ----------
     uid : str
-        Its SeriesInstanceUID (GDCM appends to it where one UID has several stacks).
+        Its SeriesInstanceUID.
     description, modality : str
     files : tuple of str
+    slices : int
+        Slices of one volume.
+    spacing : (slice, row, column) or None
+        Millimeters between slices, rows and columns, where the files say so.
+    volumes : tuple of str
+        What tells its volumes apart, such as "b-value 1000"; empty if there is one volume.
     """
 
     uid: str
     description: str
     modality: str
     files: tuple[str, ...]
+    slices: int = 0
+    spacing: tuple[float, float, float] | None = None
+    volumes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        text = " ".join(t for t in (self.modality, self.description) if t) or "no description"
+        parts = [" ".join(t for t in (self.modality, self.description) if t) or "no description"]
         count = len(self.files)
-        return f"{text}, {count} file{'s' * (count != 1)}, UID {self.uid}"
+        parts.append(f"{count} file{'s' * (count != 1)}")
+        if self.slices and self.slices != count:
+            parts.append(f"{self.slices} slice{'s' * (self.slices != 1)}")
+        if self.spacing is not None:
+            parts.append(" x ".join(f"{s:.4g}" for s in self.spacing) + " mm")
+        if self.volumes:
+            parts.append(f"{len(self.volumes)} volumes")
+        return ", ".join([*parts, f"UID {self.uid}"])
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A series with the headers of its files, by path."""
+
+    series: Series
+    headers: dict[str, Any]
 
 
 def is_dicom_folder(folder: Path) -> bool:
     """Tell whether a folder itself (not its subfolders) holds DICOM files."""
-    files = (p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    return any(is_dicom_file(p) for p in files)
+    return any(_is_slice(p) for p in folder.iterdir())
+
+
+def is_dicom_tree(folder: Path) -> bool:
+    """Tell whether a folder or one below it holds DICOM files, as a study or a disc does."""
+    return any(_is_slice(p) for p in _files_below(folder))
+
+
+def _is_slice(file: Path) -> bool:
+    """Tell whether a file is DICOM, and neither hidden nor the directory of a disc."""
+    hidden = file.name.startswith(".") or file.name.upper() == "DICOMDIR"
+    return not hidden and file.is_file() and is_dicom_file(file)
 
 
 def list_series(folder: str | Path) -> list[Series]:
-    """Return the image series of a folder, ordered by UID.
+    """Return the image series in a folder, ordered by UID.
+
+    Folders below are searched where the folder itself has no DICOM file.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A folder of slices, a study, a disc, or its DICOMDIR.
+
+    Returns
+    -------
+    list of Series
+        Without names of patients.
 
     Raises
     ------
     FileError
-        When the folder is missing, or cannot be scanned because a file in it is damaged.
+        When the folder is missing.
     """
-    import SimpleITK as sitk
-
     folder = Path(folder)
+    if folder.is_file() and folder.name.upper() == "DICOMDIR":
+        folder = folder.parent
     if not folder.is_dir():
         raise FileError(f"{folder}: no such folder.")
-    find = sitk.ImageSeriesReader
-    found = []
-    with no_library_warnings():
-        try:
-            listed = {
-                uid: find.GetGDCMSeriesFileNames(str(folder), uid)
-                for uid in find.GetGDCMSeriesIDs(str(folder))
-            }
-        except RuntimeError as error:
-            raise FileError(f"{folder}: a DICOM file in this folder is damaged.") from error
-        for uid, files in listed.items():
-            # Reports, plans and structure sets form series too, but cannot be read as images.
-            readable = next((f for f in files if open_header(f) is not None), None)
-            if readable is not None:
-                header = read_header(readable)
-                description = attribute_text(header, "SeriesDescription")
-                modality = attribute_text(header, "Modality")
-                found.append(Series(uid, description, modality, tuple(files)))
-    return sorted(found, key=lambda s: s.uid)
+    return [found.series for found in _scan(folder)[0]]
 
 
 def read_dicom(
@@ -99,222 +130,225 @@ def read_dicom(
     series: str | None = None,
     spacing: tuple[float, float, float] | None = None,
 ) -> Volume:
-    """Read one series of a DICOM folder, or one DICOM file.
+    """Read one volume of a DICOM folder, a study, or a file.
 
-    Slices are sorted by their position along the slice normal, whatever their file names;
-    the rescale slope and intercept of each slice are applied. A tilted gantry is kept exactly,
-    as a sheared affine.
+    Slices are sorted by their position along the slice normal, whatever their file names, and so
+    are the frames of a file. The rescale slope and intercept of each are applied. A tilted gantry
+    is kept exactly, as a sheared affine.
 
     Parameters
     ----------
     path : str or Path
-        A folder of slices, or a file (several frames, or one slice).
+        A folder with slices in it or in folders below it, a DICOMDIR, or a file.
     series : str, optional
-        The series' UID, or its number (from 1) in the list that the error message shows.
+        The series' UID, or its number (from 1) in the list that the error message shows. Where a
+        series has several volumes (time points, echoes), the volume's number follows after a
+        point: ``"2.1"``.
     spacing : (z, y, x) in mm, optional
-        Only for files without a position, then sorted by their instance number.
+        Only for files without a position or a pixel spacing. Without positions they are sorted
+        by their instance number.
 
     Returns
     -------
     Volume
-        One channel, in the rescaled integer type or float32; ``units`` is "HU" for CT.
+        One channel, in the rescaled integer type or float32; ``units`` is "HU" for CT, and "Gy"
+        for a dose in that unit.
 
     Raises
     ------
     FileError
-        When nothing can be read, a file is damaged, or several series lie there and none is
-        chosen.
+        When nothing can be read, a file is damaged, or several series or volumes lie there and
+        none is chosen.
     GeometryError
-        When slices are missing, doubled, uneven, of several sizes or orientations, or have no
-        position.
+        When slices are missing, doubled, uneven, shifted, of several sizes or orientations, or
+        have no position.
     ImageError
         When the files hold colors.
+    LabelError
+        When the segments of a segmentation overlap.
     MemoryEstimateError
         When the series would not fit into memory.
+
+    References
+    ----------
+    DICOM PS3.3, C.7.6.2 (Image Plane) and C.7.6.16 (Multi-frame Functional Groups).
     """
     path = Path(path)
-    chosen = _choose(path, series)
-    with no_library_warnings():
-        slices = [read_info(f) for f in chosen.files]
-        _check_alike(path, slices)
-        if len(slices) == 1 and slices[0].size[2] > 1:
-            steps = slices[0].direction[:, 2] * slices[0].spacing[2]
-            if spacing is not None:
-                raise GeometryError(f"{path}: has its own geometry; do not give a spacing.")
-            affine = _affine(slices[0], steps)
-        else:
-            slices, affine = _arrange(path, slices, spacing)
-        data = _read_pixels(path, slices)
+    wanted, volume = series or "", ""
+    if _is_number(wanted):
+        wanted, _, volume = wanted.partition(".")
+    found = _choose(path, wanted)
+    header = next(iter(found.headers.values()))
+    kind = class_uid(header)
+    if kind in (SEGMENTATION, LABEL_MAP):
+        from napari_medgs.io.dicom.segmentation import segmentation_volume
+
+        return segmentation_volume(found.series.files[0])
+    frames = [f for p, h in found.headers.items() for f in frames_of(p, h)]
+    frames = _choose_volume(path, found.series, frames, volume)
+    ordered, affine = arrange(path, frames, spacing)
+    data = read_pixels(path, ordered)
+    units = "HU" if found.series.modality == "CT" else ""
+    if kind == DOSE:
+        data, units = _scale_dose(path, header, data)
     return Volume.from_axes(
         data[None],
         affine,
-        channel_names=(chosen.description or path.stem,),
-        units="HU" if chosen.modality == "CT" else "",
-        source={"kind": "dicom", "series": chosen.uid},
+        channel_names=(found.series.description or path.stem,),
+        units=units,
+        source={"kind": "dicom", "series": found.series.uid},
     )
 
 
-def _choose(path: Path, series: str | None) -> Series:
+def _is_number(series: str) -> bool:
+    """Tell a choice such as "2" or "2.1" from a UID."""
+    parts = series.split(".")
+    return len(parts) <= 2 and all(p.isdigit() and len(p) < 6 for p in parts)
+
+
+def _scale_dose(path: Path, header: Any, data: Any) -> tuple[Any, str]:
+    """Return a dose in its unit (PS3.3 C.8.8.3: DoseGridScaling)."""
+    scaling = number(header, "DoseGridScaling")
+    if scaling is None:
+        raise FileError(f"{path}: a dose without DoseGridScaling; its values have no meaning.")
+    scaled = (data.astype(np.float64) * scaling).astype(np.float32)
+    return scaled, "Gy" if text(header, "DoseUnits") == "GY" else ""
+
+
+def _choose(path: Path, wanted: str) -> _Found:
     """Return the only series, or the wanted one."""
-    if path.is_file():
-        with no_library_warnings():
-            readable = open_header(str(path)) is not None
-            header = read_header(path)
-        if not readable:
-            raise FileError(f"{path}: cannot be read as a DICOM image; damaged or no image.")
-        return Series(
-            attribute_text(header, "SeriesInstanceUID"),
-            attribute_text(header, "SeriesDescription"),
-            attribute_text(header, "Modality"),
-            (str(path),),
-        )
-    found = list_series(path)
+    if path.is_file() and path.name.upper() != "DICOMDIR":
+        return _single(path)
+    folder = path.parent if path.is_file() else path
+    found, damaged = _scan(folder)
     if not found:
         raise FileError(f"{path}: the folder holds no DICOM image that can be read.")
-    listing = "; ".join(f"{n}: {s}" for n, s in enumerate(found, 1))
-    if series is not None:
-        match = [s for n, s in enumerate(found, 1) if series in (s.uid, str(n))]
-        if not match:
-            raise FileError(f"{path}: no series '{series}' here. There are: {listing}.")
-        found = match + [s for s in found if s is not match[0]]
+    listing = "; ".join(f"{n}: {f.series}" for n, f in enumerate(found, 1))
+    chosen = found
+    if wanted:
+        chosen = [f for n, f in enumerate(found, 1) if wanted in (f.series.uid, str(n))]
+        if not chosen:
+            raise FileError(f"{path}: no series '{wanted}' here. There are: {listing}.")
     elif len(found) > 1:
         raise FileError(f"{path}: holds {len(found)} series; choose one. {listing}.")
-    _check_none_lost(path, found)
-    return found[0]
-
-
-def _check_none_lost(folder: Path, found: list[Series]) -> None:
-    """Refuse a folder with a damaged slice, which the series finder would skip silently.
-
-    Files of another kind than the first series (reports, plans) are not needed.
-    """
-    listed = {Path(f).name for series in found for f in series.files}
-    kind = sop_class(found[0].files[0])
-    for file in sorted(folder.iterdir()):
-        if file.name in listed or not file.is_file() or not is_dicom_file(file):
-            continue
-        if kind and sop_class(file) == kind:
+    header = next(iter(chosen[0].headers.values()))
+    folders = {Path(p).parent for p in chosen[0].headers}
+    for file, kind in damaged:
+        # A damaged slice must not be left out in silence; reports and plans beside may be.
+        if file.parent in folders and kind in ("", class_uid(header)):
             raise FileError(f"{file}: truncated or damaged slice; replace or remove it.")
+    return chosen[0]
 
 
-def _check_alike(path: Path, slices: list[Slice]) -> None:
-    """Refuse colors, and slices of several sizes, spacings or orientations."""
-    first = slices[0]
-    if first.components > 1:
-        raise ImageError(f"{path}: the DICOM images hold colors; give gray-scale images.")
-    if len(slices) > 1 and any(s.size[2] > 1 for s in slices):
-        raise GeometryError(
-            f"{path}: the series has {len(slices)} files of several frames each; give one file."
+def _single(path: Path) -> _Found:
+    """Return a file as a series of its own."""
+    header = read_header(path)
+    if header is None:
+        raise FileError(f"{path}: cannot be read as a DICOM image; damaged or no image.")
+    kind = class_uid(header)
+    if kind == STRUCTURE_SET:
+        raise FileError(
+            f"{path}: holds contours (RT Structure Set), not voxels; convert it to a mask on its "
+            "image first, with 3D Slicer or plastimatch."
         )
-    for other in slices[1:]:
-        if other.size != first.size or other.components != first.components:
-            raise GeometryError(
-                f"{path}: the series mixes slices of {first.size[:2]} and {other.size[:2]} pixels "
-                f"({Path(other.path).name}); remove what does not belong to the stack."
-            )
-        if not np.allclose(other.direction[:, :2], first.direction[:, :2], atol=1e-3):
-            raise GeometryError(
-                f"{path}: the series mixes orientations ({Path(other.path).name}): a localizer or "
-                "several stacks; remove what does not belong."
-            )
-        if not np.allclose(other.spacing[:2], first.spacing[:2], rtol=1e-3):
-            raise GeometryError(
-                f"{path}: the series mixes pixel spacings ({Path(other.path).name})."
-            )
-
-
-def _arrange(
-    path: Path, slices: list[Slice], spacing: tuple[float, float, float] | None
-) -> tuple[list[Slice], NDArray[np.float64]]:
-    """Sort slices by position; return them with the affine (i, j, k, 1) to RAS mm."""
-    if not all(s.placed for s in slices):
-        if spacing is None:
-            raise GeometryError(
-                f"{path}: the DICOM files carry no position (ImagePositionPatient). Give the "
-                "spacing in mm to stack them by their instance number."
-            )
-        ordered = sorted(slices, key=lambda s: (s.number, s.path))
-        z, y, x = spacing
-        return ordered, _LPS_TO_RAS @ np.diag([x, y, z, 1.0])
-    if spacing is not None:
-        raise GeometryError(f"{path}: has its own geometry; do not give a spacing.")
-    normal = slices[0].normal
-    places = np.array([s.origin @ normal for s in slices])
-    order = np.argsort(places, kind="stable")
-    ordered = [slices[k] for k in order]
-    if len(ordered) == 1:
-        return ordered, _affine(ordered[0], normal * ordered[0].thickness)
-    gaps = np.diff(places[order])
-    step = float(np.median(gaps))
-    if gaps.min() <= 1e-3 * max(step, 1e-3):
-        k = int(gaps.argmin())
-        raise GeometryError(
-            f"{path}: two slices have the same position ({Path(ordered[k].path).name} and "
-            f"{Path(ordered[k + 1].path).name}): the series mixes several time points or echoes; "
-            "separate them first."
+    if kind == DIRECTORY:
+        raise FileError(f"{path}: is a directory of files; give the folder it lies in.")
+    if not _is_image(header):
+        raise FileError(
+            f"{path}: cannot be read as a DICOM image; it is '{class_name(header)}' or damaged."
         )
-    off = np.abs(gaps - step) / step
-    k = int(off.argmax())
-    between = f"between {Path(ordered[k].path).name} and {Path(ordered[k + 1].path).name}"
-    if off[k] > _UNEVEN_REFUSED:
-        missing = int(np.sum(np.rint(gaps / step) - 1))
-        if missing > 0:
-            raise GeometryError(
-                f"{path}: {missing} slice{'s are' if missing > 1 else ' is'} missing: the step "
-                f"{between} is {gaps[k]:.4g} mm instead of {step:.4g} mm. Complete the series."
-            )
-        raise GeometryError(
-            f"{path}: the slices are unevenly spaced: {gaps[k]:.4g} mm {between}, "
-            f"{step:.4g} mm elsewhere. Resample the series to one spacing first."
+    return _describe({str(path): header})
+
+
+def _is_image(header: Any) -> bool:
+    return text(header, "Rows") != "" and text(header, "Columns") != ""
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Return the files in a folder and the folders below it; hidden ones are passed over."""
+    for count, file in enumerate(sorted(folder.rglob("*"))):
+        if count > _MOST_FILES:
+            raise FileError(f"{folder}: more than {_MOST_FILES:,} files; give a folder below it.")
+        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if not hidden and file.is_file():
+            yield file
+
+
+def _scan(folder: Path) -> tuple[list[_Found], list[tuple[Path, str]]]:
+    """Return the series below a folder, and damaged files with their SOP class ("" if unknown)."""
+    groups: dict[str, dict[str, Any]] = defaultdict(dict)
+    damaged: list[tuple[Path, str]] = []
+    files = [f for f in sorted(folder.iterdir()) if _is_slice(f)]
+    for file in files or (f for f in _files_below(folder) if _is_slice(f)):
+        header = read_header(file)
+        if header is None:
+            damaged.append((file, ""))
+        elif _is_image(header):
+            uid = text(header, "SeriesInstanceUID")
+            kind = class_uid(header)
+            # Each segmentation and dose is an object of its own, whatever series it says.
+            alone = kind in (SEGMENTATION, LABEL_MAP, DOSE)
+            groups[f"{uid}\n{file}" if alone else uid][str(file)] = header
+        else:
+            damaged.append((file, class_uid(header)))
+    images = {class_uid(h) for group in groups.values() for h in group.values()}
+    damaged = [(file, kind) for file, kind in damaged if not kind or kind in images]
+    found = [_describe(group) for _, group in sorted(groups.items())]
+    return found, damaged
+
+
+def _describe(headers: dict[str, Any]) -> _Found:
+    """Return a series with what a list of choices says of it."""
+    first = next(iter(headers.values()))
+    slices, spacing = len(headers), None
+    volumes: dict[str, list[Frame]] = {}
+    try:
+        frames = [f for path, header in headers.items() for f in frames_of(path, header)]
+        volumes = split_volumes(frames)
+        slices = len(next(iter(volumes.values())))
+        spacing = _spacing(next(iter(volumes.values())))
+    except MedGSError:
+        # A list describes what it can; reading says what is wrong.
+        pass
+    return _Found(
+        Series(
+            uid=text(first, "SeriesInstanceUID"),
+            description=text(first, "SeriesDescription"),
+            modality=text(first, "Modality"),
+            files=tuple(headers),
+            slices=slices,
+            spacing=spacing,
+            volumes=tuple(volumes) if len(volumes) > 1 else (),
+        ),
+        headers,
+    )
+
+
+def _spacing(frames: list[Frame]) -> tuple[float, float, float] | None:
+    """Return the median step between slices, and the pixel spacing."""
+    first = frames[0]
+    if first.spacing is None or any(f.origin is None for f in frames):
+        return None
+    places = np.sort([f.origin @ first.normal for f in frames if f.origin is not None])
+    step = float(np.median(np.diff(places))) if len(places) > 1 else first.thickness
+    return (step, float(first.spacing[0]), float(first.spacing[1]))
+
+
+def _choose_volume(path: Path, series: Series, frames: list[Frame], wanted: str) -> list[Frame]:
+    """Return the frames of the only volume, or of the wanted one."""
+    volumes = split_volumes(frames)
+    if len(volumes) == 1:
+        if wanted not in ("", "1"):
+            raise FileError(f"{path}: the series has one volume; there is no volume {wanted}.")
+        return frames
+    names = list(volumes)
+    shown = [f"{n}: {name}" for n, name in enumerate(names, 1)]
+    listing = "; ".join(shown if len(shown) <= 12 else [*shown[:10], "..", shown[-1]])
+    if not wanted:
+        raise FileError(
+            f"{path}: holds {len(names)} volumes at one place; choose one. {listing}. Give it "
+            "after the series' number, as in --series 1.2."
         )
-    if off[k] > _UNEVEN_WARNED:
-        warnings.warn(
-            f"{path}: slice steps vary by {100 * off[k]:.1f}% ({between}); the mean is used.",
-            stacklevel=4,
-        )
-    steps = (ordered[-1].origin - ordered[0].origin) / (len(ordered) - 1)
-    cosine = float(np.clip(steps @ normal / np.linalg.norm(steps), -1, 1))
-    tilt = float(np.degrees(np.arccos(cosine)))
-    if tilt > _TILT_WARNED:
-        warnings.warn(
-            f"{path}: the gantry was tilted by {tilt:.1f} degrees; positions are kept "
-            "exactly, by a sheared affine.",
-            stacklevel=4,
-        )
-    return ordered, _affine(ordered[0], steps)
-
-
-def _affine(first: Slice, step: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the affine (i, j, k, 1) to RAS mm from a first slice and the step to the next."""
-    lps = np.eye(4)
-    lps[:3, 0] = first.direction[:, 0] * first.spacing[0]
-    lps[:3, 1] = first.direction[:, 1] * first.spacing[1]
-    lps[:3, 2] = step
-    lps[:3, 3] = first.origin
-    return _LPS_TO_RAS @ lps + 0.0
-
-
-def _read_pixels(path: Path, slices: list[Slice]) -> NDArray[Any]:
-    """Read all slices as (i, j, k), in one type that holds each slice's rescaled values."""
-    import SimpleITK as sitk
-
-    width, height, frames = slices[0].size
-    depth = len(slices) if frames == 1 else frames
-    check_memory(path, 3 * width * height * depth * max(s.itemsize for s in slices))
-    stack: NDArray[Any] | None = None
-    for k, place in enumerate(slices):
-        try:
-            image = sitk.ReadImage(place.path, imageIO="GDCMImageIO")
-        except RuntimeError as error:
-            raise FileError(f"{place.path}: truncated or damaged DICOM file.") from error
-        array = sitk.GetArrayViewFromImage(image).reshape(frames, height, width)
-        kind = np.dtype(np.float32) if array.dtype.kind == "f" else array.dtype
-        if stack is None:
-            stack = np.empty((depth, height, width), kind)
-        elif np.result_type(stack.dtype, kind) != stack.dtype:
-            # Slices may rescale differently (PET does): one type has to hold them all.
-            stack = stack.astype(np.result_type(stack.dtype, kind))
-        stack[k : k + frames] = array
-    if stack is None:
-        raise FileError(f"{path}: no slice was found.")
-    return stack.transpose(2, 1, 0)
+    if not 1 <= int(wanted) <= len(names):
+        raise FileError(f"{path}: no volume {wanted} here. There are: {listing}.")
+    return volumes[names[int(wanted) - 1]]

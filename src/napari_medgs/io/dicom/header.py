@@ -1,0 +1,122 @@
+"""Headers of DICOM files, read by pydicom; damaged elements count as missing."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
+STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
+DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+DIRECTORY = "1.2.840.10008.1.3.10"
+_MOST_TEXT = 200
+
+
+def read_header(path: str | Path) -> Any | None:
+    """Return a file's data set without pixels, None when no DICOM header can be read.
+
+    Parameters
+    ----------
+    path : str or Path
+        With or without the 128 bytes and ``DICM`` at its start.
+
+    Returns
+    -------
+    pydicom.FileDataset or None
+    """
+    import pydicom
+
+    with quiet_pydicom():
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+            # Elements are decoded when first used; the groups that every file has, now.
+            found = len(header) > 0 and ("SOPClassUID" in header or "Rows" in header)
+        except Exception:  # pydicom raises many kinds on damaged bytes.
+            return None
+    return header if found else None
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Keep pydicom's warnings about odd values off the terminal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def value(data: Any, keyword: str) -> Any | None:
+    """Return an element's value, None where it is missing, empty or damaged."""
+    with quiet_pydicom():
+        try:
+            found = data.get(keyword)
+            return None if found is None or found == "" else found
+        except Exception:  # Decoding damaged bytes raises many kinds.
+            return None
+
+
+def text(data: Any, keyword: str) -> str:
+    """Return an element as one line of printable text, empty where there is none."""
+    found = value(data, keyword)
+    line = "" if found is None else str(found)[:_MOST_TEXT]
+    return "".join(c if c.isprintable() else " " for c in line).strip()
+
+
+def numbers(data: Any, keyword: str, count: int) -> NDArray[np.float64] | None:
+    """Return an element of ``count`` finite numbers, None where it is not that."""
+    found = value(data, keyword)
+    try:
+        array = np.atleast_1d(np.asarray(found, dtype=np.float64))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return array if array.shape == (count,) and bool(np.isfinite(array).all()) else None
+
+
+def number(data: Any, keyword: str) -> float | None:
+    """Return an element of one finite number, None where it is not that."""
+    found = numbers(data, keyword, 1)
+    return None if found is None else float(found[0])
+
+
+def integer(data: Any, keyword: str, default: int = 0) -> int:
+    """Return an element of one whole number."""
+    found = number(data, keyword)
+    return default if found is None or abs(found) > 2**53 else math.floor(found)
+
+
+def items(data: Any, keyword: str) -> list[Any]:
+    """Return the items of a sequence, none where it is missing or damaged."""
+    found = value(data, keyword)
+    try:
+        return [item for item in found or () if hasattr(item, "get")]
+    except TypeError:
+        return []
+
+
+def class_uid(header: Any) -> str:
+    """Return the SOP class of a file."""
+    meta = getattr(header, "file_meta", None)
+    own = text(header, "SOPClassUID")
+    return own or (text(meta, "MediaStorageSOPClassUID") if meta is not None else "")
+
+
+def class_name(header: Any) -> str:
+    """Return what the standard calls a file's SOP class, such as "CT Image Storage"."""
+    from pydicom.uid import UID
+
+    uid = class_uid(header)
+    return str(UID(uid).name) if uid else "of no stated kind"
+
+
+def transfer_syntax(header: Any) -> str:
+    """Return how the pixels are encoded; implicit little endian where the file does not say."""
+    meta = getattr(header, "file_meta", None)
+    named = text(meta, "TransferSyntaxUID") if meta is not None else ""
+    return named or "1.2.840.10008.1.2"
