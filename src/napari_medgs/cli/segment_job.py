@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from napari_medgs.cli.command import print_error, stoppable
@@ -53,6 +56,7 @@ class SegmentJob:
         strokes, _ = read_labels(prompts, volume.grid)
         start = None if initial is None else read_labels(initial, volume.grid)[0]
         known = None if field is None else load_field(field)
+        _import_in_background("sklearn.ensemble")
         with (
             stoppable("nothing") as should_stop,
             self.reporter.progress() as progress,
@@ -204,3 +208,13 @@ def _mask_files(folder: Path) -> list[Path]:
 def is_batch(prompts: Path) -> bool:
     """Tell a folder of scribble files from one scribble image, be that a file or frames."""
     return prompts.is_dir() and bool(_mask_files(prompts))
+
+
+def _import_in_background(module: str) -> None:
+    """Import a module in a thread, so that its import passes while the field is fitted."""
+
+    def load() -> None:
+        with suppress(ImportError):  # the code that needs it says what to install
+            import_module(module)
+
+    Thread(target=load, name=f"import {module}").start()
