@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from napari_medgs.rendering import render_points
+from napari_medgs.rendering.registry import score_renderer
 from napari_medgs.segmentation.params import IslandRule
 from napari_medgs.segmentation.postprocess.components import drop_islands, fill_holes
 from napari_medgs.segmentation.prompts.markers import Evidence
 from napari_medgs.segmentation.solver.graph import FLOOR, build_graph
 from napari_medgs.segmentation.solver.narrow_band import STEPS
-from napari_medgs.segmentation.solver.score_rendering import ScoreRenderer
 from napari_medgs.segmentation.solver.shortest_paths import band_distances, graph_distances
 
 
@@ -101,11 +101,11 @@ def test_band_distances_follow_the_image():
 def test_projection_is_the_transpose_of_rendering(ball_scene, rng):
     """<project(mark), v> = sum over marked voxels of what the field renders from values v."""
     _, _, field = ball_scene
-    renderer = ScoreRenderer(field)
+    renderer = score_renderer(field)
     voxels = np.stack([rng.integers(0, n, 200) for n in field.info.stack_shape], 1)
     voxels = np.unique(voxels, axis=0).astype(np.int32)
     classes = rng.integers(0, 3, len(voxels))
-    mass = renderer.project(voxels, classes, 3)
+    mass = renderer.backproject(voxels, classes, 3)
     plain = field.with_info(intensity_scale=(1.0,), intensity_offset=(0.0,))
     plain.background[:] = 0
     points = np.empty(voxels.shape)
@@ -117,16 +117,16 @@ def test_projection_is_the_transpose_of_rendering(ball_scene, rng):
 
 def test_planes_of_all_orientations_agree(ball_scene, rng):
     _, _, field = ball_scene
-    renderer = ScoreRenderer(field)
+    renderer = score_renderer(field)
     scores = rng.normal(size=(len(field), 3)).astype(np.float32)
-    whole = np.stack([renderer.blend(scores, z)[0] for z in range(renderer.shape[0])], 1)
-    np.testing.assert_allclose(renderer.blend_plane(scores, 1, 20)[0], whole[:, :, 20], atol=1e-4)
+    whole = np.stack([renderer.render_plane(scores, 0, z)[0] for z in range(renderer.shape[0])], 1)
+    np.testing.assert_allclose(renderer.render_plane(scores, 1, 20)[0], whole[:, :, 20], atol=1e-4)
     np.testing.assert_allclose(
-        renderer.blend_plane(scores, 2, 31)[0], whole[:, :, :, 31], atol=1e-4
+        renderer.render_plane(scores, 2, 31)[0], whole[:, :, :, 31], atol=1e-4
     )
     labels = np.empty(renderer.shape, np.uint8)
     top, margin = np.empty(renderer.shape, np.float32), np.empty(renderer.shape, np.float32)
-    renderer.decide(scores, labels, top, margin)
+    renderer.argmax(scores, labels, top, margin)
     kept = margin < 1e30
     np.testing.assert_array_equal(labels[kept], whole.argmax(axis=0)[kept])
     ordered = np.sort(whole, axis=0)

@@ -23,6 +23,7 @@ from napari_medgs._util.threads import limit_threads
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import GeometryError, ParameterError
+from napari_medgs.rendering.registry import score_renderer
 from napari_medgs.segmentation.params import SegmentParams, SegmentStage
 from napari_medgs.segmentation.postprocess.components import drop_islands, fill_holes
 from napari_medgs.segmentation.postprocess.full_slices import PaintedSlices
@@ -41,7 +42,6 @@ from napari_medgs.segmentation.solver.geodesic import (
     scores_of,
 )
 from napari_medgs.segmentation.solver.narrow_band import Refiner, choose_lead, follow_until
-from napari_medgs.segmentation.solver.score_rendering import ScoreRenderer
 from napari_medgs.segmentation.terms.calibration import opinions
 from napari_medgs.segmentation.terms.image_features import image_features
 
@@ -126,7 +126,7 @@ class SegmentModel:
             data = np.moveaxis(volume.data, field.info.slice_axis + 1, 1)
             features = image_features(data, spacing[list(self._axes)])
             timer.stage(SegmentStage.RENDERER)
-            self._renderer = ScoreRenderer(field)
+            self._renderer = score_renderer(field)
             timer.stage(SegmentStage.GRAPH)
             self._solver = GraphSolver(field, features, self._renderer, self.params.seed)
             timer.stage(SegmentStage.BUFFERS)
@@ -253,7 +253,7 @@ class SegmentModel:
         timer.stage(SegmentStage.RENDER)
         labels = np.empty(self._margin.shape, np.uint8)
         scores = scores_of(solution.distance, len(self.field))
-        self._renderer.decide(scores, labels, self._top, self._margin)
+        self._renderer.argmax(scores, labels, self._top, self._margin)
         timer.end()
         timer.stage(SegmentStage.REFINE)
         band_voxels = np.zeros((0, 3), np.int32)

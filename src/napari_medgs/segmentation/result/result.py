@@ -15,8 +15,8 @@ from napari_medgs._typing import Floats
 from napari_medgs._util.threads import limit_threads, run_chunks
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.grid import Grid
+from napari_medgs.rendering.engine import ScoreRenderer
 from napari_medgs.segmentation.result.uncertainty import Depth, Doubt, chance_of, lead_of
-from napari_medgs.segmentation.solver.score_rendering import ScoreRenderer
 
 POWER = np.float32(1.0)  # probability of a class ~ its distance to minus this: calibrated
 _options: dict[str, Any] = {"nogil": True, "cache": True}
@@ -84,7 +84,7 @@ class Snapshot:
         out = np.empty((classes, depth, height, width), np.float32)
 
         def task(z: int) -> None:
-            blended, empty = self.renderer.blend(self.scores, z)
+            blended, empty = self.renderer.render_plane(self.scores, 0, z)
             blended *= POWER
             softmax(blended)
             blended[:, empty] = 0
@@ -126,7 +126,7 @@ class Snapshot:
 
         def render(z: int) -> None:
             own = labels[z].reshape(-1)
-            blended, empty = self.renderer.blend(self.scores, z)
+            blended, empty = self.renderer.render_plane(self.scores, 0, z)
             lead_of(_flat(blended), own, closed, lead[z].reshape(-1), rival[z].reshape(-1))
             lead[z][empty] = np.inf
 
@@ -142,7 +142,7 @@ class Snapshot:
             # In place of the lead, slice by slice.
             own, plane = labels[z].reshape(-1), labels[z].shape
             liked, unused = np.empty(own.size, np.float32), np.empty(own.size, np.uint8)
-            blended, _ = self.renderer.blend(looks, z)
+            blended, _ = self.renderer.render_plane(looks, 0, z)
             lead_of(_flat(blended), own, closed, liked, unused)
             certain = np.isinf(lead[z])
             lead[z] = chance_of(lead[z], depth.in_slice(z, plane), -liked.reshape(plane))

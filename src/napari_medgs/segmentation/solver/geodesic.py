@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.data.field import GaussianField
+from napari_medgs.rendering.engine import ScoreRenderer
 from napari_medgs.segmentation.prompts.markers import Evidence
 from napari_medgs.segmentation.solver.extent import Ends
 from napari_medgs.segmentation.solver.graph import FLOOR, Graph, build_graph
-from napari_medgs.segmentation.solver.score_rendering import ScoreRenderer
 from napari_medgs.segmentation.solver.shortest_paths import graph_distances
 from napari_medgs.segmentation.terms.annotated_slices import LabelledSlices
 from napari_medgs.segmentation.terms.appearance import Appearance
@@ -104,7 +104,7 @@ class GraphSolver:
         self.image = features
         self.gaussians = len(field)
         self._renderer = renderer
-        empty = renderer.empty()
+        empty = renderer.empty_mask()
         centers = field.centers[:, [2, 1, 0]].astype(np.float64)
         self._void = void_lattice(empty, features.units, int(VOID_SHARE * len(field)) + 8)
         self.points = np.concatenate([centers, self._void])
@@ -128,7 +128,9 @@ class GraphSolver:
         mass = np.zeros((len(self.points), count), np.float32)
         if len(voxels):
             inside = ~self._empty[tuple(voxels.T)]
-            mass[: self.gaussians] = self._renderer.project(voxels[inside], classes[inside], count)
+            mass[: self.gaussians] = self._renderer.backproject(
+                voxels[inside], classes[inside], count
+            )
             if len(self._void) and not inside.all():
                 near = self._void_nodes(voxels[~inside])
                 np.add.at(mass, (near, classes[~inside]), 1.0)
@@ -229,7 +231,7 @@ class GraphSolver:
 
     def labels_in_plane(self, scores: Floats, axis: int, index: int) -> NDArray[np.uint8]:
         """Return the winning class in one plane of scores (N, K) rendered from the Gaussians."""
-        blended, empty = self._renderer.blend_plane(scores, axis, index)
+        blended, empty = self._renderer.render_plane(scores, axis, index)
         plane = blended.argmax(axis=0).astype(np.uint8)
         plane[empty] = 0
         return plane
