@@ -13,6 +13,7 @@ FRAME_KEY = "medgs_frame"
 SOURCE_KEY = "medgs_source"  # name of the image layer that a layer was made from
 ROLE_KEY = "medgs_role"  # strokes, result, final, points, boxes, uncertainty, probability
 NAMES_KEY = "medgs_label_names"
+COLORS_KEY = "medgs_label_colors"  # (red, green, blue) from 0 to 1, by label value
 
 
 def unwrap(thing: Any) -> Any:

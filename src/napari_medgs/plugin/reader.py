@@ -1,4 +1,4 @@
-"""Readers: NIfTI, DICOM folders, MedMNIST sets and field files."""
+"""Readers: image and mask files, DICOM folders, MedMNIST sets and field files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.plugin.layer_frame import ITEMS_KEY, grid_kwargs
-from napari_medgs.plugin.layer_metadata import NAMES_KEY
+from napari_medgs.plugin.layer_metadata import COLORS_KEY, NAMES_KEY
 from napari_medgs.plugin.report import show_failure
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ def get_reader(path: str | list[str]) -> ReaderFunction | None:
     Parameters
     ----------
     path : str or list of str
-        ``.nii``, ``.nii.gz``, ``.medgs.safetensors``, ``.npz`` of MedMNIST, or a folder with
-        DICOM files. All of a list must be of one kind.
+        NIfTI, NRRD, MetaImage, GIPL, FreeSurfer, ``.hdr``/``.img``, OME-TIFF, DICOM,
+        ``.medgs.safetensors``, ``.npz`` of MedMNIST, or a folder with DICOM files. All of a list
+        must be of one kind.
 
     Returns
     -------
@@ -70,7 +71,12 @@ def _function_for(path: Path) -> Callable[[Path], list[LayerData]] | None:
         from napari_medgs.io.dicom.series import is_dicom_folder
 
         return read_volume_layers if is_dicom_folder(path) else None
-    if name.endswith((".nii", ".nii.gz", ".dcm")):
+    from napari_medgs.io.formats import is_image_file
+    from napari_medgs.io.itk.segments import is_segmentation
+
+    if is_segmentation(path):
+        return read_segment_layers
+    if name.endswith(".dcm") or is_image_file(path):
         return read_volume_layers
     if name.endswith(".medgs.safetensors"):
         return read_field_layers
@@ -89,7 +95,7 @@ def is_medmnist_archive(path: Path) -> bool:
 
 
 def read_volume_layers(path: Path, **options: Any) -> list[LayerData]:
-    """Read a NIfTI file, a DICOM folder or a folder of frames as Image or Labels layers.
+    """Read an image or mask file, a DICOM folder or a folder of frames as layers.
 
     Parameters
     ----------
@@ -113,6 +119,53 @@ def read_volume_layers(path: Path, **options: Any) -> list[LayerData]:
     return volume_layers(volume, path)
 
 
+def read_segment_layers(path: Path, **options: Any) -> list[LayerData]:
+    """Read a ``.seg.nrrd`` file as one Labels layer, or one per segment where segments overlap.
+
+    Parameters
+    ----------
+    path : Path
+    **options
+        spacing, assume_identity of :func:`napari_medgs.io.read_volume`.
+
+    Returns
+    -------
+    list of layer data
+
+    Raises
+    ------
+    MedGSError
+        When the file cannot be used.
+    """
+    from napari_medgs.errors import LabelError
+    from napari_medgs.io.formats import image_stem
+    from napari_medgs.io.itk.segments import read_segmentation, read_segments
+
+    options = {k: options[k] for k in ("spacing", "assume_identity") if k in options}
+    stem = image_stem(path)
+    try:
+        parts = {stem: read_segmentation(path, **options)}
+    except LabelError:
+        names = [segment.name for segment in read_segments(path)]
+        if len(set(names)) < 2:
+            raise
+        parts = {
+            f"{stem} {name}": read_segmentation(path, segments=[name], **options)
+            for name in dict.fromkeys(names)
+        }
+    layers: list[LayerData] = []
+    for name, (labels, grid, segments) in parts.items():
+        place = grid_kwargs(grid)
+        metadata = {
+            **place.pop("metadata"),
+            "path": str(path),
+            NAMES_KEY: {segment.value: segment.name for segment in segments},
+            COLORS_KEY: {segment.value: segment.color for segment in segments},
+        }
+        layers.append((labels, {"name": name, "metadata": metadata, **place}, "labels"))
+    return layers
+
+
 def volume_layers(volume: Volume, path: Path | None = None) -> list[LayerData]:
     """Return a volume as layers: Labels where it is a mask, else one Image per channel.
 
@@ -130,12 +183,14 @@ def volume_layers(volume: Volume, path: Path | None = None) -> list[LayerData]:
     metadata = place.pop("metadata")
     if path is not None:
         metadata["path"] = str(path)
-    stem = path.name.removesuffix(".gz").removesuffix(".nii") if path is not None else "image"
+    from napari_medgs.io.formats import image_stem
     from napari_medgs.io.labels import as_mask
+
+    stem = "image" if path is None else path.name if path.is_dir() else image_stem(path)
 
     labels = as_mask(volume, stem)
     if labels is not None:
-        from napari_medgs.io.labels import read_label_names
+        from napari_medgs.io import read_label_names
 
         names = read_label_names(path) if path is not None and path.is_file() else {}
         options = {"name": stem, "metadata": {**metadata, NAMES_KEY: names}, **place}
@@ -273,6 +328,7 @@ def read_paths(paths: Sequence[str | Path], **options: Any) -> list[LayerData]:
         When a file is of no known kind, or cannot be used.
     """
     from napari_medgs.errors import FileError
+    from napari_medgs.io.formats import KINDS
 
     layers: list[LayerData] = []
     for path in map(Path, paths):
@@ -284,12 +340,12 @@ def read_paths(paths: Sequence[str | Path], **options: Any) -> list[LayerData]:
         function = _function_for(path)
         if function is None:
             raise FileError(
-                f"{path}: unknown file type. NIfTI (.nii, .nii.gz), DICOM folders, MedMNIST "
-                "(.npz) and fields (.medgs.safetensors) can be opened."
+                f"{path}: unknown file type. {KINDS}, and fields (.medgs.safetensors) can be "
+                "opened."
             )
         layers += (
             read_volume_layers(path, **options)
-            if function is read_volume_layers
+            if function in (read_volume_layers, read_segment_layers)
             else (function(path))
         )
     return layers

@@ -1,4 +1,4 @@
-"""Writers: Labels and Image layers to NIfTI, Surface layers to mesh files."""
+"""Writers: Labels and Image layers to image files, Surface layers to mesh files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_medgs.plugin.layer_frame import (
     layer_to_ras,
     same_place,
 )
-from napari_medgs.plugin.layer_metadata import NAMES_KEY
+from napari_medgs.plugin.layer_metadata import COLORS_KEY, NAMES_KEY
 from napari_medgs.plugin.report import show_failure
 
 
@@ -26,7 +26,7 @@ def write_labels_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     Parameters
     ----------
     path : str
-        .nii or .nii.gz.
+        .nii, .nii.gz, .nrrd or .mha; .seg.nrrd for masks.
     data : ndarray
         The layer's array.
     meta : dict
@@ -46,7 +46,7 @@ def write_image_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     Parameters
     ----------
     path : str
-        .nii or .nii.gz.
+        .nii, .nii.gz, .nrrd or .mha; .seg.nrrd for masks.
     data : ndarray
         The layer's array.
     meta : dict
@@ -113,7 +113,7 @@ def frame_for_saving(layer: Any) -> LayerFrame:
 
 
 def save_labels(path: str | Path, layer: Any) -> Path:
-    """Write a Labels layer as a NIfTI mask.
+    """Write a Labels layer as a mask, with the label names and colors that it has.
 
     Raises
     ------
@@ -125,12 +125,13 @@ def save_labels(path: str | Path, layer: Any) -> Path:
     frame = frame_for_saving(layer)
     names = layer.metadata.get(NAMES_KEY) or None
     array = np.ascontiguousarray(frame.to_canonical(array_of(layer)))
-    write_labels(path, array, frame.grid, names)
+    colors = layer.metadata.get(COLORS_KEY)
+    write_labels(path, array, frame.grid, names, colors=colors)
     return Path(path)
 
 
 def save_image(path: str | Path, layer: Any) -> Path:
-    """Write an Image layer as NIfTI in its own type.
+    """Write an Image layer in its own type.
 
     Raises
     ------

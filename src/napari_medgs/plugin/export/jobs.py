@@ -58,15 +58,15 @@ KINDS: dict[str, ExportKind] = {
         _is_labels,
     ),
     "mask": ExportKind(
-        "Mask (NIfTI)",
+        "Mask (NIfTI, NRRD, MHA)",
         "A Labels layer with the geometry of the image's file.",
-        (".nii.gz", ".nii"),
+        (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha"),
         _is_labels,
     ),
     "image": ExportKind(
-        "Reconstruction (NIfTI)",
+        "Reconstruction (NIfTI, NRRD, MHA)",
         "The field's image, rendered on its grid.",
-        (".nii.gz", ".nii"),
+        (".nii.gz", ".nii", ".nrrd", ".mha"),
         _has_field,
     ),
     "field": ExportKind(

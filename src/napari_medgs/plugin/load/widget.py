@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 SPLITS = ("train", "val", "test")
-FILTER = "Medical images and fields (*.nii *.nii.gz *.npz *.safetensors);;All files (*)"
+FILTER = (
+    "Medical images and fields (*.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd *.gipl *.mgz *.mgh *.hdr "
+    "*.img *.tif *.tiff *.dcm *.npz *.safetensors);;All files (*)"
+)
 
 
 class LoadWidget(MedGSWidget):
@@ -59,11 +62,11 @@ class LoadWidget(MedGSWidget):
         form = compact_form()
         layout.addLayout(form)
         self.path = QLineEdit()
-        self.path.setPlaceholderText("NIfTI, field, DICOM or frames folder")
+        self.path.setPlaceholderText("Image, mask, field, DICOM or frames folder")
         add_row(form, "Path", self.path, "A file, or a folder with a DICOM series or frames.")
         row = QHBoxLayout()
         for text, tip, slot in (
-            ("File…", "Choose a NIfTI, MedMNIST or field file.", self._browse_file),
+            ("File…", "Choose an image, mask, MedMNIST or field file.", self._browse_file),
             (
                 "Folder…",
                 "Choose a folder of DICOM files or numbered frames.",
@@ -90,7 +93,8 @@ class LoadWidget(MedGSWidget):
         add_row(form, "Series", self.series, tip)
         self.identity = QCheckBox("Accept files without orientation")
         self.identity.setToolTip(
-            "Open a NIfTI file without a usable affine in the order of its axes, with its voxel size."
+            "Open a NIfTI file without a usable affine, in the order of its axes and with the "
+            "voxel size in its header."
         )
         form.addRow("", self.identity)
         layout.addWidget(hint("Files can also be dropped on the viewer."))
