@@ -111,6 +111,29 @@ class GaussianField:
         Values where no Gaussian reaches.
     info : FieldInfo
         Grid, names and settings.
+
+    Raises
+    ------
+    ParameterError
+        When the arrays do not describe a field.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs import GaussianField, Grid
+    >>> from napari_medgs.data.field import FieldInfo
+    >>> field = GaussianField(
+    ...     centers=np.array([[4.0, 5.0, 1.0]]),  # column, row, slice
+    ...     log_precision=np.log([[0.5, 0.5, 1.0]]),
+    ...     shear=np.zeros(1),
+    ...     fold=np.zeros((1, 3, 2)),
+    ...     log_weight=np.zeros(1),
+    ...     values=np.ones((1, 1)),
+    ...     background=np.zeros(1),
+    ...     info=FieldInfo(Grid((3, 8, 8))),
+    ... )
+    >>> len(field), field.voxel_centers().tolist()
+    (1, [[1.0, 5.0, 4.0]])
     """
 
     centers: Floats
@@ -181,7 +204,7 @@ class GaussianField:
         return int(sum(getattr(self, name).nbytes for name in self.tensor_names()))
 
     def head_channels(self, head: Head) -> slice:
-        """Columns of ``values`` that belong to a head."""
+        """Return the columns of ``values`` that belong to a head, "image" or "seg"."""
         images = len(self.info.image_channels)
         return slice(0, images) if head == "image" else slice(images, self.info.channels)
 

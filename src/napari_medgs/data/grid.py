@@ -29,6 +29,20 @@ class Grid:
     source : dict
         JSON-able record of how the file's own grid relates to this one (axis order, flips,
         header codes), empty when the data did not come from a file.
+
+    Raises
+    ------
+    GeometryError
+        For a shape or an affine that makes no grid.
+
+    Examples
+    --------
+    >>> from napari_medgs import Grid
+    >>> grid = Grid((10, 64, 64)).with_spacing((5.0, 1.0, 1.0))
+    >>> grid.shape, grid.spacing
+    ((2, 64, 64), (5.0, 1.0, 1.0))
+    >>> grid.coarsest_axis()
+    0
     """
 
     shape: tuple[int, int, int]
@@ -63,20 +77,58 @@ class Grid:
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
     def to_world(self, points: NDArray[Any]) -> NDArray[np.float64]:
-        """Map voxel coordinates (..., 3) in (z, y, x) order to RAS millimeters (..., 3)."""
+        """Map voxel coordinates to world coordinates.
+
+        Parameters
+        ----------
+        points : (..., 3) array_like
+            (z, y, x) in voxels.
+
+        Returns
+        -------
+        (..., 3) ndarray of float64
+            (right, anterior, superior) in millimeters.
+        """
         points = np.asarray(points, dtype=np.float64)
         world: NDArray[np.float64] = points @ self.affine[:3, :3].T + self.affine[:3, 3]
         return world
 
     def to_voxel(self, points: NDArray[Any]) -> NDArray[np.float64]:
-        """Map RAS millimeters (..., 3) to voxel coordinates (..., 3) in (z, y, x) order."""
+        """Map world coordinates to voxel coordinates.
+
+        Parameters
+        ----------
+        points : (..., 3) array_like
+            (right, anterior, superior) in millimeters.
+
+        Returns
+        -------
+        (..., 3) ndarray of float64
+            (z, y, x) in voxels.
+        """
         inverse = np.linalg.inv(self.affine)
         points = np.asarray(points, dtype=np.float64)
         voxels: NDArray[np.float64] = points @ inverse[:3, :3].T + inverse[:3, 3]
         return voxels
 
     def with_spacing(self, spacing: tuple[float, float, float]) -> Grid:
-        """Return a grid over the same physical box with another spacing (z, y, x) in mm."""
+        """Return a grid over the same physical box with another spacing.
+
+        Parameters
+        ----------
+        spacing : (float, float, float)
+            Millimeters along (z, y, x).
+
+        Returns
+        -------
+        Grid
+            Of the nearest whole number of voxels.
+
+        Raises
+        ------
+        GeometryError
+            When the spacing is not three positive numbers.
+        """
         old = np.asarray(self.spacing)
         new = np.asarray(spacing, dtype=np.float64)
         if new.shape != (3,) or not (np.isfinite(new).all() and (new > 0).all()):

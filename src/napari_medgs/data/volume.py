@@ -51,6 +51,14 @@ class Volume:
         When the data are not (C, Z, Y, X), or not numbers, or the names do not fit.
     GeometryError
         When data and grid differ in shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs import Volume
+    >>> volume = Volume.from_array(np.zeros((20, 64, 64), np.int16), spacing=(3.0, 0.5, 0.5))
+    >>> volume.data.shape, volume.spacing, volume.channel_names
+    ((1, 20, 64, 64), (3.0, 0.5, 0.5), ('image',))
     """
 
     data: NDArray[Any]

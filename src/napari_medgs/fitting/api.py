@@ -76,6 +76,15 @@ class FitResult:
         A string: "iterations", "quality", "time" or "cancelled".
     positions : list of (int, (N, 3) ndarray)
         Snapshots of the centers x, y, t by iteration, when asked for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_medgs as mg
+    >>> volume = mg.Volume.from_array(np.eye(16, dtype=np.float32)[None])
+    >>> result = mg.fit(volume, mg.FitParams(gaussians=40, iterations=5))
+    >>> [entry["iteration"] for entry in result.history]
+    [1, 2, 3, 4, 5]
     """
 
     field: GaussianField
@@ -126,8 +135,24 @@ def fit(
     Notes
     -----
     Minimizes, over all voxels at once, half the squared error of the normalized image plus
-    lambda_seg times the softmax cross-entropy of the class logits, by Adam with short memory
-    and linearly decaying steps; Gaussians are added in proportion to the squared error.
+    ``lambda_seg`` times the softmax cross-entropy of the class logits, by Adam [2]_ with short
+    memory and linearly decaying steps. Gaussians [1]_ are added in proportion to the squared
+    error; once a target quality is met, they are left out or merged as far as it allows.
+
+    References
+    ----------
+    .. [1] B. Kerbl, G. Kopanas, T. Leimkuehler and G. Drettakis, "3D Gaussian splatting for
+       real-time radiance field rendering", ACM Transactions on Graphics 42 (2023).
+    .. [2] D. P. Kingma and J. Ba, "Adam: A method for stochastic optimization", ICLR 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_medgs as mg
+    >>> volume = mg.Volume.from_array(np.eye(16, dtype=np.float32)[None])
+    >>> result = mg.fit(volume, mg.FitParams(gaussians=40, iterations=20))
+    >>> str(result.stopped_by), len(result.field) <= 40, result.metrics["psnr"] > 10
+    ('iterations', True, True)
     """
     from napari_medgs.rendering.registry import choose_engine
 

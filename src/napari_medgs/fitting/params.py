@@ -72,6 +72,20 @@ class FitParams:
         Steps between snapshots of the centers; 0 keeps none.
     advanced : AdvancedFitParams
         Hyper-parameters of all stages, for ablations.
+
+    Raises
+    ------
+    ParameterError
+        When a setting is out of its range or contradicts another one.
+
+    Examples
+    --------
+    >>> from napari_medgs import FitParams
+    >>> FitParams(quality=40, time_limit=60).iterations
+    80
+    >>> FitParams(fold=4)
+    Traceback (most recent call last):
+    napari_medgs.errors.ParameterError: fold must be from 0 to 3, not 4.
     """
 
     gaussians: int | None = setting(

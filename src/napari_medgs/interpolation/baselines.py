@@ -91,6 +91,15 @@ def interpolate_baseline(
         If positions do not fit the slices.
     ParameterError
         For an unknown method.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.interpolation import interpolate_baseline
+    >>> stack = np.zeros((2, 1, 1), np.float32)
+    >>> stack[1] = 4
+    >>> interpolate_baseline(stack, [0, 2], [0.5, 1.0], "linear").ravel().tolist()
+    [1.0, 2.0]
     """
     if method not in get_args(BaselineMethod):
         raise ParameterError(f"Unknown interpolation {method!r}: use {get_args(BaselineMethod)}.")

@@ -159,6 +159,21 @@ def interpolate_labels(
         If labels are no integers or there are none.
     GeometryError, ParameterError
         If the image does not fit, or for impossible settings.
+
+    References
+    ----------
+    S. P. Raya and J. K. Udupa, "Shape-based interpolation of multidimensional objects", IEEE
+    Transactions on Medical Imaging 9 (1990).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.interpolation import interpolate_labels
+    >>> labels = np.zeros((5, 24, 24), np.uint8)
+    >>> labels[0, 4:16, 4:16] = labels[4, 8:20, 8:20] = 1
+    >>> filled = interpolate_labels(labels, slices=[0, 4])
+    >>> bool(filled[2, 11, 11]), bool(filled[2, 2, 2])
+    (True, False)
     """
     check_method(method)
     stack = _prepare(labels, slices, slice_axis, image, spacing)

@@ -89,6 +89,16 @@ def interpolate_stack(
         If positions do not fit the slices.
     Cancelled
         If ``should_stop`` says so.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.interpolation import interpolate_stack
+    >>> x = np.arange(32.0)
+    >>> bump = [np.exp(-0.05 * (x - c) ** 2) + 0 * x[:, None] for c in (13.0, 15.0, 17.0)]
+    >>> frames, flow = interpolate_stack(np.array(bump, np.float32), [0, 1, 2], [0.5])
+    >>> int(frames[0, 16].argmax())
+    14
     """
     data = np.asarray(stack, np.float32)
     channels = np.ascontiguousarray(data if data.ndim == 4 else data[None])

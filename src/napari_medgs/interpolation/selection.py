@@ -181,16 +181,25 @@ def interpolate_auto(
     frames : (W, Y, X) or (C, W, Y, X) ndarray of float32
     flow : Flow or None
         Where motion was used.
-    report : MethodSelection
+    selection : MethodSelection
 
     Raises
     ------
     GeometryError
         If positions do not fit the slices.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.interpolation import interpolate_auto
+    >>> stack = np.random.default_rng(0).random((4, 16, 16)).astype(np.float32)
+    >>> frames, flow, selection = interpolate_auto(stack, range(4), [0.5, 1.5])
+    >>> frames.shape, selection.motion_helps == (flow is not None)
+    ((2, 16, 16), True)
     """
     first = stack[0] if np.ndim(stack) == 4 else stack
-    report = select_method(first, np.asarray(positions), threads=threads)
-    if not report.motion_helps:
-        return interpolate_baseline(stack, positions, wanted, report.fallback), None, report
+    selection = select_method(first, np.asarray(positions), threads=threads)
+    if not selection.motion_helps:
+        return interpolate_baseline(stack, positions, wanted, selection.fallback), None, selection
     frames, flow = interpolate_stack(stack, positions, wanted, params, threads=threads)
-    return frames, flow, report
+    return frames, flow, selection

@@ -48,6 +48,18 @@ def render(
         When the field has no such head.
     BackendError
         When the backend cannot be used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_medgs as mg
+    >>> volume = mg.Volume.from_array(np.eye(16, dtype=np.float32)[None])
+    >>> field = mg.fit(volume, mg.FitParams(gaussians=40, iterations=20)).field
+    >>> mg.render(field).shape
+    (1, 1, 16, 16)
+    >>> finer = volume.grid.with_spacing((1.0, 0.5, 0.5))
+    >>> mg.render(field, grid=finer).shape
+    (1, 1, 32, 32)
     """
     field = _only(field, head)
     if grid is not None and not grid.matches(field.info.grid, 1e-6):
@@ -66,7 +78,42 @@ def render_labels(
     backend: str = "auto",
     threads: int | None = None,
 ) -> NDArray[np.int32]:
-    """Render the most probable label of every voxel, (Z, Y, X), in the mask's own values."""
+    """Render the most probable label of every voxel.
+
+    Parameters
+    ----------
+    field : GaussianField
+        One that was fitted with a mask.
+    grid : Grid, optional
+        Where to render; the field's own grid by default.
+    backend : str
+        See :func:`~napari_medgs.rendering.backends`.
+    threads : int, optional
+
+    Returns
+    -------
+    (Z, Y, X) ndarray of int32
+        In the mask's own values.
+
+    Raises
+    ------
+    ParameterError
+        When the field has no classes.
+    BackendError
+        When the backend cannot be used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_medgs as mg
+    >>> mask = np.zeros((1, 16, 16), np.uint8)
+    >>> mask[0, 4:12, 4:12] = 7
+    >>> volume = mg.Volume.from_array(100.0 * mask)
+    >>> params = mg.FitParams(gaussians=60, iterations=40, slice_axis=0)
+    >>> field = mg.fit(volume, params, mask).field
+    >>> int(mg.render_labels(field)[0, 8, 8])
+    7
+    """
     logits = render(field, "seg", grid=grid, backend=backend, threads=threads)
     values = np.asarray(field.info.label_values, np.int32)
     labels: NDArray[np.int32] = values[logits.argmax(axis=0)]
@@ -87,10 +134,19 @@ def render_stack(
     field : GaussianField
     slices : ndarray of int, optional
         Increasing indices along the slice axis; all by default.
+    backend : str
+        See :func:`~napari_medgs.rendering.backends`.
+    threads : int, optional
 
     Returns
     -------
     (C, slices, Y, X) ndarray of float32
+        Image channels, then class logits.
+
+    Raises
+    ------
+    BackendError
+        When the backend cannot be used.
     """
     from napari_medgs.rendering.parameters import to_parameters
 
@@ -110,12 +166,33 @@ def render_points(
 
     Parameters
     ----------
+    field : GaussianField
     points : (P, 3) ndarray
-        (z, y, x) in voxels of the field's canonical grid; fractions welcome.
+        (z, y, x) in voxels of the field's canonical grid, fractions included.
+    head : {"image", "seg", "probability"}
+        The image in its original units, the class logits, or their softmax.
+    threads : int, optional
 
     Returns
     -------
     (P, C) ndarray of float32
+
+    Raises
+    ------
+    ParameterError
+        When the points have another shape, or the field has no such head.
+    BackendError
+        For the alpha blend, which is defined on whole slices.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_medgs as mg
+    >>> from napari_medgs.rendering import render_points
+    >>> volume = mg.Volume.from_array(np.eye(16, dtype=np.float32)[None])
+    >>> field = mg.fit(volume, mg.FitParams(gaussians=40, iterations=20)).field
+    >>> render_points(field, np.array([[0.0, 3.5, 3.5], [0.0, 2.0, 12.0]])).shape
+    (2, 1)
     """
     from napari_medgs.rendering.cpu.points import render_at_points
 
