@@ -351,7 +351,7 @@ def test_a_flat_image_can_be_fitted(docked, qtbot, notes):
 def test_backends_that_cannot_be_used_are_gray_and_say_why(docked, qtbot):
     _, widget = docked()
     widget.settings.advanced.open()
-    qtbot.waitUntil(lambda: not widget._probe.busy and widget._probed, timeout=WAIT)
+    qtbot.waitUntil(lambda: widget.backends_checked, timeout=WAIT)
     from napari_medgs.rendering import backends
 
     box = widget.settings.settings["backend"].control.native

@@ -218,7 +218,10 @@ def describe_deletion(deletion: Deletion) -> str:
     )
     verdict = "The marked Gaussians matter to the network."
     if not deletion.supported:
-        verdict = "<b>Removing the marked Gaussians changes no more than removing random ones: do not rely on the colors.</b>"
+        verdict = (
+            "<b>Removing the marked Gaussians changes no more than removing random ones: do not "
+            "rely on the colors.</b>"
+        )
     title = f"Check: its probability when {deletion.fraction:.0%} of the Gaussians are removed"
     return f"{title}<table>{cells}</table>{verdict}"
 

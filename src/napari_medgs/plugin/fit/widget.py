@@ -81,10 +81,10 @@ class FitWidget(MedGSWidget):
         self.result.setVisible(False)
         self.body.addWidget(self.result)
         self.body.addStretch(1)
-        self._probe = Runner(self)
-        self._probed = False
+        self._backend_check = Runner(self)
+        self.backends_checked = False
         self.panel.button.clicked.connect(lambda *_: self.run())
-        self.settings.advanced_opened.connect(self._probe_backends)
+        self.settings.advanced_opened.connect(self._check_backends)
 
     @guarded
     def run(self) -> None:
@@ -103,20 +103,23 @@ class FitWidget(MedGSWidget):
         self.made = add_fit_layers(self.viewer, sources, outcome)
         self.made[-1].visible = self.show_overlay.isChecked()
 
-    def _probe_backends(self) -> None:
-        """Ask once, in the background, which devices work: it may load CUDA."""
-        if self._probed or self._probe.busy:
+    def _check_backends(self) -> None:
+        """Check once, in the background, which backends work: this may load CUDA."""
+        if self.backends_checked or self._backend_check.busy:
             return
-        self._probed = True
-        self._probe.start(
+        self._backend_check.start(
             lambda progress, should_stop: _backends(),
-            returned=self.settings.show_backends,
-            errored=lambda error: show_failure(error, "Looking for devices"),
+            returned=self._show_backends,
+            errored=lambda error: show_failure(error, "Looking for backends"),
         )
 
+    def _show_backends(self, found: dict[str, tuple[bool, str]]) -> None:
+        self.settings.show_backends(found)
+        self.backends_checked = True
+
     def shut_down(self) -> None:
-        """Stop fit and probing."""
-        self._probe.shut_down()
+        """Stop the fit and the check of backends."""
+        self._backend_check.shut_down()
         super().shut_down()
 
 
