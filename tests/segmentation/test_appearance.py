@@ -1,4 +1,4 @@
-"""Looks as probabilities, tempered by the confidence in them."""
+"""Appearance as probabilities at any temperature."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LIMITS = np.array([[0.0, 1.0], [0.0, 1.0]], np.float32)
 
 
 def learned(rng, classes=(0, 1)):
-    """Return samples of two looks and what was learned from those of some classes."""
+    """Return samples of two appearances and what was learned from those of some classes."""
     features = np.concatenate(
         [np.clip(rng.normal(level, 0.05, (60, 2)), 0, 1) for level in (0.3, 0.7)]
     ).astype(np.float32)
@@ -20,28 +20,28 @@ def learned(rng, classes=(0, 1)):
     return features, labels, learn_appearance(features[on], labels[on], 2, (0,), LIMITS)
 
 
-def test_looks_tell_classes_apart(rng):
+def test_appearance_tells_classes_apart(rng):
     features, labels, model = learned(rng)
-    assert model.confidence == 1
+    assert model.inverse_temperature == 1
     assert (model.log_probability(features).argmax(axis=1) == labels).all()
 
 
-def test_no_confidence_says_nothing(rng):
+def test_infinite_temperature_is_uniform(rng):
     features, _, model = learned(rng)
-    model.confidence = 0.0
+    model.inverse_temperature = 0.0
     assert model.log_probability(features) == pytest.approx(np.log(0.5), abs=1e-5)
 
 
-def test_probabilities_stay_normalised_at_any_confidence(rng):
+def test_probabilities_stay_normalised_at_any_temperature(rng):
     features, _, model = learned(rng)
     whole = model.log_probability(features)
-    model.confidence = 0.35
+    model.inverse_temperature = 0.35
     tempered = model.log_probability(features)
     assert np.exp(tempered).sum(axis=1) == pytest.approx(1, abs=1e-4)
     assert (np.ptp(tempered, axis=1) < np.ptp(whole, axis=1)).all()
 
 
-def test_one_class_alone_has_no_looks(rng):
+def test_one_class_alone_has_no_appearance(rng):
     features, _, model = learned(rng, classes=(1,))
     assert model.present == (1,)
     assert model.log_probability(features) == pytest.approx(np.log(0.5), abs=1e-5)

@@ -5,25 +5,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_medgs.rendering import render_points
-from napari_medgs.rendering.registry import score_renderer
+from napari_medgs.rendering import render_points, score_renderer
+from napari_medgs.segmentation.advanced import GraphParams
 from napari_medgs.segmentation.params import IslandRule
 from napari_medgs.segmentation.postprocess.components import drop_islands, fill_holes
-from napari_medgs.segmentation.prompts.markers import Evidence
-from napari_medgs.segmentation.solver.graph import FLOOR, build_graph
+from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.solver.graph import build_graph
 from napari_medgs.segmentation.solver.narrow_band import STEPS
 from napari_medgs.segmentation.solver.shortest_paths import band_distances, graph_distances
 
+BASE_COST = np.float32(GraphParams().base_cost)
 
-def evidence_of(voxels, classes, values):
+
+def markers_of(voxels, classes, values):
     empty = np.zeros(0, np.int32)
-    return Evidence(
+    return Markers(
         values,
         np.asarray(voxels, np.int32).reshape(-1, 3),
         np.asarray(classes, np.int32),
         empty.reshape(0, 3),
         empty,
-        hard=np.ones(len(classes), bool),
+        user_marked=np.ones(len(classes), bool),
     )
 
 
@@ -39,17 +41,25 @@ def test_graph_distances_are_those_of_scipy(random_graph, rng):
     from scipy.sparse.csgraph import dijkstra
 
     graph, points = random_graph
-    toll = rng.uniform(0, 1, len(points)).astype(np.float32)
+    unary = rng.uniform(0, 1, len(points)).astype(np.float32)
     rows = np.repeat(np.arange(len(points)), np.diff(graph.offsets))
-    paid = rng.uniform(0, 1, len(points)).astype(np.float32)
-    cost = graph.slopes * 0.5 * (paid[rows] + paid[graph.neighbours])
-    cost += graph.lengths * (FLOOR + 0.5 * (toll[rows] + toll[graph.neighbours]))
-    expected = dijkstra(csr_matrix((cost, (rows, graph.neighbours))), indices=[3, 7]).min(axis=0)
+    gradient_weight = rng.uniform(0, 1, len(points)).astype(np.float32)
+    cost = graph.gradient_costs * 0.5 * (gradient_weight[rows] + gradient_weight[graph.neighbors])
+    cost += graph.lengths * (BASE_COST + 0.5 * (unary[rows] + unary[graph.neighbors]))
+    expected = dijkstra(csr_matrix((cost, (rows, graph.neighbors))), indices=[3, 7]).min(axis=0)
     found = np.full(len(points), np.inf, np.float32)
     starts = np.array([3, 7], np.int32)
     found[starts] = 0
     bound = np.full(len(points), 1e6, np.float32)
-    arguments = (graph.offsets, graph.neighbours, graph.slopes, graph.lengths, FLOOR, toll, paid)
+    arguments = (
+        graph.offsets,
+        graph.neighbors,
+        graph.gradient_costs,
+        graph.lengths,
+        BASE_COST,
+        unary,
+        gradient_weight,
+    )
     graph_distances(*arguments, starts, bound, found)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     # One more seed on top of an earlier answer is the answer to all seeds.
@@ -71,8 +81,8 @@ def test_edges_cost_the_integral_of_the_squared_slope():
         (min(i, int(j)), max(i, int(j))): (float(c), float(n))
         for i in range(3)
         for j, c, n in zip(
-            graph.neighbours[graph.offsets[i] : graph.offsets[i + 1]],
-            graph.slopes[graph.offsets[i] : graph.offsets[i + 1]],
+            graph.neighbors[graph.offsets[i] : graph.offsets[i + 1]],
+            graph.gradient_costs[graph.offsets[i] : graph.offsets[i + 1]],
             graph.lengths[graph.offsets[i] : graph.offsets[i + 1]],
             strict=True,
         )
@@ -90,16 +100,16 @@ def test_band_distances_follow_the_image():
     distance[0] = 0
     flat = np.zeros(45, np.float32)
     band_distances(
-        image, slot, voxels, STEPS, np.ones(6, np.float32), np.ones(6, np.float32), FLOOR,
+        image, slot, voxels, STEPS, np.ones(6, np.float32), np.ones(6, np.float32), BASE_COST,
         flat, flat + 1, np.full(45, 1e9, np.float32), distance,
     )  # fmt: skip
-    assert distance[slot[0, 0, 8]] == pytest.approx(16 * FLOOR, rel=1e-5)
-    assert distance[slot[0, 4, 8]] == pytest.approx(12 * FLOOR, rel=1e-5)
+    assert distance[slot[0, 0, 8]] == pytest.approx(16 * BASE_COST, rel=1e-5)
+    assert distance[slot[0, 4, 8]] == pytest.approx(12 * BASE_COST, rel=1e-5)
     assert distance[slot[0, 0, 4]] > 20
 
 
 def test_projection_is_the_transpose_of_rendering(ball_scene, rng):
-    """<project(mark), v> = sum over marked voxels of what the field renders from values v."""
+    """<backproject(mark), v> = sum over marked voxels of what the field renders from values v."""
     _, _, field = ball_scene
     renderer = score_renderer(field)
     voxels = np.stack([rng.integers(0, n, 200) for n in field.info.stack_shape], 1)
@@ -139,20 +149,20 @@ def test_islands_and_holes():
     labels[2, 4, 4] = 0
     labels[2, 10, 10] = 1
     labels[4, 0:2, 9:12] = 2
-    evidence = evidence_of([[2, 2, 2], [4, 1, 10], [0, 0, 0]], [1, 2, 0], (0, 1, 2))
+    markers = markers_of([[2, 2, 2], [4, 1, 10], [0, 0, 0]], [1, 2, 0], (0, 1, 2))
     kept = labels.copy()
-    assert drop_islands(kept, evidence, IslandRule.KEEP) == 0
+    assert drop_islands(kept, markers, IslandRule.KEEP) == 0
     touched = labels.copy()
-    assert drop_islands(touched, evidence, IslandRule.CONNECTED) == 1
+    assert drop_islands(touched, markers, IslandRule.CONNECTED) == 1
     assert touched[2, 10, 10] == 0
     assert (touched == 2).sum() == 6
     largest = labels.copy()
-    assert drop_islands(largest, evidence, IslandRule.LARGEST) == 1
+    assert drop_islands(largest, markers, IslandRule.LARGEST) == 1
     np.testing.assert_array_equal(largest, touched)
-    assert fill_holes(touched, evidence) == 1
+    assert fill_holes(touched, markers) == 1
     assert touched[2, 4, 4] == 1
     # A hole with a background stroke in it stays.
-    marked = evidence_of([[2, 2, 2], [2, 4, 4]], [1, 0], (0, 1, 2))
+    marked = markers_of([[2, 2, 2], [2, 4, 4]], [1, 0], (0, 1, 2))
     again = labels.copy()
     assert fill_holes(again, marked) == 0
 
@@ -161,5 +171,5 @@ def test_a_slip_in_the_spacing_does_not_take_for_ever(rng):
     points = rng.uniform(0, 7, (40, 3))
     image = rng.normal(size=(1, 8, 8, 8)).astype(np.float32)
     graph = build_graph(points, np.array([1.0, 1e9, 1e9]), image)
-    assert np.isfinite(graph.slopes).all()
-    assert (graph.slopes >= 0).all()
+    assert np.isfinite(graph.gradient_costs).all()
+    assert (graph.gradient_costs >= 0).all()

@@ -188,10 +188,10 @@ def test_uncertainty_points_at_errors(ball_scene, model, prompts):
     _, labels, _ = ball_scene
     result = model.update(prompts)
     wrong = result.labels != labels
-    doubt = result.uncertainty()
-    assert doubt.shape == labels.shape
-    assert 0 <= doubt.min() <= doubt.max() <= 1
-    ranks = doubt.reshape(-1).argsort().argsort()
+    error_estimate = result.uncertainty()
+    assert error_estimate.shape == labels.shape
+    assert 0 <= error_estimate.min() <= error_estimate.max() <= 1
+    ranks = error_estimate.reshape(-1).argsort().argsort()
     count = wrong.sum()
     area = ranks[wrong.reshape(-1)].sum() - count * (count - 1) / 2
     assert area / (count * (wrong.size - count)) > 0.8

@@ -7,7 +7,7 @@ import pytest
 
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
 from napari_medgs.segmentation import Box, Point, Prompts
-from napari_medgs.segmentation.prompts.markers import collect_evidence, full_slices
+from napari_medgs.segmentation.prompts.markers import find_full_slices, rasterize_prompts
 
 SHAPE = (6, 8, 10)
 UNITS = np.array([2.0, 1.0, 1.0])
@@ -15,7 +15,7 @@ UNITS = np.array([2.0, 1.0, 1.0])
 
 def collect(prompts, axes=(0, 1, 2)):
     prompts.check(SHAPE)
-    return collect_evidence(prompts, SHAPE, axes, UNITS)
+    return rasterize_prompts(prompts, SHAPE, axes, UNITS)
 
 
 def image(**marks):
@@ -27,25 +27,25 @@ def image(**marks):
 
 def test_values_are_kept_and_background_is_zero():
     labels = image(a=((0, 0, 0), 7), b=((1, 2, 3), 3), c=((5, 7, 9), 1))
-    evidence = collect(Prompts(labels=labels, background=1))
-    assert evidence.values == (0, 3, 7)
-    marked = {tuple(v): int(c) for v, c in zip(evidence.voxels, evidence.classes, strict=True)}
+    markers = collect(Prompts(labels=labels, background=1))
+    assert markers.values == (0, 3, 7)
+    marked = {tuple(v): int(c) for v, c in zip(markers.voxels, markers.classes, strict=True)}
     assert marked == {(0, 0, 0): 2, (1, 2, 3): 1, (5, 7, 9): 0}
-    assert evidence.hard.all()
+    assert markers.user_marked.all()
 
 
 def test_scribble_files_from_elsewhere_work_with_their_own_values():
     labels = np.full(SHAPE, 4)
     labels[0, 0, 0], labels[1, 1, 1], labels[2, 2, 2] = 0, 1, 3
-    evidence = collect(Prompts(labels=labels, unlabeled=4))
-    assert evidence.values == (0, 1, 3)
-    assert len(evidence.voxels) == 3
+    markers = collect(Prompts(labels=labels, unlabeled=4))
+    assert markers.values == (0, 1, 3)
+    assert len(markers.voxels) == 3
 
 
 def test_voxels_follow_the_slice_axis():
     labels = image(a=((1, 2, 3), 1), b=((4, 5, 6), 2))
-    evidence = collect(Prompts(labels=labels), axes=(2, 0, 1))
-    assert sorted(map(tuple, evidence.voxels.tolist())) == [(3, 1, 2), (6, 4, 5)]
+    markers = collect(Prompts(labels=labels), axes=(2, 0, 1))
+    assert sorted(map(tuple, markers.voxels.tolist())) == [(3, 1, 2), (6, 4, 5)]
 
 
 @pytest.mark.parametrize(
@@ -80,61 +80,61 @@ def test_too_many_classes_are_refused():
 
 def test_later_marks_win():
     labels = image(a=((1, 1, 1), 1), b=((2, 2, 2), 2))
-    evidence = collect(Prompts(labels=labels, points=(Point((1, 1, 1), 0, radius=0.5),)))
-    marked = {tuple(v): int(c) for v, c in zip(evidence.voxels, evidence.classes, strict=True)}
+    markers = collect(Prompts(labels=labels, points=(Point((1, 1, 1), 0, radius=0.5),)))
+    marked = {tuple(v): int(c) for v, c in zip(markers.voxels, markers.classes, strict=True)}
     assert marked[1, 1, 1] == 0
-    assert len(evidence.voxels) == 2
+    assert len(markers.voxels) == 2
 
 
 def test_points_are_balls_in_mm():
-    evidence = collect(Prompts(points=(Point((2, 3, 4), 1, radius=1.0), Point((5, 7, 9), 0))))
-    mine = evidence.voxels[evidence.classes == 1]
-    # One voxel of 2 mm across, neighbours in plane only.
+    markers = collect(Prompts(points=(Point((2, 3, 4), 1, radius=1.0), Point((5, 7, 9), 0))))
+    mine = markers.voxels[markers.classes == 1]
+    # One voxel of 2 mm across, neighbors in plane only.
     assert sorted(map(tuple, mine.tolist())) == [
         (2, 2, 4), (2, 3, 3), (2, 3, 4), (2, 3, 5), (2, 4, 4),
     ]  # fmt: skip
 
 
 def test_a_box_alone_marks_its_core_and_the_ring_around():
-    evidence = collect(Prompts(boxes=(Box((1, 2, 2), (5, 6, 8), 3),)))
-    assert evidence.values == (0, 3)
-    inside = evidence.voxels[evidence.classes == 1]
-    outside = evidence.voxels[evidence.classes == 0]
+    markers = collect(Prompts(boxes=(Box((1, 2, 2), (5, 6, 8), 3),)))
+    assert markers.values == (0, 3)
+    inside = markers.voxels[markers.classes == 1]
+    outside = markers.voxels[markers.classes == 0]
     assert len(inside)
     assert ((inside >= [1, 2, 2]) & (inside < [5, 6, 8])).all()
     assert len(outside)
     assert not ((outside >= [1, 2, 2]) & (outside < [5, 6, 8])).all(axis=1).any()
-    assert not evidence.hard.any()
-    assert list(evidence.boxes) == [1]
+    assert not markers.user_marked.any()
+    assert list(markers.boxes) == [1]
 
 
 def test_an_initial_mask_is_believed_off_its_border_only():
     mask = np.zeros((20, 20, 20), np.int32)
     mask[4:16, 4:16, 4:16] = 5
     prompts = Prompts(initial=mask, initial_margin=3.0)
-    evidence = collect_evidence(prompts, mask.shape, (0, 1, 2), np.ones(3))
-    inside = evidence.voxels[evidence.classes == 1]
+    markers = rasterize_prompts(prompts, mask.shape, (0, 1, 2), np.ones(3))
+    inside = markers.voxels[markers.classes == 1]
     assert inside.min() == 6
     assert inside.max() == 13
-    assert evidence.values == (0, 5)
-    assert not evidence.hard.any()
+    assert markers.values == (0, 5)
+    assert not markers.user_marked.any()
 
 
 def test_full_slices_are_found_in_every_orientation():
     labels = np.zeros(SHAPE, np.int32)
     labels[:, 3, :] = 1
     labels[2:4, 3, :] = 2
-    assert full_slices(labels, 0, 1).tolist() == [3]
-    assert full_slices(labels, 0, 0).tolist() == []
+    assert find_full_slices(labels, 0, 1).tolist() == [3]
+    assert find_full_slices(labels, 0, 0).tolist() == []
     labels[:, 5, :] = 1  # one label everywhere: a slab of paint, no annotation
-    assert full_slices(labels, 0, 1).tolist() == [3]
+    assert find_full_slices(labels, 0, 1).tolist() == [3]
 
 
-def test_named_slices_count_their_unlabelled_voxels_as_background():
+def test_named_slices_count_their_unlabeled_voxels_as_background():
     labels = image(a=((2, slice(2, 5), slice(2, 5)), 1))
-    evidence = collect(Prompts(labels=labels, fully_labeled=((0, 2),)))
-    assert evidence.painted[0].tolist() == [2]
-    assert (evidence.classes == 0).sum() == 8 * 10 - 9
+    markers = collect(Prompts(labels=labels, fully_labeled=((0, 2),)))
+    assert markers.fully_labeled[0].tolist() == [2]
+    assert (markers.classes == 0).sum() == 8 * 10 - 9
 
 
 def test_annotated_planes_have_several_classes():
@@ -142,6 +142,6 @@ def test_annotated_planes_have_several_classes():
     labels[1, 2, 2:6], labels[1, 5, 2:6] = 1, 2
     labels[4, 2, 2:6], labels[4, 5, 2:6] = 1, 2
     labels[3, 2, 2:6] = 1
-    axis, planes = collect(Prompts(labels=labels)).annotated_planes()
+    axis, planes = collect(Prompts(labels=labels)).annotated_slices()
     assert axis == 0
     assert planes.tolist() == [1, 4]

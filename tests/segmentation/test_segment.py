@@ -156,8 +156,8 @@ def test_the_command_does_the_same(scene, tmp_path):
     assert numbers["voxels"] == {"1": int((mask == 1).sum()), "2": int((mask == 2).sum())}
     probability = read_volume(tmp_path / "p.nii.gz").data
     np.testing.assert_allclose(probability.sum(axis=0), 1, atol=1e-4)
-    doubt = read_volume(tmp_path / "u.nii.gz").data[0]
-    assert doubt[mask != labels].mean() > doubt[mask == labels].mean()
+    error_estimate = read_volume(tmp_path / "u.nii.gz").data[0]
+    assert error_estimate[mask != labels].mean() > error_estimate[mask == labels].mean()
     # One class alone is explained in one line.
     write_labels(tmp_path / "one.nii.gz", np.where(labels == 1, 1, 0), volume.grid)
     paths[paths.index(str(tmp_path / "strokes.nii.gz"))] = str(tmp_path / "one.nii.gz")

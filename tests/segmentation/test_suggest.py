@@ -1,11 +1,11 @@
-"""Slices are suggested for mistakes to be expected and for what no stroke has spoken for."""
+"""Slices are suggested for mistakes to be expected and for what no stroke has covered."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from napari_medgs.segmentation import Prompts
-from napari_medgs.segmentation.prompts.markers import collect_evidence
+from napari_medgs.segmentation.prompts.markers import rasterize_prompts
 from napari_medgs.segmentation.result.suggest import suggest_slices
 from tests.segmentation.conftest import BACKGROUND
 
@@ -33,18 +33,18 @@ def test_the_middle_of_a_gap_is_suggested_where_all_is_equal():
 
 
 def test_expected_mistakes_draw_the_choice_but_not_next_to_strokes():
-    chance, labels, rival = column()
+    chance, labels, runner_up = column()
     chance[28, 4:16, 4:16] = 0.5
-    assert indices(chance, labels, rival, annotated=[8, 20]) == [28]
+    assert indices(chance, labels, runner_up, annotated=[8, 20]) == [28]
     chance[28], chance[20, 4:16, 4:16] = 0, 0.5
-    (other,) = indices(chance, labels, rival, annotated=[8, 20])
+    (other,) = indices(chance, labels, runner_up, annotated=[8, 20])
     assert abs(other - 20) > 3
 
 
 def test_mistakes_that_lie_together_are_worth_one_visit():
-    chance, labels, rival = column()
+    chance, labels, runner_up = column()
     chance[25:31, 4:16, 4:16] = 0.5
-    first, second = indices(chance, labels, rival, annotated=[20], count=2)
+    first, second = indices(chance, labels, runner_up, annotated=[20], count=2)
     assert 25 <= first <= 30
     assert second < 16
 
@@ -58,21 +58,21 @@ def test_slices_past_the_ends_that_are_seen_are_worth_a_look():
 
 
 def test_every_class_counts_alike():
-    chance, labels, rival = column()
-    rival[:] = 1 - labels
-    labels[:, :3, :3], rival[:, :3, :3] = 0, 0
+    chance, labels, runner_up = column()
+    runner_up[:] = 1 - labels
+    labels[:, :3, :3], runner_up[:, :3, :3] = 0, 0
     labels[30:33, 0:2, 0:2] = 2  # a tiny one
     # The same number of wrong voxels, of the large class and of the small one.
     chance[12, 6, 6:10] = 1
     chance[31, 0:2, 0:2] = 1
-    assert abs(indices(chance, labels, rival, annotated=[21])[0] - 31) <= 1
+    assert abs(indices(chance, labels, runner_up, annotated=[21])[0] - 31) <= 1
 
 
 def test_all_orientations_and_thick_slices():
-    chance, labels, rival = column()
+    chance, labels, runner_up = column()
     chance[28, 4:16, 4:16] = 0.5
     for axis in range(3):
-        turned = [np.moveaxis(a, 0, axis) for a in (chance, labels, rival)]
+        turned = [np.moveaxis(a, 0, axis) for a in (chance, labels, runner_up)]
         (found,) = suggest_slices(*turned, axis, np.array([8, 20]), (3.0, 1.0, 2.0))
         assert (found.axis, found.index, found.position[axis]) == (axis, 28, 28)
         inside = [p for a, p in enumerate(found.position) if a != axis]
@@ -83,9 +83,9 @@ def test_all_orientations_and_thick_slices():
 def test_nothing_is_suggested_where_nothing_is_left():
     nothing = np.zeros((5, 6, 7), np.uint8)
     assert indices(nothing.astype(np.float32), nothing, nothing, annotated=[]) == []
-    chance, labels, rival = column()
-    assert indices(chance, labels, rival, annotated=np.arange(40)) == []
-    assert len(indices(chance, labels, rival, annotated=[20], count=100)) == 39
+    chance, labels, runner_up = column()
+    assert indices(chance, labels, runner_up, annotated=np.arange(40)) == []
+    assert len(indices(chance, labels, runner_up, annotated=[20], count=100)) == 39
 
 
 def test_slices_with_strokes_of_one_class_are_not_suggested_again():
@@ -93,9 +93,9 @@ def test_slices_with_strokes_of_one_class_are_not_suggested_again():
     drawn[4, 10, 5:25], drawn[4, 20, 5:25] = 1, BACKGROUND
     drawn[9, 20, 5:25] = BACKGROUND
     drawn[6, 15, 15] = 1
-    evidence = collect_evidence(
+    markers = rasterize_prompts(
         Prompts(labels=drawn, background=BACKGROUND), drawn.shape, (0, 1, 2), np.ones(3)
     )
-    np.testing.assert_array_equal(evidence.annotated_planes()[1], [4])
-    np.testing.assert_array_equal(evidence.stroked_planes(0), [4, 9])
-    assert evidence.stroked_planes(2).size == 0
+    np.testing.assert_array_equal(markers.annotated_slices()[1], [4])
+    np.testing.assert_array_equal(markers.marked_slices(0), [4, 9])
+    assert markers.marked_slices(2).size == 0

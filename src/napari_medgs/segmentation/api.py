@@ -1,4 +1,4 @@
-"""One call from an image and prompts to a mask; fits the field where there is none."""
+"""One call from an image and prompts to a mask; the field is fitted where none is given."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.prompts.prompts import Prompts
 from napari_medgs.segmentation.result.result import SegmentResult
 
-# Half the steps of a fit that is to show the image: masks gain nothing from more of them.
+# Half the default number of iterations: masks gain nothing from more.
 FIT_PARAMS = FitParams(iterations=40)
 
 
@@ -36,10 +36,25 @@ def fit_for_segmentation(
         ``FIT_PARAMS`` by default.
     progress, should_stop : callable, optional
 
+    Returns
+    -------
+    GaussianField
+
     Raises
     ------
     Cancelled
-        When stopped: a half-fitted field is no ground for a mask.
+        When stopped; a partly fitted field is not returned.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.data.volume import Volume
+    >>> from napari_medgs.fitting import FitParams
+    >>> image = np.random.default_rng(0).normal(size=(4, 12, 12)).astype(np.float32)
+    >>> params = FitParams(gaussians=40, iterations=2)
+    >>> field = fit_for_segmentation(Volume.from_array(image), params)
+    >>> 0 < len(field) <= 40
+    True
     """
     result = fit(volume, params or FIT_PARAMS, progress=progress, should_stop=should_stop)
     if result.stopped_by == "cancelled":
@@ -62,7 +77,7 @@ def segment(
     Parameters
     ----------
     volume : Volume
-        One or more contrasts; a single slice is a 2D image.
+        One or more image channels; a single slice is a 2D image.
     prompts : Prompts
     params : SegmentParams, optional
     field : GaussianField, optional
@@ -79,6 +94,23 @@ def segment(
     ------
     MedGSError
         For unusable images, prompts or settings, before the fit starts; ``Cancelled``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.data.volume import Volume
+    >>> from napari_medgs.fitting import FitParams
+    >>> from napari_medgs.segmentation import Prompts, segment
+    >>> image = np.zeros((4, 12, 12), np.float32)
+    >>> image[:, 3:9, 3:9] = 100
+    >>> strokes = np.zeros(image.shape, int)
+    >>> strokes[1, 6, 4:8], strokes[1, 1, 1:11], strokes[1, 10, 1:11] = 1, 2, 2
+    >>> fast = FitParams(gaussians=60, iterations=5)
+    >>> result = segment(
+    ...     Volume.from_array(image), Prompts(labels=strokes, background=2), fit_params=fast
+    ... )
+    >>> int(result.labels[2, 6, 6]), int(result.labels[2, 0, 0])
+    (1, 0)
     """
     from napari_medgs.segmentation.prompts.markers import check_prompts
 

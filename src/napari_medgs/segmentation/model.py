@@ -1,4 +1,4 @@
-"""The interactive model: everything kept between strokes, and what one more stroke changes."""
+"""The interactive model: what is kept between updates, and what one more marker changes."""
 
 from __future__ import annotations
 
@@ -23,26 +23,31 @@ from napari_medgs._util.threads import limit_threads
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import GeometryError, ParameterError
-from napari_medgs.rendering.registry import score_renderer
+from napari_medgs.rendering import score_renderer
+from napari_medgs.segmentation.advanced import SolverParams
 from napari_medgs.segmentation.params import SegmentParams, SegmentStage
 from napari_medgs.segmentation.postprocess.components import drop_islands, fill_holes
-from napari_medgs.segmentation.postprocess.full_slices import PaintedSlices
-from napari_medgs.segmentation.prompts.markers import Evidence, collect_evidence, initial_marks
+from napari_medgs.segmentation.postprocess.full_slices import FullSliceInterpolator
+from napari_medgs.segmentation.prompts.markers import Markers, initial_markers, rasterize_prompts
 from napari_medgs.segmentation.prompts.prompts import Prompts
-from napari_medgs.segmentation.result.result import SegmentResult, Snapshot, count_labels
+from napari_medgs.segmentation.result.result import SegmentResult, SolvedScores, count_labels
 from napari_medgs.segmentation.result.suggest import Suggestion, suggest_slices
-from napari_medgs.segmentation.solver.constraints import Constraints, denied_marks
-from napari_medgs.segmentation.solver.extent import find_ends
+from napari_medgs.segmentation.solver.constraints import Constraints, resolve_negative_points
+from napari_medgs.segmentation.solver.extent import estimate_extent
 from napari_medgs.segmentation.solver.geodesic import (
-    DISTANT,
-    Dues,
+    UNREACHABLE,
     GraphSolution,
     GraphSolver,
-    dues,
-    scores_of,
+    PathCosts,
+    edge_costs,
+    path_scores,
 )
-from napari_medgs.segmentation.solver.narrow_band import Refiner, choose_lead, follow_until
-from napari_medgs.segmentation.terms.calibration import opinions
+from napari_medgs.segmentation.solver.narrow_band import (
+    NarrowBandRefiner,
+    choose_threshold,
+    path_bound,
+)
+from napari_medgs.segmentation.terms.calibration import fit_terms
 from napari_medgs.segmentation.terms.image_features import image_features
 
 
@@ -58,44 +63,71 @@ class PromptSnapshot:
         Label value of every class that is marked, background (0) first.
     """
 
-    _evidence: Evidence
+    _markers: Markers
     _constraints: Constraints
 
     @property
     def values(self) -> tuple[int, ...]:
         """Label value of every class, background (0) first."""
-        return self._evidence.values
+        return self._markers.values
 
 
 @dataclass(frozen=True)
 class _State:
-    """What a full solve leaves behind for quick ones."""
+    """What a full solve leaves behind for incremental ones."""
 
-    evidence: Evidence
+    markers: Markers
     solution: GraphSolution
     seeds: NDArray[np.int32]
-    due: Dues
+    costs: PathCosts
     constrained: bool
 
 
 class SegmentModel:
-    """Turns prompts into masks on one image with one field, again and again.
+    """Computes masks from prompts on one image with one field, again and again.
 
-    One thread at a time. The answer depends on the prompts and settings alone, not on what was
-    asked before.
+    Use it from one thread at a time. A full result depends on the prompts and settings alone,
+    not on earlier updates.
 
     Parameters
     ----------
     volume : Volume
+        One or more image channels.
     field : GaussianField
-        Fitted to the volume (its image head is not used, its Gaussians are).
+        Fitted to the volume; the geometry of its Gaussians is used, not their values.
     params : SegmentParams, optional
     progress, should_stop : callable, optional
+
+    Attributes
+    ----------
+    volume : Volume
+    field : GaussianField
+    params : SegmentParams
+        May be replaced; new settings count from the next call on.
+    last : SegmentResult or None
+        Of the last update.
 
     Raises
     ------
     MedGSError
         For an unusable image, or a field of another grid; ``Cancelled``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.data.volume import Volume
+    >>> from napari_medgs.fitting import FitParams
+    >>> from napari_medgs.segmentation import Prompts, SegmentModel, fit_for_segmentation
+    >>> image = np.zeros((4, 12, 12), np.float32)
+    >>> image[:, 3:9, 3:9] = 100
+    >>> volume = Volume.from_array(image)
+    >>> field = fit_for_segmentation(volume, FitParams(gaussians=60, iterations=5))
+    >>> strokes = np.zeros(image.shape, int)
+    >>> strokes[1, 6, 4:8], strokes[1, 1, 1:11], strokes[1, 10, 1:11] = 1, 2, 2
+    >>> model = SegmentModel(volume, field)
+    >>> result = model.update(Prompts(labels=strokes, background=2))
+    >>> result.values, result.incremental, int(result.labels[2, 6, 6])
+    ((0, 1), False, 1)
     """
 
     def __init__(
@@ -119,28 +151,51 @@ class SegmentModel:
         self.last: SegmentResult | None = None
         self._axes = field.info.stack_axes
         spacing = np.asarray(volume.spacing)
-        self._units = spacing / spacing.min()
-        timer = StageTimer("segmentation", progress, should_stop, 4)
-        with limit_threads(self.params.threads):
-            timer.stage(SegmentStage.FEATURES)
-            data = np.moveaxis(volume.data, field.info.slice_axis + 1, 1)
-            features = image_features(data, spacing[list(self._axes)])
-            timer.stage(SegmentStage.RENDERER)
-            self._renderer = score_renderer(field)
-            timer.stage(SegmentStage.GRAPH)
-            self._solver = GraphSolver(field, features, self._renderer, self.params.seed)
-            timer.stage(SegmentStage.BUFFERS)
-            self._refiner = Refiner(features)
-        self._painted = PaintedSlices(features.metric, features.units)
-        self._top = np.empty(field.info.stack_shape, np.float32)
+        self._relative_spacing = spacing / spacing.min()
+        self._best = np.empty(field.info.stack_shape, np.float32)
         self._margin = np.empty(field.info.stack_shape, np.float32)
         self._initial: tuple[int, float, Any] | None = None
+        self._prepare(StageTimer("segmentation", progress, should_stop, 4))
+
+    def _prepare(self, timer: StageTimer) -> None:
+        """Compute all that depends on the image, the field and the advanced settings only."""
+        advanced = self.params.advanced
+        spacing = np.asarray(self.volume.spacing)
+        with limit_threads(self.params.threads):
+            timer.stage(SegmentStage.FEATURES)
+            data = np.moveaxis(self.volume.data, self.field.info.slice_axis + 1, 1)
+            features = image_features(data, spacing[list(self._axes)])
+            timer.stage(SegmentStage.RENDERER)
+            self._renderer = score_renderer(self.field)
+            timer.stage(SegmentStage.GRAPH)
+            self._solver = GraphSolver(
+                self.field, features, self._renderer, self.params.seed, advanced
+            )
+            timer.stage(SegmentStage.BUFFERS)
+            self._refiner = NarrowBandRefiner(features, advanced)
+        self._interpolator = FullSliceInterpolator(
+            features.guide, features.relative_spacing, advanced.shape.max_gap
+        )
         self._state: _State | None = None
+        self._prepared: SolverParams = advanced
+
+    def _refresh(self, timer: StageTimer) -> None:
+        """Prepare anew where the advanced settings have changed since."""
+        if self._prepared != self.params.advanced:
+            self._prepare(timer)
 
     def snapshot(self, prompts: Prompts) -> PromptSnapshot:
         """Check prompts and rasterize them into a copy that no longer depends on them.
 
         Call it under the lock that guards the prompts' arrays, and :meth:`update` without it.
+
+        Parameters
+        ----------
+        prompts : Prompts
+
+        Returns
+        -------
+        PromptSnapshot
 
         Raises
         ------
@@ -153,11 +208,13 @@ class SegmentModel:
         if prompts.initial is not None:
             key = (id(prompts.initial), prompts.initial_margin)
             if self._initial is None or self._initial[:2] != key:
-                marks = initial_marks(prompts.initial, prompts.initial_margin, self._units)
-                self._initial = (*key, (prompts.initial, marks))
+                markers = initial_markers(
+                    prompts.initial, prompts.initial_margin, self._relative_spacing
+                )
+                self._initial = (*key, (prompts.initial, markers))
             initial = self._initial[2][1]
-        evidence = collect_evidence(prompts, shape, self._axes, self._units, initial)
-        return PromptSnapshot(evidence, Constraints(prompts, evidence, shape, self._axes))
+        rasterized = rasterize_prompts(prompts, shape, self._axes, self._relative_spacing, initial)
+        return PromptSnapshot(rasterized, Constraints(prompts, rasterized, shape, self._axes))
 
     def _snapshot_of(self, prompts: Prompts | PromptSnapshot) -> PromptSnapshot:
         return prompts if isinstance(prompts, PromptSnapshot) else self.snapshot(prompts)
@@ -170,17 +227,18 @@ class SegmentModel:
         progress: ProgressCallback = ignore_progress,
         should_stop: StopCallback = never_stop,
     ) -> SegmentResult:
-        """Find the mask for prompts.
+        """Compute the mask for prompts.
 
         Parameters
         ----------
         prompts : Prompts or PromptSnapshot
         quick : bool
-            Only follow the marks that are new since the last full update, under what was learned
-            then: a fast answer while painting goes on, to be followed by a full update. Where
-            marks were taken away, or classes are new, this is a full update; ``incremental`` of
-            the result tells which it was.
+            Only propagate the markers that are new since the last full update, with the terms
+            fitted then: a fast result while drawing goes on, to be followed by a full update.
+            Where markers were removed, or classes are new, this is a full update;
+            ``incremental`` of the result tells which it was.
         progress, should_stop : callable, optional
+            ``stage`` of the reports is a :class:`SegmentStage`.
 
         Returns
         -------
@@ -191,194 +249,223 @@ class SegmentModel:
         ------
         MedGSError
             When the prompts cannot be used, before work starts; ``Cancelled`` between stages
-            once ``should_stop`` says so, ``last`` stays.
+            once ``should_stop`` returns True, ``last`` stays.
         """
+        timer = StageTimer("segmentation", progress, should_stop, 6)
         with limit_threads(self.params.threads):
-            return self._update(
-                prompts, quick, StageTimer("segmentation", progress, should_stop, 6)
-            )
+            self._refresh(timer)
+            return self._update(prompts, quick, timer)
 
     def _update(
         self, prompts: Prompts | PromptSnapshot, quick: bool, timer: StageTimer
     ) -> SegmentResult:
         timer.stage(SegmentStage.PROMPTS)
         snapshot = self._snapshot_of(prompts)
-        evidence, constraints = snapshot._evidence, snapshot._constraints
-        follow = self._follow(evidence, constraints) if quick else None
+        markers, constraints = snapshot._markers, snapshot._constraints
+        extend = self._extension(markers, constraints) if quick else None
         timer.end()
-        if follow is None:
-            state = self._solve_graph(evidence, constraints, timer)
+        if extend is None:
+            state = self._solve_graph(markers, constraints, timer)
         else:
             timer.stage(SegmentStage.PATHS)
-            state = follow()
+            state = extend()
             timer.end()
-        labels, scored = self._solve_voxels(state, constraints, timer)
-        if follow is None:
+        labels, scores = self._solve_voxels(state, constraints, timer)
+        if extend is None:
             self._state = state
-        self.last = self._result(labels, state.evidence, scored, timer, follow is not None)
+        self.last = self._result(labels, state.markers, scores, timer, extend is not None)
         return self.last
 
-    def _follow(self, evidence: Evidence, constraints: Constraints) -> Callable[[], _State] | None:
-        """Return what extends the last full solve to more marks, or None where nothing can."""
+    def _extension(
+        self, markers: Markers, constraints: Constraints
+    ) -> Callable[[], _State] | None:
+        """Return what extends the last full solve to more markers, or None if nothing can."""
         old = self._state
-        if old is None or constraints.any or len(evidence.denied_voxels):
+        if old is None or constraints.any or len(markers.negative_voxels):
             return None
-        if old.evidence.values != evidence.values or old.constrained:
+        if old.markers.values != markers.values or old.constrained:
             return None
-        shape = self._solver.image.metric.shape[1:]
-        if _new_marks(evidence, old.evidence, shape).any():
+        shape = self._solver.image.guide.shape[1:]
+        if _new_markers(markers, old.markers, shape).any():
             return None
 
         def extend() -> _State:
-            distance = self._extended(old, evidence)
-            return replace(
-                old, evidence=evidence, solution=replace(old.solution, distance=distance)
-            )
+            distance = self._extended(old, markers)
+            return replace(old, markers=markers, solution=replace(old.solution, distance=distance))
 
         return extend
 
-    def _extended(self, old: _State, evidence: Evidence) -> Floats:
-        """Return the last full solve's path costs after the marks that are new since."""
+    def _extended(self, old: _State, markers: Markers) -> Floats:
+        """Return the last full solve's path costs after the markers that are new since."""
         solver = self._solver
-        fresh = _new_marks(old.evidence, evidence, solver.image.metric.shape[1:])
-        seeds = solver.seeds(evidence.voxels[fresh], evidence.classes[fresh], evidence.count)
+        fresh = _new_markers(old.markers, markers, solver.image.guide.shape[1:])
+        seeds = solver.seeds(markers.voxels[fresh], markers.classes[fresh], markers.count)
         seeds[seeds == old.seeds] = -1
-        return solver.add_seeds(old.solution.distance, seeds, old.due)
+        return solver.add_seeds(old.solution.distance, seeds, old.costs)
+
+    def _solve_graph(
+        self, markers: Markers, constraints: Constraints, timer: StageTimer
+    ) -> _State:
+        """Solve on the Gaussians: fit the terms, find paths, and again with the shape prior."""
+        params, solver = self.params, self._solver
+        timer.stage(SegmentStage.TERMS)
+        seeds = solver.seeds(markers.voxels, markers.classes, markers.count)
+        watershed = solver.watershed(params.seed)
+        appearance, votes = fit_terms(
+            markers, solver.image, watershed, params.seed, params.advanced
+        )
+        forbidden = constraints.forbidden_at(np.round(solver.points).astype(np.int32))
+        at_nodes = appearance, solver.features, solver.points
+        costs = edge_costs(*at_nodes, None, votes, params.appearance, params.shape)
+        timer.end()
+        timer.stage(SegmentStage.PATHS)
+        distance = solver.propagate(seeds, costs, forbidden)
+        if len(markers.negative_voxels):
+            markers = resolve_negative_points(markers, solver, distance)
+            seeds = solver.seeds(markers.voxels, markers.classes, markers.count)
+            distance = solver.propagate(seeds, costs, forbidden)
+        timer.end()
+        timer.stage(SegmentStage.SHAPE)
+        prior = None
+        slices = solver.annotated_slices(distance, markers)
+        unseeded = slices.drop_unseeded_components(markers, solver.image.relative_spacing)
+        if len(unseeded):
+            voxels = np.concatenate([markers.voxels, unseeded])
+            classes = np.concatenate([markers.classes, np.zeros(len(unseeded), np.int32)])
+            seeds = solver.seeds(voxels, classes, markers.count)
+        if params.shape > 0 and params.appearance > 0:
+            prior = slices.prior(solver.image.relative_spacing, markers.count)
+        if prior is not None:
+            costs = edge_costs(*at_nodes, prior, votes, params.appearance, params.shape)
+        if prior is not None or len(unseeded):
+            bound = path_bound(distance.min(axis=0), params.advanced.narrow_band)
+            distance = solver.propagate(seeds, costs, forbidden, bound)
+        extent = estimate_extent(
+            solver.points,
+            distance,
+            markers,
+            params.max_path_ratio,
+            float(UNREACHABLE),
+            params.advanced.extent_percentile,
+        )
+        np.minimum(distance[0], extent.at(solver.points), out=distance[0])
+        timer.end()
+        solution = GraphSolution(distance, appearance, prior, votes, extent, params.shape)
+        return _State(markers, solution, seeds, costs, constraints.any)
 
     def _solve_voxels(
         self, state: _State, constraints: Constraints, timer: StageTimer
-    ) -> tuple[NDArray[np.uint8], Snapshot]:
-        """Render the graph's solution, look at undecided voxels again, clean up."""
-        params, evidence, solution = self.params, state.evidence, state.solution
+    ) -> tuple[NDArray[np.uint8], SolvedScores]:
+        """Render the graph's solution, refine voxels of small margin, postprocess."""
+        params, markers, solution = self.params, state.markers, state.solution
         timer.stage(SegmentStage.RENDER)
         labels = np.empty(self._margin.shape, np.uint8)
-        scores = scores_of(solution.distance, len(self.field))
-        self._renderer.argmax(scores, labels, self._top, self._margin)
+        scores = path_scores(solution.distance, len(self.field))
+        self._renderer.argmax(scores, labels, self._best, self._margin)
         timer.end()
         timer.stage(SegmentStage.REFINE)
         band_voxels = np.zeros((0, 3), np.int32)
-        band_scores = np.zeros((0, evidence.count), np.float32)
+        band_scores = np.zeros((0, markers.count), np.float32)
         if params.refine_voxels:
-            lead = choose_lead(self._margin, params.refine_voxels)
+            threshold = choose_threshold(
+                self._margin, params.refine_voxels, params.advanced.narrow_band
+            )
             band = self._refiner.refine(
                 solution,
-                evidence,
+                markers,
                 params.appearance,
                 params.smooth,
                 labels,
-                self._top,
+                self._best,
                 self._margin,
-                lead,
-                constraints.banned_at if constraints.any else None,
+                threshold,
+                constraints.forbidden_at if constraints.any else None,
             )
             band_voxels, band_scores = band.voxels, band.scores
         timer.end()
         timer.stage(SegmentStage.POSTPROCESS)
-        self._painted.fill(labels, evidence)
-        hard = evidence.voxels[evidence.hard], evidence.classes[evidence.hard]
-        labels[tuple(hard[0].T)] = hard[1]
+        self._interpolator.fill(labels, markers)
+        drawn = markers.voxels[markers.user_marked], markers.classes[markers.user_marked]
+        labels[tuple(drawn[0].T)] = drawn[1]
         constraints.enforce(labels)
-        drop_islands(labels, evidence, params.islands)
+        drop_islands(labels, markers, params.islands)
         if params.fill_holes:
-            fill_holes(labels, evidence)
+            fill_holes(labels, markers)
         constraints.enforce(labels)  # parts of locked classes are no islands
         timer.end()
-        return labels, Snapshot(
+        return labels, SolvedScores(
             self._renderer,
-            self._solver.image.units,
+            self._solver.image.relative_spacing,
             scores,
             partial(solution.appearance.log_probability, self._solver.features[: len(scores)]),
             band_voxels,
             band_scores,
-            *hard,
+            *drawn,
             constraints.locked,
             params.threads,
+            params.advanced.uncertainty,
         )
-
-    def _solve_graph(
-        self, evidence: Evidence, constraints: Constraints, timer: StageTimer
-    ) -> _State:
-        """Solve on the Gaussians: learn, spread, and spread again knowing the shape."""
-        params, solver = self.params, self._solver
-        timer.stage(SegmentStage.TERMS)
-        seeds = solver.seeds(evidence.voxels, evidence.classes, evidence.count)
-        appearance, flood = opinions(
-            evidence, solver.image, solver.floods(params.seed), params.seed
-        )
-        banned = constraints.banned_at(np.round(solver.points).astype(np.int32))
-        look = appearance, solver.features, solver.points
-        due = dues(*look, None, flood, params.appearance, params.shape)
-        timer.end()
-        timer.stage(SegmentStage.PATHS)
-        distance = solver.propagate(seeds, due, banned)
-        if len(evidence.denied_voxels):
-            evidence = denied_marks(evidence, solver, distance)
-            seeds = solver.seeds(evidence.voxels, evidence.classes, evidence.count)
-            distance = solver.propagate(seeds, due, banned)
-        timer.end()
-        timer.stage(SegmentStage.SHAPE)
-        prior = None
-        slices = solver.annotated_slices(distance, evidence)
-        untouched = slices.drop_untouched(evidence, solver.image.units)
-        if len(untouched):
-            voxels = np.concatenate([evidence.voxels, untouched])
-            classes = np.concatenate([evidence.classes, np.zeros(len(untouched), np.int32)])
-            seeds = solver.seeds(voxels, classes, evidence.count)
-        if params.shape > 0 and params.appearance > 0:
-            prior = slices.prior(solver.image.units, evidence.count)
-        if prior is not None:
-            due = dues(*look, prior, flood, params.appearance, params.shape)
-        if prior is not None or len(untouched):
-            bound = follow_until(distance.min(axis=0))
-            distance = solver.propagate(seeds, due, banned, bound)
-        ends = find_ends(solver.points, distance, evidence, params.max_path_ratio, float(DISTANT))
-        np.minimum(distance[0], ends.at(solver.points), out=distance[0])
-        timer.end()
-        solution = GraphSolution(distance, appearance, prior, flood, ends, params.shape)
-        return _State(evidence, solution, seeds, due, constraints.any)
 
     def preview_slice(
         self, axis: int, index: int, prompts: Prompts | PromptSnapshot
     ) -> NDArray[Any]:
-        """Return the labels of one slice of the canonical grid at once, from the graph alone.
+        """Return the labels of one slice of the canonical grid, from the graph alone.
 
-        Marks that are new since the last :meth:`update` spread from there under what was learned
+        Markers that are new since the last :meth:`update` are propagated with the terms fitted
         then. Without an earlier update of the same classes the whole graph is solved.
+
+        Parameters
+        ----------
+        axis, index : int
+            The slice.
+        prompts : Prompts or PromptSnapshot
 
         Returns
         -------
         (rows, columns) ndarray of integers
-        """
-        with limit_threads(self.params.threads):
-            return self._preview(axis, index, self._snapshot_of(prompts))
 
-    def _preview(self, axis: int, index: int, snapshot: PromptSnapshot) -> NDArray[Any]:
-        evidence, solver, state = snapshot._evidence, self._solver, self._state
-        if state is not None and state.evidence.values == evidence.values:
-            distance = self._extended(state, evidence)
+        Raises
+        ------
+        MedGSError
+            When the prompts cannot be used.
+        """
+        timer = StageTimer("preview", ignore_progress, never_stop, 0)
+        with limit_threads(self.params.threads):
+            self._refresh(timer)
+            return self._preview(axis, index, self._snapshot_of(prompts), timer)
+
+    def _preview(
+        self, axis: int, index: int, snapshot: PromptSnapshot, timer: StageTimer
+    ) -> NDArray[Any]:
+        markers, solver, state = snapshot._markers, self._solver, self._state
+        if state is not None and state.markers.values == markers.values:
+            distance = self._extended(state, markers)
         else:
-            timer = StageTimer("segmentation", ignore_progress, never_stop, 0)
-            solved = self._solve_graph(evidence, snapshot._constraints, timer)
+            solved = self._solve_graph(markers, snapshot._constraints, timer)
             distance = solved.solution.distance
         stack_axis = self._axes.index(axis)
-        plane = solver.labels_in_plane(scores_of(distance, len(self.field)), stack_axis, index)
-        on = evidence.hard & (evidence.voxels[:, stack_axis] == index)
+        plane = solver.labels_in_plane(path_scores(distance, len(self.field)), stack_axis, index)
+        on = markers.user_marked & (markers.voxels[:, stack_axis] == index)
         rest = [a for a in range(3) if a != stack_axis]
-        rows, columns = evidence.voxels[on][:, rest].T
-        plane[rows, columns] = evidence.classes[on]
+        rows, columns = markers.voxels[on][:, rest].T
+        plane[rows, columns] = markers.classes[on]
         if [self._axes[a] for a in rest] != sorted(self._axes[a] for a in rest):
             plane = plane.T
-        values = np.asarray(evidence.values)
-        return values.astype(_smallest(evidence.values))[plane]
+        values = np.asarray(markers.values)
+        return values.astype(_smallest(markers.values))[plane]
 
     def suggest(self, count: int = 1, axis: int | None = None) -> list[Suggestion]:
-        """Return where one more stroke helps most after the last update, best first.
+        """Return the slices to annotate next after the last update, best first.
 
         Parameters
         ----------
         count : int
         axis : int, optional
-            Orientation of the slices on the canonical grid; that of the strokes by default.
+            Orientation of the slices on the canonical grid; that of the markers by default.
+
+        Returns
+        -------
+        list of Suggestion
 
         Raises
         ------
@@ -387,30 +474,31 @@ class SegmentModel:
         """
         if self.last is None or self._state is None:
             raise ParameterError("There is no result yet; draw strokes and update first.")
-        evidence = self._state.evidence
+        markers = self._state.markers
         if axis is None:
-            axis = self._axes[evidence.annotated_planes()[0]]
-        doubt, to = self.last.doubt(), self.field.info.slice_axis
+            axis = self._axes[markers.annotated_slices()[0]]
+        estimate, to = self.last.error_estimate(), self.field.info.slice_axis
         return suggest_slices(
-            np.moveaxis(doubt.chance, 0, to),
+            np.moveaxis(estimate.error_probability, 0, to),
             np.moveaxis(self.last._indices, 0, to),
-            np.moveaxis(doubt.rival, 0, to),
+            np.moveaxis(estimate.runner_up, 0, to),
             axis,
-            evidence.stroked_planes(self._axes.index(axis)),
+            markers.marked_slices(self._axes.index(axis)),
             self.volume.spacing,
             count,
+            self.params.advanced.suggestion,
         )
 
     def _result(
         self,
         labels: NDArray[np.uint8],
-        evidence: Evidence,
-        snapshot: Snapshot,
+        markers: Markers,
+        scores: SolvedScores,
         timer: StageTimer,
         incremental: bool,
     ) -> SegmentResult:
-        counts = count_labels(labels, evidence.count)
-        values = evidence.values
+        counts = count_labels(labels, markers.count)
+        values = markers.values
         if values == tuple(range(len(values))):
             named: NDArray[Any] = labels
         else:
@@ -428,7 +516,7 @@ class SegmentModel:
             timer.seconds,
             incremental,
             labels,
-            snapshot,
+            scores,
         )
 
 
@@ -436,8 +524,8 @@ def _smallest(values: tuple[int, ...]) -> Any:
     return np.min_scalar_type(max(values))
 
 
-def _new_marks(old: Evidence, new: Evidence, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return which marks of ``new`` are not in ``old``."""
+def _new_markers(old: Markers, new: Markers, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which markers of ``new`` are not in ``old``."""
     before = np.ravel_multi_index(tuple(old.voxels.T), shape) * old.count + old.classes
     after = np.ravel_multi_index(tuple(new.voxels.T), shape) * new.count + new.classes
     return ~np.isin(after, before)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from napari_medgs._util.settings import check, rename_aliases, setting
 from napari_medgs.errors import ParameterError
+from napari_medgs.segmentation.advanced import SolverParams
 
 SOLVER, COMMON = "Segmentation", "Common options"  # groups of options
 
@@ -70,6 +71,8 @@ class SegmentParams:
         0 to 2**32 - 1.
     threads : int, optional
         Most CPU threads that a solve uses, and what is asked of its result; all by default.
+    advanced : SolverParams
+        Hyper-parameters of the single terms and steps.
 
     Examples
     --------
@@ -155,13 +158,14 @@ class SegmentParams:
         group=COMMON,
         help="Most CPU threads to use.",
     )
+    advanced: SolverParams = field(default_factory=SolverParams)
 
     def __post_init__(self) -> None:
         check(self)
         object.__setattr__(self, "islands", IslandRule(self.islands))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON-able values.
+        """Return the settings as JSON-able values; ``advanced`` only where it is not the default.
 
         Returns
         -------
@@ -169,6 +173,8 @@ class SegmentParams:
         """
         record = asdict(self)
         record["islands"] = self.islands.value
+        if self.advanced == SolverParams():
+            del record["advanced"]
         return record
 
     @classmethod
@@ -193,4 +199,6 @@ class SegmentParams:
         unknown = sorted(set(record) - set(cls.__dataclass_fields__))
         if unknown:
             raise ParameterError(f"Unknown segmentation setting {unknown[0]!r}.")
+        if isinstance(record.get("advanced"), dict):
+            record["advanced"] = SolverParams.from_dict(record["advanced"])
         return cls(**record)

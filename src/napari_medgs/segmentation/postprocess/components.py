@@ -1,4 +1,4 @@
-"""Islands and holes: small kernels that visit a class's voxels only."""
+"""Connected components and holes: kernels that visit the voxels of the classes only."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from numba import njit
 from numpy.typing import NDArray
 
 from napari_medgs.segmentation.params import IslandRule
-from napari_medgs.segmentation.prompts.markers import Evidence
+from napari_medgs.segmentation.prompts.markers import Markers
 
 _options: dict[str, Any] = {"nogil": True, "cache": True}
 
 
 @njit(**_options)
 def _flood(labels: Any, voxels: Any, reached: Any) -> int:
-    """Mark every voxel joined to a start by faces within the start's own class."""
+    """Mark every voxel 6-connected to a start within the start's own class."""
     depth, height, width = labels.shape
     stack = np.empty(1024, np.int64)
     size = 0
@@ -77,8 +77,15 @@ def _drop_unreached(labels: Any, reached: Any) -> int:
     return dropped
 
 
-def drop_islands(labels: NDArray[np.uint8], evidence: Evidence, rule: IslandRule) -> int:
-    """Turn parts of classes that do not count into background, in place.
+def drop_islands(labels: NDArray[np.uint8], markers: Markers, rule: IslandRule) -> int:
+    """Turn connected components that the rule does not keep into background, in place.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) ndarray of uint8
+    markers : Markers
+        Of all classes, slice-first.
+    rule : IslandRule
 
     Returns
     -------
@@ -89,13 +96,13 @@ def drop_islands(labels: NDArray[np.uint8], evidence: Evidence, rule: IslandRule
         return 0
     if rule is IslandRule.CONNECTED:
         reached = np.zeros(labels.shape, np.bool_)
-        marked = evidence.voxels[evidence.classes > 0]
+        marked = markers.voxels[markers.classes > 0]
         _flood(labels, np.ascontiguousarray(marked), reached)
         return int(_drop_unreached(labels, reached))
     from scipy.ndimage import label as components
 
     changed = 0
-    for k, box in _boxes(labels, evidence.count):
+    for k, box in _boxes(labels, markers.count):
         part = labels[box]
         pieces, count = components(part == k)
         if count > 1:
@@ -107,8 +114,13 @@ def drop_islands(labels: NDArray[np.uint8], evidence: Evidence, rule: IslandRule
     return changed
 
 
-def fill_holes(labels: NDArray[np.uint8], evidence: Evidence) -> int:
-    """Give background that one class encloses to that class, in place, unless it is marked.
+def fill_holes(labels: NDArray[np.uint8], markers: Markers) -> int:
+    """Turn background enclosed by one class into that class, in place, unless it is marked.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) ndarray of uint8
+    markers : Markers
 
     Returns
     -------
@@ -119,8 +131,8 @@ def fill_holes(labels: NDArray[np.uint8], evidence: Evidence) -> int:
     from scipy.ndimage import label as components
 
     changed = 0
-    marked = evidence.voxels[evidence.classes == 0]
-    for k, box in _boxes(labels, evidence.count):
+    marked = markers.voxels[markers.classes == 0]
+    for k, box in _boxes(labels, markers.count):
         part = labels[box]
         holes = binary_fill_holes(part == k) & (part == 0)
         if not holes.any():

@@ -1,4 +1,4 @@
-"""Between slices that are labelled in full the shape itself is interpolated."""
+"""Interpolation of labels between fully labeled slices."""
 
 from __future__ import annotations
 
@@ -10,24 +10,35 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs.interpolation import interpolate_labels
-from napari_medgs.segmentation.prompts.markers import Evidence
-
-WIDEST_GAP = 16.0  # finest voxels between slices up to which interpolation is believed
+from napari_medgs.segmentation.prompts.markers import Markers
 
 
-class PaintedSlices:
-    """Fills the gaps between fully labelled slices; remembers the last answer."""
+class FullSliceInterpolator:
+    """Fills the gaps between fully labeled slices; keeps the last interpolation.
 
-    def __init__(self, metric: Floats, units: NDArray[np.float64]) -> None:
-        self._metric = metric
-        self._units = units
+    Parameters
+    ----------
+    guide : (C, Z, Y, X) ndarray of float32
+        The guide image, along whose motion labels are interpolated.
+    relative_spacing : (3,) ndarray
+        Voxel sizes over the finest one.
+    max_gap : float
+        Distance of slices, in finest voxels, up to which labels are interpolated.
+    """
+
+    def __init__(
+        self, guide: Floats, relative_spacing: NDArray[np.float64], max_gap: float = 16.0
+    ) -> None:
+        self._max_gap = max_gap
+        self._guide = guide
+        self._relative_spacing = relative_spacing
         self._key = b""
         self._filled: NDArray[np.uint8] | None = None
 
-    def fill(self, labels: NDArray[np.uint8], evidence: Evidence) -> int:
+    def fill(self, labels: NDArray[np.uint8], markers: Markers) -> int:
         """Overwrite slices of narrow gaps by interpolated labels, in place.
 
-        Gaps with marks of their own are left to the solver, which knows those and the shape.
+        Gaps with markers of their own are left to the solver.
 
         Returns
         -------
@@ -35,16 +46,19 @@ class PaintedSlices:
             Slices written.
         """
         written = 0
-        for axis, places in evidence.painted.items():
+        for axis, slices in markers.fully_labeled.items():
             gaps = []
-            for first, last in itertools.pairwise(places):
-                place = evidence.voxels[evidence.hard, axis]
+            for first, last in itertools.pairwise(slices):
+                place = markers.voxels[markers.user_marked, axis]
                 own = ((place > first) & (place < last)).any()
-                if 1 < last - first <= max(WIDEST_GAP / self._units[axis], 2) and not own:
+                if (
+                    1 < last - first <= max(self._max_gap / self._relative_spacing[axis], 2)
+                    and not own
+                ):
                     gaps.append((int(first), int(last)))
             if not gaps:
                 continue
-            filled = self._interpolate(labels.shape, evidence, axis, places)
+            filled = self._interpolate(labels.shape, markers, axis, slices)
             for first, last in gaps:
                 box = [slice(None)] * 3
                 box[axis] = slice(first + 1, last)
@@ -55,25 +69,29 @@ class PaintedSlices:
     def _interpolate(
         self,
         shape: tuple[int, ...],
-        evidence: Evidence,
+        markers: Markers,
         axis: int,
-        places: NDArray[np.int64],
+        slices: NDArray[np.int64],
     ) -> NDArray[np.uint8]:
-        on = np.isin(evidence.voxels[:, axis], places)
-        voxels, classes = evidence.voxels[on], evidence.classes[on]
+        on = np.isin(markers.voxels[:, axis], slices)
+        voxels, classes = markers.voxels[on], markers.classes[on]
         digest = hashlib.blake2b(voxels.tobytes())
         digest.update(classes.tobytes())
-        digest.update(np.asarray([axis, *places]).tobytes())
+        digest.update(np.asarray([axis, *slices]).tobytes())
         if digest.digest() != self._key or self._filled is None:
             given = np.zeros(shape, np.uint8)
             given[tuple(voxels.T)] = classes
-            units = self._units
+            relative_spacing = self._relative_spacing
             self._filled = interpolate_labels(
                 given,
-                places,
+                slices,
                 slice_axis=axis,
-                image=self._metric,
-                spacing=(float(units[0]), float(units[1]), float(units[2])),
+                image=self._guide,
+                spacing=(
+                    float(relative_spacing[0]),
+                    float(relative_spacing[1]),
+                    float(relative_spacing[2]),
+                ),
             )
             self._key = digest.digest()
         return self._filled

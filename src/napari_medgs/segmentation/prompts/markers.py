@@ -1,4 +1,4 @@
-"""What the user said, as marked voxels with class indices, slice axis first."""
+"""Prompts rasterized into marked voxels with class indices, slice axis first."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.errors import LabelError
 from napari_medgs.segmentation.prompts.prompts import MOST_CLASSES, Prompts
 
-LEAST_ON_PLANE = 4
-STROKED = 0.05  # of the marks on the slice that has most: a slice that was worked on,
-CROSSED = 0.2  # or in another orientation than most strokes have
-SHELL = 1.5  # finest voxels: thickness of the marked layer of an initial mask
-BOX_CORE = 0.3  # share of a box's sides that is taken for its class when nothing else is
+# A slice counts as drawn in from these many markers on, and from this fraction of those on the
+# slice with most of them; strokes of another orientation cross many slices with a few voxels each.
+MIN_MARKERS = 4
+MIN_FRACTION = 0.05
+MIN_FRACTION_ACROSS = 0.2
+LAYER_THICKNESS = 1.5  # of the marked layer inside an initial mask, in finest voxels
+BOX_CORE = 0.3  # axes of the ellipsoid that markers a box without strokes, over the box's sides
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Markers:
     """Marked voxels; class 0 is the background.
 
     Attributes
@@ -30,110 +32,123 @@ class Evidence:
     voxels : (P, 3) ndarray of int32
         Slice-first indices, each at most once.
     classes : (P,) ndarray of int32
-    denied_voxels : (Q, 3) ndarray of int32, denied_classes : (Q,) ndarray of int32
-        What is not of a class.
+    negative_voxels : (Q, 3) ndarray of int32, negative_classes : (Q,) ndarray of int32
+        Voxels that are not of a class.
     boxes : dict
         For boxed classes the boxes (start, stop) that hold them, slice-first.
-    painted : dict
-        For every axis the slices that are labelled in full, increasing.
-    hard : (P,) ndarray of bool
-        Marks that the result must have exactly (drawn by the user, not guessed).
+    fully_labeled : dict
+        For every axis the fully labeled slices, increasing.
+    user_marked : (P,) ndarray of bool
+        Markers that were drawn by the user: the result has exactly these labels.
     """
 
     values: tuple[int, ...]
     voxels: NDArray[np.int32]
     classes: NDArray[np.int32]
-    denied_voxels: NDArray[np.int32]
-    denied_classes: NDArray[np.int32]
+    negative_voxels: NDArray[np.int32]
+    negative_classes: NDArray[np.int32]
     boxes: dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = field(
         default_factory=dict
     )
-    painted: dict[int, NDArray[np.int64]] = field(default_factory=dict)
-    hard: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    fully_labeled: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+    user_marked: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     @property
     def count(self) -> int:
         """Number of classes, the background included."""
         return len(self.values)
 
-    def annotated_planes(self) -> tuple[int, NDArray[np.int64]]:
-        """Return the orientation and indices of slices with strokes of two classes or more.
+    def annotated_slices(self) -> tuple[int, NDArray[np.int64]]:
+        """Return the orientation and indices of slices with markers of two classes or more.
 
-        The orientation is the one whose slices hold the most strokes each.
+        Returns
+        -------
+        axis : int
+            The orientation whose slices hold the most markers each.
+        indices : (S,) ndarray of int64
         """
         best, chosen = 0, np.zeros(0, np.int64)
-        crowd = 0.0
+        most = 0.0
         for axis in range(3):
-            place = self.voxels[self.hard, axis]
+            place = self.voxels[self.user_marked, axis]
             if not len(place):
                 continue
             hits = np.zeros((self.count, int(place.max()) + 1), np.int64)
-            np.add.at(hits, (self.classes[self.hard], place), 1)
+            np.add.at(hits, (self.classes[self.user_marked], place), 1)
             total = hits.sum(axis=0)
-            several = ((hits > 0).sum(axis=0) >= 2) & (total >= LEAST_ON_PLANE)
+            several = ((hits > 0).sum(axis=0) >= 2) & (total >= MIN_MARKERS)
             # Strokes of another orientation cross many slices with a few voxels each.
-            several &= total >= 0.2 * total.max()
+            several &= total >= MIN_FRACTION_ACROSS * total.max()
             mean = len(place) / max(int(np.count_nonzero(total)), 1)
-            if several.any() and mean > crowd:
-                best, chosen, crowd = axis, np.flatnonzero(several), mean
+            if several.any() and mean > most:
+                best, chosen, most = axis, np.flatnonzero(several), mean
         return best, chosen
 
-    def stroked_planes(self, axis: int) -> NDArray[np.int64]:
-        """Return the slices of one orientation that were stroked in, be it by one class only.
+    def marked_slices(self, axis: int) -> NDArray[np.int64]:
+        """Return the slices of one orientation that were drawn in, be it with one class only.
 
-        Strokes in slices of another orientation cross many of these with a few voxels each.
+        Parameters
+        ----------
+        axis : int
+
+        Returns
+        -------
+        (S,) ndarray of int64
         """
-        voxels = self.voxels[self.hard]
+        voxels = self.voxels[self.user_marked]
         if not len(voxels):
             return np.zeros(0, np.int64)
         counts = [np.bincount(voxels[:, a]) for a in range(3)]
         most = max(int(c.max()) for c in counts)
-        own = axis == self.annotated_planes()[0]
-        share = STROKED if own else CROSSED
-        return np.flatnonzero(counts[axis] >= max(LEAST_ON_PLANE, share * most))
+        own = axis == self.annotated_slices()[0]
+        fraction = MIN_FRACTION if own else MIN_FRACTION_ACROSS
+        return np.flatnonzero(counts[axis] >= max(MIN_MARKERS, fraction * most))
 
     def slice_groups(self) -> NDArray[np.int64]:
-        """Return the annotated plane of every mark, -1 where it lies on none."""
-        axis, places = self.annotated_planes()
+        """Return the annotated slice of every marker, -1 where it lies on none."""
+        axis, places = self.annotated_slices()
         place = self.voxels[:, axis].astype(np.int64)
         return np.where(np.isin(place, places), place, -1)
 
 
-class _Collector:
-    """Collects marks in the order of their authority; later ones win."""
+class _MarkerCollector:
+    """Collects markers; later ones override earlier ones."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         self.shape = shape
         self.flat: list[NDArray[np.int64]] = []
         self.label: list[NDArray[np.int64]] = []
-        self.hard: list[NDArray[np.bool_]] = []
+        self.user_marked: list[NDArray[np.bool_]] = []
 
-    def add(self, flat: NDArray[Any], label: Any, hard: bool) -> None:
+    def add(self, flat: NDArray[Any], label: Any, user_marked: bool) -> None:
         """Mark flat canonical indices with label values (or one value)."""
         if len(flat):
             self.flat.append(np.asarray(flat, np.int64))
             self.label.append(np.broadcast_to(np.asarray(label, np.int64), len(flat)))
-            self.hard.append(np.full(len(flat), hard))
+            self.user_marked.append(np.full(len(flat), user_marked))
 
     def result(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """Return indices, labels and hardness, every voxel once."""
+        """Return indices, labels and whether the user drew them, every voxel once."""
         if not self.flat:
             empty = np.zeros(0, np.int64)
             return empty, empty, np.zeros(0, np.bool_)
         flat = np.concatenate(self.flat)[::-1]
-        label, hard = np.concatenate(self.label)[::-1], np.concatenate(self.hard)[::-1]
+        label, user_marked = (
+            np.concatenate(self.label)[::-1],
+            np.concatenate(self.user_marked)[::-1],
+        )
         if len(self.flat) > 1:
             flat, first = np.unique(flat, return_index=True)
-            label, hard = label[first], hard[first]
-        return flat, label, hard
+            label, user_marked = label[first], user_marked[first]
+        return flat, label, user_marked
 
 
-def full_slices(labels: NDArray[Any], unlabeled: int, axis: int) -> NDArray[np.int64]:
+def find_full_slices(labels: NDArray[Any], unlabeled: int, axis: int) -> NDArray[np.int64]:
     """Return the slices of a label image that have no unlabeled voxel and several labels."""
     stack = np.moveaxis(labels, axis, 0)
     if stack.shape[0] < 2 or min(stack.shape[1:]) < 2:
         return np.zeros(0, np.int64)
-    # A few voxels of each slice tell most that are not full apart.
+    # A few voxels of each slice rule most others out.
     probe = stack[:, :: max(1, stack.shape[1] // 4), :: max(1, stack.shape[2] // 4)]
     likely = np.flatnonzero((probe != unlabeled).all(axis=(1, 2)))
     return np.array(
@@ -144,25 +159,25 @@ def full_slices(labels: NDArray[Any], unlabeled: int, axis: int) -> NDArray[np.i
 def _ball(
     position: tuple[float, float, float],
     radius: float,
-    units: NDArray[Any],
+    relative_spacing: NDArray[Any],
     shape: tuple[int, int, int],
 ) -> NDArray[np.int64]:
     """Return flat indices of the voxels in a ball; at least the nearest voxel."""
     center = np.asarray(position)
-    reach = np.floor(radius / units).astype(int) + 1
-    low = np.maximum(np.floor(center).astype(int) - reach, 0)
-    high = np.minimum(np.ceil(center).astype(int) + reach + 1, shape)
+    extent = np.floor(radius / relative_spacing).astype(int) + 1
+    low = np.maximum(np.floor(center).astype(int) - extent, 0)
+    high = np.minimum(np.ceil(center).astype(int) + extent + 1, shape)
     grid = np.stack(np.meshgrid(*[np.arange(a, b) for a, b in zip(low, high)], indexing="ij"), -1)
     voxels = grid.reshape(-1, 3)
-    near = (((voxels - center) * units) ** 2).sum(axis=1) <= radius**2
+    near = (((voxels - center) * relative_spacing) ** 2).sum(axis=1) <= radius**2
     nearest = np.clip(np.round(center).astype(int), 0, np.asarray(shape) - 1)
     voxels = np.concatenate([voxels[near], nearest[None]])
     flat = np.ravel_multi_index(tuple(voxels.T), shape)
     return np.unique(flat)
 
 
-def initial_marks(
-    mask: NDArray[Any], margin: float, units: NDArray[Any]
+def initial_markers(
+    mask: NDArray[Any], margin: float, relative_spacing: NDArray[Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return flat indices and labels of a layer inside each class, ``margin`` from its border.
 
@@ -182,9 +197,9 @@ def initial_marks(
                 for a in range(3)
             )
         )
-        depth = distance_transform_edt(mine[box], sampling=units)
+        depth = distance_transform_edt(mine[box], sampling=relative_spacing)
         wanted = min(margin, 0.7 * float(depth.max()))
-        layer = np.argwhere((depth >= wanted) & (depth < wanted + SHELL))
+        layer = np.argwhere((depth >= wanted) & (depth < wanted + LAYER_THICKNESS))
         layer += [s.start for s in box]
         flats.append(np.ravel_multi_index(tuple(layer.T), mask.shape))
         labels.append(np.full(len(layer), int(value)))
@@ -193,14 +208,14 @@ def initial_marks(
     return np.concatenate(flats), np.concatenate(labels)
 
 
-def collect_evidence(
+def rasterize_prompts(
     prompts: Prompts,
     shape: tuple[int, int, int],
     axes: tuple[int, int, int],
-    units: NDArray[Any],
+    relative_spacing: NDArray[Any],
     initial: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
-) -> Evidence:
-    """Turn checked prompts into marked voxels.
+) -> Markers:
+    """Rasterize checked prompts into marked voxels.
 
     Parameters
     ----------
@@ -208,19 +223,23 @@ def collect_evidence(
     shape : (Z, Y, X) of the canonical grid
     axes : (int, int, int)
         Canonical axes in slice-first order.
-    units : (3,) ndarray
+    relative_spacing : (3,) ndarray
         Canonical voxel sizes over the finest one.
     initial : optional
-        :func:`initial_marks` of ``prompts.initial``, when already known.
+        :func:`initial_markers` of ``prompts.initial``, when already known.
 
     Raises
     ------
     LabelError
         When there are fewer than two classes (the background counts), too many, or negative
         values.
+
+    Returns
+    -------
+    Markers
     """
-    marks = _Collector(shape)
-    painted: dict[int, NDArray[np.int64]] = {}
+    markers = _MarkerCollector(shape)
+    fully_labeled: dict[int, NDArray[np.int64]] = {}
     background = prompts.background_value
 
     def as_value(label: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -228,34 +247,38 @@ def collect_evidence(
 
     if prompts.initial is not None:
         if initial is None:
-            initial = initial_marks(prompts.initial, prompts.initial_margin, units)
-        marks.add(*initial, hard=False)
+            initial = initial_markers(prompts.initial, prompts.initial_margin, relative_spacing)
+        markers.add(*initial, user_marked=False)
     if prompts.labels is not None:
         labels = prompts.labels
         flat = np.flatnonzero(labels.reshape(-1) != prompts.unlabeled)
         for axis in range(3):
-            full = set(full_slices(labels, prompts.unlabeled, axis).tolist()) if len(flat) else {}
+            full = (
+                set(find_full_slices(labels, prompts.unlabeled, axis).tolist())
+                if len(flat)
+                else {}
+            )
             named = {index for a, index in prompts.fully_labeled if a == axis}
             for index in sorted(named):
                 plane = np.moveaxis(np.arange(labels.size).reshape(shape), axis, 0)[index]
                 empty = np.moveaxis(labels, axis, 0)[index] == prompts.unlabeled
-                marks.add(plane[empty], 0, hard=True)
+                markers.add(plane[empty], 0, user_marked=True)
             if full or named:
-                painted[axes.index(axis)] = np.array(sorted({*full, *named}), np.int64)
-        marks.add(flat, as_value(labels.reshape(-1)[flat].astype(np.int64)), hard=True)
+                fully_labeled[axes.index(axis)] = np.array(sorted({*full, *named}), np.int64)
+        markers.add(flat, as_value(labels.reshape(-1)[flat].astype(np.int64)), user_marked=True)
     denied_flat, denied_label = [], []
     for point in prompts.points:
-        ball = _ball(point.position, point.radius, units, shape)
+        ball = _ball(point.position, point.radius, relative_spacing, shape)
         if point.positive:
             value = 0 if prompts.is_background(point.label) else point.label
-            marks.add(ball, value, hard=True)
+            markers.add(ball, value, user_marked=True)
         else:
             denied_flat.append(ball)
             denied_label.append(np.full(len(ball), point.label))
-    boxes = _box_marks(prompts, shape, marks)
-    flat, label, hard = marks.result()
+    boxes = _box_markers(prompts, shape, markers)
+    flat, label, user_marked = markers.result()
     if len(label) and label.min() < 0:
-        raise LabelError(f"The prompts hold the label {label.min()}; labels start at 0.")
+        raise LabelError(f"The prompts hold the label {label.min()}; labels must not be negative.")
     present = np.unique(label)
     if len(present) < 2:
         raise LabelError(
@@ -269,7 +292,9 @@ def collect_evidence(
         raise LabelError(f"The prompts hold {len(values)} classes; at most {MOST_CLASSES} work.")
     unknown = sorted({int(v[0]) for v in denied_label} - set(values))
     if unknown:
-        raise LabelError(f"A negative point denies the class {unknown[0]}, which has no strokes.")
+        raise LabelError(
+            f"A negative point names the class {unknown[0]}, which has no other markers; add some."
+        )
     ordered = np.asarray(values)
     order = list(axes)
 
@@ -277,26 +302,26 @@ def collect_evidence(
         voxels = np.stack(np.unravel_index(flat_indices, shape), axis=1)[:, order]
         return np.ascontiguousarray(voxels, np.int32)
 
-    denied = np.concatenate(denied_flat) if denied_flat else np.zeros(0, np.int64)
+    negative = np.concatenate(denied_flat) if denied_flat else np.zeros(0, np.int64)
     denied_values = np.concatenate(denied_label) if denied_label else np.zeros(0, np.int64)
-    return Evidence(
+    return Markers(
         values,
         to_stack(flat),
         np.searchsorted(ordered, label).astype(np.int32),
-        to_stack(denied),
+        to_stack(negative),
         np.searchsorted(ordered, denied_values).astype(np.int32),
         {values.index(k): [(a[order], b[order]) for a, b in pairs] for k, pairs in boxes.items()},
-        painted,
-        hard,
+        fully_labeled,
+        user_marked,
     )
 
 
-def _box_marks(
-    prompts: Prompts, shape: tuple[int, int, int], marks: _Collector
+def _box_markers(
+    prompts: Prompts, shape: tuple[int, int, int], markers: _MarkerCollector
 ) -> dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]]:
-    """Return the boxes by label; mark background around them and, if need be, their cores."""
+    """Return the boxes by label; mark background around them, and the cores of empty ones."""
     boxes: dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
-    flat, label, _ = marks.result()
+    flat, label, _ = markers.result()
     held = np.zeros(shape, np.bool_) if prompts.boxes else None
     for box in prompts.boxes:
         start = np.maximum(box.start, 0)
@@ -312,14 +337,14 @@ def _box_marks(
                 np.meshgrid(*[np.arange(a, b) for a, b in zip(start, stop)], indexing="ij"), -1
             ).reshape(-1, 3)
             core = grid[(((grid - middle) / half) ** 2).sum(axis=1) <= 1]
-            marks.add(np.ravel_multi_index(tuple(core.T), shape), box.label, hard=False)
+            markers.add(np.ravel_multi_index(tuple(core.T), shape), box.label, user_marked=False)
     if held is not None:
         from scipy.ndimage import binary_dilation
 
-        flat, label, _ = marks.result()
+        flat, label, _ = markers.result()
         ring = binary_dilation(held, iterations=2) & ~held
         where = np.flatnonzero(ring)
-        marks.add(np.setdiff1d(where, flat), 0, hard=False)
+        markers.add(np.setdiff1d(where, flat), 0, user_marked=False)
     return boxes
 
 
@@ -341,4 +366,4 @@ def check_prompts(prompts: Prompts, volume: Volume) -> None:
     """
     prompts.check(volume.shape)
     spacing = np.asarray(volume.spacing)
-    collect_evidence(prompts, volume.shape, (0, 1, 2), spacing / spacing.min())
+    rasterize_prompts(prompts, volume.shape, (0, 1, 2), spacing / spacing.min())

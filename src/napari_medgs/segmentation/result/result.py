@@ -1,4 +1,4 @@
-"""What a segmentation gives back; probabilities and uncertainty are made when asked for."""
+"""The result of a segmentation; probabilities and uncertainty are computed when asked for."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ from napari_medgs._util.threads import limit_threads, run_chunks
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.grid import Grid
 from napari_medgs.rendering.engine import ScoreRenderer
-from napari_medgs.segmentation.result.uncertainty import Depth, Doubt, chance_of, lead_of
+from napari_medgs.segmentation.advanced import UncertaintyParams
+from napari_medgs.segmentation.result.uncertainty import (
+    ErrorEstimate,
+    RelativeBoundaryDistance,
+    compute_margins,
+    predict_error,
+)
 
-POWER = np.float32(1.0)  # probability of a class ~ its distance to minus this: calibrated
+EXPONENT = np.float32(1.0)  # probability is proportional to path cost to minus this: calibrated
 _options: dict[str, Any] = {"nogil": True, "cache": True}
 
 
@@ -30,7 +36,18 @@ def _count(labels: Any, z: int, out: Any) -> None:
 
 
 def count_labels(labels: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
-    """Count the voxels of every class in slice-first class indices."""
+    """Return the number of voxels per class.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) ndarray of uint8
+        Class indices.
+    classes : int
+
+    Returns
+    -------
+    (classes,) ndarray of int64
+    """
     counts = np.zeros((len(labels), max(classes, 256)), np.int64)
     run_chunks(lambda z: _count(labels, z, counts[z]), len(labels))
     total: NDArray[np.int64] = counts.sum(axis=0)[:classes]
@@ -38,7 +55,7 @@ def count_labels(labels: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
 
 
 def softmax(scores: Floats) -> Floats:
-    """Turn scores (K, ...) into probabilities in place."""
+    """Turn scores (K, ...) into probabilities over the first axis, in place."""
     scores -= scores.max(axis=0)
     np.exp(scores, out=scores)
     scores /= scores.sum(axis=0)
@@ -46,36 +63,38 @@ def softmax(scores: Floats) -> Floats:
 
 
 @dataclass
-class Snapshot:
-    """What probabilities and doubt of one result are made of, slice-first.
+class SolvedScores:
+    """What probabilities and errors of one result are computed from, slice-first.
 
     Attributes
     ----------
     renderer : ScoreRenderer
-    units : (3,) ndarray
+    relative_spacing : (3,) ndarray
         Voxel sizes over the finest one.
     scores : (N, K) ndarray of float32
-    looks : callable
-        () -> (N, K) log-probabilities of the classes by looks.
+    appearance : callable
+        () -> (N, K) log-probabilities of the appearance model at the Gaussians.
     band_voxels : (B, 3) ndarray of int32, band_scores : (B, K) ndarray of float32
-    sure_voxels : (S, 3) ndarray of int32, sure_classes : (S,) ndarray of int32
-        Marks that are certain.
+    marked_voxels : (S, 3) ndarray of int32, marked_classes : (S,) ndarray of int32
+        The user's markers, which are certain.
     locked : dict of int to (Z, Y, X) ndarray of bool
         Where the locked classes are.
     threads : int, optional
         Most CPU threads to use.
+    params : UncertaintyParams
     """
 
     renderer: ScoreRenderer
-    units: NDArray[np.float64]
+    relative_spacing: NDArray[np.float64]
     scores: Floats
-    looks: Callable[[], Floats]
+    appearance: Callable[[], Floats]
     band_voxels: NDArray[np.int32]
     band_scores: Floats
-    sure_voxels: NDArray[np.int32]
-    sure_classes: NDArray[np.int32]
+    marked_voxels: NDArray[np.int32]
+    marked_classes: NDArray[np.int32]
     locked: dict[int, NDArray[np.bool_]] = dataclasses.field(default_factory=dict)
     threads: int | None = None
+    params: UncertaintyParams = dataclasses.field(default_factory=UncertaintyParams)
 
     def probability(self, labels: NDArray[np.uint8]) -> Floats:
         """Return (K, Z, Y, X) probabilities of the classes."""
@@ -84,20 +103,20 @@ class Snapshot:
         out = np.empty((classes, depth, height, width), np.float32)
 
         def task(z: int) -> None:
-            blended, empty = self.renderer.render_plane(self.scores, 0, z)
-            blended *= POWER
-            softmax(blended)
-            blended[:, empty] = 0
-            blended[0, empty] = 1
-            out[:, z] = blended
+            rendered, empty = self.renderer.render_plane(self.scores, 0, z)
+            rendered *= EXPONENT
+            softmax(rendered)
+            rendered[:, empty] = 0
+            rendered[0, empty] = 1
+            out[:, z] = rendered
 
         run_chunks(task, depth)
         if len(self.band_voxels):
-            out[(slice(None), *self.band_voxels.T)] = softmax(POWER * self.band_scores.T)
-        if len(self.sure_voxels):
-            z, y, x = self.sure_voxels.T
+            out[(slice(None), *self.band_voxels.T)] = softmax(EXPONENT * self.band_scores.T)
+        if len(self.marked_voxels):
+            z, y, x = self.marked_voxels.T
             out[:, z, y, x] = 0
-            out[self.sure_classes, z, y, x] = 1
+            out[self.marked_classes, z, y, x] = 1
         if self.locked:
             run_chunks(lambda z: self._lock(out[:, z], z), depth)
         return out
@@ -112,47 +131,51 @@ class Snapshot:
         probability[0, nothing] = total[nothing] = 1
         probability /= total
 
-    def doubt(self, labels: NDArray[np.uint8]) -> Doubt:
-        """Return how likely labels (Z, Y, X) are wrong, and what they would be instead."""
-        settled = None
+    def error_estimate(self, labels: NDArray[np.uint8]) -> ErrorEstimate:
+        """Return how likely labels (Z, Y, X) are wrong, and the most likely other classes."""
+        certain = None
         for mask in self.locked.values():
-            settled = mask if settled is None else settled | mask
-        closed = np.zeros(self.scores.shape[1], np.bool_)
-        closed[list(self.locked)] = True
-        depth = Depth(labels, self.units, settled)
-        looks = self.looks()
-        lead = np.empty(labels.shape, np.float32)
-        rival = np.empty(labels.shape, np.uint8)
+            certain = mask if certain is None else certain | mask
+        excluded = np.zeros(self.scores.shape[1], np.bool_)
+        excluded[list(self.locked)] = True
+        distance = RelativeBoundaryDistance(labels, self.relative_spacing, certain)
+        appearance = self.appearance()
+        margin = np.empty(labels.shape, np.float32)
+        runner_up = np.empty(labels.shape, np.uint8)
 
         def render(z: int) -> None:
-            own = labels[z].reshape(-1)
-            blended, empty = self.renderer.render_plane(self.scores, 0, z)
-            lead_of(_flat(blended), own, closed, lead[z].reshape(-1), rival[z].reshape(-1))
-            lead[z][empty] = np.inf
+            rendered, empty = self.renderer.render_plane(self.scores, 0, z)
+            compute_margins(
+                _flat(rendered), labels[z].reshape(-1), excluded,
+                margin[z].reshape(-1), runner_up[z].reshape(-1),
+            )  # fmt: skip
+            margin[z][empty] = np.inf
 
         run_chunks(render, len(labels))
         if len(self.band_voxels):
-            place = tuple(self.band_voxels.T)
-            found, other = np.empty(len(place[0]), np.float32), np.empty(len(place[0]), np.uint8)
+            where = tuple(self.band_voxels.T)
+            found, other = np.empty(len(where[0]), np.float32), np.empty(len(where[0]), np.uint8)
             scores = np.ascontiguousarray(self.band_scores.T)
-            lead_of(scores, labels[place], closed, found, other)
-            lead[place], rival[place] = found, other
+            compute_margins(scores, labels[where], excluded, found, other)
+            margin[where], runner_up[where] = found, other
+        probability = margin  # written over it, slice by slice, to spare a volume
 
-        def weigh(z: int) -> None:
-            # In place of the lead, slice by slice.
+        def predict(z: int) -> None:
             own, plane = labels[z].reshape(-1), labels[z].shape
-            liked, unused = np.empty(own.size, np.float32), np.empty(own.size, np.uint8)
-            blended, _ = self.renderer.render_plane(looks, 0, z)
-            lead_of(_flat(blended), own, closed, liked, unused)
-            certain = np.isinf(lead[z])
-            lead[z] = chance_of(lead[z], depth.in_slice(z, plane), -liked.reshape(plane))
-            lead[z][certain] = 0
-            if settled is not None:
-                lead[z][settled[z]] = 0
+            by_appearance, unused = np.empty(own.size, np.float32), np.empty(own.size, np.uint8)
+            rendered, _ = self.renderer.render_plane(appearance, 0, z)
+            compute_margins(_flat(rendered), own, excluded, by_appearance, unused)
+            empty = np.isinf(margin[z])
+            probability[z] = predict_error(
+                margin[z], distance.in_slice(z, plane), -by_appearance.reshape(plane), self.params
+            )
+            probability[z][empty] = 0
+            if certain is not None:
+                probability[z][certain[z]] = 0
 
-        run_chunks(weigh, len(labels))
-        lead[tuple(self.sure_voxels.T)] = 0
-        return Doubt(lead, rival)
+        run_chunks(predict, len(labels))
+        probability[tuple(self.marked_voxels.T)] = 0
+        return ErrorEstimate(probability, runner_up)
 
 
 def _flat(scores: Floats) -> Floats:
@@ -161,7 +184,7 @@ def _flat(scores: Floats) -> Floats:
 
 @dataclass
 class SegmentResult:
-    """The mask and all about it.
+    """A label image with volumes, probabilities and uncertainty.
 
     Attributes
     ----------
@@ -171,14 +194,14 @@ class SegmentResult:
     values : tuple of int
         Label value of every class, background (0) first.
     voxels : dict of int to int
-        Voxels of every class, the background left out.
+        Number of voxels per class, without the background.
     volumes_ml : dict of int to float
     field : GaussianField
         The field that the mask was found with.
     seconds, seconds_fit, seconds_solve : float
-        Wall time altogether, of fitting the field (0 when it was there), of the solve.
+        Wall time in all, of fitting the field (0 when it was given), and of the solve.
     timings : dict of str to float
-        Seconds of the solve's stages (:class:`SegmentStage`).
+        Seconds per stage of the solve (:class:`SegmentStage`).
     incremental : bool
         Whether a quick solve only extended the last full one: a full solve of the same prompts
         may still change the mask.
@@ -197,12 +220,12 @@ class SegmentResult:
     _indices: NDArray[np.uint8] = dataclasses.field(
         default_factory=lambda: np.zeros((0, 0, 0), np.uint8), repr=False
     )
-    _snapshot: Snapshot | None = dataclasses.field(default=None, repr=False)
-    _doubt: Doubt | None = dataclasses.field(default=None, repr=False)
+    _scores: SolvedScores | None = dataclasses.field(default=None, repr=False)
+    _error_estimate: ErrorEstimate | None = dataclasses.field(default=None, repr=False)
 
     @property
     def volumes_ml(self) -> dict[int, float]:
-        """Volume of every class in millilitres."""
+        """Volume of every class in milliliters."""
         return {k: n * self.grid.voxel_volume / 1000 for k, n in self.voxels.items()}
 
     @property
@@ -211,26 +234,42 @@ class SegmentResult:
         return self.field.info.slice_axis
 
     def probability(self) -> Floats:
-        """Return how likely every class is, (K, Z, Y, X) in the order of ``values``.
+        """Return the probability of every class.
 
-        Made anew at every call: K volumes of float32.
+        It is computed at every call: K volumes of float32.
+
+        Returns
+        -------
+        (K, Z, Y, X) ndarray of float32
+            In the order of ``values``, with sum 1.
         """
-        assert self._snapshot is not None
-        with limit_threads(self._snapshot.threads):
-            stack = self._snapshot.probability(self._indices)
+        assert self._scores is not None
+        with limit_threads(self._scores.threads):
+            stack = self._scores.probability(self._indices)
         return np.moveaxis(stack, 1, self.slice_axis + 1)
 
     def uncertainty(self) -> Floats:
-        """Return the chance that each voxel's label is wrong, (Z, Y, X), 0 to 1.
+        """Return the probability that each voxel's label is wrong, 0 to 1.
 
-        Kept after the first call. See :mod:`napari_medgs.segmentation.result.uncertainty`.
+        Kept after the first call; see :mod:`napari_medgs.segmentation.result.uncertainty`.
+
+        Returns
+        -------
+        (Z, Y, X) ndarray of float32
         """
-        return np.moveaxis(self.doubt().chance, 0, self.slice_axis)
+        return np.moveaxis(self.error_estimate().error_probability, 0, self.slice_axis)
 
-    def doubt(self) -> Doubt:
-        """Return what may be wrong and what it would be then, slice-first; kept."""
-        if self._doubt is None:
-            assert self._snapshot is not None
-            with limit_threads(self._snapshot.threads):
-                self._doubt = self._snapshot.doubt(self._indices)
-        return self._doubt
+    def error_estimate(self) -> ErrorEstimate:
+        """Return the probability of errors and the most likely other classes, slice-first.
+
+        Kept after the first call.
+
+        Returns
+        -------
+        ErrorEstimate
+        """
+        if self._error_estimate is None:
+            assert self._scores is not None
+            with limit_threads(self._scores.threads):
+                self._error_estimate = self._scores.error_estimate(self._indices)
+        return self._error_estimate

@@ -1,13 +1,13 @@
-"""Where a class ends when nothing else stops it: ways far longer than those that are known.
+"""Limits of path cost beyond which no class extends, estimated from a first solve.
 
-Within a stroked slice everything that is a class's lies around its strokes, so that a way several
-times as long as the longest one there leads out of the class. Slices that are labelled in full say
-nothing of that kind (all ways in them are short), and between them there is no need for an end.
+Within an annotated slice all of a class lies around its markers, so that a path several times as
+costly as the largest one there leads out of the class. Fully labeled slices say nothing of that
+kind (every node in them is a seed), and between them no limit is needed.
 
-Who annotates several slices spreads them over the structure. Ways between the outermost two
-therefore tell how long ways get at all, and a class that leaks past the last slice (from one
-vertebra to the next, say) is stopped by that. What lies within one gap of that slice is
-spared: the tip of a structure may well cost more than its middle.
+Annotated slices are usually spread over the structure. Path costs between the outermost two
+therefore tell how large they get at all, and a class that leaks past the last slice (from one
+vertebra to the next, say) is stopped by that. One gap past the outermost slices is exempt, since
+the tip of a structure may well cost more than its middle.
 """
 
 from __future__ import annotations
@@ -19,20 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
-from napari_medgs.segmentation.prompts.markers import Evidence
-
-FARTHEST = 95  # percentile of a class's ways that counts as its farthest
+from napari_medgs.segmentation.prompts.markers import Markers
 
 
 @dataclass(frozen=True)
-class Ends:
-    """Path costs at which everything belongs to the background.
+class ExtentLimits:
+    """Path costs above which everything belongs to the background.
 
     Attributes
     ----------
     cost : float
         Anywhere.
-    beyond : float
+    outside : float
         Before ``first`` and after ``last``.
     axis : int
         Normal of the annotated slices, in slice-first axes.
@@ -41,22 +39,37 @@ class Ends:
     """
 
     cost: float
-    beyond: float
+    outside: float
     axis: int = 0
     first: float = -np.inf
     last: float = np.inf
 
     def at(self, points: NDArray[Any]) -> Floats:
-        """Return the cost at points (P, 3) in slice-first voxels."""
-        place = points[:, self.axis]
-        outside = (place < self.first) | (place > self.last)
-        return np.where(outside, np.float32(min(self.beyond, self.cost)), np.float32(self.cost))
+        """Return the limit at points.
+
+        Parameters
+        ----------
+        points : (P, 3) ndarray
+            In slice-first voxels.
+
+        Returns
+        -------
+        (P,) ndarray of float32
+        """
+        position = points[:, self.axis]
+        past = (position < self.first) | (position > self.last)
+        return np.where(past, np.float32(min(self.outside, self.cost)), np.float32(self.cost))
 
 
-def find_ends(
-    points: NDArray[np.float64], distance: Floats, evidence: Evidence, reach: float, never: float
-) -> Ends:
-    """Learn from a solve where classes end.
+def estimate_extent(
+    points: NDArray[np.float64],
+    distance: Floats,
+    markers: Markers,
+    max_path_ratio: float,
+    unreachable: float,
+    percentile: float = 95.0,
+) -> ExtentLimits:
+    """Estimate the limits from the path costs of a solve.
 
     Parameters
     ----------
@@ -64,36 +77,43 @@ def find_ends(
         Nodes in slice-first voxels.
     distance : (K, N) ndarray of float32
         Path costs from every class's seeds.
-    evidence : Evidence
-    reach : float
-        Longest way over the farthest within the stroked slices; 0 for no ends.
-    never : float
-        Cost that nothing reaches.
+    markers : Markers
+    max_path_ratio : float
+        Limit over the largest path cost within annotated slices; 0 for no limit.
+    unreachable : float
+        Cost that stands for "no path".
+    percentile : float
+        Percentile of a class's path costs that counts as its largest.
+
+    Returns
+    -------
+    ExtentLimits
     """
-    if reach <= 0 or not (evidence.classes == 0).any():
-        return Ends(never, never)
-    axis, places = evidence.annotated_planes()
-    place = np.round(points[:, axis])
-    if len(places) < 2:
-        on = np.isin(place, places) if len(places) else np.ones(len(points), np.bool_)
-        cost = reach * _farthest(distance[:, on]) or never
-        return Ends(cost, cost)
-    stroked = np.setdiff1d(places, evidence.painted.get(axis, places[:0]))
-    cost = reach * _farthest(distance[:, np.isin(place, stroked)]) or never
-    between = (place >= places[0]) & (place <= places[-1])
-    beyond = _farthest(distance[:, between]) or never
-    first, last = float(places[0]), float(places[-1])
-    return Ends(
+    if max_path_ratio <= 0 or not (markers.classes == 0).any():
+        return ExtentLimits(unreachable, unreachable)
+    axis, slices = markers.annotated_slices()
+    position = np.round(points[:, axis])
+    if len(slices) < 2:
+        on = np.isin(position, slices) if len(slices) else np.ones(len(points), np.bool_)
+        cost = max_path_ratio * _largest(distance[:, on], percentile) or unreachable
+        return ExtentLimits(cost, cost)
+    partly = np.setdiff1d(slices, markers.fully_labeled.get(axis, slices[:0]))
+    within = np.isin(position, partly)
+    cost = max_path_ratio * _largest(distance[:, within], percentile) or unreachable
+    between = (position >= slices[0]) & (position <= slices[-1])
+    outside = _largest(distance[:, between], percentile) or unreachable
+    first, last = float(slices[0]), float(slices[-1])
+    return ExtentLimits(
         cost,
-        beyond,
+        outside,
         axis,
-        first - float(places[1] - places[0]),
-        last + float(places[-1] - places[-2]),
+        first - float(slices[1] - slices[0]),
+        last + float(slices[-1] - slices[-2]),
     )
 
 
-def _farthest(distance: Floats) -> float:
-    """Return the longest of the classes' own ways to nodes, the background's left out."""
+def _largest(distance: Floats, percentile: float) -> float:
+    """Return the largest path cost of the classes to their own nodes, the background left out."""
     winner, own = distance.argmin(axis=0), distance.min(axis=0)
-    ways = [own[winner == k] for k in range(1, len(distance))]
-    return max((float(np.percentile(w, FARTHEST)) for w in ways if len(w)), default=0.0)
+    costs = [own[winner == k] for k in range(1, len(distance))]
+    return max((float(np.percentile(c, percentile)) for c in costs if len(c)), default=0.0)

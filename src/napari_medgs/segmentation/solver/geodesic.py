@@ -1,4 +1,9 @@
-"""The solver on the graph of Gaussians: who is nearest, by paths that pay for boundaries."""
+"""Geodesic distances over the graph of Gaussians: every node gets the class of the nearest seed.
+
+The cost of a path is the integral of a base cost, of the squared image gradient (in part) and of
+a data cost per class, as in geodesic image segmentation (Criminisi, Sharp and Blake 2008,
+*GeoS: Geodesic image segmentation*, ECCV; Bai and Sapiro 2009, IJCV 82).
+"""
 
 from __future__ import annotations
 
@@ -12,74 +17,75 @@ from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.data.field import GaussianField
 from napari_medgs.rendering.engine import ScoreRenderer
-from napari_medgs.segmentation.prompts.markers import Evidence
-from napari_medgs.segmentation.solver.extent import Ends
-from napari_medgs.segmentation.solver.graph import FLOOR, Graph, build_graph
+from napari_medgs.segmentation.advanced import SolverParams
+from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.solver.extent import ExtentLimits
+from napari_medgs.segmentation.solver.graph import Graph, build_graph
 from napari_medgs.segmentation.solver.shortest_paths import graph_distances
-from napari_medgs.segmentation.terms.annotated_slices import LabelledSlices
+from napari_medgs.segmentation.terms.annotated_slices import AnnotatedSlices
 from napari_medgs.segmentation.terms.appearance import Appearance
 from napari_medgs.segmentation.terms.image_features import ImageFeatures
 from napari_medgs.segmentation.terms.shape_prior import ShapePrior
-from napari_medgs.segmentation.terms.stochastic_watershed import Flood, Floods
-from napari_medgs.segmentation.terms.watershed import Basins
+from napari_medgs.segmentation.terms.stochastic_watershed import (
+    StochasticWatershed,
+    WatershedVotes,
+)
+from napari_medgs.segmentation.terms.watershed import CatchmentBasins
 
-SEED_MASS = 0.05
-SEED_PURITY = 0.6
-SOFTENING = 0.1  # path cost of two quiet voxels: below it a distance means nothing
-DISTANT = np.float32(1e6)
-LEAST = 1e-3
-FINE = 0.5  # finest voxels: smoothing of the contrasts for the finer of two sets of basins
-VOID_SHARE = 0.15  # nodes of empty space, over Gaussians
+SOFTENING = 0.1  # added to path costs before their logarithm: a voxel or two without gradient
+UNREACHABLE = np.float32(1e6)
+MIN_PROBABILITY = 1e-3
 
 
 @dataclass(frozen=True)
-class Dues:
-    """What each class pays on its ways.
+class PathCosts:
+    """What paths of each class cost at some points.
 
     Attributes
     ----------
-    toll : (P, K) ndarray of float32
-        Per finest voxel of way.
-    paid : (P, K) ndarray of float32
-        Share of the image's slopes.
+    unary : (P, K) ndarray of float32
+        Data cost per finest voxel of length.
+    gradient_weight : (P, K) ndarray of float32
+        Factor of the image gradient's cost.
     """
 
-    toll: Floats
-    paid: Floats
+    unary: Floats
+    gradient_weight: Floats
 
 
 @dataclass
 class GraphSolution:
-    """What the graph knows after a solve.
+    """Path costs after a solve, with the terms that they were computed from.
 
     Attributes
     ----------
     distance : (K, N) ndarray of float32
-        Path cost from each class's seeds; ``DISTANT`` where there is no way.
+        Path cost from each class's seeds; ``UNREACHABLE`` where there is no path.
     appearance : Appearance
     prior : ShapePrior or None
-    flood : Flood
-        The second opinion.
-    ends : Ends
-        Path costs at which everything belongs to the background; ``distance`` heeds them.
+    votes : WatershedVotes
+    extent : ExtentLimits
+        Path costs above which everything belongs to the background; ``distance`` respects them.
     shape : float
-        Weight of the prior.
+        Weight of the shape prior.
     """
 
     distance: Floats
     appearance: Appearance
     prior: ShapePrior | None
-    flood: Flood
-    ends: Ends
+    votes: WatershedVotes
+    extent: ExtentLimits
     shape: float
 
-    def dues(self, features: Floats, points: NDArray[Any], weight: float) -> Dues:
-        """Return what each class pays at points."""
-        return dues(self.appearance, features, points, self.prior, self.flood, weight, self.shape)
+    def costs(self, features: Floats, points: NDArray[Any], weight: float) -> PathCosts:
+        """Return the path costs at points; see :func:`edge_costs`."""
+        return edge_costs(
+            self.appearance, features, points, self.prior, self.votes, weight, self.shape
+        )
 
 
 class GraphSolver:
-    """All that does not change from stroke to stroke, for one field and image.
+    """All that does not change from update to update, for one field and image.
 
     Everything is in slice-first voxels.
 
@@ -88,10 +94,11 @@ class GraphSolver:
     field : GaussianField
     features : ImageFeatures
     renderer : ScoreRenderer
-        Of the same field. Where it renders nothing a coarse lattice of nodes stands in for
+        Of the same field. Where it renders nothing, a coarse lattice of nodes stands in for
         Gaussians.
     seed : int
-        Of the floods.
+        Of the stochastic watershed.
+    params : SolverParams, optional
     """
 
     def __init__(
@@ -100,53 +107,76 @@ class GraphSolver:
         features: ImageFeatures,
         renderer: ScoreRenderer,
         seed: int = 0,
+        params: SolverParams | None = None,
     ) -> None:
         self.image = features
         self.gaussians = len(field)
         self._renderer = renderer
+        params = params or SolverParams()
+        self._params, graph = params, params.graph
         empty = renderer.empty_mask()
         centers = field.centers[:, [2, 1, 0]].astype(np.float64)
-        self._void = void_lattice(empty, features.units, int(VOID_SHARE * len(field)) + 8)
-        self.points = np.concatenate([centers, self._void])
-        self.graph: Graph = build_graph(self.points, features.units, features.metric)
+        self._empty_nodes = empty_space_nodes(
+            empty, features.relative_spacing, int(graph.empty_node_fraction * len(field)) + 8
+        )
+        self.points = np.concatenate([centers, self._empty_nodes])
+        self.graph: Graph = build_graph(
+            self.points, features.relative_spacing, features.guide, graph.neighbors
+        )
+        self.base_cost = np.float32(graph.base_cost)
         self.features = features.at(self.points)
-        fine = Basins(features.contrasts(FINE), features.units)
-        self._basins = fine, Basins(features.metric, features.units)
-        self._floods = Floods(self._basins, seed)
-        self._void_tree: Any = None
+        fine = CatchmentBasins(
+            features.guide_at_scale(graph.fine_sigma), features.relative_spacing
+        )
+        self._basins = fine, CatchmentBasins(features.guide, features.relative_spacing)
+        self._watershed = StochasticWatershed(self._basins, seed, params.watershed)
+        self._empty_tree: Any = None
         self._tree: Any = None
         self._empty = empty
 
-    def floods(self, seed: int) -> Floods:
-        """Return the floods of a seed; they are kept until another one is asked for."""
-        if self._floods.seed != seed:
-            self._floods = Floods(self._basins, seed)
-        return self._floods
+    def watershed(self, seed: int) -> StochasticWatershed:
+        """Return the stochastic watershed of a seed; it is kept until another one is asked for."""
+        if self._watershed.seed != seed:
+            self._watershed = StochasticWatershed(self._basins, seed, self._params.watershed)
+        return self._watershed
 
     def seeds(self, voxels: NDArray[Any], classes: NDArray[Any], count: int) -> NDArray[np.int32]:
-        """Return each node's class by the marks on it, -1 where they do not decide."""
+        """Return each node's class by the marked voxels that it renders, -1 where undecided.
+
+        Parameters
+        ----------
+        voxels : (P, 3) ndarray of int
+        classes : (P,) ndarray of int
+        count : int
+            Number of classes.
+
+        Returns
+        -------
+        (N,) ndarray of int32
+        """
         mass = np.zeros((len(self.points), count), np.float32)
         if len(voxels):
             inside = ~self._empty[tuple(voxels.T)]
             mass[: self.gaussians] = self._renderer.backproject(
                 voxels[inside], classes[inside], count
             )
-            if len(self._void) and not inside.all():
-                near = self._void_nodes(voxels[~inside])
+            if len(self._empty_nodes) and not inside.all():
+                near = self._nearest_empty_nodes(voxels[~inside])
                 np.add.at(mass, (near, classes[~inside]), 1.0)
         total = mass.sum(axis=1)
         best = mass.argmax(axis=1).astype(np.int32)
-        clear = (total > SEED_MASS) & (mass.max(axis=1) > SEED_PURITY * total)
+        graph = self._params.graph
+        clear = (total > graph.seed_mass) & (mass.max(axis=1) > graph.seed_purity * total)
         best[~clear] = -1
         return best
 
-    def _void_nodes(self, voxels: NDArray[Any]) -> NDArray[np.int64]:
+    def _nearest_empty_nodes(self, voxels: NDArray[Any]) -> NDArray[np.int64]:
         """Return the nodes of empty space nearest to voxels."""
         from scipy.spatial import cKDTree
 
-        if self._void_tree is None:
-            self._void_tree = cKDTree(self._void * self.image.units)
-        near: NDArray[np.int64] = self._void_tree.query(voxels * self.image.units)[1]
+        if self._empty_tree is None:
+            self._empty_tree = cKDTree(self._empty_nodes * self.image.relative_spacing)
+        near: NDArray[np.int64] = self._empty_tree.query(voxels * self.image.relative_spacing)[1]
         return near + self.gaussians
 
     def nearest_nodes(self, voxels: NDArray[Any]) -> NDArray[np.int64]:
@@ -154,146 +184,199 @@ class GraphSolver:
         from scipy.spatial import cKDTree
 
         if self._tree is None:
-            self._tree = cKDTree(self.points * self.image.units)
-        near: NDArray[np.int64] = self._tree.query(voxels * self.image.units)[1]
+            self._tree = cKDTree(self.points * self.image.relative_spacing)
+        near: NDArray[np.int64] = self._tree.query(voxels * self.image.relative_spacing)[1]
         return near
 
     def propagate(
         self,
         seeds: NDArray[np.int32],
-        due: Dues,
-        banned: NDArray[np.bool_] | None = None,
+        costs: PathCosts,
+        forbidden: NDArray[np.bool_] | None = None,
         bound: Floats | None = None,
     ) -> Floats:
-        """Return the path costs (K, N) from every class's seeds.
+        """Return the cheapest paths' costs from every class's seeds.
 
-        ``banned`` (K, N) marks nodes that a class may not have. Ways that cost more than
-        ``bound`` (N,) at a node are not followed.
+        Parameters
+        ----------
+        seeds : (N,) ndarray of int32
+            Class of every node, -1 where it is no seed.
+        costs : PathCosts
+            At the nodes.
+        forbidden : (K, N) ndarray of bool, optional
+            Nodes that a class cannot have.
+        bound : (N,) ndarray of float32, optional
+            Paths that cost more than this at a node are not followed.
+
+        Returns
+        -------
+        (K, N) ndarray of float32
         """
-        classes = due.toll.shape[1]
+        classes = costs.unary.shape[1]
         distance = np.full((classes, len(self.points)), np.inf, np.float32)
-        tolls, paid = np.ascontiguousarray(due.toll.T), np.ascontiguousarray(due.paid.T)
+        unary = np.ascontiguousarray(costs.unary.T)
+        weight = np.ascontiguousarray(costs.gradient_weight.T)
 
         def task(k: int) -> None:
             mine = distance[k]
             starts = seeds == k
-            if banned is not None:
-                tolls[k][banned[k]] = DISTANT
-                starts &= ~banned[k]
+            if forbidden is not None:
+                unary[k][forbidden[k]] = UNREACHABLE
+                starts &= ~forbidden[k]
             mine[starts] = 0
-            self._relax(tolls[k], paid[k], np.flatnonzero(starts), mine, bound)
-            # Ways not followed are no shorter than this.
-            np.minimum(mine, DISTANT if bound is None else bound, out=mine)
-            if banned is not None:
-                mine[banned[k]] = DISTANT
+            self._relax(unary[k], weight[k], np.flatnonzero(starts), mine, bound)
+            # Paths that were not followed cost no less than this.
+            np.minimum(mine, UNREACHABLE if bound is None else bound, out=mine)
+            if forbidden is not None:
+                mine[forbidden[k]] = UNREACHABLE
 
         run_chunks(task, classes)
         return distance
 
     def _relax(
         self,
-        toll: Floats,
-        paid: Floats,
+        unary: Floats,
+        gradient_weight: Floats,
         starts: NDArray[Any],
         distance: Floats,
         bound: Floats | None = None,
     ) -> None:
         graph = self.graph
         if bound is None:
-            bound = np.full(len(toll), DISTANT, np.float32)
+            bound = np.full(len(unary), UNREACHABLE, np.float32)
         graph_distances(
             graph.offsets,
-            graph.neighbours,
-            graph.slopes,
+            graph.neighbors,
+            graph.gradient_costs,
             graph.lengths,
-            FLOOR,
-            toll,
-            paid,
+            self.base_cost,
+            unary,
+            gradient_weight,
             starts.astype(np.int32),
             bound,
             distance,
         )
 
-    def add_seeds(self, distance: Floats, seeds: NDArray[np.int32], due: Dues) -> Floats:
-        """Return path costs (K, N) after more seeds, from those before, without new dues."""
+    def add_seeds(self, distance: Floats, seeds: NDArray[np.int32], costs: PathCosts) -> Floats:
+        """Return path costs (K, N) after more seeds, from those before."""
         distance = distance.copy()
-        tolls, paid = np.ascontiguousarray(due.toll.T), np.ascontiguousarray(due.paid.T)
+        unary = np.ascontiguousarray(costs.unary.T)
+        weight = np.ascontiguousarray(costs.gradient_weight.T)
 
         def task(k: int) -> None:
             starts = np.flatnonzero(seeds == k)
             if len(starts):
                 distance[k, starts] = 0
-                self._relax(tolls[k], paid[k], starts, distance[k])
-            distance[k, (seeds >= 0) & (seeds != k)] = DISTANT
+                self._relax(unary[k], weight[k], starts, distance[k])
+            distance[k, (seeds >= 0) & (seeds != k)] = UNREACHABLE
 
-        run_chunks(task, len(tolls))
+        run_chunks(task, len(unary))
         return distance
 
     def labels_in_plane(self, scores: Floats, axis: int, index: int) -> NDArray[np.uint8]:
-        """Return the winning class in one plane of scores (N, K) rendered from the Gaussians."""
-        blended, empty = self._renderer.render_plane(scores, axis, index)
-        plane = blended.argmax(axis=0).astype(np.uint8)
+        """Return the class of the highest rendered score in a plane.
+
+        Parameters
+        ----------
+        scores : (N, K) ndarray of float32
+            Of the Gaussians.
+        axis, index : int
+            The plane, in slice-first axes.
+
+        Returns
+        -------
+        (rows, columns) ndarray of uint8
+        """
+        rendered, empty = self._renderer.render_plane(scores, axis, index)
+        plane = rendered.argmax(axis=0).astype(np.uint8)
         plane[empty] = 0
         return plane
 
-    def annotated_slices(self, distance: Floats, evidence: Evidence) -> LabelledSlices:
+    def annotated_slices(self, distance: Floats, markers: Markers) -> AnnotatedSlices:
         """Return the labels of the annotated slices after a solve."""
-        axis, places = evidence.annotated_planes()
-        scores = scores_of(distance, self.gaussians)
-        shape = [n for a, n in enumerate(self.image.metric.shape[1:]) if a != axis]
-        planes = np.empty((len(places), *shape), np.uint8)
+        axis, slices = markers.annotated_slices()
+        scores = path_scores(distance, self.gaussians)
+        shape = [n for a, n in enumerate(self.image.guide.shape[1:]) if a != axis]
+        labels = np.empty((len(slices), *shape), np.uint8)
         rest = [a for a in range(3) if a != axis]
-        for s, z in enumerate(places):
-            planes[s] = self.labels_in_plane(scores, axis, int(z))
-            on = evidence.voxels[:, axis] == z
-            rows, columns = evidence.voxels[on][:, rest].T
-            planes[s, rows, columns] = evidence.classes[on]
-        return LabelledSlices(axis, places, planes)
+        for s, z in enumerate(slices):
+            labels[s] = self.labels_in_plane(scores, axis, int(z))
+            on = markers.voxels[:, axis] == z
+            rows, columns = markers.voxels[on][:, rest].T
+            labels[s, rows, columns] = markers.classes[on]
+        return AnnotatedSlices(axis, slices, labels, self._params.shape)
 
 
-def scores_of(distance: Floats, count: int) -> Floats:
-    """Return minus the logarithm of the first ``count`` nodes' distances (K, N): (count, K)."""
+def path_scores(distance: Floats, count: int) -> Floats:
+    """Return minus the logarithm of the first ``count`` nodes' path costs.
+
+    Parameters
+    ----------
+    distance : (K, N) ndarray of float32
+    count : int
+
+    Returns
+    -------
+    (count, K) ndarray of float32
+    """
     return np.ascontiguousarray(-np.log(distance[:, :count].T + np.float32(SOFTENING)))
 
 
-def dues(
+def edge_costs(
     appearance: Appearance,
     features: Floats,
     points: NDArray[Any],
     prior: ShapePrior | None,
-    flood: Flood,
+    votes: WatershedVotes,
     weight: float,
     shape: float,
-) -> Dues:
-    """Return what each class pays at points.
+) -> PathCosts:
+    """Return the costs that edges take the mean of at their ends.
 
-    Tolls are the negative logarithm of the product of all opinions, normalised and bounded. Slopes
-    are paid in part where a point looks like the class: an edge between two of its own tissues is
-    no boundary of it.
+    The data cost is the negative logarithm of the product of all terms' probabilities,
+    normalized over the classes and bounded. The image gradient counts less where a point has
+    the appearance of the class: an edge between two tissues of one class is no boundary of it.
+
+    Parameters
+    ----------
+    appearance : Appearance
+    features : (P, F) ndarray of float32
+    points : (P, 3) ndarray
+        In slice-first voxels.
+    prior : ShapePrior or None
+    votes : WatershedVotes
+    weight : float
+        Of the data cost.
+    shape : float
+        Weight of the prior within it.
+
+    Returns
+    -------
+    PathCosts
     """
-    most = np.float32(-np.log(LEAST))
+    most = np.float32(-np.log(MIN_PROBABILITY))
     total = -appearance.log_probability(features)
-    discount = appearance.discount * min(weight, 1.0)
-    paid = np.float32(1) - np.float32(discount) * np.exp(-total)
+    discount = appearance.gradient_discount * min(weight, 1.0)
+    gradient_weight = np.float32(1) - np.float32(discount) * np.exp(-total)
     np.minimum(total, most, out=total)
     if prior is not None and shape > 0:
-        prior.add_toll(points, total, shape)
-    flood.add_toll(points, total)
+        prior.add_cost(points, total, shape)
+    votes.add_cost(points, total)
     total -= total.min(axis=1, keepdims=True)
     total += np.log(np.exp(-total).sum(axis=1, keepdims=True))
     np.minimum(total, most, out=total)
     total *= np.float32(weight)
-    return Dues(total, paid)
+    return PathCosts(total, gradient_weight)
 
 
-def void_lattice(
-    empty: NDArray[np.bool_], units: NDArray[np.float64], most: int
+def empty_space_nodes(
+    empty: NDArray[np.bool_], relative_spacing: NDArray[np.float64], most: int
 ) -> NDArray[np.float64]:
     """Return at most about ``most`` evenly spread points (z, y, x) of empty space."""
     count = int(np.count_nonzero(empty))
     if count == 0:
         return np.zeros((0, 3))
-    step = (count * float(np.prod(units)) / most) ** (1 / 3)
-    strides = np.maximum(1, np.round(np.maximum(step, 3.0) / units)).astype(int)
+    step = (count * float(np.prod(relative_spacing)) / most) ** (1 / 3)
+    strides = np.maximum(1, np.round(np.maximum(step, 3.0) / relative_spacing)).astype(int)
     part = empty[tuple(slice(s // 2, None, s) for s in strides)]
     return np.argwhere(part) * strides + strides // 2.0

@@ -1,4 +1,4 @@
-"""The neighbourhood graph of Gaussians, with edges that see the boundaries they cross."""
+"""The nearest-neighbor graph of Gaussians; edges integrate the image gradient that they cross."""
 
 from __future__ import annotations
 
@@ -12,43 +12,47 @@ from numpy.typing import NDArray
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
 
-NEIGHBOURS = 12
-FLOOR = np.float32(0.05)
-MOST_STEPS = 1000.0  # along an edge: spacings that differ a thousandfold are a slip of the pen
+MAX_STEPS = 1000.0  # along an edge: spacings that differ a thousandfold are mistyped
 _options: dict[str, Any] = {"nogil": True, "cache": True}
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Compressed neighbour lists, both directions of every edge.
+    """Compressed neighbor lists, both directions of every edge.
 
     Attributes
     ----------
     offsets : (N + 1,) ndarray of int32
-    neighbours : (E,) ndarray of int32
+    neighbors : (E,) ndarray of int32
     lengths : (E,) ndarray of float32
         In voxels of the finest axis.
-    slopes : (E,) ndarray of float32
-        Integral of the squared slope along the straight path.
+    gradient_costs : (E,) ndarray of float32
+        Integral of the squared image gradient along the straight edge.
     """
 
     offsets: NDArray[np.int32]
-    neighbours: NDArray[np.int32]
+    neighbors: NDArray[np.int32]
     lengths: Floats
-    slopes: Floats
+    gradient_costs: Floats
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
 
 @njit(**_options)
-def _path_costs(
-    image: Any, points: Any, units: Any, starts: Any, ends: Any, first: int, last: int, out: Any
+def _integrate_gradient(
+    image: Any,
+    points: Any,
+    relative_spacing: Any,
+    starts: Any,
+    ends: Any,
+    first: int,
+    last: int,
+    out: Any,
 ) -> None:
-    """Write the integral of the squared slope along straight paths first .. last-1.
+    """Write the integral of the squared gradient along the straight edges first .. last-1.
 
-    ``units`` are the voxel sizes over the finest; the slope is the change along the path over one
-    finest voxel, the largest of all contrasts.
+    The gradient is the change per finest voxel along the edge, the largest of all channels.
     """
     channels, depth, height, width = image.shape
     before, after = np.zeros(channels, np.float32), np.zeros(channels, np.float32)
@@ -58,8 +62,12 @@ def _path_costs(
         dz = points[j, 0] - points[i, 0]
         dy = points[j, 1] - points[i, 1]
         dx = points[j, 2] - points[i, 2]
-        length = np.sqrt((dz * units[0]) ** 2 + (dy * units[1]) ** 2 + (dx * units[2]) ** 2)
-        steps = max(1, int(min(length, MOST_STEPS) + 0.5))
+        length = np.sqrt(
+            (dz * relative_spacing[0]) ** 2
+            + (dy * relative_spacing[1]) ** 2
+            + (dx * relative_spacing[2]) ** 2
+        )
+        steps = max(1, int(min(length, MAX_STEPS) + 0.5))
         pace = np.float32(length / steps)
         cost = np.float32(0)
         for s in range(steps + 1):
@@ -85,30 +93,41 @@ def _path_costs(
         out[e] = cost
 
 
-def build_graph(points: NDArray[np.float64], units: NDArray[np.float64], image: Floats) -> Graph:
-    """Connect every node to its nearest in mm and measure what lies between.
+def build_graph(
+    points: NDArray[np.float64],
+    relative_spacing: NDArray[np.float64],
+    image: Floats,
+    neighbors: int = 12,
+) -> Graph:
+    """Connect every node to its nearest ones and integrate the image gradient between them.
 
     Parameters
     ----------
     points : (N, 3) ndarray
         (z, y, x) in voxels.
-    units : (3,) ndarray
+    relative_spacing : (3,) ndarray
         Voxel sizes over the finest one.
     image : (C, Z, Y, X) ndarray of float32
-        Smoothed contrasts in units of their mean step between neighbours.
+        The guide image of :class:`ImageFeatures`.
+    neighbors : int
+        Nearest nodes to connect to.
+
+    Returns
+    -------
+    Graph
     """
     from scipy.spatial import cKDTree
 
     count = len(points)
-    places = points * units
-    k = min(NEIGHBOURS, count - 1)
-    tree = cKDTree(places)
+    physical = points * relative_spacing
+    k = min(neighbors, count - 1)
+    tree = cKDTree(physical)
     near = np.empty((count, k + 1), np.int64)
     chunk = 8192
 
     def search(block: int) -> None:
         part = slice(block * chunk, (block + 1) * chunk)
-        near[part] = tree.query(places[part], k + 1)[1]
+        near[part] = tree.query(physical[part], k + 1)[1]
 
     run_chunks(search, -(-count // chunk))
     starts = np.repeat(np.arange(count), k + 1)
@@ -117,22 +136,31 @@ def build_graph(points: NDArray[np.float64], units: NDArray[np.float64], image: 
     a, b = np.minimum(starts, ends)[keep], np.maximum(starts, ends)[keep]
     pairs = np.unique(a * count + b)
     a, b = (pairs // count).astype(np.int32), (pairs % count).astype(np.int32)
-    length = np.linalg.norm(places[a] - places[b], axis=1).astype(np.float32)
-    slopes = np.empty(len(a), np.float32)
+    length = np.linalg.norm(physical[a] - physical[b], axis=1).astype(np.float32)
+    gradient_costs = np.empty(len(a), np.float32)
 
     def measure(block: int) -> None:
         first = block * chunk
-        _path_costs(image, points, units, a, b, first, min(len(a), first + chunk), slopes)
+        _integrate_gradient(
+            image,
+            points,
+            relative_spacing,
+            a,
+            b,
+            first,
+            min(len(a), first + chunk),
+            gradient_costs,
+        )
 
     run_chunks(measure, -(-len(a) // chunk))
     order = np.argsort(np.concatenate([a, b]), kind="stable")
     twice = np.concatenate([np.arange(len(a)), np.arange(len(a))])[order]
-    neighbours = np.concatenate([b, a])[order].astype(np.int32)
+    targets = np.concatenate([b, a])[order].astype(np.int32)
     degree = np.bincount(a, minlength=count) + np.bincount(b, minlength=count)
     offsets = np.concatenate([[0], np.cumsum(degree)]).astype(np.int32)
     return Graph(
         offsets,
-        neighbours,
+        targets,
         np.ascontiguousarray(length[twice], np.float32),
-        np.ascontiguousarray(slopes[twice], np.float32),
+        np.ascontiguousarray(gradient_costs[twice], np.float32),
     )

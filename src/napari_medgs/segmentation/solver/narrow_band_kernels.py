@@ -1,4 +1,4 @@
-"""Kernels of the voxel-exact refinement: which voxels, their start values, their verdict."""
+"""Kernels of the narrow band: its voxels, their start values, the smoothing of the result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract
 
 @njit(**_options)
 def count_below(margin: Any, limit: Any, first: int, last: int) -> int:
-    """Count voxels whose lead is below the limit in slices first .. last-1."""
+    """Count voxels whose margin is below the limit in slices first .. last-1."""
     total = 0
     for z in range(first, last):
         for y in range(margin.shape[1]):
@@ -23,7 +23,7 @@ def count_below(margin: Any, limit: Any, first: int, last: int) -> int:
 
 @njit(**_options)
 def list_band(margin: Any, limit: Any, slot: Any, voxels: Any) -> int:
-    """Number the voxels whose lead is below the limit, in the order of memory."""
+    """Number the voxels whose margin is below the limit, in memory order."""
     count = 0
     depth, height, width = margin.shape
     for z in range(depth):
@@ -50,15 +50,15 @@ def start_from_shell(
     voxels: Any,
     steps: Any,
     lengths: Any,
-    jump_scales: Any,
-    floor: Any,
+    difference_scales: Any,
+    base_cost: Any,
     labels: Any,
-    top: Any,
+    best: Any,
     distance: Any,
 ) -> None:
-    """Let the decided voxels around the band hand their class's distance on to it.
+    """Start from the decided voxels around the band: the path costs of their classes.
 
-    ``top`` is the score of the winner, minus the logarithm of its distance; ``distance`` (K, B)
+    ``best`` is the score of the winner, minus the logarithm of its path cost; ``distance`` (K, B)
     is lowered.
     """
     channels, depth, height, width = image.shape
@@ -70,21 +70,21 @@ def start_from_shell(
                 continue
             if slot[u, v, w] >= 0:
                 continue
-            score = top[u, v, w]
+            score = best[u, v, w]
             if score < np.float32(-1e38):
                 continue
-            jump = np.float32(0)
+            difference = np.float32(0)
             for c in range(channels):
-                jump = max(jump, abs(image[c, z, y, x] - image[c, u, v, w]))
-            jump *= jump_scales[s]
-            value = np.exp(-score) + lengths[s] * (floor + jump * jump)
+                difference = max(difference, abs(image[c, z, y, x] - image[c, u, v, w]))
+            difference *= difference_scales[s]
+            value = np.exp(-score) + lengths[s] * (base_cost + difference * difference)
             k = labels[u, v, w]
             if value < distance[k, i]:
                 distance[k, i] = value
 
 
 @njit(**_options)
-def smooth_verdict(
+def smooth_probabilities(
     slot: Any,
     voxels: Any,
     labels: Any,
@@ -95,7 +95,7 @@ def smooth_verdict(
     last: int,
     out: Any,
 ) -> None:
-    """Average class probabilities over a small neighbourhood, for band voxels first .. last-1.
+    """Average class probabilities over a small neighborhood, for band voxels first .. last-1.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def smooth_verdict(
     scores : (B, K) float32
         Probabilities of the band's voxels.
     offsets : (S, 3) int, weights : (S,) float32
-        The neighbourhood, the voxel itself included.
+        The neighborhood, the voxel itself included.
     out : (B, K) float32
     """
     depth, height, width = slot.shape

@@ -1,7 +1,7 @@
-"""GIL-free shortest paths: on a graph of nodes, and on the voxels of a band.
+"""Dijkstra's algorithm without the GIL: on a graph of nodes, and on the voxels of a narrow band.
 
-Both use one binary heap with positions, so that every node lies in it once and no more memory is
-needed than a few numbers a node.
+Both use an indexed binary heap: every node is in it at most once, and memory is a few numbers per
+node.
 """
 
 from __future__ import annotations
@@ -79,12 +79,12 @@ def _pop(heap: Any, place: Any, key: Any, size: int) -> int:
 @njit(**_options)
 def graph_distances(
     offsets: Any,
-    neighbours: Any,
-    slopes: Any,
+    neighbors: Any,
+    gradient_costs: Any,
     lengths: Any,
-    floor: Any,
-    toll: Any,
-    paid: Any,
+    base_cost: Any,
+    unary: Any,
+    gradient_weight: Any,
     starts: Any,
     bound: Any,
     distance: Any,
@@ -93,20 +93,20 @@ def graph_distances(
 
     Parameters
     ----------
-    offsets, neighbours : (N + 1,), (E,) int32
-        Compressed neighbour lists.
-    slopes, lengths : (E,) float32
-        What an edge costs where its slope is paid in full, and its length.
-    floor : float
-        Cost of unit length.
-    toll : (N,) float32
-        The mean of an edge's ends times its length is added.
-    paid : (N,) float32
-        Share of the slope that is paid: the mean of an edge's ends.
+    offsets, neighbors : (N + 1,), (E,) int32
+        Compressed neighbor lists.
+    gradient_costs, lengths : (E,) float32
+        Integral of the squared image gradient along every edge, and its length.
+    base_cost : float
+        Base cost per unit length.
+    unary : (N,) float32
+        Data cost per length; an edge takes the mean of its ends.
+    gradient_weight : (N,) float32
+        Factor of the gradient's cost; an edge takes the mean of its ends.
     starts : (S,) int32
         The nodes whose distances have just been set.
     bound : (N,) float32
-        Longer ways to a node are of no interest.
+        Costlier paths to a node are not followed.
     distance : (N,) float32
         In: start values there; infinity elsewhere, or the result of an earlier call. Out: the
         distances, nowhere more than before.
@@ -122,13 +122,17 @@ def graph_distances(
         i = _pop(heap, place, distance, size)
         size -= 1
         reached = distance[i]
-        half = floor + np.float32(0.5) * toll[i]
+        half = base_cost + np.float32(0.5) * unary[i]
         for e in range(offsets[i], offsets[i + 1]):
-            j = neighbours[e]
+            j = neighbors[e]
             if place[j] == -2:
                 continue
-            share = np.float32(0.5) * (paid[i] + paid[j])
-            value = reached + share * slopes[e] + lengths[e] * (half + np.float32(0.5) * toll[j])
+            factor = np.float32(0.5) * (gradient_weight[i] + gradient_weight[j])
+            value = (
+                reached
+                + factor * gradient_costs[e]
+                + lengths[e] * (half + np.float32(0.5) * unary[j])
+            )
             if value < distance[j] and value <= bound[j]:
                 distance[j] = value
                 size = _put(heap, place, distance, size, j)
@@ -141,18 +145,18 @@ def band_distances(
     voxels: Any,
     steps: Any,
     lengths: Any,
-    jump_scales: Any,
-    floor: Any,
-    toll: Any,
-    paid: Any,
+    difference_scales: Any,
+    base_cost: Any,
+    unary: Any,
+    gradient_weight: Any,
     bound: Any,
     distance: Any,
 ) -> None:
     """Relax ``distance`` over voxels of a band, from those where it is finite.
 
-    A step of length l between voxels whose largest jump over contrasts is j costs
-    l (floor + p (scale j)^2) plus l times the mean toll of its ends, where p is the mean of the
-    shares paid at its ends; every direction has its scale.
+    A step of length l between voxels whose largest difference over the channels is d costs
+    l (base_cost + w (s d)^2 + u), where w and u are the means of the gradient weights and of the
+    data costs at its ends, and s is the scale of the step's direction.
 
     Parameters
     ----------
@@ -160,10 +164,10 @@ def band_distances(
     slot : (Z, Y, X) int32
         Index into the band, negative outside.
     voxels : (B, 3) int32
-    steps : (S, 3) int, lengths, jump_scales : (S,) float32
-    toll, paid, distance : (B,) float32
+    steps : (S, 3) int, lengths, difference_scales : (S,) float32
+    unary, gradient_weight, distance : (B,) float32
     bound : (B,) float32
-        Longer ways to a voxel are of no interest.
+        Costlier paths to a voxel are not followed.
     """
     channels, depth, height, width = image.shape
     count = len(distance)
@@ -177,7 +181,7 @@ def band_distances(
         i = _pop(heap, place, distance, size)
         size -= 1
         reached = distance[i]
-        half = floor + np.float32(0.5) * toll[i]
+        half = base_cost + np.float32(0.5) * unary[i]
         z, y, x = voxels[i, 0], voxels[i, 1], voxels[i, 2]
         for s in range(len(steps)):
             u, v, w = z + steps[s, 0], y + steps[s, 1], x + steps[s, 2]
@@ -186,12 +190,17 @@ def band_distances(
             j = slot[u, v, w]
             if j < 0 or place[j] == -2:
                 continue
-            jump = np.float32(0)
+            difference = np.float32(0)
             for c in range(channels):
-                jump = max(jump, abs(image[c, z, y, x] - image[c, u, v, w]))
-            jump *= jump_scales[s]
-            steep = np.float32(0.5) * (paid[i] + paid[j]) * jump * jump
-            value = reached + lengths[s] * (steep + half + np.float32(0.5) * toll[j])
+                difference = max(difference, abs(image[c, z, y, x] - image[c, u, v, w]))
+            difference *= difference_scales[s]
+            steep = (
+                np.float32(0.5)
+                * (gradient_weight[i] + gradient_weight[j])
+                * difference
+                * difference
+            )
+            value = reached + lengths[s] * (steep + half + np.float32(0.5) * unary[j])
             if value < distance[j] and value <= bound[j]:
                 distance[j] = value
                 size = _put(heap, place, distance, size, j)

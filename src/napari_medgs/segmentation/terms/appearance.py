@@ -1,8 +1,12 @@
-"""What each class looks like: densities of its strokes' intensities, and a small forest.
+"""Appearance of each class: kernel densities of intensities, and a small random forest.
 
-Both answers are probabilities that get trusted only as far as the strokes allow: densities of few
-samples are wide and keep a floor, the forest's vote is pulled to "don't know" by n / (n + 40).
-How much looks count beside other opinions is found elsewhere (:mod:`opinions`).
+Both estimates are shrunk when samples are few: densities of few samples are wide and keep a floor,
+the forest's vote is mixed with the uniform distribution, with weight n / (n + 40). The temperature
+of the model is found by cross-validation (:mod:`~napari_medgs.segmentation.terms.calibration`).
+
+References
+----------
+Geurts, Ernst and Wehenkel 2006, *Extremely randomized trees*, Machine Learning 63.
 """
 
 from __future__ import annotations
@@ -16,25 +20,21 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
+from napari_medgs.segmentation.advanced import AppearanceParams
 
 BINS = 128
-WIDTH = 0.03  # of the intensity range, for 60 samples
-FLOOR = 0.05
-SHRINK = 40.0
-TREES = 20
-LEAF = 2
-MOST_SAMPLES = 3000  # per class
+BANDWIDTH_SAMPLES = 60.0  # number of samples that the kernel width is given for
 CHUNK = 16384
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz"}}
 
 
 @njit(**_options)
-def _vote(
-    features: Any, roots: Any, split: Any, threshold: Any, left: Any, right: Any, share: Any,
+def _add_leaf_fractions(
+    features: Any, roots: Any, split: Any, threshold: Any, left: Any, right: Any, fraction: Any,
     first: int, last: int, out: Any,
 ) -> None:  # fmt: skip
-    """Add every tree's leaf shares for samples first .. last-1."""
+    """Add every tree's leaf fractions for samples first .. last-1."""
     for i in range(first, last):
         row = features[i]
         result = out[i]
@@ -42,8 +42,8 @@ def _vote(
             node = roots[t]
             while split[node] >= 0:
                 node = left[node] if row[split[node]] <= threshold[node] else right[node]
-            for k in range(share.shape[1]):
-                result[k] += share[node, k]
+            for k in range(fraction.shape[1]):
+                result[k] += fraction[node, k]
 
 
 @njit(**_options)
@@ -67,41 +67,50 @@ class _Forest:
     threshold: Floats
     left: NDArray[np.int32]
     right: NDArray[np.int32]
-    share: Floats
+    fraction: Floats
 
 
 @dataclass
 class Appearance:
-    """Class probabilities from features, learned from strokes.
+    """Class probabilities from features, learned from markers.
 
     Attributes
     ----------
     classes : int
     present : tuple of int
-        Classes with samples; the others are never preferred nor excluded.
-    confidence : float
-        Power to which probabilities are raised: 1 takes them as they are, 0 says nothing.
-    discount : float
-        Share of the image's slopes that a class need not pay where everything looks like it.
+        Classes with samples; the others are neither preferred nor excluded.
+    inverse_temperature : float
+        Power to which probabilities are raised: 1 leaves them as they are, 0 makes them uniform.
+    gradient_discount : float
+        Part of the image gradient's cost that a class is spared where it is certain.
     """
 
     classes: int
     present: tuple[int, ...] = ()
-    confidence: float = 1.0
-    discount: float = 0.0
+    inverse_temperature: float = 1.0
+    gradient_discount: float = 0.0
     _tables: list[tuple[int, Floats, float, float]] = field(default_factory=list)
     _forest: _Forest | None = None
-    _trust: float = 0.0
+    _forest_weight: float = 0.0
 
     def log_probability(self, features: Floats) -> Floats:
-        """Return (N, classes) log-probabilities for features (N, F)."""
+        """Return log-probabilities of the classes.
+
+        Parameters
+        ----------
+        features : (N, F) ndarray of float32
+
+        Returns
+        -------
+        (N, K) ndarray of float32
+        """
         count, total = len(features), self.classes
         log_density = np.zeros((count, total), np.float32)
         votes = np.zeros((count, total), np.float32)
         forest = self._forest
         present = list(self.present)
-        trust = np.float32(self._trust)
-        power = np.float32(self.confidence)
+        forest_weight = np.float32(self._forest_weight)
+        power = np.float32(self.inverse_temperature)
 
         def task(block: int) -> None:
             first, last = block * CHUNK, min(count, (block + 1) * CHUNK)
@@ -122,13 +131,13 @@ class Appearance:
         def join(part: Floats, first: int, last: int) -> None:
             assert forest is not None
             vote = votes[first:last]
-            _vote(
+            _add_leaf_fractions(
                 features, forest.roots, forest.split, forest.threshold, forest.left,
-                forest.right, forest.share, first, last, votes,
+                forest.right, forest.fraction, first, last, votes,
             )  # fmt: skip
-            vote *= trust / len(forest.roots)
-            vote[:, present] += (1 - trust) / len(present)
-            # The geometric mean of both opinions.
+            vote *= forest_weight / len(forest.roots)
+            vote[:, present] += (1 - forest_weight) / len(present)
+            # The geometric mean of both estimates.
             part += np.log(np.maximum(vote, 1e-6))
             part *= 0.5
             part -= part.max(axis=1, keepdims=True)
@@ -139,9 +148,15 @@ class Appearance:
 
 
 def _densities(
-    values: Floats, classes: NDArray[Any], count: int, low: float, high: float, temper: float
+    values: Floats,
+    classes: NDArray[Any],
+    count: int,
+    low: float,
+    high: float,
+    power: float,
+    params: AppearanceParams,
 ) -> tuple[Floats, float, float]:
-    """Return smoothed, tempered log-densities (count, BINS) of one feature."""
+    """Return ``power`` times the log-densities (count, BINS) of one feature."""
     from scipy.ndimage import gaussian_filter1d
 
     scale = (BINS - 1) / max(high - low, 1e-12)
@@ -153,10 +168,10 @@ def _densities(
             table[k] = 1.0 / BINS
             continue
         histogram = np.bincount(mine, minlength=BINS) / len(mine)
-        width = max(WIDTH * BINS * max(1.0, 60.0 / len(mine)) ** 0.2, 1.0)
-        histogram = gaussian_filter1d(histogram, width, mode="constant")
-        table[k] = histogram * (1 - FLOOR) + FLOOR / BINS
-    return (temper * np.log(table)).astype(np.float32), float(low), float(scale)
+        width = params.bandwidth * BINS * max(1.0, BANDWIDTH_SAMPLES / len(mine)) ** 0.2
+        histogram = gaussian_filter1d(histogram, max(width, 1.0), mode="constant")
+        table[k] = histogram * (1 - params.density_floor) + params.density_floor / BINS
+    return (power * np.log(table)).astype(np.float32), float(low), float(scale)
 
 
 def learn_appearance(
@@ -164,12 +179,11 @@ def learn_appearance(
     classes: NDArray[Any],
     count: int,
     density_columns: tuple[int, ...],
-    limits: Floats,
+    value_ranges: Floats,
     seed: int = 0,
-    most: int = MOST_SAMPLES,
-    trees: int = TREES,
+    params: AppearanceParams | None = None,
 ) -> Appearance:
-    """Learn from samples.
+    """Learn the appearance of classes from samples.
 
     Parameters
     ----------
@@ -178,14 +192,18 @@ def learn_appearance(
     count : int
         Number of classes, with or without samples.
     density_columns : tuple of int
-        Features whose densities are compared (one a contrast).
-    limits : (F, 2) ndarray
+        Features whose densities are estimated (one per image channel).
+    value_ranges : (F, 2) ndarray
         Range of every feature over the whole image.
     seed : int
-    most : int
-        Samples that are used of every class.
-    trees : int
+        Of the choice of samples and of the forest.
+    params : AppearanceParams, optional
+
+    Returns
+    -------
+    Appearance
     """
+    params = params or AppearanceParams()
     classes = np.asarray(classes)
     present = tuple(int(k) for k in np.unique(classes))
     model = Appearance(count, present)
@@ -195,34 +213,40 @@ def learn_appearance(
     picked = []
     for k in present:
         mine = np.flatnonzero(classes == k)
-        if len(mine) > most:
-            mine = rng.choice(mine, most, replace=False)
+        if len(mine) > params.max_samples:
+            mine = rng.choice(mine, params.max_samples, replace=False)
         picked.append(mine)
     chosen = np.concatenate(picked)
     features, classes = np.ascontiguousarray(features[chosen]), classes[chosen]
-    temper = 1.0 / np.sqrt(len(density_columns))
+    power = 1.0 / np.sqrt(len(density_columns))
     for column in density_columns:
-        low, high = limits[column]
+        low, high = value_ranges[column]
         table, low, scale = _densities(
-            features[:, column], classes, count, float(low), float(high), temper
+            features[:, column], classes, count, float(low), float(high), power, params
         )
         model._tables.append((column, table, low, scale))
     smallest = min(int((classes == k).sum()) for k in present)
-    model._trust = smallest / (smallest + SHRINK)
-    model._forest = _grow(features, classes, count, seed, trees)
+    model._forest_weight = smallest / (smallest + params.shrinkage)
+    model._forest = _train_forest(features, classes, count, seed, params)
     return model
 
 
-def _grow(features: Floats, classes: NDArray[Any], count: int, seed: int, number: int) -> _Forest:
-    """Grow extremely randomised trees and flatten them into one table."""
+def _train_forest(
+    features: Floats, classes: NDArray[Any], count: int, seed: int, params: AppearanceParams
+) -> _Forest:
+    """Train extremely randomized trees and flatten them into one table."""
     from sklearn.ensemble import ExtraTreesClassifier
 
     trees = ExtraTreesClassifier(
-        number, min_samples_leaf=LEAF, class_weight="balanced", random_state=seed, n_jobs=1
+        params.trees,
+        min_samples_leaf=params.min_leaf,
+        class_weight="balanced",
+        random_state=seed,
+        n_jobs=1,  # a fit takes milliseconds; threads of its own would escape the limit
     )
     trees.fit(features, classes)
     columns = trees.classes_.astype(int)
-    roots, split, threshold, left, right, share = [], [], [], [], [], []
+    roots, split, threshold, left, right, fraction = [], [], [], [], [], []
     start = 0
     for estimator in trees.estimators_:
         tree = estimator.tree_
@@ -235,7 +259,7 @@ def _grow(features: Floats, classes: NDArray[Any], count: int, seed: int, number
         counts = tree.value[:, 0, :]
         whole = np.zeros((len(counts), count), np.float32)
         whole[:, columns] = counts / counts.sum(axis=1, keepdims=True)
-        share.append(whole)
+        fraction.append(whole)
         start += tree.node_count
     return _Forest(
         np.asarray(roots, np.int32),
@@ -243,5 +267,5 @@ def _grow(features: Floats, classes: NDArray[Any], count: int, seed: int, number
         np.concatenate(threshold).astype(np.float32),
         np.concatenate(left).astype(np.int32),
         np.concatenate(right).astype(np.int32),
-        np.concatenate(share),
+        np.concatenate(fraction),
     )

@@ -1,136 +1,189 @@
-"""How far looks and floods are to be trusted: what they say about annotated slices left out.
+"""Weights of the data terms by cross-validation over annotated slices (leave-one-slice-out).
 
-Looks that mislead (two tissues in one class, say) are trusted less where the floods know better:
-the power of the looks' probabilities is the one that foretells left-out slices best alone, or the
-one that does so together with the floods, whichever is lower. They also tell edges within a class
-from its boundary, more so if left-out slices could be asked.
+The skill of the stochastic watershed on held-out slices sets its weight. The temperature of the
+appearance model is the one of highest likelihood on held-out slices, alone or together with the
+watershed, whichever leaves less of it: appearance that misleads (two tissues in one class, say)
+counts less where the watershed is right. The appearance model also tells edges within a class from
+its boundary, more so after cross-validation.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
-from napari_medgs.segmentation.prompts.markers import Evidence
+from napari_medgs.segmentation.advanced import CalibrationParams, SolverParams
+from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.terms.appearance import Appearance, learn_appearance
 from napari_medgs.segmentation.terms.image_features import ImageFeatures
 from napari_medgs.segmentation.terms.stochastic_watershed import (
-    FEW_MEMBERS,
-    LEAST_TOLL,
-    MOST_TOLL,
-    POWER,
-    UNKNOWN_TOLL,
-    Flood,
-    Floods,
+    StochasticWatershed,
+    WatershedVotes,
 )
-
-FOLDS = 4  # slices, or groups of slices, that are foretold from the others
-FOLD_SAMPLES = 400  # per class
-FOLD_TREES = 8
-CONFIDENCES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
-DISCOUNT = 0.8  # of slopes between what looks like one class,
-UNKNOWN_DISCOUNT = 0.5  # if nothing was foretold
-DOUBT = 0.02  # chance of a stroke that nothing explains
 
 
 @dataclass(frozen=True)
-class Foretold:
-    """What was said about marks that had been left out.
+class HeldOutPredictions:
+    """Predictions for markers on slices that were held out of training.
 
     Attributes
     ----------
     classes : (P,) ndarray of int
-        What they are.
-    looks : (P, K) ndarray of float32
-        Log-probabilities of the appearance model.
-    shares : (P, K) ndarray of float32
-        Shares of the floods.
+        True classes.
+    log_probability : (P, K) ndarray of float32
+        Of the appearance model.
+    fractions : (P, K) ndarray of float32
+        Vote fractions of the stochastic watershed.
+    params : CalibrationParams
     """
 
     classes: NDArray[Any]
-    looks: Floats
-    shares: Floats
+    log_probability: Floats
+    fractions: Floats
+    params: CalibrationParams = field(default_factory=CalibrationParams)
 
-    def trust(self) -> float:
-        """Return how much better than chance the floods are, 1 for never wrong."""
-        count = self.shares.shape[1]
-        right = self.shares[np.arange(len(self.classes)), self.classes]
+    def skill(self) -> float:
+        """Return the chance-corrected, class-balanced accuracy of the watershed, 0 to 1.
+
+        With K classes and mean vote fraction a of the true class, it is
+        max(0, (K a - 1) / (K - 1)).
+        """
+        count = self.fractions.shape[1]
+        right = self.fractions[np.arange(len(self.classes)), self.classes]
         hits = np.bincount(self.classes, right, count)
         number = np.bincount(self.classes, minlength=count)
-        share = float((hits[number > 0] / number[number > 0]).mean())
-        return max(0.0, (share * count - 1) / (count - 1))
+        accuracy = float((hits[number > 0] / number[number > 0]).mean())
+        return max(0.0, (accuracy * count - 1) / (count - 1))
 
-    def confidence(self, toll: float) -> float:
-        """Return the power of the looks that foretells best beside floods of some toll."""
-        count = self.looks.shape[1]
+    def inverse_temperature(self, watershed_weight: float) -> float:
+        """Return the inverse temperature of the appearance model of highest likelihood.
+
+        Parameters
+        ----------
+        watershed_weight : float
+            Weight of the watershed's vote fractions beside it, in nats; 0 for appearance alone.
+
+        Returns
+        -------
+        float
+            One of ``params.inverse_temperatures``.
+        """
+        count = self.log_probability.shape[1]
         number = np.bincount(self.classes, minlength=count)
-        # Classes count alike, whatever their strokes' lengths.
+        # Classes count alike, however long their strokes are.
         weight = 1 / number[self.classes]
-        scores = []
-        for power in CONFIDENCES:
-            logits = power * self.looks + toll * self.shares
-            chance = np.exp(logits - logits.max(axis=1, keepdims=True))
-            chance /= chance.sum(axis=1, keepdims=True)
-            mine = chance[np.arange(len(chance)), self.classes]
-            scores.append((weight * np.log((1 - DOUBT) * mine + DOUBT / count)).sum())
-        return CONFIDENCES[int(np.argmax(scores))]
+        outliers = self.params.outlier_probability
+        likelihoods = []
+        for beta in self.params.inverse_temperatures:
+            logits = beta * self.log_probability + watershed_weight * self.fractions
+            probability = np.exp(logits - logits.max(axis=1, keepdims=True))
+            probability /= probability.sum(axis=1, keepdims=True)
+            mine = probability[np.arange(len(probability)), self.classes]
+            likelihoods.append((weight * np.log((1 - outliers) * mine + outliers / count)).sum())
+        return self.params.inverse_temperatures[int(np.argmax(likelihoods))]
 
 
-def foretell(
-    evidence: Evidence, image: ImageFeatures, features: Floats, floods: Floods, seed: int
-) -> Foretold | None:
-    """Leave annotated slices out by turns and ask the others about them.
+def leave_one_slice_out(
+    markers: Markers,
+    image: ImageFeatures,
+    features: Floats,
+    watershed: StochasticWatershed,
+    seed: int,
+    params: SolverParams | None = None,
+) -> HeldOutPredictions | None:
+    """Predict the markers of annotated slices from those of the others.
 
-    ``features`` (P, F) are those of the evidence's voxels.
+    Parameters
+    ----------
+    markers : Markers
+    image : ImageFeatures
+    features : (P, F) ndarray of float32
+        At the markers' voxels.
+    watershed : StochasticWatershed
+    seed : int
+        Of the choice of samples and of the appearance models.
+    params : SolverParams, optional
 
     Returns
     -------
-    Foretold or None
+    HeldOutPredictions or None
         None where fewer than two slices are annotated, or show no class in common.
     """
-    groups, classes, count = evidence.slice_groups(), evidence.classes, evidence.count
-    places = np.unique(groups[groups >= 0])
-    if len(places) < 2:
+    params = params or SolverParams()
+    own = params.calibration
+    forest = replace(params.appearance, max_samples=own.max_samples, trees=own.trees)
+    groups, classes, count = markers.slice_groups(), markers.classes, markers.count
+    slices = np.unique(groups[groups >= 0])
+    if len(slices) < 2:
         return None
-    fold = np.where(groups >= 0, np.searchsorted(places, groups) % FOLDS, -1)
+    fold = np.where(groups >= 0, np.searchsorted(slices, groups) % own.folds, -1)
     rng = np.random.default_rng(seed)
-    told: list[tuple[NDArray[Any], Floats, Floats]] = []
-    for f in range(min(FOLDS, len(places))):
-        known, asked = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
+    parts: list[tuple[NDArray[Any], Floats, Floats]] = []
+    for f in range(min(own.folds, len(slices))):
+        train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
         model = learn_appearance(
-            features[known], classes[known], count, image.density_columns, image.limits, seed,
-            FOLD_SAMPLES, FOLD_TREES,
+            features[train], classes[train], count, image.density_columns, image.value_ranges,
+            seed, forest,
         )  # fmt: skip
-        # A class that the other slices do not show cannot be foretold.
-        asked = asked[np.isin(classes[asked], model.present)]
-        if len(model.present) < 2 or not len(asked):
+        # A class that the other slices do not show cannot be predicted.
+        test = test[np.isin(classes[test], model.present)]
+        if len(model.present) < 2 or not len(test):
             continue
-        if len(asked) > FOLD_SAMPLES * count:
-            asked = rng.choice(asked, FOLD_SAMPLES * count, replace=False)
-        flood = floods.flood(evidence.voxels[known], classes[known], count, FEW_MEMBERS)
-        shares = flood.at(evidence.voxels[asked])
-        told.append((classes[asked], model.log_probability(features[asked]), shares))
-    if not told:
+        if len(test) > own.max_samples * count:
+            test = rng.choice(test, own.max_samples * count, replace=False)
+        votes = watershed.vote(
+            markers.voxels[train], classes[train], count, params.watershed.held_out_realizations
+        )
+        fractions = votes.at(markers.voxels[test])
+        parts.append((classes[test], model.log_probability(features[test]), fractions))
+    if not parts:
         return None
-    return Foretold(*(np.concatenate(parts) for parts in zip(*told, strict=True)))
+    truth, log_probability, fractions = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return HeldOutPredictions(truth, log_probability, fractions, own)
 
 
-def opinions(
-    evidence: Evidence, image: ImageFeatures, floods: Floods, seed: int
-) -> tuple[Appearance, Flood]:
-    """Learn what classes look like and flood from their marks, each with its trust."""
-    features = image.at(evidence.voxels)
-    arguments = evidence.classes, evidence.count, image.density_columns, image.limits, seed
-    appearance = learn_appearance(features, *arguments)
-    foretold = foretell(evidence, image, features, floods, seed)
-    toll, appearance.discount = UNKNOWN_TOLL, UNKNOWN_DISCOUNT
-    if foretold is not None:
-        toll = LEAST_TOLL + (MOST_TOLL - LEAST_TOLL) * foretold.trust() ** POWER
-        appearance.discount = DISCOUNT
-        appearance.confidence = min(foretold.confidence(0.0), foretold.confidence(toll))
-    flood = floods.flood(evidence.voxels, evidence.classes, evidence.count)
-    return appearance, replace(flood, toll=toll)
+def fit_terms(
+    markers: Markers,
+    image: ImageFeatures,
+    watershed: StochasticWatershed,
+    seed: int,
+    params: SolverParams | None = None,
+) -> tuple[Appearance, WatershedVotes]:
+    """Fit the appearance model and the watershed to markers, and weight both.
+
+    Parameters
+    ----------
+    markers : Markers
+    image : ImageFeatures
+    watershed : StochasticWatershed
+    seed : int
+    params : SolverParams, optional
+
+    Returns
+    -------
+    appearance : Appearance
+    votes : WatershedVotes
+    """
+    params = params or SolverParams()
+    features = image.at(markers.voxels)
+    appearance = learn_appearance(
+        features, markers.classes, markers.count, image.density_columns, image.value_ranges, seed,
+        params.appearance,
+    )  # fmt: skip
+    held_out = leave_one_slice_out(markers, image, features, watershed, seed, params)
+    own, calibration = params.watershed, params.calibration
+    weight = own.default_weight
+    appearance.gradient_discount = calibration.default_gradient_discount
+    if held_out is not None:
+        span = own.max_weight - own.min_weight
+        weight = own.min_weight + span * held_out.skill() ** own.skill_exponent
+        appearance.gradient_discount = calibration.gradient_discount
+        appearance.inverse_temperature = min(
+            held_out.inverse_temperature(0.0), held_out.inverse_temperature(weight)
+        )
+    votes = watershed.vote(markers.voxels, markers.classes, markers.count)
+    return appearance, replace(votes, weight=weight)

@@ -1,4 +1,4 @@
-"""What the solver sees of an image: scaled contrasts at four scales, slice axis first."""
+"""Image features of the solver: channels with equalized contrast at four scales, slice-first."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
 
 KNOTS = 1024
-RANK_SHARE = 0.5
+EQUALIZATION = 0.5
 SAMPLE = 1_000_000
-SMOOTH = 1.0  # voxels of the finest axis
-COARSE = (2.0, 4.0)
-PER_CHANNEL = 2 + len(COARSE)
-DENSITY = 1  # which of a contrast's features the densities look at
-STILL = 1e-3  # steps between neighbours below this are empty space, not noise
+GUIDE_SIGMA = 1.0  # of the guide image, in voxels of the finest axis
+COARSE_SIGMAS = (2.0, 4.0)
+PER_CHANNEL = 2 + len(COARSE_SIGMAS)
+DENSITY = 1  # which of a channel's features the densities are of
+MIN_STEP = 1e-3  # differences of neighbors below this are empty space, not noise
 CHUNK = 16384
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz"}}
@@ -27,7 +27,7 @@ _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract
 
 @njit(**_options)
 def _interpolate(volume: Any, z: Any, y: Any, x: Any) -> Any:
-    """Linear between voxels; what lies outside takes the rim's value."""
+    """Interpolate linearly between voxels; outside, the nearest voxel counts."""
     depth, height, width = volume.shape
     one = np.float32(1)
     z = min(max(z, np.float32(0)), np.float32(depth - 1))
@@ -80,8 +80,12 @@ def _gather(
 def intensity_curve(channel: NDArray[Any]) -> tuple[float, float, Floats]:
     """Return the range and a monotone curve that spreads an image's intensities over [0, 1].
 
-    Half linear between the 0.5 and 99.5 percentiles, half the rank among all voxels: soft tissue
-    in CT lies in a tenth of the range but holds most of what is to be told apart.
+    Half linear between the 0.5 and 99.5 percentiles, half histogram equalization: soft tissue in
+    CT takes a tenth of the range but holds most of the structures.
+
+    Parameters
+    ----------
+    channel : ndarray
 
     Returns
     -------
@@ -97,31 +101,32 @@ def intensity_curve(channel: NDArray[Any]) -> tuple[float, float, Floats]:
     if not high > low:
         high = low + 1.0
     counts, _ = np.histogram(sample, KNOTS, range=(low, high))
-    # One dominant value (air, a zeroed background) would swallow all ranks.
+    # One dominant value (air, a zeroed background) would take up the whole range.
     counts = np.minimum(counts, 8 * counts.sum() / KNOTS)
     rank = np.concatenate([[0], np.cumsum(counts)])
     rank = rank / max(float(rank[-1]), 1e-12)
     linear = np.linspace(0, 1, KNOTS + 1)
-    return low, high, (RANK_SHARE * rank + (1 - RANK_SHARE) * linear).astype(np.float32)
+    return low, high, (EQUALIZATION * rank + (1 - EQUALIZATION) * linear).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """An image as the solver sees it, all arrays slice-first.
+    """Features of an image, all arrays slice-first.
 
     Attributes
     ----------
-    metric : (C, Z, Y, X) ndarray of float32
-        Smoothed contrasts in units of their mean step between neighbours: what paths pay for.
-    units : (3,) ndarray
+    guide : (C, Z, Y, X) ndarray of float32
+        The guide image: smoothed channels over their mean difference between neighbors, whose
+        gradient paths integrate.
+    relative_spacing : (3,) ndarray
         Voxel sizes over the finest one.
-    limits : (F, 2) ndarray
+    value_ranges : (F, 2) ndarray
         Range of every feature.
     """
 
-    metric: Floats
-    units: NDArray[np.float64]
-    limits: Floats
+    guide: Floats
+    relative_spacing: NDArray[np.float64]
+    value_ranges: Floats
     _sharp: NDArray[np.uint16]
     _scales: Floats
     _curves: Floats
@@ -131,20 +136,28 @@ class ImageFeatures:
     @property
     def count(self) -> int:
         """Number of features."""
-        return PER_CHANNEL * len(self.metric)
+        return PER_CHANNEL * len(self.guide)
 
     @property
     def density_columns(self) -> tuple[int, ...]:
-        """The feature of each contrast whose density is worth comparing."""
-        return tuple(c * PER_CHANNEL + DENSITY for c in range(len(self.metric)))
+        """For each channel, the feature whose density is estimated."""
+        return tuple(c * PER_CHANNEL + DENSITY for c in range(len(self.guide)))
 
-    def contrasts(self, sigma: float) -> Floats:
-        """Return the contrasts (C, Z, Y, X) smoothed by ``sigma`` finest voxels.
+    def guide_at_scale(self, sigma: float) -> Floats:
+        """Return the guide image at another scale.
 
-        Like the metric, in units of their mean step between neighbours.
+        Parameters
+        ----------
+        sigma : float
+            Standard deviation of the smoothing, in voxels of the finest axis.
+
+        Returns
+        -------
+        (C, Z, Y, X) ndarray of float32
+            Over its mean difference between neighbors, like ``guide``.
         """
-        out = np.empty(self.metric.shape, np.float32)
-        channels, depth = self.metric.shape[:2]
+        out = np.empty(self.guide.shape, np.float32)
+        channels, depth = self.guide.shape[:2]
         knots = np.linspace(0, 1, KNOTS + 1, dtype=np.float32)
 
         def scale(k: int) -> None:
@@ -154,12 +167,22 @@ class ImageFeatures:
 
         run_chunks(scale, channels * depth)
         for channel in out:
-            _smooth_in_place(channel, sigma, self.units)
+            _smooth_in_place(channel, sigma, self.relative_spacing)
             channel /= _mean_step(channel)
         return out
 
     def at(self, points: NDArray[Any]) -> Floats:
-        """Return the features (P, F) at points (P, 3) in slice-first voxels."""
+        """Return the features at points.
+
+        Parameters
+        ----------
+        points : (P, 3) ndarray
+            In slice-first voxels.
+
+        Returns
+        -------
+        (P, F) ndarray of float32
+        """
         points = np.ascontiguousarray(points, np.float32)
         out = np.empty((len(points), self.count), np.float32)
 
@@ -167,7 +190,7 @@ class ImageFeatures:
             first = block * CHUNK
             _gather(
                 self._sharp,
-                self.metric,
+                self.guide,
                 self._scales,
                 self._curves,
                 self._coarse,
@@ -183,10 +206,22 @@ class ImageFeatures:
 
 
 def image_features(data: NDArray[Any], spacing: NDArray[np.float64]) -> ImageFeatures:
-    """Prepare an image (C, Z, Y, X), slice axis first, of voxels ``spacing`` mm."""
+    """Compute the features of an image.
+
+    Parameters
+    ----------
+    data : (C, Z, Y, X) ndarray
+        Slice axis first.
+    spacing : (3,) ndarray
+        Voxel sizes in mm.
+
+    Returns
+    -------
+    ImageFeatures
+    """
     channels, depth = data.shape[:2]
-    units = np.asarray(spacing, float) / min(spacing)
-    metric = np.empty(data.shape, np.float32)
+    relative_spacing = np.asarray(spacing, float) / min(spacing)
+    guide = np.empty(data.shape, np.float32)
     sharp = np.empty(data.shape, np.uint16)
     curves = np.empty((channels, KNOTS + 1), np.float32)
     ranges = []
@@ -199,23 +234,23 @@ def image_features(data: NDArray[Any], spacing: NDArray[np.float64]) -> ImageFea
         low, high = ranges[c]
         linear = (data[c, z].astype(np.float32) - np.float32(low)) / np.float32(high - low)
         np.clip(linear, 0, 1, out=linear)
-        metric[c, z] = linear
+        guide[c, z] = linear
         place = (linear * KNOTS).astype(np.int32)
         sharp[c, z] = (curves[c][place] * 65535).astype(np.uint16)
 
     run_chunks(scale, channels * depth)
-    factors = np.where((units < 1.5) & (np.asarray(data.shape[1:]) >= 8), 2, 1)
+    factors = np.where((relative_spacing < 1.5) & (np.asarray(data.shape[1:]) >= 8), 2, 1)
     coarse = np.stack(
-        [np.stack(_coarse_levels(sharp[c], units, factors)) for c in range(channels)]
+        [np.stack(_coarse_levels(sharp[c], relative_spacing, factors)) for c in range(channels)]
     )
     scales = np.empty(channels, np.float32)
     for c in range(channels):
-        _smooth_in_place(metric[c], SMOOTH, units)
-        scales[c] = _mean_step(metric[c])
-    metric /= scales[:, None, None, None]
+        _smooth_in_place(guide[c], GUIDE_SIGMA, relative_spacing)
+        scales[c] = _mean_step(guide[c])
+    guide /= scales[:, None, None, None]
     return ImageFeatures(
-        metric,
-        units,
+        guide,
+        relative_spacing,
         np.tile(np.array([[0, 1]], np.float32), (PER_CHANNEL * channels, 1)),
         sharp,
         scales,
@@ -225,8 +260,8 @@ def image_features(data: NDArray[Any], spacing: NDArray[np.float64]) -> ImageFea
     )
 
 
-def _smooth_in_place(volume: Floats, sigma: float, units: NDArray[np.float64]) -> None:
-    """Blur by ``sigma`` finest voxels, equally in mm, an axis at a time in slabs."""
+def _smooth_in_place(volume: Floats, sigma: float, relative_spacing: NDArray[np.float64]) -> None:
+    """Blur by ``sigma`` finest voxels, equally in mm, one axis at a time in slabs."""
     from scipy.ndimage import gaussian_filter1d
 
     slabs = 8
@@ -240,13 +275,15 @@ def _smooth_in_place(volume: Floats, sigma: float, units: NDArray[np.float64]) -
             part = np.moveaxis(volume, across, 0)[edges[k] : edges[k + 1]]
             along = axis if across == 0 else 1  # axis 0 moved behind the slab axis
             if part.size:
-                part[:] = gaussian_filter1d(part, sigma / units[axis], axis=along, truncate=3.0)
+                part[:] = gaussian_filter1d(
+                    part, sigma / relative_spacing[axis], axis=along, truncate=3.0
+                )
 
         run_chunks(blur, slabs)
 
 
 def _coarse_levels(
-    sharp: NDArray[np.uint16], units: NDArray[np.float64], factors: NDArray[Any]
+    sharp: NDArray[np.uint16], relative_spacing: NDArray[np.float64], factors: NDArray[Any]
 ) -> list[Floats]:
     """Return an image blurred widely, on a grid of blocks of ``factors`` voxels."""
     shape = [-(-n // f) for n, f in zip(sharp.shape, factors, strict=True)]
@@ -261,17 +298,17 @@ def _coarse_levels(
                 hits[box] += 1
     small /= hits * 65535
     levels, done = [], 0.0
-    for sigma in COARSE:
-        _smooth_in_place(small, float(np.sqrt(sigma**2 - done**2)), units * factors)
+    for sigma in COARSE_SIGMAS:
+        _smooth_in_place(small, float(np.sqrt(sigma**2 - done**2)), relative_spacing * factors)
         done = sigma
         levels.append(small.copy())
     return levels
 
 
 def _mean_step(volume: Floats) -> float:
-    """Return the mean change between neighbours along the last axis where there is any."""
+    """Return the mean absolute difference between neighbors along the last axis, if not zero."""
     axis = 2 if volume.shape[2] > 1 else 1
     stride = max(1, volume.shape[0] // 64)
     steps = np.abs(np.diff(volume[::stride], axis=axis))
-    moving = steps[steps > STILL]
+    moving = steps[steps > MIN_STEP]
     return float(moving.mean()) if moving.size else 1.0

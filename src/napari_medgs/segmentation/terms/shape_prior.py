@@ -1,8 +1,13 @@
-"""What annotated slices say about the slices between them: interpolated outlines as a prior."""
+"""A shape prior between annotated slices, from interpolated signed distances.
+
+References
+----------
+Raya and Udupa 1990, *Shape-based interpolation of multidimensional objects*, IEEE TMI 9(1).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,11 +16,9 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
+from napari_medgs.segmentation.advanced import ShapeParams
 
-REACH = 20.0  # finest voxels at which distances are clipped
-WIDTH = 1.5  # finest voxels over which an outline is soft in its own slice
-SPREAD = 0.5  # by how much softer it becomes with every finest voxel away from the slice
-LEAST = 1e-3
+MIN_PROBABILITY = 1e-3
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz"}}
 
@@ -23,16 +26,18 @@ _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract
 @njit(**_options)
 def _add_prior(
     distances: Any,
-    places: Any,
+    positions: Any,
     plane_axis: int,
-    unit: Any,
+    slice_spacing: Any,
+    edge_width: float,
+    edge_growth: float,
     points: Any,
     first: int,
     last: int,
-    toll: Any,
-    factor: Any,
+    cost: Any,
+    weight: Any,
 ) -> None:
-    """Add the prior's toll to points first .. last-1 that lie between the first and last slice."""
+    """Add the prior's cost at points first .. last-1 between the first and the last slice."""
     slices, classes, height, width = distances.shape
     one = np.float32(1)
     row_axis = 1 if plane_axis == 0 else 0
@@ -40,19 +45,19 @@ def _add_prior(
     mix = np.empty(classes, np.float32)
     for i in range(first, last):
         z = points[i, plane_axis]
-        if z <= places[0] or z >= places[slices - 1]:
+        if z <= positions[0] or z >= positions[slices - 1]:
             continue
         above = 1
-        while places[above] < z:
+        while positions[above] < z:
             above += 1
-        t = np.float32((z - places[above - 1]) / (places[above] - places[above - 1]))
-        away = min(z - places[above - 1], places[above] - z) * unit
+        t = np.float32((z - positions[above - 1]) / (positions[above] - positions[above - 1]))
+        away = min(z - positions[above - 1], positions[above] - z) * slice_spacing
         y = min(max(points[i, row_axis], np.float32(0)), np.float32(height - 1))
         x = min(max(points[i, column_axis], np.float32(0)), np.float32(width - 1))
         y0, x0 = int(y), int(x)
         y1, x1 = min(y0 + 1, height - 1), min(x0 + 1, width - 1)
         fy, fx = np.float32(y - y0), np.float32(x - x0)
-        inverse = one / np.float32(WIDTH + SPREAD * away)
+        inverse = one / np.float32(edge_width + edge_growth * away)
         peak = np.float32(-1e30)
         for k in range(classes):
             low, high = distances[above - 1, k], distances[above, k]
@@ -67,32 +72,47 @@ def _add_prior(
             mix[k] = np.exp(mix[k] - peak)
             total += mix[k]
         for k in range(classes):
-            toll[i, k] -= factor * np.log(max(mix[k] / total, np.float32(LEAST)))
+            cost[i, k] -= weight * np.log(max(mix[k] / total, np.float32(MIN_PROBABILITY)))
 
 
 @dataclass(frozen=True)
 class ShapePrior:
     """Signed distances of every class in the annotated slices of one orientation.
 
+    Between two slices distances are interpolated linearly; class probabilities are their softmax
+    over a width that grows with the distance from the nearer slice.
+
     Attributes
     ----------
     axis : int
         Normal of the slices, in slice-first axes.
-    places : (S,) ndarray of float32
+    positions : (S,) ndarray of float32
+        Of the slices, increasing.
     distances : (S, K, rows, columns) ndarray of float32
         In finest voxels, positive inside.
-    unit : float
-        Distance of neighbouring slices in finest voxels.
+    slice_spacing : float
+        Distance of neighboring slices in finest voxels.
+    params : ShapeParams
     """
 
     axis: int
-    places: Floats
+    positions: Floats
     distances: Floats
-    unit: float
+    slice_spacing: float
+    params: ShapeParams = field(default_factory=ShapeParams)
 
-    def add_toll(self, points: NDArray[Any], toll: Floats, weight: float) -> None:
-        """Add the prior's negative log-probability to the tolls (P, K) of points (P, 3)."""
-        if len(self.places) < 2:
+    def add_cost(self, points: NDArray[Any], cost: Floats, weight: float) -> None:
+        """Add the prior's weighted negative log-probability to the costs of points.
+
+        Parameters
+        ----------
+        points : (P, 3) ndarray
+            In slice-first voxels; those outside of the first and last slice are passed over.
+        cost : (P, K) ndarray of float32
+            Changed in place.
+        weight : float
+        """
+        if len(self.positions) < 2:
             return
         points = np.ascontiguousarray(points, np.float32)
         chunk = 16384
@@ -101,13 +121,15 @@ class ShapePrior:
             first = block * chunk
             _add_prior(
                 self.distances,
-                self.places,
+                self.positions,
                 self.axis,
-                np.float32(self.unit),
+                np.float32(self.slice_spacing),
+                self.params.edge_width,
+                self.params.edge_growth,
                 points,
                 first,
                 min(len(points), first + chunk),
-                toll,
+                cost,
                 np.float32(weight),
             )
 
@@ -115,43 +137,58 @@ class ShapePrior:
 
 
 def shape_prior(
-    planes: NDArray[np.uint8], places: NDArray[Any], axis: int, units: NDArray[Any], classes: int
+    labels: NDArray[np.uint8],
+    indices: NDArray[Any],
+    axis: int,
+    relative_spacing: NDArray[Any],
+    classes: int,
+    params: ShapeParams | None = None,
 ) -> ShapePrior:
-    """Make the prior of slices whose classes are known.
+    """Compute the prior of labeled slices.
 
     Parameters
     ----------
-    planes : (S, rows, columns) ndarray of uint8
-    places : (S,) ndarray of int
+    labels : (S, rows, columns) ndarray of uint8
+    indices : (S,) ndarray of int
         Increasing indices of the slices.
     axis : int
         Normal of the slices.
-    units : (3,) ndarray
+    relative_spacing : (3,) ndarray
         Voxel sizes over the finest one.
+    classes : int
+    params : ShapeParams, optional
+
+    Returns
+    -------
+    ShapePrior
     """
     from scipy.ndimage import distance_transform_edt
 
-    inside_units = [float(units[a]) for a in range(3) if a != axis]
-    distances = np.full((len(planes), classes, *planes.shape[1:]), -REACH, np.float32)
-    margin = [int(REACH / u) + 1 for u in inside_units]
+    params = params or ShapeParams()
+    most = params.max_distance
+    sampling = [float(relative_spacing[a]) for a in range(3) if a != axis]
+    distances = np.full((len(labels), classes, *labels.shape[1:]), -most, np.float32)
+    margin = [int(most / spacing) + 1 for spacing in sampling]
 
     def measure(index: int) -> None:
         s, k = divmod(index, classes)
-        mask = planes[s] == k
+        mask = labels[s] == k
         rows, columns = mask.any(axis=1), mask.any(axis=0)
         if not rows.any():
             return
         if mask.all():
-            distances[s, k] = REACH
+            distances[s, k] = most
             return
         box: list[slice] = []
         for hits, pad in ((rows, margin[0]), (columns, margin[1])):
             where = np.flatnonzero(hits)
             box.append(slice(max(0, where[0] - pad), where[-1] + pad + 1))
         part = mask[tuple(box)]
-        inner = distance_transform_edt(part, sampling=inside_units)
-        outer = distance_transform_edt(~part, sampling=inside_units)
-        distances[s, k][tuple(box)] = np.clip(inner - outer, -REACH, REACH)
+        inner = distance_transform_edt(part, sampling=sampling)
+        outer = distance_transform_edt(~part, sampling=sampling)
+        distances[s, k][tuple(box)] = np.clip(inner - outer, -most, most)
 
-    run_chunks(measure, len(planes) * classes)
-    return ShapePrior(axis, np.asarray(places, np.float32), distances, float(units[axis]))
+    run_chunks(measure, len(labels) * classes)
+    return ShapePrior(
+        axis, np.asarray(indices, np.float32), distances, float(relative_spacing[axis]), params
+    )

@@ -1,16 +1,18 @@
-"""A second opinion: floods from the strokes over the image's lowest passes, many times over.
+"""Stochastic watershed: seeded watersheds over randomly perturbed saddles, and their votes.
 
-Sums of small costs let a long way through a quiet region look as expensive as a short one over an
-edge. The highest edge on the way (minimax paths, which is what a seeded watershed follows) does
-not. But one low pass in a boundary lets all of a flood through, so that the flood is repeated with
-every pass raised or lowered by chance, and the share of floods that bring a class somewhere is
-what counts. In every second flood a mark holds its basin only from the level of its own voxel on,
-as in a seeded watershed; in the others marks are springs at the bottom of their basins, which
-saves classes whose only marks lie on edges. Half of the floods run over the basins of a less
-smoothed image, where thin walls stand higher.
+Sums of small costs let a long path through a homogeneous region cost as much as a short one across
+an edge. The highest edge on the path (minimax paths, which a seeded watershed follows) does not.
+But one low saddle in a boundary lets a whole flood through; therefore the watershed is repeated
+with randomly perturbed saddle heights, and the fraction of realizations that assign a class to a
+basin counts. In every second realization a marker floods only from the level of its own voxel on,
+as in a seeded watershed of the pixels; in the others it floods from the bottom of its basin, which
+saves classes whose only markers lie on edges. Half of the realizations use the basins of a less
+smoothed image, in which thin walls are higher.
 
-Source: Angulo and Jeulin 2007, *Stochastic watershed segmentation*, ISMM; here passes are random
-instead of the marks.
+References
+----------
+Angulo and Jeulin 2007, *Stochastic watershed segmentation*, ISMM; here saddles are random instead
+of markers.
 """
 
 from __future__ import annotations
@@ -25,36 +27,29 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
-from napari_medgs.segmentation.terms.watershed import Basins, find_root
-
-MEMBERS = 32
-FEW_MEMBERS = 8  # enough to find out how far floods are to be trusted
-BUDGET = 4_000_000  # basins in all floods together: so many take a fifth of a second on a core
-NOISE = np.float32(0.8)  # of the logarithm of a pass's height
-LEAST_TOLL = 1.0  # what a class pays where no flood brings it, if left-out slices speak against,
-UNKNOWN_TOLL = 2.0  # if there are none, and
-MOST_TOLL = 3.0  # if they confirm the floods wholly
-POWER = 2.0
+from napari_medgs.segmentation.advanced import WatershedParams
+from napari_medgs.segmentation.terms.watershed import CatchmentBasins, find_root
 
 _options: dict[str, Any] = {"nogil": True, "cache": True}
 
 
 @njit(**_options)
 def flood_basins(
-    first: Any, second: Any, heights: Any, springs: Any, classes: Any, starts: Any, label: Any
+    first: Any, second: Any, heights: Any, markers: Any, classes: Any, starts: Any, label: Any
 ) -> None:
-    """Write the class that reaches each basin over the lowest passes.
+    """Assign to each basin the class that reaches it over the lowest saddles.
 
     Parameters
     ----------
     first, second : (E,) int32
-        Basins on both sides of every pass.
+        Basins on both sides of every saddle.
     heights : (E,) float32
-        Increasing.
-    springs, classes : (S,) int32
-        Marked basins and the classes that spring there,
+        Of the saddles, increasing.
+    markers, classes : (S,) int32
+        Marked basins and their classes.
     starts : (S,) float32
-        from these heights on, increasing; a basin reached before by another class stays that's.
+        Levels at which markers begin to flood, increasing; a basin that another class reached
+        before keeps that.
     label : (N,) int32
         Out.
     """
@@ -62,8 +57,8 @@ def flood_basins(
     label[:] = -1
     s = 0
     for e in range(len(first) + 1):
-        while s < len(springs) and (e == len(first) or starts[s] <= heights[e]):
-            a = find_root(parent, springs[s])
+        while s < len(markers) and (e == len(first) or starts[s] <= heights[e]):
+            a = find_root(parent, markers[s])
             if label[a] < 0:
                 label[a] = classes[s]
             s += 1
@@ -82,78 +77,104 @@ def flood_basins(
 
 
 @dataclass(frozen=True)
-class Flood:
-    """What floods say about every voxel, and how far that is to be trusted.
+class WatershedVotes:
+    """Votes of all realizations.
 
     Attributes
     ----------
     basins : tuple of (Z, Y, X) ndarray of int32
-        Of every hierarchy.
-    shares : tuple of (N, K) ndarray of float32
-        Share of a hierarchy's floods that bring a class to a basin.
-    toll : float
-        What a class pays where no flood brings it.
+        Basin of every voxel, per hierarchy.
+    fractions : tuple of (N, K) ndarray of float32
+        Fraction of a hierarchy's realizations that assign a class to a basin.
+    weight : float
+        Data cost, in nats, of a class that no realization assigns.
     """
 
     basins: tuple[NDArray[np.int32], ...]
-    shares: tuple[Floats, ...]
-    toll: float = 1.0
+    fractions: tuple[Floats, ...]
+    weight: float = 1.0
 
     def at(self, points: NDArray[Any]) -> Floats:
-        """Return every class's share of all floods at points (P, 3) in slice-first voxels."""
+        """Return every class's fraction of all votes at points.
+
+        Parameters
+        ----------
+        points : (P, 3) ndarray
+            In slice-first voxels.
+
+        Returns
+        -------
+        (P, K) ndarray of float32
+        """
         most = np.asarray(self.basins[0].shape) - 1
         where = tuple(np.clip(np.round(points).astype(np.int64), 0, most).T)
-        total = self.shares[0][self.basins[0][where]]
-        for basins, shares in zip(self.basins[1:], self.shares[1:], strict=True):
-            total += shares[basins[where]]
+        total = self.fractions[0][self.basins[0][where]]
+        for basins, fractions in zip(self.basins[1:], self.fractions[1:], strict=True):
+            total += fractions[basins[where]]
         total /= np.float32(len(self.basins))
         return total
 
-    def add_toll(self, points: NDArray[Any], total: Floats) -> None:
-        """Add what each class pays at points (P, 3) in slice-first voxels to ``total`` (P, K)."""
-        total += np.float32(self.toll) * (np.float32(1) - self.at(points))
+    def add_cost(self, points: NDArray[Any], cost: Floats) -> None:
+        """Add ``weight`` times one minus the vote fraction to costs (P, K) of points (P, 3)."""
+        cost += np.float32(self.weight) * (np.float32(1) - self.at(points))
 
 
-class Floods:
-    """Random heights of one image's passes, kept from stroke to stroke.
+class StochasticWatershed:
+    """Randomly perturbed saddle heights of one image, kept from update to update.
 
     Parameters
     ----------
-    hierarchies : sequence of Basins
-        Of the same image, at several scales; floods are shared out among them evenly.
+    hierarchies : sequence of CatchmentBasins
+        Of the same image at several scales; realizations are divided evenly among them.
     seed : int
+    params : WatershedParams, optional
 
     Attributes
     ----------
     count : int
-        Number of floods over each.
+        Number of realizations per hierarchy.
     """
 
-    def __init__(self, hierarchies: Sequence[Basins], seed: int = 0) -> None:
+    def __init__(
+        self,
+        hierarchies: Sequence[CatchmentBasins],
+        seed: int = 0,
+        params: WatershedParams | None = None,
+    ) -> None:
         self.hierarchies, self.seed = tuple(hierarchies), seed
+        params = params or WatershedParams()
         number = len(self.hierarchies)
         total = sum(basins.count for basins in self.hierarchies)
-        self.count = int(np.clip(BUDGET // total, FEW_MEMBERS // number, MEMBERS // number))
+        self.count = int(
+            np.clip(
+                params.max_basins // total,
+                params.held_out_realizations // number,
+                params.realizations // number,
+            )
+        )
         rng = np.random.default_rng(seed)
-        self._seed = int(rng.integers(2**31))
+        self._noise = np.float32(params.noise)
+        self._marker_seed = int(rng.integers(2**31))
         draws = rng.integers(2**31, size=number * self.count)
-        heights = [np.log(np.maximum(b.heights, 1).astype(np.float32)) for b in self.hierarchies]
-        self._members: dict[int, tuple[NDArray[np.int32], NDArray[np.int32], Floats]] = {}
+        heights = [
+            np.log(np.maximum(b.saddle_heights, 1).astype(np.float32)) for b in self.hierarchies
+        ]
+        self._saddles: dict[int, tuple[NDArray[np.int32], NDArray[np.int32], Floats]] = {}
 
         def draw(m: int) -> None:
             h = m % number
             basins = self.hierarchies[h]
             noise = np.random.default_rng(draws[m]).standard_normal(len(heights[h]), np.float32)
-            mine = heights[h] + NOISE * noise
-            order = np.argsort(mine, kind="stable")
-            self._members[m] = basins.first[order], basins.second[order], mine[order]
+            perturbed = heights[h] + self._noise * noise
+            order = np.argsort(perturbed, kind="stable")
+            self._saddles[m] = basins.first[order], basins.second[order], perturbed[order]
 
         run_chunks(draw, number * self.count)
 
-    def flood(
+    def vote(
         self, voxels: NDArray[Any], classes: NDArray[Any], count: int, most: int | None = None
-    ) -> Flood:
-        """Flood from marks.
+    ) -> WatershedVotes:
+        """Flood from markers in all realizations.
 
         Parameters
         ----------
@@ -162,43 +183,50 @@ class Floods:
         count : int
             Number of classes.
         most : int, optional
-            Floods over all hierarchies together; all by default.
+            Most realizations over all hierarchies together; all by default.
+
+        Returns
+        -------
+        WatershedVotes
         """
         number = len(self.hierarchies)
-        members = self.count if most is None else min(self.count, most // number)
+        realizations = self.count if most is None else min(self.count, most // number)
         where = tuple(np.asarray(voxels).T)
-        springs = [_springs(basins, where, classes, count) for basins in self.hierarchies]
-        labels = [np.empty((members, basins.count), np.int32) for basins in self.hierarchies]
+        markers = [_basin_markers(basins, where, classes, count) for basins in self.hierarchies]
+        labels = [np.empty((realizations, basins.count), np.int32) for basins in self.hierarchies]
 
         def flood(m: int) -> None:
             turn, h = divmod(m, number)
-            places, kinds, level = springs[h]
-            rng = np.random.default_rng((self._seed, m))
-            starts = NOISE * rng.standard_normal(len(places), np.float32)
+            basins, kinds, level = markers[h]
+            rng = np.random.default_rng((self._marker_seed, m))
+            starts = self._noise * rng.standard_normal(len(basins), np.float32)
             if turn % 2:
                 starts += level
             order = np.argsort(starts, kind="stable")
             flood_basins(
-                *self._members[m], places[order], kinds[order], starts[order], labels[h][turn]
+                *self._saddles[m], basins[order], kinds[order], starts[order], labels[h][turn]
             )
 
-        run_chunks(flood, number * members)
-        shares = []
+        run_chunks(flood, number * realizations)
+        fractions = []
         for h, basins in enumerate(self.hierarchies):
-            share = np.zeros((basins.count, count), np.float32)
+            fraction = np.zeros((basins.count, count), np.float32)
             every = np.arange(basins.count)
             for label in labels[h]:
-                share[every, label] += np.float32(1 / members)
-            shares.append(share)
-        return Flood(tuple(basins.basins for basins in self.hierarchies), tuple(shares))
+                fraction[every, label] += np.float32(1 / realizations)
+            fractions.append(fraction)
+        return WatershedVotes(tuple(b.labels for b in self.hierarchies), tuple(fractions))
 
 
-def _springs(
-    basins: Basins, where: tuple[NDArray[Any], ...], classes: NDArray[Any], count: int
+def _basin_markers(
+    basins: CatchmentBasins,
+    where: tuple[NDArray[Any], ...],
+    classes: NDArray[Any],
+    count: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], Floats]:
-    """Return where classes spring: a basin each, a class, and the level of its lowest mark."""
-    key = basins.basins[where].astype(np.int64) * count + classes
-    level = np.log(np.maximum(basins.levels[where], 1).astype(np.float32))
+    """Return marked basins, their classes, and the log-level of their lowest marked voxels."""
+    key = basins.labels[where].astype(np.int64) * count + classes
+    level = np.log(np.maximum(basins.gradient_levels[where], 1).astype(np.float32))
     order = np.lexsort((level, key))
     key, lowest = np.unique(key[order], return_index=True)
     return (

@@ -1,8 +1,12 @@
-"""The image's basins and the passes between them, made once for an image.
+"""Catchment basins of the gradient magnitude and the saddles between them, once per image.
 
-Sources: Cousty, Bertrand, Najman and Couprie 2009, *Watershed cuts: minimum spanning forests and
-the drop of water principle*, IEEE TPAMI 31(8); the merging by area follows Meyer and Najman 2010,
-*Segmentation, minimum spanning tree and hierarchies*.
+The basins are the nodes of a minimum spanning tree whose edges are the lowest saddles.
+
+References
+----------
+Cousty, Bertrand, Najman and Couprie 2009, *Watershed cuts: minimum spanning forests and the drop
+of water principle*, IEEE TPAMI 31(8). Meyer and Najman 2010, *Segmentation, minimum spanning tree
+and hierarchies*, in Mathematical Morphology (filtering by area).
 """
 
 from __future__ import annotations
@@ -16,17 +20,17 @@ from numpy.typing import NDArray
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
 
-LEAST_AREA = 2  # voxels: smaller basins join their lowest neighbour
+MIN_AREA = 2  # voxels: smaller basins join their lowest neighbor
 LEVELS = 65535
 SAMPLE = 1_000_000
-STEEPEST = 99.9  # percentile of the slope at which levels end
+MAX_PERCENTILE = 99.9  # of the gradient magnitude: the highest level
 
 _options: dict[str, Any] = {"nogil": True, "cache": True}
 
 
 @njit(**_options)
-def _slope(image: Any, units: Any, z: int, out: Any) -> None:
-    """Write the gradient magnitude in slice z, summed over contrasts."""
+def _gradient_magnitude(image: Any, relative_spacing: Any, z: int, out: Any) -> None:
+    """Write the gradient magnitude in slice z, summed over channels."""
     channels, depth, height, width = image.shape
     up, down = min(z + 1, depth - 1), max(z - 1, 0)
     for y in range(height):
@@ -36,16 +40,22 @@ def _slope(image: Any, units: Any, z: int, out: Any) -> None:
             total = np.float32(0)
             for c in range(channels):
                 part = image[c]
-                dz = (part[up, y, x] - part[down, y, x]) / (max(up - down, 1) * units[0])
-                dy = (part[z, above, x] - part[z, below, x]) / (max(above - below, 1) * units[1])
-                dx = (part[z, y, right] - part[z, y, left]) / (max(right - left, 1) * units[2])
+                dz = (part[up, y, x] - part[down, y, x]) / (
+                    max(up - down, 1) * relative_spacing[0]
+                )
+                dy = (part[z, above, x] - part[z, below, x]) / (
+                    max(above - below, 1) * relative_spacing[1]
+                )
+                dx = (part[z, y, right] - part[z, y, left]) / (
+                    max(right - left, 1) * relative_spacing[2]
+                )
                 total += np.float32(np.sqrt(dz * dz + dy * dy + dx * dx))
             out[z, y, x] = total
 
 
 @njit(**_options)
 def find_root(parent: Any, i: int) -> int:
-    """Return the root of i in a forest of parents (negative at roots), halving the way to it."""
+    """Return the root of i in a forest of parents (negative at roots), with path halving."""
     while parent[i] >= 0:
         above = parent[i]
         if parent[above] >= 0:
@@ -55,29 +65,29 @@ def find_root(parent: Any, i: int) -> int:
 
 
 @njit(**_options)
-def _merge(
+def _flood_by_area(
     order: Any,
     level: Any,
     shape: Any,
     least: int,
     basin: Any,
-    lake: Any,
+    component: Any,
     first: Any,
     second: Any,
-    height: Any,
+    saddle_level: Any,
 ) -> int:
-    """Raise the water voxel by voxel; write passes between basins, lowest first.
+    """Flood by increasing level; write the saddles between basins, lowest first.
 
-    ``basin`` and ``lake`` are forests over voxels: -1 for a dry voxel's, minus the size at a root.
-    Returns the number of passes.
+    ``basin`` and ``component`` are union-find forests over voxels: minus the size at a root, -1
+    for voxels that were not visited. Returns the number of saddles.
     """
     rows, columns = shape[1], shape[2]
     plane = rows * columns
     count = 0
-    wet = np.zeros(len(order), np.bool_)
+    visited = np.zeros(len(order), np.bool_)
     near = np.empty(6, np.int64)
     for i in order:
-        wet[i] = True
+        visited[i] = True
         z, rest = divmod(i, plane)
         y, x = divmod(rest, columns)
         found = 0
@@ -94,9 +104,9 @@ def _merge(
                 inside, j = x > 0, i - 1
             else:
                 inside, j = x < columns - 1, i + 1
-            if not inside or not wet[j]:
+            if not inside or not visited[j]:
                 continue
-            # The lowest neighbour first: a voxel's basin is where its water runs to.
+            # The lowest neighbor first: a voxel joins the basin of its steepest descent.
             k = found
             while k > 0 and level[near[k - 1]] > level[j]:
                 near[k] = near[k - 1]
@@ -105,11 +115,11 @@ def _merge(
             found += 1
         for k in range(found):
             j = near[k]
-            a, b = find_root(lake, i), find_root(lake, j)
+            a, b = find_root(component, i), find_root(component, j)
             if a == b:
                 continue
-            if -lake[a] >= least and -lake[b] >= least:
-                first[count], second[count], height[count] = i, j, level[i]
+            if -component[a] >= least and -component[b] >= least:
+                first[count], second[count], saddle_level[count] = i, j, level[i]
                 count += 1
             else:
                 p, q = find_root(basin, i), find_root(basin, j)
@@ -117,10 +127,10 @@ def _merge(
                     p, q = q, p
                 basin[p] += basin[q]
                 basin[q] = p
-            if lake[a] > lake[b]:
+            if component[a] > component[b]:
                 a, b = b, a
-            lake[a] += lake[b]
-            lake[b] = a
+            component[a] += component[b]
+            component[b] = a
     return count
 
 
@@ -138,55 +148,65 @@ def _number(parent: Any) -> Any:
     return out, count
 
 
-def _levels(image: Floats, units: NDArray[np.float64]) -> NDArray[np.uint16]:
-    """Return every voxel's slope on a scale of whole numbers, flat."""
-    slope = np.empty(image.shape[1:], np.float32)
-    run_chunks(lambda z: _slope(image, units, z, slope), len(slope))
-    flat = slope.reshape(-1)
-    high = float(np.percentile(flat[:: max(1, flat.size // SAMPLE)], STEEPEST))
+def _levels(image: Floats, relative_spacing: NDArray[np.float64]) -> NDArray[np.uint16]:
+    """Return every voxel's gradient magnitude on a scale of 65,536 levels, flat."""
+    magnitude = np.empty(image.shape[1:], np.float32)
+    run_chunks(
+        lambda z: _gradient_magnitude(image, relative_spacing, z, magnitude), len(magnitude)
+    )
+    flat = magnitude.reshape(-1)
+    high = float(np.percentile(flat[:: max(1, flat.size // SAMPLE)], MAX_PERCENTILE))
     flat *= np.float32(LEVELS / max(high, 1e-12))
     level: NDArray[np.uint16] = np.minimum(flat, LEVELS).astype(np.uint16)
     return level
 
 
-class Basins:
-    """The basins of an image's gradient magnitude and the passes between them.
+class CatchmentBasins:
+    """Catchment basins of an image's gradient magnitude and the saddles between them.
 
     Parameters
     ----------
     image : (C, Z, Y, X) ndarray of float32
-        Smoothed contrasts.
-    units : (3,) ndarray
+        Smoothed channels.
+    relative_spacing : (3,) ndarray
         Voxel sizes over the finest one.
 
     Attributes
     ----------
-    basins : (Z, Y, X) ndarray of int32
-        The basin of every voxel.
+    labels : (Z, Y, X) ndarray of int32
+        Index of every voxel's basin.
     count : int
         Number of basins.
-    levels : (Z, Y, X) ndarray of uint16
-        Slope of every voxel.
+    gradient_levels : (Z, Y, X) ndarray of uint16
+        Level of every voxel's gradient magnitude.
     first, second : (count - 1,) ndarray of int32
-        Basins on both sides of every pass: a spanning tree of lowest passes, lowest first.
-    heights : (count - 1,) ndarray of uint16
-        Level of every pass.
+        Basins on both sides of every saddle: a minimum spanning tree, lowest edge first.
+    saddle_heights : (count - 1,) ndarray of uint16
+        Level of every saddle.
     """
 
-    def __init__(self, image: Floats, units: NDArray[np.float64]) -> None:
+    def __init__(self, image: Floats, relative_spacing: NDArray[np.float64]) -> None:
         shape = image.shape[1:]
-        level = _levels(image, units)
-        # Two bytes a voxel are sorted by radix, in linear time.
+        level = _levels(image, relative_spacing)
+        # Two bytes per voxel are sorted by radix, in linear time.
         order = np.argsort(level, kind="stable").astype(np.int32)
-        basin, lake = np.full(len(order), -1, np.int32), np.full(len(order), -1, np.int32)
-        most = len(order) // LEAST_AREA + 1
+        basin, component = np.full(len(order), -1, np.int32), np.full(len(order), -1, np.int32)
+        most = len(order) // MIN_AREA + 1
         first, second = np.empty(most, np.int32), np.empty(most, np.int32)
-        heights = np.empty(most, np.uint16)
-        passes = _merge(
-            order, level, np.asarray(shape), LEAST_AREA, basin, lake, first, second, heights
+        saddle_heights = np.empty(most, np.uint16)
+        saddles = _flood_by_area(
+            order,
+            level,
+            np.asarray(shape),
+            MIN_AREA,
+            basin,
+            component,
+            first,
+            second,
+            saddle_heights,
         )
         numbers, self.count = _number(basin)
-        self.first, self.second = numbers[first[:passes]], numbers[second[:passes]]
-        self.heights = heights[:passes].copy()
-        self.levels = level.reshape(shape)
-        self.basins: NDArray[np.int32] = numbers.reshape(shape)
+        self.first, self.second = numbers[first[:saddles]], numbers[second[:saddles]]
+        self.saddle_heights = saddle_heights[:saddles].copy()
+        self.gradient_levels = level.reshape(shape)
+        self.labels: NDArray[np.int32] = numbers.reshape(shape)

@@ -1,4 +1,4 @@
-"""Where classes end past the last annotated slice."""
+"""Limits of path cost past the last annotated slice."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.fitting import FitParams
 from napari_medgs.segmentation import Prompts, SegmentParams, segment
 from napari_medgs.segmentation.api import fit_for_segmentation
-from napari_medgs.segmentation.prompts.markers import Evidence
-from napari_medgs.segmentation.solver.extent import Ends, find_ends
+from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.solver.extent import ExtentLimits, estimate_extent
 from tests.segmentation.conftest import overlap
 
 NEVER = 1e6
 
 
-def evidence_of(marks, painted=()):
-    """Return marks {(z, y, x): class}; ``painted`` slices count as labelled in full."""
+def markers_of(marks, fully_labeled=()):
+    """Return marks {(z, y, x): class}; ``fully_labeled`` slices count as labeled in full."""
     empty = np.zeros(0, np.int32)
-    return Evidence(
+    return Markers(
         (0, 1),
         np.array(list(marks), np.int32),
         np.array(list(marks.values()), np.int32),
         empty.reshape(0, 3),
         empty,
-        painted={0: np.asarray(painted, np.int64)} if len(painted) else {},
-        hard=np.ones(len(marks), bool),
+        fully_labeled={0: np.asarray(fully_labeled, np.int64)} if len(fully_labeled) else {},
+        user_marked=np.ones(len(marks), bool),
     )
 
 
@@ -36,7 +36,7 @@ def line(slices):
 
 
 @pytest.fixture
-def ways():
+def path_costs():
     """A node every slice from 0 to 40: class 1 comes from slices 10 and 20, 1 a slice."""
     z = np.arange(41.0)
     points = np.stack([z, np.full(41, 2.0), np.zeros(41)], axis=1)
@@ -44,35 +44,35 @@ def ways():
     return points, np.stack([np.full(41, 100.0), own]).astype(np.float32)
 
 
-def test_past_the_last_slice_ways_are_no_longer_than_between(ways):
-    points, distance = ways
-    ends = find_ends(points, distance, evidence_of(line((10, 20))), 4.0, NEVER)
-    assert ends.cost == pytest.approx(4 * 0.5)  # in the slices themselves
-    assert ends.beyond == pytest.approx(5.0)  # halfway between them 5.5, and 4.5 beside
+def test_past_the_last_slice_paths_cost_no_more_than_between(path_costs):
+    points, distance = path_costs
+    extent = estimate_extent(points, distance, markers_of(line((10, 20))), 4.0, NEVER)
+    assert extent.cost == pytest.approx(4 * 0.5)  # in the slices themselves
+    assert extent.outside == pytest.approx(5.0)  # halfway between them 5.5, and 4.5 beside
     # One gap is spared on both sides.
-    assert (ends.first, ends.last) == (0, 30)
+    assert (extent.first, extent.last) == (0, 30)
 
 
-def test_painted_slices_say_nothing_about_ways_within_slices(ways):
-    points, distance = ways
-    ends = find_ends(points, distance, evidence_of(line((10, 20)), (10, 20)), 4.0, NEVER)
-    assert ends.cost == NEVER
-    costs = ends.at(np.array([[0, 0, 0], [30, 0, 0], [31, 0, 0], [40, 9, 9]]))
-    np.testing.assert_allclose(costs, [NEVER, NEVER, ends.beyond, ends.beyond])
-    assert ends.beyond < 6
+def test_fully_labeled_slices_set_no_limit_within_slices(path_costs):
+    points, distance = path_costs
+    extent = estimate_extent(points, distance, markers_of(line((10, 20)), (10, 20)), 4.0, NEVER)
+    assert extent.cost == NEVER
+    costs = extent.at(np.array([[0, 0, 0], [30, 0, 0], [31, 0, 0], [40, 9, 9]]))
+    np.testing.assert_allclose(costs, [NEVER, NEVER, extent.outside, extent.outside])
+    assert extent.outside < 6
 
 
-def test_one_slice_ends_by_its_own_ways(ways):
-    points, distance = ways
-    ends = find_ends(points, distance, evidence_of(line((10,))), 4.0, NEVER)
-    assert ends == Ends(2.0, 2.0)
-    np.testing.assert_allclose(ends.at(points), 2.0)
+def test_one_slice_limits_by_its_own_path_costs(path_costs):
+    points, distance = path_costs
+    extent = estimate_extent(points, distance, markers_of(line((10,))), 4.0, NEVER)
+    assert extent == ExtentLimits(2.0, 2.0)
+    np.testing.assert_allclose(extent.at(points), 2.0)
 
 
-def test_no_reach_no_ends(ways):
-    points, distance = ways
-    ends = find_ends(points, distance, evidence_of(line((10, 20))), 0.0, NEVER)
-    assert (ends.at(points) == NEVER).all()
+def test_no_ratio_no_limit(path_costs):
+    points, distance = path_costs
+    extent = estimate_extent(points, distance, markers_of(line((10, 20))), 0.0, NEVER)
+    assert (extent.at(points) == NEVER).all()
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +94,10 @@ def column():
 
 def test_a_bone_does_not_leak_into_its_neighbours(column):
     volume, labels, field = column
-    painted = np.full(labels.shape, -1, np.int16)
+    fully_labeled = np.full(labels.shape, -1, np.int16)
     for z in (25, 30, 35):
-        painted[z] = labels[z]
-    prompts = Prompts(labels=painted, unlabeled=-1)
+        fully_labeled[z] = labels[z]
+    prompts = Prompts(labels=fully_labeled, unlabeled=-1)
     ended = segment(volume, prompts, field=field).labels == 1
     endless = segment(volume, prompts, SegmentParams(max_path_ratio=0), field=field).labels == 1
     assert overlap(ended, labels == 1) > 0.8

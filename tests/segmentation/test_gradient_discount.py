@@ -1,4 +1,4 @@
-"""Edges within a class are no boundaries of it."""
+"""The image gradient counts less within the appearance of a class."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 from napari_medgs.data.volume import Volume
 from napari_medgs.fitting import FitParams
 from napari_medgs.segmentation import Prompts, SegmentModel, SegmentParams
+from napari_medgs.segmentation.advanced import CalibrationParams, SolverParams
 from napari_medgs.segmentation.api import fit_for_segmentation
-from napari_medgs.segmentation.terms import calibration as opinions
 from tests.segmentation.conftest import BACKGROUND, overlap
 
 
 @pytest.fixture(scope="module")
-def tumour():
+def tumor():
     """A rod of two tissues, its middle darker than its shell, in noise: image, truth, field."""
     rng = np.random.default_rng(5)
     z, y, x = np.mgrid[0:40, 0:44, 0:44].astype(np.float32)
@@ -26,9 +26,9 @@ def tumour():
 
 
 @pytest.fixture
-def prompts(tumour):
+def prompts(tumor):
     """Strokes on three slices: the middle, a little of the shell on one side, all around."""
-    drawn = np.zeros(tumour[1].shape, np.int32)
+    drawn = np.zeros(tumor[1].shape, np.int32)
     for z in (8, 20, 32):
         drawn[z, 22, 19:26] = 1
         drawn[z, 6, 6:38] = drawn[z, 38, 6:38] = BACKGROUND
@@ -36,21 +36,24 @@ def prompts(tumour):
     return Prompts(labels=drawn, background=BACKGROUND)
 
 
-def solve(tumour, prompts, **settings):
-    volume, truth, field = tumour
+def solve(tumor, prompts, **settings):
+    volume, truth, field = tumor
     model = SegmentModel(volume, field, SegmentParams(**settings))
     return overlap(model.update(prompts).labels == 1, truth)
 
 
-def test_a_rod_of_two_tissues_is_one_class(tumour, prompts, monkeypatch):
-    found = solve(tumour, prompts)
-    monkeypatch.setattr(opinions, "DISCOUNT", 0.0)
-    paid_in_full = solve(tumour, prompts)
+NO_DISCOUNT = SolverParams(
+    calibration=CalibrationParams(gradient_discount=0.0, default_gradient_discount=0.0)
+)
+
+
+def test_a_rod_of_two_tissues_is_one_class(tumor, prompts):
+    found = solve(tumor, prompts)
+    without = solve(tumor, prompts, advanced=NO_DISCOUNT)
     assert found > 0.9
-    assert found > paid_in_full + 0.005
+    assert found > without + 0.005
 
 
-def test_without_looks_slopes_are_paid_in_full(tumour, prompts, monkeypatch):
-    found = solve(tumour, prompts, appearance=0.0)
-    monkeypatch.setattr(opinions, "DISCOUNT", 0.0)
-    assert found == solve(tumour, prompts, appearance=0.0)
+def test_without_appearance_the_gradient_counts_in_full(tumor, prompts):
+    found = solve(tumor, prompts, appearance=0.0)
+    assert found == solve(tumor, prompts, appearance=0.0, advanced=NO_DISCOUNT)

@@ -1,25 +1,25 @@
-"""Parts of classes on annotated slices that no stroke of theirs touches."""
+"""Components on annotated slices without a marker of their class."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from napari_medgs.segmentation.prompts.markers import Evidence
-from napari_medgs.segmentation.terms.annotated_slices import LabelledSlices
+from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.terms.annotated_slices import AnnotatedSlices
 
 UNITS = np.ones(3)
 
 
-def evidence_of(marks):
+def markers_of(marks):
     """Return marks {(z, y, x): class}."""
     empty = np.zeros(0, np.int32)
-    return Evidence(
+    return Markers(
         (0, 1, 2),
         np.array(list(marks), np.int32),
         np.array(list(marks.values()), np.int32),
         empty.reshape(0, 3),
         empty,
-        hard=np.ones(len(marks), bool),
+        user_marked=np.ones(len(marks), bool),
     )
 
 
@@ -27,63 +27,65 @@ def strokes(z, k, row, columns):
     return {(z, row, x): k for x in columns}
 
 
-def two_parts(places):
+def two_parts(indices):
     """Return slices with two parts of class 1, six pixels wide each."""
-    planes = np.zeros((len(places), 12, 26), np.uint8)
-    planes[:, 3:9, 2:8] = 1
-    planes[:, 3:9, 16:22] = 1
-    return LabelledSlices(0, np.asarray(places), planes)
+    labels = np.zeros((len(indices), 12, 26), np.uint8)
+    labels[:, 3:9, 2:8] = 1
+    labels[:, 3:9, 16:22] = 1
+    return AnnotatedSlices(0, np.asarray(indices), labels)
 
 
 def test_a_part_that_no_stroke_touches_becomes_background():
     slices = two_parts([4])
     marks = strokes(4, 1, 5, range(3, 7)) | strokes(4, 0, 0, range(12))
-    voxels = slices.drop_untouched(evidence_of(marks), UNITS)
-    assert (slices.planes[0, 3:9, 2:8] == 1).all()
-    assert (slices.planes[0, :, 10:] == 0).all()
-    # All but its rim is held against the class.
+    voxels = slices.drop_unseeded_components(markers_of(marks), UNITS)
+    assert (slices.labels[0, 3:9, 2:8] == 1).all()
+    assert (slices.labels[0, :, 10:] == 0).all()
+    # All but its rim is turned into background markers.
     assert sorted(map(tuple, voxels)) == [(4, y, x) for y in range(4, 8) for x in range(17, 21)]
 
 
 def test_touched_parts_stay():
     slices = two_parts([4])
     marks = strokes(4, 1, 5, (4, 18)) | strokes(4, 0, 0, range(12))
-    assert len(slices.drop_untouched(evidence_of(marks), UNITS)) == 0
-    assert np.array_equal(slices.planes, two_parts([4]).planes)
+    assert len(slices.drop_unseeded_components(markers_of(marks), UNITS)) == 0
+    assert np.array_equal(slices.labels, two_parts([4]).labels)
 
 
-def test_another_class_stroke_does_not_hold_a_part():
+def test_another_class_stroke_does_not_keep_a_part():
     slices = two_parts([4])
     marks = strokes(4, 1, 5, (4,)) | strokes(4, 2, 5, (18,)) | strokes(4, 0, 0, range(12))
-    assert len(slices.drop_untouched(evidence_of(marks), UNITS)) == 16
+    assert len(slices.drop_unseeded_components(markers_of(marks), UNITS)) == 16
 
 
 def test_slices_with_few_marks_are_corrections_and_stay():
     slices = two_parts([4, 9])
     marks = strokes(4, 1, 5, (4, 18)) | strokes(4, 0, 0, range(18))
     marks |= strokes(9, 1, 5, (4,)) | strokes(9, 0, 0, range(3))
-    assert len(slices.drop_untouched(evidence_of(marks), UNITS)) == 0
+    assert len(slices.drop_unseeded_components(markers_of(marks), UNITS)) == 0
     marks |= strokes(9, 0, 1, range(10))
-    voxels = slices.drop_untouched(evidence_of(marks), UNITS)
+    voxels = slices.drop_unseeded_components(markers_of(marks), UNITS)
     assert len(voxels) == 16
     assert (voxels[:, 0] == 9).all()
 
 
 def test_without_background_strokes_nothing_becomes_background():
     slices = two_parts([4])
-    assert len(slices.drop_untouched(evidence_of({(4, 5, 4): 1, (4, 5, 5): 2}), UNITS)) == 0
+    assert (
+        len(slices.drop_unseeded_components(markers_of({(4, 5, 4): 1, (4, 5, 5): 2}), UNITS)) == 0
+    )
 
 
 def test_a_prior_needs_two_slices():
-    units = np.ones(3)
-    assert two_parts([4]).prior(units, 2) is None
-    prior = two_parts([4, 9]).prior(units, 2)
+    relative_spacing = np.ones(3)
+    assert two_parts([4]).prior(relative_spacing, 2) is None
+    prior = two_parts([4, 9]).prior(relative_spacing, 2)
     assert prior is not None
-    assert prior.places.tolist() == [4, 9]
+    assert prior.positions.tolist() == [4, 9]
 
 
 def test_parts_near_a_stroke_stay():
     slices = two_parts([4])
     marks = strokes(4, 1, 5, range(3, 7)) | strokes(4, 0, 0, range(12))
     fine = np.array([1.0, 1.0, 0.5])  # the second part is five finest voxels away
-    assert len(slices.drop_untouched(evidence_of(marks), fine)) == 0
+    assert len(slices.drop_unseeded_components(markers_of(marks), fine)) == 0

@@ -1,0 +1,304 @@
+"""Hyper-parameters of the segmentation's terms and steps, for ablations and studies.
+
+Their defaults were chosen on the training cases of the benchmark; ``docs/methods.md`` gives the
+equations in which they stand. Lengths are in voxels of the finest axis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from napari_medgs.errors import ParameterError
+
+
+@dataclass(frozen=True)
+class GraphParams:
+    """The graph of Gaussians and its seeds.
+
+    Attributes
+    ----------
+    neighbors : int
+        Nearest neighbors that every node is connected to.
+    base_cost : float
+        Cost of a path per unit length where the image is constant.
+    empty_node_fraction : float
+        Nodes that stand in for Gaussians in empty space, over the number of Gaussians.
+    seed_mass : float
+        Least rendering weight of the markers that a Gaussian receives to become a seed.
+    seed_purity : float
+        Least fraction of that weight that must belong to one class.
+    fine_sigma : float
+        Smoothing of the image for the finer of the two watershed hierarchies.
+    """
+
+    neighbors: int = 12
+    base_cost: float = 0.05
+    empty_node_fraction: float = 0.15
+    seed_mass: float = 0.05
+    seed_purity: float = 0.6
+    fine_sigma: float = 0.5
+
+
+@dataclass(frozen=True)
+class AppearanceParams:
+    """The appearance model: class densities and a forest of extremely randomized trees.
+
+    Attributes
+    ----------
+    trees : int
+    min_leaf : int
+        Least samples per leaf.
+    max_samples : int
+        Most samples per class.
+    bandwidth : float
+        Kernel width of the densities for 60 samples, as a fraction of the intensity range.
+    density_floor : float
+        Weight of the uniform density that is mixed in.
+    shrinkage : float
+        The forest counts with weight n / (n + shrinkage), n the samples of the rarest class.
+    """
+
+    trees: int = 20
+    min_leaf: int = 2
+    max_samples: int = 3000
+    bandwidth: float = 0.03
+    density_floor: float = 0.05
+    shrinkage: float = 40.0
+
+
+@dataclass(frozen=True)
+class WatershedParams:
+    """The stochastic watershed.
+
+    Attributes
+    ----------
+    realizations : int
+        Random watersheds per solve, shared evenly by the hierarchies.
+    held_out_realizations : int
+        Random watersheds per fold of the cross-validation, and the least per solve.
+    noise : float
+        Standard deviation of the noise on the logarithm of saddle heights.
+    max_basins : int
+        Most basins in all realizations together: large images get fewer realizations.
+    min_weight, default_weight, max_weight : float
+        Data cost, in nats, of a class that no realization assigns: at no skill on held-out
+        slices, where none can be held out, and at perfect skill.
+    skill_exponent : float
+        The weight grows with this power of the skill.
+    """
+
+    realizations: int = 32
+    held_out_realizations: int = 8
+    noise: float = 0.8
+    max_basins: int = 4_000_000
+    min_weight: float = 1.0
+    default_weight: float = 2.0
+    max_weight: float = 3.0
+    skill_exponent: float = 2.0
+
+
+@dataclass(frozen=True)
+class CalibrationParams:
+    """Cross-validation over annotated slices.
+
+    Attributes
+    ----------
+    folds : int
+        Most folds; slices are grouped into so many.
+    max_samples : int
+        Most held-out samples per class and fold, and most training samples per class.
+    trees : int
+        Trees of the appearance model per fold.
+    inverse_temperatures : tuple of float
+        Candidates for the power to which appearance probabilities are raised.
+    gradient_discount, default_gradient_discount : float
+        Part of the image gradient's cost that a class is spared where the appearance model is
+        certain of it, with and without held-out slices.
+    outlier_probability : float
+        Probability of a held-out marker that no term explains.
+    """
+
+    folds: int = 4
+    max_samples: int = 400
+    trees: int = 8
+    inverse_temperatures: tuple[float, ...] = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
+    gradient_discount: float = 0.8
+    default_gradient_discount: float = 0.5
+    outlier_probability: float = 0.02
+
+
+@dataclass(frozen=True)
+class ShapeParams:
+    """Annotated slices as a whole, and what is interpolated between them.
+
+    Attributes
+    ----------
+    max_distance : float
+        Signed distances are clipped at this distance from the outline.
+    edge_width : float
+        Width of the prior's sigmoid in an annotated slice.
+    edge_growth : float
+        Increase of that width per unit distance from the slice.
+    rich_fraction : float
+        Slices with at least this fraction of the markers of the richest slice are taken as
+        completely annotated: unseeded components in them become background.
+    seed_distance : float
+        Components of a class farther than this from all its markers in a slice are unseeded.
+    max_gap : float
+        Distance of fully labeled slices up to which labels are interpolated between them.
+    """
+
+    max_distance: float = 20.0
+    edge_width: float = 1.5
+    edge_growth: float = 0.5
+    rich_fraction: float = 0.5
+    seed_distance: float = 6.0
+    max_gap: float = 16.0
+
+
+@dataclass(frozen=True)
+class NarrowBandParams:
+    """The refinement on voxels.
+
+    Attributes
+    ----------
+    sigma : float
+        Smoothing of the image in the band.
+    thresholds : tuple of float
+        Candidate margins below which voxels belong to the band, increasing.
+    min_threshold : float
+        Thresholds up to this one are used whatever the number of voxels.
+    bound_factor, bound_offset : float
+        Paths are followed up to ``bound_factor * (cost + bound_offset)``, where ``cost`` is that
+        of the winning class.
+    exponent : float
+        Probability is proportional to path cost to minus this power where the final boundary is
+        smoothed.
+    """
+
+    sigma: float = 0.7
+    thresholds: tuple[float, ...] = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0)
+    min_threshold: float = 0.5
+    bound_factor: float = 8.0
+    bound_offset: float = 1.0
+    exponent: float = 2.0
+
+
+@dataclass(frozen=True)
+class UncertaintyParams:
+    """Logistic regression of labeling errors.
+
+    Attributes
+    ----------
+    intercept : float
+    margin : float
+        Per nat by which the next class's path cost exceeds the label's.
+    distance : float
+        Per nat of distance to the boundary over the thickness of the objects.
+    appearance : float
+        Per nat by which another class is likelier by appearance.
+    """
+
+    intercept: float = -1.92
+    margin: float = -1.5
+    distance: float = -1.05
+    appearance: float = 0.6
+
+
+@dataclass(frozen=True)
+class SuggestionParams:
+    """Utility of slices to annotate.
+
+    Attributes
+    ----------
+    bandwidth : float
+        Distance at which the coverage of a slice falls to 1 / e, over the objects' extent.
+    extent_weight : float
+        Weight of the objects' extent; the rest is expected error.
+    end_margin : float
+        Smoothing of the extent past the objects' ends, over their extent.
+    blur : float
+        Smoothing of the error map in which the suggested voxel is the maximum.
+    """
+
+    bandwidth: float = 0.35
+    extent_weight: float = 0.5
+    end_margin: float = 0.3
+    blur: float = 3.0
+
+
+@dataclass(frozen=True)
+class SolverParams:
+    """Hyper-parameters by term and step.
+
+    Attributes
+    ----------
+    graph : GraphParams
+    appearance : AppearanceParams
+    watershed : WatershedParams
+    calibration : CalibrationParams
+    shape : ShapeParams
+    narrow_band : NarrowBandParams
+    uncertainty : UncertaintyParams
+    suggestion : SuggestionParams
+    extent_percentile : float
+        Percentile of a class's path costs that counts as its largest.
+
+    Examples
+    --------
+    >>> from napari_medgs.segmentation import SegmentParams
+    >>> ablated = SolverParams(calibration=CalibrationParams(gradient_discount=0.0))
+    >>> SegmentParams(advanced=ablated).advanced.calibration.gradient_discount
+    0.0
+    """
+
+    graph: GraphParams = field(default_factory=GraphParams)
+    appearance: AppearanceParams = field(default_factory=AppearanceParams)
+    watershed: WatershedParams = field(default_factory=WatershedParams)
+    calibration: CalibrationParams = field(default_factory=CalibrationParams)
+    shape: ShapeParams = field(default_factory=ShapeParams)
+    narrow_band: NarrowBandParams = field(default_factory=NarrowBandParams)
+    uncertainty: UncertaintyParams = field(default_factory=UncertaintyParams)
+    suggestion: SuggestionParams = field(default_factory=SuggestionParams)
+    extent_percentile: float = 95.0
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> SolverParams:
+        """Make hyper-parameters from nested dictionaries, as JSON gives them.
+
+        Parameters
+        ----------
+        record : dict
+            What is absent keeps its default.
+
+        Returns
+        -------
+        SolverParams
+
+        Raises
+        ------
+        ParameterError
+            For a name that does not exist.
+
+        Examples
+        --------
+        >>> SolverParams.from_dict({"graph": {"neighbors": 8}}).graph.neighbors
+        8
+        """
+        groups = {f.name: f.default_factory for f in fields(cls) if callable(f.default_factory)}
+        given: dict[str, Any] = {}
+        for name, value in record.items():
+            if name in groups and isinstance(value, dict):
+                value = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+                _check_names(groups[name], value)
+                value = groups[name](**value)
+            given[name] = value
+        _check_names(cls, given)
+        return cls(**given)
+
+
+def _check_names(cls: Any, record: dict[str, Any]) -> None:
+    unknown = sorted(set(record) - set(cls.__dataclass_fields__))
+    if unknown:
+        raise ParameterError(f"Unknown segmentation setting {unknown[0]!r}.")

@@ -1,0 +1,104 @@
+"""Terms are weighted by their skill on held-out slices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_medgs.segmentation.advanced import CalibrationParams, WatershedParams
+from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.terms.calibration import (
+    HeldOutPredictions,
+    fit_terms,
+    leave_one_slice_out,
+)
+from napari_medgs.segmentation.terms.image_features import image_features
+from napari_medgs.segmentation.terms.stochastic_watershed import StochasticWatershed
+from napari_medgs.segmentation.terms.watershed import CatchmentBasins
+
+SHAPE = (9, 24, 24)
+
+
+def markers_of(planes, swapped=()):
+    """Return strokes of two classes, one in each half, on some slices."""
+    voxels, classes = [], []
+    for z in planes:
+        for k, column in enumerate((5, 18)):
+            voxels += [[z, row, column] for row in range(4, 20)]
+            classes += [k if z not in swapped else 1 - k] * 16
+    empty = np.zeros(0, np.int32)
+    return Markers(
+        (0, 1),
+        np.array(voxels, np.int32),
+        np.array(classes, np.int32),
+        empty.reshape(0, 3),
+        empty,
+        user_marked=np.ones(len(classes), bool),
+    )
+
+
+@pytest.fixture
+def halves(rng):
+    data = rng.normal(0, 0.02, SHAPE)
+    data[..., 12:] += 1
+    features = image_features(data[None].astype(np.float32), np.ones(3))
+    return features, StochasticWatershed(
+        [CatchmentBasins(features.guide, features.relative_spacing)]
+    )
+
+
+def test_what_holds_on_every_slice_counts_in_full(halves):
+    appearance, votes = fit_terms(markers_of((1, 4, 7)), *halves, 0)
+    assert appearance.inverse_temperature == 1
+    assert votes.weight == pytest.approx(WatershedParams().max_weight, abs=0.05)
+    fractions = votes.fractions[0][votes.basins[0]]
+    assert (fractions[..., :10, 0] > 0.9).all()
+    assert (fractions[..., 14:, 1] > 0.9).all()
+
+
+def test_slices_that_contradict_each_other_lower_both_weights(halves):
+    appearance, votes = fit_terms(markers_of((2, 6), swapped=(6,)), *halves, 0)
+    assert appearance.inverse_temperature == 0
+    assert votes.weight == pytest.approx(WatershedParams().min_weight, abs=0.05)
+
+
+def test_one_slice_leaves_nothing_to_hold_out(halves):
+    features, watershed = halves
+    markers = markers_of((4,))
+    assert (
+        leave_one_slice_out(markers, features, features.at(markers.voxels), watershed, 0) is None
+    )
+    appearance, votes = fit_terms(markers, features, watershed, 0)
+    assert appearance.inverse_temperature == 1
+    assert votes.weight == WatershedParams().default_weight
+
+
+def predicted(probability, fractions, classes):
+    return HeldOutPredictions(
+        np.asarray(classes), np.log(np.maximum(probability, 1e-6)), np.asarray(fractions)
+    )
+
+
+def test_skill_is_balanced_over_classes():
+    fractions = [[1.0, 0.0]] * 9 + [[1.0, 0.0]]
+    assert predicted(fractions, fractions, [0] * 9 + [1]).skill() == pytest.approx(0)
+    assert predicted(fractions, fractions, [0] * 10).skill() == 1
+
+
+def test_misleading_appearance_gets_a_higher_temperature_beside_the_watershed():
+    # Half of class 1 has the appearance of class 0; the watershed is right everywhere.
+    classes = [0] * 10 + [1] * 10
+    probability = [[0.9, 0.1]] * 10 + [[0.1, 0.9]] * 5 + [[0.9, 0.1]] * 5
+    fractions = [[1.0, 0.0]] * 10 + [[0.0, 1.0]] * 10
+    held_out = predicted(probability, fractions, classes)
+    assert 0 < held_out.inverse_temperature(3.0) < held_out.inverse_temperature(0.0) < 1
+    assert held_out.inverse_temperature(0.0) in CalibrationParams().inverse_temperatures
+
+
+def test_contrasts_can_be_had_at_another_scale(rng):
+    data = rng.uniform(0, 1, (2, 5, 12, 14)).astype(np.float32)
+    features = image_features(data, np.array([2.0, 1.0, 1.0]))
+    same = features.guide_at_scale(1.0)
+    assert np.abs(same - features.guide).max() < 0.02 * np.ptp(features.guide)
+    # Differences are the unit: noise that is smoothed less varies less in them.
+    assert features.guide_at_scale(0.5).std() < features.guide.std()
