@@ -14,7 +14,6 @@ from napari_medgs.plugin.layer_frame import same_place
 from napari_medgs.plugin.layer_metadata import NAMES_KEY
 from napari_medgs.plugin.report import guarded, show_failure
 from napari_medgs.plugin.segment.accept import AcceptAction
-from napari_medgs.plugin.segment.new_session import known_field, new_session
 from napari_medgs.plugin.segment.classes import ClassActions
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
@@ -29,6 +28,7 @@ from napari_medgs.plugin.segment.layers import (
 )
 from napari_medgs.plugin.segment.maps import MapLayers
 from napari_medgs.plugin.segment.model import JobKind, ResultUpdate
+from napari_medgs.plugin.segment.new_session import known_field, new_session
 from napari_medgs.plugin.segment.prompt_layers import PromptLayers
 from napari_medgs.plugin.segment.shortcuts import Shortcuts
 from napari_medgs.plugin.segment.suggestion import SliceSuggestion

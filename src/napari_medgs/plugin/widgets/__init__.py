@@ -1,1 +1,1 @@
-"""The dock widgets: Load, Fit Gaussians, Gaussians overlay and Export."""
+"""What the dock widgets share: their base class, controls, layer choices and settings forms."""
