@@ -11,7 +11,7 @@ DEFLATE_RATIO = 1032
 
 
 def human_bytes(count: float) -> str:
-    """Return a number of bytes with a binary unit: 1536 is "1.5 KiB"."""
+    """Return a number of bytes with a binary unit: 1536 is ``1.5 KiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

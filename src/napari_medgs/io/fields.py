@@ -54,6 +54,21 @@ def save_field(path: str | Path, field: GaussianField) -> Path:
     ------
     FileError
         When the name has another suffix or the folder cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import napari_medgs as mg
+    >>> image = np.random.default_rng(0).random((4, 8, 8), np.float32)
+    >>> params = mg.FitParams(gaussians=20, iterations=2, backend="cpu")
+    >>> field = mg.fit(mg.Volume.from_array(image), params).field
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = mg.save_field(Path(folder) / "scan.medgs.safetensors", field)
+    ...     same = mg.load_field(path)
+    >>> bool((same.centers == field.centers).all())
+    True
     """
     from safetensors.numpy import save
 

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError
+from napari_medgs.io.dicom.segmentation import is_dicom_segmentation, read_dicom_segments
 from napari_medgs.io.freesurfer import SUFFIXES as _MGH
 from napari_medgs.io.freesurfer import is_mgh, read_mgh
 from napari_medgs.io.itk.reader import SUFFIXES as _ITK
@@ -184,7 +185,7 @@ def read_label_names(path: str | Path) -> dict[int, str]:
     Parameters
     ----------
     path : str or Path
-        A mask. ``.seg.nrrd`` has names itself; other masks have a JSON file beside them. A
+        A mask. ``.seg.nrrd`` and DICOM segmentations have names themselves; other masks have a JSON file beside them. A
         damaged JSON file is passed over with a warning.
 
     Returns
@@ -192,6 +193,8 @@ def read_label_names(path: str | Path) -> dict[int, str]:
     dict of int to str
         Names by label value.
     """
+    if not is_image_file(path) and is_dicom_segmentation(path):
+        return {s.value: s.name for s in read_dicom_segments(path)}
     if is_segmentation(path):
         try:
             segments = read_segments(path)

@@ -53,6 +53,18 @@ def as_labels(array: NDArray[Any], name: str = "The mask") -> NDArray[Any]:
     ------
     LabelError
         When a value is not an integer, not finite, or too large for one.
+
+    Returns
+    -------
+    ndarray of integers
+        Of the same shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.io import as_labels
+    >>> as_labels(np.array([0.0, 2.0]))
+    array([0, 2], dtype=uint8)
     """
     array = np.asarray(array)
     if array.dtype.kind in "iu":
@@ -79,7 +91,15 @@ def as_labels(array: NDArray[Any], name: str = "The mask") -> NDArray[Any]:
 
 
 def compact_labels(array: NDArray[Any], name: str = "The mask") -> NDArray[Any]:
-    """Return labels in the smallest integer type that holds them."""
+    """Return labels in the smallest integer type that holds them; see :func:`as_labels`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.io import compact_labels
+    >>> compact_labels(np.array([0, 300], np.int64)).dtype
+    dtype('int16')
+    """
     labels = as_labels(array, name)
     if not labels.size:
         return labels
@@ -87,7 +107,13 @@ def compact_labels(array: NDArray[Any], name: str = "The mask") -> NDArray[Any]:
 
 
 def sidecar_path(path: str | Path) -> Path:
-    """Return where the label names of a mask are kept: ``seg.json`` beside ``seg.nii.gz``."""
+    """Return where the label names of a mask are kept: ``seg.json`` beside ``seg.nii.gz``.
+
+    Examples
+    --------
+    >>> sidecar_path("seg.nii.gz").name
+    'seg.json'
+    """
     path = Path(path)
     suffix = full_suffix(path)
     return path.with_name(path.name.removesuffix(suffix) + ".json")

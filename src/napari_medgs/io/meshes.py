@@ -89,6 +89,17 @@ def save_meshes(
         When the target cannot be written, or does not read back as what was written.
     LabelError
         When there is no mesh.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import trimesh
+    >>> from napari_medgs.io.meshes import load_meshes, save_meshes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     files = save_meshes(Path(folder) / "box.ply", {1: trimesh.creation.box()})
+    ...     len(load_meshes(files[0])["box"].faces)
+    12
     """
     path = check_mesh_path(path)
     if not meshes:

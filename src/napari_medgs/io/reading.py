@@ -1,0 +1,237 @@
+"""Reading images and masks of every supported kind as canonical volumes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.data.grid import Grid
+from napari_medgs.data.volume import Volume, check_same_grid, stack_contrasts
+from napari_medgs.errors import FileError, LabelError, ParameterError
+from napari_medgs.io.dicom.file import is_dicom_file
+from napari_medgs.io.dicom.segmentation import is_dicom_segmentation, read_dicom_segmentation
+from napari_medgs.io.dicom.series import is_dicom_folder, is_dicom_tree, read_dicom
+from napari_medgs.io.formats import (
+    KINDS,
+    is_image_file,
+    read_image_file,
+)
+from napari_medgs.io.image_stack import find_frames, read_frames
+from napari_medgs.io.itk.segments import is_segmentation, read_segmentation
+from napari_medgs.io.labels import as_labels
+from napari_medgs.io.medmnist.reader import is_spec, read_medmnist
+from napari_medgs.io.nifti.header import has_channels
+from napari_medgs.io.nifti.reader import is_nifti, read_nifti_labels
+from napari_medgs.io.one_hot import join_one_hot
+from napari_medgs.io.tiff_volume import is_tiff_volume
+
+
+def read_volume(
+    path: str | Path,
+    *,
+    spacing: tuple[float, float, float] | None = None,
+    assume_identity: bool = False,
+    series: str | None = None,
+) -> Volume:
+    """Read an image of any supported kind as a canonical volume.
+
+    Parameters
+    ----------
+    path : str or Path
+        A NIfTI, NRRD, MetaImage, GIPL or FreeSurfer file, a ``.hdr``/``.img`` pair, a DICOM
+        folder (or file), a TIFF of several pages or OME-TIFF, a folder of numbered frames, one
+        such frame, or ``FILE.npz:SPLIT:INDEX`` of MedMNIST.
+    spacing : (z, y, x) in mm, optional
+        Needed for frames; for other files only where they carry no geometry.
+    assume_identity : bool
+        Accept a file without a usable affine, with a warning.
+    series : str, optional
+        Which series of a DICOM folder: its UID or its number in the list of
+        :func:`~napari_medgs.io.dicom.series.list_series`.
+
+    Returns
+    -------
+    Volume
+        (C, Z, Y, X) data with their grid.
+
+    Raises
+    ------
+    FileError
+        When the file is missing, damaged or of no supported kind.
+    ImageError, GeometryError, MemoryEstimateError
+        When it cannot be used; the message says why.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import napari_medgs as mg
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "scan.nii.gz"
+    ...     source = mg.Volume.from_array(np.ones((2, 4, 6), np.float32), (3.0, 1.0, 1.0))
+    ...     path = mg.write_image(file, source.data, source.grid)
+    ...     volume = mg.read_volume(file)
+    >>> volume.shape, volume.channels, volume.spacing
+    ((2, 4, 6), 1, (3.0, 1.0, 1.0))
+    """
+    path = os.fspath(path)
+    spacing = _spacing(spacing)
+    if is_spec(path):
+        return read_medmnist(path, spacing=spacing)
+    place = Path(path)
+    if not place.exists():
+        raise FileError(f"{path}: no such file or folder.")
+    if not place.is_dir() and is_image_file(path):
+        return read_image_file(path, spacing=spacing, assume_identity=assume_identity)
+    if place.is_dir():
+        if is_dicom_folder(place):
+            return read_dicom(place, series=series, spacing=spacing)
+        if find_frames(place):
+            return read_frames(place, spacing=spacing)
+        if is_dicom_tree(place):
+            return read_dicom(place, series=series, spacing=spacing)
+        raise FileError(
+            f"{path}: the folder holds neither DICOM slices nor PNG, JPEG or TIFF frames."
+        )
+    if is_dicom_file(place):
+        return read_dicom(place, series=series, spacing=spacing)
+    if find_frames(place):
+        return read_frames(place, spacing=spacing)
+    raise FileError(f"{path}: not an image that can be read; give {KINDS}.")
+
+
+def read_volumes(
+    paths: Sequence[str | Path],
+    *,
+    spacing: tuple[float, float, float] | None = None,
+    assume_identity: bool = False,
+    series: str | None = None,
+) -> Volume:
+    """Read several contrasts of one grid as one volume; see :func:`read_volume`.
+
+    Raises
+    ------
+    GeometryError
+        When their grids differ.
+    ParameterError
+        When no path is given.
+    """
+    if not paths:
+        raise ParameterError("No image was given.")
+    return stack_contrasts(
+        [
+            read_volume(p, spacing=spacing, assume_identity=assume_identity, series=series)
+            for p in paths
+        ]
+    )
+
+
+def read_labels(
+    path: str | Path,
+    like: Grid | None = None,
+    *,
+    spacing: tuple[float, float, float] | None = None,
+    assume_identity: bool = False,
+    segments: Sequence[str] = (),
+) -> tuple[NDArray[Any], Grid]:
+    """Read a mask as integers on the canonical grid.
+
+    Parameters
+    ----------
+    path : str or Path
+        As :func:`read_volume`, or a folder of frames whose grey values are labels. Several
+        channels of 0 and 1, one per class, are joined where they do not overlap.
+    like : Grid, optional
+        The grid that the mask must lie on. Frames take their spacing from it, and so does a
+        mask without an affine whose image had none either. A ``.seg.nrrd`` file is padded and
+        cropped onto it.
+    spacing, assume_identity
+        See :func:`read_volume`.
+    segments : sequence of str
+        Names of the segments of a ``.seg.nrrd`` file to read; all by default.
+
+    Returns
+    -------
+    labels : (Z, Y, X) ndarray of integers
+    grid : Grid
+        ``like`` where that was given.
+
+    Raises
+    ------
+    LabelError
+        When values are not integers, or channels or segments overlap.
+    GeometryError
+        When the mask lies on another grid than ``like``.
+    FileError, ImageError, MemoryEstimateError
+        As :func:`read_volume`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import napari_medgs as mg
+    >>> grid = mg.Volume.from_array(np.zeros((2, 4, 6), np.float32)).grid
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "mask.nii.gz"
+    ...     path = mg.write_labels(file, np.full((2, 4, 6), 3), grid, {3: "liver"})
+    ...     labels, _ = mg.read_labels(file, like=grid)
+    >>> labels.dtype, int(labels.max())
+    (dtype('uint8'), 3)
+    """
+    place = Path(path)
+    spacing = _spacing(spacing)
+    is_file = not place.is_dir() and is_image_file(path)
+    if like is not None and spacing is None and not assume_identity:
+        frames = place.is_dir() and not is_dicom_folder(place)
+        if frames or (is_file and like.source.get("assumed")) or is_tiff_volume(path):
+            spacing = like.spacing
+    options: dict[str, Any] = {"spacing": spacing, "assume_identity": assume_identity}
+    is_dicom_seg = not is_file and is_dicom_segmentation(place)
+    if segments and not (is_segmentation(path) or is_dicom_seg):
+        raise ParameterError(
+            f"{path}: only .seg.nrrd files and DICOM segmentations have segments to choose from."
+        )
+    if is_dicom_seg:
+        labels, grid, _ = read_dicom_segmentation(path, like, segments=segments)
+    elif is_file and is_segmentation(path):
+        labels, grid, _ = read_segmentation(path, like, segments=segments, **options)
+    elif is_file and is_nifti(path) and not has_channels(path):
+        labels, grid = read_nifti_labels(path, **options)
+    elif place.is_dir() and not is_dicom_folder(place):
+        volume = read_frames(place, spacing=spacing, indexed=True)
+        if volume.channels > 1:
+            raise LabelError(f"{path}: a mask has one channel; these frames are coloured.")
+        labels, grid = volume.data[0], volume.grid
+    else:
+        volume = read_volume(path, **options)
+        grid, name = volume.grid, f"{path}: the mask"
+        labels = (
+            join_one_hot(volume.data, name)
+            if volume.channels > 1
+            else as_labels(volume.data[0], name)
+        )
+    if like is None:
+        return labels, grid
+    if grid.shape == like.shape and grid.source.get("kind") in ("frames", "tiff"):
+        # Frames do not say where they lie; beside their image they lie where that does.
+        return labels, like
+    check_same_grid(like, grid, "the image", Path(path).name)
+    return labels, like
+
+
+def _spacing(spacing: Sequence[float] | None) -> tuple[float, float, float] | None:
+    """Check a spacing before any file is opened."""
+    from napari_medgs.data.orientation import spacing_affine
+
+    if spacing is None:
+        return None
+    spacing_affine(spacing)
+    z, y, x = np.asarray(spacing, dtype=np.float64).tolist()
+    return (z, y, x)
