@@ -58,7 +58,7 @@ for ax, number in zip(axes, range(48, 53)):
     probability = max(prediction.probabilities.values())
     name = names[list(prediction.probabilities.values()).index(probability)]
     print(f"image {number}, a {names[labels[number]]}: {name} with probability {probability:.2f}")
-    ax.imshow(images[number], cmap="gray", vmin=0, vmax=220)
+    ax.imshow(images[number], cmap="gray", vmin=0, vmax=220, interpolation="nearest")
     field = prediction.field
     for (_, row, column), covariance in zip(field.voxel_centers(), field.voxel_covariances()):
         squares, axis = np.linalg.eigh(covariance[1:, 1:])
@@ -67,4 +67,4 @@ for ax, number in zip(axes, range(48, 53)):
         ax.add_patch(Ellipse((column, row), size[1], size[0], angle=turn, fill=False, ec="gold"))
     ax.set_title(f"{name}, {probability:.2f}", fontsize=10)
     ax.axis("off")
-fig.savefig(folder / "classify_shapes.png", dpi=100, bbox_inches="tight")
+fig.savefig(folder / "classify_shapes.png", dpi=90, bbox_inches="tight")
