@@ -185,8 +185,8 @@ def read_label_names(path: str | Path) -> dict[int, str]:
     Parameters
     ----------
     path : str or Path
-        A mask. ``.seg.nrrd`` and DICOM segmentations have names themselves; other masks have a JSON file beside them. A
-        damaged JSON file is passed over with a warning.
+        A mask. ``.seg.nrrd`` and DICOM segmentations have names themselves; other masks have a
+        JSON file beside them. A damaged JSON file is passed over with a warning.
 
     Returns
     -------
