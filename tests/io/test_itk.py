@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 
 import nibabel as nib
+import nrrd
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -77,7 +78,6 @@ def test_read_gipl(tmp_path, name):
 
 
 def test_read_agrees_with_pynrrd(tmp_path):
-    nrrd = pytest.importorskip("nrrd")
     path = tmp_path / "scan.nrrd"
     sitk.WriteImage(make_image(3), str(path))
     array, header = nrrd.read(str(path))
@@ -92,7 +92,6 @@ def test_read_agrees_with_pynrrd(tmp_path):
 
 @pytest.mark.parametrize("space", ["left-anterior-superior", "RAS"])
 def test_nrrd_of_other_spaces(tmp_path, space):
-    nrrd = pytest.importorskip("nrrd")
     path = tmp_path / "scan.nrrd"
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     fields = {
@@ -111,7 +110,6 @@ def test_nrrd_of_other_spaces(tmp_path, space):
 
 @pytest.mark.parametrize("fields", [{}, {"space dimension": 3, "space directions": np.eye(3)}])
 def test_nrrd_without_orientation(tmp_path, fields):
-    nrrd = pytest.importorskip("nrrd")
     path = tmp_path / "scan.nrrd"
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     nrrd.write(str(path), array, fields)
@@ -158,7 +156,6 @@ def test_fourth_axis_is_channels(tmp_path):
 
 
 def test_last_axis_of_nrrd_is_channels(tmp_path):
-    nrrd = pytest.importorskip("nrrd")
     path = tmp_path / "four.nrrd"
     array = np.arange(2 * 3 * 4 * 5, dtype=np.int16).reshape(3, 4, 5, 2)
     fields = {
@@ -255,7 +252,6 @@ def test_masks_overlay_their_nifti_image_in_itk(tmp_path):
 
 
 def test_written_segmentation_as_pynrrd_reads_it(tmp_path):
-    nrrd = pytest.importorskip("nrrd")
     labels = np.zeros((4, 5, 6), np.uint8)
     labels[1:3, 2:4, 0:2] = 1
     labels[3, 4, 5] = 7

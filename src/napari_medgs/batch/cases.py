@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from napari_medgs.errors import FileError, ParameterError
 
-NIFTI = (".nii", ".nii.gz")
+IMAGES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".gipl")
 LISTS = (".txt", ".lst", ".csv", ".tsv")
 IMAGE_COLUMNS = ("image", "path")
 CONTRAST_SEPARATOR = ";"
@@ -122,10 +122,15 @@ def mask_of(image: str, pattern: str) -> str:
 
 def stem_of(file: str) -> str:
     """Return a file's name without ``.nii.gz`` or another suffix."""
-    for suffix in (".nii.gz", ".nii"):
+    for suffix in IMAGES:
         if file.lower().endswith(suffix):
             return file[: -len(suffix)]
     return file
+
+
+def _is_image(name: str) -> bool:
+    """Tell an image by its file name; segmentations of 3D Slicer are masks."""
+    return name.lower().endswith(IMAGES) and not name.lower().endswith(".seg.nrrd")
 
 
 def _check_placeholders(pattern: str) -> None:
@@ -153,7 +158,7 @@ def _of_folder(folder: Path, pattern: str | None, mask: str | None) -> list[Case
         found = [
             entry
             for entry in sorted(folder.iterdir())
-            if (entry.is_file() and entry.name.lower().endswith(NIFTI))
+            if (entry.is_file() and _is_image(entry.name))
             or (entry.is_dir() and (is_dicom_folder(entry) or find_frames(entry)))
         ]
     found = [entry for entry in found if not entry.name.startswith(".")]

@@ -46,8 +46,8 @@ def fit(
         list[str],
         typer.Argument(
             metavar="IMAGE...",
-            help="NIfTI file, DICOM folder, folder of numbered frames, or FILE.npz:SPLIT:INDEX of "
-            "MedMNIST. Several are contrasts of one grid.",
+            help="NIfTI, NRRD, MHA, MGZ or TIFF file, DICOM folder, folder of frames, or "
+            "FILE.npz:SPLIT:INDEX of MedMNIST. Several are contrasts of one grid.",
             show_default=False,
         ),
     ],

@@ -47,7 +47,7 @@ def fit_many(
         typer.Option(
             metavar="GLOB",
             help="Which files of the folder, such as '**/*_T1w.nii.gz'.",
-            show_default="NIfTI files, DICOM folders and folders of frames",
+            show_default="image files, DICOM folders and folders of frames",
             rich_help_panel=IMAGES,
         ),
     ] = None,

@@ -190,13 +190,12 @@ def describe_volume(file: str, **options: Any) -> dict[str, Any]:
         Of :func:`napari_medgs.io.read_volume`.
     """
     from napari_medgs.io import read_label_names, read_volume
-    from napari_medgs.io._atomic import full_suffix
+    from napari_medgs.io.formats import image_stem
     from napari_medgs.io.labels import as_mask
 
     volume = read_volume(file, **options)
     path = Path(file)
-    stem = path.name.removesuffix(full_suffix(path)) if path.is_file() else path.name
-    labels = as_mask(volume, stem)
+    labels = as_mask(volume, image_stem(path) if path.is_file() else path.name)
     record: dict[str, Any] = {
         "kind": "image" if labels is None else "mask",
         "type": str(volume.data.dtype),

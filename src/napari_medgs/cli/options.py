@@ -73,7 +73,7 @@ IdentityOption = Annotated[
     bool,
     typer.Option(
         "--assume-identity",
-        help="Accept a NIfTI file without a usable affine; its axes are taken in file order.",
+        help="Accept a file without a usable affine; its axes are taken in file order.",
         rich_help_panel=INPUT,
     ),
 ]
