@@ -16,8 +16,8 @@ from classification_runs import FEATURES, MODELS, SETS, run
 from classification_speed import measure
 from classification_task import load_task
 from napari_medgs.classification import load_classifier
-from napari_medgs.classification.gaussians.inputs import network_inputs
 from napari_medgs.classification.inference import probabilities_of
+from napari_medgs.classification.inputs import network_inputs
 from napari_medgs.classification.training.scores import paired_difference
 from suite.registry import Context
 from suite.results import CaseResult, Ratio, Table

@@ -24,8 +24,8 @@ from classification_runs import SETS, run
 from classification_task import load_task
 from napari_medgs.classification import TrainParams
 from napari_medgs.classification.data.augment import Augmentation, augment, drop
-from napari_medgs.classification.gaussians.inputs import network_inputs
 from napari_medgs.classification.gaussians.set import GaussianSet
+from napari_medgs.classification.inputs import network_inputs
 from napari_medgs.classification.networks.registry import make_network
 from napari_medgs.classification.training.train import make_card
 

@@ -15,7 +15,7 @@ import torch
 
 from classification_task import load_task
 from napari_medgs.classification import TrainParams, save_classifier, train
-from napari_medgs.classification.gaussians.inputs import network_inputs
+from napari_medgs.classification.inputs import network_inputs
 from napari_medgs.classification.training.train import make_card
 from napari_medgs.io.json_files import write_json
 

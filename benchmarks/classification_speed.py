@@ -22,9 +22,9 @@ from classification_runs import MODELS, SETS
 from classification_task import EDGE, hippocampus, load_task
 from napari_medgs.classification import TrainParams, train
 from napari_medgs.classification.gaussians.fit import fit_images, psnr
-from napari_medgs.classification.gaussians.inputs import network_inputs
+from napari_medgs.classification.gaussians.settings import FitSettings
+from napari_medgs.classification.inputs import network_inputs
 from napari_medgs.classification.networks.graph_features import graph_data
-from napari_medgs.classification.training.params import FitSettings
 from napari_medgs.classification.training.train import make_card
 from napari_medgs.io.json_files import write_json
 

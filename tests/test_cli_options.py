@@ -16,7 +16,9 @@ from typer.testing import CliRunner
 
 import napari_medgs as mg
 from napari_medgs._util.settings import settings_of
-from napari_medgs.classification.training.params import FitSettings, TrainParams
+from napari_medgs.batch.params import BatchParams
+from napari_medgs.classification.gaussians.settings import FitSettings
+from napari_medgs.classification.training.params import TrainParams
 from napari_medgs.cli import app
 from napari_medgs.cli.app import COMMANDS, load_command
 from napari_medgs.cli.command import present_name
@@ -26,7 +28,7 @@ from napari_medgs.fitting.params import FitParams
 from napari_medgs.io import read_labels, read_volume, write_image, write_labels
 from napari_medgs.segmentation.params import SegmentParams
 
-CLASSES = (FitParams, SegmentParams, TrainParams, FitSettings)
+CLASSES = (FitParams, SegmentParams, TrainParams, FitSettings, BatchParams)
 # Options that are written otherwise than their setting, or belong to a file that is written.
 SPELLED = {
     ("fit", "checkpoint_every"),
@@ -77,17 +79,22 @@ def test_what_is_no_number_is_refused(cls):
                     cls(**{name: wrong})
 
 
-@pytest.mark.parametrize("command", OPTIONS_OF)
-def test_options_are_the_declared_settings(command):
-    declared = settings_of(OPTIONS_OF[command])
+@pytest.mark.parametrize(
+    ("command", "cls", "least"),
+    [*((c, cls, 9) for c, cls in OPTIONS_OF.items()), ("fit-many", BatchParams, 3)],
+)
+def test_options_are_the_declared_settings(command, cls, least):
+    declared = settings_of(cls)
     module = import_module(f"napari_medgs.cli.{command.replace('-', '_')}")
     parameters = inspect.signature(getattr(module, module.__name__.split(".")[-1])).parameters
     shared = [n for n in declared if n in parameters and (command, n) not in SPELLED]
-    assert len(shared) >= 9
+    assert len(shared) >= least
     for name in shared:
         setting = declared[name]
         kind, option = get_args(parameters[name].annotation)
-        assert option.default.split("/")[0] == setting.option  # where Typer keeps the first name
+        # Typer keeps the first name as the default of its declaration; none: by the parameter.
+        if option.default is not ...:
+            assert option.default.split("/")[0] == setting.option
         assert option.help.startswith(setting.help.removesuffix("."))
         assert parameters[name].default == setting.default
         if setting.choices:

@@ -8,15 +8,15 @@ import torch
 
 from napari_medgs.classification.data.augment import move_pixels
 from napari_medgs.classification.gaussians.fit import blend, fit_images, psnr
-from napari_medgs.classification.gaussians.inputs import network_inputs
 from napari_medgs.classification.gaussians.set import GaussianSet, grid_points
+from napari_medgs.classification.gaussians.settings import FitSettings
+from napari_medgs.classification.inputs import network_inputs
 from napari_medgs.classification.networks.graph_features import (
     edge_features,
     graph_data,
     nearest_neighbors,
     spectrum,
 )
-from napari_medgs.classification.training.params import FitSettings
 from napari_medgs.errors import Cancelled, ImageError, ParameterError
 from tests.classification.conftest import blobs
 

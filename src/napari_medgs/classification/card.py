@@ -76,7 +76,7 @@ class ModelCard:
         augmentation); "window": crop of shapes for pixel networks.
     fit : dict
         How images become Gaussians, see
-        :class:`~napari_medgs.classification.training.params.FitSettings`.
+        :class:`~napari_medgs.classification.gaussians.settings.FitSettings`.
     network : dict
         Arguments of the network's constructor.
     training : dict

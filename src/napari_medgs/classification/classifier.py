@@ -157,8 +157,8 @@ class Classifier:
     ) -> tuple[Volume, Any]:
         """Return the image and the network's input."""
         from napari_medgs.classification.data.preprocess import image_of, prepare
-        from napari_medgs.classification.gaussians.inputs import network_inputs
         from napari_medgs.classification.gaussians.to_field import from_field
+        from napari_medgs.classification.inputs import network_inputs
 
         volume = image_of(image)
         if isinstance(image, GaussianField) and self.card.on_gaussians:

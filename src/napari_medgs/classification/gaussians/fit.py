@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +24,8 @@ from napari_medgs.classification.gaussians.set import (
     log_terms,
     monomials,
 )
+from napari_medgs.classification.gaussians.settings import FitConstants, FitSettings
 from napari_medgs.classification.gaussians.shapes import fit_shapes
-from napari_medgs.classification.training.params import FitSettings
 from napari_medgs.errors import Cancelled, ImageError
 
 if TYPE_CHECKING:
@@ -35,45 +35,11 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 24 * 2**20  # per tensor of a step: stays near the caches
 
 
-@dataclass(frozen=True)
-class FitConstants:
-    """Hyper-parameters of batched fits that an ablation may vary.
-
-    Attributes
-    ----------
-    smallest_sigma : float
-        Lower bound of the standard deviations, in voxels.
-    largest_sigma : float
-        Upper bound of the standard deviations, as a fraction of the longest edge.
-    start_sigma : float
-        Initial standard deviation, in units of the mean spacing of Gaussians.
-    gradient_sampling : float
-        Probability with which an initial center is drawn by gradient magnitude instead of
-        uniformly.
-    ridge : float
-        Regularization of the least squares for the values, relative to its mean diagonal.
-    rates : mapping of str to float
-        Learning rates of Adam by parameter: voxels for means, logarithms for the factors'
-        diagonal and the weights.
-    """
-
-    smallest_sigma: float = 0.25
-    largest_sigma: float = 0.35
-    start_sigma: float = 0.6
-    gradient_sampling: float = 0.7
-    ridge: float = 1e-4
-    rates: Mapping[str, float] = field(
-        default_factory=lambda: {
-            "means": 0.25, "diagonal": 0.1, "off": 0.05, "constant": 0.1, "values": 0.03,
-        }
-    )  # fmt: skip
-
-
 def fit_images(
     images: NDArray[Any],
     settings: FitSettings,
     *,
-    constants: FitConstants = FitConstants(),
+    constants: FitConstants = FitConstants(),  # noqa: B008 (frozen)
     progress: ProgressCallback = ignore_progress,
     should_stop: StopCallback = never_stop,
 ) -> GaussianSet:
@@ -105,7 +71,7 @@ def fit_images(
     Examples
     --------
     >>> import numpy as np
-    >>> from napari_medgs.classification.training.params import FitSettings
+    >>> from napari_medgs.classification.gaussians.settings import FitSettings
     >>> square = np.zeros((1, 1, 16, 16), np.float32)
     >>> square[..., 4:12, 4:12] = 1
     >>> fitted = fit_images(square, FitSettings(gaussians=16, iterations=20))

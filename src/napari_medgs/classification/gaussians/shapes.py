@@ -11,7 +11,7 @@ import torch
 
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.classification.gaussians.set import GaussianSet
-from napari_medgs.classification.training.params import FitSettings
+from napari_medgs.classification.gaussians.settings import FitSettings
 from napari_medgs.errors import ImageError
 
 if TYPE_CHECKING:

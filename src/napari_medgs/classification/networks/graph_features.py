@@ -220,7 +220,7 @@ def graph_data(gaussians: GaussianSet, index: int = 0, *, neighbors: int = 8) ->
     >>> import numpy as np
     >>> from napari_medgs.classification import graph_data
     >>> from napari_medgs.classification.gaussians.fit import fit_images
-    >>> from napari_medgs.classification.training.params import FitSettings
+    >>> from napari_medgs.classification.gaussians.settings import FitSettings
     >>> image = np.random.default_rng(0).random((1, 1, 12, 12), np.float32)
     >>> graph = graph_data(fit_images(image, FitSettings(gaussians=16, iterations=2)), neighbors=4)
     >>> graph.num_nodes, graph.num_edges

@@ -74,8 +74,8 @@ def evaluate_classifier(
     4
     """
     from napari_medgs.classification.data.preprocess import resize_image
-    from napari_medgs.classification.gaussians.inputs import network_inputs
     from napari_medgs.classification.inference import probabilities_of
+    from napari_medgs.classification.inputs import network_inputs
     from napari_medgs.classification.training.scores import accuracy, auc, bootstrap
 
     card = classifier.card

@@ -14,46 +14,6 @@ COMMON = "Common options"
 
 
 @dataclass(frozen=True)
-class FitSettings:
-    """How small images become Gaussians, many at a time.
-
-    Attributes
-    ----------
-    gaussians : int
-        Gaussians per image, a power of 2: levels merge neighbors four at a time, twice.
-    iterations : int
-        Steps of Adam for gray values and colors (shapes need none).
-    points : int
-        Random voxels per step in 3D; 2D steps see all pixels.
-    shape : bool
-        The image is a binary shape: its foreground voxels are clustered.
-    neighbors : int
-        Edges that leave each Gaussian of the graph.
-    seed : int
-    """
-
-    gaussians: int = setting(64, low=16, high=4096, help="Gaussians per image, a power of 2.")
-    iterations: int = setting(60, low=1, high=10_000, help="Steps of Adam.")
-    points: int = setting(1024, low=64, high=1_000_000, help="Random voxels per step in 3D.")
-    shape: bool = setting(False, help="The image is a binary shape.")
-    neighbors: int = setting(8, low=1, help="Edges that leave each Gaussian of the graph.")
-    seed: int = setting(0, low=0, help="Seed of all random choices.")
-
-    def __post_init__(self) -> None:
-        check(self)
-        if self.gaussians & (self.gaussians - 1):
-            raise ParameterError(
-                f"gaussians must be a power of 2 from 16 to 4096, not {self.gaussians}."
-            )
-        if self.neighbors >= self.gaussians:
-            raise ParameterError(f"neighbors must be less than gaussians, not {self.neighbors}.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON-able values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
 class TrainParams:
     """How to train a classifier.
 

@@ -18,7 +18,8 @@ from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_p
 from napari_medgs.classification.card import ModelCard, ModelKind
 from napari_medgs.classification.classifier import Classifier
 from napari_medgs.classification.data.datasets import LabeledDataset
-from napari_medgs.classification.training.params import FitSettings, TrainParams
+from napari_medgs.classification.gaussians.settings import FitSettings
+from napari_medgs.classification.training.params import TrainParams
 from napari_medgs.errors import Cancelled, FileError, ParameterError
 
 EPOCHS = {
@@ -114,7 +115,7 @@ def train(
     should_stop : callable, optional
         Return True to cancel.
     inputs : dict, optional
-        Results of :func:`~napari_medgs.classification.gaussians.inputs.network_inputs` by split,
+        Results of :func:`~napari_medgs.classification.inputs.network_inputs` by split,
         to avoid repeated fits.
     network : mapping, optional
         Settings of the network that differ from its defaults.
@@ -157,12 +158,12 @@ def train(
         raise ParameterError("Early stopping needs a validation split ('val').")
     import torch
 
-    from napari_medgs.classification.gaussians.inputs import (
+    from napari_medgs.classification.inference import probabilities_of
+    from napari_medgs.classification.inputs import (
         default_cache,
         input_bytes,
         network_inputs,
     )
-    from napari_medgs.classification.inference import probabilities_of
     from napari_medgs.classification.networks.registry import count_parameters, make_network
 
     started = time.perf_counter()

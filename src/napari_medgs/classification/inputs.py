@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
 from napari_medgs.classification.card import ModelCard
-from napari_medgs.classification.training.params import FitSettings
+from napari_medgs.classification.gaussians.settings import FitSettings
 from napari_medgs.io._atomic import atomic_path
 
 if TYPE_CHECKING:
