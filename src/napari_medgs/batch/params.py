@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from napari_medgs._util.settings import check, setting
 from napari_medgs.errors import ParameterError
 
 
@@ -39,13 +40,23 @@ class BatchParams:
 
     spacing: tuple[float, float, float] | None = None
     assume_identity: bool = False
-    scheduler: str | None = None
-    workers: int | None = None
-    overwrite: bool = False
+    scheduler: str | None = setting(
+        None,
+        none="processes on this machine",
+        label="Dask scheduler",
+        help="A Dask scheduler such as tcp://host:8786, whose workers see the same files.",
+    )
+    workers: int | None = setting(
+        None,
+        low=1,
+        none="by CPUs and free memory",
+        label="Processes",
+        help="Processes on this machine.",
+    )
+    overwrite: bool = setting(False, label="Overwrite", help="Fit images again that have a field.")
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise ParameterError(f"workers must be 1 or more, not {self.workers}.")
+        check(self)
         if self.workers is not None and self.scheduler is not None:
             raise ParameterError(
                 "The scheduler decides the number of workers: give only one of the two."
