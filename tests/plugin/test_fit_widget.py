@@ -297,12 +297,10 @@ def test_refusals_from_inside_the_fit_are_notifications(docked, qtbot, notes, ad
 def test_the_unexpected_is_a_notification_and_a_log(
     docked, qtbot, notes, add_tiny, monkeypatch, caplog
 ):
-    from napari_medgs.fitting import api as run
-
     def breaks(*args, **kwargs):
         raise RuntimeError("the roof is on fire")
 
-    monkeypatch.setattr(run, "fit", breaks)
+    monkeypatch.setattr("napari_medgs.fitting.fit", breaks)
     viewer, widget = docked()
     add_tiny(viewer)
     widget.run()

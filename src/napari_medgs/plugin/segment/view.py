@@ -110,6 +110,7 @@ class SegmentView(QWidget):
         line.setStretch(1, 0)
         holder.setLayout(line)
         tip = "The Labels layer that you paint in: short strokes or whole slices, any orientation."
+        self.strokes.setToolTip(tip)
         add_row(form, "Strokes", holder, tip)
         self.restore_bar = QWidget()
         bar = QVBoxLayout(self.restore_bar)

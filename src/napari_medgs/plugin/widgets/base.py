@@ -193,6 +193,7 @@ class Section(QWidget):
         self.title, self.content = title, content
         self.head = QPushButton()
         self.head.setCheckable(True)
+        self.head.setToolTip("Show or hide this section.")
         self.head.setStyleSheet(
             "text-align: left; border: none; outline: none; background: transparent; "
             "padding: 4px 0;"
