@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.errors import ParameterError
 from napari_medgs.fitting import FitParams
 from napari_medgs.segmentation import Prompts, SegmentModel, SegmentParams, SegmentStage, segment
+from napari_medgs.segmentation.advanced import GraphParams, SolverParams, WatershedParams
 from tests.segmentation.conftest import BACKGROUND
 
 
@@ -124,3 +126,31 @@ def test_stages_are_reported_by_name(model, prompts):
     assert seen[0] is SegmentStage.PROMPTS
     assert seen[-1] is SegmentStage.POSTPROCESS
     assert set(seen) == set(result.timings)
+
+
+def test_advanced_settings_of_a_model_count(ball_scene, prompts):
+    volume, _, field = ball_scene
+    advanced = SolverParams(
+        graph=GraphParams(neighbors=6), watershed=WatershedParams(realizations=16)
+    )
+    model = SegmentModel(volume, field)
+    usual = model.update(prompts)
+    model.params = SegmentParams(advanced=advanced)
+    changed = model.update(prompts, quick=True)
+    assert not changed.incremental  # nothing of the earlier solve is left
+    fresh = SegmentModel(volume, field, SegmentParams(advanced=advanced)).update(prompts)
+    np.testing.assert_array_equal(changed.probability(), fresh.probability())
+    assert (changed.probability() != usual.probability()).any()
+    model.params = SegmentParams()
+    np.testing.assert_array_equal(model.update(prompts).labels, usual.labels)
+
+
+def test_settings_survive_the_way_through_json():
+    advanced = SolverParams(graph=GraphParams(neighbors=6), extent_percentile=90.0)
+    params = SegmentParams(islands="largest", advanced=advanced)
+    record = json.loads(json.dumps(params.to_dict()))
+    assert SegmentParams.from_dict(record) == params
+    assert "advanced" not in SegmentParams().to_dict()
+    with pytest.raises(ParameterError, match="magic"):
+        SegmentParams.from_dict({"advanced": {"graph": {"magic": 1}}})
+    assert SegmentParams.from_dict({"reach": 2.0}).max_path_ratio == 2.0

@@ -229,3 +229,47 @@ def test_two_changes_joined_are_one(rng):
     np.testing.assert_array_equal(work, c)
     joined.revert(work)
     np.testing.assert_array_equal(work, a)
+
+
+def test_the_initial_mask_is_a_step_that_a_file_keeps(session, ball_scene, tmp_path):
+    first, second = (np.zeros(session.grid.shape, np.int32) for _ in range(2))
+    first[5:9, 10:20, 10:20], second[5:9, 12:20, 12:20] = 1, 2
+    assert session.set_initial(first)
+    assert not session.set_initial(first.copy())
+    assert session.set_initial(second)
+    session.undo()
+    np.testing.assert_array_equal(session.prompts().initial, first)
+    session.redo()
+    np.testing.assert_array_equal(session.prompts().initial, second)
+    again, _ = load_session(save_session(session, tmp_path / "log.json"))
+    np.testing.assert_array_equal(again.initial, second)
+    again.undo()
+    np.testing.assert_array_equal(again.initial, first)
+    again.undo()
+    assert again.initial is None
+
+
+def test_files_of_earlier_versions_are_read(session, tmp_path):
+    session.labels[3, 4, 5:8] = 2
+    params = SegmentParams(max_path_ratio=2.5)
+    session.update_settings(fully_labeled=((0, 3),), locked=frozenset({2}), params=params)
+    record = json.loads(save_session(session, tmp_path / "log.json").read_text())
+    for settings in (record["start"], record["events"][0]["settings"]):
+        settings["unlabelled"] = settings.pop("unlabeled")
+        settings["painted"] = settings.pop("fully_labeled")
+        settings["params"]["reach"] = settings["params"].pop("max_path_ratio")
+    record["events"][0]["frozen"] = record["events"][0].pop("locked_labels")
+    (tmp_path / "old.json").write_text(json.dumps(record))
+    again, _ = load_session(tmp_path / "old.json")
+    assert again.settings == session.settings
+    np.testing.assert_array_equal(again.locked_labels, session.locked_labels)
+
+
+def test_a_copy_for_saving_no_longer_grows(session, tmp_path):
+    session.paint(np.s_[1, 2, 3:6], 1)
+    copy = session.copy_for_saving()
+    session.paint(np.s_[2, 2, 3:6], 2)
+    again, digest_then = load_session(save_session(copy, tmp_path / "log.json"))
+    assert len(copy.events) == 1
+    assert set(np.unique(again.strokes)) == {0, 1}
+    assert digest_then == ""

@@ -1,1 +1,1 @@
-"""Connected components, holes, fully labeled slices."""
+"""Connected components, holes, interpolation between fully labeled slices."""

@@ -1,1 +1,1 @@
-"""What the user marks, and the markers made of it."""
+"""Prompts, and the markers that they are rasterized into."""

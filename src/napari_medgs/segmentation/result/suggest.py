@@ -88,9 +88,10 @@ def suggest_slices(
     >>> labels = np.zeros((9, 6, 6), np.uint8)
     >>> labels[:, 2:4, 2:4] = 1
     >>> error = np.zeros(labels.shape, np.float32)
-    >>> found = suggest_slices(error, labels, 1 - labels, 0, np.array([0, 8]), (1.0, 1.0, 1.0))
+    >>> error[6, 2:4, 2:4] = 0.5
+    >>> found = suggest_slices(error, labels, 1 - labels, 0, np.array([2]), (1.0, 1.0, 1.0))
     >>> found[0].index
-    4
+    6
     """
     from scipy.ndimage import gaussian_filter
 

@@ -1,1 +1,1 @@
-"""One user on one image: undo, redo, replay."""
+"""Undo, redo, and logs that can be replayed."""

@@ -1,1 +1,1 @@
-"""Shortest paths over the graph of Gaussians, refinement at voxels."""
+"""Shortest paths on the graph of Gaussians, constraints, refinement on voxels."""
