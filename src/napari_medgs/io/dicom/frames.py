@@ -234,14 +234,25 @@ def _volume_keys(header: Any, groups: list[Any]) -> dict[str, str]:
     for sequence, keyword, name in VOLUME_KEYS:
         if sequence:
             found = next(
-                (text(i, keyword) for g in groups for i in items(g, sequence) if text(i, keyword)),
+                (
+                    shown
+                    for g in groups
+                    for i in items(g, sequence)
+                    if (shown := _shown(i, keyword))
+                ),
                 "",
             )
         else:
-            found = text(header, keyword)
+            found = _shown(header, keyword)
         if found and name not in keys:
             keys[name] = found
     return keys
+
+
+def _shown(data: Any, keyword: str) -> str:
+    """Return an element as a list of volumes shows it: 20 for 20.0."""
+    single = number(data, keyword)
+    return text(data, keyword) if single is None else f"{single:g}"
 
 
 def _implied_origins(header: Any, count: int) -> list[NDArray[np.float64]] | None:

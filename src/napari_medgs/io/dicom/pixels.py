@@ -16,11 +16,12 @@ from napari_medgs.io.dicom.file import no_library_warnings
 from napari_medgs.io.dicom.frames import Frame
 from napari_medgs.io.dicom.header import integer, quiet_pydicom, transfer_syntax, value
 
-_NATIVE = (
+_DECODED_BY_PYDICOM = (
     "1.2.840.10008.1.2",
     "1.2.840.10008.1.2.1",
     "1.2.840.10008.1.2.2",
     "1.2.840.10008.1.2.1.99",
+    "1.2.840.10008.1.2.5",  # RLE, of which GDCM refuses odd numbers of pixels.
 )
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
@@ -141,8 +142,8 @@ def _decode(path: str) -> tuple[NDArray[Any], tuple[int, int]]:
             bits = integer(data, "BitsStored") or integer(data, "BitsAllocated", 8)
             signed = integer(data, "PixelRepresentation") == 1
             limits = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-            native = transfer_syntax(data) in _NATIVE
-            array = _native(data) if native else _compressed(data)
+            by_pydicom = transfer_syntax(data) in _DECODED_BY_PYDICOM
+            array = _plain(data) if by_pydicom else _compressed(data)
         except FileError:
             raise
         except Exception as error:  # Damaged pixels raise many kinds.
@@ -155,14 +156,14 @@ def _decode(path: str) -> tuple[NDArray[Any], tuple[int, int]]:
     return array.reshape(-1, rows, columns), limits
 
 
-def _native(data: Any) -> NDArray[Any]:
-    """Return uncompressed values; pydicom knows the byte order, packed bits and floats."""
+def _plain(data: Any) -> NDArray[Any]:
+    """Return values that pydicom decodes: any byte order, packed bits, floats, RLE."""
     array = np.asarray(data.pixel_array)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _compressed(data: Any) -> NDArray[Any]:
-    """Return decompressed values, by GDCM.
+    """Return values of JPEG, JPEG-LS and JPEG 2000, by GDCM.
 
     It gets a file without rescaling and displayed as MONOCHROME2, for it would apply one rescaling
     to all frames, and invert MONOCHROME1.
