@@ -133,7 +133,7 @@ class CppBound:
             height,
             width,
             engine.degree,
-            float(engine.budget) / 0.7213475204444817,
+            float(engine.log2_cutoff) / 0.7213475204444817,
             float(engine.eps),
             float(engine.background[0]),
             target.images[0],

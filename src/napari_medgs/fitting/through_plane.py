@@ -1,10 +1,10 @@
-"""Slices between the slices: further targets, so that a field holds true there too.
+"""Through-plane targets: interpolated slices that a fit is to match as well.
 
-Frames along the structures' trajectories are fitted with a smaller weight than the slices that
-exist, and the slopes of Gaussians that move far between slices start from that motion: no
-gradient finds it once they no longer overlap. Where slices are so dense that motion does not
-help, the frames come from a spline and slopes are left alone; where neither holds, Gaussians
-are left to themselves, which is better than to fit them to a cubic.
+Slices interpolated along the structures' trajectories are fitted with a smaller weight than the
+slices that exist, and the slopes of Gaussians that move far between slices start from that motion:
+no gradient finds it once they no longer overlap. Where slices are so dense that motion does not
+help, the targets come from a spline and slopes are left alone; where neither holds, there are no
+targets, which is better than to fit to a cubic.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class ThroughPlaneTargets:
         slopes = self.flow.velocity(parameters[:, :3], threads)
         gap = np.float32(np.median(np.diff(self.flow.positions)))
         moved = (slopes * gap) ** 2
-        share = moved.sum(axis=1) / (moved.sum(axis=1) + np.float32(self.half_motion**2))
-        parameters[:, A1] += share * (slopes[:, 0] - parameters[:, A1])
-        parameters[:, B1] += share * (slopes[:, 1] - parameters[:, B1])
+        fraction = moved.sum(axis=1) / (moved.sum(axis=1) + np.float32(self.half_motion**2))
+        parameters[:, A1] += fraction * (slopes[:, 0] - parameters[:, A1])
+        parameters[:, B1] += fraction * (slopes[:, 1] - parameters[:, B1])
         return parameters
 
 

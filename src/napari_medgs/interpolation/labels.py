@@ -29,7 +29,7 @@ class _Stack:
     """Labels and image, slice axis first, and which slices are labeled."""
 
     labels: NDArray[Any]
-    painted: NDArray[np.int64]
+    labeled: NDArray[np.int64]
     images: tuple[NDArray[Any], ...]
     sampling: tuple[float, float]
 
@@ -48,12 +48,12 @@ def _prepare(
         raise ParameterError(f"The slice axis must be 0, 1 or 2, not {slice_axis}.")
     stack = np.moveaxis(labels, slice_axis, 0)
     if slices is None:
-        painted = np.flatnonzero((stack > 0).any(axis=(1, 2)))
+        labeled = np.flatnonzero((stack > 0).any(axis=(1, 2)))
     else:
-        painted = np.unique(np.asarray(slices, np.int64))
-    if painted.size and (painted[0] < 0 or painted[-1] >= len(stack)):
+        labeled = np.unique(np.asarray(slices, np.int64))
+    if labeled.size and (labeled[0] < 0 or labeled[-1] >= len(stack)):
         raise ParameterError(f"Labeled slices must lie in 0 .. {len(stack) - 1}.")
-    if painted.size == 0 or not (stack[painted] > 0).any():
+    if labeled.size == 0 or not (stack[labeled] > 0).any():
         raise LabelError("There is nothing to interpolate: no slice holds a label above 0.")
     images: tuple[NDArray[Any], ...] = ()
     if image is not None:
@@ -67,28 +67,28 @@ def _prepare(
         if len(sizes) != 2 or not min(sizes) > 0:
             raise GeometryError("The spacing must be three positive numbers.")
         sampling = (sizes[0] / min(sizes), sizes[1] / min(sizes))
-    return _Stack(stack, painted, images, sampling)
+    return _Stack(stack, labeled, images, sampling)
 
 
 def _shape_in_box(
     stack: _Stack, mask: NDArray[np.bool_], method: ShapeMethod, threads: int | None
 ) -> tuple[tuple[slice, slice, slice], Floats]:
-    """Distance of one shape (S, Y, X on the painted slices) in the box that it may reach.
+    """Distance of one shape (S, Y, X on the labeled slices) in the box that it may reach.
 
     Painted slices within the box keep their own distances, outside it all is -CLIP.
     """
-    painted = stack.painted
+    labeled = stack.labeled
     filled = np.flatnonzero(mask.any(axis=(1, 2)))
     # One empty slice beyond each end says where the shape stops; one more steadies the cubic.
-    first, last = max(0, filled[0] - 2), min(len(painted), filled[-1] + 3)
-    box = [slice(int(painted[first]), int(painted[last - 1]) + 1)]
+    first, last = max(0, filled[0] - 2), min(len(labeled), filled[-1] + 3)
+    box = [slice(int(labeled[first]), int(labeled[last - 1]) + 1)]
     for axis in (1, 2):
         hits = np.flatnonzero(mask.any(axis=(0, 3 - axis)))
         low, high = int(hits[0]) - MARGIN, int(hits[-1]) + 1 + MARGIN
         box.append(slice(max(0, low), min(mask.shape[axis], high)))
     z, y, x = box
     some = np.ascontiguousarray(mask[first:last, y, x])
-    where = painted[first:last]
+    where = labeled[first:last]
     drawn = signed_distances(some, stack.sampling, threads)
     if method == "flow":
         drawn = smooth_distances(drawn, some, threads)
@@ -108,14 +108,24 @@ def _shape_in_box(
 def _class_distances(
     stack: _Stack, method: ShapeMethod, threads: int | None
 ) -> Iterator[tuple[int, tuple[slice, slice, slice], Floats]]:
-    """Yield value, box and distance of background (0) and every label."""
-    painted = stack.labels[stack.painted]
-    values = [int(v) for v in np.unique(painted) if v > 0]
-    box, distance = _shape_in_box(stack, painted > 0, method, threads)
+    """Yield the signed distances of background and every label.
+
+    Yields
+    ------
+    value : int
+        0 for background, then the labels, increasing.
+    box : tuple of slice
+        Where the distance holds.
+    distance : ndarray of float32
+        In pixels, positive inside.
+    """
+    labeled = stack.labels[stack.labeled]
+    values = [int(v) for v in np.unique(labeled) if v > 0]
+    box, distance = _shape_in_box(stack, labeled > 0, method, threads)
     yield 0, box, -distance
     for value in values:
         if len(values) > 1:
-            box, distance = _shape_in_box(stack, painted == value, method, threads)
+            box, distance = _shape_in_box(stack, labeled == value, method, threads)
         yield value, box, distance
 
 
@@ -189,7 +199,7 @@ def interpolate_labels(
         wins = distance > best[part]
         result[box][wins] = value
         best[part][wins] = distance[wins]
-    result[stack.painted] = stack.labels[stack.painted]
+    result[stack.labeled] = stack.labels[stack.labeled]
     return np.ascontiguousarray(np.moveaxis(result, 0, slice_axis))
 
 

@@ -173,10 +173,11 @@ def interpolate_shape(
     ----------
     masks : (S, Y, X) ndarray of bool
         The shape on its slices; an empty slice says that it is not there.
-    positions, wanted, method, threads
+    positions, wanted, method
         As in :func:`interpolate_distances`.
     sampling : (float, float)
         Distance between rows and between columns, in pixels.
+    threads : int, optional
 
     Returns
     -------

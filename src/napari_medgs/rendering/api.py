@@ -1,4 +1,4 @@
-"""What a field looks like: on its own or another grid, as label image, at points."""
+"""Rendering of fields on their own or another grid, as label image, and at points."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from napari_medgs.data.field import Blend, GaussianField
 class EngineSpec:
     """All that an engine must know before it sees Gaussians.
 
-    Parameters
+    Attributes
     ----------
     shape : tuple of int
         (slices, rows, columns) of the stack.

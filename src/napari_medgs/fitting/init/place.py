@@ -22,7 +22,7 @@ def importance(
 ) -> Floats:
     """Return how much detail each voxel holds, (Z, Y, X), not normalized.
 
-    Smoothed gradient magnitude of all channels, plus a share of its foreground mean on all
+    Smoothed gradient magnitude of all channels, plus a fraction of its foreground mean on all
     foreground voxels, plus the borders between labels.
 
     Parameters
@@ -111,9 +111,9 @@ def automatic_number(
     *,
     by_detail: bool = True,
 ) -> int:
-    """Return how many Gaussians an image gets when nobody says.
+    """Return the number of Gaussians of an image when none is asked for.
 
-    A share of its foreground voxels; in small images more, in proportion to their fine detail.
+    A fraction of its foreground voxels; in small images more, in proportion to their fine detail.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def automatic_number(
     finer : int
         How many times as dense as the image's own the slices of the stack are.
     by_detail : bool
-        Whether detail counts; not where a quality tells what is needed.
+        Whether detail counts; not where a target quality decides.
     """
     number = foreground_size(density) * settings.gaussians_per_voxel / finer
     if by_detail and number < settings.detail_gaussians and len(images):

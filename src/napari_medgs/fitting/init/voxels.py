@@ -190,7 +190,7 @@ def draw(
     density : ndarray of float32
         Contiguous and not negative; its sum is not zero.
     marks : (N,) ndarray
-        Increasing shares of the whole sum, from 0 to 1.
+        Increasing fractions of the whole sum, from 0 to 1.
     threads : int, optional
 
     Returns

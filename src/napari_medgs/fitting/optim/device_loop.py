@@ -25,7 +25,8 @@ class DeviceFitLoop(FitLoop):
 
     Parameters
     ----------
-    As for :class:`FitLoop`; ``engine`` is needed.
+    *arguments, **options
+        As for :class:`FitLoop`; ``engine`` is a CUDA engine.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -180,20 +181,20 @@ class DeviceFitLoop(FitLoop):
 
         there, parameters = self.stepper.target, self.stepper.parameters
         index = torch.from_numpy(there.active).to(parameters.device)
-        picture = self.cuda.render(parameters, there.active)
+        rendered = self.cuda.render(parameters, there.active)
         weights = there.image_weights[:, index]
-        residual = torch.ones_like(picture)
+        residual = torch.ones_like(rendered)
         if there.classes:
             images = len(there.images)
             weights = torch.cat([weights, there.seg_weights[index].expand(there.classes, -1)])
-            shares = picture[images:].softmax(dim=0)
-            shares *= 1 - shares
-            residual[images:] = shares * (there.labels[index] != UNLABELED)
+            probabilities = rendered[images:].softmax(dim=0)
+            probabilities *= 1 - probabilities
+            residual[images:] = probabilities * (there.labels[index] != UNLABELED)
         residual *= weights[:, :, None, None]
         sums = []
         for power in range(3):
             if power:
-                residual *= picture
+                residual *= rendered
             gradient = self.cuda.backward(parameters, residual, there.active)
             sums.append(gradient[:, GEOMETRY:].double().cpu().numpy())
         return sums

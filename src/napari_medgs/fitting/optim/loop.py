@@ -1,4 +1,4 @@
-"""The fit loop: full-batch Adam, adding where the error is, stopping when told or done."""
+"""The optimization loop: full-batch Adam, densification where errors are large, stopping."""
 
 from __future__ import annotations
 

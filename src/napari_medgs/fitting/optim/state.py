@@ -1,4 +1,4 @@
-"""What a running fit knows, and what it needs to take steps back."""
+"""State of a running fit, and snapshots to return to."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class FitStage(StrEnum):
 
 @dataclass
 class LoopState:
-    """What a running fit knows.
+    """State of a running fit.
 
     Attributes
     ----------

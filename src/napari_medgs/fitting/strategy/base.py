@@ -1,4 +1,4 @@
-"""What strategies know of a running fit, and what a fit knows of strategies.
+"""The contract between a fit and the strategies that change its Gaussians.
 
 A strategy changes the Gaussians of a fit once its rounds of optimization are over. It works
 against the small :class:`Trainer` protocol, so that loops on the CPU and on a GPU serve alike.

@@ -26,7 +26,7 @@ class Prune:
 
     Implements :class:`~napari_medgs.fitting.strategy.base.Strategy`.
 
-    Parameters
+    Attributes
     ----------
     settings : PruneParams
     merge : MergeParams

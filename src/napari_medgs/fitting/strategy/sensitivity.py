@@ -1,4 +1,4 @@
-"""What each Gaussian does for the loss: a bound of what leaving it out would add."""
+"""Sensitivity of the loss to the removal of each Gaussian."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def removal_sensitivity(trainer: Trainer) -> tuple[Floats, NDArray[np.float64]]:
     The sensitivity is the sum over voxels and channels of a Gaussian's blending weight times the
     squared difference between its value and the rendering, times the loss's curvature there:
     where the weights are small, a bound of twice what leaving it out adds to the loss of a field
-    at its optimum. Gaussians whose neighbors say the same count little, however large they are,
-    and so do those well inside a class.
+    at its optimum. Gaussians whose neighbors have the same values count little, however large
+    they are, and so do those well inside a class.
 
-    The slope of half the squared error in a value is the sum of share times residual. With the
-    residuals h, h I and h I^2 in turn (h the curvature, I the rendering) it gives the three sums
-    that are needed.
+    The slope of half the squared error in a value is the sum of blending weight times residual.
+    With the residuals h, h I and h I^2 in turn (h the curvature, I the rendering) it gives the
+    three sums that are needed.
     """
     values = trainer.state.parameters[:, GEOMETRY:].astype(np.float64)
     weight_sums, first, second = trainer.weighted_moments()

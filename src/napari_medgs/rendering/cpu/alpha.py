@@ -44,26 +44,35 @@ _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract
 
 @njit(**_options)
 def composite(
-    prepared: Any, values: Any, members: Any, z: int, budget: Any, out: Any, through: Any
+    prepared: Any,
+    values: Any,
+    members: Any,
+    z: int,
+    log2_cutoff: Any,
+    out: Any,
+    transmittance: Any,
 ) -> None:
-    """Composite front to back; ``out`` (rows, channels, columns), ``through`` (rows, columns)."""
+    """Composite front to back into ``out`` (rows, channels, columns).
+
+    ``transmittance`` (rows, columns) becomes what is seen of the background.
+    """
     rows, channels, width = out.shape
     out[:] = 0
-    through[:] = 1
+    transmittance[:] = 1
     limit = np.float32(ALPHA_LIMIT)
     one = np.float32(1)
     for index in range(len(members)):
         i = members[index]
         p = prepared[i]
         d = np.float32(z) - p[2]
-        left = budget - p[6] * d * d
+        left = log2_cutoff - p[6] * d * d
         if left <= 0:
             continue
         mx = p[0] + d * (p[8] + d * (p[9] + d * p[10]))
         my = p[1] + d * (p[11] + d * (p[12] + d * p[13]))
-        reach = fast_sqrt(left) * p[15]
-        y0 = first_index(my - reach, 0)
-        y1 = last_index(my + reach, rows - 1)
+        half_height = fast_sqrt(left) * p[15]
+        y0 = first_index(my - half_height, 0)
+        y1 = last_index(my + half_height, rows - 1)
         for y in range(y0, y1 + 1):
             dy = np.float32(y) - my
             room = left - p[5] * dy * dy
@@ -73,24 +82,24 @@ def composite(
             half = fast_sqrt(room / p[3])
             x0 = first_index(center - half, 0)
             x1 = last_index(center + half, width - 1)
-            top = p[7] - budget + room
-            seen = through[y]
+            top = p[7] - log2_cutoff + room
+            seen = transmittance[y]
             for x in range(x0, x1 + 1):
                 u = np.float32(x) - center
                 alpha = min(fast_exp2(top - p[3] * u * u), limit)
-                share = alpha * seen[x]
+                blend_weight = alpha * seen[x]
                 seen[x] *= one - alpha
                 for c in range(channels):
-                    out[y, c, x] += share * values[i, c]
+                    out[y, c, x] += blend_weight * values[i, c]
 
 
 @njit(**_options)
-def _add_background(out: Any, through: Any, background: Any) -> None:
+def _add_background(out: Any, transmittance: Any, background: Any) -> None:
     rows, channels, width = out.shape
     for y in range(rows):
         for c in range(channels):
             for x in range(width):
-                out[y, c, x] += through[y, x] * background[c]
+                out[y, c, x] += transmittance[y, x] * background[c]
 
 
 @njit(**_options)
@@ -99,16 +108,16 @@ def uncomposite(
     values: Any,
     members: Any,
     z: int,
-    budget: Any,
+    log2_cutoff: Any,
     degree: int,
     slopes: Any,
-    through: Any,
+    transmittance: Any,
     behind: Any,
     gradient: Any,
 ) -> None:
     """Walk back to front and add one slice's gradients.
 
-    ``slopes`` are loss derivatives (rows, channels, columns), ``through`` the transmittance
+    ``slopes`` are loss derivatives (rows, channels, columns), ``transmittance`` the transmittance
     left at the end, ``behind`` starts as that times slopes of the background.
     """
     rows, channels, width = slopes.shape
@@ -120,14 +129,14 @@ def uncomposite(
         p = prepared[i]
         row = gradient[i]
         d = np.float32(z) - p[2]
-        left = budget - p[6] * d * d
+        left = log2_cutoff - p[6] * d * d
         if left <= 0:
             continue
         mx = p[0] + d * (p[8] + d * (p[9] + d * p[10]))
         my = p[1] + d * (p[11] + d * (p[12] + d * p[13]))
-        reach = fast_sqrt(left) * p[15]
-        y0 = first_index(my - reach, 0)
-        y1 = last_index(my + reach, rows - 1)
+        half_height = fast_sqrt(left) * p[15]
+        y0 = first_index(my - half_height, 0)
+        y1 = last_index(my + half_height, rows - 1)
         e, eu, euu = np.float32(0), np.float32(0), np.float32(0)
         ey, euy, eyy = np.float32(0), np.float32(0), np.float32(0)
         for y in range(y0, y1 + 1):
@@ -139,20 +148,20 @@ def uncomposite(
             half = fast_sqrt(room / p[3])
             x0 = first_index(center - half, 0)
             x1 = last_index(center + half, width - 1)
-            top = p[7] - budget + room
+            top = p[7] - log2_cutoff + room
             for x in range(x0, x1 + 1):
                 u = np.float32(x) - center
                 free = fast_exp2(top - p[3] * u * u)
                 alpha = min(free, limit)
                 clear = one / (one - alpha)
-                before = through[y, x] * clear
-                through[y, x] = before
-                share = alpha * before
+                before = transmittance[y, x] * clear
+                transmittance[y, x] = before
+                blend_weight = alpha * before
                 mixed = np.float32(0)
                 for c in range(channels):
                     slope = slopes[y, c, x]
                     mixed += slope * values[i, c]
-                    row[GEOMETRY + c] += share * slope
+                    row[GEOMETRY + c] += blend_weight * slope
                 if free < limit:
                     part = alpha * (mixed * before - behind[y, x] * clear)
                     e += part
@@ -161,7 +170,7 @@ def uncomposite(
                     ey += part * dy
                     euy += part * u * dy
                     eyy += part * dy * dy
-                behind[y, x] += mixed * share
+                behind[y, x] += mixed * blend_weight
         gx = p[3] * eu
         gy = p[5] * ey - p[4] * gx
         shear = p[3] * euy
@@ -196,7 +205,7 @@ class AlphaCpuEngine:
         self.spec = spec
         self.shape, self.channels, self.degree = spec.shape, spec.channels, spec.degree
         self.background = spec.background
-        self.budget = np.float32(np.float32(spec.cutoff) * HALF_LOG2E)
+        self.log2_cutoff = np.float32(np.float32(spec.cutoff) * HALF_LOG2E)
         self.threads = spec.threads or default_threads()
 
     def _prepare(
@@ -206,9 +215,9 @@ class AlphaCpuEngine:
         prepare(parameters, self.degree, prepared, 0, len(parameters))
         offsets = np.zeros(len(active) + 1, np.int64)
         members = np.zeros(0, np.int32)
-        needed = list_slices(prepared, self.budget, active, offsets, members)
+        needed = list_slices(prepared, self.log2_cutoff, active, offsets, members)
         members = np.empty(int(needed), np.int32)
-        list_slices(prepared, self.budget, active, offsets, members)
+        list_slices(prepared, self.log2_cutoff, active, offsets, members)
         return prepared, np.ascontiguousarray(parameters[:, GEOMETRY:]), offsets, members
 
     def render(self, parameters: Floats, slices: NDArray[Any] | None = None) -> Floats:
@@ -223,10 +232,10 @@ class AlphaCpuEngine:
         def task(k: int) -> None:
             z = int(wanted[k])
             picture = np.empty((height, self.channels, width), np.float32)
-            through = np.empty((height, width), np.float32)
+            transmittance = np.empty((height, width), np.float32)
             chosen = members[offsets[z] : offsets[z + 1]]
-            composite(prepared, values, chosen, z, self.budget, picture, through)
-            _add_background(picture, through, self.background)
+            composite(prepared, values, chosen, z, self.log2_cutoff, picture, transmittance)
+            _add_background(picture, transmittance, self.background)
             out[:, k] = np.swapaxes(picture, 0, 1)
 
         run_chunks(task, len(wanted), self.threads)
@@ -246,13 +255,13 @@ class AlphaCpuEngine:
 
         def task(group: int) -> None:
             planes = np.empty((height, self.channels + 1, width), np.float32)
-            through = np.empty((height, width), np.float32)
+            transmittance = np.empty((height, width), np.float32)
             scratch = np.empty((target.classes + 4, width), np.float32)
             for z in wanted[group::groups]:
                 chosen = members[offsets[z] : offsets[z + 1]]
                 picture = planes[:, : self.channels]
-                composite(prepared, values, chosen, z, self.budget, picture, through)
-                _add_background(picture, through, self.background)
+                composite(prepared, values, chosen, z, self.log2_cutoff, picture, transmittance)
+                _add_background(picture, transmittance, self.background)
                 sums_here = np.zeros(3)
                 residual_rows(
                     planes,
@@ -273,16 +282,16 @@ class AlphaCpuEngine:
                     sums_here[0] = 0.0
                 sums[group] += sums_here
                 slopes = np.ascontiguousarray(planes[:, : self.channels])
-                behind = np.einsum("ycx,c->yx", slopes, self.background) * through
+                behind = np.einsum("ycx,c->yx", slopes, self.background) * transmittance
                 uncomposite(
                     prepared,
                     values,
                     chosen,
                     z,
-                    self.budget,
+                    self.log2_cutoff,
                     self.degree,
                     slopes,
-                    through,
+                    transmittance,
                     np.ascontiguousarray(behind, np.float32),
                     gradients[group],
                 )

@@ -52,7 +52,7 @@ class CpuEngine:
         self.spec = spec
         self.shape, self.channels, self.degree = spec.shape, spec.channels, spec.degree
         self.background = spec.background
-        self.budget = np.float32(np.float32(spec.cutoff) * HALF_LOG2E)
+        self.log2_cutoff = np.float32(np.float32(spec.cutoff) * HALF_LOG2E)
         self.eps = np.float32(spec.eps)
         self.normalized = spec.blend == "normalized"
         self.threads = spec.threads or default_threads()
@@ -71,7 +71,7 @@ class CpuEngine:
         if len(self._prepared) != count:
             self._prepared = np.empty((count, 16), np.float32)
         prepare(parameters, self.degree, self._prepared, 0, count)
-        arguments = (self._prepared, self.budget, active, self._offsets)
+        arguments = (self._prepared, self.log2_cutoff, active, self._offsets)
         needed = list_slices(*arguments, self._members)
         if needed > len(self._members):
             self._members = np.empty(int(needed * 1.2) + 16, np.int32)
@@ -83,7 +83,7 @@ class CpuEngine:
         flat = buffer.reshape(-1)
         flat.fill(0)
         splat_kernel(self.channels)(
-            self._prepared, values, members, z, *band, self.shape[2], self.budget, flat
+            self._prepared, values, members, z, *band, self.shape[2], self.log2_cutoff, flat
         )
 
     def render(self, parameters: Floats, slices: NDArray[Any] | None = None) -> Floats:
@@ -197,7 +197,7 @@ class CpuEngine:
                 active,
                 height,
                 width,
-                self.budget,
+                self.log2_cutoff,
                 self.degree,
                 flat,
                 self._gradient,

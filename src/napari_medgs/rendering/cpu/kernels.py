@@ -72,7 +72,7 @@ def prepare(parameters: Any, degree: int, prepared: Any, first: int, last: int) 
             used = degree > k
             p[P_A1 + k] = parameters[i, A1 + k] if used else np.float32(0)
             p[P_B1 + k] = parameters[i, B1 + k] if used else np.float32(0)
-        # Half the ellipse's width and height are these times the root of the budget left.
+        # Half the ellipse's width and height are these times the root of the cutoff that is left.
         p[P_WIDE] = fast_sqrt(np.float32(1) / p[P_R1] + p[P_S] * p[P_S] / p[P_R2])
         p[P_INV2] = np.float32(1) / fast_sqrt(p[P_R2])
 
@@ -90,14 +90,14 @@ def last_index(edge: Any, most: int) -> int:
 
 
 @njit(**_options)
-def slice_range(p: Any, budget: Any, depth: int) -> tuple[int, int]:
+def slice_range(p: Any, log2_cutoff: Any, depth: int) -> tuple[int, int]:
     """First and one past the last slice that a prepared Gaussian touches."""
-    half = fast_sqrt(budget / p[P_RT])
+    half = fast_sqrt(log2_cutoff / p[P_RT])
     return first_index(p[2] - half, 0), last_index(p[2] + half, depth - 1) + 1
 
 
 @njit(**_options)
-def list_slices(prepared: Any, budget: Any, active: Any, offsets: Any, members: Any) -> int:
+def list_slices(prepared: Any, log2_cutoff: Any, active: Any, offsets: Any, members: Any) -> int:
     """Fill the compressed list slice -> Gaussians; return how many entries it needs.
 
     Called with too small a ``members`` it only counts.
@@ -105,7 +105,7 @@ def list_slices(prepared: Any, budget: Any, active: Any, offsets: Any, members: 
     depth = len(active)
     counts = np.zeros(depth + 1, np.int64)
     for i in range(len(prepared)):
-        z0, z1 = slice_range(prepared[i], budget, depth)
+        z0, z1 = slice_range(prepared[i], log2_cutoff, depth)
         for z in range(z0, z1):
             if active[z]:
                 counts[z + 1] += 1
@@ -117,7 +117,7 @@ def list_slices(prepared: Any, budget: Any, active: Any, offsets: Any, members: 
     for z in range(depth + 1):
         offsets[z] = counts[z]
     for i in range(len(prepared)):
-        z0, z1 = slice_range(prepared[i], budget, depth)
+        z0, z1 = slice_range(prepared[i], log2_cutoff, depth)
         for z in range(z0, z1):
             if active[z]:
                 members[counts[z]] = i
@@ -139,7 +139,7 @@ def splat_kernel(channels: int) -> Any:
         row0: int,
         row1: int,
         width: int,
-        budget: Any,
+        log2_cutoff: Any,
         buffer: Any,
     ) -> None:
         """Add ``members`` to rows row0 .. row1-1 of slice z; ``buffer`` is flat, row0 first."""
@@ -149,23 +149,23 @@ def splat_kernel(channels: int) -> Any:
             i = members[index]
             p = prepared[i]
             d = np.float32(z) - p[2]
-            left = budget - p[P_RT] * d * d
+            left = log2_cutoff - p[P_RT] * d * d
             if left <= 0:
                 continue
             mx = p[0] + d * (p[P_A1] + d * (p[P_A2] + d * p[P_A3]))
             my = p[1] + d * (p[P_B1] + d * (p[P_B2] + d * p[P_B3]))
-            reach = fast_sqrt(left) * p[P_INV2]
-            y0 = first_index(my - reach, row0)
-            y1 = last_index(my + reach, row1 - 1)
+            half_height = fast_sqrt(left) * p[P_INV2]
+            y0 = first_index(my - half_height, row0)
+            y1 = last_index(my + half_height, row1 - 1)
             if y0 > y1:
                 continue
             for c in range(channels):
                 spread_vector(vectors, c, values[i, c])
             r1, s, r2 = p[P_R1], p[P_S], p[P_R2]
-            bottom = p[P_LOG2W] - budget
-            aside = fast_sqrt(left) * p[P_WIDE]
-            x0 = first_index(mx - aside, 0)
-            x1 = last_index(mx + aside, width - 1)
+            bottom = p[P_LOG2W] - log2_cutoff
+            half_width = fast_sqrt(left) * p[P_WIDE]
+            x0 = first_index(mx - half_width, 0)
+            x1 = last_index(mx + half_width, width - 1)
             if x0 > x1:
                 continue
             if x1 - x0 < FEW:
@@ -231,7 +231,7 @@ def gather_kernel(channels: int) -> Any:
         active: Any,
         height: int,
         width: int,
-        budget: Any,
+        log2_cutoff: Any,
         degree: int,
         residual: Any,
         gradient: Any,
@@ -249,32 +249,32 @@ def gather_kernel(channels: int) -> Any:
             for k in range(channels + 6):
                 clear_vector(moments, k)
             r1, s, r2, rt = p[P_R1], p[P_S], p[P_R2], p[P_RT]
-            bottom = p[P_LOG2W] - budget
+            bottom = p[P_LOG2W] - log2_cutoff
             # Sums over slices stay in registers: moments of e, and of gx, gy by powers of d.
             weight, slope_t, slope_rt = np.float32(0), np.float32(0), np.float32(0)
             gx0, gx1, gx2, gx3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
             gy0, gy1, gy2, gy3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-            z0, z1 = slice_range(p, budget, depth)
+            z0, z1 = slice_range(p, log2_cutoff, depth)
             for z in range(z0, z1):
                 if not active[z]:
                     continue
                 d = np.float32(z) - p[2]
-                left = budget - rt * d * d
+                left = log2_cutoff - rt * d * d
                 if left <= 0:
                     continue
                 mx = p[0] + d * (p[P_A1] + d * (p[P_A2] + d * p[P_A3]))
                 my = p[1] + d * (p[P_B1] + d * (p[P_B2] + d * p[P_B3]))
-                reach = fast_sqrt(left) * p[P_INV2]
-                y0 = first_index(my - reach, 0)
-                y1 = last_index(my + reach, height - 1)
+                half_height = fast_sqrt(left) * p[P_INV2]
+                y0 = first_index(my - half_height, 0)
+                y1 = last_index(my + half_height, height - 1)
                 if y0 > y1:
                     continue
                 clear_vector(moments, channels)
                 clear_vector(moments, channels + 1)
                 clear_vector(moments, channels + 3)
-                aside = fast_sqrt(left) * p[P_WIDE]
-                x0 = first_index(mx - aside, 0)
-                x1 = last_index(mx + aside, width - 1)
+                half_width = fast_sqrt(left) * p[P_WIDE]
+                x0 = first_index(mx - half_width, 0)
+                x1 = last_index(mx + half_width, width - 1)
                 if x0 > x1:
                     continue
                 narrow = x1 - x0 < FEW

@@ -21,22 +21,28 @@ _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract
 
 
 @njit(**_options)
-def _bounds(p: Any, budget: Any, low: Any, high: Any) -> None:
+def _bounds(p: Any, log2_cutoff: Any, low: Any, high: Any) -> None:
     """Write the box (z, y, x) that a prepared Gaussian reaches, folds included."""
-    half = np.sqrt(budget / p[6])
+    half = np.sqrt(log2_cutoff / p[6])
     low[0], high[0] = p[2] - half, p[2] + half
     bend_x = abs(p[8]) * half + abs(p[9]) * half**2 + abs(p[10]) * half**3
     bend_y = abs(p[11]) * half + abs(p[12]) * half**2 + abs(p[13]) * half**3
-    reach_y = np.sqrt(budget / p[5])
+    reach_y = np.sqrt(log2_cutoff / p[5])
     # Widest chord of the sheared ellipse.
-    reach_x = np.sqrt(budget / p[3] + p[4] ** 2 * budget / p[5])
+    reach_x = np.sqrt(log2_cutoff / p[3] + p[4] ** 2 * log2_cutoff / p[5])
     low[1], high[1] = p[1] - reach_y - bend_y, p[1] + reach_y + bend_y
     low[2], high[2] = p[0] - reach_x - bend_x, p[0] + reach_x + bend_x
 
 
 @njit(**_options)
 def _list_cells(
-    prepared: Any, budget: Any, origin: Any, cells: Any, wanted: Any, offsets: Any, members: Any
+    prepared: Any,
+    log2_cutoff: Any,
+    origin: Any,
+    cells: Any,
+    wanted: Any,
+    offsets: Any,
+    members: Any,
 ) -> int:
     """Fill the compressed list wanted cell -> Gaussians, or count when members is too small."""
     low, high = np.zeros(3, np.float32), np.zeros(3, np.float32)
@@ -46,7 +52,7 @@ def _list_cells(
     if not fill:
         offsets[:] = 0
     for i in range(len(prepared)):
-        _bounds(prepared[i], budget, low, high)
+        _bounds(prepared[i], log2_cutoff, low, high)
         for axis in range(3):
             a = np.floor((low[axis] - origin[axis]) / np.float32(CELL))
             b = np.floor((high[axis] - origin[axis]) / np.float32(CELL))
@@ -78,7 +84,7 @@ def _evaluate(
     members: Any,
     prepared: Any,
     values: Any,
-    budget: Any,
+    log2_cutoff: Any,
     normalized: bool,
     eps: Any,
     background: Any,
@@ -98,7 +104,7 @@ def _evaluate(
             i = members[m]
             p = prepared[i]
             d = z - p[2]
-            left = budget - p[6] * d * d
+            left = log2_cutoff - p[6] * d * d
             if left < 0:
                 continue
             dy = y - (p[1] + d * (p[11] + d * (p[12] + d * p[13])))
@@ -109,7 +115,7 @@ def _evaluate(
             left -= p[3] * u * u
             if left < 0:
                 continue
-            g = fast_exp2(p[7] - budget + left)
+            g = fast_exp2(p[7] - log2_cutoff + left)
             weight += g
             for c in range(channels):
                 result[c] += g * values[i, c]
@@ -139,7 +145,7 @@ def render_at_points(
     values = np.ascontiguousarray(parameters[:, GEOMETRY:])
     prepared = np.empty((len(parameters), 16), np.float32)
     prepare(parameters, info.degree, prepared, 0, len(parameters))
-    budget = np.float32(np.float32(info.cutoff) * HALF_LOG2E)
+    log2_cutoff = np.float32(np.float32(info.cutoff) * HALF_LOG2E)
     out = np.empty((len(points), info.channels), np.float32)
     if not len(points):
         return out
@@ -159,7 +165,7 @@ def render_at_points(
     wanted[used] = np.arange(len(used))
     cell_of = wanted[flat]
     offsets = np.zeros(len(used) + 1, np.int64)
-    arguments = (prepared, budget, low.astype(np.float32), cells, wanted, offsets)
+    arguments = (prepared, log2_cutoff, low.astype(np.float32), cells, wanted, offsets)
     needed = _list_cells(*arguments, np.zeros(0, np.int32))
     members = np.empty(max(int(needed), 1), np.int32)
     _list_cells(*arguments, members)
@@ -176,7 +182,7 @@ def render_at_points(
             members,
             prepared,
             values,
-            budget,
+            log2_cutoff,
             info.blend == "normalized",
             np.float32(info.eps),
             field.background,

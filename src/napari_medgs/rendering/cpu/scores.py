@@ -58,7 +58,7 @@ def _backproject_slice(
     prepared: Any,
     members: Any,
     z: int,
-    budget: Any,
+    log2_cutoff: Any,
     eps: Any,
     row_offsets: Any,
     first_row: int,
@@ -78,14 +78,14 @@ def _backproject_slice(
             i = members[index]
             p = prepared[i]
             d = np.float32(z) - p[2]
-            left = budget - p[6] * d * d
+            left = log2_cutoff - p[6] * d * d
             if left <= 0:
                 continue
             my = p[1] + d * (p[11] + d * (p[12] + d * p[13]))
             mx = p[0] + d * (p[8] + d * (p[9] + d * p[10]))
-            reach = fast_sqrt(left / p[5])
-            low = first_index(my - reach, first_row) - first_row
-            high = last_index(my + reach, first_row + rows - 1) - first_row
+            half_height = fast_sqrt(left / p[5])
+            low = first_index(my - half_height, first_row) - first_row
+            high = last_index(my + half_height, first_row + rows - 1) - first_row
             for r in range(low, high + 1):
                 if row_offsets[r] == row_offsets[r + 1]:
                     continue
@@ -101,7 +101,7 @@ def _backproject_slice(
                         break
                     if u < -half:
                         continue
-                    g = fast_exp2(p[7] - budget + room - p[3] * u * u)
+                    g = fast_exp2(p[7] - log2_cutoff + room - p[3] * u * u)
                     if turn == 0:
                         weight[m] += g
                     else:
@@ -110,7 +110,7 @@ def _backproject_slice(
 
 @njit(**_options)
 def _blend_column(
-    prepared: Any, scores: Any, members: Any, z: int, column: int, budget: Any, out: Any
+    prepared: Any, scores: Any, members: Any, z: int, column: int, log2_cutoff: Any, out: Any
 ) -> None:
     """Add one slice's Gaussians to one column of voxels; ``out`` (rows, K + 1) ends in weights."""
     rows, classes = out.shape[0], out.shape[1] - 1
@@ -118,22 +118,24 @@ def _blend_column(
         i = members[index]
         p = prepared[i]
         d = np.float32(z) - p[2]
-        left = budget - p[6] * d * d
+        left = log2_cutoff - p[6] * d * d
         if left <= 0:
             continue
         mx = p[0] + d * (p[8] + d * (p[9] + d * p[10]))
-        aside = np.float32(column) - mx
-        if aside * aside > left * p[P_WIDE] * p[P_WIDE]:
+        half_width = np.float32(column) - mx
+        if half_width * half_width > left * p[P_WIDE] * p[P_WIDE]:
             continue
         my = p[1] + d * (p[11] + d * (p[12] + d * p[13]))
-        reach = fast_sqrt(left / p[5])
-        for y in range(first_index(my - reach, 0), last_index(my + reach, rows - 1) + 1):
+        half_height = fast_sqrt(left / p[5])
+        for y in range(
+            first_index(my - half_height, 0), last_index(my + half_height, rows - 1) + 1
+        ):
             dy = np.float32(y) - my
-            u = aside - p[4] * dy
+            u = half_width - p[4] * dy
             room = left - p[5] * dy * dy - p[3] * u * u
             if room < 0:
                 continue
-            g = fast_exp2(p[7] - budget + room)
+            g = fast_exp2(p[7] - log2_cutoff + room)
             for k in range(classes):
                 out[y, k] += g * scores[i, k]
             out[y, classes] += g
@@ -158,12 +160,12 @@ class CpuScoreRenderer:
         parameters = to_parameters(field)
         self._prepared = np.empty((len(parameters), 16), np.float32)
         prepare(parameters, field.info.degree, self._prepared, 0, len(parameters))
-        self._budget = np.float32(np.float32(field.info.cutoff) * HALF_LOG2E)
+        self._log2_cutoff = np.float32(np.float32(field.info.cutoff) * HALF_LOG2E)
         self._eps = np.float32(max(field.info.eps, 1e-6))
         depth = self.shape[0]
         active = np.ones(depth, np.bool_)
         self._offsets = np.zeros(depth + 1, np.int64)
-        arguments = (self._prepared, self._budget, active, self._offsets)
+        arguments = (self._prepared, self._log2_cutoff, active, self._offsets)
         self._members = np.empty(int(list_slices(*arguments, np.zeros(0, np.int32))), np.int32)
         list_slices(*arguments, self._members)
 
@@ -172,7 +174,7 @@ class CpuScoreRenderer:
         buffer = np.zeros((height, planes, width + LANES), np.float32)
         members = self._members[self._offsets[z] : self._offsets[z + 1]]
         splat_kernel(planes - 1)(
-            self._prepared, scores, members, z, *rows, width, self._budget, buffer.reshape(-1)
+            self._prepared, scores, members, z, *rows, width, self._log2_cutoff, buffer.reshape(-1)
         )
         return buffer
 
@@ -220,7 +222,7 @@ class CpuScoreRenderer:
                 out[z] = row.T
             else:
                 members = self._members[self._offsets[z] : self._offsets[z + 1]]
-                _blend_column(self._prepared, scores, members, z, index, self._budget, out[z])
+                _blend_column(self._prepared, scores, members, z, index, self._log2_cutoff, out[z])
 
         run_chunks(task, depth, self.threads)
         return _normalize(np.moveaxis(out, 2, 0))
@@ -241,7 +243,7 @@ class CpuScoreRenderer:
                 self._prepared,
                 self._members[self._offsets[z] : self._offsets[z + 1]],
                 int(z),
-                self._budget,
+                self._log2_cutoff,
                 self._eps,
                 offsets.astype(np.int64),
                 int(rows[0]),

@@ -306,9 +306,11 @@ class CudaEngine:
 
         Parameters
         ----------
-        parameters, gradient : (N, 14 + C) tensor
-            Contiguous, on the device; the gradient is overwritten.
+        parameters : (N, 14 + C) tensor
+            Contiguous, on the device.
         target : DeviceTarget
+        gradient : (N, 14 + C) tensor
+            Overwritten; contiguous, on the device.
         totals : (3,) tensor of float64
             Becomes image error, label error and through-plane error.
 
