@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,25 @@ from napari_medgs.data.orientation import is_usable
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, GeometryError, ImageError
 from napari_medgs.io._limits import check_memory
-from napari_medgs.io.dicom.file import no_library_warnings
 from napari_medgs.io.itk.headers import TextHeader, check_gipl, check_meta, check_nrrd
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz")
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SPACES = ("RAS", "LAS", "LPS", "RIGHT-ANTERIOR-SUPERIOR", "LEFT-ANTERIOR-SUPERIOR",
            "LEFT-POSTERIOR-SUPERIOR")  # fmt: skip
+
+
+@contextmanager
+def no_itk_warnings() -> Iterator[None]:
+    """Keep ITK's warnings off the terminal; the errors raised here say what matters."""
+    import SimpleITK as sitk
+
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)
 
 
 def is_itk_image(path: str | Path) -> bool:
@@ -66,7 +80,7 @@ def read_itk(
     path = Path(path)
     header = check_itk(path)
     unplaced = header is not None and not _is_placed(header)
-    with no_library_warnings():
+    with no_itk_warnings():
         reader = _open(path)
         _check_image(path, reader)
         try:

@@ -13,8 +13,7 @@ from napari_medgs.data.grid import Grid
 from napari_medgs.errors import FileError, ImageError, LabelError
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io._axes import file_axes
-from napari_medgs.io.dicom.file import no_library_warnings
-from napari_medgs.io.itk.reader import LPS_TO_RAS
+from napari_medgs.io.itk.reader import LPS_TO_RAS, no_itk_warnings
 from napari_medgs.io.itk.segments import SEG_SUFFIX, segment_metadata
 from napari_medgs.io.labels import compact_labels, write_label_names
 from napari_medgs.io.nifti.reader import cast
@@ -133,7 +132,7 @@ def _write(path: str | Path, data: NDArray[Any], grid: Grid, metadata: Mapping[s
     image.SetOrigin(lps[:3, 3].tolist())
     for key, value in metadata.items():
         image.SetMetaData(key, value)
-    with atomic_path(path) as temporary, no_library_warnings():
+    with atomic_path(path) as temporary, no_itk_warnings():
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
         except RuntimeError as error:
