@@ -1,7 +1,8 @@
-"""Arrays in the axis order in which a file stores them: the source's, or LPS."""
+"""Arrays in the axis order of a file, and labels on the grid of an image."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -42,3 +43,64 @@ def file_axes(data: NDArray[Any], grid: Grid) -> tuple[NDArray[Any], NDArray[np.
     if source_axes(grid) is not None and grid.source.get("kind") in PLACED_SOURCES:
         return to_source(data, grid), np.asarray(grid.source["affine"], dtype=np.float64)
     return data.transpose(0, 3, 2, 1), grid.affine[:, [2, 1, 0, 3]]
+
+
+def place_on_grid(
+    labels: NDArray[Any], grid: Grid, like: Grid, name: str = "the segmentation"
+) -> NDArray[Any]:
+    """Pad and crop labels onto another grid of the same voxels.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) ndarray
+    grid : Grid
+        Where the labels lie.
+    like : Grid
+        Where they should lie: the same axes and spacing, moved by whole voxels.
+    name : str
+        For messages.
+
+    Returns
+    -------
+    (Z, Y, X) ndarray
+        On ``like``, 0 outside ``grid``; ``labels`` itself where the grids match.
+
+    Raises
+    ------
+    GeometryError
+        When the voxels of both grids do not coincide within a thousandth of a voxel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.data.grid import Grid
+    >>> from napari_medgs.io._axes import place_on_grid
+    >>> like = Grid((1, 2, 4))
+    >>> affine = like.affine.copy()
+    >>> affine[:3, 3] = like.to_world(np.array([0, 1, 1]))
+    >>> place_on_grid(np.full((1, 1, 2), 5), Grid((1, 1, 2), affine), like)
+    array([[[0, 0, 0, 0],
+            [0, 5, 5, 0]]])
+    """
+    if grid.matches(like):
+        return labels
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape])).reshape(3, -1).T
+    offsets = like.to_voxel(grid.to_world(corners)) - corners
+    start = np.rint(offsets[0]).astype(np.int64)
+    if not np.abs(offsets - start).max() <= 1e-3:
+        raise GeometryError(
+            f"{name}: its voxels do not coincide with the image's; resample the mask onto the "
+            "image first."
+        )
+    low = np.maximum(start, 0)
+    high = np.minimum(start + grid.shape, like.shape)
+    placed = np.zeros(like.shape, labels.dtype)
+    count = 0
+    if (low < high).all():
+        inner = labels[tuple(slice(a, b) for a, b in zip(low - start, high - start))]
+        placed[tuple(slice(a, b) for a, b in zip(low, high))] = inner
+        count = int(np.count_nonzero(inner))
+    lost = int(np.count_nonzero(labels)) - count
+    if lost:
+        warnings.warn(f"{name}: {lost:,} labeled voxels lie outside the image.", stacklevel=3)
+    return placed

@@ -154,7 +154,7 @@ def read_dicom_segmentation(
     )
     if like is None:
         return volume.data[0], volume.grid, wanted
-    from napari_medgs.io.itk.segments import place_on_grid
+    from napari_medgs.io._axes import place_on_grid
 
     return place_on_grid(volume.data[0], volume.grid, like, str(path)), like, wanted
 
