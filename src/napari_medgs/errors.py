@@ -1,4 +1,4 @@
-"""The errors that a user can cause or meet, each with a message written for that user."""
+"""Exceptions whose message says what is wrong and what to do."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from napari_medgs.cli.report import Reporter
 from napari_medgs.data.grid import Grid
 
 MESHES = (".ply", ".stl", ".obj", ".glb")
-TABLES = ("labels", "channels", "splits", "parts", "metrics")
+TABLES = ("series", "labels", "channels", "splits", "parts", "metrics")
 
 
 def info(
@@ -50,6 +50,8 @@ def info(
         numbers = describe_mesh(Path(file))
     elif lower.endswith(".npz"):
         numbers = describe_set(file)
+    elif series is None and (listed := describe_dicom(Path(file))) is not None:
+        numbers = listed
     else:
         numbers = describe_volume(
             file, spacing=spacing, assume_identity=assume_identity, series=series
@@ -81,7 +83,7 @@ def _say_table(reporter: Reporter, title: str, entries: dict[str, Any]) -> None:
 
 
 def text_of(value: Any, key: str = "") -> str:
-    """Return a value as people read it; the key tells what kind of number it is."""
+    """Format a value for display; the key tells its unit."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -178,6 +180,40 @@ def describe_set(file: str) -> dict[str, Any]:
             for split, images in loaded.images.items()
         },
     }
+
+
+def describe_dicom(path: Path) -> dict[str, Any] | None:
+    """Return the choices of a DICOM folder or file with several volumes, None for others.
+
+    Parameters
+    ----------
+    path : Path
+        A folder of slices, a study, a disc, a DICOMDIR, or any other path.
+
+    Returns
+    -------
+    dict or None
+        With an entry per series, or per volume of a series that has several.
+    """
+    from napari_medgs.io.dicom.series import has_dicom, list_series
+
+    if not has_dicom(path):
+        return None
+    found = list_series(path)
+    entries: dict[str, Any] = {}
+    for n, one in enumerate(found, 1):
+        for v, name in enumerate(one.volumes or ("",), 1):
+            entries[f"{n}.{v}" if one.volumes else str(n)] = {
+                "modality": one.modality,
+                "description": one.description,
+                "volume": name,
+                "slices": one.slices,
+                "spacing_mm": None if one.spacing is None else list(one.spacing),
+                "uid": one.uid,
+            }
+    if len(entries) < 2:
+        return None
+    return {"kind": "DICOM series; choose one with --series", "series": entries}
 
 
 def describe_volume(file: str, **options: Any) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def _longest_line(region: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]
 
     depth = distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
     start = np.array(np.unravel_index(int(depth.argmax()), depth.shape))
-    # Away from the boundary, where a user would not paint; thin structures have no such place.
+    # Strokes keep away from the boundary, except in structures too thin for that.
     allowed = depth > min(1.0, depth.max() / 2)
     best = start[None]
     for direction in np.array(_DIRECTIONS):
