@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.fileset import FileSet
 from pydicom.uid import generate_uid
 
@@ -213,3 +214,53 @@ def test_damaged_bytes_give_an_error_or_a_volume(tmp_path, kind):
             messages.append((str(error), str(file)))
     assert all(text.startswith(name) and "\n" not in text for text, name in messages)
     assert outcomes == {MedGSError, Volume}
+
+
+def jpeg_2000():
+    """Return a lossless JPEG 2000 slice, and the same slice uncompressed."""
+    names = ("MR_small_jp2klossless.dcm", "MR_small.dcm")
+    return [pydicom.dcmread(pydicom.data.get_testdata_file(n, download=False)) for n in names]
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_jpeg_2000_in_several_frames(tmp_path, photometric):
+    packed, plain = jpeg_2000()
+    file = write_enhanced(tmp_path / "a.dcm", along_z((1, 0)), slopes=(1, 0.5),
+                          frames=np.zeros((2, 64, 64), np.int16))  # fmt: skip
+    data = pydicom.dcmread(file)
+    stream = next(generate_frames(packed.PixelData, number_of_frames=1))
+    data.PixelData = encapsulate([stream, stream])
+    data["PixelData"].VR, data["PixelData"].is_undefined_length = "OB", True
+    data.file_meta.TransferSyntaxUID = packed.file_meta.TransferSyntaxUID
+    data.PhotometricInterpretation = photometric
+    data.save_as(file)
+    volume = io.read_volume(file)
+    np.testing.assert_array_equal(volume.data[0, 0], 0.5 * plain.pixel_array)
+    np.testing.assert_array_equal(volume.data[0, 1], plain.pixel_array)
+
+
+def test_info_lists_what_there_is_to_choose(tmp_path):
+    import json
+
+    from typer.testing import CliRunner
+
+    from napari_medgs.cli.app import app
+
+    study = tmp_path / "study"
+    for k in (1, 2):
+        (study / str(k)).mkdir(parents=True)
+        write_series(study / str(k), 7 - k, series=f"1.2.3.{k}", PatientName="Doe^Jane")
+    write_series(study / "2", 5, series="1.2.3.2", EchoTime=9, prefix="b")
+    numbers = tmp_path / "n.json"
+    result = CliRunner().invoke(app, ["info", str(study), "--json", str(numbers)])
+    assert result.exit_code == 0, result.output
+    listed = json.loads(numbers.read_text())["series"]
+    assert [(k, v["volume"], v["slices"]) for k, v in listed.items()] == [
+        ("1", "", 6),
+        ("2.1", "echo time 9", 5),
+        ("2.2", "no echo time", 5),
+    ]
+    assert listed["1"]["spacing_mm"] == pytest.approx([2, 0.7, 0.6])
+    assert "Jane" not in result.output + numbers.read_text()
+    result = CliRunner().invoke(app, ["info", str(study), "--series", "2.2"])
+    assert result.exit_code == 0, result.output

@@ -82,7 +82,8 @@ SeriesOption = Annotated[
     typer.Option(
         "--series",
         metavar="UID|NUMBER",
-        help="Which series of a DICOM folder with several.",
+        help="Which DICOM series of several; 2.1 is the first volume (time point, echo) of the "
+        "second series. The command info lists them.",
         rich_help_panel=INPUT,
     ),
 ]

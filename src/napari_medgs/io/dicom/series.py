@@ -96,6 +96,13 @@ def _is_slice(file: Path) -> bool:
     return not hidden and file.is_file() and is_dicom_file(file)
 
 
+def has_dicom(path: Path) -> bool:
+    """Tell whether a path is a DICOM file or a folder with some in it or below it."""
+    if not path.is_dir():
+        return path.is_file() and is_dicom_file(path)
+    return is_dicom_folder(path) or is_dicom_tree(path)
+
+
 def list_series(folder: str | Path) -> list[Series]:
     """Return the image series in a folder, ordered by UID.
 
@@ -104,7 +111,7 @@ def list_series(folder: str | Path) -> list[Series]:
     Parameters
     ----------
     folder : str or Path
-        A folder of slices, a study, a disc, or its DICOMDIR.
+        A folder of slices, a study, a disc, its DICOMDIR, or a file.
 
     Returns
     -------
@@ -114,11 +121,13 @@ def list_series(folder: str | Path) -> list[Series]:
     Raises
     ------
     FileError
-        When the folder is missing.
+        When the folder is missing, or a file is no DICOM image.
     """
     folder = Path(folder)
     if folder.is_file() and folder.name.upper() == "DICOMDIR":
         folder = folder.parent
+    elif folder.is_file():
+        return [_single(folder).series]
     if not folder.is_dir():
         raise FileError(f"{folder}: no such folder.")
     return [found.series for found in _scan(folder)[0]]

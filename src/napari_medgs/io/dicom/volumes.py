@@ -41,7 +41,9 @@ def split_volumes(frames: Sequence[Frame]) -> dict[str, list[Frame]]:
         parted: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for label, members in groups.items():
             for k in members:
-                parted[(*label, f"{name} {frames[k].keys.get(name, '-')}")].append(k)
+                known = frames[k].keys.get(name)
+                shown = f"no {name}" if known is None else f"{name} {known}"
+                parted[(*label, shown)].append(k)
         left = sum(len(g) - len({places[k] for k in g}) for g in parted.values())
         most = max(len({places[k] for k in g}) for g in groups.values())
         least = min(len({places[k] for k in g}) for g in parted.values())
