@@ -1,9 +1,8 @@
 """Train and use a small classifier
 
 Images of balls and of rods are told apart by a small network. Every image is fitted with 32
-Gaussians first, drawn here as ellipses at one standard deviation, and the network sees these
-Gaussians and no pixels. A trained classifier is one file, whose card records data, settings and
-scores.
+Gaussians first, and the network sees these Gaussians and no pixels; those of the object are drawn
+as ellipses. A trained classifier is one file, whose card records data, settings and scores.
 """
 
 # %%
@@ -44,7 +43,7 @@ arrays |= {"test_images": images[48:], "test_labels": labels[48:, None]}
 np.savez(folder / "shapes.npz", **arrays)
 
 # %%
-params = TrainParams(gaussians=32, epochs=8, batch=8, ema=0.9, accelerator="cpu", cache_dir="")
+params = TrainParams(gaussians=32, epochs=12, batch=8, ema=0.9, accelerator="cpu", cache_dir="")
 result = train(load_dataset(folder / "shapes.npz"), params)
 print(f"test accuracy {result.metrics['test_acc']:.2f}, AUC {result.metrics['test_auc']:.3f}")
 path = save_classifier(folder / "shapes.safetensors", result.classifier)
@@ -60,6 +59,7 @@ for ax, number in zip(axes, range(48, 53)):
     print(f"image {number}, a {names[labels[number]]}: {name} with probability {probability:.2f}")
     ax.imshow(images[number], cmap="gray", vmin=0, vmax=220, interpolation="nearest")
     field = prediction.field
+    field = field.subset(field.values[:, 0] > 0.25)  # those of the object
     for (_, row, column), covariance in zip(field.voxel_centers(), field.voxel_covariances()):
         squares, axis = np.linalg.eigh(covariance[1:, 1:])
         turn = np.degrees(np.arctan2(axis[0, 1], axis[1, 1]))

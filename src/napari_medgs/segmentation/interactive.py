@@ -54,7 +54,7 @@ class InteractiveSegmenter:
     >>> for label, tissue in ((0, 0), (1, 5)):
     ...     stroke = head.labels == tissue
     ...     stroke[:middle] = stroke[middle + 1 :] = False
-    ...     segmenter.add_scribble(label, stroke)
+    ...     _ = segmenter.add_scribble(label, stroke)
     >>> mask = segmenter.result().labels
     >>> mask.shape == head.labels.shape, bool(mask.any())
     (True, True)
