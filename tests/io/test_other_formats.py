@@ -242,3 +242,29 @@ def test_overlapping_one_hot_masks_are_refused(tmp_path):
         read_labels(one_hot_file(tmp_path, channels))
     with pytest.raises(LabelError, match="other values than 0 and 1"):
         read_labels(one_hot_file(tmp_path, channels * 2))
+
+
+@pytest.mark.parametrize("name", ["f.mgh", "f.mgz", "f.hdr", "f.ome.tif"])
+def test_random_damages_are_read_or_refused_in_one_line(tmp_path, name):
+    path = tmp_path / name
+    if name.endswith("tif"):
+        tifffile.imwrite(path, STACK, metadata={"axes": "ZYX"})
+    elif name.endswith("hdr"):
+        nib.save(nib.Nifti1Pair(STACK.astype(np.int16), AFFINE), tmp_path / "f.img")
+    else:
+        nib.save(nib.MGHImage(STACK.astype(np.int16), np.eye(4)), path)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        data = bytearray(whole)
+        for at in rng.integers(0, min(len(data), 600), rng.integers(1, 9)):
+            data[at] = rng.integers(256)
+        if rng.random() < 0.1:
+            data = data[: rng.integers(len(data))]
+        path.write_bytes(data)
+        failed = None
+        try:
+            read_volume(path, spacing=(1, 1, 1))
+        except MedGSError as error:
+            failed = str(error)
+        assert failed is None or "\n" not in failed
