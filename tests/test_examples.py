@@ -46,7 +46,9 @@ def test_example_explains_itself(script):
     title, _, text = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")
     assert re.fullmatch(r"[A-Z].*[^.]", title), "one line, no period"
     assert 2 <= len(re.findall(r"[.!?](?=\s|$)", text)) <= 4, "two to four sentences"
-    assert source.count("\n# %%\n") >= 3, "cells, so that it opens as a notebook"
+    assert len(re.findall(r"^ *# %%$", source, re.MULTILINE)) >= 3, (
+        "cells, so that it opens as a notebook"
+    )
     assert len(source.splitlines()) <= 90
 
 
