@@ -50,7 +50,7 @@ class LocalProcesses:
     processes, threads : int
         Number of processes, and CPU threads per fit.
     gpus : int
-        CUDA devices to share out among the processes.
+        CUDA devices to distribute among the processes.
     """
 
     def __init__(self, processes: int, threads: int, gpus: int = 0) -> None:

@@ -36,6 +36,6 @@ def probabilities_of(network: nn.Module, inputs: Any, card: ModelCard) -> NDArra
     parts = []
     with torch.no_grad():
         for first in range(0, len(inputs), BATCH):
-            some = inputs[first : first + BATCH].to(device)
-            parts.append(as_probabilities(logits_of(network, some, card).double().cpu(), card))
+            batch = inputs[first : first + BATCH].to(device)
+            parts.append(as_probabilities(logits_of(network, batch, card).double().cpu(), card))
     return torch.cat(parts).numpy()

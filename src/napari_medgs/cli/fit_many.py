@@ -135,7 +135,7 @@ def fit_many(
             should_stop=should_stop,
         )
     reporter.finish(result.totals())
-    _say(reporter, result, output)
+    _print_summary(reporter, result, output)
     for name, why in sorted(result.failed.items()):
         print_error(f"{name}: {why}")
     if result.left:
@@ -146,7 +146,7 @@ def fit_many(
         raise typer.Exit(FAILED)
 
 
-def _say(reporter: Reporter, result: BatchResult, output: Path) -> None:
+def _print_summary(reporter: Reporter, result: BatchResult, output: Path) -> None:
     totals = result.totals()
     rows: list[tuple[str, str | None]] = [
         ("fitted", f"{totals['done']:,}"),

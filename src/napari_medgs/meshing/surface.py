@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._optional import require
+
 if TYPE_CHECKING:
     from trimesh import Trimesh
 
@@ -14,7 +16,7 @@ Faces = NDArray[np.int64]
 Points = NDArray[np.float64]
 Surface = tuple[Points, Faces]
 
-# Nearer to a voxel than this share of an edge, a vertex would make slivers or vanish in float32.
+# Nearer to a voxel than this fraction of an edge, a vertex makes slivers or vanishes in float32.
 _NEAREST = 0.01
 
 
@@ -136,9 +138,9 @@ def separate_sheets(points: Points, faces: Faces) -> Surface:
                 if touched & {int(e) // 3 for e in pair}:
                     continue
                 a, b = int(start[pair[0]]), int(end[pair[0]])
-                share = k / (len(pairs) + 1)
+                fraction = k / (len(pairs) + 1)
                 middle = len(points) + len(added)
-                added.append(points[a] * (1 - share) + points[b] * share)
+                added.append(points[a] * (1 - fraction) + points[b] * fraction)
                 for edge in pair:
                     face, corner = divmod(int(edge), 3)
                     i, j, k3 = (int(faces[face, (corner + c) % 3]) for c in range(3))
@@ -190,6 +192,7 @@ def decimate_mesh(mesh: Trimesh, faces: int) -> Trimesh:
 
     Closed meshes stay closed. The volume is kept by moving the vertices along their normals.
     """
+    require("fast_simplification", feature="decimate")
     from fast_simplification import simplify
 
     if faces >= len(mesh.faces):

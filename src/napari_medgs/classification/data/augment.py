@@ -106,9 +106,9 @@ def augment(inputs: Any, settings: Augmentation, random: torch.Generator) -> Any
     return (pixels - 0.5) * gain + 0.5 + bias
 
 
-def drop(gaussians: GaussianSet, share: float, random: torch.Generator) -> GaussianSet:
-    """Leave a random share of the Gaussians out (weight 0)."""
-    keep = torch.rand(gaussians.weights.shape, generator=random) >= share
+def drop(gaussians: GaussianSet, fraction: float, random: torch.Generator) -> GaussianSet:
+    """Drop a random fraction of the Gaussians (weight 0)."""
+    keep = torch.rand(gaussians.weights.shape, generator=random) >= fraction
     return replace(gaussians, weights=gaussians.weights * keep.to(gaussians.weights.device))
 
 

@@ -73,10 +73,10 @@ class LabeledDataset:
     @property
     def is_shape(self) -> bool:
         """Whether the images are binary volumes: shapes instead of gray values."""
-        some = self.images["train"]
-        if self.channels != 1 or some.ndim != 5:
+        train = self.images["train"]
+        if self.channels != 1 or train.ndim != 5:
             return False
-        return bool(np.isin(some[: min(len(some), 64)], (0, some.max())).all())
+        return bool(np.isin(train[: min(len(train), 64)], (0, train.max())).all())
 
     def scaled_images(self, split: str) -> NDArray[np.float32]:
         """Return a split's images as float32 from 0 to 1."""

@@ -65,12 +65,12 @@ def rasterize(
     step = max(1, -(-count // threads))
     fill = _fill_2d if d == 2 else _fill_3d
 
-    def some(chunk: int) -> None:
+    def rasterize_part(chunk: int) -> None:
         part = slice(chunk * step, min(count, (chunk + 1) * step))
         fill(means[part], spread[part], weights[part], extra, gaussians.occupancy, terms[part])
         _raster(terms[part], points, values[part], gaussians.occupancy, out[part])
 
-    run_chunks(some, -(-count // step), threads)
+    run_chunks(rasterize_part, -(-count // step), threads)
     return out.reshape(count, channels, *grid)
 
 

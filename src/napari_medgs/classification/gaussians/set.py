@@ -73,7 +73,7 @@ class GaussianSet:
         return len(self.means)
 
     def __getitem__(self, index: Any) -> GaussianSet:
-        """Return some of the images; the index must keep the first axis."""
+        """Return a subset of the images; the index must keep the first axis."""
         return self._map(lambda t: t[index])
 
     @property
@@ -125,8 +125,8 @@ class GaussianSet:
 
     def centered(self) -> GaussianSet:
         """Move every image's center of mass to the center of the grid."""
-        share = self.weights / self.weights.sum(1, keepdim=True).clamp_min(1e-12)
-        center = (share[..., None] * self.means).sum(1, keepdim=True)
+        fraction = self.weights / self.weights.sum(1, keepdim=True).clamp_min(1e-12)
+        center = (fraction[..., None] * self.means).sum(1, keepdim=True)
         return replace(self, means=self.means - center + self.center())
 
     def size_weights(self) -> Tensor:
@@ -157,21 +157,21 @@ class GaussianSet:
 
         raw = parts(self.size_weights())
         total = raw.sum(2, keepdim=True)
-        share = torch.where(
+        fraction = torch.where(
             total > 0, raw / total.clamp_min(1e-12), torch.full_like(raw, 1 / group)
         )
-        means = (share[..., None] * parts(self.means)).sum(2)
+        means = (fraction[..., None] * parts(self.means)).sum(2)
         offset = parts(self.means) - means[:, :, None]
         spread = parts(self.covariances) + offset[..., :, None] * offset[..., None, :]
         weights = parts(self.weights).sum(2)
         return replace(
             self,
             means=means,
-            covariances=(share[..., None, None] * spread).sum(2),
-            values=(share[..., None] * parts(self.values)).sum(2),
+            covariances=(fraction[..., None, None] * spread).sum(2),
+            values=(fraction[..., None] * parts(self.values)).sum(2),
             weights=weights if self.occupancy else weights / group,
-            residual=(share * parts(self.residual).square()).sum(2).sqrt(),
-            gradient=(share * parts(self.gradient)).sum(2),
+            residual=(fraction * parts(self.residual).square()).sum(2).sqrt(),
+            gradient=(fraction * parts(self.gradient)).sum(2),
         )
 
     def in_kd_tree_order(self) -> GaussianSet:

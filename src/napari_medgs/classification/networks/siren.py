@@ -114,21 +114,21 @@ def fit_sirens(
     started = time.perf_counter()
     found = []
     for first in range(0, len(images), CHUNK):
-        some = torch.as_tensor(images[first : first + CHUNK]).float()
-        b = len(some)
-        flat = some.reshape(b, c, -1).mT
+        batch = torch.as_tensor(images[first : first + CHUNK]).float()
+        b = len(batch)
+        flat = batch.reshape(b, c, -1).mT
         weights = [w.expand(b, -1, -1).clone().requires_grad_() for w in start]
         biases = [torch.zeros(b, 1, w.shape[-1], requires_grad=True) for w in start]
         optimizer = torch.optim.Adam([*weights, *biases], lr=RATE)
         for _ in range(STEPS):
             if should_stop():
                 raise Cancelled("The fit of SIRENs was canceled.")
-            pick = torch.randint(0, len(points), (POINTS,), generator=random)
-            h = points[pick].expand(b, -1, -1)
+            sample = torch.randint(0, len(points), (POINTS,), generator=random)
+            h = points[sample].expand(b, -1, -1)
             for w, bias in zip(weights[:-1], biases[:-1], strict=True):
                 h = torch.sin(OMEGA * torch.baddbmm(bias, h, w))
             prediction = torch.baddbmm(biases[-1], h, weights[-1])
-            loss = (prediction - flat[:, pick]).square().sum() / (POINTS * c)
+            loss = (prediction - flat[:, sample]).square().sum() / (POINTS * c)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimizer.step()

@@ -94,11 +94,11 @@ class ClassifierModule(lightning.LightningModule):
     def training_step(self, index: torch.Tensor, number: int) -> torch.Tensor:
         """Return the loss of one batch of augmented images."""
         index = index.cpu()
-        some = augment(self.inputs["train"][index], self.augmentation, self.random)
-        if isinstance(some, GaussianSet) and self.card.model != "hybrid":
-            some = drop(some, self.augmentation.drop, self.random)
+        inputs = augment(self.inputs["train"][index], self.augmentation, self.random)
+        if isinstance(inputs, GaussianSet) and self.card.model != "hybrid":
+            inputs = drop(inputs, self.augmentation.drop, self.random)
         labels = self.labels["train"][index].to(self.device)
-        loss = self._loss(self.network(some.to(self.device)), labels)
+        loss = self._loss(self.network(inputs.to(self.device)), labels)
         self._losses.append(loss.detach())  # logged once per epoch: the steps are short
         return loss
 
@@ -132,11 +132,11 @@ class ClassifierModule(lightning.LightningModule):
     def validation_step(self, index: torch.Tensor, number: int) -> None:
         """Collect the predictions of the averaged network for one batch."""
         index = index.cpu()
-        some = self.inputs["val"][index]
+        inputs = self.inputs["val"][index]
         self.average.to(self.device)
         # Without test-time augmentation, which would cost more than the training.
         plain = replace(self.card, preprocessing={**self.card.preprocessing, "tta": False})
-        prediction = probabilities_of(self.average.module, some, plain)
+        prediction = probabilities_of(self.average.module, inputs, plain)
         self._predictions.append((prediction, self.labels["val"][index].numpy()))
 
     def on_validation_epoch_end(self) -> None:
