@@ -13,6 +13,25 @@ from napari_medgs.errors import ParameterError
 
 
 @dataclass(frozen=True)
+class FeatureParams:
+    """Image features.
+
+    Attributes
+    ----------
+    guide_sigma : float
+        Smoothing of the guide image, whose gradient paths integrate.
+    coarse_sigmas : tuple of float
+        Smoothing of the coarse features, increasing.
+    equalization : float
+        Part of histogram equalization in the intensity curve, 0 to 1; the rest is linear.
+    """
+
+    guide_sigma: float = 1.0
+    coarse_sigmas: tuple[float, ...] = (2.0, 4.0)
+    equalization: float = 0.5
+
+
+@dataclass(frozen=True)
 class GraphParams:
     """The graph of Gaussians and its seeds.
 
@@ -234,6 +253,7 @@ class SolverParams:
 
     Attributes
     ----------
+    features : FeatureParams
     graph : GraphParams
     appearance : AppearanceParams
     watershed : WatershedParams
@@ -253,6 +273,7 @@ class SolverParams:
     0.0
     """
 
+    features: FeatureParams = field(default_factory=FeatureParams)
     graph: GraphParams = field(default_factory=GraphParams)
     appearance: AppearanceParams = field(default_factory=AppearanceParams)
     watershed: WatershedParams = field(default_factory=WatershedParams)

@@ -164,7 +164,7 @@ class SegmentModel:
         with limit_threads(self.params.threads):
             timer.stage(SegmentStage.FEATURES)
             data = np.moveaxis(self.volume.data, self.field.info.slice_axis + 1, 1)
-            features = image_features(data, spacing[list(self._axes)])
+            features = image_features(data, spacing[list(self._axes)], advanced.features)
             timer.stage(SegmentStage.RENDERER)
             self._renderer = score_renderer(self.field)
             timer.stage(SegmentStage.GRAPH)

@@ -18,7 +18,7 @@ MIN_MARKERS = 4
 MIN_FRACTION = 0.05
 MIN_FRACTION_ACROSS = 0.2
 LAYER_THICKNESS = 1.5  # of the marked layer inside an initial mask, in finest voxels
-BOX_CORE = 0.3  # axes of the ellipsoid that markers a box without strokes, over the box's sides
+BOX_CORE = 0.3  # axes of the ellipsoid that marks a box without strokes, over the box's sides
 
 
 @dataclass(frozen=True)

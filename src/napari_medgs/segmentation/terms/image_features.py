@@ -11,13 +11,10 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
+from napari_medgs.segmentation.advanced import FeatureParams
 
 KNOTS = 1024
-EQUALIZATION = 0.5
 SAMPLE = 1_000_000
-GUIDE_SIGMA = 1.0  # of the guide image, in voxels of the finest axis
-COARSE_SIGMAS = (2.0, 4.0)
-PER_CHANNEL = 2 + len(COARSE_SIGMAS)
 DENSITY = 1  # which of a channel's features the densities are of
 MIN_STEP = 1e-3  # differences of neighbors below this are empty space, not noise
 CHUNK = 16384
@@ -77,7 +74,9 @@ def _gather(
                 row[2 + s] = _interpolate(coarse[c, s], cz, cy, cx)
 
 
-def intensity_curve(channel: NDArray[Any]) -> tuple[float, float, Floats]:
+def intensity_curve(
+    channel: NDArray[Any], equalization: float = 0.5
+) -> tuple[float, float, Floats]:
     """Return the range and a monotone curve that spreads an image's intensities over [0, 1].
 
     Half linear between the 0.5 and 99.5 percentiles, half histogram equalization: soft tissue in
@@ -86,6 +85,8 @@ def intensity_curve(channel: NDArray[Any]) -> tuple[float, float, Floats]:
     Parameters
     ----------
     channel : ndarray
+    equalization : float
+        Part of histogram equalization, 0 to 1.
 
     Returns
     -------
@@ -106,7 +107,7 @@ def intensity_curve(channel: NDArray[Any]) -> tuple[float, float, Floats]:
     rank = np.concatenate([[0], np.cumsum(counts)])
     rank = rank / max(float(rank[-1]), 1e-12)
     linear = np.linspace(0, 1, KNOTS + 1)
-    return low, high, (EQUALIZATION * rank + (1 - EQUALIZATION) * linear).astype(np.float32)
+    return low, high, (equalization * rank + (1 - equalization) * linear).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -134,14 +135,18 @@ class ImageFeatures:
     _factors: Floats
 
     @property
+    def _per_channel(self) -> int:
+        return 2 + self._coarse.shape[1]
+
+    @property
     def count(self) -> int:
         """Number of features."""
-        return PER_CHANNEL * len(self.guide)
+        return self._per_channel * len(self.guide)
 
     @property
     def density_columns(self) -> tuple[int, ...]:
         """For each channel, the feature whose density is estimated."""
-        return tuple(c * PER_CHANNEL + DENSITY for c in range(len(self.guide)))
+        return tuple(c * self._per_channel + DENSITY for c in range(len(self.guide)))
 
     def guide_at_scale(self, sigma: float) -> Floats:
         """Return the guide image at another scale.
@@ -205,7 +210,9 @@ class ImageFeatures:
         return out
 
 
-def image_features(data: NDArray[Any], spacing: NDArray[np.float64]) -> ImageFeatures:
+def image_features(
+    data: NDArray[Any], spacing: NDArray[np.float64], params: FeatureParams | None = None
+) -> ImageFeatures:
     """Compute the features of an image.
 
     Parameters
@@ -214,11 +221,13 @@ def image_features(data: NDArray[Any], spacing: NDArray[np.float64]) -> ImageFea
         Slice axis first.
     spacing : (3,) ndarray
         Voxel sizes in mm.
+    params : FeatureParams, optional
 
     Returns
     -------
     ImageFeatures
     """
+    params = params or FeatureParams()
     channels, depth = data.shape[:2]
     relative_spacing = np.asarray(spacing, float) / min(spacing)
     guide = np.empty(data.shape, np.float32)
@@ -226,7 +235,7 @@ def image_features(data: NDArray[Any], spacing: NDArray[np.float64]) -> ImageFea
     curves = np.empty((channels, KNOTS + 1), np.float32)
     ranges = []
     for c in range(channels):
-        low, high, curves[c] = intensity_curve(data[c])
+        low, high, curves[c] = intensity_curve(data[c], params.equalization)
         ranges.append((low, high))
 
     def scale(k: int) -> None:
@@ -241,17 +250,20 @@ def image_features(data: NDArray[Any], spacing: NDArray[np.float64]) -> ImageFea
     run_chunks(scale, channels * depth)
     factors = np.where((relative_spacing < 1.5) & (np.asarray(data.shape[1:]) >= 8), 2, 1)
     coarse = np.stack(
-        [np.stack(_coarse_levels(sharp[c], relative_spacing, factors)) for c in range(channels)]
+        [
+            np.stack(_coarse_levels(sharp[c], relative_spacing, factors, params.coarse_sigmas))
+            for c in range(channels)
+        ]
     )
     scales = np.empty(channels, np.float32)
     for c in range(channels):
-        _smooth_in_place(guide[c], GUIDE_SIGMA, relative_spacing)
+        _smooth_in_place(guide[c], params.guide_sigma, relative_spacing)
         scales[c] = _mean_step(guide[c])
     guide /= scales[:, None, None, None]
     return ImageFeatures(
         guide,
         relative_spacing,
-        np.tile(np.array([[0, 1]], np.float32), (PER_CHANNEL * channels, 1)),
+        np.tile(np.array([[0, 1]], np.float32), ((2 + coarse.shape[1]) * channels, 1)),
         sharp,
         scales,
         curves,
@@ -283,9 +295,12 @@ def _smooth_in_place(volume: Floats, sigma: float, relative_spacing: NDArray[np.
 
 
 def _coarse_levels(
-    sharp: NDArray[np.uint16], relative_spacing: NDArray[np.float64], factors: NDArray[Any]
+    sharp: NDArray[np.uint16],
+    relative_spacing: NDArray[np.float64],
+    factors: NDArray[Any],
+    sigmas: tuple[float, ...],
 ) -> list[Floats]:
-    """Return an image blurred widely, on a grid of blocks of ``factors`` voxels."""
+    """Return an image at coarse scales, on a grid of blocks of ``factors`` voxels."""
     shape = [-(-n // f) for n, f in zip(sharp.shape, factors, strict=True)]
     small = np.zeros(shape, np.float32)
     hits = np.zeros(shape, np.float32)
@@ -298,7 +313,7 @@ def _coarse_levels(
                 hits[box] += 1
     small /= hits * 65535
     levels, done = [], 0.0
-    for sigma in COARSE_SIGMAS:
+    for sigma in sigmas:
         _smooth_in_place(small, float(np.sqrt(sigma**2 - done**2)), relative_spacing * factors)
         done = sigma
         levels.append(small.copy())
