@@ -51,8 +51,9 @@ def read_volume(
     assume_identity : bool
         Accept a file without a usable affine, with a warning.
     series : str, optional
-        Which series of a DICOM folder: its UID or its number in the list of
-        :func:`~napari_medgs.io.dicom.series.list_series`.
+        Which series of a DICOM folder or study: its UID or its number in the list of
+        :func:`~napari_medgs.io.dicom.series.list_series`; ``"2.1"`` is the first volume of the
+        second series.
 
     Returns
     -------

@@ -89,7 +89,10 @@ class LoadWidget(MedGSWidget):
         add_row(form, "Voxel mm", _wrapped(sizes), tip)
         self.series = QLineEdit()
         self.series.setPlaceholderText("if several")
-        tip = "Which DICOM series of a folder with several: its UID, or its number from 0."
+        tip = (
+            "Which DICOM series of several: its UID, its number from 1, or 2.1 for the first "
+            "volume of the second series."
+        )
         add_row(form, "Series", self.series, tip)
         self.identity = QCheckBox("Accept files without orientation")
         self.identity.setToolTip(
