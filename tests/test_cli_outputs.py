@@ -216,3 +216,22 @@ def test_converted_masks_share_their_label_names(made, tmp_path):
     words = ["convert", source, tmp_path / "m.mha"]
     assert CliRunner().invoke(app, [str(w) for w in words]).exit_code == 0
     assert read_label_names(source) == read_label_names(tmp_path / "m.mha") == {1: "liver"}
+
+
+def test_info_lists_overlapping_segments(tmp_path):
+    layers = np.zeros((3, 4, 5, 2), np.uint8)
+    layers[0, ..., 0] = 1
+    layers[:2, ..., 1] = 1
+    image = sitk.GetImageFromArray(layers, isVector=True)
+    for k, name in enumerate(("liver", "tumor")):
+        image.SetMetaData(f"Segment{k}_Name", name)
+        image.SetMetaData(f"Segment{k}_LabelValue", "1")
+        image.SetMetaData(f"Segment{k}_Layer", str(k))
+    path, numbers = tmp_path / "s.seg.nrrd", tmp_path / "n.json"
+    sitk.WriteImage(image, str(path))
+    result = CliRunner().invoke(app, ["info", str(path), "--json", str(numbers)])
+    assert result.exit_code == 0, result.output
+    assert json.loads(numbers.read_text())["segments"] == {
+        "liver": {"value": 1, "layer": 0, "voxels": 20},
+        "tumor": {"value": 1, "layer": 1, "voxels": 40},
+    }

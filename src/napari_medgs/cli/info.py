@@ -21,7 +21,7 @@ from napari_medgs.cli.report import Reporter
 from napari_medgs.data.grid import Grid
 
 MESHES = (".ply", ".stl", ".obj", ".glb")
-TABLES = ("series", "labels", "channels", "splits", "parts", "metrics")
+TABLES = ("series", "labels", "segments", "channels", "splits", "parts", "metrics")
 
 
 def info(
@@ -227,6 +227,7 @@ def describe_volume(file: str, **options: Any) -> dict[str, Any]:
     """
     from napari_medgs.io import read_label_names, read_volume
     from napari_medgs.io.formats import image_stem
+    from napari_medgs.io.itk.segments import is_segmentation, read_segments
     from napari_medgs.io.labels import as_mask
 
     volume = read_volume(file, **options)
@@ -238,6 +239,19 @@ def describe_volume(file: str, **options: Any) -> dict[str, Any]:
         "units": volume.units,
         **describe_grid(volume.grid),
     }
+    if labels is None and is_segmentation(file):
+        layers = volume.data  # several label images, whose segments may overlap
+        record["kind"] = "segments in several layers"
+        record["segments"] = {
+            segment.name: {
+                "value": segment.value,
+                "layer": segment.layer,
+                "voxels": int(np.count_nonzero(layers[segment.layer] == segment.value)),
+            }
+            for segment in read_segments(path)
+            if 0 <= segment.layer < len(layers)
+        }
+        return record
     if labels is None:
         record["channels"] = {
             name: _statistics(channel)
