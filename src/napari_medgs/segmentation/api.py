@@ -10,7 +10,7 @@ from napari_medgs._util.threads import limit_threads
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import Cancelled
-from napari_medgs.fitting import FitParams, fit
+from napari_medgs.fitting import FitParams, StopReason, fit
 from napari_medgs.segmentation.model import SegmentModel
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.prompts.prompts import Prompts
@@ -57,7 +57,7 @@ def fit_for_segmentation(
     True
     """
     result = fit(volume, params or FIT_PARAMS, progress=progress, should_stop=should_stop)
-    if result.stopped_by == "cancelled":
+    if result.stopped_by == StopReason.CANCELLED:
         raise Cancelled("The fit before the segmentation was cancelled.")
     return result.field
 
