@@ -14,7 +14,7 @@ from napari_medgs.io.fields import load_field, save_field
 from napari_medgs.plugin import reader
 from napari_medgs.plugin.export.jobs import KINDS, parse_labels, with_suffix
 from napari_medgs.plugin.export.widget import ExportWidget
-from napari_medgs.plugin.fit.jobs import render_field
+from napari_medgs.plugin.field_images import render_field
 from napari_medgs.plugin.fit.results import field_layer_data
 from napari_medgs.plugin.layer_frame import frame_of, grid_kwargs
 from napari_medgs.plugin.layer_metadata import NAMES_KEY

@@ -16,7 +16,7 @@ import numpy as np
 def show_demo(viewer: Any, image: Path, field_file: Path) -> None:
     """Fill a viewer: image, reconstruction, mask and Gaussians, with the Overlay widget."""
     from napari_medgs.io.fields import load_field
-    from napari_medgs.plugin.fit.jobs import render_field
+    from napari_medgs.plugin.field_images import render_field
     from napari_medgs.plugin.layer_frame import LayerFrame
     from napari_medgs.plugin.layer_metadata import FIELD_KEY, FRAME_KEY
     from napari_medgs.plugin.overlay.layer import GaussianOverlay, OverlayStyle

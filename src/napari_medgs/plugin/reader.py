@@ -258,7 +258,7 @@ def read_field_layers(path: Path) -> list[LayerData]:
         When the file is no field, or damaged, or of a newer version.
     """
     from napari_medgs.io.fields import SUFFIX, load_field
-    from napari_medgs.plugin.fit.jobs import render_field
+    from napari_medgs.plugin.field_images import render_field
     from napari_medgs.plugin.fit.results import field_layer_data
 
     field = load_field(path)

@@ -14,7 +14,7 @@ from napari_medgs._util.progress import ProgressEvent
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import LabelError, ParameterError
-from napari_medgs.plugin.fit.jobs import render_field
+from napari_medgs.plugin.field_images import render_field
 from napari_medgs.plugin.layer_frame import array_of
 from napari_medgs.plugin.layer_metadata import NAMES_KEY, field_of, frame_of_field
 from napari_medgs.plugin.overlay.colors import class_colors

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
 from napari_medgs.data.field import GaussianField
+from napari_medgs.plugin.field_images import Rendered, errors_at, render_field
 from napari_medgs.plugin.layer_frame import LayerFrame, labels_like, volume_from_layers
 from napari_medgs.plugin.layer_metadata import NAMES_KEY, field_of
-from napari_medgs.rendering.sections import center_values
 
 if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
@@ -62,20 +62,6 @@ class FitRequest:
 
 
 @dataclass(frozen=True)
-class Rendered:
-    """A field on its own grid.
-
-    Attributes
-    ----------
-    images : (M, Z, Y, X) ndarray of float32
-    labels : (Z, Y, X) ndarray of integers, or None without a seg head
-    """
-
-    images: NDArray[np.float32]
-    labels: NDArray[Any] | None
-
-
-@dataclass(frozen=True)
 class FitOutcome:
     """A fit and its pictures."""
 
@@ -116,34 +102,6 @@ def make_fit_request(
         names = dict(mask.metadata.get(NAMES_KEY, {}))
     initial = field_of(initial_layer) if initial_layer is not None else None
     return FitRequest(volume, frame, params, array, names, initial)
-
-
-def render_field(
-    field: GaussianField, backend: str = "auto", threads: int | None = None
-) -> Rendered:
-    """Render what a field has: its image, and its labels where it has classes."""
-    from napari_medgs.rendering import render, render_labels
-
-    images = np.zeros((0, *field.info.grid.shape), np.float32)
-    if field.info.image_channels:
-        images = render(field, "image", backend=backend, threads=threads)
-    labels = None
-    if field.info.class_names:
-        labels = render_labels(field, backend=backend, threads=threads)
-    return Rendered(images, labels)
-
-
-def errors_at(
-    field: GaussianField, target: NDArray[Any], rendered: NDArray[Any]
-) -> NDArray[np.float64]:
-    """Return the absolute difference of two images (C, Z, Y, X), mean over channels, at centers.
-
-    Sampled at the voxel nearest to every center; in the channels' own units.
-    """
-    total = np.zeros(len(field))
-    for one, other in zip(target, rendered, strict=True):
-        total += np.abs(center_values(field, one) - center_values(field, other))
-    return total / max(len(target), 1)
 
 
 def summary_of(outcome: FitOutcome) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.data.field import GaussianField
-from napari_medgs.plugin.fit.jobs import FitOutcome, Rendered
+from napari_medgs.plugin.field_images import Rendered
+from napari_medgs.plugin.fit.jobs import FitOutcome
 from napari_medgs.plugin.layer_frame import LayerFrame, geometry_kwargs, grid_kwargs
 from napari_medgs.plugin.layer_metadata import (
     FIELD_KEY,

@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QCheckBox
 from superqt import QLabeledDoubleSlider
 
-from napari_medgs.plugin.fit.jobs import errors_at
+from napari_medgs.plugin.field_images import errors_at
 from napari_medgs.plugin.layer_frame import array_of, same_place
 from napari_medgs.plugin.layer_metadata import SOURCE_KEY, field_of, frame_of_field, siblings
 from napari_medgs.plugin.overlay.layer import GaussianOverlay, OverlayStyle, find_overlay
