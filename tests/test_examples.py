@@ -20,7 +20,6 @@ def test_there_are_examples():
     assert len(EXAMPLES) >= 10
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("script", [pytest.param(p, id=p.stem) for p in EXAMPLES])
 def test_example_runs(script, tmp_path):
     done = subprocess.run(
