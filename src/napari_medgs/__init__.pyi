@@ -14,8 +14,8 @@ from .io.fields import load_field as load_field
 from .io.fields import save_field as save_field
 from .io.meshes import load_meshes as load_meshes
 from .io.meshes import save_meshes as save_meshes
-from .meshing.params import MeshParams as MeshParams
 from .meshing.api import mesh as mesh
+from .meshing.params import MeshParams as MeshParams
 from .metrics.segmentation import evaluate as evaluate
 from .rendering.api import render as render
 from .rendering.api import render_labels as render_labels
