@@ -50,6 +50,16 @@ def save_field(path: str | Path, field: GaussianField) -> Path:
 
     The write is atomic: a temporary file is renamed when complete.
 
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.medgs.safetensors``.
+    field : GaussianField
+
+    Returns
+    -------
+    Path
+
     Raises
     ------
     FileError
@@ -90,12 +100,27 @@ def is_field_file(path: str | Path) -> bool:
 def load_field(path: str | Path) -> GaussianField:
     """Read a field file.
 
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    GaussianField
+
     Raises
     ------
     FileError
         When the file is missing, damaged or no field.
     FormatVersionError
         When a newer version of the package wrote it.
+
+    Examples
+    --------
+    >>> import napari_medgs as mg
+    >>> mg.load_field("missing.medgs.safetensors")
+    Traceback (most recent call last):
+    napari_medgs.errors.FileError: missing.medgs.safetensors: no such file.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -131,6 +131,18 @@ def write_image(
         When data and grid differ in shape.
     ImageError
         When the data have no such axes, or do not fit the type.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import napari_medgs as mg
+    >>> head = mg.make_phantom(spacing=12.0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = mg.write_image(Path(folder) / "head.nii.gz", head.image, head.grid)
+    ...     same = mg.read_volume(path).data[0]
+    >>> bool((same == head.image).all())
+    True
     """
     _check_written(path)
     if str(path).lower().endswith(".seg.nrrd"):
@@ -172,6 +184,18 @@ def write_labels(
         When values are not integers, or do not fit the format.
     FileError, GeometryError
         As :func:`write_image`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import napari_medgs as mg
+    >>> head = mg.make_phantom(spacing=12.0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = mg.write_labels(Path(folder) / "mask.nrrd", head.labels, head.grid)
+    ...     same = mg.read_labels(path)[0]
+    >>> bool((same == head.labels).all())
+    True
     """
     _check_written(path)
     if is_nifti(path):

@@ -49,15 +49,15 @@ def as_labels(array: NDArray[Any], name: str = "The mask") -> NDArray[Any]:
     name : str
         What to call it in messages.
 
-    Raises
-    ------
-    LabelError
-        When a value is not an integer, not finite, or too large for one.
-
     Returns
     -------
     ndarray of integers
         Of the same shape.
+
+    Raises
+    ------
+    LabelError
+        When a value is not an integer, not finite, or too large for one.
 
     Examples
     --------

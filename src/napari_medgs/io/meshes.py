@@ -126,10 +126,35 @@ def save_meshes(
 def load_meshes(path: str | Path) -> dict[str, Trimesh]:
     """Read a mesh file: its parts by name (scenes of .glb), else one part by the file's name.
 
+    Parameters
+    ----------
+    path : str or Path
+        A ``.ply``, ``.stl``, ``.obj`` or ``.glb`` file.
+
+    Returns
+    -------
+    dict of str to trimesh.Trimesh
+
     Raises
     ------
     FileError
         When the file is missing, of another kind, damaged, or holds no faces.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import napari_medgs as mg
+    >>> labels = np.zeros((6, 6, 6), np.uint8)
+    >>> labels[1:5, 1:5, 1:5] = 1
+    >>> grid = mg.Volume.from_array(labels).grid
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "cube.ply"
+    ...     _ = mg.save_meshes(path, mg.mesh(labels, grid))
+    ...     parts = mg.load_meshes(path)
+    >>> list(parts)
+    ['cube']
     """
     import trimesh
 

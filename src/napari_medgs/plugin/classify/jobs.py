@@ -205,7 +205,7 @@ def describe_attribution(attribution: Attribution) -> str:
 
 
 def describe_deletion(deletion: Deletion) -> str:
-    """Return the deletion check in words: do the marked Gaussians matter to the network?"""
+    """Return the deletion check in words: whether the marked Gaussians matter to the network."""
     rows = (
         ("with all Gaussians", deletion.probability),
         ("without those most for it", deletion.without_highest),

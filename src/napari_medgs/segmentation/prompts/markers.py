@@ -228,15 +228,15 @@ def rasterize_prompts(
     initial : optional
         :func:`initial_markers` of ``prompts.initial``, when already known.
 
+    Returns
+    -------
+    Markers
+
     Raises
     ------
     LabelError
         When there are fewer than two classes (the background counts), too many, or negative
         values.
-
-    Returns
-    -------
-    Markers
     """
     markers = _MarkerCollector(shape)
     fully_labeled: dict[int, NDArray[np.int64]] = {}

@@ -205,6 +205,21 @@ class SegmentResult:
     incremental : bool
         Whether a quick solve only extended the last full one: a full solve of the same prompts
         may still change the mask.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_medgs as mg
+    >>> image = np.zeros((6, 24, 24), np.float32)
+    >>> image[:, 8:16, 8:16] = 100
+    >>> strokes = np.full(image.shape, -1)
+    >>> strokes[3, 10:14, 10:14], strokes[3, :4] = 1, 0
+    >>> volume = mg.Volume.from_array(image, spacing=(2, 1, 1))
+    >>> result = mg.segment(volume, mg.Prompts(labels=strokes, unlabeled=-1))
+    >>> sorted(result.voxels), result.labels.shape == image.shape
+    ([1], True)
+    >>> result.probability().shape, result.uncertainty().shape
+    ((2, 6, 24, 24), (6, 24, 24))
     """
 
     labels: NDArray[Any]
