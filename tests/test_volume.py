@@ -92,8 +92,8 @@ def test_from_array_keeps_axes_with_an_affine():
         (np.zeros(5), ImageError, "1 axes"),
         (np.zeros((1, 1, 2, 2, 2)), ImageError, "5 axes"),
         (np.zeros((0, 4, 4)), ImageError, "empty"),
-        (np.array([["a", "b"]]), ImageError, "plain grey values"),
-        (np.zeros((3, 3), [("R", "u1"), ("G", "u1"), ("B", "u1")]), ImageError, "colours"),
+        (np.array([["a", "b"]]), ImageError, "plain gray values"),
+        (np.zeros((3, 3), [("R", "u1"), ("G", "u1"), ("B", "u1")]), ImageError, "colors"),
     ],
 )
 def test_from_array_refuses(data, error, words):

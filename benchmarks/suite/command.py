@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from napari_medgs.cli.command import MedGSCommand
-from napari_medgs.errors import BenchmarkError, FileError
+from napari_medgs.errors import FileError
 from suite.check import compare, load_results
 from suite.registry import ENTRIES, Context, choose, find_data, source_folder
+from suite.results import BenchmarkError
 
 NAMES = ", ".join(ENTRIES)
 

@@ -54,7 +54,7 @@ def psnr_of(problem: FitProblem, squares: float) -> float:
     """Return the PSNR in dB of a squared error inside the problem's crop."""
     _, rows, columns = problem.info.stack_shape
     voxels = len(problem.training_slices) * rows * columns
-    return -10 * float(np.log10(max((squares + problem.outside_squares) / voxels, 1e-12)))
+    return -10 * float(np.log10(max((squares + problem.error_outside_crop) / voxels, 1e-12)))
 
 
 def race_medgs(problem: FitProblem, quality: float, limit: float, context: Context) -> Race:

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from napari_medgs.data.volume import Volume
-from napari_medgs.errors import BenchmarkError
 from suite.isolated import allowed_bytes, run_isolated
 from suite.registry import Context
-from suite.results import Table, median
+from suite.results import BenchmarkError, Table, median
 from suite.worker import LARGE, resampled
 
 IMAGE = "mr_brain_freesurfer/norm.nii.gz"

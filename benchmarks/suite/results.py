@@ -8,6 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from napari_medgs.errors import MedGSError
+
+
+class BenchmarkError(MedGSError):
+    """A benchmark failed, or fell behind its stored results."""
+
 
 @dataclass(frozen=True)
 class Ratio:

@@ -45,7 +45,3 @@ class MemoryEstimateError(MedGSError):
 
 class Cancelled(MedGSError):
     """The user cancelled; the last good result, if any, is kept."""
-
-
-class BenchmarkError(MedGSError):
-    """A benchmark fell behind its stored results."""

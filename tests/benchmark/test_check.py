@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_medgs.errors import BenchmarkError, FileError
+from napari_medgs.errors import FileError
 from suite.check import compare, load_results, store_results
 from suite.fit_bytes import coarse_copy
-from suite.results import CaseResult, Ratio
+from suite.results import BenchmarkError, CaseResult, Ratio
 
 
 def _cases(theirs: float, gaussians: str = "100") -> dict:

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from napari_medgs.data.volume import Volume
-from napari_medgs.errors import BenchmarkError, MedGSError
+from napari_medgs.errors import MedGSError
 from napari_medgs.io import read_volume, write_image, write_labels
 from suite import fit_bars, fit_baselines, fit_case, fit_scaling, worker
 from suite.isolated import allowed_bytes, peak_bytes, run_isolated
 from suite.markdown import section
 from suite.race import Race
 from suite.registry import Context
-from suite.results import CaseResult
+from suite.results import BenchmarkError, CaseResult
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_values_solved_for_are_those_of_least_squares(script, rng):
         params = FitParams(gaussians=12, iterations=2, backend="cpu", percentiles=(0, 100))
         run.fit(volume, params)
     loop = loops[0]
-    theta, image = loop.state.theta, loop.target.images[0]
+    theta, image = loop.state.parameters, loop.target.images[0]
     columns = []
     for k in range(len(theta)):
         table = theta.copy()

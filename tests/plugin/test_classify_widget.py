@@ -395,7 +395,7 @@ def test_words():
     good = describe_deletion(Deletion(0.1, 0.9, 0.4, 0.95, 0.88))
     assert "10%" in good
     assert "40.0 %" in good
-    assert "point at what matters" in good
+    assert "marked Gaussians matter" in good
     assert "do not rely" in describe_deletion(Deletion(0.1, 0.9, 0.9, 0.8, 0.88))
     card = load_card(bundled_models()["retinamnist"])
     assert "RGB 2D" in describe_card(card)
