@@ -400,6 +400,6 @@ def test_words():
     card = load_card(bundled_models()["retinamnist"])
     assert "RGB 2D" in describe_card(card)
     bare = ModelCard("resnet8", "a <set>", "binary-class", ("x", "y"), 1, 2, (28, 28))
-    assert "not tested" in describe_card(bare)
+    assert "No test results" in describe_card(bare)
     assert "pixels" in describe_card(bare)
     assert "&lt;set&gt;" in describe_card(bare)
