@@ -46,7 +46,7 @@ def test_a_nifti_image_is_upright_in_mm_and_comes_back_bit_for_bit(scan, tmp_pat
     spacing = np.linalg.norm(OBLIQUE[:3, :3], axis=0)
     np.testing.assert_allclose(layer.scale, spacing[::-1], rtol=1e-5)
     # Index growth along z, y, x goes to superior, posterior, left.
-    directions = layer.metadata["affine"][:3, :3]
+    directions = np.array(layer.metadata["medgs_grid"]["affine"])[:3, :3]
     assert directions[2, 0] > 0
     assert directions[1, 1] < 0
     assert directions[0, 2] < 0

@@ -138,7 +138,7 @@ def test_a_fit_of_image_and_mask_becomes_layers(docked, qtbot, add_tiny, tiny_la
         assert layer.units == image.units
         assert layer.axis_labels == image.axis_labels
         assert field_of(layer) is widget.last.result.field
-    np.testing.assert_array_equal(labels.metadata["affine"], image.metadata["affine"])
+    assert labels.metadata["medgs_grid"] == image.metadata["medgs_grid"]
     overlay = find_overlay(viewer.layers, field_of(labels))
     assert overlay.layer is surface
     assert "dB" in widget.result.text()

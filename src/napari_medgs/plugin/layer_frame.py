@@ -18,14 +18,22 @@ from napari_medgs.data.orientation import (
     to_canonical,
 )
 from napari_medgs.errors import GeometryError, ImageError, LabelError
+from napari_medgs.plugin.layer_orientation import (
+    GRID_KEY,
+    TRANSFORM_KEY,
+    Matrix,
+    axis_units,
+    layer_matrix,
+    napari_nifti_metadata,
+    place_source,
+    unit_scale,
+    world_to_ras,
+)
 
 if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
 
-GRID_KEY = "medgs_grid"
-TRANSFORM_KEY = "medgs_transform"
 ITEMS_KEY = "medgs_items"
-Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,8 @@ def grid_kwargs(grid: Grid) -> dict[str, Any]:
 
     The scale is the spacing, the translation puts the grid's middle at its true place (in
     superior, posterior, left mm). Oblique grids are drawn straight, because napari cannot
-    slice them otherwise; the true affine is in ``metadata["affine"]``.
+    slice them otherwise; the true grid is in ``metadata["medgs_grid"]``. ``metadata["affine"]``
+    is what napari-nifti's writer expects there.
     """
     scale = np.asarray(grid.spacing)
     middle = (np.asarray(grid.shape) - 1) / 2
@@ -123,36 +132,11 @@ def grid_kwargs(grid: Grid) -> dict[str, Any]:
         "units": ("mm", "mm", "mm"),
         "axis_labels": ("z", "y", "x"),
         "metadata": {
-            "affine": grid.affine.copy(),
+            **napari_nifti_metadata(grid),
             GRID_KEY: grid.to_dict(),
             TRANSFORM_KEY: transform.tolist(),
         },
     }
-
-
-def layer_matrix(layer: Any) -> Matrix:
-    """Return the matrix (ndim + 1, ndim + 1) from data to world, all transforms composed."""
-    n = layer.ndim
-    origin = np.asarray(layer.data_to_world(np.zeros(n)), dtype=np.float64)
-    matrix = np.eye(n + 1)
-    matrix[:n, n] = origin
-    for axis in range(n):
-        matrix[:n, axis] = np.asarray(layer.data_to_world(np.eye(n)[axis])) - origin
-    return matrix
-
-
-def unit_scale(layer: Any) -> float:
-    """Return millimeters per world unit of a layer; 1 for pixels and other non-lengths."""
-    try:
-        sizes = [float((1.0 * unit).to("mm").magnitude) for unit in layer.units[-3:]]
-    except (ValueError, TypeError, AttributeError):
-        # pint's DimensionalityError is a TypeError: pixels are taken as millimeters.
-        return 1.0
-    if np.ptp(sizes) > 1e-9 * max(sizes):
-        raise GeometryError(
-            f"The layer {layer.name!r} has different units along its axes: give it one unit."
-        )
-    return sizes[-1]
 
 
 def check_layer(layer: Any, *, colors: bool = False) -> None:
@@ -217,8 +201,10 @@ def array_of(layer: Any) -> NDArray[Any]:
 def frame_of(layer: Any, *, colors: bool = False) -> LayerFrame:
     """Return the canonical frame of an Image or Labels layer from any reader.
 
-    The grid that our own reader stored wins as long as the layer has not been moved since;
-    otherwise the viewer's world is taken as superior, posterior, left millimeters.
+    The grid that our own reader stored counts as long as the layer has not been moved since, and
+    the affine that napari-nifti stored where it agrees with the layer's shape and transform.
+    Otherwise the viewer's world is taken as superior, posterior, left millimeters, and the grid's
+    ``source`` says that this was assumed.
 
     Raises
     ------
@@ -226,27 +212,49 @@ def frame_of(layer: Any, *, colors: bool = False) -> LayerFrame:
         See :func:`check_layer`; or when the layer's transform is singular.
     """
     check_layer(layer, colors=colors)
-    # The colors of an RGB layer are a last axis that is none of its dimensions.
-    array = layer.data[0] if layer.multiscale else layer.data
-    shape = tuple(int(n) for n in array.shape)[: layer.ndim]
-    matrix = layer_matrix(layer)
     stored = layer.metadata.get(GRID_KEY)
     before = layer.metadata.get(TRANSFORM_KEY)
     if stored is not None and before is not None and layer.ndim == 3:
         grid = Grid.from_dict(stored)
-        if grid.shape == shape and np.allclose(matrix, before, rtol=1e-5, atol=1e-6):
+        matrix = _in_millimeters(layer, unit_scale(layer))
+        if grid.shape == _shape(layer) and np.allclose(matrix, before, rtol=1e-5, atol=1e-6):
             return LayerFrame(grid)
-    scale = unit_scale(layer)
+    world = world_to_ras(layer)
+    return frame_in_world(layer, SPL if world is None else world, place_source(layer))
+
+
+def frame_in_world(
+    layer: Any, world: Matrix, source: dict[str, Any], *, unit: float | None = None
+) -> LayerFrame:
+    """Return the frame of a layer in a world whose place in the patient is given.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image or Labels
+    world : (4, 4) ndarray
+        Maps world millimeters to RAS millimeters.
+    source : dict
+        For the grid.
+    unit : float, optional
+        Millimeters per world unit, for a layer without a length unit.
+
+    Raises
+    ------
+    GeometryError
+        When the layer's transform is singular.
+    """
+    scale = unit_scale(layer) if axis_units(layer) is not None or unit is None else unit
+    matrix, shape = layer_matrix(layer), _shape(layer)
     if layer.ndim == 2:
         full = np.eye(4)
         full[1:, 1:] = matrix
         full[0, 0] = np.sqrt(abs(np.linalg.det(matrix[:2, :2]))) or 1.0
         matrix, shape = full, (1, *shape)
-    affine = SPL @ np.diag([scale, scale, scale, 1.0]) @ matrix
+    affine = world @ np.diag([scale, scale, scale, 1.0]) @ matrix
     try:
         order, flips = canonical_axes(affine)
         affine = canonical_affine(affine, shape, order, flips)
-        grid = Grid((shape[order[0]], shape[order[1]], shape[order[2]]), affine)
+        grid = Grid((shape[order[0]], shape[order[1]], shape[order[2]]), affine, source)
     except GeometryError as error:
         raise GeometryError(
             f"The transform of the layer {layer.name!r} is singular: set its scale to the size of "
@@ -255,32 +263,54 @@ def frame_of(layer: Any, *, colors: bool = False) -> LayerFrame:
     return LayerFrame(grid, order, flips, layer.ndim)
 
 
-def layer_to_ras(layer: Any) -> Matrix:
+def _shape(layer: Any) -> tuple[int, ...]:
+    # The colors of an RGB layer are a last axis that is none of its dimensions.
+    array = layer.data[0] if layer.multiscale else layer.data
+    return tuple(int(n) for n in array.shape)[: layer.ndim]
+
+
+def _in_millimeters(layer: Any, scale: float) -> Matrix:
+    matrix: Matrix = np.diag([*[scale] * layer.ndim, 1.0]) @ layer_matrix(layer)
+    return matrix
+
+
+def layer_to_ras(layer: Any, world: Matrix | None = None) -> Matrix:
     """Return the matrix (4, 4) from a 3D layer's data coordinates to RAS millimeters.
 
-    As in :func:`frame_of`, the grid of the layer's file wins where the layer was not moved.
+    Parameters
+    ----------
+    layer : napari.layers.Layer
+    world : (4, 4) ndarray, optional
+        From world to RAS millimeters; by default as in :func:`frame_of`.
     """
-    matrix = layer_matrix(layer)
-    stored, before = layer.metadata.get(GRID_KEY), layer.metadata.get(TRANSFORM_KEY)
-    known = stored is not None and before is not None
-    if known and np.allclose(matrix, before, rtol=1e-5, atol=1e-6):
-        return Grid.from_dict(stored).affine
-    scale = unit_scale(layer)
-    to_ras: Matrix = SPL @ np.diag([scale, scale, scale, 1.0]) @ matrix
+    if world is None:
+        world = world_to_ras(layer)
+    to_ras: Matrix = (SPL if world is None else world) @ _in_millimeters(layer, unit_scale(layer))
     return to_ras
 
 
 def same_place(first: Any, second: Any) -> bool:
-    """Tell whether two layers have equal shapes and transforms (within 1/1000 voxel)."""
+    """Tell whether two layers have equal shapes and transforms (within 1/1000 voxel).
+
+    Units count where both layers have lengths; a layer in pixels takes the other's unit.
+    """
     if first.ndim != second.ndim:
         return False
     shapes = [tuple((x.data[0] if x.multiscale else x.data).shape) for x in (first, second)]
     if shapes[0] != shapes[1]:
         return False
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shapes[0]])).reshape(first.ndim, -1)
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shapes[0][: first.ndim]]))
+    corners = corners.reshape(first.ndim, -1)
     corners = np.vstack([corners, np.ones(corners.shape[1])])
+    units = [axis_units(first), axis_units(second)]
+    if None in units:
+        units = [(1.0,) * first.ndim] * 2
+    matrices = [
+        np.diag([*(unit or ()), 1.0]) @ layer_matrix(layer)
+        for unit, layer in zip(units, (first, second))
+    ]
     try:
-        offset = np.linalg.solve(layer_matrix(first), layer_matrix(second) @ corners) - corners
+        offset = np.linalg.solve(matrices[0], matrices[1] @ corners) - corners
     except np.linalg.LinAlgError:
         return False
     return bool(np.abs(offset).max() < 1e-3)

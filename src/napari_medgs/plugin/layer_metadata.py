@@ -6,7 +6,8 @@ from typing import Any
 
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.grid import Grid
-from napari_medgs.plugin.layer_frame import GRID_KEY, TRANSFORM_KEY, LayerFrame
+from napari_medgs.plugin.layer_frame import LayerFrame
+from napari_medgs.plugin.layer_orientation import place_metadata
 
 FIELD_KEY = "medgs_field"
 FRAME_KEY = "medgs_frame"
@@ -55,12 +56,7 @@ def derived_metadata(source: Any, frame: LayerFrame, field: GaussianField) -> di
     Where the source has the true grid of its file, the new layer has it too, so that it is
     written with that geometry.
     """
-    kept = {
-        key: source.metadata[key]
-        for key in ("affine", GRID_KEY, TRANSFORM_KEY)
-        if key in source.metadata
-    }
-    return {**kept, FIELD_KEY: field, FRAME_KEY: frame.to_dict()}
+    return {**place_metadata(source), FIELD_KEY: field, FRAME_KEY: frame.to_dict()}
 
 
 def siblings(layers: Any, layer: Any, kind: str) -> list[Any]:

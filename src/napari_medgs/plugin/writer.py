@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from napari_medgs.errors import MedGSError
 from napari_medgs.plugin.layer_frame import (
-    GRID_KEY,
     LayerFrame,
     array_of,
+    frame_in_world,
     frame_of,
     layer_to_ras,
-    same_place,
 )
 from napari_medgs.plugin.layer_metadata import COLORS_KEY, NAMES_KEY
+from napari_medgs.plugin.layer_orientation import (
+    Matrix,
+    is_assumed,
+    orientation_warning,
+    unit_scale,
+    world_to_ras,
+)
 from napari_medgs.plugin.report import show_failure
 
 
@@ -37,7 +45,7 @@ def write_labels_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     list of str
         The file written; empty after an error, which is shown as a notification.
     """
-    return _reported(path, lambda: save_labels(path, _layer(data, meta, "labels")))
+    return _reported(path, save_labels, _layer(data, meta, "labels"))
 
 
 def write_image_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
@@ -57,7 +65,7 @@ def write_image_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     list of str
         The file written; empty after an error, which is shown as a notification.
     """
-    return _reported(path, lambda: save_image(path, _layer(data, meta, "image")))
+    return _reported(path, save_image, _layer(data, meta, "image"))
 
 
 def write_surface_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
@@ -77,12 +85,17 @@ def write_surface_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]
     list of str
         The file written; empty after an error, which is shown as a notification.
     """
-    return _reported(path, lambda: save_surface(path, _layer(data, meta, "surface")))
+    return _reported(path, save_surface, _layer(data, meta, "surface"))
 
 
-def _reported(path: str, write: Callable[[], Path]) -> list[str]:
+def _reported(path: str, write: Callable[[str, Any], Path], layer: Any) -> list[str]:
+    from napari.utils.notifications import show_warning
+
     try:
-        return [str(write())]
+        written = str(write(path, layer))
+        if not has_known_place(layer):
+            show_warning(orientation_warning(layer.name))
+        return [written]
     except Exception as error:
         show_failure(error, f"Saving {Path(path).name}")
         return []
@@ -95,21 +108,66 @@ def _layer(data: Any, meta: dict[str, Any], kind: str) -> Any:
 
 
 def frame_for_saving(layer: Any) -> LayerFrame:
-    """Return a layer's frame, from an image at its place if it has no file's grid itself.
+    """Return a layer's frame, from the images beside it if it has no record of a file itself.
 
-    A Labels layer that was made in the viewer has no metadata; the image below it has.
+    A Labels layer that was made in the viewer has no metadata. It takes the grid of an image of
+    known orientation whose voxels are the same, in whatever axis order and direction; else its
+    place among the images, where these agree.
     """
     frame = frame_of(layer)
-    if GRID_KEY in layer.metadata:
+    if layer.ndim != 3 or not is_assumed(frame.grid):
         return frame
+    for other, world in _placed_images(layer):
+        try:
+            reference = frame_of(other).grid
+            found = frame_in_world(layer, world, {}, unit=unit_scale(other))
+        except MedGSError:
+            continue
+        if found.grid.matches(reference):
+            return replace(found, grid=reference)
+    return _frame_among_images(layer) or frame
+
+
+def _frame_among_images(layer: Any) -> LayerFrame | None:
+    world = _common_world(layer)
+    return None if world is None else frame_in_world(layer, world, {"kind": "layer"})
+
+
+def _placed_images(layer: Any) -> list[tuple[Any, Matrix]]:
+    """Return the viewer's other Image and Labels layers of known orientation, with it."""
     from napari import current_viewer
 
     viewer = current_viewer()
+    found = []
     for other in viewer.layers if viewer is not None else ():
-        is_image = hasattr(other, "multiscale") and not getattr(other, "rgb", False)
-        if is_image and GRID_KEY in other.metadata and same_place(layer, other):
-            return frame_of(other)
-    return frame
+        if other is layer or not _is_array(other) or other.ndim != 3 or getattr(other, "rgb", 0):
+            continue
+        world = world_to_ras(other)
+        if world is not None and not is_assumed(frame_of(other).grid):
+            found.append((other, world))
+    return found
+
+
+def _common_world(layer: Any) -> Matrix | None:
+    """Return the matrix from world to RAS on which the images beside a layer agree."""
+    worlds = [world for _, world in _placed_images(layer)]
+    agree = worlds and all(np.allclose(w, worlds[0], rtol=1e-4, atol=1e-3) for w in worlds)
+    return worlds[0] if agree else None
+
+
+def _is_array(layer: Any) -> bool:
+    from napari.layers import Image, Labels
+
+    return isinstance(layer, Image | Labels)
+
+
+def has_known_place(layer: Any) -> bool:
+    """Tell whether it is known where in the patient a layer lies."""
+    if layer.ndim != 3:
+        return False
+    if _is_array(layer):
+        return not is_assumed(frame_for_saving(layer).grid)
+    return world_to_ras(layer) is not None or _common_world(layer) is not None
 
 
 def save_labels(path: str | Path, layer: Any) -> Path:
@@ -166,7 +224,8 @@ def save_surface(path: str | Path, layer: Any) -> Path:
         raise GeometryError(
             f"The surface {layer.name!r} is flat: only surfaces in 3D are saved as meshes."
         )
-    matrix = layer_to_ras(layer)
+    world = world_to_ras(layer)
+    matrix = layer_to_ras(layer, _common_world(layer) if world is None else world)
     vertices = vertices @ matrix[:3, :3].T + matrix[:3, 3]
     if np.linalg.det(matrix[:3, :3]) < 0:  # a mirror turns the surface inside out
         faces = faces[:, ::-1]

@@ -295,7 +295,7 @@ def _write(path: Path, data: NDArray[Any], grid: Grid, intent: int) -> None:
             array = array[..., 0]
     header = make_header(record, array.shape, array.dtype)
     if record is None:
-        _set_affine(header, affine)
+        _set_affine(header, affine, _space_code(grid))
     header["intent_code"] = intent
     with atomic_path(path) as temporary, temporary.open("wb") as raw:
         if path.name.lower().endswith(".gz"):
@@ -308,11 +308,22 @@ def _write(path: Path, data: NDArray[Any], grid: Grid, intent: int) -> None:
             array_to_file(array, raw, header.get_data_dtype(), None)
 
 
-def _set_affine(header: Any, affine: NDArray[np.float64]) -> None:
-    """Give a header an affine in scanner space; the qform too where it can hold it."""
+def _space_code(grid: Grid) -> int:
+    """Return the sform code of a grid without a NIfTI header: 1 (scanner) unless it says else.
+
+    An assumed orientation is 2 ("aligned"): the place holds among files of one origin only.
+    """
+    if grid.source.get("assumed"):
+        return 2
+    code = grid.source.get("sform_code", 1)
+    return code if type(code) is int and 1 <= code <= 5 else 1
+
+
+def _set_affine(header: Any, affine: NDArray[np.float64], code: int) -> None:
+    """Give a header an affine in the space of a code; the qform too where it can hold it."""
     header.set_xyzt_units("mm")
-    header.set_sform(affine, code="scanner")
+    header.set_sform(affine, code=code)
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    header.set_qform(affine, code="scanner", strip_shears=True)
+    header.set_qform(affine, code=code, strip_shears=True)
     if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-5):
         header["qform_code"] = 0

@@ -17,9 +17,10 @@ from napari_medgs.errors import LabelError, ParameterError
 from napari_medgs.plugin.field_images import render_field
 from napari_medgs.plugin.layer_frame import array_of
 from napari_medgs.plugin.layer_metadata import NAMES_KEY, field_of, frame_of_field
+from napari_medgs.plugin.layer_orientation import is_assumed, orientation_warning
 from napari_medgs.plugin.overlay.colors import class_colors
 from napari_medgs.plugin.worker import Job
-from napari_medgs.plugin.writer import frame_for_saving
+from napari_medgs.plugin.writer import frame_for_saving, has_known_place
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,15 @@ def export_job(kind: str, layer: Any, path: str | Path, options: MeshOptions | N
         raise LabelError(f"{layer.name!r} is empty: there is no surface to export.")
     smooth = None if options.from_voxels else field
     return _simple(lambda: _save_mesh(target, labels, frame.grid, names, smooth, options), target)
+
+
+def place_warning(kind: str, layer: Any) -> str | None:
+    """Return what to say beside a result whose place in the patient is not known, else None."""
+    if kind in ("mask", "mesh"):
+        known = has_known_place(layer)
+    else:
+        known = not is_assumed(frame_of_field(layer).grid)
+    return None if known else orientation_warning(layer.name)
 
 
 def _belongs(field: GaussianField | None, labels: NDArray[Any]) -> bool:

@@ -12,6 +12,7 @@ from napari_medgs.plugin.export.jobs import (
     MeshOptions,
     export_job,
     parse_labels,
+    place_warning,
     with_suffix,
 )
 from napari_medgs.plugin.report import guarded
@@ -128,13 +129,16 @@ class ExportWidget(MedGSWidget):
         kind = self.kind.currentData()
         options = self.options() if kind == "mesh" else None
         job = export_job(kind, self.layer.layer, path, options)
-        self.panel.run(job, self._tell, "Saving")
+        warning = place_warning(kind, self.layer.layer)
+        self.panel.run(job, lambda saved: self._tell(saved, warning), "Saving")
 
-    def _tell(self, path: Any) -> None:
-        from napari.utils.notifications import show_info
+    def _tell(self, path: Any, warning: str | None) -> None:
+        from napari.utils.notifications import show_info, show_warning
 
         self.saved = Path(path)
         show_info(f"Saved {self.saved}")
+        if warning is not None:
+            show_warning(warning)
 
 
 def _file_name(text: str) -> str:

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.errors import GeometryError, LabelError
-from napari_medgs.plugin.layer_frame import GRID_KEY, TRANSFORM_KEY, LayerFrame, geometry_kwargs
+from napari_medgs.plugin.layer_frame import LayerFrame, geometry_kwargs
 from napari_medgs.plugin.layer_metadata import NAMES_KEY, ROLE_KEY, SOURCE_KEY
+from napari_medgs.plugin.layer_orientation import place_metadata
 from napari_medgs.segmentation.prompts.prompts import Box, Point
 
 BACKGROUND = 255  # in stroke layers made here: out of the way of the classes 1, 2, 3 ..
@@ -56,10 +57,13 @@ def label_colormap(colors: Colors, background: int | None, *, result: bool) -> A
 
 
 def _place(image: Any, role: str, names: Mapping[int, str]) -> dict[str, Any]:
-    kept = {k: image.metadata[k] for k in ("affine", GRID_KEY, TRANSFORM_KEY)
-            if k in image.metadata}  # fmt: skip
     return {
-        "metadata": {**kept, ROLE_KEY: role, NAMES_KEY: dict(names), SOURCE_KEY: image.name},
+        "metadata": {
+            **place_metadata(image),
+            ROLE_KEY: role,
+            NAMES_KEY: dict(names),
+            SOURCE_KEY: image.name,
+        },
         **geometry_kwargs(image),
     }
 
