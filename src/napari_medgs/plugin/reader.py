@@ -76,7 +76,7 @@ def _function_for(path: Path) -> Callable[[Path], list[LayerData]] | None:
 
     if is_segmentation(path):
         return read_segment_layers
-    if name.endswith(".dcm") or is_image_file(path):
+    if name.endswith(".dcm") or name == "dicomdir" or is_image_file(path):
         return read_volume_layers
     if name.endswith(".medgs.safetensors"):
         return read_field_layers

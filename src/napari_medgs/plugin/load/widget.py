@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_medgs.errors import FileError
+from napari_medgs.plugin.load.series_table import SeriesChoice, SeriesTable, series_choices
 from napari_medgs.plugin.reader import LayerData, read_medmnist_layers, read_paths, volume_layers
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row, compact_form, hint
@@ -87,22 +88,26 @@ class LoadWidget(MedGSWidget):
             sizes.addWidget(box)
         tip = "Millimeters along z, y, x. Only for files without a voxel size, such as frames."
         add_row(form, "Voxel mm", _wrapped(sizes), tip)
-        self.series = QLineEdit()
-        self.series.setPlaceholderText("if several")
-        tip = (
-            "Which DICOM series of several: its UID, its number from 1, or 2.1 for the first "
-            "volume of the second series."
-        )
-        add_row(form, "Series", self.series, tip)
         self.identity = QCheckBox("Accept files without orientation")
         self.identity.setToolTip(
             "Open a NIfTI file without a usable affine, in the order of its axes and with the "
             "voxel size in its header."
         )
         form.addRow("", self.identity)
+        self.series_hint = hint("Several series were found. Choose one and press Open.")
+        self.series_hint.setVisible(False)
+        layout.addWidget(self.series_hint)
+        self.series = SeriesTable()
+        layout.addWidget(self.series)
         layout.addWidget(hint("Files can also be dropped on the viewer."))
         layout.addStretch(1)
+        self.path.textChanged.connect(lambda *_: self._list_series([]))
+        self.series.itemDoubleClicked.connect(lambda *_: self.run())
         return page
+
+    def _list_series(self, choices: list[SeriesChoice]) -> None:
+        self.series.fill(choices)
+        self.series_hint.setVisible(bool(choices))
 
     def _medmnist_page(self) -> QWidget:
         from napari_medgs.io.medmnist.table import SETS
@@ -156,7 +161,23 @@ class LoadWidget(MedGSWidget):
     def _browse_folder(self) -> None:
         path = QFileDialog.getExistingDirectory(self, "Open a folder", self.path.text())
         if path:
-            self.path.setText(path)
+            self.choose_folder(path)
+
+    @guarded
+    def choose_folder(self, path: str | Path) -> None:
+        """Take a folder and list its DICOM series where it has several.
+
+        Parameters
+        ----------
+        path : str or Path
+        """
+        self.path.setText(str(path))
+        self.panel.run(
+            lambda progress, should_stop: series_choices(path), self._offer, "Looking for series"
+        )
+
+    def _offer(self, choices: list[SeriesChoice]) -> None:
+        self._list_series(choices if len(choices) > 1 else [])
 
     @guarded
     def _browse_set(self) -> None:
@@ -181,10 +202,16 @@ class LoadWidget(MedGSWidget):
             raise FileError("Give the voxel size along all of z, y and x, or leave all on auto.")
         spacing = (sizes[0], sizes[1], sizes[2]) if all(sizes) else None
         identity = self.identity.isChecked()
-        series = self.series.text().strip() or None
-        return lambda progress, should_stop: read_paths(
-            [text], spacing=spacing, assume_identity=identity, series=series
-        )
+        series = self.series.chosen
+
+        def job(progress: Any, should_stop: Any) -> list[LayerData] | list[SeriesChoice]:
+            if series is None:
+                choices = series_choices(text)
+                if len(choices) > 1:
+                    return choices
+            return read_paths([text], spacing=spacing, assume_identity=identity, series=series)
+
+        return job
 
     def _medmnist_job(self) -> Job:
         name, size = self.set_name.currentData(), self.size.currentData()
@@ -205,9 +232,14 @@ class LoadWidget(MedGSWidget):
 
         return job
 
-    def _show(self, layers: list[LayerData]) -> None:
+    def _show(self, found: list[LayerData] | list[SeriesChoice]) -> None:
         from napari.layers import Layer
 
+        choices = [entry for entry in found if isinstance(entry, SeriesChoice)]
+        if choices:
+            self._list_series(choices)
+            return
+        layers = [entry for entry in found if not isinstance(entry, SeriesChoice)]
         self.made = [self.viewer.add_layer(Layer.create(*data)) for data in layers]
 
 
