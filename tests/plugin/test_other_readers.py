@@ -10,9 +10,12 @@ import tifffile
 import trimesh
 from napari.layers import Image, Labels, Layer, Points, Surface
 
+from napari_medgs import io
+from napari_medgs.data.grid import Grid
 from napari_medgs.fitting import FitParams
 from napari_medgs.plugin import reader, writer
 from napari_medgs.plugin.export.jobs import MeshOptions, export_job, place_warning
+from napari_medgs.plugin.export.widget import ExportWidget
 from napari_medgs.plugin.fit.jobs import make_fit_request
 from napari_medgs.plugin.layer_frame import (
     frame_of,
@@ -311,3 +314,31 @@ def test_masks_made_in_the_viewer_take_the_place_of_their_image(
     assert writer.write_labels_layer(out, data, meta) == [out]
     assert int(nib.load(out).header["sform_code"]) == 2
     assert [severity for severity, _ in notes] == ["warning"]
+
+
+@pytest.mark.parametrize("kind", ["frames", "tiff", "medmnist"])
+def test_files_without_orientation_are_written_as_such(tmp_path, kind, notes):
+    grid = Grid(SHAPE, source={"kind": kind, "dtype": "int16"})
+    layer = Image(VALUES, name="scan", **grid_kwargs(grid))
+    out = str(tmp_path / "out.nii.gz")
+    data, meta, _ = layer.as_layer_data_tuple()
+    assert writer.write_image_layer(out, data, meta) == [out]
+    assert int(nib.load(out).header["sform_code"]) == 2
+    assert int(nib.load(io.write_labels(out, VALUES, grid)).header["qform_code"]) == 2
+    assert [severity for severity, _ in notes] == ["warning"]
+
+
+def test_the_export_widget_says_that_the_orientation_is_not_known(
+    make_viewer, qtbot, tmp_path, notes
+):
+    viewer = make_viewer()
+    viewer.add_labels((VALUES > 100).astype(int), name="painted")
+    widget = ExportWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    widget.kind.setCurrentIndex(widget.kind.findData("mask"))
+    widget.save(tmp_path / "mask.nii.gz")
+    qtbot.waitUntil(lambda: not widget.runner.busy, timeout=60_000)
+    assert [severity for severity, _ in notes] == ["info", "warning"]
+    assert "mask.nii.gz" in notes[0][1]
+    assert "'painted'" in notes[1][1]
+    assert int(nib.load(tmp_path / "mask.nii.gz").header["sform_code"]) == 2

@@ -17,6 +17,9 @@ from napari_medgs.errors import GeometryError
 SPL = np.array([[0.0, 0, -1, 0], [0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 """Maps millimeters along superior, posterior, left (in this order) to RAS millimeters."""
 
+UNPLACED_SOURCES = ("frames", "tiff", "medmnist")
+"""Kinds of source files that have voxel sizes at most, but no orientation in the patient."""
+
 Order = tuple[int, int, int]
 Flip = tuple[bool, bool, bool]
 
@@ -116,6 +119,25 @@ def spacing_affine(spacing: Sequence[float]) -> NDArray[np.float64]:
         )
     affine: NDArray[np.float64] = SPL @ np.diag([*sizes, 1.0]) + 0.0
     return affine
+
+
+def is_orientation_known(grid: Grid) -> bool:
+    """Tell whether the source of a grid states how it lies in the patient.
+
+    Parameters
+    ----------
+    grid : Grid
+        One without a source counts as known: its affine was given.
+
+    Examples
+    --------
+    >>> from napari_medgs.data.grid import Grid
+    >>> is_orientation_known(Grid((4, 5, 6)))
+    True
+    >>> is_orientation_known(Grid((4, 5, 6), source={"kind": "frames"}))
+    False
+    """
+    return not grid.source.get("assumed") and grid.source.get("kind") not in UNPLACED_SOURCES
 
 
 def source_axes(grid: Grid) -> tuple[Order, Flip] | None:

@@ -158,7 +158,7 @@ def place_source(layer: Any) -> dict[str, Any]:
 
 
 def is_assumed(grid: Grid) -> bool:
-    """Tell whether the orientation of a grid was assumed for want of a record in a layer."""
+    """Tell whether a grid's orientation was assumed because its layer has no record of it."""
     return grid.source.get("kind") == "layer" and bool(grid.source.get("assumed"))
 
 
@@ -166,6 +166,6 @@ def orientation_warning(name: str) -> str:
     """Return the sentence for a result of a layer whose orientation is not known."""
     return (
         f"The orientation of {name!r} is not known: its axes were taken as superior, posterior, "
-        "left. The result may be mirrored or displaced in the patient. Open the image with the "
-        "Load widget to keep its orientation."
+        "left. The result may be mirrored or displaced in the patient. If the image's file states "
+        "its orientation, open it with the Load widget."
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_medgs.data.orientation import is_orientation_known
 from napari_medgs.errors import MedGSError
 from napari_medgs.plugin.layer_frame import (
     LayerFrame,
@@ -166,7 +167,7 @@ def has_known_place(layer: Any) -> bool:
     if layer.ndim != 3:
         return False
     if _is_array(layer):
-        return not is_assumed(frame_for_saving(layer).grid)
+        return is_orientation_known(frame_for_saving(layer).grid)
     return world_to_ras(layer) is not None or _common_world(layer) is not None
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from napari_medgs.data.grid import Grid
-from napari_medgs.data.orientation import source_axes
+from napari_medgs.data.orientation import is_orientation_known, source_axes
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, ImageError, LabelError
 from napari_medgs.io._atomic import atomic_path
@@ -313,7 +313,7 @@ def _space_code(grid: Grid) -> int:
 
     An assumed orientation is 2 ("aligned"): the place holds among files of one origin only.
     """
-    if grid.source.get("assumed"):
+    if not is_orientation_known(grid):
         return 2
     code = grid.source.get("sform_code", 1)
     return code if type(code) is int and 1 <= code <= 5 else 1

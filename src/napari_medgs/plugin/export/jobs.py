@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from napari_medgs._util.progress import ProgressEvent
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.grid import Grid
+from napari_medgs.data.orientation import is_orientation_known
 from napari_medgs.errors import LabelError, ParameterError
 from napari_medgs.plugin.field_images import render_field
 from napari_medgs.plugin.layer_frame import array_of
 from napari_medgs.plugin.layer_metadata import NAMES_KEY, field_of, frame_of_field
-from napari_medgs.plugin.layer_orientation import is_assumed, orientation_warning
+from napari_medgs.plugin.layer_orientation import orientation_warning
 from napari_medgs.plugin.overlay.colors import class_colors
 from napari_medgs.plugin.worker import Job
 from napari_medgs.plugin.writer import frame_for_saving, has_known_place
@@ -181,7 +182,7 @@ def place_warning(kind: str, layer: Any) -> str | None:
     if kind in ("mask", "mesh"):
         known = has_known_place(layer)
     else:
-        known = not is_assumed(frame_of_field(layer).grid)
+        known = is_orientation_known(frame_of_field(layer).grid)
     return None if known else orientation_warning(layer.name)
 
 
