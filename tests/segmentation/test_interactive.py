@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from threading import Thread
+
 import numpy as np
 import pytest
 
 import napari_medgs as mg
+from napari_medgs.data.grid import Grid
 from napari_medgs.errors import GeometryError, LabelError, MedGSError, ParameterError
+from napari_medgs.segmentation import Session, Settings
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +159,181 @@ def test_what_cannot_be_used_is_refused_and_leaves_no_trace(segmenter, truth, ca
 def test_an_image_is_needed_first():
     with pytest.raises(ParameterError, match="set_image"):
         mg.InteractiveSegmenter().result()
+
+
+def viewer_session(head: mg.Volume) -> Session:
+    return Session(head.grid, Settings(unlabeled=0, background=9), names={1: "tumor"})
+
+
+def test_a_session_is_continued_with_its_own_values(head, field, truth, tmp_path):
+    """The viewer's stroke layers hold 0 where nothing is painted, and a class of background."""
+    session = viewer_session(head)
+    segmenter = mg.InteractiveSegmenter.from_session(session, head, field=field)
+    paint(segmenter, truth)
+    assert segmenter.session is session
+    assert set(np.unique(session.strokes)) == {0, 1, 9}
+    expected = segmenter.result().labels
+    assert set(np.unique(expected)) == {0, 1}
+    assert segmenter.erase(session.strokes == 1)
+    assert set(np.unique(session.strokes)) == {0, 9}
+    segmenter.undo()
+    segmenter.names = {1: "tumor", 2: "edema"}
+    restored = mg.InteractiveSegmenter.load(segmenter.save(tmp_path / "a.json"), head, field=field)
+    assert restored.names == {1: "tumor", 2: "edema"}
+    np.testing.assert_array_equal(restored.result().labels, expected)
+
+
+def test_label_zero_needs_a_background_value(head, field):
+    session = Session(head.grid, Settings(unlabeled=0))
+    segmenter = mg.InteractiveSegmenter.from_session(session, head, field=field)
+    with pytest.raises(ParameterError, match="background"):
+        segmenter.add_scribble(0, [(0, 0, 0)])
+    assert segmenter.update_settings(background=7)
+    assert segmenter.add_scribble(0, [(0, 0, 0)])
+    assert session.strokes[0, 0, 0] == 7
+    unlabeled = Session(head.grid, Settings(unlabeled=5, background=9))
+    with pytest.raises(LabelError, match="unlabeled"):
+        mg.InteractiveSegmenter.from_session(unlabeled, head).add_scribble(5, [(0, 0, 0)])
+
+
+def test_sessions_and_fields_of_another_grid_are_refused(head, field, segmenter):
+    with pytest.raises(GeometryError, match="session"):
+        mg.InteractiveSegmenter.from_session(Session(Grid((2, 3, 4))), head)
+    other = mg.Volume.from_array(np.random.default_rng(0).random((4, 12, 12), np.float32))
+    with pytest.raises(GeometryError, match="field"):
+        mg.InteractiveSegmenter.from_session(Session(other.grid), other, field=field)
+    foreign = mg.fit(other, mg.FitParams(gaussians=20, iterations=1)).field
+    with pytest.raises(GeometryError, match="field"):
+        segmenter.set_field(foreign)
+    assert segmenter.field is field
+
+
+def test_solving_step_by_step_gives_what_result_gives(segmenter, truth, head, field):
+    with pytest.raises(ParameterError, match="prepare"):
+        segmenter.snapshot()
+    segmenter.prepare()
+    assert segmenter.is_prepared
+    paint(segmenter, truth)
+    snapshot = segmenter.snapshot()
+    segmenter.add_scribble(1, strokes(truth, 4))  # comes too late for this solve
+    solved = segmenter.update(snapshot)
+    assert not segmenter.labels.any(), "only set_result changes the mask"
+    segmenter.set_result(solved, is_current=False)
+    np.testing.assert_array_equal(segmenter.labels, solved.labels)
+    assert not segmenter.is_current
+    direct = mg.InteractiveSegmenter()
+    direct.set_image(head, field=field)
+    paint(direct, truth)
+    np.testing.assert_array_equal(direct.result().labels, solved.labels)
+    assert direct.is_current
+    assert segmenter.result() is not solved, "the prompts have changed since"
+    segmenter.set_field(mg.fit(head, mg.FitParams(iterations=3)).field)
+    assert not segmenter.is_prepared
+
+
+def test_a_prompt_added_during_a_solve_makes_its_result_outdated(segmenter, truth):
+    paint(segmenter, truth)
+    segmenter.prepare()
+    added = []
+
+    def add(event):
+        if not added:
+            thread = Thread(target=segmenter.add_scribble, args=(1, strokes(truth, 4)))
+            thread.start()
+            thread.join(30)
+            added.append(not thread.is_alive())
+
+    first = segmenter.result(progress=add)
+    assert added == [True], "the lock is not held while solving"
+    assert not segmenter.is_current
+    assert segmenter.result() is not first
+    assert segmenter.is_current
+
+
+def test_quick_updates_extend_the_last_solve(segmenter, truth):
+    paint(segmenter, truth)
+    segmenter.result()
+    segmenter.add_scribble(1, np.roll(strokes(truth, 5), 2, axis=0))  # replaces no other scribble
+    quick = segmenter.update(quick=True)
+    assert quick.incremental
+    segmenter.set_result(quick)
+    assert not segmenter.is_current, "only a full solve is"
+    assert not segmenter.result().incremental
+
+
+def test_a_slice_can_be_previewed(segmenter, truth):
+    middle = truth.shape[0] // 2
+    paint(segmenter, truth)
+    segmenter.prepare()
+    assert segmenter.preview_slice(0, middle) is None, "there are no terms yet"
+    segmenter.result()
+    preview = segmenter.preview_slice(0, middle)
+    assert preview.shape == truth.shape[1:]
+    assert (preview[strokes(truth, 5)[middle]] == 1).all()
+    segmenter.add_scribble(2, [(0, 0, 0)])
+    assert segmenter.preview_slice(0, middle) is None, "a new class needs a solve"
+
+
+def test_locked_classes_stay_as_they_are(segmenter, truth):
+    with pytest.raises(LabelError, match="no voxels"):
+        segmenter.lock([1])
+    paint(segmenter, truth)
+    before = segmenter.result().labels == 1
+    with pytest.raises(LabelError, match="no voxels"):
+        segmenter.lock([0])
+    assert segmenter.lock([1])
+    assert segmenter.lock([1]) is False
+    segmenter.add_scribble(2, strokes(truth, 4))
+    np.testing.assert_array_equal(segmenter.result().labels == 1, before)
+    middle = truth.shape[0] // 2
+    np.testing.assert_array_equal(segmenter.preview_slice(0, middle) == 1, before[middle])
+    assert segmenter.lock([])
+    assert segmenter.session.settings.locked == frozenset()
+
+
+def test_scribbles_and_corrections_come_as_label_images(segmenter, truth):
+    paint(segmenter, truth)
+    expected = segmenter.session.strokes.copy()
+    box = (slice(2, 4), slice(1, 5), slice(0, 6))
+    assert segmenter.set_scribbles(expected) is False
+    assert segmenter.set_scribbles(np.full((2, 4, 6), 3), box)
+    assert (segmenter.session.strokes[box] == 3).all()
+    with pytest.raises(GeometryError, match="shape"):
+        segmenter.set_scribbles(np.full((2, 4, 5), 3), box)
+    assert segmenter.undo().kind == "strokes"
+    np.testing.assert_array_equal(segmenter.session.strokes, expected)
+    edited = segmenter.result().labels.astype(int)
+    edited[0, 0, :3] = 1
+    assert segmenter.correct(edited)
+    assert (segmenter.labels[0, 0, :3] == 1).all()
+    assert (segmenter.result().labels[0, 0, :3] == 1).all()
+    assert segmenter.correct(segmenter.labels) is False
+
+
+def test_the_number_of_threads_counts_but_is_no_step(segmenter, truth, monkeypatch):
+    used = []
+
+    @contextmanager
+    def record(threads):
+        used.append(threads)
+        yield
+
+    monkeypatch.setattr("napari_medgs.segmentation.model.limit_threads", record)
+    paint(segmenter, truth)
+    assert segmenter.set_params(mg.SegmentParams(threads=1)) is False
+    segmenter.result()
+    assert set(used) == {1}
+    segmenter.threads = 2
+    segmenter.update()
+    assert used[-1] == 2
+
+
+def test_a_suggestion_may_rest_on_the_last_solve(segmenter, truth):
+    paint(segmenter, truth)
+    last = segmenter.result()
+    (expected,) = segmenter.suggest()
+    segmenter.add_scribble(1, strokes(truth, 4))
+    assert segmenter.suggest(update=False) == [expected]
+    assert not segmenter.is_current
+    assert segmenter.suggest() != []
+    assert segmenter.result() is not last

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
+from napari_medgs._util.progress import (
+    ProgressCallback,
+    ProgressEvent,
+    StopCallback,
+    ignore_progress,
+    never_stop,
+)
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
 from napari_medgs.segmentation.params import SegmentParams
+from napari_medgs.segmentation.prompts.coordinates import check_label, marked_voxels, to_voxels
 from napari_medgs.segmentation.prompts.prompts import Box, Point
 
 if TYPE_CHECKING:
     from napari_medgs.data.field import GaussianField
     from napari_medgs.data.volume import Volume
     from napari_medgs.fitting import FitParams
-    from napari_medgs.segmentation.model import SegmentModel
+    from napari_medgs.segmentation.model import PromptSnapshot, SegmentModel
     from napari_medgs.segmentation.result.result import SegmentResult
     from napari_medgs.segmentation.result.suggest import Suggestion
+    from napari_medgs.segmentation.session.history import Delta, Step
     from napari_medgs.segmentation.session.session import Session
 
 UNLABELED, BACKGROUND = -1, 0
@@ -37,12 +45,21 @@ class InteractiveSegmenter:
     Places are voxel indices (z, y, x) of the image's canonical grid, or RAS millimeters with
     ``world=True``. Label 0 is background, classes are positive integers.
 
+    Prompts may be added in one thread while another one solves: :meth:`snapshot` copies them
+    under a lock, :meth:`update` works without it. Solve in one thread at a time.
+
     Parameters
     ----------
     params : SegmentParams, optional
         Settings of the solver.
     fit_params : FitParams, optional
         How the field is fitted where none is given.
+
+    Attributes
+    ----------
+    threads : int or None
+        CPU threads of the next fit and solve; None for all. Those of ``params`` at first. No
+        part of the history, since results do not depend on it.
 
     Examples
     --------
@@ -58,8 +75,9 @@ class InteractiveSegmenter:
     >>> mask = segmenter.result().labels
     >>> mask.shape == head.labels.shape, bool(mask.any())
     (True, True)
-    >>> segmenter.undo(), segmenter.can_redo
-    (True, True)
+    >>> step = segmenter.undo()
+    >>> step.kind, segmenter.can_redo
+    ('strokes', True)
     """
 
     def __init__(
@@ -67,6 +85,8 @@ class InteractiveSegmenter:
     ) -> None:
         self._params = params or SegmentParams()
         self._fit_params = fit_params
+        self.threads = self._params.threads
+        self._lock = RLock()
         self._volume: Volume | None = None
         self._field: GaussianField | None = None
         self._model: SegmentModel | None = None
@@ -105,10 +125,8 @@ class InteractiveSegmenter:
 
         volume = _as_volume(image, spacing, affine)
         volume.check_image()
-        if field is not None and not field.info.grid.matches(volume.grid):
-            raise GeometryError(
-                "The field was fitted on another grid than the image's; fit it to this image."
-            )
+        if field is not None:
+            _check_field(field, volume)
         settings = Settings(unlabeled=UNLABELED, background=BACKGROUND, params=self._params)
         images = [str(image)] if isinstance(image, (str, Path)) else []
         self._start(volume, Session(volume.grid, settings, images=images), field)
@@ -116,6 +134,58 @@ class InteractiveSegmenter:
     def _start(self, volume: Volume, session: Session, field: GaussianField | None) -> None:
         self._volume, self._session, self._field = volume, session, field
         self._model = self._result = None
+
+    @classmethod
+    def from_session(
+        cls,
+        session: Session,
+        volume: Volume,
+        *,
+        field: GaussianField | None = None,
+        fit_params: FitParams | None = None,
+    ) -> InteractiveSegmenter:
+        """Continue a session, whose settings count.
+
+        Parameters
+        ----------
+        session : Session
+            Not copied: change it through this object only from now on.
+        volume : Volume
+            Its image.
+        field : GaussianField, optional
+            Fitted to this image; fitted when first needed otherwise.
+        fit_params : FitParams, optional
+            How the field is fitted where none is given.
+
+        Returns
+        -------
+        InteractiveSegmenter
+
+        Raises
+        ------
+        GeometryError
+            When session or field belong to an image on another grid.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from napari_medgs.data.volume import Volume
+        >>> from napari_medgs.segmentation import InteractiveSegmenter, Session, Settings
+        >>> volume = Volume.from_array(np.zeros((4, 5, 6), np.float32))
+        >>> session = Session(volume.grid, Settings(background=9))
+        >>> segmenter = InteractiveSegmenter.from_session(session, volume)
+        >>> segmenter.add_scribble(0, [(1, 2, 2), (1, 2, 4)])
+        True
+        >>> int((session.strokes == 9).sum())
+        3
+        """
+        if not session.grid.matches(volume.grid):
+            raise GeometryError("The session belongs to an image on another grid than this image.")
+        if field is not None:
+            _check_field(field, volume)
+        segmenter = cls(session.settings.params, fit_params=fit_params)
+        segmenter._start(volume, session, field)
+        return segmenter
 
     @property
     def volume(self) -> Volume:
@@ -131,8 +201,34 @@ class InteractiveSegmenter:
 
     @property
     def field(self) -> GaussianField | None:
-        """The fitted field, or None before the first result."""
+        """The fitted field, or None before there is one."""
         return self._field
+
+    def set_field(self, field: GaussianField) -> None:
+        """Segment with this field from now on; prompts and history stay.
+
+        Parameters
+        ----------
+        field : GaussianField
+            Fitted to the image.
+
+        Raises
+        ------
+        GeometryError
+            When it belongs to another grid.
+        """
+        _check_field(field, self.volume)
+        if field is not self._field:
+            self._field, self._model, self._result = field, None, None
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Names of the classes, by label; saved with the session, no part of the history."""
+        return self._need().names
+
+    @names.setter
+    def names(self, names: Mapping[int, str]) -> None:
+        self._need().names = dict(names)
 
     # Prompts
 
@@ -161,12 +257,94 @@ class InteractiveSegmenter:
             When the label is negative or nothing is marked.
         """
         session = self._need()
-        return session.paint(self._voxels(where, world), _label(label))
+        value, voxels = self._stroke_value(label), marked_voxels(session.grid, where, world)
+        with self._lock:
+            return session.paint(voxels, value)
+
+    def _stroke_value(self, label: int) -> int:
+        """Return what stands for a label in the stroke image; the viewer's has values of its own.
+
+        Raises
+        ------
+        LabelError, ParameterError
+            When there is no such value.
+        """
+        label, settings = check_label(label), self._need().settings
+        if label == 0:
+            background = self._need().prompts().background_value
+            if background is None:
+                raise ParameterError(
+                    "This session has no value for background scribbles; choose one with "
+                    "update_settings(background=...)."
+                )
+            return background
+        if label == settings.unlabeled:
+            raise LabelError(f"Label {label} means unlabeled in this session; choose another one.")
+        return label
 
     def erase(self, where: ArrayLike, *, world: bool = False) -> bool:
         """Take scribbles away; see :meth:`add_scribble` for ``where``."""
         session = self._need()
-        return session.paint(self._voxels(where, world), UNLABELED)
+        voxels = marked_voxels(session.grid, where, world)
+        with self._lock:
+            return session.paint(voxels, session.settings.unlabeled)
+
+    def set_scribbles(self, labels: NDArray[Any], box: tuple[slice, ...] | None = None) -> bool:
+        """Replace all scribbles, or those in a box, by a label image, as one step.
+
+        Parameters
+        ----------
+        labels : (Z, Y, X) array of int
+            Of the box's shape. Unlabeled and background voxels have the values of
+            ``session.settings``, by default -1 and 0.
+        box : tuple of slice, optional
+            Part of the image; all of it by default.
+
+        Returns
+        -------
+        bool
+            False where all of it was so already.
+
+        Raises
+        ------
+        GeometryError
+            When it has another shape.
+        """
+        session = self._need()
+        part = box or (slice(None),) * 3
+        before = session.strokes[part]
+        if labels.shape != before.shape:
+            raise GeometryError(
+                f"The scribbles have shape {labels.shape}, the image or box {before.shape}."
+            )
+        if np.array_equal(labels, before):
+            return False
+        with self._lock:
+            session.strokes[part] = labels
+            return session.record_strokes(box)
+
+    def correct(self, edited: NDArray[Any], box: tuple[slice, ...] | None = None) -> bool:
+        """Take over a mask that was painted over: what differs from :attr:`labels` is a scribble.
+
+        Parameters
+        ----------
+        edited : (Z, Y, X) array of int
+            0 is background.
+        box : tuple of slice, optional
+            Where to look; everywhere by default.
+
+        Returns
+        -------
+        bool
+            False where nothing differs.
+
+        Raises
+        ------
+        ParameterError
+            When background was painted and the session has no value for it.
+        """
+        with self._lock:
+            return self._need().correct(edited, box)
 
     def add_point(
         self,
@@ -198,8 +376,8 @@ class InteractiveSegmenter:
         GeometryError
             When it lies outside of the image.
         """
-        z, y, x = self._places([position], world)[0]
-        point = Point((float(z), float(y), float(x)), _label(label), positive, float(radius))
+        z, y, x = to_voxels(self._need().grid, [position], world)[0]
+        point = Point((float(z), float(y), float(x)), check_label(label), positive, float(radius))
         session = self._need()
         if point in session.settings.points:
             return False
@@ -227,14 +405,14 @@ class InteractiveSegmenter:
         GeometryError
             When it is empty or outside of the image.
         """
-        corners = self._places([start, stop], world, inside=False)
+        corners = to_voxels(self._need().grid, [start, stop], world, inside=False)
         if world:
             low, high = np.floor(corners.min(axis=0) + 0.5), np.floor(corners.max(axis=0) + 1.5)
         else:
             low, high = corners
         first, last = np.asarray(low, int).tolist(), np.asarray(high, int).tolist()
         session = self._need()
-        box = Box((first[0], first[1], first[2]), (last[0], last[1], last[2]), _label(label))
+        box = Box((first[0], first[1], first[2]), (last[0], last[1], last[2]), check_label(label))
         if box in session.settings.boxes:
             return False
         return self._change(boxes=(*session.settings.boxes, box))
@@ -268,20 +446,65 @@ class InteractiveSegmenter:
                 )
             if initial.dtype.kind not in "iu" or (initial.size and initial.min() < 0):
                 raise LabelError("The initial mask must hold integers from 0, the background.")
-        session.set_initial(initial)
+        with self._lock:
+            session.set_initial(initial)
         if margin is not None:
             self._change(initial_margin=float(margin))
 
     def set_params(self, params: SegmentParams) -> bool:
-        """Change the solver's settings, as one step."""
-        return self._need().update_settings(params=params)
+        """Change the solver's settings, as one step; the number of threads is no part of it."""
+        self.threads = params.threads
+        threads = self._need().settings.params.threads
+        return self.update_settings(params=replace(params, threads=threads))
+
+    def lock(self, classes: Iterable[int]) -> bool:
+        """Keep classes exactly as they are in :attr:`labels`, whatever is solved later.
+
+        Parameters
+        ----------
+        classes : iterable of int
+            All classes to be locked from now on; others are unlocked.
+
+        Returns
+        -------
+        bool
+            False where just these were locked.
+
+        Raises
+        ------
+        LabelError
+            For the background, or a class without voxels.
+        """
+        session, labels = self._need(), frozenset(int(label) for label in classes)
+        for label in sorted(labels - session.settings.locked):
+            if session.prompts().is_background(label) or not (session.labels == label).any():
+                raise LabelError(
+                    f"The mask has no voxels of a class {label} to lock; compute it first."
+                )
+        return self.update_settings(locked=labels)
+
+    def update_settings(self, **changes: Any) -> bool:
+        """Change fields of ``session.settings``, as one step; checked at the next solve.
+
+        Parameters
+        ----------
+        **changes
+            Fields of :class:`~napari_medgs.segmentation.Settings` with their new values.
+
+        Returns
+        -------
+        bool
+            False where nothing was different.
+        """
+        with self._lock:
+            return self._need().update_settings(**changes)
 
     def _change(self, **changes: Any) -> bool:
         """Change settings; checked first, so that no unusable step gets into the history."""
         session = self._need()
         prompts = {k: v for k, v in changes.items() if k in ("points", "boxes", "initial_margin")}
         replace(session.prompts(), **prompts).check(session.grid.shape)
-        return session.update_settings(**changes)
+        return self.update_settings(**changes)
 
     # History
 
@@ -295,13 +518,21 @@ class InteractiveSegmenter:
         """Whether there is a step to redo."""
         return self._need().can_redo
 
-    def undo(self) -> bool:
-        """Undo the last step, its effect on :attr:`labels` included; False where none is."""
-        return self._need().undo() is not None
+    def undo(self) -> Step | None:
+        """Undo the last step, its effect on :attr:`labels` included.
 
-    def redo(self) -> bool:
-        """Redo the step undone last; False where none is."""
-        return self._need().redo() is not None
+        Returns
+        -------
+        Step or None
+            What was undone, with the voxels that changed; None where there is nothing to undo.
+        """
+        with self._lock:
+            return self._need().undo()
+
+    def redo(self) -> Step | None:
+        """Redo the step undone last; see :meth:`undo`."""
+        with self._lock:
+            return self._need().redo()
 
     # Results
 
@@ -338,36 +569,194 @@ class InteractiveSegmenter:
         if self._result is None or not session.is_current:
             # Refused before the field is fitted.
             session.prompts().check(session.grid.shape)
-            model = self._prepare(progress, should_stop)
-            self._result = session.solve(model, progress=progress, should_stop=should_stop)
+            if self._model is None:
+                from napari_medgs.segmentation.prompts.markers import check_prompts
+
+                check_prompts(session.prompts(), self.volume)
+            self.prepare(progress=progress, should_stop=should_stop)
+            with self._lock:
+                n_events, snapshot = len(session.events), self.snapshot()
+            result = self.update(snapshot, progress=progress, should_stop=should_stop)
+            with self._lock:
+                # Not current where another thread has added prompts meanwhile.
+                self.set_result(result, is_current=n_events == len(session.events))
+            return result
         return self._result
 
-    def _prepare(self, progress: ProgressCallback, should_stop: StopCallback) -> SegmentModel:
-        if self._model is None:
-            from napari_medgs.segmentation.api import fit_for_segmentation
-            from napari_medgs.segmentation.model import SegmentModel
-            from napari_medgs.segmentation.prompts.markers import check_prompts
+    @property
+    def is_current(self) -> bool:
+        """Whether :attr:`labels` are what a full solve of the present prompts gave."""
+        return self._need().is_current
 
-            session, volume = self._need(), self.volume
-            check_prompts(session.prompts(), volume)
-            if self._field is None:
-                self._field = fit_for_segmentation(
-                    volume, self._fit_params, progress=progress, should_stop=should_stop
-                )
-            self._model = SegmentModel(
+    # Results step by step, for programs that solve in a thread of their own
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether :meth:`prepare` has been done."""
+        return self._model is not None
+
+    def prepare(
+        self,
+        *,
+        progress: ProgressCallback = ignore_progress,
+        should_stop: StopCallback = never_stop,
+    ) -> None:
+        """Do what needs no prompts: fit the field unless there is one, build the solver's graph.
+
+        :meth:`result` does it when first called.
+
+        Parameters
+        ----------
+        progress, should_stop : callable, optional
+
+        Raises
+        ------
+        MedGSError
+            For an unusable image or field.
+        Cancelled
+            When stopped; a field that was fitted until then stays.
+        """
+        if self._model is not None:
+            return
+        from napari_medgs.segmentation.api import FIT_PARAMS, fit_for_segmentation
+        from napari_medgs.segmentation.model import SegmentModel
+
+        volume = self.volume
+        if self._field is None:
+            self._field = fit_for_segmentation(
                 volume,
-                self._field,
-                session.settings.params,
+                self._fit_params or replace(FIT_PARAMS, threads=self.threads),
                 progress=progress,
                 should_stop=should_stop,
             )
+        progress(ProgressEvent("Preparing the segmentation", 0, 0, 0.0))
+        self._model = SegmentModel(
+            volume,
+            self._field,
+            replace(self._need().settings.params, threads=self.threads),
+            progress=progress,
+            should_stop=should_stop,
+        )
+
+    def _need_model(self) -> SegmentModel:
+        if self._model is None:
+            raise ParameterError("The segmentation is not prepared yet: call prepare first.")
         return self._model
+
+    def snapshot(self) -> PromptSnapshot:
+        """Copy prompts and settings for :meth:`update`, so that they may change meanwhile.
+
+        Returns
+        -------
+        PromptSnapshot
+
+        Raises
+        ------
+        ParameterError
+            Before :meth:`prepare`.
+        MedGSError
+            When the prompts do not fit the image, or mark fewer than two classes.
+        """
+        model, session = self._need_model(), self._need()
+        with self._lock:
+            model.params = replace(session.settings.params, threads=self.threads)
+            return model.snapshot(session.prompts())
+
+    def update(
+        self,
+        snapshot: PromptSnapshot | None = None,
+        *,
+        quick: bool = False,
+        progress: ProgressCallback = ignore_progress,
+        should_stop: StopCallback = never_stop,
+    ) -> SegmentResult:
+        """Solve without changing :attr:`labels` or the history; see :meth:`set_result`.
+
+        Parameters
+        ----------
+        snapshot : PromptSnapshot, optional
+            Of :meth:`snapshot`, which is called otherwise.
+        quick : bool
+            Only extend the last full solve by new scribbles, where that is possible; see
+            :meth:`SegmentModel.update`.
+        progress, should_stop : callable, optional
+
+        Returns
+        -------
+        SegmentResult
+
+        Raises
+        ------
+        MedGSError
+            See :meth:`snapshot`; ``Cancelled`` when stopped.
+        """
+        return self._need_model().update(
+            self.snapshot() if snapshot is None else snapshot,
+            quick=quick,
+            progress=progress,
+            should_stop=should_stop,
+        )
+
+    def set_result(self, result: SegmentResult, *, is_current: bool = True) -> Delta:
+        """Make a result of :meth:`update` the current one, which undo and redo bring back.
+
+        Parameters
+        ----------
+        result : SegmentResult
+        is_current : bool
+            False where the prompts have changed since. An incremental result never is current.
+
+        Returns
+        -------
+        Delta
+            What changed in :attr:`labels`.
+        """
+        with self._lock:
+            self._result = result
+            return self._need().set_result(
+                result, is_current=is_current and not result.incremental
+            )
+
+    def preview_slice(self, axis: int, index: int) -> NDArray[Any] | None:
+        """Return the labels of one slice ahead of a solve, with the terms fitted in the last one.
+
+        Parameters
+        ----------
+        axis, index : int
+            The slice, on the canonical grid.
+
+        Returns
+        -------
+        2D array of int, or None
+            None where classes are new, so that it would take as long as a solve.
+
+        Raises
+        ------
+        MedGSError
+            See :meth:`snapshot`.
+        """
+        model, session, frozen = self._need_model(), self._need(), None
+        with self._lock:
+            prompts = session.prompts()
+            last, snapshot = model.last, model.snapshot(prompts)
+            if last is None or snapshot.values != last.values:
+                return None
+            locked = sorted(prompts.locked)
+            if locked and prompts.result is not None:
+                frozen = np.take(prompts.result, index, axis=axis)
+        labels = model.preview_slice(axis, index, snapshot)
+        if frozen is not None:
+            labels = np.where(np.isin(labels, locked), 0, labels)
+            labels = np.where(frozen > 0, frozen, labels)
+        return labels
 
     def uncertainty(self) -> NDArray[np.float32]:
         """Return the probability that each voxel's label is wrong, (Z, Y, X), 0 to 1."""
         return self.result().uncertainty()
 
-    def suggest(self, count: int = 1, axis: int | None = None) -> list[Suggestion]:
+    def suggest(
+        self, count: int = 1, axis: int | None = None, *, update: bool = True
+    ) -> list[Suggestion]:
         """Return the slices where one more scribble helps most, best first.
 
         Parameters
@@ -375,10 +764,17 @@ class InteractiveSegmenter:
         count : int
         axis : int, optional
             Orientation of the slices; that of the scribbles by default.
+        update : bool
+            False to judge by the last solve, though prompts may have changed since.
+
+        Raises
+        ------
+        MedGSError
+            Without a result; see :meth:`result`.
         """
-        self.result()
-        assert self._model is not None
-        return self._model.suggest(count, axis)
+        if update:
+            self.result()
+        return self._need_model().suggest(count, axis)
 
     # Files
 
@@ -423,9 +819,7 @@ class InteractiveSegmenter:
 
         volume = _as_volume(image, spacing, affine)
         session, _ = load_session(path, volume.grid)
-        segmenter = cls(session.settings.params)
-        segmenter._start(volume, session, field)
-        return segmenter
+        return cls.from_session(session, volume, field=field)
 
     # Helpers
 
@@ -434,59 +828,12 @@ class InteractiveSegmenter:
             raise ParameterError("There is no image yet: call set_image first.")
         return self._session
 
-    def _places(
-        self, places: Sequence[Sequence[float]] | ArrayLike, world: bool, inside: bool = True
-    ) -> NDArray[np.float64]:
-        """Return places (N, 3) as voxel coordinates (z, y, x).
 
-        Raises
-        ------
-        GeometryError
-            When they are no triples of finite numbers, or outside of the image.
-        """
-        grid = self._need().grid
-        points = np.asarray(places, np.float64)
-        if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
-            raise GeometryError("A place is three finite numbers.")
-        if world:
-            inverse = np.linalg.inv(grid.affine)
-            points = points @ inverse[:3, :3].T + inverse[:3, 3]
-        if inside and ((points < -0.5) | (points > np.asarray(grid.shape) - 0.5)).any():
-            raise GeometryError(f"A place lies outside of the image of shape {grid.shape}.")
-        return points
-
-    def _voxels(self, where: ArrayLike, world: bool) -> Any:
-        """Return an index expression for a mask or a line.
-
-        Raises
-        ------
-        GeometryError, LabelError
-            When it does not fit the image, or marks nothing.
-        """
-        array = np.asarray(where)
-        shape = self._need().grid.shape
-        if array.dtype != bool:
-            from skimage.draw import line_nd
-
-            corners = self._places(array, world)
-            lines = [corners] if len(corners) == 1 else []
-            for first, second in itertools.pairwise(corners):
-                lines.append(np.stack(line_nd(first, second, endpoint=True), axis=1))
-            if not lines:
-                raise LabelError("The scribble marks no voxel.")
-            voxels = np.round(np.concatenate(lines)).astype(int)
-            return tuple(np.clip(voxels, 0, np.asarray(shape) - 1).T)
-        if array.shape != shape:
-            raise GeometryError(f"The scribble has shape {array.shape}, the image {shape}.")
-        if not array.any():
-            raise LabelError("The scribble marks no voxel.")
-        return array
-
-
-def _label(label: int) -> int:
-    if int(label) != label or label < 0:
-        raise LabelError(f"A label is an integer from 0 (background), not {label}.")
-    return int(label)
+def _check_field(field: GaussianField, volume: Volume) -> None:
+    if not field.info.grid.matches(volume.grid):
+        raise GeometryError(
+            "The field was fitted on another grid than the image's; fit it to this image."
+        )
 
 
 def _as_volume(

@@ -1,0 +1,119 @@
+"""Places and voxels of prompts, given as coordinates, lines or masks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_medgs.data.grid import Grid
+from napari_medgs.errors import GeometryError, LabelError
+
+
+def to_voxels(
+    grid: Grid,
+    places: Sequence[Sequence[float]] | ArrayLike,
+    world: bool = False,
+    inside: bool = True,
+) -> NDArray[np.float64]:
+    """Return places as voxel coordinates.
+
+    Parameters
+    ----------
+    grid : Grid
+    places : (N, 3) array
+        (z, y, x) in voxels, or (x, y, z) in RAS millimeters with ``world``.
+    world : bool
+    inside : bool
+        Whether they must lie in the image.
+
+    Returns
+    -------
+    (N, 3) ndarray
+        (z, y, x).
+
+    Raises
+    ------
+    GeometryError
+        When they are no triples of finite numbers, or outside of the image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> to_voxels(Grid((2, 3, 4), 2 * np.eye(4)), [(2.0, 4.0, 6.0)], world=True).tolist()
+    [[1.0, 2.0, 3.0]]
+    """
+    points = np.asarray(places, np.float64)
+    if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
+        raise GeometryError("A place is three finite numbers.")
+    if world:
+        inverse = np.linalg.inv(grid.affine)
+        points = points @ inverse[:3, :3].T + inverse[:3, 3]
+    if inside and ((points < -0.5) | (points > np.asarray(grid.shape) - 0.5)).any():
+        raise GeometryError(f"A place lies outside of the image of shape {grid.shape}.")
+    return points
+
+
+def marked_voxels(grid: Grid, where: ArrayLike, world: bool = False) -> Any:
+    """Return an index expression for the voxels of a mask or of a line.
+
+    Parameters
+    ----------
+    grid : Grid
+    where : (Z, Y, X) boolean array, or (N, 3) array
+        A mask, or corners of a line; see :func:`to_voxels`.
+    world : bool
+
+    Returns
+    -------
+    ndarray of bool, or tuple of ndarray of int
+
+    Raises
+    ------
+    GeometryError, LabelError
+        When it does not fit the image, or marks nothing.
+
+    Examples
+    --------
+    >>> z, y, x = marked_voxels(Grid((2, 3, 4)), [(1, 2, 0), (1, 2, 3)])
+    >>> x.tolist()
+    [0, 1, 2, 3]
+    """
+    array = np.asarray(where)
+    if array.dtype != bool:
+        from skimage.draw import line_nd
+
+        corners = to_voxels(grid, array, world)
+        lines = [corners] if len(corners) == 1 else []
+        for first, second in itertools.pairwise(corners):
+            lines.append(np.stack(line_nd(first, second, endpoint=True), axis=1))
+        if not lines:
+            raise LabelError("The scribble marks no voxel.")
+        voxels = np.round(np.concatenate(lines)).astype(int)
+        return tuple(np.clip(voxels, 0, np.asarray(grid.shape) - 1).T)
+    if array.shape != grid.shape:
+        raise GeometryError(f"The scribble has shape {array.shape}, the image {grid.shape}.")
+    if not array.any():
+        raise LabelError("The scribble marks no voxel.")
+    return array
+
+
+def check_label(label: int) -> int:
+    """Return a label as int.
+
+    Raises
+    ------
+    LabelError
+        When it is no integer from 0.
+
+    Examples
+    --------
+    >>> check_label(2)
+    2
+    """
+    if int(label) != label or label < 0:
+        raise LabelError(f"A label is an integer from 0 (background), not {label}.")
+    return int(label)
