@@ -53,7 +53,7 @@ def test_refusals_are_sentences(docked, qtbot, notes, tiny_labels):
     assert widget.controller.session is None
     widget.view.new_strokes.click()
     stroke(widget.strokes_layer, [(5, 10, 8)], 1)
-    qtbot.waitUntil(lambda: widget.controller.model is not None and not widget.runner.busy,
+    qtbot.waitUntil(lambda: widget.controller.segmenter.is_prepared and not widget.runner.busy,
                     timeout=WAIT)  # fmt: skip
     assert "two" in widget.view.panel.status.text()
     assert notes == []

@@ -140,7 +140,7 @@ def test_the_first_fit_is_cancelled(docked, qtbot, notes, monkeypatch):
     widget.view.panel.cancel.click()
     clicked.set()
     qtbot.waitUntil(lambda: not widget.runner.busy, timeout=WAIT)
-    assert widget.controller.model is None
+    assert not widget.controller.segmenter.is_prepared
     assert "Canceled" in widget.view.panel.status.text()
     assert widget.view.undo.isEnabled()
     assert not widget.result_layer.data.any()

@@ -103,7 +103,7 @@ def test_what_needs_a_result_waits_for_one(docked, qtbot, notes):
     _, widget = docked()
     widget.view.new_strokes.click()
     control = widget.controller
-    qtbot.waitUntil(lambda: control.model is not None and not widget.runner.busy, timeout=WAIT)
+    qtbot.waitUntil(lambda: control.segmenter.is_prepared and not widget.runner.busy, timeout=WAIT)
     assert widget.view.panel.status.text().startswith("Paint a stroke in each class")
     assert not widget.view.suggest.isEnabled()
     assert not widget.view.accept.isEnabled()
@@ -238,7 +238,7 @@ def test_progress_of_the_fit_is_shown(docked, qtbot, notes, monkeypatch):
     monkeypatch.setattr(api, "fit_for_segmentation", fit_and_wait)
     widget.controller.progressed.connect(show)
     widget.view.new_strokes.click()
-    qtbot.waitUntil(lambda: widget.controller.model is not None, timeout=WAIT)
+    qtbot.waitUntil(lambda: widget.controller.segmenter.is_prepared, timeout=WAIT)
     assert notes == []
     assert shown.is_set(), texts
 
@@ -300,7 +300,7 @@ def test_the_number_of_threads_is_no_step_but_counts_in_the_next_solve(docked, q
     assert widget.controller.revision == revision
     stroke(layer, [(5, 13, 8)], 1)
     idle(qtbot, widget)
-    assert widget.controller.model.params.threads == 1
+    assert widget.controller.segmenter.threads == 1
     widget.settings.set_value("smooth", 2.0)
     assert len(session.history.done) == steps + 2
     assert session.settings.params.smooth == 2.0

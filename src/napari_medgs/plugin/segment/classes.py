@@ -102,8 +102,8 @@ class ClassActions:
         for layer in (self._context.strokes_layer, self._context.result_layer):
             if layer is not None:
                 layer.metadata[NAMES_KEY] = dict(names)
-        if self._controller.session is not None:
-            self._controller.session.names = names
+        if self._controller.segmenter is not None:
+            self._controller.segmenter.names = names
 
     def _add_missing(self) -> None:
         """Add classes of the last step, or of the step that was undone, to the table."""

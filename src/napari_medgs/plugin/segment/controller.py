@@ -1,6 +1,6 @@
-"""The Segment widget's controller: the session, its model, and the jobs that edits start. No Qt.
+"""The Segment widget's controller: the segmenter, and the jobs that edits start. No Qt.
 
-The core's session is changed in :mod:`.layer_session`, its model is called in :mod:`.jobs`.
+The core's segmenter gets prompts in :mod:`.layer_session` and solves in :mod:`.jobs`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from napari_medgs.errors import Cancelled, MedGSError
 from napari_medgs.plugin.segment.jobs import (
     Box,
     ComputeMaps,
-    PrepareModel,
+    PrepareSegmenter,
     PreviewSlice,
     SolveMask,
     SuggestSlice,
@@ -30,7 +30,12 @@ from napari_medgs.plugin.segment.scheduler import JobScheduler, TaskRunner
 if TYPE_CHECKING:
     from napari_medgs.data.field import GaussianField
     from napari_medgs.data.volume import Volume
-    from napari_medgs.segmentation import SegmentModel, SegmentParams, SegmentResult, Session
+    from napari_medgs.segmentation import (
+        InteractiveSegmenter,
+        SegmentParams,
+        SegmentResult,
+        Session,
+    )
 
 
 class SegmentController:
@@ -49,6 +54,8 @@ class SegmentController:
 
     Attributes
     ----------
+    segmenter : InteractiveSegmenter or None
+        All of the work on the image: session, field and solver; None while there is no session.
     painting : bool
         True while the mouse button is down in the middle of a stroke.
     threads : int or None
@@ -77,7 +84,7 @@ class SegmentController:
         self.painting = False
         self.threads: int | None = None
         self.layers: LayerSession | None = None
-        self.model: SegmentModel | None = None
+        self.segmenter: InteractiveSegmenter | None = None
         self.result: SegmentResult | None = None
         self.revision = 0
         self.requested_maps: tuple[bool, int | None] = (False, None)
@@ -85,7 +92,7 @@ class SegmentController:
         self._job_revision = 0
         self._report_errors = False
         self._on_current: list[Callable[[], None]] = []
-        self._source: tuple[Volume, GaussianField | None, Path | None] | None = None
+        self._known_field: tuple[GaussianField | None, Path | None] = (None, None)
         self._jobs = JobScheduler(runner, self._make_job)
         self._jobs.returned.connect(self._on_returned)
         self._jobs.errored.connect(self._on_errored)
@@ -104,7 +111,7 @@ class SegmentController:
         field: GaussianField | None = None,
         field_file: Path | None = None,
     ) -> None:
-        """Begin with a session; a model of the same volume and field is kept.
+        """Begin with a session.
 
         Parameters
         ----------
@@ -119,11 +126,11 @@ class SegmentController:
         field_file : Path, optional
             Where the field may be read from.
         """
-        same = self._source is not None and self._source[0] is volume
-        if not same or (field is not None and self.field is not field):
-            self.model = None
-        self.layers = LayerSession(session, strokes, view)
-        self._source = (volume, field, field_file)
+        from napari_medgs.segmentation import InteractiveSegmenter
+
+        self.segmenter = InteractiveSegmenter.from_session(session, volume)
+        self.layers = LayerSession(self.segmenter, strokes, view)
+        self._known_field = (field, field_file)
         self._reset()
         self._on_changed()
 
@@ -131,8 +138,8 @@ class SegmentController:
         """End the session; layers stay as they are."""
         if self.layers is not None:
             self.layers.close()
-        self.layers = None
-        self.model = self._source = None
+        self.layers = self.segmenter = None
+        self._known_field = (None, None)
         self._reset()
         self._update_state()
 
@@ -145,17 +152,17 @@ class SegmentController:
     @property
     def session(self) -> Session | None:
         """The session that is worked on."""
-        return None if self.layers is None else self.layers.session
+        return None if self.segmenter is None else self.segmenter.session
 
     @property
     def field(self) -> GaussianField | None:
         """The field that masks are computed with, once it is there."""
-        return None if self.model is None else self.model.field
+        return None if self.segmenter is None else self.segmenter.field
 
     @property
     def is_current(self) -> bool:
         """Whether the result is that of a full solve of the present prompts."""
-        return self.session is not None and self.session.is_current
+        return self.segmenter is not None and self.segmenter.is_current
 
     @property
     def busy(self) -> bool:
@@ -275,28 +282,25 @@ class SegmentController:
         self._jobs.cancel()
 
     def _make_job(self, kind: JobKind) -> Any | None:
-        layers, model = self.layers, self.model
-        if layers is None:
+        segmenter = self.segmenter
+        if segmenter is None:
             return None
-        session, lock = layers.session, layers.lock
         self._job_revision = self.revision
+        segmenter.threads = self.threads
         if kind is JobKind.PREPARE:
-            if model is not None or self._source is None:
-                return None
-            params = replace(session.settings.params, threads=self.threads)
-            return PrepareModel(*self._source, params)
-        if model is None:
+            prepared = segmenter.is_prepared
+            return None if prepared else PrepareSegmenter(segmenter, *self._known_field)
+        if not segmenter.is_prepared:
             return None
         if kind is JobKind.PREVIEW:
             place = self._visible_slice()
-            return None if place is None else PreviewSlice(model, session, lock, *place)
+            return None if place is None else PreviewSlice(segmenter, *place)
         if kind.is_solve:
-            incremental = kind is JobKind.INCREMENTAL
-            return SolveMask(model, session, lock, self.threads, incremental)
+            return SolveMask(segmenter, incremental=kind is JobKind.INCREMENTAL)
         if self.result is None:
             return None
         if kind is JobKind.SUGGEST:
-            return SuggestSlice(model, self.suggest_axis)
+            return SuggestSlice(segmenter, self.suggest_axis)
         uncertainty, label = self.requested_maps
         return ComputeMaps(self.result, uncertainty, label) if uncertainty or label else None
 
@@ -321,8 +325,7 @@ class SegmentController:
 
     def _on_returned(self, kind: JobKind, result: Any) -> None:
         if kind is JobKind.PREPARE:
-            if self._source is not None and result.volume is self._source[0]:
-                self.model = result
+            if result is self.segmenter:
                 self._jobs.waiting.add(JobKind.FULL)
                 self.prepared.emit()
             return

@@ -177,18 +177,17 @@ class SegmentFiles:
 
     def _write(self, path: Path) -> None:
         from napari_medgs.io.fields import save_field
-        from napari_medgs.segmentation import save_session
 
         controller = self._controller
-        session = controller.session
-        if session is None:
+        segmenter = controller.segmenter
+        if segmenter is None:
             return
         try:
-            if controller.field is not None:
+            if segmenter.field is not None:
                 field = path.with_name(path.stem + autosave.FIELD)
-                save_field(field, controller.field)
-                session.field = field.name
-            save_session(session, path)
+                save_field(field, segmenter.field)
+                segmenter.session.field = field.name
+            segmenter.save(path)
         except MedGSError as error:
             show_failure(error, "Saving")
             return

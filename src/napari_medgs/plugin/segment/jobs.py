@@ -2,95 +2,71 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
+from napari_medgs._util.progress import ProgressCallback, StopCallback
 from napari_medgs.data.field import GaussianField
-from napari_medgs.segmentation.params import SegmentParams
 
 if TYPE_CHECKING:
-    from napari_medgs.data.volume import Volume
-    from napari_medgs.segmentation import SegmentModel, SegmentResult, Session, Suggestion
+    from napari_medgs.segmentation import InteractiveSegmenter, SegmentResult, Suggestion
 
 Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
-class PrepareModel:
-    """Fit a field, or read one from a file, or take the one given; then build the model.
+class PrepareSegmenter:
+    """Fit a field, or read one from a file, or take the one given; then build the solver.
 
     Attributes
     ----------
-    volume : Volume
+    segmenter : InteractiveSegmenter
     field : GaussianField or None
     file : Path or None
         A field file, used where there is no ``field``.
-    params : SegmentParams
     """
 
-    volume: Volume
+    segmenter: InteractiveSegmenter
     field: GaussianField | None
     file: Path | None
-    params: SegmentParams
 
-    def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> SegmentModel:
-        """Return the model."""
+    def __call__(
+        self, progress: ProgressCallback, should_stop: StopCallback
+    ) -> InteractiveSegmenter:
+        """Return the segmenter, prepared."""
         from napari_medgs.io.fields import load_field
-        from napari_medgs.segmentation import SegmentModel
-        from napari_medgs.segmentation.api import FIT_PARAMS, fit_for_segmentation
 
         field = self.field
         if field is None and self.file is not None and self.file.is_file():
             field = load_field(self.file)
-        if field is None:
-            field = fit_for_segmentation(
-                self.volume,
-                replace(FIT_PARAMS, threads=self.params.threads),
-                progress=progress,
-                should_stop=should_stop,
-            )
-        progress(ProgressEvent("Preparing the segmentation", 0, 0, 0.0))
-        return SegmentModel(
-            self.volume, field, self.params, progress=progress, should_stop=should_stop
-        )
+        if field is not None:
+            self.segmenter.set_field(field)
+        self.segmenter.prepare(progress=progress, should_stop=should_stop)
+        return self.segmenter
 
 
 @dataclass(frozen=True)
 class SolveMask:
-    """Compute the mask of all prompts so far.
+    """Compute the mask of all prompts so far; the segmenter's own mask is left as it is.
 
     Attributes
     ----------
-    model : SegmentModel
-    session : Session
-        Left as it is.
-    lock : threading.Lock
-        Held while the session is read or changed. The solve itself does not need it.
-    threads : int or None
+    segmenter : InteractiveSegmenter
     incremental : bool
         Extend the last full solve by what is new, where that is possible.
     """
 
-    model: SegmentModel
-    session: Session
-    lock: Lock
-    threads: int | None
+    segmenter: InteractiveSegmenter
     incremental: bool = False
 
     def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> SegmentResult:
         """Return the result."""
-        with self.lock:
-            params = replace(self.session.settings.params, threads=self.threads)
-            self.model.params = params
-            snapshot = self.model.snapshot(self.session.prompts())
-        return self.model.update(
-            snapshot, quick=self.incremental, progress=progress, should_stop=should_stop
+        return self.segmenter.update(
+            quick=self.incremental, progress=progress, should_stop=should_stop
         )
 
 
@@ -120,28 +96,14 @@ class LabelSlice:
 class PreviewSlice:
     """Compute one slice ahead of the rest, with what the last full solve learned."""
 
-    model: SegmentModel
-    session: Session
-    lock: Lock
+    segmenter: InteractiveSegmenter
     axis: int
     index: int
 
     def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> LabelSlice | None:
         """Return the slice, or None where it would take as long as a solve."""
-        frozen = None
-        with self.lock:
-            prompts = self.session.prompts()
-            last, snapshot = self.model.last, self.model.snapshot(prompts)
-            if last is None or snapshot.values != last.values:
-                return None
-            locked = sorted(prompts.locked)
-            if locked and prompts.result is not None:
-                frozen = np.take(prompts.result, self.index, axis=self.axis)
-        labels = self.model.preview_slice(self.axis, self.index, snapshot)
-        if frozen is not None:
-            labels = np.where(np.isin(labels, locked), 0, labels)
-            labels = np.where(frozen > 0, frozen, labels)
-        return LabelSlice(self.axis, self.index, labels)
+        labels = self.segmenter.preview_slice(self.axis, self.index)
+        return None if labels is None else LabelSlice(self.axis, self.index, labels)
 
 
 @dataclass(frozen=True)
@@ -150,17 +112,17 @@ class SuggestSlice:
 
     Attributes
     ----------
-    model : SegmentModel
+    segmenter : InteractiveSegmenter
     axis : int or None
         Normal of the slices to choose from; all three axes by default.
     """
 
-    model: SegmentModel
+    segmenter: InteractiveSegmenter
     axis: int | None
 
     def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> Suggestion | None:
         """Return the best slice, or None where all is certain."""
-        found = self.model.suggest(1, self.axis)
+        found = self.segmenter.suggest(1, self.axis, update=False)
         return found[0] if found else None
 
 

@@ -1,49 +1,42 @@
-"""A session whose strokes and result are shown in two Labels layers. No Qt.
+"""A segmenter whose strokes and result are shown in two Labels layers. No Qt.
 
-The layers and the session are kept equal here; all changes of the core's session are made here.
+The layers and the segmenter are kept equal here; what the user changes is passed on here.
 """
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from napari_medgs.plugin.segment.display import ResultDisplay
 from napari_medgs.plugin.segment.jobs import Box, LabelSlice
 from napari_medgs.plugin.segment.layers import LabelView
 
 if TYPE_CHECKING:
-    from napari_medgs.segmentation import SegmentResult, Session
+    from napari_medgs.segmentation import InteractiveSegmenter, SegmentResult
     from napari_medgs.segmentation.session.history import Step
 
 EVERYWHERE = (slice(None),) * 3
 
 
 class LayerSession:
-    """A session and the layers of its strokes and of its result.
+    """A segmenter and the layers of its strokes and of its result.
 
     All methods are for the main thread.
 
     Parameters
     ----------
-    session : Session
+    segmenter : InteractiveSegmenter
     strokes : LabelView
         Of the layer that the user paints in.
     result : LabelView
         Of the layer that shows the result.
-
-    Attributes
-    ----------
-    lock : threading.Lock
-        Held while the session changes; a thread that reads the session holds it, too.
     """
 
-    def __init__(self, session: Session, strokes: LabelView, result: LabelView) -> None:
-        self.session, self.strokes = session, strokes
-        self.display = ResultDisplay(session, result)
-        self.lock = Lock()
+    def __init__(
+        self, segmenter: InteractiveSegmenter, strokes: LabelView, result: LabelView
+    ) -> None:
+        self.segmenter, self.strokes = segmenter, strokes
+        self.display = ResultDisplay(segmenter.session, result)
 
     def sync_strokes(self, box: Box | None = None) -> bool:
         """Record what was painted in the strokes layer as one step.
@@ -58,16 +51,9 @@ class LayerSession:
         bool
             Whether anything was painted.
         """
-        session = self.session
         if not self.strokes.fits():
             return False
-        part = box or EVERYWHERE
-        painted = self.strokes.array[part]
-        if np.array_equal(painted, session.strokes[part]):
-            return False
-        with self.lock:
-            session.strokes[part] = painted
-            return session.record_strokes(box)
+        return self.segmenter.set_scribbles(self.strokes.array[box or EVERYWHERE], box)
 
     def sync_result(self, box: Box | None = None) -> bool:
         """Record what was painted on the result as corrections; see :meth:`sync_strokes`.
@@ -77,7 +63,7 @@ class LayerSession:
         ParameterError
             When background was painted and there is no value for it; the result is as before.
         """
-        session, display = self.session, self.display
+        session, display = self.segmenter.session, self.display
         if not display.view.fits() or not self.strokes.fits():
             return False
         part = box or EVERYWHERE
@@ -88,8 +74,7 @@ class LayerSession:
             region = edited[part]
             region[region == background] = 0
         try:
-            with self.lock:
-                changed = session.correct(edited, box)
+            changed = self.segmenter.correct(edited, box)
         finally:
             display.show_box(part)
         if changed:
@@ -102,13 +87,11 @@ class LayerSession:
 
     def update_settings(self, **settings: Any) -> bool:
         """Change settings as one step; return whether anything was different."""
-        with self.lock:
-            return self.session.update_settings(**settings)
+        return self.segmenter.update_settings(**settings)
 
     def move_in_history(self, *, back: bool) -> Step | None:
         """Undo or redo a step and show it; return the step, if there was one."""
-        with self.lock:
-            step = self.session.undo() if back else self.session.redo()
+        step = self.segmenter.undo() if back else self.segmenter.redo()
         if step is None:
             return None
         self.display.restore()
@@ -121,9 +104,9 @@ class LayerSession:
         return step
 
     def set_result(self, result: SegmentResult) -> None:
-        """Make a result the session's and show it."""
+        """Make a result the segmenter's and show it."""
         self.display.restore(refresh=False)
-        self.display.show_delta(self.session.set_result(result, is_current=not result.incremental))
+        self.display.show_delta(self.segmenter.set_result(result))
 
     def show_preview(self, preview: LabelSlice) -> None:
         """Show a slice that is not part of the result yet."""
@@ -131,7 +114,7 @@ class LayerSession:
 
     def show_in(self, view: LabelView) -> None:
         """Show the result in another layer from now on."""
-        self.display = ResultDisplay(self.session, view)
+        self.display = ResultDisplay(self.segmenter.session, view)
 
     def close(self) -> None:
         """Leave the result alone in its layer, without a preview."""

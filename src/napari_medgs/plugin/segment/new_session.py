@@ -9,7 +9,6 @@ import numpy as np
 from napari_medgs.plugin.layer_frame import labels_like
 from napari_medgs.plugin.layer_metadata import field_of, fitted_to
 from napari_medgs.plugin.segment.context import SegmentContext
-from napari_medgs.plugin.segment.controller import SegmentController
 
 if TYPE_CHECKING:
     from napari_medgs.data.field import GaussianField
@@ -56,23 +55,17 @@ def new_session(
     )
 
 
-def known_field(
-    context: SegmentContext, controller: SegmentController, chosen: Any | None
-) -> GaussianField | None:
+def known_field(context: SegmentContext, chosen: Any | None) -> GaussianField | None:
     """Return the field to segment with, or None where one must be fitted first.
 
     Parameters
     ----------
     context : SegmentContext
-    controller : SegmentController
     chosen : napari.layers.Layer or None
-        A layer that carries a field; by default the field in use, or the newest one that was
-        fitted to the image.
+        A layer that carries a field; by default the newest one that was fitted to the image.
     """
     assert context.volume is not None
     if chosen is not None:
         return field_of(chosen)
-    if controller.model is not None and controller.model.volume is context.volume:
-        return controller.field
     layers, n_contrasts = context.viewer.layers, len(context.sources)
     return fitted_to(layers, context.image, context.volume.grid, n_contrasts)

@@ -226,7 +226,7 @@ class SegmentWidget(MedGSWidget):
         context.result_layer = self._make_result()
         result = LabelView(context.result_layer, frame)
         self.controller.threads = self.settings.params().threads
-        field = known_field(context, self.controller, self.view.fields.layer)
+        field = known_field(context, self.view.fields.layer)
         self.controller.open(session, volume, strokes, result, field, field_file)
         self.watcher.watch_strokes(strokes, session.strokes)
         self.watcher.watch_result(result)
