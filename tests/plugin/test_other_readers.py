@@ -12,6 +12,7 @@ from napari.layers import Image, Labels, Layer, Points, Surface
 
 from napari_medgs import io
 from napari_medgs.data.grid import Grid
+from napari_medgs.errors import GeometryError
 from napari_medgs.fitting import FitParams
 from napari_medgs.plugin import reader, writer
 from napari_medgs.plugin.export.jobs import MeshOptions, export_job, place_warning
@@ -22,6 +23,7 @@ from napari_medgs.plugin.layer_frame import (
     geometry_kwargs,
     grid_kwargs,
     layer_to_ras,
+    same_place,
     volume_from_layers,
 )
 from napari_medgs.plugin.layer_metadata import FIELD_KEY, derived_metadata
@@ -264,6 +266,30 @@ def test_a_field_remembers_that_the_orientation_was_assumed():
     made = Points(np.zeros((1, 3)), metadata=derived_metadata(layer, request.frame, field))
     for kind in ("field", "splat", "image"):
         assert "orientation" in place_warning(kind, made)
+
+
+def test_contrasts_take_the_orientation_of_the_one_that_knows_it(tmp_path):
+    known = open_other(save(tmp_path / "scan.nii.gz", AFFINES["oblique"]))
+    other = Image(known.data.copy(), **geometry_kwargs(known))
+    _, frame = volume_from_layers([other, known])
+    assert not is_assumed(frame.grid)
+    assert frame.grid.matches(frame_of(known).grid)
+
+
+def test_oblique_images_that_are_drawn_alike_are_not_at_one_place():
+    def drawn(a):
+        affine = np.eye(4)
+        affine[:3, :3] = _turn(a, 0) @ np.diag([-1, -1, 1])[:, [2, 1, 0]]
+        affine[:3, 3] = -affine[:3, :3] @ ((np.array(SHAPE) - 1) / 2)
+        return Image(VALUES, **grid_kwargs(Grid(SHAPE, affine)))
+
+    first, second = drawn(0.2), drawn(-0.2)
+    np.testing.assert_allclose(first.scale, second.scale)
+    np.testing.assert_allclose(first.translate, second.translate)
+    assert same_place(first, drawn(0.2))
+    assert not same_place(first, second)
+    with pytest.raises(GeometryError, match="differ"):
+        volume_from_layers([first, second])
 
 
 def test_layers_derived_from_napari_niftis_keep_its_record(tmp_path):

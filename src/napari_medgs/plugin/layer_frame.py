@@ -23,6 +23,7 @@ from napari_medgs.plugin.layer_orientation import (
     TRANSFORM_KEY,
     Matrix,
     axis_units,
+    is_assumed,
     layer_matrix,
     napari_nifti_metadata,
     place_source,
@@ -292,7 +293,8 @@ def layer_to_ras(layer: Any, world: Matrix | None = None) -> Matrix:
 def same_place(first: Any, second: Any) -> bool:
     """Tell whether two layers have equal shapes and transforms (within 1/1000 voxel).
 
-    Units count where both layers have lengths; a layer in pixels takes the other's unit.
+    Units count where both layers have lengths; a layer in pixels takes the other's unit. Where
+    the orientation of both is known, their places in the patient are compared.
     """
     if first.ndim != second.ndim:
         return False
@@ -309,6 +311,9 @@ def same_place(first: Any, second: Any) -> bool:
         np.diag([*(unit or ()), 1.0]) @ layer_matrix(layer)
         for unit, layer in zip(units, (first, second))
     ]
+    worlds = [w for w in (world_to_ras(first), world_to_ras(second)) if w is not None]
+    if len(worlds) == 2:
+        matrices = [world @ matrix for world, matrix in zip(worlds, matrices)]
     try:
         offset = np.linalg.solve(matrices[0], matrices[1] @ corners) - corners
     except np.linalg.LinAlgError:
@@ -347,7 +352,8 @@ def volume_from_layers(layers: Sequence[Any]) -> tuple[Volume, LayerFrame]:
                 f"{layer.name!r} and {layers[0].name!r} differ in shape, voxel size or place: "
                 "contrasts must be on one grid. Resample one to the other first."
             )
-    frame = frame_of(layers[0])
+    frames = [frame_of(layer) for layer in layers]
+    frame = next((known for known in frames if not is_assumed(known.grid)), frames[0])
     data = np.stack([frame.to_canonical(array_of(layer)) for layer in layers])
     volume = Volume(data, frame.grid, tuple(layer.name for layer in layers))
     return volume, frame
