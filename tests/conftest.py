@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -12,6 +13,11 @@ from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# The same examples in each run; HYPOTHESIS_PROFILE=random draws new ones.
+hypothesis.settings.register_profile("fixed", derandomize=True)
+hypothesis.settings.register_profile("random", derandomize=False)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
 @pytest.fixture(scope="session")
