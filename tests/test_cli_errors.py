@@ -271,3 +271,12 @@ def test_damaged_dicom(place):
     raw = Path(source).read_bytes()
     (place / "dicom" / "a.dcm").write_bytes(raw[: len(raw) * 2 // 3])
     refused(place, "info", place / "dicom", says="truncated or damaged")
+
+
+def test_a_mesh_of_an_integer_image_needs_a_level(place, rng):
+    image = nifti(rng.integers(0, 900, (12, 11, 10)).astype(np.int16), path=place / "ct.nii.gz")
+    refused(place, "mesh", image, "-o", place / "ct.ply", says="--level")
+    parcels = np.arange(60, dtype=np.int16).repeat(64).reshape(12, 16, 20)
+    path = nifti(parcels, path=place / "parcels.nii.gz")
+    done = CliRunner().invoke(app, ["mesh", str(path), "-o", str(place / "parcels.ply")])
+    assert done.exit_code == 0, done.output

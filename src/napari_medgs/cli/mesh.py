@@ -155,7 +155,9 @@ def _of_field(
 def _of_file(
     path: Path, params: Any, *, assume_identity: bool
 ) -> tuple[dict[int, Any], dict[int, str]]:
+    from napari_medgs.errors import LabelError
     from napari_medgs.io import read_label_names, read_labels, read_volume
+    from napari_medgs.io.labels import looks_like_image
     from napari_medgs.meshing.api import ISO_LABEL, mesh_from_image, mesh_from_labels
 
     if params.level is not None:
@@ -163,4 +165,9 @@ def _of_file(
         meshes = mesh_from_image(volume.channel(0), volume.grid, params)
         return meshes, {ISO_LABEL: volume.channel_names[0]}
     labels, grid = read_labels(path, assume_identity=assume_identity)
+    if params.labels is None and looks_like_image(labels):
+        raise LabelError(
+            f"{path}: looks like an image, not a mask: give --level for a surface at an "
+            "intensity, or --labels for values that are labels."
+        )
     return mesh_from_labels(labels, grid, params), read_label_names(path)

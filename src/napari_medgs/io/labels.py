@@ -181,6 +181,36 @@ def _read_sidecar(path: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
+def looks_like_image(labels: NDArray[Any]) -> bool:
+    """Tell whether integers are intensities: many values, and neighbors seldom share one.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) ndarray of integers
+
+    Returns
+    -------
+    bool
+        True where there are more than 40 values and fewer than half of the voxels above or below
+        0 have the value of the next voxel of their row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.io.labels import looks_like_image
+    >>> looks_like_image(np.random.default_rng(0).integers(0, 500, (8, 9, 10)))
+    True
+    >>> looks_like_image(np.arange(200).repeat(40).reshape(10, 20, 40))
+    False
+    """
+    if labels.shape[-1] < 2 or len(np.unique(labels)) <= _MAX_MASK_VALUES:
+        return False
+    row = labels[..., :-1]
+    marked = row != 0
+    same = np.count_nonzero(marked & (row == labels[..., 1:]))
+    return bool(same < 0.5 * np.count_nonzero(marked))
+
+
 def as_mask(volume: Volume, name: str) -> NDArray[Any] | None:
     """Return a volume's only channel as labels if it is a mask, else None.
 
