@@ -191,8 +191,8 @@ def looks_like_image(labels: NDArray[Any]) -> bool:
     Returns
     -------
     bool
-        True where there are more than 40 values and fewer than half of the voxels above or below
-        0 have the value of the next voxel of their row.
+        True where there are more than 40 values and along every axis fewer than half of the
+        voxels other than 0 have the value of the next one.
 
     Examples
     --------
@@ -203,12 +203,15 @@ def looks_like_image(labels: NDArray[Any]) -> bool:
     >>> looks_like_image(np.arange(200).repeat(40).reshape(10, 20, 40))
     False
     """
-    if labels.shape[-1] < 2 or len(np.unique(labels)) <= _MAX_MASK_VALUES:
+    if len(np.unique(labels)) <= _MAX_MASK_VALUES:
         return False
-    row = labels[..., :-1]
-    marked = row != 0
-    same = np.count_nonzero(marked & (row == labels[..., 1:]))
-    return bool(same < 0.5 * np.count_nonzero(marked))
+    shares = [0.0]
+    for axis in range(labels.ndim):
+        lines = np.moveaxis(labels, axis, 0)
+        marked = lines[:-1] != 0
+        same = np.count_nonzero(marked & (lines[:-1] == lines[1:]))
+        shares.append(same / max(np.count_nonzero(marked), 1))
+    return max(shares) < 0.5
 
 
 def as_mask(volume: Volume, name: str) -> NDArray[Any] | None:
