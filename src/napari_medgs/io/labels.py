@@ -211,7 +211,7 @@ def looks_like_image(labels: NDArray[Any]) -> bool:
         marked = lines[:-1] != 0
         same = np.count_nonzero(marked & (lines[:-1] == lines[1:]))
         shares.append(same / max(np.count_nonzero(marked), 1))
-    return max(shares) < 0.5
+    return bool(max(shares) < 0.5)
 
 
 def as_mask(volume: Volume, name: str) -> NDArray[Any] | None:
