@@ -209,9 +209,9 @@ def looks_like_image(labels: NDArray[Any]) -> bool:
     for axis in range(labels.ndim):
         lines = np.moveaxis(labels, axis, 0)
         marked = lines[:-1] != 0
-        same = np.count_nonzero(marked & (lines[:-1] == lines[1:]))
-        shares.append(same / max(np.count_nonzero(marked), 1))
-    return bool(max(shares) < 0.5)
+        same = int(np.count_nonzero(marked & (lines[:-1] == lines[1:])))
+        shares.append(same / max(int(np.count_nonzero(marked)), 1))
+    return max(shares) < 0.5
 
 
 def as_mask(volume: Volume, name: str) -> NDArray[Any] | None:
