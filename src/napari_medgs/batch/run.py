@@ -31,7 +31,7 @@ from napari_medgs.fitting.params import FitParams
 LOCK = ".manifest.lock"
 POLL_SECONDS = 0.25
 PREFETCH = 2  # cases submitted per worker, so that none waits for the next
-COUNT_SECONDS = 2.0  # between two looks at how many workers there are
+COUNT_SECONDS = 2.0  # between two counts of the workers
 DIED = "its process died, perhaps for lack of memory; use fewer workers or a smaller image."
 
 

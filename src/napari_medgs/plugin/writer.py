@@ -55,7 +55,7 @@ def write_image_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     Parameters
     ----------
     path : str
-        .nii, .nii.gz, .nrrd or .mha; .seg.nrrd for masks.
+        .nii, .nii.gz, .nrrd or .mha.
     data : ndarray
         The layer's array.
     meta : dict

@@ -1,4 +1,4 @@
-"""What a DICOM file looks like, and silence of the libraries that read it."""
+"""Recognize DICOM files; keep the warnings of the libraries that read them off."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 2048  # rows that tell the usual slope of a column
 NEVER = (-1.0, -1.0, -1.0)
-LAG = 2  # steps the host runs ahead of the numbers it looks at
+LAG = 2  # steps the host runs ahead of the numbers it reads
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class CudaStepper:
 
     The same steps as :class:`napari_medgs.fitting.optim.adam.Adam`. The host never waits for the
     step it
-    has just queued: it looks at the numbers of two steps ago.
+    has just queued: it reads the numbers of two steps ago.
 
     Parameters
     ----------
