@@ -16,12 +16,14 @@ import numpy as np
 def show_demo(viewer: Any, image: Path, field_file: Path) -> None:
     """Fill a viewer: image, reconstruction, mask and Gaussians, with the Overlay widget."""
     from napari_medgs.io.fields import load_field
+    from napari_medgs.plugin.anatomy.follower import follow_planes
     from napari_medgs.plugin.field_images import render_field
     from napari_medgs.plugin.layer_frame import LayerFrame
     from napari_medgs.plugin.layer_metadata import FIELD_KEY, FRAME_KEY
     from napari_medgs.plugin.overlay.layer import GaussianOverlay, OverlayStyle
     from napari_medgs.plugin.reader import read_volume_layers
 
+    follow_planes(viewer)
     field = load_field(field_file)
     data, options, _ = read_volume_layers(image)[0]
     base = viewer.add_image(data, **options)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs.plugin.anatomy.follower import follow_planes
 from napari_medgs.plugin.layer_frame import ITEMS_KEY, grid_kwargs
 from napari_medgs.plugin.layer_metadata import COLORS_KEY, NAMES_KEY
 from napari_medgs.plugin.report import show_failure
@@ -54,6 +55,7 @@ def get_reader(path: str | list[str]) -> ReaderFunction | None:
         return None
 
     def read(path: str | list[str]) -> list[LayerData]:
+        follow_planes()
         layers: list[LayerData] = []
         for one in [path] if isinstance(path, str) else path:
             try:

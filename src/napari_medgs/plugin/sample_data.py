@@ -29,7 +29,9 @@ def phantom() -> list[LayerData]:
     (True, 'labels')
     """
     from napari_medgs.data.phantom import make_phantom
+    from napari_medgs.plugin.anatomy.follower import follow_planes
 
+    follow_planes()
     head = make_phantom()
     place = grid_kwargs(head.grid)
     metadata = place.pop("metadata")
@@ -85,7 +87,9 @@ def mni152_layers(resolution: int) -> list[LayerData]:
     """
     from napari_medgs.data.volume import Volume
     from napari_medgs.errors import FileError
+    from napari_medgs.plugin.anatomy.follower import follow_planes
 
+    follow_planes()
     try:
         from nilearn import datasets
     except ImportError as error:

@@ -10,6 +10,7 @@ import numpy as np
 from qtpy.QtCore import QTimer
 
 from napari_medgs.errors import LabelError, MedGSError, ParameterError
+from napari_medgs.plugin.anatomy.follower import follow_planes
 from napari_medgs.plugin.layer_frame import same_place
 from napari_medgs.plugin.layer_metadata import NAMES_KEY
 from napari_medgs.plugin.report import guarded, show_failure
@@ -157,6 +158,9 @@ class SegmentWidget(MedGSWidget):
         table.fill(table.classes or [1, 2], BACKGROUND)
         names = {v: table.name(v) for v in table.values}
         image = self.view.images.layers[0]
+        follower = follow_planes(self.viewer)
+        if follower is not None:
+            follower.show_slices(image)
         self.begin(add_strokes_layer(self.viewer, image, names, table.colors, frame.ndim))
 
     def _load_images(self) -> tuple[Volume, LayerFrame]:

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_medgs._util.progress import ProgressEvent
+from napari_medgs.plugin.anatomy.follower import follow_planes
 from napari_medgs.plugin.layer_metadata import unwrap
 from napari_medgs.plugin.report import show_failure
 from napari_medgs.plugin.worker import Job, Runner
@@ -69,6 +70,7 @@ class MedGSWidget(QWidget):
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self.viewer = unwrap(viewer)
+        follow_planes(self.viewer)
         self.runner = Runner(self)
         self._connections: list[tuple[Any, Callable[..., Any]]] = []
         self._docked = False

@@ -1,0 +1,1 @@
+"""Upright anatomical planes in napari's canvas, with letters at its borders."""
