@@ -83,6 +83,38 @@ def canonical_affine(
     return result
 
 
+def grid_of_axes(
+    shape: Sequence[int], affine: NDArray[Any], source: dict[str, Any] | None = None
+) -> Grid:
+    """Return the canonical grid of an array in any axis order, with a record of that order.
+
+    Parameters
+    ----------
+    shape : three ints
+        Of the array in its own axis order.
+    affine : (4, 4) ndarray
+        Maps an index in that order to RAS millimeters; may be oblique or sheared.
+    source : dict, optional
+        More entries for ``Grid.source`` beside the axis order and flips.
+
+    Raises
+    ------
+    GeometryError
+        When the affine is singular or not finite.
+    """
+    order, flip = canonical_axes(affine)
+    sizes = [int(n) for n in shape]
+    record = {
+        **(source or {}),
+        "order": list(order),
+        "flip": list(flip),
+        "shape": sizes,
+        "affine": np.asarray(affine, dtype=np.float64).tolist(),
+    }
+    z, y, x = (sizes[axis] for axis in order)
+    return Grid((z, y, x), canonical_affine(affine, sizes, order, flip), record)
+
+
 def to_canonical(array: NDArray[Any], order: Order, flip: Flip) -> NDArray[Any]:
     """Reorder the last three axes of an array to (z, y, x); a view."""
     lead = array.ndim - 3
