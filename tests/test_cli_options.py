@@ -118,11 +118,11 @@ def test_help_shows_no_types_of_flags(name):
 
 
 def test_earlier_names_still_work():
-    options = {"--network", "--unlabeled"}
+    options = {"--network", "--unlabeled", "--learning-rate"}
     assert present_name("--unlabelled", options) == "--unlabeled"
     assert present_name("--unlabelled=5", options) == "--unlabeled=5"
-    assert present_name("--model", options) == "--network"
-    assert present_name("--model", {"--model", "--network"}) == "--model"
+    assert present_name("--rate=0.1", options) == "--learning-rate=0.1"
+    assert present_name("--rate", {"--rate", *options}) == "--rate"
     assert present_name("--reach", options) == "--reach"
 
 

@@ -42,7 +42,7 @@ def image(data) -> Volume:
 
 
 def test_hybrid_learns_discs_from_rings(discs, quick, tmp_path):
-    result = train(discs, dataclasses.replace(quick, epochs=12, batch=16))
+    result = train(discs, dataclasses.replace(quick, epochs=12, batch_size=16))
     assert result.metrics["test_auc"] > 0.9
     path = save_classifier(tmp_path / "m.safetensors", result.classifier)
     loaded = load_classifier(path)
@@ -173,7 +173,7 @@ def test_resume_needs_a_run_and_cancel_writes_nothing(discs, quick, tmp_path):
 
 
 def test_early_stopping(discs, quick):
-    params = dataclasses.replace(quick, model="resnet8", patience=1, epochs=40, rate=1e-6)
+    params = dataclasses.replace(quick, model="resnet8", patience=1, epochs=40, learning_rate=1e-6)
     assert train(discs, params).metrics["epochs"] < 40
 
 
@@ -304,7 +304,7 @@ def test_bundled(name):
 
 
 def test_start_from_other_weights_and_settings(discs, quick):
-    params = dataclasses.replace(quick, model="gnn", epochs=1, rate=1e-12, ema=0.0)
+    params = dataclasses.replace(quick, model="gnn", epochs=1, learning_rate=1e-12, ema=0.0)
     first = train(discs, params, network={"raw": False}).classifier
     assert first.card.network["raw"] is False
     kept = {k: v for k, v in first.network.state_dict().items() if not k.startswith("head")}

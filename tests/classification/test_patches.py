@@ -77,7 +77,7 @@ def test_the_edge_network_sees_the_field_and_hands_derivatives_on(occupancy):
 
 
 def test_the_edge_network_learns_discs_from_rings_and_tells_why(discs, quick):
-    result = train(discs, replace(quick, model="edge", epochs=12, batch=16))
+    result = train(discs, replace(quick, model="edge", epochs=12, batch_size=16))
     assert result.metrics["test_auc"] > 0.9
     one = Volume.from_array(discs.images["test"][1, 0])
     for method in ("gradient", "leave-out"):

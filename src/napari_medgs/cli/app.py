@@ -10,6 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from napari_medgs import __version__
 from napari_medgs.cli.command import MedGSCommand, console_safe_streams, hide_flag_types
+from napari_medgs.cli.inputs import takes_inputs
 
 COMMANDS: dict[str, str] = {
     "info": "Describe an image, mask, field or mesh.",
@@ -71,7 +72,7 @@ def load_command(name: str) -> Any:
     module = name.replace("-", "_")
     function = getattr(import_module(f"napari_medgs.cli.{module}"), module)
     single = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    single.command(name, cls=MedGSCommand)(function)
+    single.command(name, cls=MedGSCommand)(takes_inputs(function))
     return typer.main.get_command(single)
 
 

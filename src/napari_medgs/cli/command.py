@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -17,10 +17,12 @@ from typer.core import TyperCommand
 
 from napari_medgs._optional import pip_name
 from napari_medgs._util.threads import limit_threads
+from napari_medgs.cli.inputs import InputParser
 from napari_medgs.errors import Cancelled, MedGSError
 
 FAILED, CANCELLED = 1, 130
 LIST_OPTIONS = ("--labels",)
+FILL_OPTION = "--fill-nan"  # whose value may be left out
 
 
 def spread_lists(args: list[str]) -> list[str]:
@@ -36,6 +38,8 @@ def spread_lists(args: list[str]) -> list[str]:
         name, equals, inline = word.partition("=")
         if name not in LIST_OPTIONS:
             spread.append(word)
+            if word == FILL_OPTION and (pending is None or not _is_fill(pending)):
+                spread.append("background")
             continue
         numbers = inline.split(",") if equals else []
         while not equals and pending is not None and all(map(_is_integer, pending.split(","))):
@@ -50,8 +54,9 @@ def spread_lists(args: list[str]) -> list[str]:
 
 EARLIER_NAMES = {
     "--again": "--overwrite",
+    "--batch": "--batch-size",
     "--empty-slices-unlabelled": "--empty-slices-unlabeled",
-    "--model": "--network",
+    "--rate": "--learning-rate",
     "--reach": "--max-path-ratio",
     "--unlabelled": "--unlabeled",
 }
@@ -73,6 +78,42 @@ def present_name(word: str, options: Collection[str]) -> str:
     if present in options and name not in options:
         return f"{present}{equals}{value}"
     return word
+
+
+def refuse_model_as_network(args: Sequence[str], options: Collection[str]) -> None:
+    """Refuse ``--model`` where a kind of network is chosen, as early versions had it.
+
+    Parameters
+    ----------
+    args : sequence of str
+        The words of the command line.
+    options : collection of str
+        The command's options.
+
+    Raises
+    ------
+    typer.BadParameter
+        Naming the option to use.
+    """
+    if "--network" in options and "--model" not in options:
+        for k, word in enumerate(args):
+            name, equals, value = word.partition("=")
+            if name == "--model":
+                kind = value if equals else "".join(args[k + 1 : k + 2])
+                raise typer.BadParameter(
+                    "--model names a file in every command; choose the kind of network with "
+                    f"--network {kind or 'KIND'}."
+                )
+
+
+def _is_fill(word: str) -> bool:
+    from napari_medgs.data.intensities import parse_fill
+
+    try:
+        parse_fill(word)
+    except MedGSError:
+        return False
+    return True
 
 
 def _is_integer(word: str) -> bool:
@@ -107,9 +148,18 @@ class MedGSCommand(TyperCommand):
         names = [p.metavar or p.name.upper() for p in arguments]
         return [self.options_metavar or "", *names]
 
+    def make_parser(self, ctx: Any) -> Any:
+        """Return the parser of the words; inputs may be given as options, too."""
+        arguments = [
+            (str(p.name), int(p.nargs)) for p in self.params if p.param_type_name == "argument"
+        ]
+        parser = super().make_parser(ctx)
+        return parser if ctx.resilient_parsing else InputParser(parser, arguments)
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments, lists written the short way and earlier names included."""
         options = {name for param in self.params for name in param.opts}
+        refuse_model_as_network(args, options)
         words = spread_lists([present_name(word, options) for word in args])
         rest: list[str] = super().parse_args(ctx, words)
         return rest

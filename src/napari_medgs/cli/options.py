@@ -46,6 +46,7 @@ BackendOption = Annotated[
     Backend,
     typer.Option(
         "--backend",
+        "--device",
         help="Rendering engine; auto: a CUDA GPU if there is one, else the CPU.",
         rich_help_panel=COMMON,
     ),
@@ -74,6 +75,16 @@ IdentityOption = Annotated[
     typer.Option(
         "--assume-identity",
         help="Accept a file without a usable affine; its axes are taken in file order.",
+        rich_help_panel=INPUT,
+    ),
+]
+FillNanOption = Annotated[
+    str | None,
+    typer.Option(
+        "--fill-nan",
+        metavar="[VALUE]",
+        help="What stands for NaN: a number, or background (0, or the lowest value of an image "
+        "with negative ones).",
         rich_help_panel=INPUT,
     ),
 ]

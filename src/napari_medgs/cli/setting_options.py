@@ -11,6 +11,9 @@ import typer
 
 from napari_medgs._util.settings import Setting, settings_of
 
+SYNONYMS = {"--backend": ("--device",)}
+"""Further names of options, shown on help pages: what other programs call them."""
+
 
 def option_for(declared: Setting, name: str = "") -> Any:
     """Return the Typer annotation of one setting: name, type, range, choices and help.
@@ -28,7 +31,7 @@ def option_for(declared: Setting, name: str = "") -> Any:
     """
     kind: Any = declared.kind
     option = name or declared.option
-    names = [option]
+    names = [option, *SYNONYMS.get(option, ())]
     text: dict[str, Any] = {
         "help": _help(declared),
         "rich_help_panel": declared.group or None,

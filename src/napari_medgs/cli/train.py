@@ -19,8 +19,8 @@ from napari_medgs.cli.setting_options import option_for, takes_settings
 NAMES = (
     "model",
     "epochs",
-    "batch",
-    "rate",
+    "batch_size",
+    "learning_rate",
     "gaussians",
     "patience",
     "logger",

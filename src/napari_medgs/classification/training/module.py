@@ -166,7 +166,7 @@ class ClassifierModule(lightning.LightningModule):
             {"params": rest, "weight_decay": 0.0},
         ]
         # One kernel for all weights; on CUDA it does not work with clipped, scaled gradients.
-        optimizer = torch.optim.AdamW(groups, lr=p.rate, fused=self.device.type == "cpu")
+        optimizer = torch.optim.AdamW(groups, lr=p.learning_rate, fused=self.device.type == "cpu")
         total = max(1, int(self.trainer.estimated_stepping_batches))
         schedule = warm_up_cosine(optimizer, total, self.constants.warm_up)
         return {
@@ -180,10 +180,10 @@ class ClassifierModule(lightning.LightningModule):
         data = IndexDataset(len(self.labels[split]))
         return torch.utils.data.DataLoader(
             data,
-            batch_size=self.params.batch,
+            batch_size=self.params.batch_size,
             shuffle=training,
             # A last batch of one would break batch normalisation.
-            drop_last=training and len(data) > self.params.batch,
+            drop_last=training and len(data) > self.params.batch_size,
             generator=torch.Generator().manual_seed(self.params.seed) if training else None,
         )
 

@@ -23,9 +23,9 @@ class TrainParams:
         Kind of network; "hybrid" renders Gaussians to a coarse grid inside the network.
     epochs : int, optional
         Passes over the training images; by default by model and data.
-    batch : int
+    batch_size : int
         Images per step.
-    rate : float
+    learning_rate : float
         Highest learning rate of AdamW.
     weight_decay : float
     ema : float
@@ -69,10 +69,10 @@ class TrainParams:
         group=TRAINING,
         help="Passes over the training images.",
     )
-    batch: int = setting(
+    batch_size: int = setting(
         32, low=2, high=4096, label="Batch size", group=TRAINING, help="Images per step."
     )
-    rate: float = setting(
+    learning_rate: float = setting(
         2e-3,
         above=0,
         high=1,

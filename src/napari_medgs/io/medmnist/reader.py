@@ -203,6 +203,10 @@ def load_set(
     return MedMNISTSet(name, images, labels, task, classes, len(shape) == 3 and not rgb, rgb)
 
 
+# Errors of requests and urllib3 without a connection, by name: neither is imported here.
+_OFFLINE = ("ConnectionError", "ConnectTimeout", "ProxyError", "gaierror")
+
+
 def fetch(name: str, *, size: int = 28, cache: str | Path | None = None) -> Path:
     """Download a MedMNIST file once and return its path; its MD5 is checked every time.
 
@@ -246,9 +250,12 @@ def fetch(name: str, *, size: int = 28, cache: str | Path | None = None) -> Path
         )
     except (OSError, ValueError) as error:
         # requests' errors are OSErrors; a wrong checksum is a ValueError.
+        reason = f"({error})"
+        if type(error).__name__ in _OFFLINE:
+            reason = "as there is no network connection to zenodo.org"
         raise FileError(
-            f"{file} could not be downloaded ({error}). Get it from zenodo.org/records/10519652 "
-            "and give the file's path."
+            f"{file} could not be downloaded {reason}. Get it from zenodo.org/records/10519652 "
+            f"on a machine that has one and give the file's path in place of '{name}'."
         ) from error
     return Path(found)
 
