@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from napari_medgs.errors import FileError
+
+_MOST_FILES = 100_000
+
 
 def is_dicom_file(path: Path) -> bool:
     """Tell by its first bytes, or its suffix, whether a file is DICOM."""
@@ -16,6 +20,22 @@ def is_dicom_file(path: Path) -> bool:
     except OSError:
         return False
     return start[128:] == b"DICM" or (path.suffix.lower() in (".dcm", ".ima") and bool(start))
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder and the folders below it; hidden ones are passed over.
+
+    Raises
+    ------
+    FileError
+        When there are more than 100,000.
+    """
+    for count, file in enumerate(sorted(folder.rglob("*"))):
+        if count > _MOST_FILES:
+            raise FileError(f"{folder}: more than {_MOST_FILES:,} files; give a folder below it.")
+        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if not hidden and file.is_file():
+            yield file
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from napari_medgs.errors import FileError, GeometryError, LabelError
 from napari_medgs.io._limits import check_memory
 from napari_medgs.io.dicom.file import is_dicom_file
 from napari_medgs.io.dicom.frames import Frame, frames_of
-from napari_medgs.io.dicom.geometry import arrange
+from napari_medgs.io.dicom.geometry import LPS_TO_RAS, arrange
 from napari_medgs.io.dicom.header import (
     LABEL_MAP,
     SEGMENTATION,
@@ -28,29 +28,18 @@ from napari_medgs.io.dicom.header import (
     text,
 )
 from napari_medgs.io.dicom.pixels import decode_file
+from napari_medgs.io.dicom.private import label_value, stack_ends
+from napari_medgs.io.dicom.segments import (
+    Code,
+    DicomSegment,
+    chosen_segments,
+    refuse_overlap,
+    rgb_of_cielab,
+)
 from napari_medgs.io.labels import compact_labels
 
 _SAME_PLACE = 1e-2  # millimeters
 _MOST_SLICES = 100_000
-
-
-@dataclass(frozen=True)
-class DicomSegment:
-    """One segment of a DICOM segmentation.
-
-    Attributes
-    ----------
-    value : int
-        Segment number, which is its label value.
-    name : str
-        Segment label.
-    color : (red, green, blue) or None
-        From 0 to 1; None where the file recommends none.
-    """
-
-    value: int
-    name: str
-    color: tuple[float, float, float] | None = None
 
 
 def is_dicom_segmentation(path: str | Path) -> bool:
@@ -75,11 +64,31 @@ def read_dicom_segments(path: str | Path) -> list[DicomSegment]:
         raise FileError(f"{path}: cannot be read as a DICOM file.")
     found = []
     for k, item in enumerate(items(header, "SegmentSequence"), 1):
-        value = integer(item, "SegmentNumber", k)
+        number = integer(item, "SegmentNumber", k)
         color = numbers(item, "RecommendedDisplayCIELabValue", 3)
-        name = text(item, "SegmentLabel") or f"Segment {value}"
-        found.append(DicomSegment(value, name, None if color is None else _rgb(color)))
+        found.append(
+            DicomSegment(
+                label_value(item) or number,
+                text(item, "SegmentLabel") or f"Segment {number}",
+                None if color is None else rgb_of_cielab(color),
+                number,
+                _code(item, "SegmentedPropertyCategoryCodeSequence"),
+                _code(item, "SegmentedPropertyTypeCodeSequence"),
+            )
+        )
+    if len({s.value for s in found}) < len(found):
+        return [replace(s, value=s.number) for s in found]
     return found
+
+
+def _code(item: Any, keyword: str) -> Code | None:
+    """Return the concept of a code sequence."""
+    for code in items(item, keyword):
+        value = next(
+            (v for k in ("CodeValue", "LongCodeValue", "URNCodeValue") if (v := text(code, k))), ""
+        )
+        return (value, text(code, "CodingSchemeDesignator"), text(code, "CodeMeaning"))
+    return None
 
 
 def read_dicom_segmentation(
@@ -127,25 +136,27 @@ def read_dicom_segmentation(
             f"{path}: its segments are fractional (probability or occupancy), not a mask; "
             "threshold them first."
         )
-    known = [s for s in read_dicom_segments(path) if s.value > 0 or not label_map]
-    wanted = _chosen(path, known, segments)
+    known = [s for s in read_dicom_segments(path) if s.number > 0 or not label_map]
+    wanted = chosen_segments(path, known, segments)
     frames = frames_of(path, header)
-    stack, affine, index = _stack(path, frames)
+    stack, affine, index = _stack(path, header, frames)
     stored = decode_file(path)
     if stored.shape != (len(frames), *frames[0].shape):
         raise FileError(f"{path}: truncated or damaged; replace it.")
-    labels = np.zeros((stack, *frames[0].shape), np.uint16)
-    values = {s.value for s in wanted}
+    values = {s.number: s.value for s in wanted}
+    top = max(values.values(), default=0)
+    labels = np.zeros((stack, *frames[0].shape), np.uint16 if top < 2**16 else np.uint32)
     owners = None if label_map else _segment_numbers(path, header, len(frames))
     for k, (frame, z) in enumerate(zip(stored, index, strict=True)):
         if owners is None:
-            labels[z] = np.where(np.isin(frame, list(values)), frame, 0)
+            for number, value in values.items():
+                labels[z][frame == number] = value
         elif owners[k] in values:
             inside = frame != 0
             taken = labels[z][inside]
             if taken.any():
-                _refuse_overlap(path, known, int(taken[taken != 0][0]), owners[k])
-            labels[z][inside] = owners[k]
+                refuse_overlap(path, known, int(taken[taken != 0][0]), values[owners[k]])
+            labels[z][inside] = values[owners[k]]
     volume = Volume.from_axes(
         compact_labels(labels).transpose(2, 1, 0)[None],
         affine,
@@ -188,12 +199,13 @@ def _segment_numbers(path: Path, header: Any, count: int) -> list[int]:
 
 
 def _stack(
-    path: Path, frames: Sequence[Frame]
+    path: Path, header: Any, frames: Sequence[Frame]
 ) -> tuple[int, NDArray[np.float64], NDArray[np.int64]]:
     """Return the number of slices, their affine, and the slice of each frame.
 
     Slices without any segment are usually left out of the file, so that gaps of several steps
-    are no fault here; the step is the stated one, or the smallest that occurs.
+    are no fault here; the step is the stated one, or the smallest that occurs. Files that we
+    wrote say where the whole stack lies.
     """
     if any(f.origin is None or f.axes is None or f.spacing is None for f in frames):
         raise GeometryError(
@@ -201,6 +213,11 @@ def _stack(
             "pixel size is missing)."
         )
     first = frames[0]
+    kept = stack_ends(header)
+    if kept is not None:
+        whole = _whole_stack(path, frames, *kept)
+        if whole is not None:
+            return whole
     normal = first.normal
     places = np.array([f.origin @ normal for f in frames if f.origin is not None])
     ordered = np.unique(np.rint(places / _SAME_PLACE).astype(np.int64)) * _SAME_PLACE
@@ -235,44 +252,27 @@ def _stack(
     return count, arrange(path, filled, None)[1], index
 
 
-def _chosen(path: Path, known: list[DicomSegment], names: Sequence[str]) -> list[DicomSegment]:
-    """Return the segments that names or numbers ask for, all of them without any."""
-    chosen: list[DicomSegment] = []
-    for name in names:
-        match = [s for s in known if s.name == name] or [s for s in known if str(s.value) == name]
-        if not match:
-            listed = ", ".join(f"'{s.name}'" for s in known) or "none"
-            raise LabelError(f"{path}: has no segment '{name}'. There are: {listed}.")
-        chosen += [s for s in match if s not in chosen]
-    return chosen or known
-
-
-def _refuse_overlap(path: Path, known: list[DicomSegment], one: int, other: int) -> None:
-    names = {s.value: s.name for s in known}
-    listed = ", ".join(f"'{s.name}'" for s in known)
-    raise LabelError(
-        f"{path}: segments '{names.get(one, one)}' and '{names.get(other, other)}' overlap, and a "
-        f"label image holds one label per voxel. Choose segments that do not overlap, of: "
-        f"{listed}."
-    )
-
-
-def _rgb(stored: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return a color stored as CIELab of 16 bits (PS3.3 C.10.7.1.1) as sRGB from 0 to 1."""
-    lightness = stored[0] * 100 / 65535
-    a, b = stored[1:] * 255 / 65535 - 128
-    y = (lightness + 16) / 116
-    xyz = np.array([y + a / 500, y, y - b / 200])
-    xyz = np.where(xyz > 6 / 29, xyz**3, 3 * (6 / 29) ** 2 * (xyz - 4 / 29))
-    xyz *= (0.9505, 1.0, 1.0890)  # White point D65.
-    linear = (
-        np.array(
-            [[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]]
-        )
-        @ xyz
-    )
-    linear = np.clip(linear, 0, 1)
-    red, green, blue = np.where(
-        linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear
-    )
-    return (float(red), float(green), float(blue))
+def _whole_stack(
+    path: Path, frames: Sequence[Frame], ends: NDArray[np.float64], count: int
+) -> tuple[int, NDArray[np.float64], NDArray[np.int64]] | None:
+    """Return the stack that a file keeps the ends of; None where its frames do not lie on it."""
+    first = frames[0]
+    if count > _MOST_SLICES or first.axes is None or first.spacing is None:
+        return None
+    origins = np.array([f.origin for f in frames], dtype=np.float64)
+    across = (ends[1] - ends[0]) / max(count - 1, 1)
+    if count == 1:
+        across = first.normal * (first.thickness or 1.0)
+    length = float(across @ across)
+    if not length > 0:
+        return None
+    index = np.rint((origins - ends[0]) @ across / length).astype(np.int64)
+    off = np.abs(origins - ends[0] - index[:, None] * across).max()
+    if off > _SAME_PLACE or index.min() < 0 or index.max() >= count:
+        return None
+    check_memory(path, 6 * count * first.shape[0] * first.shape[1])
+    lps = np.eye(4)
+    lps[:3, 0] = first.axes[0] * first.spacing[1]
+    lps[:3, 1] = first.axes[1] * first.spacing[0]
+    lps[:3, 2], lps[:3, 3] = across, ends[0]
+    return count, LPS_TO_RAS @ lps + 0.0, index

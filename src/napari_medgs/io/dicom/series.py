@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, MedGSError
-from napari_medgs.io.dicom.file import is_dicom_file
+from napari_medgs.io.dicom.file import files_below, is_dicom_file
 from napari_medgs.io.dicom.frames import Frame, frames_of
 from napari_medgs.io.dicom.geometry import arrange
 from napari_medgs.io.dicom.header import (
@@ -29,8 +28,6 @@ from napari_medgs.io.dicom.header import (
 )
 from napari_medgs.io.dicom.pixels import read_pixels
 from napari_medgs.io.dicom.volumes import split_volumes
-
-_MOST_FILES = 100_000
 
 
 @dataclass(frozen=True)
@@ -73,8 +70,14 @@ class Series:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A series with the headers of its files, by path."""
+class FoundSeries:
+    """A series with the headers of its files, by path.
+
+    Attributes
+    ----------
+    series : Series
+    headers : dict of str to pydicom.Dataset
+    """
 
     series: Series
     headers: dict[str, Any]
@@ -87,7 +90,7 @@ def is_dicom_folder(folder: Path) -> bool:
 
 def is_dicom_tree(folder: Path) -> bool:
     """Tell whether a folder or one below it holds DICOM files, as a study or a disc does."""
-    return any(_is_slice(p) for p in _files_below(folder))
+    return any(_is_slice(p) for p in files_below(folder))
 
 
 def _is_slice(file: Path) -> bool:
@@ -137,6 +140,7 @@ def read_dicom(
     path: str | Path,
     *,
     series: str | None = None,
+    volume: int | None = None,
     spacing: tuple[float, float, float] | None = None,
 ) -> Volume:
     """Read one volume of a DICOM folder, a study, or a file.
@@ -153,6 +157,8 @@ def read_dicom(
         The series' UID, or its number (from 1) in the list that the error message shows. Where a
         series has several volumes (time points, echoes), the volume's number follows after a
         point: ``"2.1"``.
+    volume : int, optional
+        Which volume (from 1) of a series that has several; in place of the number after the point.
     spacing : (z, y, x) in mm, optional
         Only for files without a position or a pixel spacing. Without positions they are sorted
         by their instance number.
@@ -183,18 +189,18 @@ def read_dicom(
     DICOM PS3.3, C.7.6.2 (Image Plane) and C.7.6.16 (Multi-frame Functional Groups).
     """
     path = Path(path)
-    wanted, volume = series or "", ""
-    if _is_number(wanted):
-        wanted, _, volume = wanted.partition(".")
-    found = _choose(path, wanted)
+    from napari_medgs.io.dicom.structures import is_structure_set, read_structures
+
+    if is_structure_set(path):
+        labels, grid, _ = read_structures(path)
+        return Volume(labels[None], grid, (path.stem,))
+    found, frames = choose_frames(path, series, volume)
     header = next(iter(found.headers.values()))
     kind = class_uid(header)
     if kind in (SEGMENTATION, LABEL_MAP):
         from napari_medgs.io.dicom.segmentation import segmentation_volume
 
         return segmentation_volume(found.series.files[0])
-    frames = [f for p, h in found.headers.items() for f in frames_of(p, h)]
-    frames = _choose_volume(path, found.series, frames, volume)
     ordered, affine = arrange(path, frames, spacing)
     data = read_pixels(path, ordered)
     units = "HU" if found.series.modality == "CT" else ""
@@ -207,6 +213,44 @@ def read_dicom(
         units=units,
         source={"kind": "dicom", "series": found.series.uid},
     )
+
+
+def choose_frames(
+    path: Path, series: str | None = None, volume: int | None = None
+) -> tuple[FoundSeries, list[Frame]]:
+    """Return one series of a folder, a study or a file, and the frames of one volume of it.
+
+    Parameters
+    ----------
+    path : Path
+    series, volume
+        See :func:`read_dicom`.
+
+    Returns
+    -------
+    found : FoundSeries
+    frames : list of Frame
+        Not sorted; none for a segmentation.
+
+    Raises
+    ------
+    MedGSError
+        As :func:`read_dicom`.
+    """
+    wanted, number = series or "", ""
+    if _is_number(wanted):
+        wanted, _, number = wanted.partition(".")
+    if volume is not None:
+        if number not in ("", str(volume)):
+            raise FileError(
+                f"{path}: the series '{series}' names volume {number}, not {volume}; choose one."
+            )
+        number = str(volume)
+    found = _choose(path, wanted)
+    if class_uid(next(iter(found.headers.values()))) in (SEGMENTATION, LABEL_MAP):
+        return found, []
+    frames = [f for p, h in found.headers.items() for f in frames_of(p, h)]
+    return found, _choose_volume(path, found.series, frames, number)
 
 
 def _is_number(series: str) -> bool:
@@ -224,7 +268,7 @@ def _scale_dose(path: Path, header: Any, data: Any) -> tuple[Any, str]:
     return scaled, "Gy" if text(header, "DoseUnits") == "GY" else ""
 
 
-def _choose(path: Path, wanted: str) -> _Found:
+def _choose(path: Path, wanted: str) -> FoundSeries:
     """Return the only series, or the wanted one."""
     if path.is_file() and path.name.upper() != "DICOMDIR":
         return _single(path)
@@ -249,7 +293,7 @@ def _choose(path: Path, wanted: str) -> _Found:
     return chosen[0]
 
 
-def _single(path: Path) -> _Found:
+def _single(path: Path) -> FoundSeries:
     """Return a file as a series of its own."""
     header = read_header(path)
     if header is None:
@@ -257,8 +301,7 @@ def _single(path: Path) -> _Found:
     kind = class_uid(header)
     if kind == STRUCTURE_SET:
         raise FileError(
-            f"{path}: holds contours (RT Structure Set), not voxels; convert it to a mask on its "
-            "image first, with 3D Slicer or plastimatch."
+            f"{path}: holds contours (RT Structure Set), not an image; give its image series."
         )
     if kind == DIRECTORY:
         raise FileError(f"{path}: is a directory of files; give the folder it lies in.")
@@ -273,22 +316,12 @@ def _is_image(header: Any) -> bool:
     return text(header, "Rows") != "" and text(header, "Columns") != ""
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Return the files in a folder and the folders below it; hidden ones are passed over."""
-    for count, file in enumerate(sorted(folder.rglob("*"))):
-        if count > _MOST_FILES:
-            raise FileError(f"{folder}: more than {_MOST_FILES:,} files; give a folder below it.")
-        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if not hidden and file.is_file():
-            yield file
-
-
-def _scan(folder: Path) -> tuple[list[_Found], list[tuple[Path, str]]]:
+def _scan(folder: Path) -> tuple[list[FoundSeries], list[tuple[Path, str]]]:
     """Return the series below a folder, and damaged files with their SOP class ("" if unknown)."""
     groups: dict[str, dict[str, Any]] = defaultdict(dict)
     damaged: list[tuple[Path, str]] = []
     files = [f for f in sorted(folder.iterdir()) if _is_slice(f)]
-    for file in files or (f for f in _files_below(folder) if _is_slice(f)):
+    for file in files or (f for f in files_below(folder) if _is_slice(f)):
         header = read_header(file)
         if header is None:
             damaged.append((file, ""))
@@ -306,7 +339,7 @@ def _scan(folder: Path) -> tuple[list[_Found], list[tuple[Path, str]]]:
     return found, damaged
 
 
-def _describe(headers: dict[str, Any]) -> _Found:
+def _describe(headers: dict[str, Any]) -> FoundSeries:
     """Return a series with what a list of choices says of it."""
     first = next(iter(headers.values()))
     slices, spacing = len(headers), None
@@ -319,7 +352,7 @@ def _describe(headers: dict[str, Any]) -> _Found:
     except MedGSError:
         # A list describes what it can; reading says what is wrong.
         pass
-    return _Found(
+    return FoundSeries(
         Series(
             uid=text(first, "SeriesInstanceUID"),
             description=text(first, "SeriesDescription"),
@@ -355,9 +388,9 @@ def _choose_volume(path: Path, series: Series, frames: list[Frame], wanted: str)
     listing = "; ".join(shown if len(shown) <= 12 else [*shown[:10], "..", shown[-1]])
     if not wanted:
         raise FileError(
-            f"{path}: holds {len(names)} volumes at one place; choose one. {listing}. Give it "
-            "after the series' number, as in --series 1.2."
+            f"{path}: holds {len(names)} volumes at one place; choose one. {listing}. Give its "
+            "number, as in --volume 2, or after the series' number, as in --series 1.2."
         )
-    if not 1 <= int(wanted) <= len(names):
+    if not wanted.isdigit() or not 1 <= int(wanted) <= len(names):
         raise FileError(f"{path}: no volume {wanted} here. There are: {listing}.")
     return volumes[names[int(wanted) - 1]]
