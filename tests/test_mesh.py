@@ -384,7 +384,7 @@ def test_refused_fields():
 
 def test_refused_images():
     grid = Grid((4, 4, 4))
-    with pytest.raises(ImageError, match="not finite"):
+    with pytest.raises(ImageError, match="no finite value"):
         mesh_from_image(np.full(grid.shape, np.nan), grid, MeshParams(level=1))
     with pytest.raises(ParameterError, match="needs a level"):
         mesh_from_image(np.ones(grid.shape), grid, MeshParams())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_medgs._util.settings import check, setting
+from napari_medgs.data.intensities import parse_fill
 from napari_medgs.errors import ParameterError
 
 
@@ -18,6 +19,8 @@ class BatchParams:
         For images whose files have none; see :func:`napari_medgs.io.read_volume`.
     assume_identity : bool
         Accept NIfTI files without a usable affine.
+    fill_nan : float or "background"
+        What stands for NaN; see :meth:`napari_medgs.Volume.fill_nan`.
     scheduler : str, optional
         Address of a Dask scheduler (``tcp://host:8786``); by default the fits run in processes
         on this machine. Its workers must see the same files under the same paths.
@@ -40,6 +43,7 @@ class BatchParams:
 
     spacing: tuple[float, float, float] | None = None
     assume_identity: bool = False
+    fill_nan: float | str = "background"
     scheduler: str | None = setting(
         None,
         none="processes on this machine",
@@ -57,6 +61,7 @@ class BatchParams:
 
     def __post_init__(self) -> None:
         check(self)
+        parse_fill(self.fill_nan)
         if self.workers is not None and self.scheduler is not None:
             raise ParameterError(
                 "The scheduler decides the number of workers: give only one of the two."

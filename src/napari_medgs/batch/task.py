@@ -204,7 +204,12 @@ def read(case: Case, batch: BatchParams) -> Volume:
         else:
             volume = items.volume(split, index)
             return replace(volume, data=np.ascontiguousarray(volume.data))
-    return read_volumes(case.images, spacing=batch.spacing, assume_identity=batch.assume_identity)
+    return read_volumes(
+        case.images,
+        spacing=batch.spacing,
+        assume_identity=batch.assume_identity,
+        fill_nan=batch.fill_nan,
+    )
 
 
 @lru_cache(maxsize=1)

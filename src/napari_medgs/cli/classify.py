@@ -10,6 +10,7 @@ import typer
 from napari_medgs.classification.card import bundled_models
 from napari_medgs.cli.options import (
     DebugOption,
+    FillNanOption,
     IdentityOption,
     JsonOption,
     QuietOption,
@@ -46,6 +47,7 @@ def classify(
         str, typer.Option("--model", "-m", metavar="MODEL", help="A classifier's file or name.")
     ],
     assume_identity: IdentityOption = False,
+    fill_nan: FillNanOption = "background",
     threads: ThreadsOption = None,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
@@ -69,7 +71,7 @@ def classify(
     source = (
         load_field(image)
         if is_field_file(image)
-        else read_volume(image, assume_identity=assume_identity)
+        else read_volume(image, assume_identity=assume_identity, fill_nan=fill_nan)
     )
     with reporter.doing("classifying"):
         result = classifier.predict(source)

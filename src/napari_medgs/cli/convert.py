@@ -9,6 +9,7 @@ import typer
 
 from napari_medgs.cli.options import (
     DebugOption,
+    FillNanOption,
     IdentityOption,
     JsonOption,
     QuietOption,
@@ -62,6 +63,7 @@ def convert(
     ] = None,
     spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,
+    fill_nan: FillNanOption = None,
     series: SeriesOption = None,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
@@ -89,7 +91,7 @@ def convert(
         if labels or segment or like or (labels is None and is_segmentation(source)):
             mask, grid, names, colors = _read_mask(source, like, segment or [], reading)
         else:
-            volume = read_volume(source, series=series, **reading)
+            volume = read_volume(source, series=series, fill_nan=fill_nan, **reading)
             found = None if labels is False else as_mask(volume, image_stem(source))
             if found is None:
                 write_image(output, volume.data, volume.grid)

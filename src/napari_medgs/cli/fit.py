@@ -12,6 +12,7 @@ from napari_medgs.cli.command import CANCELLED, print_error, stoppable
 from napari_medgs.cli.fit_options import takes_fit_params
 from napari_medgs.cli.options import (
     DebugOption,
+    FillNanOption,
     IdentityOption,
     JsonOption,
     QuietOption,
@@ -98,6 +99,7 @@ def fit(
     ] = 10,
     spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,
+    fill_nan: FillNanOption = "background",
     series: SeriesOption = None,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
@@ -131,7 +133,11 @@ def fit(
     initial = None if start is None else load_field(start)
     with reporter.doing("reading"):
         volume = read_volumes(
-            images, spacing=spacing, assume_identity=assume_identity, series=series
+            images,
+            spacing=spacing,
+            assume_identity=assume_identity,
+            series=series,
+            fill_nan=fill_nan,
         )
         labels = None if mask is None else read_labels(mask, volume.grid)[0]
     names = {} if mask is None else read_label_names(mask)

@@ -12,6 +12,7 @@ from napari_medgs.cli.command import CANCELLED, FAILED, print_error, stoppable
 from napari_medgs.cli.fit_options import takes_fit_params
 from napari_medgs.cli.options import (
     DebugOption,
+    FillNanOption,
     IdentityOption,
     JsonOption,
     QuietOption,
@@ -97,6 +98,7 @@ def fit_many(
     params: FitParams,
     spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,
+    fill_nan: FillNanOption = "background",
     json_file: JsonOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -114,6 +116,7 @@ def fit_many(
     batch = BatchParams(
         spacing=spacing,
         assume_identity=assume_identity,
+        fill_nan=fill_nan or "background",
         scheduler=scheduler,
         workers=workers,
         overwrite=overwrite,

@@ -12,6 +12,7 @@ from napari_medgs.cli.options import (
     Backend,
     BackendOption,
     DebugOption,
+    FillNanOption,
     IdentityOption,
     JsonOption,
     QuietOption,
@@ -77,6 +78,7 @@ def mesh(
         ),
     ] = None,
     assume_identity: IdentityOption = False,
+    fill_nan: FillNanOption = "background",
     backend: BackendOption = Backend.auto,
     threads: ThreadsOption = None,
     json_file: JsonOption = None,
@@ -108,7 +110,9 @@ def mesh(
         if is_field_file(source):
             meshes, names = _of_field(source, params, backend.value, threads)
         else:
-            meshes, names = _of_file(source, params, assume_identity=assume_identity)
+            meshes, names = _of_file(
+                source, params, assume_identity=assume_identity, fill_nan=fill_nan
+            )
     save_meshes(output, meshes, names)
     areas = surface_areas_mm2(meshes)
     parts = {
@@ -153,7 +157,7 @@ def _of_field(
 
 
 def _of_file(
-    path: Path, params: Any, *, assume_identity: bool
+    path: Path, params: Any, *, assume_identity: bool, fill_nan: str | None
 ) -> tuple[dict[int, Any], dict[int, str]]:
     from napari_medgs.errors import LabelError
     from napari_medgs.io import read_label_names, read_labels, read_volume
@@ -161,7 +165,7 @@ def _of_file(
     from napari_medgs.meshing.api import ISO_LABEL, mesh_from_image, mesh_from_labels
 
     if params.level is not None:
-        volume = read_volume(path, assume_identity=assume_identity)
+        volume = read_volume(path, assume_identity=assume_identity, fill_nan=fill_nan)
         meshes = mesh_from_image(volume.channel(0), volume.grid, params)
         return meshes, {ISO_LABEL: volume.channel_names[0]}
     labels, grid = read_labels(path, assume_identity=assume_identity)

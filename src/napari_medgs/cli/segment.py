@@ -13,6 +13,7 @@ from napari_medgs.cli.options import (
     Backend,
     BackendOption,
     DebugOption,
+    FillNanOption,
     IdentityOption,
     JsonOption,
     QuietOption,
@@ -114,6 +115,7 @@ def segment(
     params: SegmentParams,
     spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,
+    fill_nan: FillNanOption = "background",
     series: SeriesOption = None,
     backend: BackendOption = Backend.auto,
     json_file: JsonOption = None,
@@ -129,7 +131,12 @@ def segment(
     if session is not None:
         _refuse_ignored(ctx)
     reporter = Reporter(quiet, json_file)
-    reading = {"spacing": spacing, "assume_identity": assume_identity, "series": series}
+    reading = {
+        "spacing": spacing,
+        "assume_identity": assume_identity,
+        "series": series,
+        "fill_nan": fill_nan,
+    }
     more = {"--probability": probability, "--uncertainty": uncertainty}
     check_distinct(
         [*images, prompts, session, initial, field],

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.orientation import (
-    canonical_affine,
     canonical_axes,
     from_source,
+    grid_of_axes,
     spacing_affine,
     to_canonical,
     to_source,
@@ -68,6 +68,8 @@ class Volume:
 
     def __post_init__(self) -> None:
         data = np.asarray(self.data)
+        if data.dtype.kind == "b":
+            data = data.view(np.uint8)
         if data.dtype.kind not in "biufc":
             kind = "colors or records" if data.dtype.names else f"values of type {data.dtype}"
             raise ImageError(f"The image holds {kind}; plain gray values are needed.")
@@ -187,23 +189,73 @@ class Volume:
         source : dict, optional
             More entries for ``Grid.source`` beside the axis order and flips.
         """
+        grid = grid_of_axes(data.shape[1:], affine, source)
         order, flip = canonical_axes(affine)
-        shape = [int(n) for n in data.shape[1:]]
-        record = {
-            **(source or {}),
-            "order": list(order),
-            "flip": list(flip),
-            "shape": shape,
-            "affine": np.asarray(affine, dtype=np.float64).tolist(),
-        }
         canonical = np.ascontiguousarray(to_canonical(data, order, flip))
         if not canonical.dtype.isnative:
             canonical = canonical.astype(canonical.dtype.newbyteorder("="))
-        sizes = canonical.shape[1:]
-        grid = Grid(
-            (sizes[0], sizes[1], sizes[2]), canonical_affine(affine, shape, order, flip), record
-        )
         return cls(canonical, grid, tuple(channel_names), units)
+
+    def fill_nan(self, value: float | None = None) -> Volume:
+        """Return the image with finite values in place of NaN and infinite ones.
+
+        A warning says how many voxels were filled and with what, and how many of them other
+        values enclose.
+
+        Parameters
+        ----------
+        value : float, optional
+            What stands for NaN. By default the background: 0, or the lowest finite value of the
+            channel where that is negative. Infinite values become the lowest or highest finite
+            value of their channel.
+
+        Returns
+        -------
+        Volume
+            This one where all values are finite.
+
+        Raises
+        ------
+        ImageError
+            When a channel has no finite value.
+        ParameterError
+            When the value does not fit the image's type.
+
+        Examples
+        --------
+        >>> import warnings
+        >>> import numpy as np
+        >>> from napari_medgs import Volume
+        >>> image = np.ones((2, 3, 4), np.float32)
+        >>> image[:, 0] = np.nan
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")
+        ...     filled = Volume.from_array(image).fill_nan()
+        >>> filled.data[0, 0, :, 0].tolist()
+        [0.0, 1.0, 1.0]
+        """
+        from napari_medgs.data.intensities import fill_nan
+
+        return fill_nan(self, value)
+
+    def prepared(self) -> Volume:
+        """Return the image as fits and segmentations take it: finite values, and checked.
+
+        Returns
+        -------
+        Volume
+            See :meth:`fill_nan` for what becomes of NaN, and its warning.
+
+        Raises
+        ------
+        ImageError
+            When the image cannot be used; see :meth:`check_image`.
+        """
+        if self.data.dtype.kind == "c":
+            self.check_image()
+        volume = self.fill_nan()
+        volume.check_image()
+        return volume
 
     def check_image(self) -> None:
         """Refuse data that cannot be fitted.

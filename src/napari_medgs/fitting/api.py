@@ -19,6 +19,7 @@ from napari_medgs._util.progress import (
     never_stop,
 )
 from napari_medgs.data.field import FieldInfo, GaussianField, morton_order
+from napari_medgs.data.intensities import is_single
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import ParameterError
 from napari_medgs.fitting.init.place import (
@@ -159,6 +160,7 @@ def fit(
     params = params or FitParams()
     started = time.perf_counter()
     rng = np.random.default_rng(params.seed)
+    volume = volume.prepared()
     check_memory(volume, params, mask)
     backend, make_engine = choose_engine(params.backend, params.blend)
     problem = make_problem(volume, params, mask, class_names or {})
@@ -400,9 +402,14 @@ def _start_from(
     scale, offset = info.intensity_scale, info.intensity_offset
     target = problem.target
     for c in range(images):
-        original = target.images[c] * np.float32(problem.info.intensity_scale[c])
-        original += np.float32(problem.info.intensity_offset[c] - offset[c])
-        target.images[c] = np.clip(original / np.float32(scale[c]), 0, 1)
+        span, low = problem.info.intensity_scale[c], problem.info.intensity_offset[c]
+        if is_single(low, low + span) and is_single(offset[c], offset[c] + scale[c]):
+            original = target.images[c] * np.float32(span)
+            original += np.float32(low - offset[c])
+            original /= np.float32(scale[c])
+        else:
+            original = target.images[c] * (span / scale[c]) + (low - offset[c]) / scale[c]
+        target.images[c] = np.clip(original, 0, 1)
     changed = replace(problem.info, intensity_scale=scale, intensity_offset=offset)
     return np.ascontiguousarray(parameters), replace(problem, info=changed, background=background)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.data.field import FieldInfo
+from napari_medgs.data.intensities import check_span, scale_to_unit
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import GeometryError, ImageError, LabelError, ParameterError
 from napari_medgs.fitting.advanced import TargetParams
@@ -78,14 +79,13 @@ def scale_intensities(
     low, high = (float(v) for v in np.percentile(sample, percentiles))
     if not high > low:
         low, high = float(data.min()), float(data.max())
-    if not high > low:
+    if not high > low and data.min() == data.max():
         raise ImageError("The image is constant: there is nothing to fit.")
+    check_span(low, high)
     scaled = np.empty(data.shape, np.float32) if out is None else out
 
     def scale(z: int) -> None:
-        np.subtract(data[z], np.float32(low), out=scaled[z], dtype=np.float32)
-        scaled[z] *= np.float32(1.0 / (high - low))
-        np.clip(scaled[z], 0, 1, out=scaled[z])
+        scale_to_unit(data[z], low, high, scaled[z])
 
     run_chunks(scale, len(data), threads)
     return scaled, high - low, low
@@ -159,7 +159,7 @@ def make_problem(
 ) -> FitProblem:
     """Check and scale everything a fit needs, slice axis first."""
     settings = params.advanced.target
-    volume.check_image()
+    volume = volume.prepared()
     axis = choose_slice_axis(volume, params.slice_axis)
     data = np.moveaxis(volume.data, axis + 1, 1)
     depth = data.shape[1]

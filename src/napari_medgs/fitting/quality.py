@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.data.field import GaussianField
+from napari_medgs.data.intensities import is_single, scale_to_unit
 from napari_medgs.data.volume import Volume
 from napari_medgs.fitting.heldout import heldout_metrics, slice_scores
 from napari_medgs.fitting.params import FitParams
@@ -41,10 +42,14 @@ def measure_fit(
     def scale(k: int) -> None:
         c, z = divmod(k, depth)
         here = truth[c, z]
-        offset = np.float32(info.intensity_offset[c])
-        np.subtract(stacks[c, z], offset, out=here, casting="unsafe")
-        here /= np.float32(info.intensity_scale[c])
-        np.clip(here, 0, 1, out=here)
+        low = info.intensity_offset[c]
+        if is_single(low, low + info.intensity_scale[c]):
+            with np.errstate(over="ignore"):  # an outlier, clipped below
+                np.subtract(stacks[c, z], np.float32(low), out=here, casting="unsafe")
+                here /= np.float32(info.intensity_scale[c])
+            np.clip(here, 0, 1, out=here)
+        else:
+            scale_to_unit(stacks[c, z], low, low + info.intensity_scale[c], here)
         np.clip(rendered_images[c, z], 0, 1, out=rendered_images[c, z])
 
     run_chunks(scale, images * depth, params.threads)

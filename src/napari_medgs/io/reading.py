@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.data.grid import Grid
+from napari_medgs.data.intensities import parse_fill
 from napari_medgs.data.volume import Volume, check_same_grid, stack_contrasts
 from napari_medgs.errors import FileError, LabelError, ParameterError
 from napari_medgs.io.dicom.file import is_dicom_file
@@ -37,6 +38,7 @@ def read_volume(
     spacing: tuple[float, float, float] | None = None,
     assume_identity: bool = False,
     series: str | None = None,
+    fill_nan: float | str | None = None,
 ) -> Volume:
     """Read an image of any supported kind as a canonical volume.
 
@@ -54,6 +56,9 @@ def read_volume(
         Which series of a DICOM folder or study: its UID or its number in the list of
         :func:`~napari_medgs.io.dicom.series.list_series`; ``"2.1"`` is the first volume of the
         second series.
+    fill_nan : float or "background", optional
+        What stands for NaN; see :meth:`napari_medgs.Volume.fill_nan`. By default the values are
+        those of the file.
 
     Returns
     -------
@@ -81,8 +86,19 @@ def read_volume(
     >>> volume.shape, volume.channels, volume.spacing
     ((2, 4, 6), 1, (3.0, 1.0, 1.0))
     """
-    path = os.fspath(path)
     spacing = _spacing(spacing)
+    value = None if fill_nan is None else parse_fill(fill_nan)
+    volume = _read_volume(os.fspath(path), spacing, assume_identity, series)
+    return volume if fill_nan is None else volume.fill_nan(value)
+
+
+def _read_volume(
+    path: str,
+    spacing: tuple[float, float, float] | None,
+    assume_identity: bool,
+    series: str | None,
+) -> Volume:
+    """Read an image as it is stored."""
     if is_spec(path):
         return read_medmnist(path, spacing=spacing)
     place = Path(path)
@@ -113,6 +129,7 @@ def read_volumes(
     spacing: tuple[float, float, float] | None = None,
     assume_identity: bool = False,
     series: str | None = None,
+    fill_nan: float | str | None = None,
 ) -> Volume:
     """Read several contrasts of one grid as one volume; see :func:`read_volume`.
 
@@ -127,7 +144,13 @@ def read_volumes(
         raise ParameterError("No image was given.")
     return stack_contrasts(
         [
-            read_volume(p, spacing=spacing, assume_identity=assume_identity, series=series)
+            read_volume(
+                p,
+                spacing=spacing,
+                assume_identity=assume_identity,
+                series=series,
+                fill_nan=fill_nan,
+            )
             for p in paths
         ]
     )

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.data.grid import Grid
+from napari_medgs.data.volume import Volume
 from napari_medgs.errors import GeometryError, ImageError, LabelError, ParameterError
 from napari_medgs.meshing.class_margins import class_margins, cut_slabs
 from napari_medgs.meshing.params import MeshParams
@@ -323,9 +324,12 @@ def mesh_from_image(image: NDArray[Any], grid: Grid, params: MeshParams) -> dict
     image = np.asarray(image)
     if image.shape != grid.shape:
         raise GeometryError(f"The image has shape {image.shape}, its grid {grid.shape}.")
+    image = Volume(image[None], grid).fill_nan().data[0]
     values = np.subtract(image, level, dtype=np.float32, casting="unsafe")
     if not np.isfinite(values).all():
-        raise ImageError("The image contains values that are not finite: replace them first.")
+        raise ImageError(
+            "The image's values are too large for single precision (3.4e38); divide them first."
+        )
     if params.smooth_mm:
         values = smoothed(values, grid, params.smooth_mm)
     if params.spacing is not None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from napari_medgs._typing import Floats
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.grid import Grid
+from napari_medgs.data.intensities import from_unit
 from napari_medgs.errors import ParameterError
 from napari_medgs.rendering.engine import EngineSpec
 from napari_medgs.rendering.registry import make_engine
@@ -250,8 +251,7 @@ def _finish(values: Floats, field: GaussianField, head: View) -> Floats:
         for c, (scale, offset) in enumerate(
             zip(info.intensity_scale, info.intensity_offset, strict=True)
         ):
-            values[c] *= np.float32(scale)
-            values[c] += np.float32(offset)
+            from_unit(values[c], scale, offset)
     elif head == "probability":
         values -= values.max(axis=0)
         np.exp(values, out=values)

@@ -115,7 +115,7 @@ def segment(
     from napari_medgs.segmentation.prompts.markers import check_prompts
 
     started = time.perf_counter()
-    volume.check_image()
+    volume = volume.prepared()
     check_prompts(prompts, volume)
     seconds_fit = 0.0
     if field is None:

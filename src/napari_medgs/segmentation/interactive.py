@@ -124,7 +124,7 @@ class InteractiveSegmenter:
         from napari_medgs.segmentation.session.settings import Settings
 
         volume = _as_volume(image, spacing, affine)
-        volume.check_image()
+        volume = volume.prepared()
         if field is not None:
             _check_field(field, volume)
         settings = Settings(unlabeled=UNLABELED, background=BACKGROUND, params=self._params)
@@ -184,7 +184,7 @@ class InteractiveSegmenter:
         if field is not None:
             _check_field(field, volume)
         segmenter = cls(session.settings.params, fit_params=fit_params)
-        segmenter._start(volume, session, field)
+        segmenter._start(volume.prepared(), session, field)
         return segmenter
 
     @property

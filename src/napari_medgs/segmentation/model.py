@@ -139,7 +139,7 @@ class SegmentModel:
         progress: ProgressCallback = ignore_progress,
         should_stop: StopCallback = never_stop,
     ) -> None:
-        volume.check_image()
+        volume = volume.prepared()
         if not field.info.grid.matches(volume.grid):
             raise GeometryError(
                 "The field was fitted on another grid than the image's; fit it to this image."

@@ -39,7 +39,7 @@ def prepare(volume: Volume, card: ModelCard) -> NDArray[np.float32]:
     ImageError
         When channels, dimensions or intensities differ from the classifier's.
     """
-    volume.check_image()
+    volume = volume.prepared()
     ndim = 2 if volume.shape[0] == 1 else 3
     if ndim != card.ndim:
         expected = "a single slice" if card.ndim == 2 else "a volume of several slices"

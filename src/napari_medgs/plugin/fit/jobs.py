@@ -94,7 +94,7 @@ def make_fit_request(
         For layers that cannot be fitted.
     """
     volume, frame = volume_from_layers(images)
-    volume.check_image()
+    volume = volume.prepared()
     array, names = None, {}
     if mask is not None:
         # A copy: the user may go on painting while the fit runs.

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from napari_medgs.plugin.layer_frame import (
     LayerFrame,
     check_sliceable,
+    same_place,
     volume_from_layers,
 )
+from napari_medgs.plugin.layer_metadata import SOURCE_KEY, role_of
 
 if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
@@ -58,7 +60,7 @@ class SegmentContext:
             check_sliceable(layer, self.viewer.dims)
         if self.volume is None or self.frame is None or list(layers) != self.sources:
             volume, frame = volume_from_layers(layers)
-            volume.check_image()
+            volume = volume.prepared()
             self.sources, self.volume, self.frame = list(layers), volume, frame
             return volume, frame
         return self.volume, self.frame
@@ -120,6 +122,21 @@ class SegmentContext:
             position = [0.0, 0.0, 0.0]
             position[axis] = float(counts.argmax())
             self.show_slice(axis, position)
+
+    def find_layer(self, role: str) -> Any | None:
+        """Return the newest Labels layer with a role that was made for the image, if any.
+
+        Parameters
+        ----------
+        role : {"strokes", "result"}
+        """
+        for layer in reversed(list(self.viewer.layers)):
+            if type(layer).__name__ != "Labels" or role_of(layer) != role:
+                continue
+            mine = self.image is not None and layer.metadata.get(SOURCE_KEY) == self.image.name
+            if mine and same_place(layer, self.image):
+                return layer
+        return None
 
     def move_below_strokes(self, layer: Any) -> None:
         """Move a layer below the strokes, which must stay visible."""

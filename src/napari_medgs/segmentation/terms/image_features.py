@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
+from napari_medgs.data.intensities import check_span, is_single, scale_to_unit
 from napari_medgs.segmentation.advanced import FeatureParams
 
 KNOTS = 1024
@@ -95,13 +96,24 @@ def intensity_curve(
     curve : (KNOTS + 1,) ndarray of float32
     """
     step = max(1, channel.size // SAMPLE)
-    sample = np.ascontiguousarray(channel).reshape(-1)[::step].astype(np.float32)
+    with np.errstate(over="ignore"):  # an outlier, which the percentiles leave out
+        sample = np.ascontiguousarray(channel).reshape(-1)[::step].astype(np.float32)
     low, high = (float(v) for v in np.percentile(sample, (0.5, 99.5)))
     if not high > low:
         low, high = float(channel.min()), float(channel.max())
     if not high > low:
         high = low + 1.0
-    counts, _ = np.histogram(sample, KNOTS, range=(low, high))
+    if is_single(low, high):
+        counts, _ = np.histogram(sample, KNOTS, range=(low, high))
+    else:
+        sample = np.ascontiguousarray(channel).reshape(-1)[::step].astype(np.float64)
+        low, high = (float(v) for v in np.percentile(sample, (0.5, 99.5)))
+        if not high > low:
+            low, high = float(channel.min()), float(channel.max())
+        if channel.min() == channel.max():
+            high = low + 1.0
+        check_span(low, high)
+        counts, _ = np.histogram((sample - low) / (high - low), KNOTS, range=(0, 1))
     # One dominant value (air, a zeroed background) would take up the whole range.
     counts = np.minimum(counts, 8 * counts.sum() / KNOTS)
     rank = np.concatenate([[0], np.cumsum(counts)])
@@ -241,8 +253,14 @@ def image_features(
     def scale(k: int) -> None:
         c, z = divmod(k, depth)
         low, high = ranges[c]
-        linear = (data[c, z].astype(np.float32) - np.float32(low)) / np.float32(high - low)
-        np.clip(linear, 0, 1, out=linear)
+        if is_single(low, high):
+            with np.errstate(over="ignore"):
+                linear = data[c, z].astype(np.float32) - np.float32(low)
+                linear /= np.float32(high - low)
+            np.clip(linear, 0, 1, out=linear)
+        else:
+            linear = np.empty(data[c, z].shape, np.float32)
+            scale_to_unit(data[c, z], low, high, linear)
         guide[c, z] = linear
         place = (linear * KNOTS).astype(np.int32)
         sharp[c, z] = (curves[c][place] * 65535).astype(np.uint16)
