@@ -135,7 +135,7 @@ def test_bad_arrays_are_refused():
     broken[2, 0] = np.nan
     with pytest.raises(ParameterError, match="values hold values that are not finite"):
         GaussianField(**{**arrays, "values": broken}, info=field.info)
-    with pytest.raises(ParameterError, match="Unknown blend"):
+    with pytest.raises(ParameterError, match="blend must be normalized, sum or alpha"):
         field.with_info(blend="multiply")
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from napari_medgs import __version__
+from napari_medgs._util.records import checked, parse_json
 from napari_medgs.batch.cases import Case
 from napari_medgs.batch.params import BatchParams
-from napari_medgs.errors import FileError, FormatVersionError
+from napari_medgs.errors import FileError, FormatVersionError, ParameterError
 from napari_medgs.fitting.params import FitParams
 from napari_medgs.io.json_files import plain_json, write_json
 
@@ -54,6 +54,17 @@ def stamps_of(case: Case) -> list[list[Any]] | None:
         stamps.append([len(files), sum(s.st_size for s in found),
                        max((s.st_mtime_ns for s in found), default=0)])  # fmt: skip
     return stamps
+
+
+class _Entry(TypedDict, total=False):
+    """What is read of a case's entry."""
+
+    status: Required[str]
+    images: list[str]
+    mask: str | None
+    digest: str | None
+    settings: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 class Manifest:
@@ -131,7 +142,7 @@ class Manifest:
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        record = json.loads(path.read_text("utf-8"))
+        record = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise FileError(
             f"{path}: cannot be read ({error}); move it away to start over."
@@ -143,11 +154,12 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
             f"{path}: manifest of version {record.get('format_version')}; this program reads "
             f"version {FORMAT_VERSION}. Update napari-medgs, or choose another output folder."
         )
-    cases = record.get("cases")
-    if not isinstance(cases, dict) or not all(
-        isinstance(e, dict) and isinstance(e.get("status"), str) for e in cases.values()
-    ):
-        raise FileError(f"{path}: a damaged manifest; move it away to start over.")
+    try:
+        cases: dict[str, dict[str, Any]] = checked(dict[str, _Entry], record.get("cases"), "cases")
+    except ParameterError as error:
+        raise FileError(
+            f"{path}: a damaged manifest ({error}); move it away to start over."
+        ) from error
     return cases
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
-from napari_medgs.errors import FileError
+from napari_medgs._util.records import checked, checked_record
+from napari_medgs._util.settings import check, setting
+from napari_medgs.errors import FileError, ParameterError
 
 
 class ModelKind(StrEnum):
@@ -49,6 +51,33 @@ SUFFIX = ".safetensors"
 DISCLAIMER = "Research software: what a classifier says is no diagnosis."
 _RENAMED_SETTINGS = {"neighbours": "neighbors"}
 _DAMAGED = "The classifier's card is damaged or of an unknown kind."
+
+
+class _Preprocessing(TypedDict, total=False):
+    """Entries of ``ModelCard.preprocessing``."""
+
+    intensity: Literal["uint8", "percentile", "shape"]
+    tta: bool
+    window: list[int] | None
+
+
+@dataclass(frozen=True)
+class _NetworkSettings:
+    """Ranges of the arguments of all kinds of networks; their defaults are the networks' own."""
+
+    grid: tuple[int, ...] = setting((), low=1, high=512)
+    patch: int = setting(1, low=1, high=64)
+    neighbors: int = setting(1, low=1, high=4096)
+    width: int = setting(1, low=1, high=4096)
+    blocks: int = setting(1, low=0, high=64)
+    widths: tuple[int, ...] = setting((1,), low=1, high=4096)
+    shape_input: bool = setting(False)
+    raw: bool = setting(False)
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not 1 <= len(self.widths) <= 64:
+            raise ParameterError("network.widths must be 1 to 64 numbers.")
 
 
 @dataclass(frozen=True)
@@ -164,14 +193,17 @@ class ModelCard:
         FileError
             When the values describe no classifier.
         """
-        known = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
-        for name in ("fit", "network"):
-            if isinstance(known.get(name), dict):
-                known[name] = current_settings(known[name])
         try:
-            return cls(**known)
-        except (TypeError, ValueError) as error:
-            raise FileError(_DAMAGED) from error
+            known = checked(dict, record, "card")
+            for name in ("fit", "network"):
+                if isinstance(known.get(name), dict):
+                    known[name] = current_settings(known[name])
+            card: ModelCard = checked_record(cls, known)
+            checked(_Preprocessing, card.preprocessing, "preprocessing")
+            checked_record(_NetworkSettings, card.network, "network")
+        except ParameterError as error:
+            raise FileError(f"{_DAMAGED} {error}") from error
+        return card
 
 
 def current_settings(settings: dict[str, Any]) -> dict[str, Any]:

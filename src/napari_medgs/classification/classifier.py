@@ -83,6 +83,11 @@ class Classifier:
         started = time.perf_counter()
         volume, inputs = self._read(image, progress, should_stop)
         probabilities = probabilities_of(self.network, inputs, self.card)[0]
+        if not np.isfinite(probabilities).all():
+            raise ParameterError(
+                "The classifier gives no probabilities for this image: its weights overflow. "
+                "The file is damaged, or its training diverged; train it again."
+            )
         field = to_field(inputs, volume, self.card) if self.card.on_gaussians else None
         by_name = {n: float(p) for n, p in zip(self.card.class_names, probabilities, strict=True)}
         return Prediction(by_name, time.perf_counter() - started, field)

@@ -8,9 +8,11 @@ import re
 from pathlib import Path
 
 from napari_medgs._optional import require
+from napari_medgs._util.records import checked_record, parse_json
 from napari_medgs.classification.card import SUFFIX, ModelCard
 from napari_medgs.classification.classifier import Classifier
-from napari_medgs.errors import FileError
+from napari_medgs.classification.gaussians.settings import FitSettings
+from napari_medgs.errors import FileError, ParameterError
 from napari_medgs.io._safetensors import TensorFormat
 from napari_medgs.io.json_files import plain_json
 
@@ -94,10 +96,16 @@ def load_card(path: str | Path) -> ModelCard:
     """
     header = FORMAT.read_header(path)
     try:
-        return ModelCard.from_dict(json.loads(header["card"]))
-    except FileError as error:
+        card = ModelCard.from_dict(parse_json(header["card"]))
+        if card.on_gaussians:
+            fit: FitSettings = checked_record(FitSettings, card.fit, "fit")
+            unknown = set(card.fit) - set(fit.to_dict())
+            if unknown:
+                raise ParameterError(f"fit has no setting {min(unknown)!r}.")
+        return card
+    except (FileError, ParameterError) as error:
         raise FileError(f"{path}: {error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError) as error:
         raise FileError(f"{path}: damaged, or no classifier file ({error}).") from error
 
 
@@ -132,6 +140,7 @@ def load_classifier(path: str | Path) -> Classifier:
     path = Path(path)
     card = load_card(path)
     require("torch", feature="classify")
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -141,8 +150,8 @@ def load_classifier(path: str | Path) -> Classifier:
         raise FileError(f"{path}: too large for a classifier of this package.")
     try:
         state = {_current_name(card.model, k): v for k, v in load_file(path).items()}
-        network = make_network(card)
-        expected = network.state_dict()
+        with torch.device("meta"):  # sizes only: a damaged card may ask for any amount of memory
+            expected = make_network(card).state_dict()
         if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in state.items()}:
             raise FileError(
                 f"{path}: its weights do not fit the network that its card describes: it is "
@@ -150,7 +159,10 @@ def load_classifier(path: str | Path) -> Classifier:
             )
         if not all(math.isfinite(float(v.double().sum())) for v in state.values()):
             raise FileError(f"{path}: contains weights that are not finite.")
+        network = make_network(card)
         network.load_state_dict(state)
+    except ParameterError as error:
+        raise FileError(f"{path}: damaged classifier. {error}") from error
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise FileError(f"{path}: damaged or truncated classifier ({error}).") from error
     return Classifier(card, network)

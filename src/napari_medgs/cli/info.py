@@ -19,6 +19,7 @@ from napari_medgs.cli.options import (
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter
 from napari_medgs.data.grid import Grid
+from napari_medgs.data.orientation import is_usable
 
 MESHES = (".ply", ".stl", ".obj", ".glb")
 TABLES = ("series", "labels", "segments", "channels", "splits", "parts", "metrics")
@@ -111,7 +112,7 @@ def describe_grid(grid: Grid) -> dict[str, Any]:
         "extent_mm": extent,
         "affine": grid.affine.tolist(),
     }
-    if "affine" in source:
+    if is_usable(np.asarray(source.get("affine", 0.0), dtype=np.float64)):
         from nibabel.orientations import aff2axcodes
 
         record["file_orientation"] = "".join(aff2axcodes(np.asarray(source["affine"])))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
+from napari_medgs._util.records import checked_record
+from napari_medgs._util.settings import check, setting
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import ParameterError
 
@@ -17,6 +19,18 @@ Blend = Literal["normalized", "sum", "alpha"]
 Head = Literal["image", "seg"]
 
 MAX_FOLD = 3
+
+LIMITS = {
+    "centers": 1e6,
+    "log_precision": 40.0,
+    "shear": 1e6,
+    "fold": 1e6,
+    "log_weight": 80.0,
+    "values": 1e15,
+    "background": 1e15,
+}
+"""Largest magnitude in each tensor: renderers in float32 overflow beyond; fits stay far below."""
+_LARGEST_INTENSITY = 1e38  # rendered images are float32
 
 
 @dataclass(frozen=True)
@@ -51,18 +65,34 @@ class FieldInfo:
     """
 
     grid: Grid
-    slice_axis: int = 0
-    blend: Blend = "normalized"
-    degree: int = 1
+    slice_axis: int = setting(0, low=0, high=2)
+    blend: Blend = setting("normalized")
+    degree: int = setting(1, low=0, high=MAX_FOLD)
     image_channels: tuple[str, ...] = ("image",)
     intensity_scale: tuple[float, ...] = (1.0,)
     intensity_offset: tuple[float, ...] = (0.0,)
     class_names: tuple[str, ...] = ()
     label_values: tuple[int, ...] = ()
-    cutoff: float = 9.0
-    eps: float = 1e-3
+    cutoff: float = setting(9.0, above=0, high=1e4)
+    eps: float = setting(1e-3, low=0, high=1e6)
     params: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, record: Any) -> FieldInfo:
+        """Make the description of a field from JSON; unknown keys are ignored.
+
+        Parameters
+        ----------
+        record : dict
+            Of :func:`dataclasses.asdict`, with ``grid`` as :meth:`Grid.to_dict` returns it.
+
+        Raises
+        ------
+        ParameterError, GeometryError
+            When an entry is missing, of another type or out of its range.
+        """
+        return checked_record(cls, record)
 
     @property
     def channels(self) -> int:
@@ -181,17 +211,20 @@ class GaussianField:
                 )
             if not np.isfinite(array).all():
                 raise ParameterError(f"The field's {name} hold values that are not finite.")
-        if self.info.blend not in get_args(Blend):
-            raise ParameterError(f"Unknown blend {self.info.blend!r}.")
-        if not 0 <= self.info.degree <= MAX_FOLD:
-            raise ParameterError(f"The fold degree must be 0 to 3, not {self.info.degree}.")
-        if self.info.slice_axis not in (0, 1, 2):
-            raise ParameterError(f"The slice axis must be 0, 1 or 2, not {self.info.slice_axis}.")
-        if not self.info.cutoff > 0 or not self.info.eps >= 0:
-            raise ParameterError("The field's cutoff must be positive and its eps not negative.")
+            if array.size and max(-array.min(), array.max()) > LIMITS[name]:
+                raise ParameterError(
+                    f"The field's {name} hold values beyond {LIMITS[name]:g}, which cannot be "
+                    "rendered."
+                )
+        check(self.info)
         names = len(self.info.image_channels)
         if not len(self.info.intensity_scale) == len(self.info.intensity_offset) == names:
             raise ParameterError("Every image channel needs one intensity scale and offset.")
+        scaling = (*self.info.intensity_scale, *self.info.intensity_offset)
+        if not all(abs(number) <= _LARGEST_INTENSITY for number in scaling):
+            raise ParameterError(
+                f"The field's intensity scales and offsets must be at most {_LARGEST_INTENSITY:g}."
+            )
         if len(self.info.class_names) != len(self.info.label_values):
             raise ParameterError("Every class needs one label value.")
 

@@ -3,12 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._util.records import checked
 from napari_medgs.errors import GeometryError
+
+_MOST_VOXELS_OF_AN_AXIS = 2**31 - 1
+_Row = tuple[float, float, float, float]
+_Affine = tuple[_Row, _Row, _Row, _Row]
+_Axis = Literal[0, 1, 2]
+
+
+class HeaderRecord(TypedDict, total=False):
+    """What of a NIfTI header must come back, in ``Grid.source``."""
+
+    version: int
+    dims: int
+    sform_code: int
+    qform_code: int
+    xyzt_units: int
+    pixdim: list[float]
+    srow_x: list[float]
+    srow_y: list[float]
+    srow_z: list[float]
+
+
+class SourceRecord(TypedDict, total=False):
+    """Entries of ``Grid.source`` that are read; files may hold others."""
+
+    kind: str
+    order: tuple[_Axis, _Axis, _Axis]
+    flip: tuple[bool, bool, bool]
+    shape: tuple[int, int, int]
+    affine: _Affine
+    header: HeaderRecord | None
+    names: list[str] | None
+    dtype: str | None
+    assumed: bool
+    sform_code: int
+
+
+class GridRecord(TypedDict):
+    """A grid as JSON: see :meth:`Grid.to_dict`."""
+
+    shape: tuple[int, int, int]
+    affine: _Affine
 
 
 def _one_millimeter() -> NDArray[np.float64]:
@@ -53,11 +95,20 @@ class Grid:
         shape = tuple(int(n) for n in self.shape)
         if len(shape) != 3 or min(shape) < 1:
             raise GeometryError(f"A grid needs three sizes of at least 1, not {self.shape}.")
+        if max(shape) > _MOST_VOXELS_OF_AN_AXIS:
+            raise GeometryError(
+                f"A grid has at most {_MOST_VOXELS_OF_AN_AXIS:,} voxels along an axis, not "
+                f"{max(shape):,}."
+            )
         affine = np.asarray(self.affine, dtype=np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise GeometryError("The affine must be a finite 4 x 4 matrix.")
-        sizes = np.linalg.norm(affine[:3, :3], axis=0)
-        if not sizes.all() or abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-6:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            sizes = np.linalg.norm(affine[:3, :3], axis=0)
+            turned = abs(np.linalg.det(affine[:3, :3] / sizes)) if sizes.all() else 0.0
+        if not np.isfinite(sizes).all():
+            raise GeometryError("The affine's voxel sizes are too large for a number.")
+        if not turned >= 1e-6:  # NaN is not
             raise GeometryError(
                 "The affine is singular: it squeezes the volume flat. Give a usable affine or "
                 "set the spacing by hand."
@@ -166,10 +217,17 @@ class Grid:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Grid:
-        """Make a grid from :meth:`to_dict`."""
-        shape = record["shape"]
-        return cls(
-            (int(shape[0]), int(shape[1]), int(shape[2])),
-            np.asarray(record["affine"], dtype=np.float64),
-            dict(record.get("source", {})),
-        )
+        """Make a grid from :meth:`to_dict`.
+
+        Raises
+        ------
+        ParameterError
+            When an entry is missing or of another type, such as a shape of two numbers.
+        GeometryError
+            For a shape or an affine that makes no grid.
+        """
+        checked(GridRecord, record, "grid")
+        source = record.get("source", {})
+        checked(SourceRecord, source, "grid.source")
+        shape = checked(tuple[int, int, int], record["shape"], "grid.shape")
+        return cls(shape, np.asarray(record["affine"], dtype=np.float64), dict(source))

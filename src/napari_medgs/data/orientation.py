@@ -33,8 +33,9 @@ def is_usable(affine: NDArray[Any]) -> bool:
     affine = np.asarray(affine, dtype=np.float64)
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         return False
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    if not (sizes > 0).all():
+    with np.errstate(over="ignore"):
+        sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    if not ((sizes > 0) & np.isfinite(sizes)).all():
         return False
     return bool(abs(np.linalg.det(affine[:3, :3] / sizes)) > 1e-4)
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from napari_medgs.errors import FileError, FormatVersionError
+from napari_medgs._util.records import checked, parse_json
+from napari_medgs.errors import FileError, FormatVersionError, ParameterError
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io._limits import check_file
+
+
+class _Header(TypedDict, total=False):
+    """The header of a safetensors file, as far as it is read here."""
+
+    __metadata__: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -65,13 +71,16 @@ class TensorFormat:
                 length = int.from_bytes(opened.read(8), "little")
                 if length > min(self.max_header, path.stat().st_size):
                     raise ValueError("its header is larger than it can be")
-                record: Any = json.loads(opened.read(length))
-                found: Any = record.get("__metadata__", {})
+                record = checked(_Header, parse_json(opened.read(length)), "header")
+                found: dict[str, str] = record.get("__metadata__", {})
                 name, version = found.get("format"), found.get("format_version", "")
-        except (OSError, ValueError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, ParameterError) as error:
             raise FileError(f"{path}: damaged, or no {self.kind} ({error}).") from error
         if name != self.name:
-            raise FileError(f"{path}: this safetensors file holds no {self.kind}.")
+            own = "napari-medgs "
+            known = isinstance(name, str) and name.startswith(own)
+            is_what = f"a {name.removeprefix(own)}" if known and name else "a safetensors file"
+            raise FileError(f"{path}: is {is_what}, not a {self.kind}; give the file of one.")
         if version != str(self.version):
             raise FormatVersionError(
                 f"{path}: {self.kind} format version {version or 'unknown'}; this program reads "

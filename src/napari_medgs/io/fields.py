@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from napari_medgs._util.records import parse_json
 from napari_medgs.data.field import FieldInfo, GaussianField
-from napari_medgs.data.grid import Grid
 from napari_medgs.errors import FileError, MedGSError
 from napari_medgs.io._safetensors import TensorFormat
 
@@ -36,13 +36,7 @@ def _plain(value: Any) -> Any:
 
 def info_from_json(text: str) -> FieldInfo:
     """Make a :class:`FieldInfo` of :func:`info_to_json`'s text; unknown keys are ignored."""
-    record = json.loads(text)
-    known = {name: record[name] for name in FieldInfo.__dataclass_fields__ if name in record}
-    known["grid"] = Grid.from_dict(known["grid"])
-    for name, value in known.items():
-        if isinstance(value, list):
-            known[name] = tuple(value)
-    return FieldInfo(**known)
+    return FieldInfo.from_dict(parse_json(text))
 
 
 def save_field(path: str | Path, field: GaussianField) -> Path:

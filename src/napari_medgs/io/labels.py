@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.errors import FileError, LabelError
+from napari_medgs._util.records import checked, parse_json
+from napari_medgs.errors import FileError, LabelError, ParameterError
 from napari_medgs.io._atomic import atomic_path, full_suffix
 
 if TYPE_CHECKING:
@@ -162,10 +163,10 @@ def read_label_names(path: str | Path) -> dict[int, str]:
     if record is None:
         warnings.warn(f"{sidecar}: no JSON object; label names are not read.", stacklevel=2)
         return {}
-    labels = record.get("labels", {})
     try:
-        return {int(value): str(name) for value, name in labels.items()}
-    except (AttributeError, ValueError):
+        labels = checked(dict[str, str], record.get("labels", {}), "labels")
+        return {int(value): name for value, name in labels.items()}
+    except (ParameterError, ValueError):
         warnings.warn(f"{sidecar}: its label names are damaged; not read.", stacklevel=2)
         return {}
 
@@ -175,8 +176,8 @@ def _read_sidecar(path: Path) -> dict[str, Any] | None:
     try:
         if path.stat().st_size > _MAX_SIDECAR:
             return None
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        record = parse_json(path.read_bytes())
+    except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.orientation import is_usable
-from napari_medgs.errors import GeometryError
+from napari_medgs.errors import GeometryError, MedGSError
 
 GRID_KEY = "medgs_grid"
 TRANSFORM_KEY = "medgs_transform"
@@ -99,7 +99,7 @@ def world_to_ras(layer: Any) -> Matrix | None:
             own: Matrix = Grid.from_dict(metadata[GRID_KEY]).affine @ np.linalg.inv(drawn)
             return own
         return _from_napari_nifti(layer)
-    except (KeyError, TypeError, ValueError, np.linalg.LinAlgError):
+    except (MedGSError, KeyError, TypeError, ValueError, np.linalg.LinAlgError):
         return None
 
 

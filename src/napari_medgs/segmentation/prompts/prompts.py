@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from napari_medgs._util.settings import check, setting
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
 
 MOST_CLASSES = 250
@@ -37,7 +38,10 @@ class Point:
     position: Triple
     label: int
     positive: bool = True
-    radius: float = 1.0
+    radius: float = setting(1.0, low=0, high=10_000, unit="voxels")
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ class Prompts:
     points: tuple[Point, ...] = ()
     boxes: tuple[Box, ...] = ()
     initial: NDArray[Any] | None = None
-    initial_margin: float = 3.0
+    initial_margin: float = setting(3.0, low=0, high=1e6, unit="voxels")
     locked: frozenset[int] = frozenset()
     result: NDArray[Any] | None = None
 
@@ -149,6 +153,7 @@ class Prompts:
         ParameterError
             When settings contradict each other.
         """
+        check(self)
         if self.background is not None and self.background == self.unlabeled:
             raise ParameterError(
                 f"The values of unlabeled voxels and of background are both {self.unlabeled}; "

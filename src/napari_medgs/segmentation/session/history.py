@@ -140,7 +140,10 @@ def decode_runs(runs: list[int], size: int) -> tuple[NDArray[np.int64], NDArray[
     ValueError
         When the list holds no runs, or one outside of ``size`` voxels.
     """
-    table = np.asarray(runs, np.int64)
+    table = np.asarray(runs)
+    if table.dtype.kind not in "iu" and table.size:
+        raise ValueError("a run is not made of whole numbers")
+    table = table.astype(np.int64)
     if table.ndim != 1 or len(table) % 3:
         raise ValueError("a run lacks its start, length or value")
     starts, lengths, values = table.reshape(-1, 3).T

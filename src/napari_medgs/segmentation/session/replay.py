@@ -5,21 +5,45 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._util.records import checked, parse_json
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import FileError, FormatVersionError, GeometryError, MedGSError
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.segmentation.session.history import Delta, decode_runs
-from napari_medgs.segmentation.session.session import Session, encode_image
+from napari_medgs.segmentation.session.session import AcceptedMask, Session, encode_image
 from napari_medgs.segmentation.session.settings import Settings
 
 FORMAT, VERSION = "napari-medgs session", 1
 LARGEST_LOG = 512 * 2**20
 MOST_VOXELS = 2**33
+
+
+class _EventRecord(TypedDict, total=False):
+    """One step of the log; which entries it has depends on ``do``."""
+
+    do: Required[str]
+    runs: list[Any] | None
+    settings: dict[str, Any]
+    locked_labels: list[Any]
+    frozen: list[Any]  # the name until version 0.1
+
+
+class _SessionRecord(TypedDict, total=False):
+    """A session file."""
+
+    grid: Required[dict[str, Any]]
+    start: Required[dict[str, Any]]
+    events: Required[list[_EventRecord]]
+    initial: list[Any] | None
+    images: list[str]
+    field: str
+    names: dict[str, str]
+    digest: str
 
 
 def save_session(session: Session, path: str | Path) -> Path:
@@ -61,6 +85,7 @@ def save_session(session: Session, path: str | Path) -> Path:
         "names": {str(k): v for k, v in session.names.items()},
         "start": session.start.to_dict(),
         "initial": initial,
+        "accepted": [_accepted_record(*item) for item in session.accepted.items()],
         "events": session.events,
         "digest": digest(session.labels) if session.is_current else "",
     }
@@ -72,6 +97,11 @@ def save_session(session: Session, path: str | Path) -> Path:
     except OSError as error:
         raise FileError(f"{target}: the session cannot be written ({error}).") from None
     return target
+
+
+def _accepted_record(name: str, mask: AcceptedMask) -> dict[str, Any]:
+    names = {str(k): v for k, v in mask.names.items()}
+    return {"name": name, "names": names, "runs": encode_image(mask.labels)}
 
 
 def _read_record(path: str | Path) -> dict[str, Any]:
@@ -88,9 +118,11 @@ def _read_record(path: str | Path) -> dict[str, Any]:
     if place.stat().st_size > LARGEST_LOG:
         raise FileError(f"{path}: too large for a session file.")
     try:
-        record = json.loads(place.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        raise FileError(f"{path}: not a session file (it is no JSON).") from None
+        record = parse_json(place.read_bytes())
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror or error}).") from None
+    except ValueError as error:
+        raise FileError(f"{path}: not a session file ({error}).") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise FileError(f"{path}: not a session file of napari-medgs.")
     if record.get("version") != VERSION:
@@ -98,14 +130,18 @@ def _read_record(path: str | Path) -> dict[str, Any]:
             f"{path}: the session file has version {record.get('version')}, this program reads "
             f"{VERSION}; use a newer napari-medgs."
         )
+    try:
+        checked(_SessionRecord, record, "session")
+    except MedGSError as error:
+        raise FileError(f"{path}: the session file is damaged ({error}).") from None
     return record
 
 
 def load_session(path: str | Path, grid: Grid | None = None) -> tuple[Session, str]:
-    """Restore a session from its log: prompts, settings, undo and redo; no result yet.
+    """Restore a session from its log: prompts, settings, undo, redo, accepted masks.
 
-    Solve it with :meth:`~napari_medgs.segmentation.session.session.Session.solve` to get the
-    mask back.
+    There is no result yet:
+    :meth:`~napari_medgs.segmentation.session.session.Session.solve` gives the mask back.
 
     Parameters
     ----------
@@ -144,13 +180,17 @@ def load_session(path: str | Path, grid: Grid | None = None) -> tuple[Session, s
             grid or own,
             Settings.from_dict(record["start"]),
             initial=initial,
-            images=[str(v) for v in record.get("images", [])],
-            field=str(record.get("field", "")),
-            names={int(k): str(v) for k, v in record.get("names", {}).items()},
+            images=record.get("images", []),
+            field=record.get("field", ""),
+            names={int(k): v for k, v in record.get("names", {}).items()},
         )
         for event in record["events"]:
             _replay_event(session, event)
-        return session, str(record.get("digest", ""))
+        for item in record.get("accepted", []):
+            labels = _decode_image(item["runs"], own.shape)
+            names = {int(k): str(v) for k, v in item["names"].items()}
+            session.accepted[str(item["name"])] = AcceptedMask(labels, names)
+        return session, record.get("digest", "")
     except GeometryError:
         raise
     except (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,21 @@ from napari_medgs.segmentation.session.history import (
     encode_runs,
 )
 from napari_medgs.segmentation.session.settings import Settings
+
+
+@dataclass(frozen=True)
+class AcceptedMask:
+    """Finished classes that were set aside. They take no part in solving.
+
+    Attributes
+    ----------
+    labels : (Z, Y, X) ndarray of int
+        Not copied; it must not change afterwards.
+    names : dict of int to str
+    """
+
+    labels: NDArray[Any]
+    names: dict[int, str] = field(default_factory=dict)
 
 
 class Session:
@@ -59,6 +74,8 @@ class Session:
     is_current : bool
         Whether ``labels`` are what a full solve of the present prompts gave: a replay of the
         log then gives the same.
+    accepted : dict of str to AcceptedMask
+        Finished masks by name, kept in the log.
 
     Examples
     --------
@@ -91,6 +108,7 @@ class Session:
         self.images, self.field = tuple(images), field
         self.names = dict(names or {})
         self.history = History()
+        self.accepted: dict[str, AcceptedMask] = {}
         self.labels: NDArray[Any] = np.zeros(grid.shape, np.int32)
         self.is_current = False
         self.start, self.start_initial = self.settings, initial
@@ -469,6 +487,7 @@ class Session:
         """
         now = copy.copy(self)
         now._events, now.names = list(self._events), dict(self.names)
+        now.accepted = dict(self.accepted)
         now.is_current = False
         return now
 

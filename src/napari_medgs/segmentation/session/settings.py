@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from napari_medgs._util.records import checked_record
+from napari_medgs._util.settings import check, setting
+from napari_medgs.errors import ParameterError
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.prompts.prompts import Box, Point
 
@@ -45,8 +48,11 @@ class Settings:
     points: tuple[Point, ...] = ()
     boxes: tuple[Box, ...] = ()
     locked: frozenset[int] = frozenset()
-    initial_margin: float = 3.0
+    initial_margin: float = setting(3.0, low=0, high=1e6)
     params: SegmentParams = field(default_factory=SegmentParams)
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-able values.
@@ -74,39 +80,12 @@ class Settings:
 
         Raises
         ------
-        KeyError, TypeError, ValueError
-            When the record is damaged.
         ParameterError
-            For settings of the solver that do not exist or are out of range.
+            When the record is damaged, or a setting does not exist or is out of its range.
         """
         record = {EARLIER_NAMES.get(key, key): value for key, value in record.items()}
-
-        def triple(values: Any) -> tuple[Any, Any, Any]:
-            z, y, x = values
-            return z, y, x
-
-        return cls(
-            unlabeled=int(record["unlabeled"]),
-            background=None if record["background"] is None else int(record["background"]),
-            fully_labeled=tuple((int(a), int(i)) for a, i in record["fully_labeled"]),
-            points=tuple(
-                Point(
-                    triple([float(v) for v in p["position"]]),
-                    int(p["label"]),
-                    bool(p["positive"]),
-                    float(p["radius"]),
-                )
-                for p in record["points"]
-            ),
-            boxes=tuple(
-                Box(
-                    triple([int(v) for v in b["start"]]),
-                    triple([int(v) for v in b["stop"]]),
-                    int(b["label"]),
-                )
-                for b in record["boxes"]
-            ),
-            locked=frozenset(int(v) for v in record["locked"]),
-            initial_margin=float(record["initial_margin"]),
-            params=SegmentParams.from_dict(record["params"]),
-        )
+        missing = [entry.name for entry in fields(cls) if entry.name not in record]
+        if missing:
+            raise ParameterError(f"{missing[0]} is missing.")
+        settings: Settings = checked_record(cls, record)
+        return settings
