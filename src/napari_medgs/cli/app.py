@@ -16,7 +16,7 @@ COMMANDS: dict[str, str] = {
     "info": "Describe an image, mask, field or mesh.",
     "fit": "Fit folded Gaussians to images and, if given, a mask.",
     "fit-many": "Fit a field to each of many images, several at a time.",
-    "segment": "Segment images from scribbles.",
+    "segment": "Segment images from scribbles, points and boxes.",
     "render": "Render a field's image, labels or probabilities, on its own grid or any other.",
     "mesh": "Make closed surfaces of labels, or of a field's classes at any resolution.",
     "evaluate": "Score a segmentation: Dice, IoU, HD95, ASD and volumes, per label and mean.",

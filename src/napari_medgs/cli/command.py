@@ -18,6 +18,7 @@ from typer.core import TyperCommand
 from napari_medgs._optional import pip_name
 from napari_medgs._util.threads import limit_threads
 from napari_medgs.cli.inputs import InputParser
+from napari_medgs.cli.places import join_places
 from napari_medgs.errors import Cancelled, MedGSError
 
 FAILED, CANCELLED = 1, 130
@@ -160,7 +161,8 @@ class MedGSCommand(TyperCommand):
         """Read the arguments, lists written the short way and earlier names included."""
         options = {name for param in self.params for name in param.opts}
         refuse_model_as_network(args, options)
-        words = spread_lists([present_name(word, options) for word in args])
+        words = [present_name(word, options) for word in args]
+        words = join_places(spread_lists(words), options)
         rest: list[str] = super().parse_args(ctx, words)
         return rest
 

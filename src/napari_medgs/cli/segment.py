@@ -21,6 +21,8 @@ from napari_medgs.cli.options import (
     VoxelSizeOption,
 )
 from napari_medgs.cli.outputs import check_distinct
+from napari_medgs.cli.place_prompts import BoxOption, PlacePrompts, PointOption
+from napari_medgs.cli.places import WorldOption
 from napari_medgs.cli.report import Reporter, check_output, label_title
 from napari_medgs.cli.segment_job import SegmentJob, is_batch
 from napari_medgs.cli.setting_options import takes_settings
@@ -58,6 +60,9 @@ def segment(
             rich_help_panel=PROMPTS,
         ),
     ] = None,
+    point: PointOption = None,
+    box: BoxOption = None,
+    world: WorldOption = False,
     session: Annotated[
         Path | None,
         typer.Option(
@@ -122,12 +127,17 @@ def segment(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Segment images from scribbles.
+    """Segment images from scribbles, points and boxes.
 
     Classes keep their values; background is 0.
     """
-    if (prompts is None) == (session is None):
+    if prompts is None and session is None and not (point or box):
+        raise typer.BadParameter("give --prompts, --point, --box or --session.")
+    if prompts is not None and session is not None:
         raise typer.BadParameter("give either --prompts or --session.")
+    places = PlacePrompts.read(
+        point or (), box or (), world=world, unlabeled=unlabeled, background=background_label
+    )
     if session is not None:
         _refuse_ignored(ctx)
     reporter = Reporter(quiet, json_file)
@@ -145,9 +155,10 @@ def segment(
     )
     job = SegmentJob(params, unlabeled, background_label, backend.value, reading, reporter, debug)
     if prompts is not None and is_batch(prompts):
-        if field or probability or uncertainty or initial:
+        if field or probability or uncertainty or initial or places:
             raise typer.BadParameter(
-                "--field, --initial, --probability and --uncertainty are for one image at a time."
+                "--field, --initial, --point, --box, --probability and --uncertainty are for one "
+                "image at a time."
             )
         metrics = job.segment_folder([Path(image) for image in images], prompts, output)
         reporter.finish(metrics)
@@ -164,8 +175,9 @@ def segment(
     if session is not None:
         result, metrics, names = job.replay_session(images, session, field)
     else:
-        assert prompts is not None
-        result, metrics, names = job.segment_image(images, prompts, field, initial)
+        if prompts is None and initial is None:
+            places.check_classes(background_label)
+        result, metrics, names = job.segment_image(images, prompts, field, initial, places)
     metrics.update(job.write(result, output, names, probability, uncertainty))
     reporter.finish(metrics, mask=output)
     rows: list[tuple[str, Any]] = [
@@ -187,7 +199,7 @@ def _refuse_ignored(ctx: typer.Context) -> None:
     own = [name for name in NAMES if name not in USED_BY_SESSION]
     given = [
         "--" + name.replace("_", "-")
-        for name in ("unlabeled", "background_label", "initial", *own)
+        for name in ("point", "box", "unlabeled", "background_label", "initial", *own)
         if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
     ]
     if given:

@@ -10,6 +10,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from napari_medgs.cli.command import print_error, stoppable
+from napari_medgs.cli.place_prompts import PlacePrompts
 from napari_medgs.cli.report import Reporter
 from napari_medgs.errors import FileError, MedGSError
 from napari_medgs.segmentation.params import SegmentParams
@@ -17,6 +18,8 @@ from napari_medgs.segmentation.params import SegmentParams
 if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
     from napari_medgs.segmentation import SegmentResult
+
+NO_PLACES = PlacePrompts()
 
 
 class SegmentJob:
@@ -44,16 +47,22 @@ class SegmentJob:
             return read_volumes(images, **self.reading)
 
     def segment_image(
-        self, images: list[str], prompts: Path, field: Path | None, initial: Path | None = None
+        self,
+        images: list[str],
+        prompts: Path | None,
+        field: Path | None,
+        initial: Path | None = None,
+        places: PlacePrompts = NO_PLACES,
     ) -> tuple[SegmentResult, dict[str, Any], dict[int, str]]:
-        """Segment one image from a scribble file."""
+        """Segment one image from a scribble file, points and boxes."""
         from napari_medgs.io import read_label_names, read_labels
         from napari_medgs.io.fields import load_field
         from napari_medgs.segmentation import Prompts, segment
         from napari_medgs.segmentation.api import FIT_PARAMS
 
         volume = self.read(images)
-        strokes, _ = read_labels(prompts, volume.grid)
+        points, boxes = places.on(volume.grid, images[0])
+        strokes = None if prompts is None else read_labels(prompts, volume.grid)[0]
         start = None if initial is None else read_labels(initial, volume.grid)[0]
         known = None if field is None else load_field(field)
         _import_in_background("sklearn.ensemble")
@@ -67,6 +76,8 @@ class SegmentJob:
                     labels=strokes,
                     unlabeled=self.unlabeled,
                     background=self.background,
+                    points=points,
+                    boxes=boxes,
                     initial=start,
                 ),
                 self.params,
@@ -80,7 +91,7 @@ class SegmentJob:
                 progress=progress,
                 should_stop=should_stop,
             )
-        names = read_label_names(prompts) if prompts.is_file() else {}
+        names = read_label_names(prompts) if prompts is not None and prompts.is_file() else {}
         names = {k: name for k, name in names.items() if k in result.voxels}
         return result, self.metrics(result, self.params), names
 
