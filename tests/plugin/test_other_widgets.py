@@ -396,3 +396,50 @@ def test_masks_opened_here_are_labels(loader, qtbot, data_dir, notes):
     np.testing.assert_allclose(image.translate, mask.translate)
     assert image.scale[0] == pytest.approx(5.0)
     assert grid_kwargs(frame_of(image).grid)["scale"] == pytest.approx(tuple(image.scale))
+
+
+def test_meshes_have_the_colors_of_the_screen_and_a_file_each(
+    export_scene, qtbot, tmp_path, notes
+):
+    import trimesh
+    from napari.utils.colormaps import DirectLabelColormap
+
+    _, _field, (_, mask, _), widget = export_scene
+    shown = {1: (1.0, 0, 0, 1), 2: (0, 1.0, 0, 1), None: (0, 0, 0, 0)}
+    mask.colormap = DirectLabelColormap(color_dict=shown)
+    choose(widget, "mesh", mask)
+    widget.voxels.setChecked(True)
+    widget.save(tmp_path / "all.ply")
+    wait_done(qtbot, widget)
+    whole = trimesh.load(tmp_path / "all.ply")
+    found = {tuple(color[:3]) for color in whole.visual.vertex_colors}
+    assert found == {(255, 0, 0), (0, 255, 0)}
+    widget.separate.setCurrentIndex(widget.separate.findData(True))
+    widget.save(tmp_path / "each.stl")
+    wait_done(qtbot, widget)
+    assert widget.saved == tmp_path / "each"
+    assert sorted(p.name for p in widget.saved.iterdir()) == [
+        "001_class_1.stl", "002_class_2.stl",
+    ]  # fmt: skip
+    widget.save(tmp_path / "each.stl")  # never among other files
+    assert [severity for severity, _ in notes] == ["info", "info", "error"]
+    assert "not empty" in notes[-1][1]
+
+
+def test_dialogs_start_in_the_folder_of_the_image(export_scene, tmp_path, monkeypatch):
+    from napari_medgs.plugin.export import widget as module
+
+    _, _field, (image, mask, _), widget = export_scene
+    image.metadata["path"] = str(tmp_path / "scan.nii.gz")
+    mask.metadata["path"] = str(tmp_path / "scan.nii.gz")
+    asked = []
+    monkeypatch.setattr(
+        module.QFileDialog, "getSaveFileName", lambda *a: (asked.append(a[2]), ("", ""))[1]
+    )
+    choose(widget, "mask", mask)
+    widget.ask()
+    choose(widget, "field", image)
+    widget.ask()
+    assert asked == [
+        str(tmp_path / "found_mask.nii.gz"), str(tmp_path / "found.medgs.safetensors"),
+    ]  # fmt: skip

@@ -4,6 +4,8 @@ from threading import Event
 
 import numpy as np
 
+from napari_medgs.plugin.layer_frame import geometry_kwargs
+from napari_medgs.plugin.segment import autosave
 from napari_medgs.segmentation import api
 from tests.plugin.strokes import WAIT, begin, idle, paint_three, stroke
 
@@ -151,3 +153,108 @@ def test_the_first_fit_is_cancelled(docked, qtbot, notes, monkeypatch):
     assert widget.result_layer.data[5, 11, 8] == 1
     assert (widget.result_layer.data == 2).any()
     assert notes == []
+
+
+def test_accepted_classes_survive_a_crash(docked, qtbot, notes):
+    from napari_medgs.plugin.segment.widget import SegmentWidget
+
+    viewer, widget = docked()
+    begin(qtbot, widget)
+    widget.view.table.names[1] = "liver"
+    widget.view.accept.click()
+    accepted = viewer.layers["scan · accepted"]
+    edited = accepted.data.copy()
+    assert edited.any()
+    # What the user paints there afterwards, and takes back, counts too.
+    accepted.brush_size = 1
+    stroke(accepted, [(0, 0, 0), (0, 0, 1)], 2)
+    edited[0, 0, 0] = edited[0, 0, 1] = 2
+    qtbot.waitUntil(lambda: widget.files.is_saved, timeout=WAIT)
+    path = widget.files.path
+    # A killed process leaves its file, and nothing else.
+    widget.files.path = None
+    autosave.release(path)
+    widget.shut_down()
+    viewer.window.remove_dock_widget(widget)
+    viewer.layers.remove(accepted)
+    for layer in list(viewer.layers)[1:]:
+        viewer.layers.remove(layer)
+    again = SegmentWidget(viewer)
+    viewer.window.add_dock_widget(again)
+    assert [layer.name for layer in viewer.layers] == ["scan"]
+    again.view.restore.click()
+    back = viewer.layers["scan · accepted"]
+    np.testing.assert_array_equal(back.data, edited)
+    assert back.metadata["medgs_label_names"][1] == "liver"
+    assert again.view.target.layer is back or back in again.view.target._layers
+    assert notes == []
+
+
+def test_reopening_the_dock_goes_on_in_the_same_layers(docked, qtbot, notes):
+    from napari_medgs.plugin.segment.widget import SegmentWidget
+
+    viewer, widget = docked()
+    begin(qtbot, widget)
+    names, mask = [x.name for x in viewer.layers], widget.result_layer.data.copy()
+    viewer.window.remove_dock_widget(widget)
+    again = SegmentWidget(viewer)
+    viewer.window.add_dock_widget(again)
+    assert [x.name for x in viewer.layers] == names
+    assert again.strokes_layer is viewer.layers["scan · strokes"]
+    assert again.result_layer is viewer.layers["scan · segmentation"]
+    assert again.view.undo.isEnabled()
+    idle(qtbot, again)
+    np.testing.assert_array_equal(again.result_layer.data, mask)
+    assert notes == []
+
+
+def test_the_gaussians_of_a_segmentation_can_be_exported(docked, qtbot, tmp_path, notes):
+    from napari_medgs.io.fields import load_field
+    from napari_medgs.plugin.export.widget import ExportWidget
+
+    viewer, widget = docked()
+    export = ExportWidget(viewer)
+    qtbot.addWidget(export)
+    export.kind.setCurrentIndex(export.kind.findData("field"))
+    assert export.layer.layer is None
+    assert not export.panel.button.isEnabled()
+    begin(qtbot, widget)
+    assert export.layer.layer is widget.result_layer
+    assert export.panel.button.isEnabled()
+    export.save(tmp_path / "gaussians")
+    qtbot.waitUntil(lambda: not export.runner.busy, timeout=WAIT)
+    back = load_field(export.saved)
+    np.testing.assert_array_equal(back.centers, widget.controller.field.centers)
+    assert [severity for severity, _ in notes] == ["info"]
+    export.shut_down()
+
+
+def test_strokes_are_never_exported(docked, qtbot):
+    from napari_medgs.plugin.export.widget import ExportWidget
+
+    viewer, widget = docked()
+    export = ExportWidget(viewer)
+    qtbot.addWidget(export)
+
+    def offered():
+        return [export.layer.itemText(k) for k in range(export.layer.count())]
+
+    widget.view.new_strokes.click()
+    for kind in ("mesh", "mask"):
+        export.kind.setCurrentIndex(export.kind.findData(kind))
+        assert offered() == ["scan · segmentation"]
+    paint_three(widget.strokes_layer)
+    idle(qtbot, widget)
+    widget.view.accept.click()
+    assert offered() == ["scan · accepted", "scan · segmentation"]
+    assert export.layer.layer is viewer.layers["scan · accepted"]
+    # Nor a layer of the user's own, while it is painted in.
+    place = geometry_kwargs(widget.strokes_layer)
+    own = viewer.add_labels(np.zeros_like(widget.strokes_layer.data), name="mine", **place)
+    assert "mine" in offered()
+    widget.view.strokes.choose(own)
+    assert widget.strokes_layer is own
+    assert "mine" not in offered()
+    widget.end()
+    assert "mine" in offered()
+    export.shut_down()

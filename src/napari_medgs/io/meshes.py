@@ -62,6 +62,8 @@ def save_meshes(
     meshes: Mapping[int, Trimesh],
     names: Mapping[int, str] | None = None,
     colors: Mapping[int, Any] | None = None,
+    *,
+    suffix: str = ".ply",
 ) -> list[Path]:
     """Write meshes to one file, or one file per label into a folder.
 
@@ -77,6 +79,8 @@ def save_meshes(
         Names of labels, for nodes and file names.
     colors : mapping of int to (red, green, blue), optional
         In [0, 1]; :func:`label_color` where a label is missing.
+    suffix : str
+        Kind of the files in a folder.
 
     Returns
     -------
@@ -85,6 +89,8 @@ def save_meshes(
 
     Raises
     ------
+    ParameterError
+        When the suffix is no mesh format's.
     FileError
         When the target cannot be written, or does not read back as what was written.
     LabelError
@@ -102,6 +108,8 @@ def save_meshes(
     12
     """
     path = check_mesh_path(path)
+    if suffix not in SUFFIXES:
+        raise ParameterError(f"suffix must be one of {', '.join(SUFFIXES)}, not {suffix!r}.")
     if not meshes:
         raise LabelError("There is no mesh to write.")
     names = names or {}
@@ -114,7 +122,7 @@ def save_meshes(
     written = []
     try:
         for label, mesh in painted.items():
-            written.append(path / f"{_stem(label, names)}.ply")
+            written.append(path / f"{_stem(label, names)}{suffix}")
             _write(written[-1], {label: mesh}, names)
     except BaseException:
         if made and not any(path.iterdir()):

@@ -17,6 +17,11 @@ NAMES_KEY = "medgs_label_names"
 COLORS_KEY = "medgs_label_colors"  # (red, green, blue) from 0 to 1, by label value
 
 
+def role_of(layer: Any) -> str | None:
+    """Return what a layer is for in a segmentation; None for layers of other origin."""
+    return getattr(layer, "metadata", {}).get(ROLE_KEY)
+
+
 def unwrap(thing: Any) -> Any:
     """Return the object behind a proxy, such as the viewer that napari gives to widgets."""
     return getattr(thing, "__wrapped__", thing)

@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs._util.progress import ProgressEvent
+from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.orientation import is_orientation_known
-from napari_medgs.errors import LabelError, ParameterError
+from napari_medgs.errors import FileError, LabelError, ParameterError
 from napari_medgs.plugin.field_images import render_field
 from napari_medgs.plugin.layer_frame import array_of
-from napari_medgs.plugin.layer_metadata import NAMES_KEY, field_of, frame_of_field
+from napari_medgs.plugin.layer_metadata import NAMES_KEY, field_of, frame_of_field, role_of
 from napari_medgs.plugin.layer_orientation import orientation_warning
-from napari_medgs.plugin.overlay.colors import class_colors
 from napari_medgs.plugin.worker import Job
 from napari_medgs.plugin.writer import frame_for_saving, has_known_place
 
@@ -35,20 +34,37 @@ class ExportKind:
         The first is the default.
     sources : callable
         layer -> whether it can be written so.
+    missing : str
+        What to do where there is no such layer.
     """
 
     title: str
     tip: str
     suffixes: tuple[str, ...]
     sources: Callable[[Any], bool]
+    missing: str
 
 
-def _is_labels(layer: Any) -> bool:
-    return type(layer).__name__ == "Labels"
+NO_MASK = "There is no mask to export yet: accept one in the Segment widget, or open one."
+NO_FIELD = "There are no Gaussians to export yet: run Fit or Segment, or open a field file."
+ROLES = ("final", "result", None)
+"""Roles of the Labels layers that can be written, the finished ones first. Strokes are none."""
+
+
+def _is_mask(layer: Any) -> bool:
+    return type(layer).__name__ == "Labels" and role_of(layer) in ROLES
 
 
 def _has_field(layer: Any) -> bool:
-    return field_of(layer) is not None and type(layer).__name__ != "Labels"
+    # The mask of a fit carries the field of its reconstruction, which is listed itself.
+    twice = type(layer).__name__ == "Labels" and role_of(layer) is None
+    return field_of(layer) is not None and not twice
+
+
+def rank(layer: Any) -> int:
+    """Return the place of a layer among those to choose from: accepted masks come first."""
+    role = role_of(layer)
+    return ROLES.index(role) if role in ROLES else len(ROLES)
 
 
 KINDS: dict[str, ExportKind] = {
@@ -57,31 +73,36 @@ KINDS: dict[str, ExportKind] = {
         "Surfaces of the labels in RAS millimeters. From a mask that belongs to a field they are "
         "taken from the field itself: smoother than its voxels.",
         (".ply", ".stl", ".obj", ".glb"),
-        _is_labels,
+        _is_mask,
+        NO_MASK,
     ),
     "mask": ExportKind(
         "Mask (NIfTI, NRRD, MHA)",
         "A Labels layer with the geometry of the image's file.",
         (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha"),
-        _is_labels,
+        _is_mask,
+        NO_MASK,
     ),
     "image": ExportKind(
         "Reconstruction (NIfTI, NRRD, MHA)",
         "The field's image, rendered on its grid.",
         (".nii.gz", ".nii", ".nrrd", ".mha"),
         _has_field,
+        NO_FIELD,
     ),
     "field": ExportKind(
         "Field of Gaussians",
         "Everything that the fit found, to open again here, in Python or on the command line.",
         (".medgs.safetensors",),
         _has_field,
+        NO_FIELD,
     ),
     "splat": ExportKind(
         "Splat cloud (.ply)",
         "For viewers of Gaussian splats: for looking at only, folds and masks are lost.",
         (".ply",),
         _has_field,
+        NO_FIELD,
     ),
 }
 
@@ -102,6 +123,8 @@ class MeshOptions:
     largest_only : bool
     from_voxels : bool
         Use the layer's voxels even where a field could give a smoother surface.
+    separate : bool
+        Write one file a label, into a folder.
     """
 
     labels: tuple[int, ...] | None = None
@@ -110,6 +133,7 @@ class MeshOptions:
     decimate: float | None = None
     largest_only: bool = False
     from_voxels: bool = False
+    separate: bool = False
 
 
 def parse_labels(text: str) -> tuple[int, ...] | None:
@@ -174,7 +198,21 @@ def export_job(kind: str, layer: Any, path: str | Path, options: MeshOptions | N
     if not labels.any():
         raise LabelError(f"{layer.name!r} is empty: there is no surface to export.")
     smooth = None if options.from_voxels else field
-    return _simple(lambda: _save_mesh(target, labels, frame.grid, names, smooth, options), target)
+    job = MeshJob(target, labels, frame.grid, names, shown_colors(layer, labels), smooth, options)
+    if options.separate:
+        job.check_folder()
+    return job
+
+
+def shown_colors(layer: Any, labels: NDArray[Any]) -> dict[int, tuple[float, float, float]]:
+    """Return the colors (red, green, blue) that a Labels layer gives to the labels of an array."""
+    colors = {}
+    for value in np.unique(labels):
+        color = layer.get_color(int(value)) if value else None
+        if color is not None:
+            red, green, blue = (float(v) for v in np.clip(np.ravel(color)[:3], 0, 1))
+            colors[int(value)] = (red, green, blue)
+    return colors
 
 
 def place_warning(kind: str, layer: Any) -> str | None:
@@ -232,28 +270,70 @@ def _save_mask(path: Path, labels: NDArray[Any], grid: Grid, names: dict[int, st
     write_labels(path, labels, grid, names or None)
 
 
-def _save_mesh(
-    path: Path,
-    labels: NDArray[Any],
-    grid: Grid,
-    names: dict[int, str],
-    field: GaussianField | None,
-    options: MeshOptions,
-) -> None:
-    from napari_medgs.io.meshes import save_meshes
-    from napari_medgs.meshing import MeshParams, mesh_from_field, mesh_from_labels
+@dataclass(frozen=True)
+class MeshJob:
+    """Makes the surfaces of a mask and writes them.
 
-    params = MeshParams(
-        labels=options.labels,
-        spacing=options.spacing,
-        smooth_mm=options.smooth_mm,
-        decimate=options.decimate,
-        largest_only=options.largest_only,
-    )
-    if field is not None and _belongs(field, labels):
-        meshes = mesh_from_field(field, params)
-    else:
-        meshes = mesh_from_labels(labels, grid, params)
-    values = np.array(sorted(meshes))
-    colors = dict(zip(values.tolist(), class_colors(values)))
-    save_meshes(path, meshes, names, colors)
+    Attributes
+    ----------
+    path : Path
+        With ``options.separate``, its name without the suffix is the folder's.
+    labels : (Z, Y, X) ndarray of int
+    grid : Grid
+    names : dict of int to str
+    colors : dict of int to (red, green, blue)
+    field : GaussianField or None
+        Gives smoother surfaces where the mask is the one that it renders to.
+    options : MeshOptions
+    """
+
+    path: Path
+    labels: NDArray[Any]
+    grid: Grid
+    names: dict[int, str]
+    colors: dict[int, tuple[float, float, float]]
+    field: GaussianField | None
+    options: MeshOptions
+
+    @property
+    def folder(self) -> Path:
+        """Where one file a label goes."""
+        return self.path.with_suffix("")
+
+    def check_folder(self) -> None:
+        """Refuse a folder that holds something: its files would be mixed with those.
+
+        Raises
+        ------
+        FileError
+        """
+        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise FileError(
+                f"{self.folder}: exists and is not empty; choose another name for the folder of "
+                "the meshes."
+            )
+
+    def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> Path:
+        """Return what was written: a file, or a folder."""
+        from napari_medgs.io.meshes import save_meshes
+        from napari_medgs.meshing import MeshParams, mesh_from_field, mesh_from_labels
+
+        progress(ProgressEvent("writing", 0, 0, 0.0))
+        options = self.options
+        params = MeshParams(
+            labels=options.labels,
+            spacing=options.spacing,
+            smooth_mm=options.smooth_mm,
+            decimate=options.decimate,
+            largest_only=options.largest_only,
+        )
+        if self.field is not None and _belongs(self.field, self.labels):
+            meshes = mesh_from_field(self.field, params)
+        else:
+            meshes = mesh_from_labels(self.labels, self.grid, params)
+        if not options.separate:
+            save_meshes(self.path, meshes, self.names, self.colors)
+            return self.path
+        suffix = self.path.suffix.lower()
+        save_meshes(self.folder, meshes, self.names, self.colors, suffix=suffix)
+        return self.folder

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QLineEdit, QWidget
 
+from napari_medgs.errors import ParameterError
 from napari_medgs.plugin.export.jobs import (
     KINDS,
     MeshOptions,
     export_job,
     parse_labels,
     place_warning,
-    with_suffix,
+    rank,
 )
+from napari_medgs.plugin.file_names import suggested_path
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row, compact_form, hint
 from napari_medgs.plugin.widgets.controls import choice_box, float_box, int_box
@@ -37,10 +39,11 @@ class ExportWidget(MedGSWidget):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         self.saved: Path | None = None
+        self._busy = False
         form = self.form()
         self.kind = choice_box({key: kind.title for key, kind in KINDS.items()}, "mesh")
         add_row(form, "What", self.kind, "What to write.")
-        self.layer = LayerCombo(self, KINDS["mesh"].sources)
+        self.layer = LayerCombo(self, KINDS["mesh"].sources, rank=rank)
         add_row(form, "From", self.layer, "The layer to write: a mask, or a result of Fit.")
         self.about = hint()
         self.body.addWidget(self.about)
@@ -50,6 +53,8 @@ class ExportWidget(MedGSWidget):
         self.body.addWidget(self.panel)
         self.body.addStretch(1)
         self.kind.currentIndexChanged.connect(lambda *_: self._adapt())
+        self.layer.changed.connect(self._show_about)
+        self.panel.busy_changed.connect(self._on_busy)
         self.panel.button.clicked.connect(lambda *_: self.ask())
         self._adapt()
 
@@ -57,6 +62,12 @@ class ExportWidget(MedGSWidget):
         box = QWidget()
         form = compact_form()
         box.setLayout(form)
+        self.separate = choice_box({False: "all in one file", True: "one file each"}, False)
+        tip = (
+            "All classes in one file, colored as in the viewer, or a folder with one file a "
+            "class. A .glb file is a scene with one named part a class."
+        )
+        add_row(form, "Classes", self.separate, tip)
         self.labels = QLineEdit()
         self.labels.setPlaceholderText("all")
         tip = "Label values, such as 1 2 5-7. All but 0 when empty."
@@ -89,8 +100,19 @@ class ExportWidget(MedGSWidget):
     def _adapt(self) -> None:
         kind = self.kind.currentData()
         self.layer.set_filter(KINDS[kind].sources)
-        self.about.setText(KINDS[kind].tip)
         self.mesh_box.setVisible(kind == "mesh")
+        self._show_about()
+
+    def _on_busy(self, busy: bool) -> None:
+        self._busy = busy
+        self._show_about()
+
+    def _show_about(self) -> None:
+        """Say what will be written, or what is missing."""
+        kind = self.kind.currentData()
+        there = self.layer.layer is not None
+        self.about.setText(KINDS[kind].tip if there else KINDS[kind].missing)
+        self.panel.button.setEnabled(there and not self._busy)
 
     def options(self) -> MeshOptions:
         """Return the settings of meshes.
@@ -107,6 +129,7 @@ class ExportWidget(MedGSWidget):
             decimate=self.keep.value() / 100 if self.keep.value() < 100 else None,
             largest_only=self.largest.isChecked(),
             from_voxels=self.voxels.isChecked(),
+            separate=self.separate.currentData(),
         )
 
     @guarded
@@ -115,7 +138,9 @@ class ExportWidget(MedGSWidget):
         kind = self.kind.currentData()
         suffixes = KINDS[kind].suffixes
         layer = self.layer.layer
-        start = with_suffix(_file_name(layer.name), kind) if layer is not None else Path()
+        if layer is None:
+            raise ParameterError(KINDS[kind].missing)
+        start = suggested_path(self.viewer.layers, layer, suffixes[0])
         shown = " ".join(f"*{s}" for s in suffixes)
         path, _ = QFileDialog.getSaveFileName(
             self, f"Save {KINDS[kind].title}", str(start), f"{KINDS[kind].title} ({shown})"
@@ -139,9 +164,3 @@ class ExportWidget(MedGSWidget):
         show_info(f"Saved {self.saved}")
         if warning is not None:
             show_warning(warning)
-
-
-def _file_name(text: str) -> str:
-    """Return a layer's name without what file systems do not like."""
-    kept = "".join(c if c.isalnum() or c in "-_ ." else " " for c in text)
-    return "_".join(kept.split()) or "export"

@@ -19,6 +19,7 @@ from napari_medgs.plugin.layer_metadata import (
     SOURCE_KEY,
     derived_metadata,
     field_of,
+    role_of,
     unwrap,
 )
 from napari_medgs.plugin.overlay.layer import GaussianOverlay, OverlayStyle
@@ -94,7 +95,8 @@ def add_fit_layers(
 def hide_earlier(layers: Any, source: str) -> None:
     """Hide the results of earlier fits of a source layer."""
     for layer in layers:
-        if field_of(layer) is not None and layer.metadata.get(SOURCE_KEY) == source:
+        mine = field_of(layer) is not None and layer.metadata.get(SOURCE_KEY) == source
+        if mine and role_of(layer) is None:
             layer.visible = False
 
 

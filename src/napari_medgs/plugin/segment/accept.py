@@ -11,6 +11,7 @@ from napari_medgs.errors import ParameterError
 from napari_medgs.plugin.layer_frame import same_place
 from napari_medgs.plugin.layer_metadata import NAMES_KEY
 from napari_medgs.plugin.report import guarded
+from napari_medgs.plugin.segment.accepted import AcceptedLayers
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
 from napari_medgs.plugin.segment.layers import LabelView, add_result_layer, label_colormap
@@ -60,14 +61,20 @@ class AcceptAction:
     view : SegmentView
     controller : SegmentController
     context : SegmentContext
+    accepted : AcceptedLayers
     """
 
     title = "Accepting"
 
     def __init__(
-        self, view: SegmentView, controller: SegmentController, context: SegmentContext
+        self,
+        view: SegmentView,
+        controller: SegmentController,
+        context: SegmentContext,
+        accepted: AcceptedLayers,
     ) -> None:
         self._view, self._controller, self._context = view, controller, context
+        self._accepted = accepted
         view.accept.clicked.connect(lambda *_: self.run())
 
     @guarded
@@ -106,6 +113,8 @@ class AcceptAction:
         layer.metadata[NAMES_KEY] = dict(layer.metadata.get(NAMES_KEY, {})) | names
         colors = {v: view.table.color(v) for v in view.table.classes}
         layer.colormap = label_colormap(colors, None, result=True)
+        self._accepted.watch(layer)
+        self._accepted.report()
         controller.state.message = (
             f"Accepted {count:,} voxels into {layer.name!r}."
             if count

@@ -13,6 +13,7 @@ from napari_medgs.errors import MedGSError, ParameterError
 from napari_medgs.plugin.layer_frame import volume_from_layers
 from napari_medgs.plugin.report import LOGGER, guarded, show_failure
 from napari_medgs.plugin.segment import autosave
+from napari_medgs.plugin.segment.accepted import AcceptedLayers
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
 from napari_medgs.plugin.segment.view import SegmentView
@@ -34,6 +35,7 @@ class SegmentFiles:
     view : SegmentView
     controller : SegmentController
     context : SegmentContext
+    accepted : AcceptedLayers
     resume : callable
         (session, field file or None) -> None: continues a session of the chosen image.
     """
@@ -46,10 +48,11 @@ class SegmentFiles:
         view: SegmentView,
         controller: SegmentController,
         context: SegmentContext,
+        accepted: AcceptedLayers,
         resume: Callable[[Session, Path | None], None],
     ) -> None:
         self._view, self._controller, self._context = view, controller, context
-        self._resume = resume
+        self._accepted, self._resume = accepted, resume
         self.path: Path | None = None
         self.found: autosave.SavedSession | None = None
         self._runner = Runner(owner)
@@ -93,6 +96,7 @@ class SegmentFiles:
         controller = self._controller
         if controller.session is None or self.path is None:
             return None
+        self._accepted.collect(controller.session)
         return autosave.Autosave.of(controller.session, self.path, controller.field)
 
     def _autosave(self) -> None:
@@ -137,6 +141,19 @@ class SegmentFiles:
             when = time.strftime("%d %b, %H:%M", time.localtime(self.found.saved))
             view.restore_note.setText(f"Strokes on this image were saved on {when}.")
         view.restore_bar.setVisible(self.found is not None)
+
+    def saved_session(self) -> Session | None:
+        """Return the autosaved session that is offered, None where it cannot be read."""
+        from napari_medgs.segmentation import load_session
+
+        if self.found is None or self._view.images.layers == []:
+            return None
+        try:
+            volume, _ = self._context.load_images(self._view.images.layers)
+            return load_session(self.found.path, volume.grid)[0]
+        except MedGSError as error:
+            LOGGER.info("a saved session cannot be continued: %s", error)
+            return None
 
     @guarded
     def restore(self) -> None:
@@ -183,6 +200,7 @@ class SegmentFiles:
         if segmenter is None:
             return
         try:
+            self._accepted.collect(segmenter.session)
             if segmenter.field is not None:
                 field = path.with_name(path.stem + autosave.FIELD)
                 save_field(field, segmenter.field)

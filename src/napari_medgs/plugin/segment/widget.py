@@ -12,9 +12,16 @@ from qtpy.QtCore import QTimer
 from napari_medgs.errors import LabelError, MedGSError, ParameterError
 from napari_medgs.plugin.anatomy.follower import follow_planes
 from napari_medgs.plugin.layer_frame import same_place
-from napari_medgs.plugin.layer_metadata import NAMES_KEY
+from napari_medgs.plugin.layer_metadata import (
+    FIELD_KEY,
+    FRAME_KEY,
+    NAMES_KEY,
+    ROLE_KEY,
+    role_of,
+)
 from napari_medgs.plugin.report import guarded, show_failure
 from napari_medgs.plugin.segment.accept import AcceptAction
+from napari_medgs.plugin.segment.accepted import AcceptedLayers
 from napari_medgs.plugin.segment.classes import ClassActions
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
@@ -35,6 +42,7 @@ from napari_medgs.plugin.segment.shortcuts import Shortcuts
 from napari_medgs.plugin.segment.suggestion import SliceSuggestion
 from napari_medgs.plugin.segment.view import KEYS, LAYER_KEYS, PAINT_HINT, SegmentView
 from napari_medgs.plugin.widgets.base import MedGSWidget
+from napari_medgs.plugin.widgets.layers import NEWS
 from napari_medgs.plugin.worker import Runner
 
 if TYPE_CHECKING:
@@ -85,9 +93,11 @@ class SegmentWidget(MedGSWidget):
         self.prompt_layers = PromptLayers(*parts, self.shortcuts)
         self.maps = MapLayers(*parts)
         self.suggestion = SliceSuggestion(*parts)
-        self.accept = AcceptAction(*parts)
-        self.files = SegmentFiles(self, *parts, self._resume)
+        self.accepted = AcceptedLayers(self.context, lambda: self.files.schedule_autosave())
+        self.accept = AcceptAction(*parts, self.accepted)
+        self.files = SegmentFiles(self, *parts, self.accepted, self._resume)
         self._choosing = False
+        self._marked = False
         self.rest_timer = QTimer(self)
         self.rest_timer.setSingleShot(True)
         self.rest_timer.setInterval(REST_MS)
@@ -96,6 +106,7 @@ class SegmentWidget(MedGSWidget):
         self._bind_keys()
         self.view.table.fill([1, 2], BACKGROUND)
         self.files.look_for_saved()
+        self._go_on()
 
     def _connect(self) -> None:
         view, controller, watcher = self.view, self.controller, self.watcher
@@ -105,6 +116,7 @@ class SegmentWidget(MedGSWidget):
         controller.failed.connect(lambda error: show_failure(error, "Segmenting"))
         controller.shown.connect(self._on_shown)
         controller.refused.connect(self._on_refused)
+        controller.prepared.connect(self._give_field)
         watcher.painted.connect(self._on_painted)
         watcher.edited.connect(self._on_painted)
         watcher.corrected.connect(self._on_corrected)
@@ -161,7 +173,8 @@ class SegmentWidget(MedGSWidget):
         follower = follow_planes(self.viewer)
         if follower is not None:
             follower.show_slices(image)
-        self.begin(add_strokes_layer(self.viewer, image, names, table.colors, frame.ndim))
+        strokes = add_strokes_layer(self.viewer, image, names, table.colors, frame.ndim)
+        self.begin(strokes, reuse=False)
 
     def _load_images(self) -> tuple[Volume, LayerFrame]:
         return self.context.load_images(self.view.images.layers)
@@ -181,7 +194,12 @@ class SegmentWidget(MedGSWidget):
 
     @guarded
     def begin(
-        self, layer: Any, session: Session | None = None, field_file: Path | None = None
+        self,
+        layer: Any,
+        session: Session | None = None,
+        field_file: Path | None = None,
+        *,
+        reuse: bool = True,
     ) -> None:
         """Begin a session in a strokes layer, which may hold strokes already.
 
@@ -192,6 +210,8 @@ class SegmentWidget(MedGSWidget):
             One to continue, whose strokes are in the layer; a new one by default.
         field_file : path, optional
             Where the session's field may be read from.
+        reuse : bool
+            Show the mask in the image's result layer where there is one already.
         """
         self.end()
         context, table = self.context, self.view.table
@@ -219,6 +239,8 @@ class SegmentWidget(MedGSWidget):
             self._choose(self.view.strokes.choose, None)
             raise
         context.strokes_layer = layer
+        self._marked = role_of(layer) is None
+        layer.metadata.setdefault(ROLE_KEY, "strokes")  # so that nobody exports it as a mask
         self._choose(self.view.strokes.choose, layer)
         # A layer added later must not take the image's place.
         self._choose(self.view.images.check, context.sources)
@@ -227,7 +249,8 @@ class SegmentWidget(MedGSWidget):
         painted = {int(v) for v in np.unique(strokes.array)} - {unlabeled}
         values = (painted | set(names)) - {unlabeled, background} or {1, 2}
         table.fill(values, background, names)
-        context.result_layer = self._make_result()
+        old = context.find_layer("result") if reuse else None
+        context.result_layer = old or self._make_result()
         result = LabelView(context.result_layer, frame)
         self.controller.threads = self.settings.params().threads
         field = known_field(context, self.view.fields.layer)
@@ -237,7 +260,9 @@ class SegmentWidget(MedGSWidget):
         self._bind_layer_keys(layer, context.result_layer)
         self.classes.show_colors()
         self.classes.show_names()
+        self.accepted.watch_those_there()
         self.files.start()
+        NEWS.changed.emit()
         if is_new:
             self.controller.sync_strokes()
         self.viewer.layers.selection.active = layer
@@ -260,12 +285,26 @@ class SegmentWidget(MedGSWidget):
         table.fill(values | set(session.names), settings.background, session.names)
         self.end()
         image = self.view.images.layers[0]
-        layer = add_strokes_layer(self.viewer, image, session.names, table.colors, frame.ndim)
+        layer = self.context.find_layer("strokes") or add_strokes_layer(
+            self.viewer, image, session.names, table.colors, frame.ndim
+        )
         smallest = np.min_scalar_type(max(int(session.strokes.max()), 255))
         layer.data = frame.to_layer(session.strokes).astype(smallest)
         self.begin(layer, session, field_file)
         self.prompt_layers.show(settings)
+        self.accepted.show(session, table.colors)
         self.context.show_busiest_slice(session.strokes != settings.unlabeled)
+
+    def _go_on(self) -> None:
+        """Go on in the strokes layer that a closed widget left, when its session was saved."""
+        session = self.files.saved_session()
+        layer = self.context.find_layer("strokes")
+        if session is None or layer is None or self.files.found is None:
+            return
+        shown = LabelView(layer, self.context.frame).array  # type: ignore[arg-type]
+        if np.array_equal(shown, session.strokes):
+            field = self.files.found.path.parent / session.field if session.field else None
+            self._resume(session, field)
 
     def _make_result(self) -> Any:
         table, active = self.view.table, self.viewer.layers.selection.active
@@ -285,10 +324,21 @@ class SegmentWidget(MedGSWidget):
         for layer in (self.strokes_layer, self.result_layer):
             self.shortcuts.free(layer)
         self.controller.close()
+        self.accepted.stop()
+        if self._marked and self.strokes_layer is not None:
+            self.strokes_layer.metadata.pop(ROLE_KEY, None)
+        NEWS.changed.emit()
         self.context.strokes_layer = self.context.result_layer = None
         self.prompt_layers.close()
         self.maps.close()
         self.suggestion.hide_marker()
+
+    def _give_field(self) -> None:
+        """Let the result carry its Gaussians, for the Export and overlay widgets."""
+        layer, frame, field = self.result_layer, self.context.frame, self.controller.field
+        if layer is not None and frame is not None and field is not None:
+            layer.metadata.update({FIELD_KEY: field, FRAME_KEY: frame.to_dict()})
+            NEWS.changed.emit()
 
     def restart(self) -> None:
         """Begin anew with the same strokes, for settings that a session cannot change."""
@@ -365,6 +415,7 @@ class SegmentWidget(MedGSWidget):
         context.result_layer = self._make_result()
         result = LabelView(context.result_layer, context.frame)
         self.controller.show_in(result)
+        self._give_field()
         self.watcher.watch_result(result)
         self._bind_layer_keys(context.result_layer)
         self._on_class(self.view.table.value)

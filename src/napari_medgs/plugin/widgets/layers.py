@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import psygnal
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QListWidget, QListWidgetItem
 
@@ -12,6 +13,15 @@ from napari_medgs.plugin.layer_metadata import FIELD_KEY, field_of
 from napari_medgs.plugin.widgets.base import MedGSWidget
 
 LayerFilter = Callable[[Any], bool]
+
+
+class LayerNews:
+    """Says that layers got a field or another role, of which napari has no event."""
+
+    changed = psygnal.Signal()
+
+
+NEWS = LayerNews()
 
 
 def is_kind(*names: str) -> LayerFilter:
@@ -43,12 +53,23 @@ class LayerCombo(QComboBox):
         layer -> bool.
     none : str, optional
         Text of an entry for "no layer", shown first.
+    rank : callable, optional
+        layer -> number: smaller ones are listed first, and the first one is chosen until the
+        user has chosen.
     """
 
     changed = Signal()
 
-    def __init__(self, owner: MedGSWidget, keep: LayerFilter, none: str | None = None) -> None:
+    def __init__(
+        self,
+        owner: MedGSWidget,
+        keep: LayerFilter,
+        none: str | None = None,
+        rank: Callable[[Any], int] | None = None,
+    ) -> None:
         super().__init__()
+        self._rank = rank
+        self._chosen_by_user = rank is None
         self.setMinimumContentsLength(8)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self._owner, self._viewer = owner, owner.viewer
@@ -56,9 +77,10 @@ class LayerCombo(QComboBox):
         self._layers: list[Any] = []
         self._filled = False
         events = owner.viewer.layers.events
-        for emitter in (events.inserted, events.removed, events.reordered):
+        for emitter in (events.inserted, events.removed, events.reordered, NEWS.changed):
             owner.listen(emitter, self.refresh)
         self.currentIndexChanged.connect(lambda *_: self.changed.emit())
+        self.activated.connect(self._on_activated)
         self.refresh()
 
     def set_filter(self, keep: LayerFilter) -> None:
@@ -70,6 +92,8 @@ class LayerCombo(QComboBox):
         """List the layers again, newest first, keeping the choice where it still exists."""
         before = self.layer
         layers = [x for x in reversed(list(self._viewer.layers)) if self._keep(x)]
+        if self._rank is not None:
+            layers.sort(key=self._rank)
         names = [x.name for x in layers]
         if self._filled and layers == self._layers and names == self._names():
             return
@@ -84,9 +108,14 @@ class LayerCombo(QComboBox):
         self.addItems(names)
         self._layers = layers
         self.blockSignals(False)
-        self.choose(before)
+        if self._rank is not None and before not in layers:
+            self._chosen_by_user = False
+        self._select(before if self._chosen_by_user else None)
         if self.layer is not before:
             self.changed.emit()
+
+    def _on_activated(self, index: int) -> None:
+        self._chosen_by_user = True
 
     def _names(self) -> list[str]:
         skip = 0 if self._none is None else 1
@@ -100,6 +129,10 @@ class LayerCombo(QComboBox):
 
     def choose(self, layer: Any | None) -> None:
         """Choose a layer, or the first entry when it is not listed."""
+        self._chosen_by_user = True
+        self._select(layer)
+
+    def _select(self, layer: Any | None) -> None:
         skip = 0 if self._none is None else 1
         if layer in self._layers:
             self.setCurrentIndex(self._layers.index(layer) + skip)
