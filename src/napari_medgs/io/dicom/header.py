@@ -100,6 +100,15 @@ def items(data: Any, keyword: str) -> list[Any]:
         return []
 
 
+def read_code(data: Any, keyword: str) -> tuple[str, str, str] | None:
+    """Return value, scheme and meaning of the first item of a code sequence."""
+    for code in items(data, keyword):
+        values = (text(code, k) for k in ("CodeValue", "LongCodeValue", "URNCodeValue"))
+        found = next((v for v in values if v), "")
+        return (found, text(code, "CodingSchemeDesignator"), text(code, "CodeMeaning"))
+    return None
+
+
 def class_uid(header: Any) -> str:
     """Return the SOP class of a file."""
     meta = getattr(header, "file_meta", None)

@@ -24,13 +24,13 @@ from napari_medgs.io.dicom.header import (
     integer,
     items,
     numbers,
+    read_code,
     read_header,
     text,
 )
 from napari_medgs.io.dicom.pixels import decode_file
 from napari_medgs.io.dicom.private import label_value, stack_ends
 from napari_medgs.io.dicom.segments import (
-    Code,
     DicomSegment,
     chosen_segments,
     refuse_overlap,
@@ -72,23 +72,13 @@ def read_dicom_segments(path: str | Path) -> list[DicomSegment]:
                 text(item, "SegmentLabel") or f"Segment {number}",
                 None if color is None else rgb_of_cielab(color),
                 number,
-                _code(item, "SegmentedPropertyCategoryCodeSequence"),
-                _code(item, "SegmentedPropertyTypeCodeSequence"),
+                read_code(item, "SegmentedPropertyCategoryCodeSequence"),
+                read_code(item, "SegmentedPropertyTypeCodeSequence"),
             )
         )
     if len({s.value for s in found}) < len(found):
         return [replace(s, value=s.number) for s in found]
     return found
-
-
-def _code(item: Any, keyword: str) -> Code | None:
-    """Return the concept of a code sequence."""
-    for code in items(item, keyword):
-        value = next(
-            (v for k in ("CodeValue", "LongCodeValue", "URNCodeValue") if (v := text(code, k))), ""
-        )
-        return (value, text(code, "CodingSchemeDesignator"), text(code, "CodeMeaning"))
-    return None
 
 
 def read_dicom_segmentation(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from napari_medgs.io.dicom.header import (
     items,
     numbers,
     quiet_pydicom,
+    read_code,
     read_header,
     text,
 )
@@ -160,6 +161,10 @@ def _structures(path: Path, header: Any) -> list[Structure]:
         integer(item, "ROINumber"): text(item, "ROIName")
         for item in items(header, "StructureSetROISequence")
     }
+    kinds = {
+        integer(item, "ReferencedROINumber"): read_code(item, "RTROIIdentificationCodeSequence")
+        for item in items(header, "RTROIObservationsSequence")
+    }
     found = []
     for item in items(header, "ROIContourSequence"):
         number = integer(item, "ReferencedROINumber")
@@ -171,26 +176,24 @@ def _structures(path: Path, header: Any) -> list[Structure]:
         if not contours:
             continue
         color = numbers(item, "ROIDisplayColor", 3)
-        rgb = None if color is None else np.clip(color / 255, 0, 1).tolist()
-        name = names.get(number) or f"ROI {number}"
-        found.append(
-            Structure(
-                DicomSegment(
-                    number, name, None if rgb is None else (rgb[0], rgb[1], rgb[2]), number
-                ),
-                contours,
-            )
+        segment = DicomSegment(
+            number,
+            names.get(number) or f"ROI {number}",
+            None if color is None else _rgb(color),
+            number,
+            kind=kinds.get(number),
         )
+        found.append(Structure(segment, contours))
     values = [s.segment.value for s in found]
     if len(set(values)) < len(values) or not all(0 < v < 2**31 for v in values):
         # Labels need numbers of their own; 0 is what lies outside.
-        return [
-            Structure(
-                DicomSegment(k, s.segment.name, s.segment.color, s.segment.number), s.contours
-            )
-            for k, s in enumerate(found, 1)
-        ]
+        return [Structure(replace(s.segment, value=k), s.contours) for k, s in enumerate(found, 1)]
     return found
+
+
+def _rgb(stored: NDArray[np.float64]) -> tuple[float, float, float]:
+    red, green, blue = np.clip(stored / 255, 0, 1).tolist()
+    return (red, green, blue)
 
 
 def _points(path: Path, contour: Any) -> NDArray[np.float64]:
