@@ -11,17 +11,18 @@ from numpy.typing import DTypeLike, NDArray
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError
-from napari_medgs.io.dicom.segmentation import is_dicom_segmentation, read_dicom_segments
+from napari_medgs.io.dicom.masks import SUFFIX as _DICOM
+from napari_medgs.io.dicom.masks import Codes, write_dicom_labels
 from napari_medgs.io.freesurfer import SUFFIXES as _MGH
 from napari_medgs.io.freesurfer import is_mgh, read_mgh
 from napari_medgs.io.itk.reader import SUFFIXES as _ITK
 from napari_medgs.io.itk.reader import is_itk_image, read_itk
-from napari_medgs.io.itk.segments import is_segmentation, read_segments, segment_labels
 from napari_medgs.io.itk.writer import write_itk, write_itk_labels
 from napari_medgs.io.labels import read_label_names as read_sidecar_names
 from napari_medgs.io.nifti.pair import SUFFIXES as _PAIR
 from napari_medgs.io.nifti.pair import is_pair, read_pair
 from napari_medgs.io.nifti.reader import is_nifti, read_nifti, write_nifti, write_nifti_labels
+from napari_medgs.io.segmented import has_segments, segment_names
 from napari_medgs.io.tiff_volume import is_tiff_volume, read_tiff_volume
 
 READ_SUFFIXES = (".nii", ".nii.gz", *_ITK, *_MGH, *_PAIR)
@@ -29,6 +30,10 @@ READ_SUFFIXES = (".nii", ".nii.gz", *_ITK, *_MGH, *_PAIR)
 
 WRITTEN_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 """Endings of the image and mask files that are written; ``.seg.nrrd`` for masks only."""
+
+MASK_SUFFIXES = (*WRITTEN_SUFFIXES, _DICOM)
+"""Endings of the mask files that are written: ``.dcm`` is a segmentation on a DICOM series, and
+``.rtstruct.dcm`` contours on one."""
 
 KINDS = (
     "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr, .seg.nrrd), MetaImage (.mha, .mhd), GIPL, "
@@ -70,13 +75,18 @@ def read_image_file(
     *,
     spacing: tuple[float, float, float] | None = None,
     assume_identity: bool = False,
+    volume: int | None = None,
+    every: bool = False,
 ) -> Volume:
     """Read an image file whose name says its format.
 
     Parameters
     ----------
-    path, spacing, assume_identity
+    path, spacing, assume_identity, volume
         See :func:`napari_medgs.io.read_volume`.
+    every : bool
+        Read all volumes of a fourth axis as channels; ``Grid.source`` then says that they are
+        volumes.
 
     Returns
     -------
@@ -96,9 +106,15 @@ def read_image_file(
         (is_pair, read_pair),
     ):
         if is_kind(path):
-            return read(path, spacing=spacing, assume_identity=assume_identity)
+            return read(
+                path,
+                spacing=spacing,
+                assume_identity=assume_identity,
+                volume=volume,
+                every=every,
+            )
     if is_tiff_volume(path):
-        return read_tiff_volume(path, spacing=spacing)
+        return read_tiff_volume(path, spacing=spacing, volume=volume, every=every)
     raise FileError(f"{path}: not an image that can be read; give {KINDS}.")
 
 
@@ -151,6 +167,11 @@ def write_image(
     return write(path, data, grid, dtype)
 
 
+def is_dicom_output(path: str | Path) -> bool:
+    """Tell by its name whether a mask is written as DICOM, for which its series is needed."""
+    return str(path).lower().endswith(_DICOM)
+
+
 def write_labels(
     path: str | Path,
     labels: NDArray[Any],
@@ -158,21 +179,34 @@ def write_labels(
     names: Mapping[int, str] | None = None,
     *,
     colors: Mapping[int, Sequence[float]] | None = None,
+    codes: Mapping[int, Codes] | None = None,
+    source: str | Path | None = None,
+    series: str | None = None,
+    volume: int | None = None,
 ) -> Path:
     """Write a mask in the format of the path's suffix, in the smallest integer type.
 
     Parameters
     ----------
     path : str or Path
-        Ends in ``.nii``, ``.nii.gz``, ``.nrrd``, ``.seg.nrrd`` or ``.mha``.
+        Ends in ``.nii``, ``.nii.gz``, ``.nrrd``, ``.seg.nrrd``, ``.mha``, ``.dcm`` (a DICOM
+        segmentation) or ``.rtstruct.dcm`` (an RT Structure Set).
     labels : (Z, Y, X) ndarray
         Integer values.
     grid : Grid
         Where they lie.
     names : mapping of int to str, optional
-        Names by label value: in the file for ``.seg.nrrd``, else in a JSON file beside it.
+        Names by label value: in the file for ``.seg.nrrd`` and DICOM, else in a JSON file beside
+        it.
     colors : mapping of int to (red, green, blue), optional
-        From 0 to 1, by label value; kept by ``.seg.nrrd`` only.
+        From 0 to 1, by label value; kept by ``.seg.nrrd`` and DICOM.
+    codes : mapping of int to (category, type), optional
+        Coded concepts by label value, each (value, scheme, meaning) as
+        ``("10200004", "SCT", "Liver")``, or None; kept by DICOM only.
+    source : str or Path, optional
+        The DICOM series of the image, on whose slices a DICOM mask lies; needed for one.
+    series, volume : optional
+        Which series and volume of ``source``; see :func:`napari_medgs.io.read_volume`.
 
     Returns
     -------
@@ -197,7 +231,12 @@ def write_labels(
     >>> bool((same == head.labels).all())
     True
     """
-    _check_written(path)
+    if is_dicom_output(path):
+        return write_dicom_labels(
+            path, labels, grid, names,
+            source=source, series=series, volume=volume, colors=colors, codes=codes,
+        )  # fmt: skip
+    _check_written(path, MASK_SUFFIXES)
     if is_nifti(path):
         return write_nifti_labels(path, labels, grid, names)
     return write_itk_labels(path, labels, grid, names, colors)
@@ -209,28 +248,25 @@ def read_label_names(path: str | Path) -> dict[int, str]:
     Parameters
     ----------
     path : str or Path
-        A mask. ``.seg.nrrd`` and DICOM segmentations have names themselves; other masks have a
-        JSON file beside them. A damaged JSON file is passed over with a warning.
+        A mask. ``.seg.nrrd`` and DICOM masks have names themselves; other masks have a JSON
+        file beside them. A damaged JSON file is passed over with a warning.
 
     Returns
     -------
     dict of int to str
         Names by label value.
     """
-    if not is_image_file(path) and is_dicom_segmentation(path):
-        return {s.value: s.name for s in read_dicom_segments(path)}
-    if is_segmentation(path):
+    if has_segments(path):
         try:
-            segments = read_segments(path)
+            return segment_names(path)
         except FileError:
             return {}
-        return {v: s.name for v, s in zip(segment_labels(segments), segments, strict=True)}
     return read_sidecar_names(path)
 
 
-def _check_written(path: str | Path) -> None:
+def _check_written(path: str | Path, suffixes: Sequence[str] = WRITTEN_SUFFIXES) -> None:
     if not is_written(path):
         raise FileError(
-            f"{path}: the name of an image or mask ends in {', '.join(WRITTEN_SUFFIXES[:-1])} or "
-            f"{WRITTEN_SUFFIXES[-1]}."
+            f"{path}: the name of an image or mask ends in {', '.join(suffixes[:-1])} or "
+            f"{suffixes[-1]}."
         )

@@ -15,7 +15,6 @@ from napari_medgs.data.intensities import parse_fill
 from napari_medgs.data.volume import Volume, check_same_grid, stack_contrasts
 from napari_medgs.errors import FileError, LabelError, ParameterError
 from napari_medgs.io.dicom.file import is_dicom_file
-from napari_medgs.io.dicom.segmentation import is_dicom_segmentation, read_dicom_segmentation
 from napari_medgs.io.dicom.series import is_dicom_folder, is_dicom_tree, read_dicom
 from napari_medgs.io.formats import (
     KINDS,
@@ -23,12 +22,12 @@ from napari_medgs.io.formats import (
     read_image_file,
 )
 from napari_medgs.io.image_stack import find_frames, read_frames
-from napari_medgs.io.itk.segments import is_segmentation, read_segmentation
 from napari_medgs.io.labels import as_labels
 from napari_medgs.io.medmnist.reader import is_spec, read_medmnist
 from napari_medgs.io.nifti.header import has_channels
 from napari_medgs.io.nifti.reader import is_nifti, read_nifti_labels
 from napari_medgs.io.one_hot import join_one_hot
+from napari_medgs.io.segmented import has_segments, read_segmented
 from napari_medgs.io.tiff_volume import is_tiff_volume
 
 
@@ -173,12 +172,13 @@ def read_labels(
         channels of 0 and 1, one per class, are joined where they do not overlap.
     like : Grid, optional
         The grid that the mask must lie on. Frames take their spacing from it, and so does a
-        mask without an affine whose image had none either. A ``.seg.nrrd`` file is padded and
-        cropped onto it.
+        mask without an affine whose image had none either. A ``.seg.nrrd`` file and a DICOM
+        segmentation are padded and cropped onto it, and contours are filled on it.
     spacing, assume_identity
         See :func:`read_volume`.
     segments : sequence of str
-        Names of the segments of a ``.seg.nrrd`` file to read; all by default.
+        Names (or numbers) of the segments to read of a ``.seg.nrrd`` file, a DICOM segmentation
+        or structure set; all by default.
 
     Returns
     -------
@@ -217,15 +217,13 @@ def read_labels(
         if frames or (is_file and like.source.get("assumed")) or is_tiff_volume(path):
             spacing = like.spacing
     options: dict[str, Any] = {"spacing": spacing, "assume_identity": assume_identity}
-    is_dicom_seg = not is_file and is_dicom_segmentation(place)
-    if segments and not (is_segmentation(path) or is_dicom_seg):
+    segmented = has_segments(place)
+    if segments and not segmented:
         raise ParameterError(
-            f"{path}: only .seg.nrrd files and DICOM segmentations have segments to choose from."
+            f"{path}: only .seg.nrrd files and DICOM masks have segments to choose from."
         )
-    if is_dicom_seg:
-        labels, grid, _ = read_dicom_segmentation(path, like, segments=segments)
-    elif is_file and is_segmentation(path):
-        labels, grid, _ = read_segmentation(path, like, segments=segments, **options)
+    if segmented:
+        labels, grid, _ = read_segmented(path, like, segments=segments, **options)
     elif is_file and is_nifti(path) and not has_channels(path):
         labels, grid = read_nifti_labels(path, **options)
     elif place.is_dir() and not is_dicom_folder(place):
