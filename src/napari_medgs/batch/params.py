@@ -21,6 +21,8 @@ class BatchParams:
         Accept NIfTI files without a usable affine.
     fill_nan : float or "background"
         What stands for NaN; see :meth:`napari_medgs.Volume.fill_nan`.
+    resample : bool
+        Bring masks of another grid onto their images' voxels, by the nearest label.
     scheduler : str, optional
         Address of a Dask scheduler (``tcp://host:8786``); by default the fits run in processes
         on this machine. Its workers must see the same files under the same paths.
@@ -44,6 +46,7 @@ class BatchParams:
     spacing: tuple[float, float, float] | None = None
     assume_identity: bool = False
     fill_nan: float | str = "background"
+    resample: bool = False
     scheduler: str | None = setting(
         None,
         none="processes on this machine",

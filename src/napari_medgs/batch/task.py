@@ -167,7 +167,12 @@ def _fit(task: FitTask, should_stop: StopCallback) -> dict[str, Any]:
     volume = read(case, task.batch)
     mask, names = None, {}
     if case.mask is not None:
-        mask = read_labels(case.mask, volume.grid, assume_identity=task.batch.assume_identity)[0]
+        mask = read_labels(
+            case.mask,
+            volume.grid,
+            assume_identity=task.batch.assume_identity,
+            resample=task.batch.resample,
+        )[0]
         names = read_label_names(case.mask)
     found = digest(volume, mask, names)
     if found == task.known:

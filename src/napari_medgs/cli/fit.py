@@ -16,6 +16,7 @@ from napari_medgs.cli.options import (
     IdentityOption,
     JsonOption,
     QuietOption,
+    ResampleOption,
     SeriesOption,
     VoxelSizeOption,
 )
@@ -101,6 +102,7 @@ def fit(
     assume_identity: IdentityOption = False,
     fill_nan: FillNanOption = "background",
     series: SeriesOption = None,
+    resample: ResampleOption = False,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -139,7 +141,7 @@ def fit(
             series=series,
             fill_nan=fill_nan,
         )
-        labels = None if mask is None else read_labels(mask, volume.grid)[0]
+        labels = None if mask is None else read_labels(mask, volume.grid, resample=resample)[0]
     names = {} if mask is None else read_label_names(mask)
     with (
         stoppable("the fit so far") as should_stop,

@@ -16,6 +16,7 @@ from napari_medgs.cli.options import (
     IdentityOption,
     JsonOption,
     QuietOption,
+    ResampleOption,
     VoxelSizeOption,
 )
 from napari_medgs.cli.outputs import check_distinct
@@ -99,6 +100,7 @@ def fit_many(
     spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,
     fill_nan: FillNanOption = "background",
+    resample: ResampleOption = False,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -117,6 +119,7 @@ def fit_many(
         spacing=spacing,
         assume_identity=assume_identity,
         fill_nan=fill_nan or "background",
+        resample=resample,
         scheduler=scheduler,
         workers=workers,
         overwrite=overwrite,

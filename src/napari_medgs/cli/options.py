@@ -88,6 +88,15 @@ FillNanOption = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+ResampleOption = Annotated[
+    bool,
+    typer.Option(
+        "--resample",
+        help="Bring masks and prompts of another grid onto the image's voxels, by the nearest "
+        "label; they are refused otherwise.",
+        rich_help_panel=INPUT,
+    ),
+]
 SeriesOption = Annotated[
     str | None,
     typer.Option(

@@ -17,6 +17,7 @@ from napari_medgs.cli.options import (
     IdentityOption,
     JsonOption,
     QuietOption,
+    ResampleOption,
     SeriesOption,
     VoxelSizeOption,
 )
@@ -122,6 +123,7 @@ def segment(
     assume_identity: IdentityOption = False,
     fill_nan: FillNanOption = "background",
     series: SeriesOption = None,
+    resample: ResampleOption = False,
     backend: BackendOption = Backend.auto,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
@@ -153,7 +155,9 @@ def segment(
         {"-o": output, "--json": json_file, **more},
         masks=("-o",),
     )
-    job = SegmentJob(params, unlabeled, background_label, backend.value, reading, reporter, debug)
+    job = SegmentJob(
+        params, unlabeled, background_label, backend.value, reading, reporter, debug, resample
+    )
     if prompts is not None and is_batch(prompts):
         if field or probability or uncertainty or initial or places:
             raise typer.BadParameter(

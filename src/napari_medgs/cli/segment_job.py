@@ -34,10 +34,11 @@ class SegmentJob:
         reading: dict[str, Any],
         reporter: Reporter,
         debug: bool,
+        resample: bool = False,
     ) -> None:
         self.params, self.unlabeled, self.background = params, unlabeled, background
         self.backend, self.reading = backend, reading
-        self.reporter, self.debug = reporter, debug
+        self.reporter, self.debug, self.resample = reporter, debug, resample
 
     def read(self, images: list[str]) -> Volume:
         """Read contrasts."""
@@ -62,8 +63,12 @@ class SegmentJob:
 
         volume = self.read(images)
         points, boxes = places.on(volume.grid, images[0])
-        strokes = None if prompts is None else read_labels(prompts, volume.grid)[0]
-        start = None if initial is None else read_labels(initial, volume.grid)[0]
+        onto: dict[str, Any] = {"like": volume.grid, "resample": self.resample}
+        strokes = start = None
+        if prompts is not None:
+            strokes = read_labels(prompts, **onto, outside=self.unlabeled)[0]
+        if initial is not None:
+            start = read_labels(initial, **onto)[0]
         known = None if field is None else load_field(field)
         _import_in_background("sklearn.ensemble")
         with (
