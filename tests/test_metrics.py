@@ -281,3 +281,90 @@ def test_evaluate_refuses():
         metrics.evaluate(zeros, zeros, grid, labels=[0])
     with pytest.raises(GeometryError, match="resample"):
         metrics.evaluate(zeros[1:], zeros, grid)
+
+
+def plain_nsd(seg, truth, affine, tolerance):
+    """NSD by erosion and all pairs of border voxels."""
+    from scipy.ndimage import binary_erosion
+
+    edges = []
+    for mask in (seg, truth):
+        border = np.argwhere(mask & ~binary_erosion(mask, border_value=0))
+        edges.append(border @ affine[:3, :3].T + affine[:3, 3])
+    if not len(edges[0]) or not len(edges[1]):
+        return 0.0
+    apart = cdist(*edges)
+    near = (apart.min(axis=1) <= tolerance).sum() + (apart.min(axis=0) <= tolerance).sum()
+    return near / (len(edges[0]) + len(edges[1]))
+
+
+@given(seed=st.integers(0, 10_000), tolerance=st.floats(0, 6))
+@settings(max_examples=40, deadline=None)
+def test_nsd_agrees_with_all_pairs_of_border_voxels(seed, tolerance):
+    rng = np.random.default_rng(seed)
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag([2.5, 0.8, 1.1]) + rng.normal(0, 0.1, (3, 3))
+    shape = (7, 9, 8)
+    seg, truth = (ball(shape, rng.uniform(2, 6, 3), rng.uniform(1.1, 4)) for _ in range(2))
+    found = metrics.nsd(seg, truth, Grid(shape, affine), tolerance)
+    assert found == pytest.approx(plain_nsd(seg, truth, affine, tolerance))
+
+
+def test_nsd_of_known_shapes():
+    grid = Grid((10, 10, 10), np.diag([3.0, 1.0, 1.0, 1.0]))
+    truth = np.zeros(grid.shape, bool)
+    truth[3:7, 3:7, 3:7] = True
+    assert metrics.nsd(truth, truth, grid, 0) == 1
+    moved = np.roll(truth, 1, axis=0)  # by 3 mm
+    assert metrics.nsd(moved, truth, grid, 3) == 1
+    assert metrics.nsd(moved, truth, grid, 2.9) < 1
+    assert metrics.nsd(truth & False, truth, grid, 5) == 0
+    assert math.isnan(metrics.nsd(truth & False, truth & False, grid, 5))
+    tenths = Grid((1, 1, 9), 0.1 * np.diag([1.0, 1, 1, 10]))
+    first, second = np.zeros(tenths.shape, bool), np.zeros(tenths.shape, bool)
+    first[..., 0], second[..., 3] = True, True
+    assert metrics.nsd(first, second, tenths, 0.3) == 1  # 3 x 0.1 is more than 0.3 in floats
+    for wrong in (-1, math.nan, math.inf):
+        with pytest.raises(ParameterError, match="tolerance"):
+            metrics.nsd(truth, truth, grid, wrong)
+        with pytest.raises(ParameterError, match="tolerance"):
+            metrics.evaluate(truth, truth, grid, tolerance=wrong)
+
+
+def test_evaluate_has_nsd_and_the_ratio_of_volumes():
+    grid = Grid((10, 10, 10))
+    truth, seg = np.zeros(grid.shape, int), np.zeros(grid.shape, int)
+    truth[3:7, 3:7, 3:7], seg[3:7, 3:7, 3:5] = 1, 1
+    truth[0, 0, 0], seg[9, 9, 9] = 2, 3
+    report = metrics.evaluate(seg, truth, grid, tolerance=2)
+    one, two, three = (report["labels"][k] for k in "123")
+    assert report["tolerance_mm"] == 2
+    assert one["nsd"] == metrics.nsd(seg == 1, truth == 1, grid, 2)
+    assert (one["volume_ratio"], two["volume_ratio"], three["volume_ratio"]) == (0.5, 0, None)
+    assert (two["nsd"], three["nsd"]) == (0, 0)
+    assert report["mean"]["nsd"] == pytest.approx(one["nsd"] / 3)
+
+
+def test_means_over_cases_count_what_is_missing():
+    def entry(dice, hd95, ours, theirs):
+        return {"dice": dice, "iou": dice, "nsd": dice, "hd95": hd95, "asd": hd95,
+                "volume_ml": ours, "volume_ml_truth": theirs,
+                "volume_ratio": ours / theirs if theirs else None}  # fmt: skip
+
+    cases = {
+        "a": {"labels": {"1": entry(0.8, 2.0, 3, 4), "10": entry(0.5, 1.0, 1, 1)}},
+        "b": {"labels": {"1": entry(0.0, None, 0, 4), "2": entry(0.0, None, 1, 0)}},
+        "c": {"labels": {"1": entry(0.4, 4.0, 8, 4), "2": entry(None, None, 0, 0)}},
+        "d": {"labels": {}},
+    }
+    found = metrics.summarize_cases(cases)
+    assert list(found["labels"]) == ["1", "2", "10"]
+    one, two = found["labels"]["1"], found["labels"]["2"]
+    assert one["dice"] == pytest.approx(0.4)
+    assert one["dice_sd"] == pytest.approx(np.std([0.8, 0, 0.4], ddof=1))
+    assert one["hd95"] == 3
+    assert (one["cases"], one["missing"], one["without_distance"]) == (3, 1, 1)
+    assert (two["cases"], two["spurious"], two["hd95"]) == (1, 1, None)
+    assert found["mean"]["dice"] == pytest.approx((0.4 + 0 + 0.5) / 3)
+    assert (found["mean"]["labels"], found["mean"]["cases"]) == (3, 4)
+    assert metrics.summarize_cases({})["mean"]["dice"] is None

@@ -19,7 +19,7 @@ COMMANDS: dict[str, str] = {
     "segment": "Segment images from scribbles, points and boxes.",
     "render": "Render a field's image, labels or probabilities, on its own grid or any other.",
     "mesh": "Make closed surfaces of labels, or of a field's classes at any resolution.",
-    "evaluate": "Score a segmentation: Dice, IoU, HD95, ASD and volumes, per label and mean.",
+    "evaluate": "Score segmentations: Dice, IoU, NSD, HD95, ASSD and volumes, per label and mean.",
     "convert": "Write an image or mask in another format.",
     "classify": "Print class probabilities. Research software: they are no diagnosis.",
     "train": "Train a classifier and score it once on the test split.",

@@ -16,6 +16,7 @@ from napari_medgs._util.progress import ProgressCallback, ProgressEvent
 from napari_medgs.errors import FileError
 
 LINE_SECONDS = 10.0  # between lines of progress where there is no terminal
+COUNTED = ("images", "cases")  # stages of which the bar says how many are done
 
 
 def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
@@ -187,7 +188,8 @@ class _Lines:
             return
         self.stage, self.last = event.stage, now
         count = f" {event.done} of {event.total}" if event.total > 1 else ""
-        words = [f"{event.stage}{count}", f"{event.seconds:.1f} s", details(event)]
+        left = "" if event.remaining is None else f", {event.remaining:.0f} s left"
+        words = [f"{event.stage}{count}", f"{event.seconds:.1f} s{left}", details(event)]
         typer.echo("  ".join(word for word in words if word))
 
 
@@ -209,7 +211,7 @@ def _bar() -> Iterator[ProgressCallback]:
         def show(event: ProgressEvent) -> None:
             clock = f"{event.seconds:.0f} s"
             # Steps of a fit are many and mean little; how many images are left does.
-            count = f" {event.done} of {event.total}" if event.stage == "images" else ""
+            count = f" {event.done} of {event.total}" if event.stage in COUNTED else ""
             if event.remaining is not None:
                 clock += f", {event.remaining:.0f} s left"
             progress.update(

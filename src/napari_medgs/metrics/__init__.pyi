@@ -6,7 +6,9 @@ from .segmentation import dice as dice
 from .segmentation import evaluate as evaluate
 from .segmentation import hd95 as hd95
 from .segmentation import iou as iou
+from .segmentation import nsd as nsd
 from .segmentation import surface_distances as surface_distances
+from .summary import summarize_cases as summarize_cases
 from .volumes import LabelMeasure as LabelMeasure
 from .volumes import label_boxes as label_boxes
 from .volumes import measure_labels as measure_labels

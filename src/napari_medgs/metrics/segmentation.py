@@ -1,9 +1,15 @@
-"""Segmentation scores: Dice, IoU, 95th percentile Hausdorff and average surface distance.
+"""Segmentation scores: Dice, IoU, Hausdorff and surface distances, normalized surface Dice.
 
 The surface of a mask is the set of its voxels with a face neighbor outside; voxels at the edge of
 the volume belong to it. Distances run between voxel centers, in millimeters, through the full
 affine, so that they hold for oblique and sheared grids, where a distance transform would not.
-Two empty masks have no score (NaN); one empty mask has Dice and IoU 0 and no distances (NaN).
+Two empty masks have no score (NaN); one empty mask has Dice, IoU and NSD 0 and no distances (NaN),
+as [1]_ recommends.
+
+References
+----------
+.. [1] Maier-Hein et al., "Metrics reloaded: recommendations for image analysis validation",
+   Nat. Methods 21, 2024.
 """
 
 from __future__ import annotations
@@ -14,11 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.errors import GeometryError, LabelError
+from napari_medgs.errors import GeometryError, LabelError, ParameterError
 from napari_medgs.metrics.volumes import Box, check_same_shape, label_boxes, label_values
 
 if TYPE_CHECKING:
     from napari_medgs.data.grid import Grid
+
+SCORES = ("dice", "iou", "hd95", "asd", "nsd")
+"""The scores of a label, by their names in results."""
 
 
 def dice(seg: NDArray[Any], truth: NDArray[Any]) -> float:
@@ -201,11 +210,59 @@ def asd(seg: NDArray[Any], truth: NDArray[Any], grid: Grid) -> float:
     return _hd95_and_asd(*surface_distances(seg, truth, grid))[1]
 
 
+def nsd(seg: NDArray[Any], truth: NDArray[Any], grid: Grid, tolerance: float = 1.0) -> float:
+    """Return the normalized surface Dice (NSD) of two masks; NaN when both are empty.
+
+    The fraction of the surface voxels of both masks that lie within a tolerance of the other
+    mask's surface, as [1]_ defines it and MONAI computes it (DeepMind's surface-distance weighs
+    each place with the area of its surface).
+
+    Parameters
+    ----------
+    seg, truth : (Z, Y, X) ndarray
+        Nonzero is inside.
+    grid : Grid
+        Only its affine is used.
+    tolerance : float
+        Distance in mm that still counts as agreement. It should be that between two experts.
+
+    Returns
+    -------
+    float
+        From 0 to 1; 0 when one mask is empty.
+
+    Raises
+    ------
+    GeometryError
+        When the shapes differ or are not volumes.
+    ParameterError
+        When the tolerance is negative or not finite.
+
+    References
+    ----------
+    .. [1] Nikolov et al., "Clinically applicable segmentation of head and neck anatomy for
+       radiotherapy", J. Med. Internet Res. 23, 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.data.grid import Grid
+    >>> seg, truth = np.zeros((1, 1, 9)), np.zeros((1, 1, 9))
+    >>> seg[..., 2], truth[..., 3:5] = 1, 1
+    >>> round(nsd(seg, truth, Grid((1, 1, 9)), tolerance=1.0), 3)
+    0.667
+    """
+    _check_tolerance(tolerance)
+    return _nsd(*surface_distances(seg, truth, grid), tolerance)
+
+
 def evaluate(
     seg: NDArray[Any],
     truth: NDArray[Any],
     grid: Grid,
     labels: Sequence[int] | None = None,
+    *,
+    tolerance: float = 1.0,
 ) -> dict[str, Any]:
     """Score a label image against the truth.
 
@@ -217,20 +274,24 @@ def evaluate(
         The grid of both.
     labels : sequence of int, optional
         Which labels to score; all of either image by default.
+    tolerance : float
+        Of the normalized surface Dice, in mm; see :func:`nsd`.
 
     Returns
     -------
     dict
-        ``{"labels": {"1": {...}, ...}, "mean": {...}}``, ready for JSON. Every label has
-        ``dice``, ``iou``, ``hd95`` and ``asd`` (mm), ``volume_ml`` and ``volume_ml_truth``;
-        None stands where a score is undefined: all four when a label is in neither image, the
-        distances when it is in one only. The mean is over the labels with a score;
-        ``labels`` counts the scored ones, ``without_distance`` those of them that have none.
+        ``{"labels": {"1": {...}, ...}, "mean": {...}, "tolerance_mm": 1.0}``, ready for JSON.
+        Every label has ``dice``, ``iou``, ``nsd``, ``hd95`` and ``asd`` (mm), ``volume_ml``,
+        ``volume_ml_truth`` and their ``volume_ratio``; None stands where a score is undefined:
+        all five when a label is in neither image, the distances when it is in one only. The mean
+        is over the labels with a score; ``labels`` counts the scored ones, ``without_distance``
+        those of them that have none.
 
     Raises
     ------
-    GeometryError, LabelError
-        When shapes differ, values are not integers, or there is no label to score.
+    GeometryError, LabelError, ParameterError
+        When shapes differ, values are not integers, there is no label to score, or the
+        tolerance is no distance.
 
     Examples
     --------
@@ -242,6 +303,7 @@ def evaluate(
     >>> scores["labels"]["1"]["dice"], scores["mean"]["hd95"]
     (0.5, 1.0)
     """
+    _check_tolerance(tolerance)
     seg, truth = np.asarray(seg), np.asarray(truth)
     if not seg.shape == truth.shape == grid.shape:
         raise GeometryError(
@@ -262,15 +324,15 @@ def evaluate(
     boxes_seg, boxes_truth = label_boxes(seg, wanted), label_boxes(truth, wanted)
     for value in wanted:
         box = _union_box(boxes_seg.get(value), boxes_truth.get(value))
-        report[str(value)] = _evaluate_label(seg, truth, ignored, grid, value, box)
+        report[str(value)] = _evaluate_label(seg, truth, ignored, grid, value, box, tolerance)
     scored = [entry for entry in report.values() if entry["dice"] is not None]
     mean: dict[str, Any] = {}
-    for name in ("dice", "iou", "hd95", "asd"):
+    for name in SCORES:
         known = [entry[name] for entry in scored if entry[name] is not None]
         mean[name] = float(np.mean(known)) if known else None
     mean["labels"] = len(scored)
     mean["without_distance"] = sum(entry["hd95"] is None for entry in scored)
-    return {"labels": report, "mean": mean}
+    return {"labels": report, "mean": mean, "tolerance_mm": float(tolerance)}
 
 
 def _evaluate_label(
@@ -280,24 +342,43 @@ def _evaluate_label(
     grid: Grid,
     value: int,
     box: Box | None,
+    tolerance: float,
 ) -> dict[str, float | None]:
-    names = ("dice", "iou", "hd95", "asd")
     if box is None:
-        return {**dict.fromkeys(names), "volume_ml": 0.0, "volume_ml_truth": 0.0}
+        empty = {"volume_ml": 0.0, "volume_ml_truth": 0.0, "volume_ratio": None}
+        return {**dict.fromkeys(SCORES), **empty}
     ours, theirs = seg[box] == value, truth[box] == value
     if ignored is not None:
         ours &= ~ignored[box]
+    distances = surface_distances(ours, theirs, grid)
     scores = (
         dice(ours, theirs),
         iou(ours, theirs),
-        *_hd95_and_asd(*surface_distances(ours, theirs, grid)),
+        *_hd95_and_asd(*distances),
+        _nsd(*distances, tolerance),
     )
     entry: dict[str, float | None] = {
-        name: None if np.isnan(score) else score for name, score in zip(names, scores)
+        name: None if np.isnan(score) else score for name, score in zip(SCORES, scores)
     }
-    entry["volume_ml"] = int(np.count_nonzero(ours)) * grid.voxel_volume / 1000
-    entry["volume_ml_truth"] = int(np.count_nonzero(theirs)) * grid.voxel_volume / 1000
+    count, count_truth = int(np.count_nonzero(ours)), int(np.count_nonzero(theirs))
+    entry["volume_ml"] = count * grid.voxel_volume / 1000
+    entry["volume_ml_truth"] = count_truth * grid.voxel_volume / 1000
+    entry["volume_ratio"] = count / count_truth if count_truth else None
     return entry
+
+
+def _check_tolerance(tolerance: float) -> None:
+    if not (np.isfinite(tolerance) and tolerance >= 0):
+        raise ParameterError(f"The tolerance is a distance of 0 mm or more, not {tolerance}.")
+
+
+def _nsd(to_truth: NDArray[np.float64], to_seg: NDArray[np.float64], tolerance: float) -> float:
+    """NSD of two sets of directed distances."""
+    total = len(to_truth) + len(to_seg)
+    # Distances of whole voxels are subject to rounding: 3 x 0.1 is within 0.3.
+    limit = tolerance * (1 + 1e-9) + 1e-9
+    near = int(np.count_nonzero(to_truth <= limit)) + int(np.count_nonzero(to_seg <= limit))
+    return near / total if total else float("nan")
 
 
 def _hd95_and_asd(
