@@ -14,6 +14,7 @@ from napari_medgs.cli.options import (
     JsonOption,
     QuietOption,
     SeriesOption,
+    VolumeOption,
     VoxelSizeOption,
 )
 from napari_medgs.cli.outputs import check_distinct
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_medgs.data.grid import Grid
+    from napari_medgs.io.segmented import LabelTable
 
 
 def convert(
@@ -33,7 +35,9 @@ def convert(
     output: Annotated[
         Path,
         typer.Argument(
-            metavar="OUT", help="A .nii.gz, .nii, .nrrd or .mha file; .seg.nrrd for masks."
+            metavar="OUT",
+            help="A .nii.gz, .nii, .nrrd or .mha file; for masks also .seg.nrrd, .dcm (DICOM "
+            "segmentation) or .rtstruct.dcm (contours), which need --like.",
         ),
     ],
     labels: Annotated[
@@ -49,7 +53,7 @@ def convert(
         typer.Option(
             "--segment",
             metavar="NAME",
-            help="Segments of a .seg.nrrd file to keep; may be given several times.",
+            help="Segments to keep of a .seg.nrrd file or DICOM mask; may be given several times.",
             show_default="all",
         ),
     ] = None,
@@ -57,7 +61,8 @@ def convert(
         str | None,
         typer.Option(
             metavar="IMAGE",
-            help="The image that a mask belongs to: cropped segmentations are padded onto it.",
+            help="The image that a mask belongs to: cropped segmentations are padded onto it, "
+            "contours filled on it. For .dcm, its DICOM series (--series then chooses there).",
             show_default=False,
         ),
     ] = None,
@@ -65,6 +70,7 @@ def convert(
     assume_identity: IdentityOption = False,
     fill_nan: FillNanOption = None,
     series: SeriesOption = None,
+    chosen_volume: VolumeOption = None,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -75,48 +81,91 @@ def convert(
     """
     del debug  # read by the command class
     from napari_medgs.io import read_volume, write_image, write_labels
-    from napari_medgs.io.formats import WRITTEN_SUFFIXES, image_stem
+    from napari_medgs.io.formats import MASK_SUFFIXES, image_stem, is_dicom_output
     from napari_medgs.io.itk.segments import is_segmentation
     from napari_medgs.io.labels import as_mask
+    from napari_medgs.io.segmented import LabelTable, has_segments
 
     if labels is False and (segment or like):
         raise typer.BadParameter("--segment and --like are for masks; leave out --as-image.")
     reporter = Reporter(quiet, json_file)
-    check_output(output, WRITTEN_SUFFIXES)
+    check_output(output, MASK_SUFFIXES)
     check_distinct([source, like], {"OUT": output, "--json": json_file})
+    as_dicom = is_dicom_output(output)
+    if as_dicom and like is None:
+        raise typer.BadParameter(f"{output.name} lies on a DICOM series: name it with --like.")
+    if as_dicom and labels is False:
+        raise typer.BadParameter("images are not written as DICOM; leave out --as-image.")
     reading: dict[str, Any] = {"spacing": spacing, "assume_identity": assume_identity}
-    if is_segmentation(output) and labels is None:
+    if labels is None and (is_segmentation(output) or as_dicom):
         labels = True
     with reporter.doing("converting"):
-        if labels or segment or like or (labels is None and is_segmentation(source)):
-            mask, grid, names, colors = _read_mask(source, like, segment or [], reading)
+        if labels or segment or like or (labels is None and has_segments(source)):
+            target = None
+            if like is not None:
+                read = {**reading, "volume": chosen_volume}
+                target = read_grid(like, series, read, slices=as_dicom)
+            # A DICOM mask is placed on its series when it is written.
+            onto = target if has_segments(source) or not as_dicom else None
+            mask, grid, table = _read_mask(
+                source,
+                onto,
+                segment or [],
+                {**reading, "series": None if like else series},
+                None if like else chosen_volume,
+            )
         else:
-            volume = read_volume(source, series=series, fill_nan=fill_nan, **reading)
+            volume = read_volume(
+                source, series=series, volume=chosen_volume, fill_nan=fill_nan, **reading
+            )
             found = None if labels is False else as_mask(volume, image_stem(source))
             if found is None:
                 write_image(output, volume.data, volume.grid)
                 _say(reporter, output, "image", volume.grid, {}, len(volume.data))
                 return
-            mask, grid = found, volume.grid
-            names, colors = _names_of(source), {}
-        write_labels(output, mask, grid, names, colors=colors)
-    _say(reporter, output, "mask", grid, names, 1)
+            mask, grid, table = found, volume.grid, LabelTable(_names_of(source))
+        write_labels(
+            output,
+            mask,
+            grid,
+            table.names,
+            colors=table.colors,
+            codes=table.codes,
+            source=like if as_dicom else None,
+            series=series if as_dicom else None,
+        )
+    _say(reporter, output, "mask", grid, table.names, 1)
+
+
+def read_grid(path: str, series: str | None, reading: dict[str, Any], *, slices: bool) -> Grid:
+    """Return the grid of an image; ``slices`` asks for that of a DICOM series."""
+    from napari_medgs.io import read_volume
+    from napari_medgs.io.dicom.reference import open_source
+
+    if slices:
+        return open_source(path, series=series).grid
+    return read_volume(path, series=series, **reading).grid
 
 
 def _read_mask(
-    source: str, like: str | None, segments: list[str], reading: dict[str, Any]
-) -> tuple[NDArray[Any], Grid, dict[int, str], dict[int, tuple[float, float, float]]]:
-    """Read labels with the names and colors that their file has."""
-    from napari_medgs.io import read_labels, read_volume
-    from napari_medgs.io.itk.segments import is_segmentation, read_segmentation
+    source: str,
+    target: Grid | None,
+    segments: list[str],
+    reading: dict[str, Any],
+    number: int | None,
+) -> tuple[NDArray[Any], Grid, LabelTable]:
+    """Read labels with the names, colors and codes that their file has."""
+    from napari_medgs.io import as_labels, read_labels, read_volume
+    from napari_medgs.io.segmented import LabelTable, has_segments, read_segmented
 
-    grid = None if like is None else read_volume(like, **reading).grid
-    if is_segmentation(source):
-        mask, place, found = read_segmentation(source, grid, segments=segments, **reading)
-        names = {segment.value: segment.name for segment in found}
-        return mask, place, names, {segment.value: segment.color for segment in found}
-    mask, place = read_labels(source, grid, segments=segments, **reading)
-    return mask, place, _names_of(source), {}
+    series = reading.pop("series")
+    if has_segments(source):
+        return read_segmented(source, target, segments=segments, **reading)
+    if series is not None:
+        volume = read_volume(source, series=series, volume=number, **reading)
+        return as_labels(volume.data[0], f"{source}: the mask"), volume.grid, LabelTable()
+    mask, place = read_labels(source, target, segments=segments, volume=number, **reading)
+    return mask, place, LabelTable(_names_of(source))
 
 
 def _names_of(source: str) -> dict[int, str]:

@@ -130,6 +130,10 @@ def list_series(folder: str | Path) -> list[Series]:
     if folder.is_file() and folder.name.upper() == "DICOMDIR":
         folder = folder.parent
     elif folder.is_file():
+        from napari_medgs.io.dicom.structures import is_structure_set
+
+        if is_structure_set(folder):
+            return [_of_contours(folder)]
         return [_single(folder).series]
     if not folder.is_dir():
         raise FileError(f"{folder}: no such folder.")
@@ -216,7 +220,7 @@ def read_dicom(
 
 
 def choose_frames(
-    path: Path, series: str | None = None, volume: int | None = None
+    path: Path, series: str | None = None, volume: int | None = None, *, masks: bool = True
 ) -> tuple[FoundSeries, list[Frame]]:
     """Return one series of a folder, a study or a file, and the frames of one volume of it.
 
@@ -225,6 +229,8 @@ def choose_frames(
     path : Path
     series, volume
         See :func:`read_dicom`.
+    masks : bool
+        Whether segmentations count as series to choose from, too.
 
     Returns
     -------
@@ -246,11 +252,15 @@ def choose_frames(
                 f"{path}: the series '{series}' names volume {number}, not {volume}; choose one."
             )
         number = str(volume)
-    found = _choose(path, wanted)
-    if class_uid(next(iter(found.headers.values()))) in (SEGMENTATION, LABEL_MAP):
+    found = _choose(path, wanted, masks)
+    if _is_mask(found):
         return found, []
     frames = [f for p, h in found.headers.items() for f in frames_of(p, h)]
     return found, _choose_volume(path, found.series, frames, number)
+
+
+def _is_mask(found: FoundSeries) -> bool:
+    return class_uid(next(iter(found.headers.values()))) in (SEGMENTATION, LABEL_MAP)
 
 
 def _is_number(series: str) -> bool:
@@ -268,7 +278,7 @@ def _scale_dose(path: Path, header: Any, data: Any) -> tuple[Any, str]:
     return scaled, "Gy" if text(header, "DoseUnits") == "GY" else ""
 
 
-def _choose(path: Path, wanted: str) -> FoundSeries:
+def _choose(path: Path, wanted: str, masks: bool) -> FoundSeries:
     """Return the only series, or the wanted one."""
     if path.is_file() and path.name.upper() != "DICOMDIR":
         return _single(path)
@@ -277,12 +287,12 @@ def _choose(path: Path, wanted: str) -> FoundSeries:
     if not found:
         raise FileError(f"{path}: the folder holds no DICOM image that can be read.")
     listing = "; ".join(f"{n}: {f.series}" for n, f in enumerate(found, 1))
-    chosen = found
+    chosen = found if masks else [f for f in found if not _is_mask(f)] or found
     if wanted:
         chosen = [f for n, f in enumerate(found, 1) if wanted in (f.series.uid, str(n))]
         if not chosen:
             raise FileError(f"{path}: no series '{wanted}' here. There are: {listing}.")
-    elif len(found) > 1:
+    elif len(chosen) > 1:
         raise FileError(f"{path}: holds {len(found)} series; choose one. {listing}.")
     header = next(iter(chosen[0].headers.values()))
     folders = {Path(p).parent for p in chosen[0].headers}
@@ -310,6 +320,17 @@ def _single(path: Path) -> FoundSeries:
             f"{path}: cannot be read as a DICOM image; it is '{class_name(header)}' or damaged."
         )
     return _describe({str(path): header})
+
+
+def _of_contours(path: Path) -> Series:
+    """Return the series of a structure set."""
+    header = read_header(path)
+    return Series(
+        text(header, "SeriesInstanceUID"),
+        text(header, "SeriesDescription"),
+        text(header, "Modality"),
+        (str(path),),
+    )
 
 
 def _is_image(header: Any) -> bool:
