@@ -14,11 +14,13 @@ from napari_medgs.cli.options import (
     JsonOption,
     QuietOption,
     SeriesOption,
+    VolumeOption,
     VoxelSizeOption,
 )
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter
 from napari_medgs.data.grid import Grid
+from napari_medgs.data.volume import Volume
 from napari_medgs.data.orientation import is_usable
 
 MESHES = (".ply", ".stl", ".obj", ".glb")
@@ -36,6 +38,7 @@ def info(
     spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,
     series: SeriesOption = None,
+    chosen_volume: VolumeOption = None,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -51,11 +54,15 @@ def info(
         numbers = describe_mesh(Path(file))
     elif lower.endswith(".npz"):
         numbers = describe_set(file)
-    elif series is None and (listed := describe_dicom(Path(file))) is not None:
+    elif series is chosen_volume is None and (listed := describe_dicom(Path(file))) is not None:
         numbers = listed
     else:
         numbers = describe_volume(
-            file, spacing=spacing, assume_identity=assume_identity, series=series
+            file,
+            spacing=spacing,
+            assume_identity=assume_identity,
+            series=series,
+            volume=chosen_volume,
         )
     reporter.finish(numbers)
     tables = [key for key in TABLES if numbers.get(key)]
@@ -90,7 +97,7 @@ def text_of(value: Any, key: str = "") -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.5g}"
+        return f"{value:.5g}{' mm' * key.endswith('_mm')}"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, dict):
@@ -112,6 +119,8 @@ def describe_grid(grid: Grid) -> dict[str, Any]:
         "extent_mm": extent,
         "affine": grid.affine.tolist(),
     }
+    if isinstance(source.get("qform_apart_mm"), float):
+        record["qform_apart_from_sform_mm"] = source["qform_apart_mm"]
     if is_usable(np.asarray(source.get("affine", 0.0), dtype=np.float64)):
         from nibabel.orientations import aff2axcodes
 
@@ -226,12 +235,16 @@ def describe_volume(file: str, **options: Any) -> dict[str, Any]:
     **options
         Of :func:`napari_medgs.io.read_volume`.
     """
-    from napari_medgs.io import read_label_names, read_volume
+    from napari_medgs.io import read_label_names
+    from napari_medgs.io.fourth_axis import SOURCE_KEY
+    from napari_medgs.io.reading import read_all_volumes
     from napari_medgs.io.formats import image_stem
     from napari_medgs.io.itk.segments import is_segmentation, read_segments
     from napari_medgs.io.labels import as_mask
 
-    volume = read_volume(file, **options)
+    volume = read_all_volumes(file, **options)
+    if SOURCE_KEY in volume.grid.source:
+        return _describe_series(volume)
     path = Path(file)
     labels = as_mask(volume, image_stem(path) if path.is_file() else path.name)
     record: dict[str, Any] = {
@@ -268,6 +281,22 @@ def describe_volume(file: str, **options: Any) -> dict[str, Any]:
         for value, count in voxel_counts(labels).items()
     }
     return record
+
+
+def _describe_series(volume: Volume) -> dict[str, Any]:
+    """Return what volumes in time hold."""
+    from napari_medgs.io.fourth_axis import SOURCE_KEY
+
+    axis = volume.grid.source[SOURCE_KEY]
+    return {
+        "kind": "volumes in time; choose one with --volume",
+        "volumes": volume.channels,
+        "seconds_between_volumes": axis["step_s"],
+        "type": str(volume.data.dtype),
+        "units": volume.units,
+        **describe_grid(volume.grid),
+        "channels": {"all volumes": _statistics(volume.data)},
+    }
 
 
 def _statistics(channel: Any) -> dict[str, float | int]:

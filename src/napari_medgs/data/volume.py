@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,10 @@ from napari_medgs.data.orientation import (
     to_source,
 )
 from napari_medgs.errors import GeometryError, ImageError
+
+CLOSE = 0.05
+"""Voxels by which two grids may differ and still be taken as one, with a warning: rounding of
+headers and of conversions between formats, far less than what an outline is known to."""
 
 __all__ = [
     "Volume",
@@ -317,7 +322,13 @@ def check_same_grid(grid: Grid, other: Grid, name: str, other_name: str) -> None
     Raises
     ------
     GeometryError
-        When shapes differ, or corners by more than a thousandth of a voxel.
+        When shapes differ, or corners by more than a twentieth of a voxel.
+
+    Warns
+    -----
+    UserWarning
+        When corners differ by more than a thousandth of a voxel. The second grid's data are then
+        taken to lie on the first.
     """
     if grid.shape != other.shape:
         raise GeometryError(
@@ -327,6 +338,13 @@ def check_same_grid(grid: Grid, other: Grid, name: str, other_name: str) -> None
     if not grid.matches(other):
         corners = np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape])).reshape(3, -1).T
         apart = np.linalg.norm(grid.to_world(corners) - other.to_world(corners), axis=1).max()
+        if grid.matches(other, CLOSE):
+            warnings.warn(
+                f"'{other_name}' lies up to {apart:.3g} mm (less than {CLOSE:g} voxels) from "
+                f"'{name}' and is taken to lie on its voxels.",
+                stacklevel=3,
+            )
+            return
         raise GeometryError(
             f"'{name}' and '{other_name}' have the same shape but lie up to {apart:.3g} mm apart: "
             "they must share one grid. Resample one onto the other first."

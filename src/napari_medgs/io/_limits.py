@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO
 
 from napari_medgs.errors import FileError, MemoryEstimateError
 
 DEFLATE_RATIO = 1032
 """Largest compression ratio of deflate (gzip, zip): 258 bytes to 2 bits."""
+
+EMPTY_RATIO = 100
+"""Noise keeps images below; above are masks, and files made to fill the memory."""
+
+EMPTY_BYTES = 2**30
+"""How large a file may become that is compressed more than :data:`EMPTY_RATIO`-fold: a mask of
+1024 x 1024 x 1024 voxels of one byte. Most tools write no larger one, and it takes seconds."""
+
+_CHUNK = 2**20
 
 
 def human_bytes(count: float) -> str:
@@ -37,6 +47,8 @@ def check_claim(path: str | Path, claimed: int, stored: int, *, deflated: bool) 
     ------
     FileError
         When the stored bytes cannot hold them: the file is truncated or its header is wrong.
+        Also when they hold next to nothing: more than :data:`EMPTY_BYTES` compressed more than
+        :data:`EMPTY_RATIO`-fold.
     """
     most = stored * DEFLATE_RATIO if deflated else stored
     if claimed > most:
@@ -44,6 +56,60 @@ def check_claim(path: str | Path, claimed: int, stored: int, *, deflated: bool) 
             f"{path}: truncated or damaged: its header promises {human_bytes(claimed)} and the "
             f"file can hold at most {human_bytes(most)}."
         )
+    if deflated:
+        check_inflation(path, claimed, stored)
+
+
+def check_inflation(path: str | Path, claimed: int, stored: int) -> None:
+    """Refuse a small file that would become a huge one, as no image does.
+
+    Parameters
+    ----------
+    path : str or Path
+        For the message.
+    claimed : int
+        Bytes after decompression.
+    stored : int
+        Bytes of the file.
+
+    Raises
+    ------
+    FileError
+        For more than :data:`EMPTY_BYTES` from less than a part of :data:`EMPTY_RATIO` of that.
+    """
+    if claimed > EMPTY_BYTES and claimed > EMPTY_RATIO * stored:
+        raise FileError(
+            f"{path}: {human_bytes(stored)} would become {human_bytes(claimed)}, "
+            f"{claimed // max(stored, 1):,} times as much, as no image does. Above "
+            f"{human_bytes(EMPTY_BYTES)} that is refused: if it is an (almost) empty mask, crop "
+            "it, store it as 8-bit integers, or decompress the file."
+        )
+
+
+def read_to_end(path: str | Path, opened: IO[bytes], claimed: int) -> None:
+    """Read what follows the values in a compressed file, so that its checksum is tested.
+
+    Parameters
+    ----------
+    path : str or Path
+        For the message.
+    opened : binary file
+    claimed : int
+        Bytes that the header says there are.
+
+    Raises
+    ------
+    FileError
+        When more follows than the header says there is, and more than a mebibyte.
+    """
+    rest = 0
+    while chunk := opened.read(_CHUNK):
+        rest += len(chunk)
+        if rest > max(claimed, _CHUNK):
+            raise FileError(
+                f"{path}: damaged: much more data follow than the {human_bytes(claimed)} that its "
+                "header promises."
+            )
 
 
 def check_memory(path: str | Path, needed: int) -> None:

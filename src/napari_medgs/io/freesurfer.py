@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from napari_medgs.data.orientation import is_usable
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, GeometryError
-from napari_medgs.io._limits import check_claim, check_file, check_memory
+from napari_medgs.io._limits import check_claim, check_file, check_memory, read_to_end
+from napari_medgs.io.fourth_axis import chosen_entries, entry_names, fourth_axis
 
 SUFFIXES = (".mgz", ".mgh", ".mgh.gz")
 _HEADER_BYTES = 284
@@ -33,8 +34,10 @@ def read_mgh(
     *,
     spacing: tuple[float, float, float] | None = None,
     assume_identity: bool = False,
+    volume: int | None = None,
+    every: bool = False,
 ) -> Volume:
-    """Read a FreeSurfer volume; its frames become channels.
+    """Read a FreeSurfer volume; its frames become channels, or are volumes in time.
 
     Parameters
     ----------
@@ -45,6 +48,8 @@ def read_mgh(
         as FreeSurfer does: to left, inferior and anterior.
     assume_identity : bool
         Take such a file with the voxel size of its header, and warn.
+    volume, every
+        See :func:`~napari_medgs.io.nifti.reader.read_nifti`.
 
     Returns
     -------
@@ -55,6 +60,8 @@ def read_mgh(
     ------
     FileError
         When the file is missing, truncated, damaged or no FreeSurfer volume.
+    ImageError
+        When it has more than six frames and none is chosen.
     GeometryError
         When it does not say where it lies.
     MemoryEstimateError
@@ -69,30 +76,33 @@ def read_mgh(
         with _opened(path) as opened:
             start = opened.read(_HEADER_BYTES)
             shape, dtype = _layout(path, start)
+            axis = fourth_axis(shape[3])
+            taken = chosen_entries(path, axis, volume, every)
             claimed = math.prod(shape) * dtype.itemsize
             deflated = _is_compressed(path)
             stored = path.stat().st_size - (0 if deflated else _HEADER_BYTES)
             check_claim(path, claimed, stored, deflated=deflated)
             check_memory(path, 2 * claimed)
             values = opened.read(claimed)
-            while opened.read(2**20):  # the checksum stands at the end of the stream
-                pass
+            read_to_end(path, opened, claimed)
     except (OSError, EOFError, zlib.error) as error:
         raise FileError(f"{path}: truncated or damaged ({error}).") from error
     if len(values) < claimed:
         raise FileError(f"{path}: truncated: it holds {len(values)} of {claimed} bytes.")
     affine, assumed = _affine(path, start, shape, spacing, assume_identity)
     array = np.frombuffer(values, dtype).reshape(shape, order="F")
-    array = array.astype(dtype.newbyteorder("="))
+    array = array[..., taken].astype(dtype.newbyteorder("="))
     lower = path.name.lower()
     stem = path.name[: -max(len(s) for s in SUFFIXES if lower.endswith(s))]
-    count = shape[3]
-    names = (stem,) if count == 1 else tuple(f"{stem} [{c}]" for c in range(count))
     return Volume.from_axes(
         np.moveaxis(array, -1, 0),
         affine,
-        channel_names=names,
-        source={"kind": "freesurfer", "assumed": assumed},
+        channel_names=entry_names(stem, axis, taken),
+        source={
+            "kind": "freesurfer",
+            "assumed": assumed,
+            **(axis.to_source() if every else {}),
+        },
     )
 
 

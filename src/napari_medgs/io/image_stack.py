@@ -17,7 +17,7 @@ from napari_medgs.data.orientation import SPL
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, GeometryError, ImageError
 from napari_medgs.io._atomic import atomic_path
-from napari_medgs.io._limits import check_file, check_memory
+from napari_medgs.io._limits import check_file, check_inflation, check_memory
 from napari_medgs.io.nifti.reader import cast
 
 TIFF = (".tif", ".tiff")
@@ -290,14 +290,42 @@ def _read_tiff(path: Path) -> NDArray[Any]:
                 f"{path}: has {len(opened.pages)} pages; one frame per file is needed; split it."
             )
         page = opened.pages[0]
+        check_inflation(path, int(page.nbytes), path.stat().st_size)
         check_memory(path, int(page.nbytes))
-        frame = np.asarray(page.asarray())
-        photometric = getattr(page, "photometric", None)
-        if getattr(photometric, "name", "") == "MINISWHITE" and frame.dtype.kind == "u":
-            frame = np.iinfo(frame.dtype).max - frame
+        frame = brightness(np.asarray(page.asarray()), page)
     if frame.dtype == np.bool_:
         return frame.astype(np.uint8)
     return frame if frame.dtype.isnative else frame.astype(frame.dtype.newbyteorder("="))
+
+
+def brightness(values: NDArray[Any], page: Any) -> NDArray[Any]:
+    """Return TIFF values so that high ones are bright, as in the other image formats.
+
+    Parameters
+    ----------
+    values : ndarray
+        As stored.
+    page : tifffile.TiffPage
+        Says whether 0 is imaged as white (``PhotometricInterpretation`` WhiteIsZero), which is
+        defined for unsigned values of any number of bits.
+
+    Returns
+    -------
+    ndarray
+        Counted down from the largest value of that many bits where 0 is white.
+
+    References
+    ----------
+    TIFF Revision 6.0, section 3 (bilevel) and 4 (grayscale).
+    """
+    if getattr(getattr(page, "photometric", None), "name", "") != "MINISWHITE":
+        return values
+    if values.dtype.kind == "b":
+        return ~values
+    if values.dtype.kind != "u":
+        return values
+    bits = min(int(page.bitspersample), 8 * values.dtype.itemsize)
+    return values.dtype.type(2**bits - 1) - values
 
 
 @contextmanager

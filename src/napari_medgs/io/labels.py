@@ -24,6 +24,7 @@ _MASK_NAME = re.compile(
     r"(^|[^a-z])(seg\w*|labels?|masks?|msk|lesions?|annot\w*|rois?|gt|aseg|aparc)([^a-z]|$)"
 )
 _MAX_MASK_VALUES = 40
+_ROUNDING, _MOST_ROUNDING = 1e-6, 1e-3  # relative and absolute
 
 
 def smallest_integer(low: int, high: int) -> np.dtype[Any]:
@@ -46,7 +47,8 @@ def as_labels(array: NDArray[Any], name: str = "The mask") -> NDArray[Any]:
     Parameters
     ----------
     array : ndarray
-        Integers, booleans, or floats with integer values.
+        Integers, booleans, or floats with integer values. Floats may be off by a millionth (of
+        values above 1: of themselves, a thousandth at most), as rounding leaves them.
     name : str
         What to call it in messages.
 
@@ -84,6 +86,12 @@ def as_labels(array: NDArray[Any], name: str = "The mask") -> NDArray[Any]:
     result = array.astype(smallest_integer(int(np.floor(low)), int(np.ceil(high))))
     wrong = result != array
     if wrong.any():
+        rounded = np.rint(array)
+        # What single precision makes of an integer that was scaled and back, or interpolated.
+        slack = np.minimum(_ROUNDING * np.maximum(np.abs(rounded), 1), _MOST_ROUNDING)
+        wrong = np.abs(array - rounded) > slack
+        if not wrong.any():
+            return rounded.astype(smallest_integer(int(rounded.min()), int(rounded.max())))
         raise LabelError(
             f"{name} holds values that are not integers ({float(array[wrong].flat[0]):g} for "
             "one): it is an image or a probability map, not a mask."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from numpy.typing import NDArray
 
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.intensities import parse_fill
+from napari_medgs.data.resampling import resample_labels
 from napari_medgs.data.volume import Volume, check_same_grid, stack_contrasts
-from napari_medgs.errors import FileError, LabelError, ParameterError
+from napari_medgs.errors import FileError, GeometryError, LabelError, ParameterError
+from napari_medgs.io._axes import is_part_of, place_on_grid
+from napari_medgs.io._content import known_content
 from napari_medgs.io.dicom.file import is_dicom_file
 from napari_medgs.io.dicom.series import is_dicom_folder, is_dicom_tree, read_dicom
 from napari_medgs.io.formats import (
@@ -21,6 +25,7 @@ from napari_medgs.io.formats import (
     is_image_file,
     read_image_file,
 )
+from napari_medgs.io.fourth_axis import check_volume
 from napari_medgs.io.image_stack import find_frames, read_frames
 from napari_medgs.io.labels import as_labels
 from napari_medgs.io.medmnist.reader import is_spec, read_medmnist
@@ -37,6 +42,7 @@ def read_volume(
     spacing: tuple[float, float, float] | None = None,
     assume_identity: bool = False,
     series: str | None = None,
+    volume: int | None = None,
     fill_nan: float | str | None = None,
 ) -> Volume:
     """Read an image of any supported kind as a canonical volume.
@@ -55,6 +61,10 @@ def read_volume(
         Which series of a DICOM folder or study: its UID or its number in the list of
         :func:`~napari_medgs.io.dicom.series.list_series`; ``"2.1"`` is the first volume of the
         second series.
+    volume : int, optional
+        Which volume to read, from 1, of a file with a fourth axis. Needed where that holds
+        volumes in time: where the file says so, or has more than six. Up to six are contrasts
+        otherwise, and all are read.
     fill_nan : float or "background", optional
         What stands for NaN; see :meth:`napari_medgs.Volume.fill_nan`. By default the values are
         those of the file.
@@ -70,6 +80,8 @@ def read_volume(
         When the file is missing, damaged or of no supported kind.
     ImageError, GeometryError, MemoryEstimateError
         When it cannot be used; the message says why.
+    ParameterError
+        When there is no such volume.
 
     Examples
     --------
@@ -81,14 +93,45 @@ def read_volume(
     ...     file = Path(folder) / "scan.nii.gz"
     ...     source = mg.Volume.from_array(np.ones((2, 4, 6), np.float32), (3.0, 1.0, 1.0))
     ...     path = mg.write_image(file, source.data, source.grid)
-    ...     volume = mg.read_volume(file)
-    >>> volume.shape, volume.channels, volume.spacing
+    ...     image = mg.read_volume(file)
+    >>> image.shape, image.channels, image.spacing
     ((2, 4, 6), 1, (3.0, 1.0, 1.0))
     """
     spacing = _spacing(spacing)
     value = None if fill_nan is None else parse_fill(fill_nan)
-    volume = _read_volume(os.fspath(path), spacing, assume_identity, series)
-    return volume if fill_nan is None else volume.fill_nan(value)
+    check_volume(volume)
+    found = _read_volume(os.fspath(path), spacing, assume_identity, series, volume)
+    return found if fill_nan is None else found.fill_nan(value)
+
+
+def read_all_volumes(path: str | Path, **options: Any) -> Volume:
+    """Read an image with every volume of its fourth axis, contrasts or not, as a channel.
+
+    Parameters
+    ----------
+    path : str or Path
+    **options
+        spacing, assume_identity, series and volume of :func:`read_volume`.
+
+    Returns
+    -------
+    Volume
+        ``grid.source["volumes"]`` is there where the channels are volumes in time.
+
+    Raises
+    ------
+    MedGSError
+        As :func:`read_volume`.
+    """
+    place = Path(path)
+    if options.get("volume") is not None or place.is_dir() or not is_image_file(path):
+        return read_volume(path, **options)
+    return read_image_file(
+        path,
+        spacing=_spacing(options.get("spacing")),
+        assume_identity=bool(options.get("assume_identity")),
+        every=True,
+    )
 
 
 def _read_volume(
@@ -96,19 +139,24 @@ def _read_volume(
     spacing: tuple[float, float, float] | None,
     assume_identity: bool,
     series: str | None,
+    volume: int | None,
 ) -> Volume:
     """Read an image as it is stored."""
     if is_spec(path):
+        _only_volume(path, volume)
         return read_medmnist(path, spacing=spacing)
     place = Path(path)
     if not place.exists():
         raise FileError(f"{path}: no such file or folder.")
     if not place.is_dir() and is_image_file(path):
-        return read_image_file(path, spacing=spacing, assume_identity=assume_identity)
+        return read_image_file(
+            path, spacing=spacing, assume_identity=assume_identity, volume=volume
+        )
     if place.is_dir():
         if is_dicom_folder(place):
             return read_dicom(place, series=series, spacing=spacing)
         if find_frames(place):
+            _only_volume(path, volume)
             return read_frames(place, spacing=spacing)
         if is_dicom_tree(place):
             return read_dicom(place, series=series, spacing=spacing)
@@ -118,8 +166,19 @@ def _read_volume(
     if is_dicom_file(place):
         return read_dicom(place, series=series, spacing=spacing)
     if find_frames(place):
+        _only_volume(path, volume)
         return read_frames(place, spacing=spacing)
-    raise FileError(f"{path}: not an image that can be read; give {KINDS}.")
+    kind = known_content(path)
+    if kind is not None and "NIfTI" in kind:
+        raise FileError(f"{path}: holds {kind} under another name; rename it.")
+    what = "not an image that can be read" if kind is None else f"{kind}, which cannot be read"
+    raise FileError(f"{path}: {what}; give {KINDS}.")
+
+
+def _only_volume(path: str, volume: int | None) -> None:
+    """Refuse a choice of volumes where there is one."""
+    if volume not in (None, 1):
+        raise ParameterError(f"{path}: has one volume; there is no volume {volume}.")
 
 
 def read_volumes(
@@ -128,6 +187,7 @@ def read_volumes(
     spacing: tuple[float, float, float] | None = None,
     assume_identity: bool = False,
     series: str | None = None,
+    volume: int | None = None,
     fill_nan: float | str | None = None,
 ) -> Volume:
     """Read several contrasts of one grid as one volume; see :func:`read_volume`.
@@ -148,6 +208,7 @@ def read_volumes(
                 spacing=spacing,
                 assume_identity=assume_identity,
                 series=series,
+                volume=volume,
                 fill_nan=fill_nan,
             )
             for p in paths
@@ -162,6 +223,9 @@ def read_labels(
     spacing: tuple[float, float, float] | None = None,
     assume_identity: bool = False,
     segments: Sequence[str] = (),
+    volume: int | None = None,
+    resample: bool = False,
+    outside: int = 0,
 ) -> tuple[NDArray[Any], Grid]:
     """Read a mask as integers on the canonical grid.
 
@@ -172,13 +236,20 @@ def read_labels(
         channels of 0 and 1, one per class, are joined where they do not overlap.
     like : Grid, optional
         The grid that the mask must lie on. Frames take their spacing from it, and so does a
-        mask without an affine whose image had none either. A ``.seg.nrrd`` file and a DICOM
-        segmentation are padded and cropped onto it, and contours are filled on it.
+        mask without an affine whose image had none either. A mask of a smaller or larger extent
+        with the same voxels is padded and cropped onto it, and contours are filled on it.
     spacing, assume_identity
         See :func:`read_volume`.
     segments : sequence of str
         Names (or numbers) of the segments to read of a ``.seg.nrrd`` file, a DICOM segmentation
         or structure set; all by default.
+    volume : int, optional
+        Which entry of a fourth axis is the mask, from 1.
+    resample : bool
+        Bring a mask of another grid onto ``like`` instead of refusing it: every voxel gets the
+        label of the nearest one, see :func:`~napari_medgs.data.resampling.resample_labels`.
+    outside : int
+        The label of voxels that the mask does not reach.
 
     Returns
     -------
@@ -191,7 +262,7 @@ def read_labels(
     LabelError
         When values are not integers, or channels or segments overlap.
     GeometryError
-        When the mask lies on another grid than ``like``.
+        When the mask lies on another grid than ``like``, or cannot be resampled.
     FileError, ImageError, MemoryEstimateError
         As :func:`read_volume`.
 
@@ -213,8 +284,8 @@ def read_labels(
     spacing = _spacing(spacing)
     is_file = not place.is_dir() and is_image_file(path)
     if like is not None and spacing is None and not assume_identity:
-        frames = place.is_dir() and not is_dicom_folder(place)
-        if frames or (is_file and like.source.get("assumed")) or is_tiff_volume(path):
+        stacked = place.is_dir() and not is_dicom_folder(place)
+        if stacked or (is_file and like.source.get("assumed")) or is_tiff_volume(path):
             spacing = like.spacing
     options: dict[str, Any] = {"spacing": spacing, "assume_identity": assume_identity}
     segmented = has_segments(place)
@@ -222,29 +293,42 @@ def read_labels(
         raise ParameterError(
             f"{path}: only .seg.nrrd files and DICOM masks have segments to choose from."
         )
+    target = None if resample else like
     if segmented:
-        labels, grid, _ = read_segmented(path, like, segments=segments, **options)
-    elif is_file and is_nifti(path) and not has_channels(path):
-        labels, grid = read_nifti_labels(path, **options)
+        labels, grid, _ = read_segmented(path, target, segments=segments, **options)
+    elif is_file and is_nifti(path) and (volume is not None or not has_channels(path)):
+        labels, grid = read_nifti_labels(path, volume=volume, **options)
     elif place.is_dir() and not is_dicom_folder(place):
-        volume = read_frames(place, spacing=spacing, indexed=True)
-        if volume.channels > 1:
+        frames = read_frames(place, spacing=spacing, indexed=True)
+        if frames.channels > 1:
             raise LabelError(f"{path}: a mask has one channel; these frames are coloured.")
-        labels, grid = volume.data[0], volume.grid
+        labels, grid = frames.data[0], frames.grid
     else:
-        volume = read_volume(path, **options)
-        grid, name = volume.grid, f"{path}: the mask"
+        found = read_all_volumes(path, volume=volume, **options)
+        grid, name = found.grid, f"{path}: the mask"
         labels = (
-            join_one_hot(volume.data, name)
-            if volume.channels > 1
-            else as_labels(volume.data[0], name)
+            join_one_hot(found.data, name)
+            if found.channels > 1
+            else as_labels(found.data[0], name)
         )
     if like is None:
         return labels, grid
     if grid.shape == like.shape and grid.source.get("kind") in ("frames", "tiff"):
         # Frames do not say where they lie; beside their image they lie where that does.
         return labels, like
-    check_same_grid(like, grid, "the image", Path(path).name)
+    if resample:
+        return resample_labels(labels, grid, like, outside=outside, name=f"{path}: the mask"), like
+    if is_part_of(grid, like):
+        warnings.warn(
+            f"{path}: the mask has another extent than the image, with the same voxels: it is "
+            "padded or cropped in place.",
+            stacklevel=2,
+        )
+        return place_on_grid(labels, grid, like, str(path), outside), like
+    try:
+        check_same_grid(like, grid, "the image", Path(path).name)
+    except GeometryError as error:
+        raise GeometryError(f"{error} For a mask, resample=True (--resample) does that.") from None
     return labels, like
 
 

@@ -15,8 +15,15 @@ from numpy.typing import NDArray
 
 from napari_medgs.data.orientation import SPL
 from napari_medgs.data.volume import Volume
-from napari_medgs.errors import FileError, GeometryError, ImageError
-from napari_medgs.io._limits import check_file, check_memory
+from napari_medgs.errors import FileError, GeometryError, ImageError, MedGSError
+from napari_medgs.io._limits import check_file, check_inflation, check_memory
+from napari_medgs.io.fourth_axis import (
+    FourthAxis,
+    chosen_entries,
+    entry_names,
+    fourth_axis,
+)
+from napari_medgs.io.image_stack import brightness
 
 SUFFIXES = (".tif", ".tiff")
 _MILLIMETERS = {
@@ -53,7 +60,11 @@ def is_tiff_volume(path: str | Path) -> bool:
 
 
 def read_tiff_volume(
-    path: str | Path, *, spacing: tuple[float, float, float] | None = None
+    path: str | Path,
+    *,
+    spacing: tuple[float, float, float] | None = None,
+    volume: int | None = None,
+    every: bool = False,
 ) -> Volume:
     """Read a TIFF file of several pages as a volume, the first page lowest.
 
@@ -63,6 +74,10 @@ def read_tiff_volume(
         Multi-page TIFF, an ImageJ stack or OME-TIFF; gray or with channels.
     spacing : (z, y, x) in mm, optional
         Needed where the file has no voxel sizes; must agree where it has them.
+    volume : int, optional
+        Which time point to read, from 1, or which channel of a file without time.
+    every : bool
+        Read all time points as channels; ``Grid.source`` then says that they are volumes.
 
     Returns
     -------
@@ -75,7 +90,10 @@ def read_tiff_volume(
     GeometryError
         When the file has no voxel sizes and none are given, or others are given.
     ImageError
-        When it has several time points, or other axes than channels, z, y and x.
+        When it has several time points and none is chosen, or other axes than time, channels,
+        z, y and x.
+    ParameterError
+        When there is no such volume.
     FileError
         When it is missing, truncated or damaged.
     MemoryEstimateError
@@ -86,45 +104,95 @@ def read_tiff_volume(
     path = check_file(path, "a TIFF file")
     try:
         with _logged_errors() as logged, tifffile.TiffFile(path) as opened:
-            every = opened.series[:1] if opened.is_ome else opened.series
-            series = every[0]
+            pages = opened.series[:1] if opened.is_ome else opened.series
+            series = pages[0]
             if any((s.shape, s.dtype, s.axes) != (series.shape, series.dtype, series.axes)
-                   for s in every):  # fmt: skip
+                   for s in pages):  # fmt: skip
                 raise ImageError(
                     f"{path}: its pages differ in size or type; a volume needs equal pages."
                 )
-            several = len(every) > 1
+            several = len(pages) > 1
             axes = "Q" * several + series.axes
-            shape = (len(every),) * several + tuple(int(n) for n in series.shape)
+            shape = (len(pages),) * several + tuple(int(n) for n in series.shape)
             own, names = _ome_sizes(opened) if opened.is_ome else (_imagej_sizes(opened), ())
-            check_memory(path, 2 * math.prod(shape) * series.dtype.itemsize)
-            stack = [np.asarray(s.asarray()) for s in every]
+            axis = _axis(opened, axes, shape)
+            taken = chosen_entries(path, axis, volume, every)
+            claimed = math.prod(shape) * series.dtype.itemsize
+            check_inflation(path, claimed, path.stat().st_size)
+            check_memory(path, 2 * claimed)
+            stack = [np.asarray(s.asarray()) for s in pages]
             array = np.stack(stack) if several else stack[0]
-            photometric = getattr(opened.pages[0], "photometric", None)
-            if getattr(photometric, "name", "") == "MINISWHITE" and array.dtype.kind == "u":
-                array = np.iinfo(array.dtype).max - array
+            array = brightness(array, opened.pages[0])
             if logged:
                 raise FileError(f"{path}: truncated or damaged ({logged[0]}).")
-    except (FileError, ImageError):
+    except MedGSError:
         raise
     except Exception as error:
         # The decoder raises many kinds of errors on damaged files, none of them documented.
         reason = " ".join(str(error).split())[:200]
         raise FileError(f"{path}: truncated or damaged ({reason}).") from error
-    data = _channels_first(path, array, axes)
+    data = _channels_first(path, *_take(array, axes, taken, axis))
     sizes = _spacing(path, own, spacing)
     stem = path.name
     for suffix in (*SUFFIXES, ".ome"):
         stem = stem[: -len(suffix)] if stem.lower().endswith(suffix) else stem
-    count = len(data)
-    if len(names) != count:
-        names = (stem,) if count == 1 else tuple(f"{stem} [{c}]" for c in range(count))
+    if axis.volumes and (every or len(names) != len(data)):
+        title = entry_names(stem, axis, taken)
+        several = range(len(data)) if len(title) < len(data) else ()
+        names = tuple(f"{title[0]} [{c}]" for c in several) or title
+    elif len(names) == axis.count and not axis.volumes:
+        names = names[taken]
+    if len(names) != len(data):
+        names = entry_names(stem, axis, taken)
     return Volume.from_axes(
         data,
         SPL @ np.diag([*sizes, 1.0]) + 0.0,
         channel_names=names,
-        source={"kind": "tiff", "dtype": data.dtype.name},
+        source={
+            "kind": "tiff",
+            "dtype": data.dtype.name,
+            **(axis.to_source() if every else {}),
+        },
     )
+
+
+def _axis(opened: Any, axes: str, shape: tuple[int, ...]) -> FourthAxis:
+    """Return what the axis of several entries beside z, y and x holds: time before channels."""
+    times = math.prod(n for a, n in zip(axes, shape, strict=True) if a == "T")
+    if times > 1:
+        return fourth_axis(times, "volumes", _time_step(opened))
+    return fourth_axis(
+        math.prod(n for a, n in zip(axes, shape, strict=True) if a in "CS"), "channels"
+    )
+
+
+def _take(
+    array: NDArray[Any], axes: str, taken: slice, axis: FourthAxis
+) -> tuple[NDArray[Any], str]:
+    """Return the chosen entries; all time points become channels."""
+    if taken.stop - taken.start < axis.count:
+        wanted = "T" if axis.volumes else "CS"
+        where = [k for k, a in enumerate(axes) if a in wanted and array.shape[k] > 1]
+        if len(where) == 1:
+            array = array[(slice(None),) * where[0] + (taken,)]
+    elif axis.volumes and not any(a in "CS" and n > 1 for a, n in zip(axes, array.shape)):
+        axes = "".join({"T": "C", "C": "A", "S": "A"}.get(a, a) for a in axes)
+    return array, axes
+
+
+def _time_step(opened: Any) -> float | None:
+    """Return the seconds between time points, None where the file does not say."""
+    step, unit = (opened.imagej_metadata or {}).get("finterval"), "s"
+    if opened.is_ome:
+        pixels = _pixels(opened)
+        if pixels is None:
+            return None
+        step, unit = pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")
+    try:
+        seconds = float(step) * {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "min": 60.0, "h": 3600.0}[unit]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return seconds if math.isfinite(seconds) and seconds > 0 else None
 
 
 @contextmanager
@@ -175,11 +243,7 @@ def _channels_first(path: Path, array: NDArray[Any], axes: str) -> NDArray[Any]:
 
 def _ome_sizes(opened: Any) -> tuple[tuple[float | None, ...], tuple[str, ...]]:
     """Return the (z, y, x) voxel sizes in mm and the channels' names of OME metadata."""
-    try:
-        root = ElementTree.fromstring(opened.ome_metadata or "")
-    except ElementTree.ParseError:
-        return (None, None, None), ()
-    pixels = next((e for e in root.iter() if e.tag.rpartition("}")[2] == "Pixels"), None)
+    pixels = _pixels(opened)
     if pixels is None:
         return (None, None, None), ()
     sizes = [
@@ -188,6 +252,15 @@ def _ome_sizes(opened: Any) -> tuple[tuple[float | None, ...], tuple[str, ...]]:
     ]
     channels = [e.get("Name") for e in pixels if e.tag.rpartition("}")[2] == "Channel"]
     return tuple(sizes), tuple(c for c in channels if c) if all(channels) else ()
+
+
+def _pixels(opened: Any) -> ElementTree.Element | None:
+    """Return the element "Pixels" of OME metadata, None where there is none."""
+    try:
+        root = ElementTree.fromstring(opened.ome_metadata or "")
+    except ElementTree.ParseError:
+        return None
+    return next((e for e in root.iter() if e.tag.rpartition("}")[2] == "Pixels"), None)
 
 
 def _imagej_sizes(opened: Any) -> tuple[float | None, ...]:

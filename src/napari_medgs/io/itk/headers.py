@@ -212,6 +212,7 @@ def check_gipl(path: Path) -> tuple[int, ...]:
                 raise FileError(f"{path}: damaged header: no type or size that GIPL knows.")
             sizes = tuple(max(1, n) for n in dims)
             claimed, found = math.prod(sizes) * itemsize, 0
+            check_claim(path, claimed, path.stat().st_size, deflated=opener is gzip.open)
             while found <= claimed and (chunk := opened.read(_CHUNK)):
                 found += len(chunk)
     except (OSError, EOFError, zlib.error) as error:

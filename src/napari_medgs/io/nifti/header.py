@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import gzip
 import math
-import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from napari_medgs.data.orientation import is_usable
 from napari_medgs.errors import FileError, GeometryError, ImageError
+from napari_medgs.io._content import known_content
 from napari_medgs.io._limits import check_claim, check_file
+from napari_medgs.io.fourth_axis import FourthAxis, Says, fourth_axis
 
+GZIP_MAGIC = b"\x1f\x8b"
 _RGB_CODES = (128, 2304)
 _COMPLEX_CODES = (32, 1792, 2048)
-_SPACE_MM = {1: 1e3, 2: 1.0, 3: 1e-3}
+_TIME_SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
+_SPECTRAL_UNITS = (32, 40, 48)
+_INTENT_TIME_SERIES = 2001
+_INTENT_CHANNELS = (1004, 1005, 1006, 1007, 2003, 2004)  # matrices, vectors, colors
+_DESCRIPTION = b"napari-medgs"
 _SCALARS = ("sform_code", "qform_code", "xyzt_units")
 _FLOATS = (
     *(f"quatern_{c}" for c in "bcd"),
@@ -67,8 +71,15 @@ class NiftiHeader:
 
 def open_nifti(path: Path) -> IO[bytes]:
     """Open a NIfTI file for reading, decompressed."""
-    packed = path.name.lower().endswith(".gz")
-    return cast(IO[bytes], gzip.open(path, "rb") if packed else path.open("rb"))
+    return cast(IO[bytes], gzip.open(path, "rb") if _is_packed(path) else path.open("rb"))
+
+
+def _is_packed(path: Path) -> bool:
+    """Tell whether a file is gzip: by its content, as some are named .nii all the same."""
+    if path.name.lower().endswith(".gz"):
+        return True
+    with path.open("rb") as opened:
+        return opened.read(2) == GZIP_MAGIC
 
 
 def read_header(path: str | Path) -> NiftiHeader:
@@ -84,12 +95,15 @@ def read_header(path: str | Path) -> NiftiHeader:
     import nibabel as nib
 
     path = check_file(path, "a NIfTI file")
-    compressed = path.name.lower().endswith(".gz")
+    compressed = _is_packed(path)
     try:
         with open_nifti(path) as opened:
             start = opened.read(540)
     except (OSError, EOFError, zlib.error) as error:
-        what = "not a gzip file" if isinstance(error, gzip.BadGzipFile) else f"truncated ({error})"
+        what = f"truncated ({error})"
+        if isinstance(error, gzip.BadGzipFile):
+            kind = known_content(path)
+            what = f"not a gzip file but {kind}; rename it" if kind else "not a gzip file"
         raise FileError(f"{path}: cannot be read as .nii.gz: {what}.") from error
     magic1, magic2 = start[344:348], start[4:12]
     sizes = {order: int.from_bytes(start[:4], order) for order in ("little", "big")}
@@ -102,7 +116,13 @@ def read_header(path: str | Path) -> NiftiHeader:
             f"{path}: an Analyze 7.5 file, which does not say where it lies; convert it to NIfTI."
         )
     else:
-        raise FileError(f"{path}: not a NIfTI image, or its header is damaged.")
+        kind_found = None if compressed else known_content(path)
+        other = (
+            f"not a NIfTI image but {kind_found}; rename it"
+            if kind_found
+            else ("not a NIfTI image, or its header is damaged")
+        )
+        raise FileError(f"{path}: {other}.")
     if magic.startswith(b"ni"):
         raise FileError(
             f"{path}: a header whose image lies in another file; convert the pair to one .nii."
@@ -146,13 +166,63 @@ def _shape(path: Path, header: Any) -> tuple[int, ...]:
     shape = tuple(dim[1 : dim[0] + 1])
     if 0 in shape:
         raise ImageError(f"{path}: the image is empty: its shape is {shape}.")
-    if not 2 <= len(shape) <= 4:
-        hint = " Drop axes of size 1 first." if 1 in shape[3:] else ""
+    plain = plain_shape(shape)
+    if plain is None:
         raise ImageError(
-            f"{path}: the image has {len(shape)} axes {shape}; 2, 3 or 4 (channels last) are "
-            f"read.{hint}"
+            f"{path}: the image has {len(shape)} axes {shape}; x, y, z and one more of contrasts "
+            "or time are read."
         )
-    return shape
+    return plain
+
+
+def plain_shape(shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return a NIfTI shape as 2 to 4 sizes, None where more than four axes have entries.
+
+    Axes of length 1 at the end are dropped, and so is one before a fifth axis, which holds the
+    components of each voxel.
+
+    Examples
+    --------
+    >>> plain_shape((4, 5, 6, 1, 1)), plain_shape((4, 5, 6, 1, 3)), plain_shape((4, 5, 6, 2, 3))
+    ((4, 5, 6, 1), (4, 5, 6, 3), None)
+    """
+    more = [n for n in shape[4:] if n > 1]
+    if len(shape) < 2 or len(more) > 1 or (more and shape[3] > 1):
+        return None
+    return shape[:4] if not more else (*shape[:3], more[0])
+
+
+def header_axis(header: Any, shape: tuple[int, ...]) -> FourthAxis:
+    """Return what the fourth axis of a NIfTI file holds.
+
+    A unit of time alone says nothing, nor does a step of 1: many programs write both into every
+    header.
+
+    Parameters
+    ----------
+    header : nibabel header
+    shape : tuple of int
+        2 to 4 sizes.
+    """
+    units = int(header["xyzt_units"]) & 0x38
+    step = float(header["pixdim"][4]) * _TIME_SECONDS.get(units, math.nan)
+    known = math.isfinite(step) and step > 0
+    says: Says = None
+    intent = int(header["intent_code"])
+    components = max([1, *(int(n) for n in header["dim"][5:8])]) > 1 and int(header["dim"][0]) > 4
+    if components or intent in _INTENT_CHANNELS or _is_ours(header):
+        says = "channels"
+    elif (
+        intent == _INTENT_TIME_SERIES
+        or units in _SPECTRAL_UNITS
+        or (known and float(header["pixdim"][4]) != 1)
+    ):
+        says = "volumes"
+    return fourth_axis(math.prod(shape[3:]), says, step if known else None)
+
+
+def _is_ours(header: Any) -> bool:
+    return bytes(header["descrip"].tobytes()).rstrip(b"\0") == _DESCRIPTION
 
 
 def _dtype(path: Path, header: Any) -> np.dtype[Any]:
@@ -176,87 +246,6 @@ def _dtype(path: Path, header: Any) -> np.dtype[Any]:
             f"{path}: damaged header: {bits} bits a voxel do not fit its type {dtype.name}."
         )
     return dtype
-
-
-def header_affine(
-    path: str | Path,
-    header: Any,
-    shape: tuple[int, ...],
-    *,
-    spacing: tuple[float, float, float] | None,
-    assume_identity: bool,
-) -> tuple[NDArray[np.float64], bool]:
-    """Return a file's affine (i, j, k, 1) to RAS mm, and whether it had to be assumed.
-
-    The sform counts before the qform. Lengths are converted when the file says metres or
-    micrometres.
-
-    Raises
-    ------
-    GeometryError
-        When there is no usable affine and neither a spacing nor ``assume_identity`` is given, or
-        a spacing contradicts the file's.
-    """
-    factor = _SPACE_MM.get(int(header["xyzt_units"]) & 7, 1.0)
-    scale = np.diag([factor, factor, factor, 1.0])
-    declared: list[tuple[str, NDArray[np.float64] | None]] = []
-    if int(header["sform_code"]) > 0:
-        declared.append(("sform", _sform(header)))
-    if int(header["qform_code"]) > 0:
-        declared.append(("qform", _qform(header)))
-    usable = [(name, a) for name, a in declared if a is not None and is_usable(a)]
-    if usable:
-        name, affine = usable[0]
-        if name != declared[0][0]:
-            warnings.warn(f"{path}: the sform is singular; the qform is used.", stacklevel=3)
-        affine = scale @ affine
-        if spacing is not None:
-            own = np.linalg.norm(affine[:3, :3], axis=0)
-            if not np.allclose(sorted(own), sorted(spacing), rtol=1e-3):
-                raise GeometryError(
-                    f"{path}: has its own spacing {_times(own)} mm, which the spacing "
-                    f"{_times(np.asarray(spacing))} contradicts. A spacing is only for files "
-                    "without geometry."
-                )
-        return affine, False
-    why = (
-        "its affine is singular" if declared else "it has no affine (sform and qform are not set)"
-    )
-    if spacing is not None:
-        z, y, x = (float(s) for s in spacing)
-        sizes = np.array([x, y, z])
-    elif assume_identity:
-        pixdim = np.asarray(header["pixdim"], dtype=np.float64)[1:4]
-        good = np.isfinite(pixdim) & (pixdim > 0)
-        sizes = np.where(good, np.where(good, pixdim, 1.0) * factor, 1.0)
-        warnings.warn(
-            f"{path}: {why}; orientation RAS and {_times(sizes)} mm voxels are assumed.",
-            stacklevel=3,
-        )
-    else:
-        raise GeometryError(
-            f"{path}: {why}, so its place and voxel size are unknown. Give the spacing in mm, or "
-            "allow an assumed identity orientation."
-        )
-    return np.diag([*sizes, 1.0]), True
-
-
-def _sform(header: Any) -> NDArray[np.float64]:
-    rows = [np.asarray(header[f"srow_{c}"], dtype=np.float64) for c in "xyz"]
-    return np.vstack([*rows, [0, 0, 0, 1]])
-
-
-def _qform(header: Any) -> NDArray[np.float64] | None:
-    from nibabel.spatialimages import HeaderDataError
-
-    try:
-        return np.asarray(header.get_qform(), dtype=np.float64)
-    except (HeaderDataError, ValueError, FloatingPointError):
-        return None
-
-
-def _times(sizes: NDArray[Any]) -> str:
-    return " x ".join(f"{s:.4g}" for s in sizes)
 
 
 def header_record(header: Any, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -299,7 +288,7 @@ def make_header(
     header.set_data_dtype(dtype)
     header.set_data_shape(shape)
     header["scl_slope"], header["scl_inter"] = 1, 0
-    header["descrip"] = b"napari-medgs"
+    header["descrip"] = _DESCRIPTION
     if record:
         try:
             for name in (*_SCALARS, *_FLOATS, *_VECTORS):

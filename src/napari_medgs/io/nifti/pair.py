@@ -15,7 +15,9 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, GeometryError, ImageError
 from napari_medgs.io._limits import check_claim, check_file, check_memory
 from napari_medgs.io.dicom.file import is_dicom_file
-from napari_medgs.io.nifti.header import header_affine, header_record
+from napari_medgs.io.fourth_axis import chosen_entries, entry_names, fourth_axis
+from napari_medgs.io.nifti.geometry import header_affine
+from napari_medgs.io.nifti.header import header_axis, header_record, plain_shape
 
 SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
 
@@ -30,6 +32,8 @@ def read_pair(
     *,
     spacing: tuple[float, float, float] | None = None,
     assume_identity: bool = False,
+    volume: int | None = None,
+    every: bool = False,
 ) -> Volume:
     """Read an image that is stored as ``.hdr`` and ``.img``.
 
@@ -43,6 +47,8 @@ def read_pair(
     assume_identity : bool
         Take such a pair as its format's default, with a warning: RAS for NIfTI, LAS with the
         origin in the middle for Analyze 7.5, which has no orientation.
+    volume, every
+        See :func:`~napari_medgs.io.nifti.reader.read_nifti`.
 
     Returns
     -------
@@ -72,15 +78,18 @@ def read_pair(
         raise FileError(f"{path}: its header is damaged ({_line(error)}).") from error
     header = image.header
     shape = tuple(int(n) for n in header.get_data_shape())
-    while len(shape) > 4 and shape[-1] == 1:
-        shape = shape[:-1]
+    plain = plain_shape(shape)
     dtype = header.get_data_dtype()
-    if not 2 <= len(shape) <= 4 or min(shape) < 1:
+    if plain is None or min(shape) < 1:
         raise ImageError(f"{path}: the image has shape {shape}; 2, 3 or 4 axes are read.")
+    shape = plain
     if dtype.kind not in "iuf":
         what = "complex numbers" if dtype.kind == "c" else "colors"
         raise ImageError(f"{path}: the image holds {what}; plain grey values are needed.")
     check_claim(path, math.prod(shape) * dtype.itemsize, stored, deflated=deflated)
+    nifti = isinstance(image, nib.Nifti1Pair)
+    axis = header_axis(header, shape) if nifti else fourth_axis(math.prod(shape[3:]))
+    taken = chosen_entries(path, axis, volume, every)
     check_memory(path, 3 * math.prod(shape) * max(4, dtype.itemsize))
     affine, assumed = _affine(path, image, shape, spacing, assume_identity)
     try:
@@ -90,10 +99,11 @@ def read_pair(
     if values.dtype == np.float64 and dtype != np.float64:  # rescaled
         values = values.astype(np.float32)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    data = np.moveaxis(values.reshape((*(*shape[:3], 1)[:3], -1), order="F"), -1, 0)
-    names = (base,) if len(data) == 1 else tuple(f"{base} [{c}]" for c in range(len(data)))
-    nifti = isinstance(image, nib.Nifti1Pair)
+    data = np.moveaxis(values.reshape((*(*shape[:3], 1)[:3], -1), order="F"), -1, 0)[taken]
+    names = entry_names(base, axis, taken)
     source: dict[str, Any] = {"kind": "nifti", "assumed": assumed}
+    if every:
+        source |= axis.to_source()
     if nifti:
         source["header"] = header_record(header, shape)
     return Volume.from_axes(data, affine, channel_names=names, source=source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +18,13 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, ImageError, LabelError
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io._axes import PLACED_SOURCES, file_axes
-from napari_medgs.io._limits import check_memory
+from napari_medgs.io._limits import check_memory, read_to_end
+from napari_medgs.io.fourth_axis import chosen_entries, entry_names
 from napari_medgs.io.labels import as_labels, compact_labels, write_label_names
+from napari_medgs.io.nifti.geometry import forms_apart, header_affine
 from napari_medgs.io.nifti.header import (
     NiftiHeader,
-    header_affine,
+    header_axis,
     header_record,
     make_header,
     open_nifti,
@@ -42,8 +45,10 @@ def read_nifti(
     *,
     spacing: tuple[float, float, float] | None = None,
     assume_identity: bool = False,
+    volume: int | None = None,
+    every: bool = False,
 ) -> Volume:
-    """Read a NIfTI image of 2, 3 or 4 axes; the fourth holds channels.
+    """Read a NIfTI image of 2 to 4 axes; the fourth holds channels, or volumes in time.
 
     Parameters
     ----------
@@ -54,6 +59,10 @@ def read_nifti(
         anterior, superior.
     assume_identity : bool
         Take such a file with the voxel size of its header (1 mm where it has none), and warn.
+    volume : int, optional
+        Which entry of the fourth axis to read, from 1; needed where that holds volumes in time.
+    every : bool
+        Read all volumes as channels; ``Grid.source`` then says that they are volumes.
 
     Returns
     -------
@@ -65,7 +74,10 @@ def read_nifti(
     FileError
         When the file is missing, truncated, no NIfTI, or its header is impossible.
     ImageError
-        When it holds colours, complex numbers or other than 2 to 4 axes.
+        When it holds colours, complex numbers or more axes, or several volumes in time and none
+        is chosen.
+    ParameterError
+        When there is no such volume.
     GeometryError
         When it has no usable affine.
     MemoryEstimateError
@@ -76,7 +88,9 @@ def read_nifti(
     geometry = header_affine(
         path, info.header, info.shape, spacing=spacing, assume_identity=assume_identity
     )
-    values = _read_values(path, info)
+    axis = header_axis(info.header, info.shape)
+    taken = chosen_entries(path, axis, volume, every)
+    values = _read_values(path, info, taken)
     if info.scaled:
         # float32 sums would lose the low bits of large integers before the intercept is added.
         wide = np.dtype(np.float64 if info.dtype.itemsize > 2 else np.float32)
@@ -84,7 +98,11 @@ def read_nifti(
         values = scaled.astype(np.float32, copy=False)
     elif values.dtype.itemsize > 8:
         values = values.astype(np.float64)
-    return _volume(path, info, values, *geometry)
+    names = entry_names(_stem(path), axis, taken)
+    found = _volume(info, values, *geometry, names)
+    if every:
+        found.grid.source.update(axis.to_source())
+    return found
 
 
 def read_nifti_labels(
@@ -92,12 +110,13 @@ def read_nifti_labels(
     *,
     spacing: tuple[float, float, float] | None = None,
     assume_identity: bool = False,
+    volume: int | None = None,
 ) -> tuple[NDArray[Any], Grid]:
     """Read a NIfTI mask.
 
     Parameters
     ----------
-    path, spacing, assume_identity
+    path, spacing, assume_identity, volume
         See :func:`read_nifti`.
 
     Returns
@@ -115,31 +134,38 @@ def read_nifti_labels(
     """
     path = Path(path)
     info = read_header(path)
-    if len(info.shape) == 4 and info.shape[3] > 1:
+    if len(info.shape) == 4 and info.shape[3] > 1 and volume is None:
         raise LabelError(f"{path}: a mask has one channel; this file has {info.shape[3]}.")
     geometry = header_affine(
         path, info.header, info.shape, spacing=spacing, assume_identity=assume_identity
     )
-    values = _read_values(path, info)
+    taken = chosen_entries(path, header_axis(info.header, info.shape), volume)
+    values = _read_values(path, info, taken)
     if info.scaled:
         values = values.astype(np.float64) * info.slope + info.intercept
-    volume = _volume(path, info, as_labels(values, f"{path}: the mask"), *geometry)
-    return volume.data[0], volume.grid
+    labels = as_labels(values, f"{path}: the mask")
+    found = _volume(info, labels, *geometry, (_stem(path),))
+    return found.data[0], found.grid
 
 
-def _read_values(path: Path, info: NiftiHeader) -> NDArray[Any]:
-    """Read the stored values in the file's axis order, and the file to its end."""
+def _stem(path: Path) -> str:
+    return path.name[: -len(".nii.gz" if path.name.lower().endswith(".gz") else ".nii")]
+
+
+def _read_values(path: Path, info: NiftiHeader, taken: slice) -> NDArray[Any]:
+    """Read entries of the fourth axis in the file's axis order, and the file to its end."""
     from nibabel.volumeutils import array_from_file
 
     itemsize = max(info.dtype.itemsize, (16 if info.dtype.itemsize > 2 else 8) * info.scaled)
-    check_memory(path, 2 * info.nbytes // info.dtype.itemsize * itemsize)
+    shape = (*(*info.shape[:3], 1)[:3], taken.stop - taken.start)
+    check_memory(path, 2 * math.prod(shape) * itemsize)
+    start = info.offset + math.prod(shape[:3]) * taken.start * info.dtype.itemsize
     try:
         with open_nifti(path) as opened:
-            values = array_from_file(info.shape, info.dtype, opened, info.offset, mmap=False)
+            values = array_from_file(shape, info.dtype, opened, start, mmap=False)
             if info.compressed:
                 # The checksum stands at the end of the stream: only reading it reveals damage.
-                while opened.read(2**20):
-                    pass
+                read_to_end(path, opened, info.nbytes)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         reason = " ".join(str(error).split())
         raise FileError(f"{path}: truncated or damaged ({reason}).") from error
@@ -147,23 +173,22 @@ def _read_values(path: Path, info: NiftiHeader) -> NDArray[Any]:
 
 
 def _volume(
-    path: Path,
     info: NiftiHeader,
     values: NDArray[Any],
     affine: NDArray[np.float64],
     assumed: bool,
+    names: tuple[str, ...],
 ) -> Volume:
-    """Make a canonical volume of values in the file's axis order."""
-    spatial = (*info.shape[:3], 1)[:3]
-    data = np.moveaxis(values.reshape((*spatial, -1), order="F"), -1, 0)
+    """Make a canonical volume of values (x, y, z, entry)."""
+    data = np.moveaxis(values, -1, 0)
     source: dict[str, Any] = {
         "kind": "nifti",
         "header": header_record(info.header, info.shape),
         "assumed": assumed,
     }
-    stem = path.name[: -len(".nii.gz" if info.compressed else ".nii")]
-    count = len(data)
-    names = (stem,) if count == 1 else tuple(f"{stem} [{c}]" for c in range(count))
+    apart = forms_apart(info.header, info.shape)
+    if apart is not None:
+        source["qform_apart_mm"] = round(apart.mm, 3)
     return Volume.from_axes(data, affine, channel_names=names, source=source)
 
 
