@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 
+from napari_medgs._text import printable
+
+
 class MedGSError(Exception):
-    """Base of all errors that say what is wrong and what to do about it."""
+    """Base of all errors that say what is wrong and what to do about it.
+
+    Names from files stand in their messages: characters that a terminal obeys are escaped.
+    """
+
+    def __str__(self) -> str:
+        """Return the message, safe to show."""
+        return printable(super().__str__(), lines=True)
 
 
 class FileError(MedGSError):

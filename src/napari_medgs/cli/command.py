@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand
 
 from napari_medgs._optional import pip_name
+from napari_medgs._text import printable
 from napari_medgs._util.threads import limit_threads
 from napari_medgs.cli.inputs import InputParser
 from napari_medgs.cli.places import join_places
@@ -180,7 +181,7 @@ class MedGSCommand(TyperCommand):
 
 def print_error(text: str) -> None:
     """Print one line on stderr, whatever line breaks the text has."""
-    typer.echo(f"napari-medgs: {' '.join(text.split())}", err=True)
+    typer.echo(f"napari-medgs: {printable(' '.join(text.split()))}", err=True)
 
 
 def missing_package(error: Exception) -> str | None:
@@ -246,12 +247,14 @@ def _explained(debug: bool) -> Iterator[None]:
 @contextmanager
 def _plain_warnings(debug: bool) -> Iterator[None]:
     """Show warnings meant for users as one line each, others in debug only."""
-    if debug:
-        yield
-        return
 
-    def show(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
-        if category is UserWarning:
+    def show(
+        message: Any, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any
+    ) -> None:
+        if debug:
+            text = warnings.formatwarning(message, category, filename, lineno)
+            typer.echo(printable(text, lines=True), err=True)
+        elif category is UserWarning:
             print_error(f"warning: {message}")
 
     with warnings.catch_warnings():

@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from napari_medgs._text import printable
 from napari_medgs._util.progress import ProgressCallback, ProgressEvent
 from napari_medgs.errors import FileError
 
@@ -65,11 +66,12 @@ class Reporter:
     def note(self, text: str) -> None:
         """Print a line."""
         if not self.quiet:
-            typer.echo(text)
+            typer.echo(printable(text, lines=True))
 
     def pairs(self, title: str, rows: Iterable[tuple[str, Any]]) -> None:
         """Print names with values."""
-        shown = [(name, str(value)) for name, value in rows if value is not None]
+        title = printable(title)
+        shown = [(printable(name), printable(value)) for name, value in rows if value is not None]
         if self.quiet:
             return
         if not sys.stdout.isatty():
@@ -104,16 +106,16 @@ class Reporter:
         for k, column in enumerate(columns):
             right = k > 0 and header
             table.add_column(
-                Text(column),
+                Text(printable(column)),
                 justify="right" if right else "left",
                 style="cyan" if k == 0 else "",
                 no_wrap=right or (not header and k == 0),
             )
         for row in rows:
-            table.add_row(*[Text(str(cell)) for cell in row])
+            table.add_row(*[Text(printable(cell)) for cell in row])
         # Files and pipes have no width to fit into.
         console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-        console.print(Text(title, style="bold"))
+        console.print(Text(printable(title), style="bold"))
         console.print(table)
 
     @contextmanager
@@ -190,7 +192,7 @@ class _Lines:
         count = f" {event.done} of {event.total}" if event.total > 1 else ""
         left = "" if event.remaining is None else f", {event.remaining:.0f} s left"
         words = [f"{event.stage}{count}", f"{event.seconds:.1f} s{left}", details(event)]
-        typer.echo("  ".join(word for word in words if word))
+        typer.echo(printable("  ".join(word for word in words if word)))
 
 
 @contextmanager
@@ -216,7 +218,7 @@ def _bar() -> Iterator[ProgressCallback]:
                 clock += f", {event.remaining:.0f} s left"
             progress.update(
                 task,
-                description=event.stage + count,
+                description=printable(event.stage) + count,
                 completed=event.done,
                 total=event.total if event.total > 1 else None,
                 detail=details(event),

@@ -1,0 +1,45 @@
+"""Text from files, made safe to show: names of labels, classes, files, DICOM strings."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_KEPT = "\u200c\u200d"  # join letters and emoji in words; they move nothing
+_UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def printable(text: object, *, lines: bool = False) -> str:
+    r"""Return a text without characters that a terminal or viewer obeys instead of showing.
+
+    Control characters (escape sequences, bells, backspaces), marks that reverse the direction of
+    what follows, line and paragraph separators and lone surrogates become escapes as in a Python
+    string.
+
+    Parameters
+    ----------
+    text : object
+        Shown as ``str(text)``.
+    lines : bool
+        Keep line breaks and tabs.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from napari_medgs._text import printable
+    >>> printable("liver\x1b[2J, größe"), printable("a\nb"), printable("a\nb", lines=True)
+    ('liver\\x1b[2J, größe', 'a\\nb', 'a\nb')
+    """
+    string = str(text)
+    if string.isascii() and string.isprintable():
+        return string
+    kept = _KEPT + "\n\t" * lines
+    return "".join(
+        c if c in kept or unicodedata.category(c) not in _UNSAFE else _escaped(c) for c in string
+    )
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
