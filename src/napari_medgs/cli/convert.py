@@ -13,6 +13,7 @@ from napari_medgs.cli.options import (
     IdentityOption,
     JsonOption,
     QuietOption,
+    SegmentsOption,
     SeriesOption,
     VolumeOption,
     VoxelSizeOption,
@@ -48,15 +49,7 @@ def convert(
             show_default="labels if it looks like a mask, as info tells",
         ),
     ] = None,
-    segment: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--segment",
-            metavar="NAME",
-            help="Segments to keep of a .seg.nrrd file or DICOM mask; may be given several times.",
-            show_default="all",
-        ),
-    ] = None,
+    segment: SegmentsOption = None,
     like: Annotated[
         str | None,
         typer.Option(
@@ -133,6 +126,7 @@ def convert(
             codes=table.codes,
             source=like if as_dicom else None,
             series=series if as_dicom else None,
+            volume=chosen_volume if as_dicom else None,
         )
     _say(reporter, output, "mask", grid, table.names, 1)
 
@@ -143,7 +137,7 @@ def read_grid(path: str, series: str | None, reading: dict[str, Any], *, slices:
     from napari_medgs.io.dicom.reference import open_source
 
     if slices:
-        return open_source(path, series=series).grid
+        return open_source(path, series=series, volume=reading["volume"]).grid
     return read_volume(path, series=series, **reading).grid
 
 

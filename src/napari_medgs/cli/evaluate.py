@@ -25,6 +25,7 @@ from napari_medgs.cli.options import (
     JsonOption,
     QuietOption,
     ResampleOption,
+    SegmentsOption,
 )
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output, label_title
@@ -80,6 +81,7 @@ def evaluate(
             help="Write a row for every label of every case, and the means, as .csv or .tsv.",
         ),
     ] = None,
+    segment: SegmentsOption = None,
     assume_identity: IdentityOption = False,
     resample: ResampleOption = False,
     json_file: JsonOption = None,
@@ -98,7 +100,7 @@ def evaluate(
     if csv_file is not None:
         check_output(csv_file, (".csv", ".tsv"))
     check_distinct([seg, truth], {"--json": json_file, "--csv": csv_file})
-    reading = {"assume_identity": assume_identity, "resample": resample}
+    reading = {"assume_identity": assume_identity, "resample": resample, "segments": segment}
     if seg.is_dir() and truth.is_dir() and _has_masks(truth):
         pairs = pair_folders(seg, truth)
         check_distinct(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from napari_medgs._util.naming import naming
 from napari_medgs.errors import FileError
 
 COLUMNS = (
@@ -117,7 +118,8 @@ def score_pair(
     tolerance : float
         Of the normalized surface Dice, in mm.
     reading : mapping
-        Options of :func:`napari_medgs.io.read_labels`.
+        Options of :func:`napari_medgs.io.read_labels`. ``segments`` holds for files that name
+        theirs.
 
     Raises
     ------
@@ -126,23 +128,29 @@ def score_pair(
     """
     from napari_medgs.io import read_label_names, read_labels
     from napari_medgs.io.fields import is_field_file, load_field
+    from napari_medgs.io.segmented import segments_by_file
     from napari_medgs.metrics import evaluate
 
-    reference, grid = read_labels(truth, **reading)
+    is_field = is_field_file(seg)
+    chosen = segments_by_file(reading.get("segments"), truth, None if is_field else seg)
+    reference, grid = read_labels(truth, **{**reading, "segments": chosen[str(truth)]})
     names = read_label_names(truth)
-    if is_field_file(seg):
+    if is_field:
         from napari_medgs.rendering import render_labels
 
         field = load_field(seg)
         names = {**dict(zip(field.info.label_values, field.info.class_names)), **names}
-        result = render_labels(field, grid=grid)
+        with naming(field=seg):
+            result = render_labels(field, grid=grid)
     else:
-        result = read_labels(seg, grid, **reading)[0]
+        with naming(image=truth):
+            result = read_labels(seg, grid, **{**reading, "segments": chosen[str(seg)]})[0]
         names = {**read_label_names(seg), **names}
     if labels is None and not (result > 0).any() and not (reference > 0).any():
         mean = {"labels": 0, "without_distance": 0}
         return {"labels": {}, "mean": mean, "tolerance_mm": tolerance}, {}
-    scores = evaluate(result, reference, grid, labels, tolerance=tolerance)
+    with naming(segmentation=seg, truth=truth):
+        scores = evaluate(result, reference, grid, labels, tolerance=tolerance)
     return scores, {int(v): names[int(v)] for v in scores["labels"] if int(v) in names}
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from napari_medgs._util.naming import naming
 from napari_medgs.cli.options import (
     Backend,
     BackendOption,
@@ -16,7 +18,9 @@ from napari_medgs.cli.options import (
     IdentityOption,
     JsonOption,
     QuietOption,
+    SegmentsOption,
     ThreadsOption,
+    VolumeOption,
 )
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output, label_title
@@ -78,6 +82,8 @@ def mesh(
         ),
     ] = None,
     assume_identity: IdentityOption = False,
+    segment: SegmentsOption = None,
+    chosen_volume: VolumeOption = None,
     fill_nan: FillNanOption = "background",
     backend: BackendOption = Backend.auto,
     threads: ThreadsOption = None,
@@ -111,7 +117,12 @@ def mesh(
             meshes, names = _of_field(source, params, backend.value, threads)
         else:
             meshes, names = _of_file(
-                source, params, assume_identity=assume_identity, fill_nan=fill_nan
+                source,
+                params,
+                assume_identity=assume_identity,
+                volume=chosen_volume,
+                segments=segment or (),
+                fill_nan=fill_nan,
             )
     save_meshes(output, meshes, names)
     areas = surface_areas_mm2(meshes)
@@ -149,7 +160,8 @@ def _of_field(
     from napari_medgs.meshing.api import ISO_LABEL, mesh_from_field
 
     field = load_field(path)
-    meshes = mesh_from_field(field, params, backend=backend, threads=threads)
+    with naming(field=path):
+        meshes = mesh_from_field(field, params, backend=backend, threads=threads)
     info = field.info
     if info.class_names:
         return meshes, dict(zip(info.label_values, info.class_names))
@@ -157,7 +169,7 @@ def _of_field(
 
 
 def _of_file(
-    path: Path, params: Any, *, assume_identity: bool, fill_nan: str | None
+    path: Path, params: Any, *, fill_nan: str | None, segments: Sequence[str], **reading: Any
 ) -> tuple[dict[int, Any], dict[int, str]]:
     from napari_medgs.errors import LabelError
     from napari_medgs.io import read_label_names, read_labels, read_volume
@@ -165,13 +177,15 @@ def _of_file(
     from napari_medgs.meshing.api import ISO_LABEL, mesh_from_image, mesh_from_labels
 
     if params.level is not None:
-        volume = read_volume(path, assume_identity=assume_identity, fill_nan=fill_nan)
-        meshes = mesh_from_image(volume.channel(0), volume.grid, params)
+        volume = read_volume(path, fill_nan=fill_nan, **reading)
+        with naming(image=path):
+            meshes = mesh_from_image(volume.channel(0), volume.grid, params)
         return meshes, {ISO_LABEL: volume.channel_names[0]}
-    labels, grid = read_labels(path, assume_identity=assume_identity)
+    labels, grid = read_labels(path, segments=segments, **reading)
     if params.labels is None and looks_like_image(labels):
         raise LabelError(
             f"{path}: looks like an image, not a mask: give --level for a surface at an "
             "intensity, or --labels for values that are labels."
         )
-    return mesh_from_labels(labels, grid, params), read_label_names(path)
+    with naming(mask=path):
+        return mesh_from_labels(labels, grid, params), read_label_names(path)

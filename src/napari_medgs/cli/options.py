@@ -97,6 +97,28 @@ ResampleOption = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+VolumeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--volume",
+        metavar="N",
+        min=1,
+        help="Which volume of a file with several (time points, directions), from 1. A fourth "
+        "axis of up to six entries is read as contrasts unless the file says time.",
+        show_default=False,
+        rich_help_panel=INPUT,
+    ),
+]
+SegmentsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--segment",
+        metavar="NAME",
+        help="Segments to read of a .seg.nrrd file or DICOM mask; may be given several times.",
+        show_default="all",
+        rich_help_panel=INPUT,
+    ),
+]
 SeriesOption = Annotated[
     str | None,
     typer.Option(

@@ -18,7 +18,9 @@ from napari_medgs.cli.options import (
     JsonOption,
     QuietOption,
     ResampleOption,
+    SegmentsOption,
     SeriesOption,
+    VolumeOption,
     VoxelSizeOption,
 )
 from napari_medgs.cli.outputs import check_distinct
@@ -50,7 +52,11 @@ def segment(
     output: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", metavar="SEG.nii.gz|DIR", help="Where the mask or masks go."
+            "-o",
+            "--output",
+            metavar="SEG.nii.gz|DIR",
+            help="Where the mask or masks go: also .seg.nrrd, .nrrd, .mha; for an image that is "
+            "a DICOM series .dcm (segmentation) or .rtstruct.dcm (contours).",
         ),
     ],
     prompts: Annotated[
@@ -123,7 +129,18 @@ def segment(
     assume_identity: IdentityOption = False,
     fill_nan: FillNanOption = "background",
     series: SeriesOption = None,
+    chosen_volume: VolumeOption = None,
     resample: ResampleOption = False,
+    chosen_segments: SegmentsOption = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SERIES",
+            help="The DICOM series that a .dcm mask lies on.",
+            show_default="the image",
+            rich_help_panel=OUTPUTS,
+        ),
+    ] = None,
     backend: BackendOption = Backend.auto,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
@@ -142,22 +159,26 @@ def segment(
     )
     if session is not None:
         _refuse_ignored(ctx)
+    if chosen_segments and prompts is None and initial is None:
+        raise typer.BadParameter("--segment is for --prompts and --initial.")
     reporter = Reporter(quiet, json_file)
     reading = {
         "spacing": spacing,
         "assume_identity": assume_identity,
         "series": series,
+        "volume": chosen_volume,
         "fill_nan": fill_nan,
     }
     more = {"--probability": probability, "--uncertainty": uncertainty}
     check_distinct(
-        [*images, prompts, session, initial, field],
+        [*images, prompts, session, initial, field, like],
         {"-o": output, "--json": json_file, **more},
         masks=("-o",),
     )
     job = SegmentJob(
-        params, unlabeled, background_label, backend.value, reading, reporter, debug, resample
-    )
+        params, unlabeled, background_label, backend.value, reading, reporter, debug, resample,
+        chosen_segments,
+    )  # fmt: skip
     if prompts is not None and is_batch(prompts):
         if field or probability or uncertainty or initial or places:
             raise typer.BadParameter(
@@ -170,9 +191,15 @@ def segment(
             print_error(f"{metrics['failed']} of {len(metrics['cases'])} cases failed.")
             raise typer.Exit(1)
         return
-    from napari_medgs.io.formats import WRITTEN_SUFFIXES
+    from napari_medgs.io.dicom.reference import open_source
+    from napari_medgs.io.formats import MASK_SUFFIXES, WRITTEN_SUFFIXES, is_dicom_output
 
-    check_output(output, WRITTEN_SUFFIXES)
+    check_output(output, MASK_SUFFIXES)
+    lies_on = like or images[0]
+    if is_dicom_output(output):
+        open_source(lies_on, series=series, volume=chosen_volume)
+    elif like is not None:
+        raise typer.BadParameter("--like is for masks written as .dcm.")
     for extra in (probability, uncertainty):
         if extra is not None:
             check_output(extra, WRITTEN_SUFFIXES)
@@ -182,7 +209,7 @@ def segment(
         if prompts is None and initial is None:
             places.check_classes(background_label)
         result, metrics, names = job.segment_image(images, prompts, field, initial, places)
-    metrics.update(job.write(result, output, names, probability, uncertainty))
+    metrics.update(job.write(result, output, names, probability, uncertainty, lies_on))
     reporter.finish(metrics, mask=output)
     rows: list[tuple[str, Any]] = [
         (label_title(value, names), f"{result.volumes_ml[value]:.3f} ml, {count:,} voxels")

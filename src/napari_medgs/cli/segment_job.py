@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
@@ -9,6 +10,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from napari_medgs._util.naming import naming
 from napari_medgs.cli.command import print_error, stoppable
 from napari_medgs.cli.place_prompts import PlacePrompts
 from napari_medgs.cli.report import Reporter
@@ -35,16 +37,18 @@ class SegmentJob:
         reporter: Reporter,
         debug: bool,
         resample: bool = False,
+        segments: Sequence[str] | None = None,
     ) -> None:
         self.params, self.unlabeled, self.background = params, unlabeled, background
         self.backend, self.reading = backend, reading
         self.reporter, self.debug, self.resample = reporter, debug, resample
+        self.segments = segments
 
     def read(self, images: list[str]) -> Volume:
         """Read contrasts."""
         from napari_medgs.io import read_volumes
 
-        with self.reporter.doing("reading"):
+        with self.reporter.doing("reading"), naming(image=images):
             return read_volumes(images, **self.reading)
 
     def segment_image(
@@ -58,6 +62,7 @@ class SegmentJob:
         """Segment one image from a scribble file, points and boxes."""
         from napari_medgs.io import read_label_names, read_labels
         from napari_medgs.io.fields import load_field
+        from napari_medgs.io.segmented import segments_by_file
         from napari_medgs.segmentation import Prompts, segment
         from napari_medgs.segmentation.api import FIT_PARAMS
 
@@ -65,13 +70,19 @@ class SegmentJob:
         points, boxes = places.on(volume.grid, images[0])
         onto: dict[str, Any] = {"like": volume.grid, "resample": self.resample}
         strokes = start = None
-        if prompts is not None:
-            strokes = read_labels(prompts, **onto, outside=self.unlabeled)[0]
-        if initial is not None:
-            start = read_labels(initial, **onto)[0]
+        chosen = segments_by_file(self.segments, prompts, initial)
+        with naming(image=images[0]):
+            if prompts is not None:
+                strokes = read_labels(
+                    prompts, **onto, segments=chosen[str(prompts)], outside=self.unlabeled
+                )[0]
+            if initial is not None:
+                start = read_labels(initial, **onto, segments=chosen[str(initial)])[0]
         known = None if field is None else load_field(field)
         _import_in_background("sklearn.ensemble")
+        files = {"image": images, "prompts": prompts, "initial": initial, "field": field}
         with (
+            naming(**files),
             stoppable("nothing") as should_stop,
             self.reporter.progress() as progress,
         ):
@@ -115,6 +126,7 @@ class SegmentJob:
         restored, expected = load_session(session, volume.grid)
         started = time.perf_counter()
         with (
+            naming(image=images, session=session, field=field),
             stoppable("nothing") as should_stop,
             self.reporter.progress() as progress,
         ):
@@ -166,11 +178,13 @@ class SegmentJob:
         names: dict[int, str],
         probability: Path | None = None,
         uncertainty: Path | None = None,
+        source: str | None = None,
     ) -> dict[str, Any]:
         """Write the mask and what else was asked for."""
         from napari_medgs.io import write_image, write_labels
 
-        write_labels(output, result.labels, result.grid, names)
+        where = {key: self.reading.get(key) for key in ("series", "volume")}
+        write_labels(output, result.labels, result.grid, names, source=source, **where)
         written: dict[str, Any] = {"output": str(output)}
         if probability is not None:
             write_image(probability, result.probability(), result.grid)
@@ -208,7 +222,8 @@ class SegmentJob:
                 if isinstance(error, Cancelled) or self.debug:
                     raise
                 failed += 1
-                print_error(f"{file.name}: {error}")
+                text = str(error)
+                print_error(text if file.name in text else f"{file.name}: {text}")
                 cases[file.name] = {"error": str(error)}
         return {"cases": cases, "failed": failed}
 

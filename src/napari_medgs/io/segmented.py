@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from napari_medgs.data.grid import Grid
+from napari_medgs.errors import ParameterError
 from napari_medgs.io.dicom.masks import (
     Codes,
     is_dicom_mask,
@@ -47,6 +48,39 @@ class LabelTable:
 def has_segments(path: str | Path) -> bool:
     """Tell whether a file is a mask that names its segments."""
     return is_segmentation(path) or is_dicom_mask(path)
+
+
+def segments_by_file(
+    names: Sequence[str] | None, *paths: str | Path | None
+) -> dict[str, tuple[str, ...]]:
+    """Return which segments to read of each of several masks.
+
+    Parameters
+    ----------
+    names : sequence of str or None
+        Names or numbers; all segments without any.
+    *paths : str, Path or None
+        Masks; None for one that was not given.
+
+    Returns
+    -------
+    dict of str to tuple of str
+        By path, for :func:`napari_medgs.io.read_labels`: the names where the file names its
+        segments, none where it does not.
+
+    Raises
+    ------
+    ParameterError
+        When names are given and no file names its segments.
+    """
+    given = [path for path in paths if path is not None]
+    found = {str(p): tuple(names or ()) if has_segments(p) else () for p in given}
+    if names and not any(found.values()):
+        raise ParameterError(
+            f"{', '.join(found)}: only .seg.nrrd files and DICOM masks have segments to choose "
+            "from."
+        )
+    return found
 
 
 def segment_names(path: str | Path) -> dict[int, str]:
