@@ -229,7 +229,54 @@ def test_largest_part_only():
     every = mesh_from_labels(labels, grid)[1]
     assert every.volume == pytest.approx(labels.sum(), rel=0.003)
     largest = mesh_from_labels(labels, grid, MeshParams(largest_only=True))[1]
-    assert_ball(largest, grid.to_world([15, 15, 15]), 10, volume=0.02)
+    shell = (labels & (radii(grid, grid.to_world([15, 15, 15])) < 10)).sum()
+    assert largest.volume == pytest.approx(shell, rel=0.005)
+    assert largest.is_watertight
+    assert largest.is_winding_consistent
+    assert largest.body_count == 2
+
+
+def test_largest_part_keeps_the_cavities_of_its_own():
+    """A shell with two cavities, one of them with a ball in it, beside a smaller hollow ball."""
+    grid = Grid((34, 34, 60)).with_spacing((1.0, 1.0, 1.0))
+    at = {name: radii(grid, grid.to_world(place)) for name, place in {
+        "shell": [16, 16, 17], "left": [16, 16, 11], "right": [16, 16, 24], "other": [16, 16, 47]
+    }.items()}  # fmt: skip
+    shell = (at["shell"] < 15) & (at["left"] > 5) & (at["right"] > 4)
+    rest = (at["left"] < 2.5) | ((at["other"] < 9) & (at["other"] > 4))
+    outward = []
+    for params, rel in [
+        (MeshParams(largest_only=True), 0.01),
+        (MeshParams(largest_only=True, decimate=0.5), 0.01),
+        (MeshParams(largest_only=True, smooth_mm=1.5), 0.01),
+        (MeshParams(largest_only=True, spacing=(0.8, 0.8, 0.8)), 0.01),
+    ]:
+        found = mesh_from_labels(shell | rest, grid, params)[1]
+        assert found.is_watertight
+        assert found.is_winding_consistent
+        assert found.volume == pytest.approx(shell.sum(), rel=rel)
+        parts = sorted(part.volume for part in found.split(only_watertight=True, repair=False))
+        assert len(parts) == 3
+        assert parts[0] < parts[1] < 0 < parts[2]  # cavities look inward
+        outward.append(parts[2])
+    assert outward[0] == pytest.approx(ball_volume(15), rel=0.02)
+    image = np.where(shell | rest, 100.0, 0.0)
+    surface = mesh_from_image(image, grid, MeshParams(level=50.0, largest_only=True))[1]
+    assert surface.body_count == 3
+    assert surface.volume == pytest.approx(shell.sum(), rel=0.02)
+
+
+def test_touching_corners_do_not_lose_the_cavities():
+    """Parts that share a corner are connected in the voxels and not on the surface."""
+    labels = np.zeros((14, 14, 14), bool)
+    labels[1:8, 1:8, 1:8] = labels[8:13, 8:13, 8:13] = True
+    labels[3:6, 3:6, 3:6] = labels[10, 10, 10] = False
+    grid = Grid(labels.shape)
+    found = mesh_from_labels(labels, grid, MeshParams(largest_only=True, smooth_mm=0.0))[1]
+    assert found.is_watertight
+    bodies = [part.volume for part in found.split(repair=False)]
+    assert min(bodies) < 0 < max(bodies)
+    assert found.volume == pytest.approx(labels.sum() if len(bodies) > 2 else 7**3 - 27, rel=0.03)
 
 
 def test_every_label_has_its_surface(tiny_labels, tiny_grid):
@@ -295,7 +342,8 @@ def test_classes_of_a_field(ball, ball_field):
     assert shell.volume == pytest.approx(ball_volume(radius) - ball_volume(7), rel=0.01)
     finer = mesh_from_field(ball_field, MeshParams(labels=(3,), spacing=0.6, largest_only=True))
     assert list(finer) == [3]
-    assert_ball(finer[3], center, radius)
+    assert finer[3].is_watertight
+    assert finer[3].volume == pytest.approx(shell.volume, rel=0.01)  # its cavity is kept
     smooth = mesh_from_field(ball_field, MeshParams(labels=(7,), smooth_mm=1.0))[7]
     assert smooth.volume == pytest.approx(meshes[7].volume, rel=3e-3)
     assert smooth.area < meshes[7].area

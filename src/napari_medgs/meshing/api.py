@@ -19,6 +19,7 @@ from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import GeometryError, ImageError, LabelError, ParameterError
 from napari_medgs.meshing.class_margins import class_margins, cut_slabs
+from napari_medgs.meshing.largest import keep_largest, keep_largest_positive, largest_part
 from napari_medgs.meshing.params import MeshParams
 from napari_medgs.meshing.signed_distance import (
     check_size,
@@ -34,7 +35,6 @@ from napari_medgs.meshing.surface import (
     close_border,
     closed_mesh,
     decimate_mesh,
-    keep_largest,
     march,
     volume_and_area,
 )
@@ -181,12 +181,14 @@ def mesh_from_labels(
     boxes = label_boxes(labels, wanted)
     meshes = {}
     for value in wanted:
-        distance, part = signed_distance(
-            labels[boxes[value]] == value, boxes[value], grid, sigma, params.spacing
-        )
+        inside, count = labels[boxes[value]] == value, counts[value]
+        if params.largest_only:
+            inside = largest_part(inside)
+            count = int(np.count_nonzero(inside))
+        distance, part = signed_distance(inside, boxes[value], grid, sigma, params.spacing)
         if params.spacing is not None:
             distance, part = resampled(distance, part, covering(part, params.spacing))
-        volume = counts[value] * grid.voxel_volume
+        volume = count * grid.voxel_volume
         meshes[value] = _finish(_with_volume(distance, part, volume), params, value)
     return meshes
 
@@ -275,6 +277,8 @@ def mesh_from_field(
                 f"Label {value} is nowhere in the field: there is no surface to make."
             )
         margin, part = found
+        if params.largest_only:
+            keep_largest_positive(margin)
         surface = _march_closed(margin, part)
         if params.smooth_mm:
             # Bounded first: logits far from the surface say nothing about where it is.
@@ -334,6 +338,8 @@ def mesh_from_image(image: NDArray[Any], grid: Grid, params: MeshParams) -> dict
         values = smoothed(values, grid, params.smooth_mm)
     if params.spacing is not None:
         values, grid = resampled(values, grid, params.grid_over(grid))
+    if params.largest_only:
+        keep_largest_positive(values)
     points, faces = _march_closed(values, grid)
     if not len(faces):
         raise ImageError(

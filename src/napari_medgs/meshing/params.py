@@ -30,7 +30,7 @@ class MeshParams:
     decimate : float, optional
         Fraction of the faces to keep if at most 1, else the number of faces per mesh.
     largest_only : bool
-        Keep only the largest connected part of each label, its cavities filled.
+        Keep only the largest connected part of each label, with the cavities in it.
     level : float, optional
         Level of the isosurface. For a class: its probability against the most probable other
         class, 0.5 by default. For an image: the intensity in original units, required.

@@ -170,23 +170,6 @@ def _without_folds(faces: Faces) -> Faces:
     return faces[~gone]
 
 
-def keep_largest(mesh: Trimesh) -> Trimesh:
-    """Return the connected component of the largest volume, its cavities filled."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    edges = np.asarray(mesh.edges)
-    count = len(mesh.vertices)
-    graph = coo_matrix((np.ones(len(edges), bool), edges.T), shape=(count, count))
-    parts, of_vertex = connected_components(graph, directed=False)
-    if parts == 1:
-        return mesh
-    a, b, c = np.moveaxis((mesh.vertices - mesh.vertices.mean(axis=0))[mesh.faces], 1, 0)
-    of_face = of_vertex[mesh.faces[:, 0]]
-    enclosed = np.bincount(of_face, np.einsum("ij,ij->i", a, np.cross(b, c)), minlength=parts)
-    return _compact(mesh.vertices, mesh.faces[of_face == enclosed.argmax()])
-
-
 def decimate_mesh(mesh: Trimesh, faces: int) -> Trimesh:
     """Return the mesh with about so many faces, by quadric error (fast-simplification).
 
