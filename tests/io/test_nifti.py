@@ -450,7 +450,7 @@ def bad_1d(tmp):
 
 
 def bad_5d(tmp):
-    return save(tmp / "5.nii", np.zeros((3, 4, 5, 1, 2), np.float32))
+    return save(tmp / "5.nii", np.zeros((3, 4, 5, 2, 2), np.float32))
 
 
 def bad_no_voxels(tmp):
@@ -490,7 +490,7 @@ def bad_complex(tmp):
         (bad_folder, FileError, "neither DICOM slices nor"),
         (bad_suffix, FileError, "not an image that can be read"),
         (bad_1d, ImageError, "1 axes"),
-        (bad_5d, ImageError, r"5 axes \(3, 4, 5, 1, 2\).*Drop axes of size 1"),
+        (bad_5d, ImageError, r"5 axes \(3, 4, 5, 2, 2\).*one more of contrasts or time"),
         (bad_no_voxels, ImageError, "is empty"),
         (bad_rgb, ImageError, "RGB colours; convert it to grey"),
         (bad_complex, ImageError, "complex"),
@@ -554,7 +554,9 @@ def test_mask_of_several_channels(tmp_path):
 
 def test_mask_on_another_grid(tmp_path):
     image = io.read_volume(save(tmp_path / "i.nii", np.arange(24.0).reshape(2, 3, 4)))
-    other = save(tmp_path / "m.nii", np.zeros((2, 3, 5), np.uint8))
+    between = np.diag([2.0, 3, 4, 1])
+    between[2, 3] = 1.5
+    other = save(tmp_path / "m.nii", np.zeros((2, 3, 5), np.uint8), between)
     with pytest.raises(GeometryError, match="must share one grid"):
         io.read_labels(other, like=image.grid)
     moved = save(tmp_path / "n.nii", np.zeros((2, 3, 4), np.uint8), np.diag([2.0, 3, 4.5, 1]))

@@ -169,7 +169,7 @@ def test_ome_tiff_channels(tmp_path):
 def test_time_points_are_refused(tmp_path):
     path = tmp_path / "time.ome.tif"
     tifffile.imwrite(path, np.stack([STACK, STACK]), metadata={"axes": "TZYX"})
-    with pytest.raises(ImageError, match="has 2 time points; save one"):
+    with pytest.raises(ImageError, match="holds 2 volumes along its fourth axis; choose one"):
         read_volume(path, spacing=(1, 1, 1))
 
 

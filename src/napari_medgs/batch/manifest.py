@@ -31,6 +31,8 @@ def settings_of(params: FitParams, batch: BatchParams) -> dict[str, Any]:
     record = {k: v for k, v in params.to_dict().items() if k not in _IRRELEVANT}
     record["spacing"] = batch.spacing
     record["assume_identity"] = batch.assume_identity
+    if batch.volume is not None:
+        record["volume"] = batch.volume
     if batch.resample:  # absent in manifests of earlier versions, which always refused
         record["resample"] = True
     plain: dict[str, Any] = plain_json(record)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from napari_medgs._util.settings import check, setting
 from napari_medgs.data.intensities import parse_fill
 from napari_medgs.errors import ParameterError
+from napari_medgs.io.fourth_axis import check_volume
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class BatchParams:
         For images whose files have none; see :func:`napari_medgs.io.read_volume`.
     assume_identity : bool
         Accept NIfTI files without a usable affine.
+    volume : int, optional
+        Which volume to read of images with several in time, from 1.
     fill_nan : float or "background"
         What stands for NaN; see :meth:`napari_medgs.Volume.fill_nan`.
     resample : bool
@@ -45,6 +48,7 @@ class BatchParams:
 
     spacing: tuple[float, float, float] | None = None
     assume_identity: bool = False
+    volume: int | None = None
     fill_nan: float | str = "background"
     resample: bool = False
     scheduler: str | None = setting(
@@ -65,6 +69,7 @@ class BatchParams:
     def __post_init__(self) -> None:
         check(self)
         parse_fill(self.fill_nan)
+        check_volume(self.volume)
         if self.workers is not None and self.scheduler is not None:
             raise ParameterError(
                 "The scheduler decides the number of workers: give only one of the two."

@@ -213,6 +213,7 @@ def read(case: Case, batch: BatchParams) -> Volume:
         case.images,
         spacing=batch.spacing,
         assume_identity=batch.assume_identity,
+        volume=batch.volume,
         fill_nan=batch.fill_nan,
     )
 

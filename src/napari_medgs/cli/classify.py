@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from napari_medgs._util.naming import naming
 from napari_medgs.classification.card import bundled_models
 from napari_medgs.cli.options import (
     DebugOption,
@@ -15,6 +16,7 @@ from napari_medgs.cli.options import (
     JsonOption,
     QuietOption,
     ThreadsOption,
+    VolumeOption,
 )
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter
@@ -47,6 +49,7 @@ def classify(
         str, typer.Option("--model", "-m", metavar="MODEL", help="A classifier's file or name.")
     ],
     assume_identity: IdentityOption = False,
+    chosen_volume: VolumeOption = None,
     fill_nan: FillNanOption = "background",
     threads: ThreadsOption = None,
     json_file: JsonOption = None,
@@ -71,9 +74,11 @@ def classify(
     source = (
         load_field(image)
         if is_field_file(image)
-        else read_volume(image, assume_identity=assume_identity, fill_nan=fill_nan)
+        else read_volume(
+            image, assume_identity=assume_identity, volume=chosen_volume, fill_nan=fill_nan
+        )
     )
-    with reporter.doing("classifying"):
+    with reporter.doing("classifying"), naming(image=image, field=image):
         result = classifier.predict(source)
     card = classifier.card
     reporter.finish(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_medgs._util.naming import naming
 from napari_medgs.cli.command import CANCELLED, print_error, stoppable
 from napari_medgs.cli.fit_options import takes_fit_params
 from napari_medgs.cli.options import (
@@ -18,6 +19,7 @@ from napari_medgs.cli.options import (
     QuietOption,
     ResampleOption,
     SeriesOption,
+    VolumeOption,
     VoxelSizeOption,
 )
 from napari_medgs.cli.outputs import check_distinct
@@ -102,6 +104,7 @@ def fit(
     assume_identity: IdentityOption = False,
     fill_nan: FillNanOption = "background",
     series: SeriesOption = None,
+    chosen_volume: VolumeOption = None,
     resample: ResampleOption = False,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
@@ -133,17 +136,19 @@ def fit(
     from napari_medgs.io.fields import load_field, save_field
 
     initial = None if start is None else load_field(start)
-    with reporter.doing("reading"):
+    with reporter.doing("reading"), naming(image=images):
         volume = read_volumes(
             images,
             spacing=spacing,
             assume_identity=assume_identity,
             series=series,
+            volume=chosen_volume,
             fill_nan=fill_nan,
         )
         labels = None if mask is None else read_labels(mask, volume.grid, resample=resample)[0]
     names = {} if mask is None else read_label_names(mask)
     with (
+        naming(image=images, mask=mask, field=start),
         stoppable("the fit so far") as should_stop,
         reporter.progress() as progress,
     ):

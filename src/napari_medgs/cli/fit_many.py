@@ -17,6 +17,7 @@ from napari_medgs.cli.options import (
     JsonOption,
     QuietOption,
     ResampleOption,
+    VolumeOption,
     VoxelSizeOption,
 )
 from napari_medgs.cli.outputs import check_distinct
@@ -99,6 +100,7 @@ def fit_many(
     params: FitParams,
     spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,
+    chosen_volume: VolumeOption = None,
     fill_nan: FillNanOption = "background",
     resample: ResampleOption = False,
     json_file: JsonOption = None,
@@ -118,6 +120,7 @@ def fit_many(
     batch = BatchParams(
         spacing=spacing,
         assume_identity=assume_identity,
+        volume=chosen_volume,
         fill_nan=fill_nan or "background",
         resample=resample,
         scheduler=scheduler,

@@ -20,8 +20,8 @@ from napari_medgs.cli.options import (
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter
 from napari_medgs.data.grid import Grid
-from napari_medgs.data.volume import Volume
 from napari_medgs.data.orientation import is_usable
+from napari_medgs.data.volume import Volume
 
 MESHES = (".ply", ".stl", ".obj", ".glb")
 TABLES = ("series", "labels", "segments", "channels", "splits", "parts", "metrics")
@@ -236,11 +236,11 @@ def describe_volume(file: str, **options: Any) -> dict[str, Any]:
         Of :func:`napari_medgs.io.read_volume`.
     """
     from napari_medgs.io import read_label_names
-    from napari_medgs.io.fourth_axis import SOURCE_KEY
-    from napari_medgs.io.reading import read_all_volumes
     from napari_medgs.io.formats import image_stem
+    from napari_medgs.io.fourth_axis import SOURCE_KEY
     from napari_medgs.io.itk.segments import is_segmentation, read_segments
     from napari_medgs.io.labels import as_mask
+    from napari_medgs.io.reading import read_all_volumes
 
     volume = read_all_volumes(file, **options)
     if SOURCE_KEY in volume.grid.source:

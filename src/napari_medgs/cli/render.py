@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from napari_medgs._util.naming import naming
 from napari_medgs.cli.options import (
     Backend,
     BackendOption,
@@ -18,6 +19,7 @@ from napari_medgs.cli.options import (
     JsonOption,
     QuietOption,
     ThreadsOption,
+    VolumeOption,
 )
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output
@@ -111,6 +113,7 @@ def render(
         typer.Option(metavar="K", min=2, help="Render K - 1 new slices between every two."),
     ] = None,
     assume_identity: IdentityOption = False,
+    chosen_volume: VolumeOption = None,
     backend: BackendOption = Backend.auto,
     threads: ThreadsOption = None,
     json_file: JsonOption = None,
@@ -139,14 +142,14 @@ def render(
     info = source.info
     grid = info.grid
     if like is not None:
-        grid = read_volume(like, assume_identity=assume_identity).grid
+        grid = read_volume(like, assume_identity=assume_identity, volume=chosen_volume).grid
     elif spacing is not None:
         grid = info.grid.with_spacing(spacing)
     elif interp is not None:
         grid = finer_grid(info.grid, info.slice_axis, interp)
     check_render_memory(grid, len(info.image_channels if head == "image" else info.class_names))
     started = time.perf_counter()
-    with reporter.doing("rendering"):
+    with reporter.doing("rendering"), naming(field=field):
         if head == "seg":
             data: NDArray[Any] = render_labels(source, grid=grid, backend=backend, threads=threads)
         else:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.data.grid import Grid
-from napari_medgs.data.orientation import source_axes, to_source
+from napari_medgs.data.orientation import is_orientation_known, source_axes, to_source
+from napari_medgs.data.resampling import labels_with
 from napari_medgs.errors import GeometryError
 
 PLACED_SOURCES = ("nifti", "dicom", "itk", "freesurfer")
@@ -45,8 +46,44 @@ def file_axes(data: NDArray[Any], grid: Grid) -> tuple[NDArray[Any], NDArray[np.
     return data.transpose(0, 3, 2, 1), grid.affine[:, [2, 1, 0, 3]]
 
 
+def _offset(grid: Grid, like: Grid) -> NDArray[np.int64] | None:
+    """Return the voxel of ``like`` at which a grid starts; None where voxels do not coincide."""
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape])).reshape(3, -1).T
+    offsets = like.to_voxel(grid.to_world(corners)) - corners
+    start = np.rint(offsets[0])
+    if not np.abs(offsets - start).max() <= 1e-3 or np.abs(start).max() > 2**31:
+        return None
+    return start.astype(np.int64)
+
+
+def is_part_of(grid: Grid, like: Grid) -> bool:
+    """Tell whether two grids of different shapes have the same voxels where they overlap.
+
+    Parameters
+    ----------
+    grid, like : Grid
+        Those without a known orientation have no place to compare.
+
+    Returns
+    -------
+    bool
+        False for equal shapes, which are the same grid or a displaced one.
+    """
+    if grid.shape == like.shape or not (is_orientation_known(grid) and is_orientation_known(like)):
+        return False
+    start = _offset(grid, like)
+    if start is None:
+        return False
+    low, high = np.maximum(start, 0), np.minimum(start + grid.shape, like.shape)
+    return bool((low < high).all())
+
+
 def place_on_grid(
-    labels: NDArray[Any], grid: Grid, like: Grid, name: str = "the segmentation"
+    labels: NDArray[Any],
+    grid: Grid,
+    like: Grid,
+    name: str = "the segmentation",
+    outside: int = 0,
 ) -> NDArray[Any]:
     """Pad and crop labels onto another grid of the same voxels.
 
@@ -59,11 +96,13 @@ def place_on_grid(
         Where they should lie: the same axes and spacing, moved by whole voxels.
     name : str
         For messages.
+    outside : int
+        The label that means nothing, which voxels outside ``grid`` get.
 
     Returns
     -------
     (Z, Y, X) ndarray
-        On ``like``, 0 outside ``grid``; ``labels`` itself where the grids match.
+        On ``like``, ``outside`` outside ``grid``; ``labels`` itself where the grids match.
 
     Raises
     ------
@@ -84,23 +123,21 @@ def place_on_grid(
     """
     if grid.matches(like):
         return labels
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape])).reshape(3, -1).T
-    offsets = like.to_voxel(grid.to_world(corners)) - corners
-    start = np.rint(offsets[0]).astype(np.int64)
-    if not np.abs(offsets - start).max() <= 1e-3:
+    start = _offset(grid, like)
+    if start is None:
         raise GeometryError(
-            f"{name}: its voxels do not coincide with the image's; resample the mask onto the "
-            "image first."
+            f"{name}: its voxels do not coincide with the image's; resample=True (--resample) "
+            "takes the nearest ones."
         )
     low = np.maximum(start, 0)
     high = np.minimum(start + grid.shape, like.shape)
-    placed = np.zeros(like.shape, labels.dtype)
+    placed = np.full(like.shape, outside, labels_with(labels[:0], outside).dtype)
     count = 0
     if (low < high).all():
         inner = labels[tuple(slice(a, b) for a, b in zip(low - start, high - start))]
         placed[tuple(slice(a, b) for a, b in zip(low, high))] = inner
-        count = int(np.count_nonzero(inner))
-    lost = int(np.count_nonzero(labels)) - count
+        count = int(np.count_nonzero(inner != outside))
+    lost = int(np.count_nonzero(labels != outside)) - count
     if lost:
         warnings.warn(f"{name}: {lost:,} labeled voxels lie outside the image.", stacklevel=3)
     return placed

@@ -154,17 +154,17 @@ def _read_volume(
         )
     if place.is_dir():
         if is_dicom_folder(place):
-            return read_dicom(place, series=series, spacing=spacing)
+            return read_dicom(place, series=series, volume=volume, spacing=spacing)
         if find_frames(place):
             _only_volume(path, volume)
             return read_frames(place, spacing=spacing)
         if is_dicom_tree(place):
-            return read_dicom(place, series=series, spacing=spacing)
+            return read_dicom(place, series=series, volume=volume, spacing=spacing)
         raise FileError(
             f"{path}: the folder holds neither DICOM slices nor PNG, JPEG or TIFF frames."
         )
     if is_dicom_file(place):
-        return read_dicom(place, series=series, spacing=spacing)
+        return read_dicom(place, series=series, volume=volume, spacing=spacing)
     if find_frames(place):
         _only_volume(path, volume)
         return read_frames(place, spacing=spacing)

@@ -138,8 +138,8 @@ def read_tiff_volume(
         stem = stem[: -len(suffix)] if stem.lower().endswith(suffix) else stem
     if axis.volumes and (every or len(names) != len(data)):
         title = entry_names(stem, axis, taken)
-        several = range(len(data)) if len(title) < len(data) else ()
-        names = tuple(f"{title[0]} [{c}]" for c in several) or title
+        channels = range(len(data) if len(title) < len(data) else 0)
+        names = tuple(f"{title[0]} [{c}]" for c in channels) or title
     elif len(names) == axis.count and not axis.volumes:
         names = names[taken]
     if len(names) != len(data):
@@ -182,7 +182,8 @@ def _take(
 
 def _time_step(opened: Any) -> float | None:
     """Return the seconds between time points, None where the file does not say."""
-    step, unit = (opened.imagej_metadata or {}).get("finterval"), "s"
+    unit = "s"
+    step: Any = (opened.imagej_metadata or {}).get("finterval")
     if opened.is_ome:
         pixels = _pixels(opened)
         if pixels is None:

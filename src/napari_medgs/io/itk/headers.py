@@ -1,22 +1,24 @@
-"""Headers of NRRD, MetaImage and GIPL files, checked against the size of the stored data.
+"""Headers of NRRD and GIPL files, checked against the size of the stored data.
 
 SimpleITK decodes the files. What it does not report is checked here first: sizes that the file
-cannot hold, truncated GIPL data, and MetaImage data whose checksum is wrong.
+cannot hold, and truncated GIPL data.
 """
 
 from __future__ import annotations
 
 import gzip
 import math
+import tempfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_medgs.errors import FileError
 from napari_medgs.io._limits import check_claim, check_file
 
-_LONGEST_HEADER = 4 * 2**20
+LONGEST_HEADER = 4 * 2**20
 _CHUNK = 2**20
 
 _NRRD_BYTES = {
@@ -28,11 +30,6 @@ _NRRD_BYTES = {
     8: ("longlong", "long long", "long long int", "signed long long", "signed long long int",
         "int64", "int64_t", "ulonglong", "unsigned long long", "unsigned long long int",
         "uint64", "uint64_t", "double"),
-}  # fmt: skip
-_META_BYTES = {
-    "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4,
-    "MET_LONG": 4, "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4,
-    "MET_DOUBLE": 8,
 }  # fmt: skip
 _GIPL_BYTES = {7: 1, 8: 1, 15: 2, 16: 2, 31: 4, 32: 4, 64: 4, 65: 8}
 _GIPL_MAGIC = (0xEFFFE9B0, 0x2AE389B8)
@@ -84,8 +81,8 @@ def read_nrrd_header(path: str | Path) -> TextHeader:
         if not opened.readline(64).startswith(b"NRRD"):
             raise FileError(f"{path}: not an NRRD file, or its header is damaged.")
         while True:
-            raw = opened.readline(_LONGEST_HEADER)
-            if not raw.strip() or opened.tell() > _LONGEST_HEADER:
+            raw = opened.readline(LONGEST_HEADER)
+            if not raw.strip() or opened.tell() > LONGEST_HEADER:
                 break
             line = raw.decode("utf-8", "replace").rstrip("\r\n")
             if line.startswith("#"):
@@ -99,38 +96,6 @@ def read_nrrd_header(path: str | Path) -> TextHeader:
         return TextHeader(fields, metadata, opened.tell())
 
 
-def read_meta_header(path: str | Path) -> TextHeader:
-    """Read the header of a MetaImage file (``.mha``, ``.mhd``).
-
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    TextHeader
-
-    Raises
-    ------
-    FileError
-        When the file is missing or empty, or no MetaImage file.
-
-    References
-    ----------
-    https://itk.org/Wiki/ITK/MetaIO/Documentation
-    """
-    path = check_file(path, "a MetaImage file")
-    fields: dict[str, str] = {}
-    with path.open("rb") as opened:
-        while "ElementDataFile" not in fields:
-            raw = opened.readline(_LONGEST_HEADER)
-            if not raw or b"=" not in raw or opened.tell() > _LONGEST_HEADER:
-                raise FileError(f"{path}: not a MetaImage file, or its header is damaged.")
-            name, _, value = raw.decode("utf-8", "replace").partition("=")
-            fields[name.strip()] = value.strip()
-        return TextHeader(fields, offset=opened.tell())
-
-
 def check_nrrd(path: Path) -> TextHeader:
     """Check an NRRD file's sizes against its data; return the header.
 
@@ -141,11 +106,11 @@ def check_nrrd(path: Path) -> TextHeader:
     """
     header = read_nrrd_header(path)
     fields = header.fields
-    sizes = _sizes(path, fields.get("sizes", ""))
+    sizes = sizes_of(path, fields.get("sizes", ""))
     kind = fields.get("type", "").lower()
     itemsize = next((n for n, names in _NRRD_BYTES.items() if kind in names), None)
     if itemsize is None:
-        raise FileError(f"{path}: values of NRRD type '{_brief(kind)}' cannot be read.")
+        raise FileError(f"{path}: values of NRRD type '{brief(kind)}' cannot be read.")
     encoding = fields.get("encoding", "").lower()
     if encoding in ("ascii", "txt", "text"):
         itemsize = 1  # at least a digit per value
@@ -154,41 +119,51 @@ def check_nrrd(path: Path) -> TextHeader:
     if name is not None:
         if name.upper().startswith("LIST") or "%" in name:
             return header  # many files: the decoder counts them
-        stored = _data_file(path, name).stat().st_size
+        stored = data_file(path, name).stat().st_size
     if encoding not in ("bzip2", "bz2"):  # bzip2 has no useful bound
         deflated = encoding in ("gzip", "gz")
         check_claim(path, math.prod(sizes) * itemsize, stored, deflated=deflated)
     return header
 
 
-def check_meta(path: Path) -> TextHeader:
-    """Check a MetaImage file's sizes and checksum; return the header.
+@contextmanager
+def time_as_list(path: Path, header: TextHeader | None) -> Iterator[Path]:
+    """Give a file in which an axis of time is a list, which is the kind that ITK reads.
 
-    Raises
+    ITK refuses four axes of space and time in a space of three. The temporary header refers to
+    the data of the file itself.
+
+    Parameters
+    ----------
+    path : Path
+    header : TextHeader or None
+        Of an NRRD file.
+
+    Yields
     ------
-    FileError
-        When the header is impossible, or the data are missing, too short or damaged.
+    Path
+        The file itself where its header has no such axis.
     """
-    header = read_meta_header(path)
-    fields = header.fields
-    sizes = _sizes(path, fields.get("DimSize", ""))
-    itemsize = _META_BYTES.get(fields.get("ElementType", "").removesuffix("_ARRAY"))
-    if itemsize is None:
-        kind = _brief(fields.get("ElementType", ""))
-        raise FileError(f"{path}: values of MetaImage type '{kind}' cannot be read.")
-    channels = _sizes(path, fields.get("ElementNumberOfChannels", "1"))[0]
-    claimed = math.prod(sizes) * channels * itemsize
-    deflated = fields.get("CompressedData", "False").lower().startswith(("true", "1"))
-    name = fields["ElementDataFile"]
-    if name.upper().startswith("LIST") or "%" in name:
-        return header
-    local = name.upper() == "LOCAL"
-    data = path if local else _data_file(path, name)
-    skip = header.offset if local else 0
-    check_claim(path, claimed, data.stat().st_size - skip, deflated=deflated)
-    if deflated:
-        _check_deflated(path, data, skip, claimed)
-    return header
+    fields = {} if header is None else header.fields
+    kinds = fields.get("kinds", "").replace('"', "").split()
+    if header is None or "time" not in [kind.lower() for kind in kinds]:
+        yield path
+        return
+    with path.open("rb") as opened:
+        lines = opened.read(header.offset).decode("utf-8", "replace").splitlines()
+    own = ("kinds:", "data file:", "datafile:", "line skip:", "lineskip:")
+    kept = [line for line in lines if line.strip() and not line.lower().startswith(own)]
+    name = fields.get("data file", fields.get("datafile"))
+    skipped = len(lines) if name is None else 0
+    if name is not None and fields.get("line skip", "0").isdecimal():
+        skipped = int(fields.get("line skip", "0"))
+    listed = ["list" if kind.lower() == "time" else kind for kind in kinds]
+    kept += [f"kinds: {' '.join(listed)}", f"line skip: {skipped}"]
+    kept.append(f"data file: {path.resolve() if name is None else (path.parent / name).resolve()}")
+    with tempfile.TemporaryDirectory() as folder:
+        detached = Path(folder) / "time.nhdr"
+        detached.write_text("\n".join(kept) + "\n", encoding="utf-8")
+        yield detached
 
 
 def check_gipl(path: Path) -> tuple[int, ...]:
@@ -222,49 +197,29 @@ def check_gipl(path: Path) -> tuple[int, ...]:
     return sizes
 
 
-def _check_deflated(path: Path, data: Path, skip: int, claimed: int) -> None:
-    """Inflate a zlib stream to its checksum, keeping nothing."""
-    inflate, found = zlib.decompressobj(), 0
-    try:
-        with data.open("rb") as opened:
-            opened.seek(skip)
-            while not inflate.eof and found <= claimed:
-                chunk = inflate.unconsumed_tail or opened.read(_CHUNK)
-                if not chunk:
-                    break
-                found += len(inflate.decompress(chunk, 16 * _CHUNK))
-    except zlib.error as error:
-        raise FileError(f"{path}: truncated or damaged ({error}).") from error
-    if found != claimed or not inflate.eof:
-        raise FileError(
-            f"{path}: truncated or damaged: its data do not have the {claimed} bytes that its "
-            "header promises."
-        )
-
-
-def _sizes(path: Path, text: str) -> tuple[int, ...]:
+def sizes_of(path: Path, text: str) -> tuple[int, ...]:
     """Return positive integers of a header field."""
     words = text.split()
     if not words or not all(w.isascii() and w.isdecimal() and len(w) < 16 for w in words):
-        raise FileError(f"{path}: damaged header: its sizes are '{_brief(text)}'.")
+        raise FileError(f"{path}: damaged header: its sizes are '{brief(text)}'.")
     sizes = tuple(map(int, words))
     if 0 in sizes:
         raise FileError(f"{path}: the image is empty: its sizes are {sizes}.")
     return sizes
 
 
-def _data_file(path: Path, name: str) -> Path:
+def data_file(path: Path, name: str) -> Path:
     """Return the separate file that holds a header's data."""
     data = path.parent / name
     try:
         return check_file(data, "a data file")
     except (FileError, ValueError) as error:
         raise FileError(
-            f"{path}: its data file '{_brief(name)}' is missing or empty; keep both files in one "
+            f"{path}: its data file '{brief(name)}' is missing or empty; keep both files in one "
             "folder."
         ) from error
 
 
-def _brief(text: str) -> str:
+def brief(text: str) -> str:
     """Return at most 40 printable characters of a header's text."""
     return "".join(c for c in text if c.isprintable())[:40]

@@ -15,7 +15,20 @@ from napari_medgs.data.orientation import is_usable
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, GeometryError, ImageError
 from napari_medgs.io._limits import check_memory
-from napari_medgs.io.itk.headers import TextHeader, check_gipl, check_meta, check_nrrd
+from napari_medgs.io.fourth_axis import (
+    FourthAxis,
+    Says,
+    chosen_entries,
+    entry_names,
+    fourth_axis,
+)
+from napari_medgs.io.itk.headers import (
+    TextHeader,
+    check_gipl,
+    check_meta,
+    check_nrrd,
+    time_as_list,
+)
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz")
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -46,10 +59,12 @@ def read_itk(
     *,
     spacing: tuple[float, float, float] | None = None,
     assume_identity: bool = False,
+    volume: int | None = None,
+    every: bool = False,
 ) -> Volume:
     """Read an NRRD, MetaImage or GIPL image of 2, 3 or 4 axes.
 
-    A fourth axis, or the components of each voxel, become channels.
+    A fourth axis, or the components of each voxel, become channels, or are volumes in time.
 
     Parameters
     ----------
@@ -60,6 +75,8 @@ def read_itk(
         posterior and superior.
     assume_identity : bool
         Take such a file with the voxel size of its header, and warn.
+    volume, every
+        See :func:`~napari_medgs.io.nifti.reader.read_nifti`.
 
     Returns
     -------
@@ -71,7 +88,10 @@ def read_itk(
     FileError
         When the file is missing, truncated, damaged or of another format.
     ImageError
-        When it holds complex numbers or other than 2 to 4 axes.
+        When it holds complex numbers or other than 2 to 4 axes, or several volumes in time and
+        none is chosen.
+    ParameterError
+        When there is no such volume.
     GeometryError
         When it does not say where it lies.
     MemoryEstimateError
@@ -80,14 +100,16 @@ def read_itk(
     path = Path(path)
     header = check_itk(path)
     unplaced = header is not None and not _is_placed(header)
-    with no_itk_warnings():
-        reader = _open(path)
+    with no_itk_warnings(), time_as_list(path, header) as stored:
+        reader = _open(stored, path)
         _check_image(path, reader)
+        axis = itk_axis(reader, header)
+        taken = chosen_entries(path, axis, volume, every)
         try:
             image = reader.Execute()
         except RuntimeError as error:
             raise FileError(f"{path}: truncated or damaged; {_reason(error)}") from error
-    data = _channels_first(image)
+    data = _channels_first(image)[taken]
     affine = itk_affine(image)
     if not is_usable(affine):
         raise FileError(f"{path}: damaged header: its axes or voxel sizes are unusable.")
@@ -103,11 +125,48 @@ def read_itk(
             )
     lower = path.name.lower()
     stem = path.name[: -max(len(s) for s in SUFFIXES if lower.endswith(s))]
-    count = len(data)
-    names = (stem,) if count == 1 else tuple(f"{stem} [{c}]" for c in range(count))
+    source: dict[str, Any] = {"kind": "itk", "assumed": bool(unplaced)}
+    if every:
+        source |= axis.to_source()
     return Volume.from_axes(
-        data, affine, channel_names=names, source={"kind": "itk", "assumed": bool(unplaced)}
+        data, affine, channel_names=entry_names(stem, axis, taken), source=source
     )
+
+
+def itk_axis(reader: Any, header: TextHeader | None) -> FourthAxis:
+    """Return what the fourth axis or the components of an image hold.
+
+    Parameters
+    ----------
+    reader : SimpleITK.ImageFileReader
+        That has read the header.
+    header : TextHeader or None
+        Of an NRRD file. An axis of the kind "time", and what 3D Slicer writes into its sequences,
+        say that there are volumes; components of the kinds "vector", "matrix" or color are
+        channels.
+
+    References
+    ----------
+    https://teem.sourceforge.net/nrrd/format.html#kinds
+    """
+    components = int(reader.GetNumberOfComponents())
+    size = reader.GetSize()
+    count = components if components > 1 else int(size[3]) if len(size) > 3 else 1
+    if header is None:  # MetaImage: components of a voxel are channels
+        return fourth_axis(count, "channels" if components > 1 else None)
+    kinds = header.fields.get("kinds", "").lower().replace('"', "").split()
+    # The one axis that is none of space.
+    kind = next((k for k in kinds if k not in ("space", "domain")), "")
+    sequence = any(
+        key.lower().startswith(("axis 0 index", "multivolume.", "datanodeclassname"))
+        for key in header.metadata
+    )
+    says: Says = None
+    if kind == "time" or sequence:
+        says = "volumes"
+    elif kind not in ("", "list", "???", "none"):
+        says = "channels"
+    return fourth_axis(count, says)
 
 
 def check_itk(path: Path) -> TextHeader | None:
@@ -179,11 +238,14 @@ def _assumed_affine(
     return LPS_TO_RAS @ np.diag([*sizes, 1.0])
 
 
-def _open(path: Path) -> Any:
-    """Return a reader that has read the header with the format of the suffix, nothing else's."""
+def _open(stored: Path, path: Path) -> Any:
+    """Return a reader that has read the header with the format of the suffix, nothing else's.
+
+    ``path`` is the name of the ``stored`` file in messages.
+    """
     import SimpleITK as sitk
 
-    lower = path.name.lower()
+    lower = stored.name.lower()
     reader = sitk.ImageFileReader()
     for suffixes, name in (((".nrrd", ".nhdr"), "NrrdImageIO"), ((".mha", ".mhd"), "MetaImageIO")):
         if lower.endswith(suffixes):
@@ -191,7 +253,7 @@ def _open(path: Path) -> Any:
             break
     else:
         reader.SetImageIO("GiplImageIO")
-    reader.SetFileName(str(path))
+    reader.SetFileName(str(stored))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
