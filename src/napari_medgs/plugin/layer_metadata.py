@@ -15,6 +15,7 @@ SOURCE_KEY = "medgs_source"  # name of the image layer that a layer was made fro
 ROLE_KEY = "medgs_role"  # strokes, result, final, points, boxes, uncertainty, probability
 NAMES_KEY = "medgs_label_names"
 COLORS_KEY = "medgs_label_colors"  # (red, green, blue) from 0 to 1, by label value
+CODES_KEY = "medgs_label_codes"  # category and type as coded concepts, by label value
 
 
 def role_of(layer: Any) -> str | None:

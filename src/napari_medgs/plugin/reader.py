@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_medgs.plugin.anatomy.follower import follow_planes
 from napari_medgs.plugin.layer_frame import ITEMS_KEY, grid_kwargs
-from napari_medgs.plugin.layer_metadata import COLORS_KEY, NAMES_KEY
+from napari_medgs.plugin.layer_metadata import CODES_KEY, COLORS_KEY, NAMES_KEY
 from napari_medgs.plugin.report import show_failure
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ def _function_for(path: Path) -> Callable[[Path], list[LayerData]] | None:
 
         return read_volume_layers if is_dicom_folder(path) else None
     from napari_medgs.io.formats import is_image_file
-    from napari_medgs.io.itk.segments import is_segmentation
+    from napari_medgs.io.segmented import has_segments
 
-    if is_segmentation(path):
+    if has_segments(path):
         return read_segment_layers
     if name.endswith(".dcm") or name == "dicomdir" or is_image_file(path):
         return read_volume_layers
@@ -122,13 +122,15 @@ def read_volume_layers(path: Path, **options: Any) -> list[LayerData]:
 
 
 def read_segment_layers(path: Path, **options: Any) -> list[LayerData]:
-    """Read a ``.seg.nrrd`` file as one Labels layer, or one per segment where segments overlap.
+    """Read ``.seg.nrrd``, DICOM SEG or RTSTRUCT as one Labels layer.
+
+    Where segments overlap, each gets a layer of its own.
 
     Parameters
     ----------
     path : Path
     **options
-        spacing, assume_identity of :func:`napari_medgs.io.read_volume`.
+        spacing, assume_identity of :func:`napari_medgs.io.read_volume`, for ``.seg.nrrd``.
 
     Returns
     -------
@@ -141,28 +143,31 @@ def read_segment_layers(path: Path, **options: Any) -> list[LayerData]:
     """
     from napari_medgs.errors import LabelError
     from napari_medgs.io.formats import image_stem
-    from napari_medgs.io.itk.segments import read_segmentation, read_segments
+    from napari_medgs.io.segmented import read_segmented, segment_names
 
     options = {k: options[k] for k in ("spacing", "assume_identity") if k in options}
     stem = image_stem(path)
     try:
-        parts = {stem: read_segmentation(path, **options)}
+        parts = {stem: read_segmented(path, **options)}
     except LabelError:
-        names = [segment.name for segment in read_segments(path)]
-        if len(set(names)) < 2:
+        names = list(dict.fromkeys(segment_names(path).values()))
+        if len(names) < 2:
             raise
-        parts = {
-            f"{stem} {name}": read_segmentation(path, segments=[name], **options)
-            for name in dict.fromkeys(names)
-        }
+        parts, grid = {}, None
+        for name in names:
+            # All lie on one grid; that of contours need be looked for only once.
+            part = read_segmented(path, grid, segments=[name], **options)
+            parts[f"{stem} {name}"] = part
+            grid = part[1]
     layers: list[LayerData] = []
-    for name, (labels, grid, segments) in parts.items():
-        place = grid_kwargs(grid)
+    for name, (labels, place_grid, table) in parts.items():
+        place = grid_kwargs(place_grid)
         metadata = {
             **place.pop("metadata"),
             "path": str(path),
-            NAMES_KEY: {segment.value: segment.name for segment in segments},
-            COLORS_KEY: {segment.value: segment.color for segment in segments},
+            NAMES_KEY: table.names,
+            COLORS_KEY: table.colors,
+            CODES_KEY: table.codes,
         }
         layers.append((labels, {"name": name, "metadata": metadata, **place}, "labels"))
     return layers
