@@ -18,7 +18,7 @@ from napari_medgs.plugin.layer_frame import (
     frame_of,
     layer_to_ras,
 )
-from napari_medgs.plugin.layer_metadata import COLORS_KEY, NAMES_KEY
+from napari_medgs.plugin.layer_metadata import CODES_KEY, COLORS_KEY, NAMES_KEY
 from napari_medgs.plugin.layer_orientation import (
     Matrix,
     is_assumed,
@@ -35,7 +35,8 @@ def write_labels_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     Parameters
     ----------
     path : str
-        .nii, .nii.gz, .nrrd or .mha; .seg.nrrd for masks.
+        .nii, .nii.gz, .nrrd, .seg.nrrd or .mha; .dcm (DICOM segmentation) or .rtstruct.dcm
+        (contours) where the DICOM series of the image is open.
     data : ndarray
         The layer's array.
     meta : dict
@@ -180,12 +181,16 @@ def save_labels(path: str | Path, layer: Any) -> Path:
         When the layer is no 2D or 3D mask, or the file cannot be written.
     """
     from napari_medgs.io import write_labels
+    from napari_medgs.io.formats import is_dicom_output
+    from napari_medgs.plugin.dicom_source import series_options
 
     frame = frame_for_saving(layer)
+    series = series_options(layer, frame.grid) if is_dicom_output(path) else {}
     names = layer.metadata.get(NAMES_KEY) or None
     array = np.ascontiguousarray(frame.to_canonical(array_of(layer)))
     colors = layer.metadata.get(COLORS_KEY)
-    write_labels(path, array, frame.grid, names, colors=colors)
+    codes = layer.metadata.get(CODES_KEY)
+    write_labels(path, array, frame.grid, names, colors=colors, codes=codes, **series)
     return Path(path)
 
 

@@ -35,7 +35,7 @@ def open_source(
         raise FileError(f"{path}: no such file or folder.")
     if not has_dicom(path):
         raise FileError(f"{path}: no DICOM series; a DICOM mask needs that of its image.")
-    found, frames = choose_frames(path, series, volume, masks=False)
+    found, frames, _ = choose_frames(path, series, volume, masks=False)
     if not frames:
         raise FileError(f"{path}: a segmentation; give the image series that it lies on.")
     return series_grid(path, found.headers, frames)

@@ -198,13 +198,16 @@ def read_dicom(
     if is_structure_set(path):
         labels, grid, _ = read_structures(path)
         return Volume(labels[None], grid, (path.stem,))
-    found, frames = choose_frames(path, series, volume)
+    found, frames, number = choose_frames(path, series, volume)
     header = next(iter(found.headers.values()))
     kind = class_uid(header)
     if kind in (SEGMENTATION, LABEL_MAP):
         from napari_medgs.io.dicom.segmentation import segmentation_volume
 
         return segmentation_volume(found.series.files[0])
+    record: dict[str, Any] = {"kind": "dicom", "series": found.series.uid}
+    if number is not None:
+        record["volume"] = number
     ordered, affine = arrange(path, frames, spacing)
     data = read_pixels(path, ordered)
     units = "HU" if found.series.modality == "CT" else ""
@@ -215,13 +218,13 @@ def read_dicom(
         affine,
         channel_names=(found.series.description or path.stem,),
         units=units,
-        source={"kind": "dicom", "series": found.series.uid},
+        source=record,
     )
 
 
 def choose_frames(
     path: Path, series: str | None = None, volume: int | None = None, *, masks: bool = True
-) -> tuple[FoundSeries, list[Frame]]:
+) -> tuple[FoundSeries, list[Frame], int | None]:
     """Return one series of a folder, a study or a file, and the frames of one volume of it.
 
     Parameters
@@ -237,6 +240,8 @@ def choose_frames(
     found : FoundSeries
     frames : list of Frame
         Not sorted; none for a segmentation.
+    number : int or None
+        Which volume they are; None where the series has one.
 
     Raises
     ------
@@ -254,9 +259,10 @@ def choose_frames(
         number = str(volume)
     found = _choose(path, wanted, masks)
     if _is_mask(found):
-        return found, []
+        return found, [], None
     frames = [f for p, h in found.headers.items() for f in frames_of(p, h)]
-    return found, _choose_volume(path, found.series, frames, number)
+    frames = _choose_volume(path, found.series, frames, number)
+    return found, frames, int(number) if found.series.volumes else None
 
 
 def _is_mask(found: FoundSeries) -> bool:

@@ -17,7 +17,14 @@ from napari_medgs.data.orientation import is_orientation_known
 from napari_medgs.errors import FileError, LabelError, ParameterError
 from napari_medgs.plugin.field_images import render_field
 from napari_medgs.plugin.layer_frame import array_of
-from napari_medgs.plugin.layer_metadata import NAMES_KEY, field_of, frame_of_field, role_of
+from napari_medgs.plugin.layer_metadata import (
+    CODES_KEY,
+    COLORS_KEY,
+    NAMES_KEY,
+    field_of,
+    frame_of_field,
+    role_of,
+)
 from napari_medgs.plugin.layer_orientation import orientation_warning
 from napari_medgs.plugin.worker import Job
 from napari_medgs.plugin.writer import frame_for_saving, has_known_place
@@ -77,9 +84,10 @@ KINDS: dict[str, ExportKind] = {
         NO_MASK,
     ),
     "mask": ExportKind(
-        "Mask (NIfTI, NRRD, MHA)",
-        "A Labels layer with the geometry of the image's file.",
-        (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha"),
+        "Mask (NIfTI, NRRD, MHA, DICOM)",
+        "A Labels layer with the geometry of the image's file. Of an image that was opened from a "
+        "DICOM series also as .dcm (DICOM segmentation) or .rtstruct.dcm (contours).",
+        (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".dcm", ".rtstruct.dcm"),
         _is_mask,
         NO_MASK,
     ),
@@ -190,10 +198,16 @@ def export_job(kind: str, layer: Any, path: str | Path, options: MeshOptions | N
     if kind == "image":
         grid = frame_of_field(layer).grid
         return _simple(lambda: _save_reconstruction(target, field, grid), target)
+    from napari_medgs.io.formats import is_dicom_output
+    from napari_medgs.plugin.dicom_source import series_options
+
     frame = frame_for_saving(layer)
     labels = np.ascontiguousarray(frame.to_canonical(array_of(layer)))
     if kind == "mask":
-        return _simple(lambda: _save_mask(target, labels, frame.grid, names), target)
+        more = {"colors": layer.metadata.get(COLORS_KEY), "codes": layer.metadata.get(CODES_KEY)}
+        if is_dicom_output(target):
+            more |= series_options(layer, frame.grid)
+        return _simple(lambda: _save_mask(target, labels, frame.grid, names, more), target)
     options = options or MeshOptions()
     if not labels.any():
         raise LabelError(f"{layer.name!r} is empty: there is no surface to export.")
@@ -264,10 +278,16 @@ def _save_reconstruction(path: Path, field: GaussianField | None, grid: Grid) ->
     write_image(path, render_field(field).images, grid)
 
 
-def _save_mask(path: Path, labels: NDArray[Any], grid: Grid, names: dict[int, str]) -> None:
+def _save_mask(
+    path: Path,
+    labels: NDArray[Any],
+    grid: Grid,
+    names: dict[int, str],
+    more: dict[str, Any],
+) -> None:
     from napari_medgs.io import write_labels
 
-    write_labels(path, labels, grid, names or None)
+    write_labels(path, labels, grid, names or None, **more)
 
 
 @dataclass(frozen=True)
