@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from napari_medgs._text import printable
 
 

@@ -26,7 +26,7 @@ from napari_medgs.data.orientation import to_source
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, GeometryError, LabelError
 from napari_medgs.io._content import known_content
-from napari_medgs.io.itk.headers import check_meta
+from napari_medgs.io.itk.meta_header import check_meta
 
 AFFINE = np.diag([1.5, 1.25, 3.0, 1.0])
 AFFINE[:3, 3] = -20, 30, 10

@@ -9,6 +9,7 @@ import typer
 
 from napari_medgs.cli.options import (
     DebugOption,
+    DeshearOption,
     FillNanOption,
     IdentityOption,
     JsonOption,
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
     from napari_medgs.data.grid import Grid
     from napari_medgs.io.segmented import LabelTable
+
+EXAMPLES = (
+    "napari-medgs convert scan.mha scan.nii.gz",
+    "napari-medgs convert -i mask.seg.nrrd -o mask.nii.gz --like scan.nii.gz",
+)
+"""Shown at the end of the help page."""
 
 
 def convert(
@@ -61,6 +68,7 @@ def convert(
     ] = None,
     spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,
+    deshear: DeshearOption = False,
     fill_nan: FillNanOption = None,
     series: SeriesOption = None,
     chosen_volume: VolumeOption = None,
@@ -70,9 +78,12 @@ def convert(
 ) -> None:
     """Write an image or mask in another format.
 
-    Voxel values, their place and the names of labels are kept; nothing is resampled.
+    Voxel values, their place and the names of labels are kept; nothing is resampled, unless
+    --deshear asks for it.
     """
     del debug  # read by the command class
+    from napari_medgs.data.shear import deshear as straighten
+    from napari_medgs.data.shear import deshear_labels
     from napari_medgs.io import read_volume, write_image, write_labels
     from napari_medgs.io.formats import MASK_SUFFIXES, image_stem, is_dicom_output
     from napari_medgs.io.itk.segments import is_segmentation
@@ -89,6 +100,8 @@ def convert(
         raise typer.BadParameter(f"{output.name} lies on a DICOM series: name it with --like.")
     if as_dicom and labels is False:
         raise typer.BadParameter("images are not written as DICOM; leave out --as-image.")
+    if as_dicom and deshear:
+        raise typer.BadParameter("a .dcm mask lies on its series; leave out --deshear.")
     reading: dict[str, Any] = {"spacing": spacing, "assume_identity": assume_identity}
     if labels is None and (is_segmentation(output) or as_dicom):
         labels = True
@@ -113,10 +126,13 @@ def convert(
             )
             found = None if labels is False else as_mask(volume, image_stem(source))
             if found is None:
+                volume = straighten(volume) if deshear else volume
                 write_image(output, volume.data, volume.grid)
                 _say(reporter, output, "image", volume.grid, {}, len(volume.data))
                 return
             mask, grid, table = found, volume.grid, LabelTable(_names_of(source))
+        if deshear:
+            mask, grid = deshear_labels(mask, grid)
         write_labels(
             output,
             mask,

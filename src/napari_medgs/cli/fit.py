@@ -13,6 +13,7 @@ from napari_medgs.cli.command import CANCELLED, print_error, stoppable
 from napari_medgs.cli.fit_options import takes_fit_params
 from napari_medgs.cli.options import (
     DebugOption,
+    DeshearOption,
     FillNanOption,
     IdentityOption,
     JsonOption,
@@ -42,6 +43,14 @@ def save_positions(path: Path, positions: list[tuple[int, Any]]) -> None:
 
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, **{f"step_{k:05d}": c for k, c in positions})
+
+
+EXAMPLES = (
+    "napari-medgs fit scan.nii.gz -o scan.medgs.safetensors --quality 34",
+    "napari-medgs fit t1.nii.gz t2.nii.gz --mask labels.nii.gz -o case.medgs.safetensors",
+    "napari-medgs fit scan.nii.gz --from scan.medgs.safetensors -o scan.medgs.safetensors",
+)
+"""Shown at the end of the help page."""
 
 
 @takes_fit_params("freeze_geometry", "threads")
@@ -102,6 +111,7 @@ def fit(
     ] = 10,
     spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,
+    deshear: DeshearOption = False,
     fill_nan: FillNanOption = "background",
     series: SeriesOption = None,
     chosen_volume: VolumeOption = None,
@@ -131,6 +141,8 @@ def fit(
     check_distinct([*images, mask], {"-o": output, **extras})
     check_distinct([start], extras)  # the output may continue the field that it starts from
 
+    from napari_medgs.data.shear import deshear as straighten
+    from napari_medgs.data.shear import deshear_labels
     from napari_medgs.fitting import fit as run
     from napari_medgs.io import read_label_names, read_labels, read_volumes
     from napari_medgs.io.fields import load_field, save_field
@@ -146,6 +158,10 @@ def fit(
             fill_nan=fill_nan,
         )
         labels = None if mask is None else read_labels(mask, volume.grid, resample=resample)[0]
+        if deshear:
+            if labels is not None:
+                labels = deshear_labels(labels, volume.grid, outside=-1)[0]
+            volume = straighten(volume)
     names = {} if mask is None else read_label_names(mask)
     with (
         naming(image=images, mask=mask, field=start),

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-COMMON = "Common options"
+from napari_medgs.cli.command import COMMON
+
 INPUT = "Reading images"
 
 
@@ -33,14 +34,19 @@ JsonOption = Annotated[
 ]
 QuietOption = Annotated[
     bool,
-    typer.Option("--quiet", "-q", help="Print nothing but failures.", rich_help_panel=COMMON),
+    typer.Option(
+        "--quiet", "-q", help="Print failures and warnings only.", rich_help_panel=COMMON
+    ),
 ]
 DebugOption = Annotated[
     bool,
     typer.Option("--debug", help="Show tracebacks and all warnings.", rich_help_panel=COMMON),
 ]
 SeedOption = Annotated[
-    int, typer.Option("--seed", help="Seed of all random choices.", rich_help_panel=COMMON)
+    int,
+    typer.Option(
+        "--seed", metavar="N", help="Seed of all random choices.", rich_help_panel=COMMON
+    ),
 ]
 BackendOption = Annotated[
     Backend,
@@ -55,6 +61,7 @@ ThreadsOption = Annotated[
     int | None,
     typer.Option(
         "--threads",
+        metavar="N",
         min=1,
         help="CPU threads to use.",
         show_default="all CPUs",
@@ -85,6 +92,15 @@ FillNanOption = Annotated[
         metavar="[VALUE]",
         help="What stands for NaN: a number, or background (0, or the lowest value of an image "
         "with negative ones).",
+        rich_help_panel=INPUT,
+    ),
+]
+DeshearOption = Annotated[
+    bool,
+    typer.Option(
+        "--deshear",
+        help="Resample the slices of a tilted gantry onto perpendicular axes, so that ITK "
+        "programs (3D Slicer, ITK-SNAP) open the result; labels by the nearest voxel.",
         rich_help_panel=INPUT,
     ),
 ]

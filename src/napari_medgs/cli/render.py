@@ -15,6 +15,7 @@ from napari_medgs.cli.options import (
     Backend,
     BackendOption,
     DebugOption,
+    DeshearOption,
     IdentityOption,
     JsonOption,
     QuietOption,
@@ -82,6 +83,14 @@ def check_render_memory(grid: Grid, channels: int) -> None:
         )
 
 
+EXAMPLES = (
+    "napari-medgs render scan.medgs.safetensors -o scan.nii.gz",
+    "napari-medgs render scan.medgs.safetensors --head seg --like t1.nii.gz -o mask.nii.gz",
+    "napari-medgs render scan.medgs.safetensors --interp 4 -o frames/",
+)
+"""Shown at the end of the help page."""
+
+
 def render(
     field: Annotated[Path, typer.Argument(metavar="FIELD", help="A .medgs.safetensors file.")],
     output: Annotated[
@@ -113,6 +122,7 @@ def render(
         typer.Option(metavar="K", min=2, help="Render K - 1 new slices between every two."),
     ] = None,
     assume_identity: IdentityOption = False,
+    deshear: DeshearOption = False,
     chosen_volume: VolumeOption = None,
     backend: BackendOption = Backend.auto,
     threads: ThreadsOption = None,
@@ -133,6 +143,7 @@ def render(
     check_distinct(
         [field, like], {"-o": output, "--json": json_file}, masks=["-o"] if is_mask else []
     )
+    from napari_medgs.data.shear import orthogonal_grid
     from napari_medgs.io import read_volume
     from napari_medgs.io.fields import load_field
     from napari_medgs.rendering import render as run
@@ -147,6 +158,8 @@ def render(
         grid = info.grid.with_spacing(spacing)
     elif interp is not None:
         grid = finer_grid(info.grid, info.slice_axis, interp)
+    if deshear:
+        grid = orthogonal_grid(grid)
     check_render_memory(grid, len(info.image_channels if head == "image" else info.class_names))
     started = time.perf_counter()
     with reporter.doing("rendering"), naming(field=field):

@@ -13,6 +13,7 @@ from napari_medgs.cli.options import (
     Backend,
     BackendOption,
     DebugOption,
+    DeshearOption,
     FillNanOption,
     IdentityOption,
     JsonOption,
@@ -35,6 +36,14 @@ NAMES = tuple(settings_of(SegmentParams))
 PROMPTS, OUTPUTS = "Prompts", "More outputs"
 USED_BY_SESSION = ("threads",)
 """Settings that a replay takes from the command line; all others are the session's own."""
+
+EXAMPLES = (
+    "napari-medgs segment scan.nii.gz --prompts strokes.nii.gz --background-label 1 -o m.nii.gz",
+    "napari-medgs segment scan.nii.gz --point 1 40 128 96 --point 0 40 20 20 -o mask.nii.gz",
+    "napari-medgs segment scan.nii.gz --box 1 30 100 80 52 150 120 -o mask.nii.gz",
+    "napari-medgs segment images/ --prompts scribbles/ --background-label 1 -o masks/",
+)
+"""Shown at the end of the help page."""
 
 
 @takes_settings(SegmentParams, NAMES)
@@ -127,6 +136,7 @@ def segment(
     params: SegmentParams,
     spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,
+    deshear: DeshearOption = False,
     fill_nan: FillNanOption = "background",
     series: SeriesOption = None,
     chosen_volume: VolumeOption = None,
@@ -148,7 +158,9 @@ def segment(
 ) -> None:
     """Segment images from scribbles, points and boxes.
 
-    Classes keep their values; background is 0.
+    Prompts are a label image (--prompts), places (--point, --box), both, or a session saved in
+    the viewer. At least two classes are needed; background is one. Classes keep their values in
+    the mask, and background is 0.
     """
     if prompts is None and session is None and not (point or box):
         raise typer.BadParameter("give --prompts, --point, --box or --session.")
@@ -177,7 +189,7 @@ def segment(
     )
     job = SegmentJob(
         params, unlabeled, background_label, backend.value, reading, reporter, debug, resample,
-        chosen_segments,
+        chosen_segments, deshear,
     )  # fmt: skip
     if prompts is not None and is_batch(prompts):
         if field or probability or uncertainty or initial or places:
@@ -195,6 +207,8 @@ def segment(
     from napari_medgs.io.formats import MASK_SUFFIXES, WRITTEN_SUFFIXES, is_dicom_output
 
     check_output(output, MASK_SUFFIXES)
+    if deshear and is_dicom_output(output):
+        raise typer.BadParameter("a .dcm mask lies on its series; leave out --deshear.")
     lies_on = like or images[0]
     if is_dicom_output(output):
         open_source(lies_on, series=series, volume=chosen_volume)

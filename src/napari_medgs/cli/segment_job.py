@@ -18,6 +18,8 @@ from napari_medgs.errors import FileError, MedGSError
 from napari_medgs.segmentation.params import SegmentParams
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_medgs.data.volume import Volume
     from napari_medgs.segmentation import SegmentResult
 
@@ -38,7 +40,9 @@ class SegmentJob:
         debug: bool,
         resample: bool = False,
         segments: Sequence[str] | None = None,
+        deshear: bool = False,
     ) -> None:
+        self.deshear = deshear
         self.params, self.unlabeled, self.background = params, unlabeled, background
         self.backend, self.reading = backend, reading
         self.reporter, self.debug, self.resample = reporter, debug, resample
@@ -181,16 +185,28 @@ class SegmentJob:
         source: str | None = None,
     ) -> dict[str, Any]:
         """Write the mask and what else was asked for."""
+        from napari_medgs.data.shear import deshear, deshear_labels
+        from napari_medgs.data.volume import Volume
         from napari_medgs.io import write_image, write_labels
 
         where = {key: self.reading.get(key) for key in ("series", "volume")}
-        write_labels(output, result.labels, result.grid, names, source=source, **where)
+        labels, grid = result.labels, result.grid
+        if self.deshear:
+            labels, grid = deshear_labels(labels, grid)
+        write_labels(output, labels, grid, names, source=source, **where)
         written: dict[str, Any] = {"output": str(output)}
+
+        def write(path: Path, data: NDArray[Any], outside: list[float]) -> None:
+            volume = Volume(data, result.grid)
+            volume = deshear(volume, outside) if self.deshear else volume
+            write_image(path, volume.data, volume.grid)
+
         if probability is not None:
-            write_image(probability, result.probability(), result.grid)
+            every = result.probability()
+            write(probability, every, [1.0] + [0.0] * (len(every) - 1))
             written["probability"] = str(probability)
         if uncertainty is not None:
-            write_image(uncertainty, result.uncertainty()[None], result.grid)
+            write(uncertainty, result.uncertainty()[None], [0.0])
             written["uncertainty"] = str(uncertainty)
         return written
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import warnings
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.orientation import is_orientation_known, source_axes
+from napari_medgs.data.shear import is_sheared
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, ImageError, LabelError
 from napari_medgs.io._atomic import atomic_path
@@ -321,6 +323,12 @@ def _write(path: Path, data: NDArray[Any], grid: Grid, intent: int) -> None:
     header = make_header(record, array.shape, array.dtype)
     if record is None:
         _set_affine(header, affine, _space_code(grid))
+    if is_sheared(affine) and int(header["qform_code"]) == 0:
+        warnings.warn(
+            f"{path}: its slices are sheared (a tilted gantry), and ITK programs (3D Slicer, "
+            "ITK-SNAP, nnU-Net) open no such NIfTI file; --deshear writes one that they open.",
+            stacklevel=4,
+        )
     header["intent_code"] = intent
     with atomic_path(path) as temporary, temporary.open("wb") as raw:
         if path.name.lower().endswith(".gz"):
