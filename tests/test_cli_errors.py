@@ -250,7 +250,7 @@ def test_bugs_are_one_line_unless_debug(place, monkeypatch):
     def explode(*_args, **_kwargs):
         raise ZeroDivisionError("ouch")
 
-    monkeypatch.setattr("napari_medgs.io.read_volume", explode)
+    monkeypatch.setattr("napari_medgs.io.reading.read_all_volumes", explode)
     refused(place, "info", place / "good.nii.gz", says="--debug")
     result = CliRunner().invoke(app, ["info", str(place / "good.nii.gz"), "--debug"])
     assert isinstance(result.exception, ZeroDivisionError)

@@ -163,7 +163,7 @@ def test_a_missing_package_is_one_line_with_the_pip_command(tmp_path, monkeypatc
     def missing(*_args, **_kwargs):
         raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
 
-    monkeypatch.setattr("napari_medgs.io.read_volume", missing)
+    monkeypatch.setattr("napari_medgs.io.reading.read_all_volumes", missing)
     result = run("info", tmp_path / "x.nii", status=1)
     assert "pip install scikit-learn" in result.stderr
     assert len(result.stderr.splitlines()) == 1

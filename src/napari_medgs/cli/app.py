@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -70,10 +71,20 @@ def load_command(name: str) -> Any:
     MedGSCommand
     """
     module = name.replace("-", "_")
-    function = getattr(import_module(f"napari_medgs.cli.{module}"), module)
+    imported = import_module(f"napari_medgs.cli.{module}")
+    function = takes_inputs(getattr(imported, module))
     single = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    single.command(name, cls=MedGSCommand)(takes_inputs(function))
+    single.command(name, cls=MedGSCommand, epilog=_examples(imported))(function)
     return typer.main.get_command(single)
+
+
+def _examples(module: ModuleType) -> str | None:
+    """Return the end of a help page: the command's examples, a line each."""
+    from rich.markup import escape
+
+    examples = getattr(module, "EXAMPLES", ())
+    # An empty line stands between paragraphs: the help page would join lines otherwise.
+    return "\n\n".join(("[bold]Examples[/bold]", *map(escape, examples))) if examples else None
 
 
 app = typer.Typer(

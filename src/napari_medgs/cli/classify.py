@@ -22,6 +22,12 @@ from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter
 from napari_medgs.errors import FileError
 
+EXAMPLES = (
+    "napari-medgs classify image.nii.gz --model breastmnist",
+    "napari-medgs classify image.nii.gz --model mine.safetensors --json result.json",
+)
+"""Shown at the end of the help page."""
+
 
 def find_model(name: str) -> Path:
     """Return a classifier's file: a path, or the name of one that comes with the package.

@@ -23,6 +23,7 @@ from napari_medgs.cli.places import join_places
 from napari_medgs.errors import Cancelled, MedGSError
 
 FAILED, CANCELLED = 1, 130
+COMMON = "Common options"
 LIST_OPTIONS = ("--labels",)
 FILL_OPTION = "--fill-nan"  # whose value may be left out
 
@@ -141,8 +142,12 @@ class MedGSCommand(TyperCommand):
     """A command whose failures are one line on stderr and an exit status."""
 
     def get_params(self, ctx: Any) -> Any:
-        """Return the parameters; flags show no type."""
-        return hide_flag_types(super().get_params(ctx))
+        """Return the parameters, those that all commands share last; flags show no type."""
+        params = hide_flag_types(super().get_params(ctx))
+        for param in params:
+            if param.name == "help":
+                param.rich_help_panel = COMMON
+        return sorted(params, key=lambda p: getattr(p, "rich_help_panel", None) == COMMON)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the words of the usage line: ``[OPTIONS] IMAGE...``."""

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 DEFAULTS = FitParams()
 AUTO = Backend(DEFAULTS.backend)
 
+EXAMPLES = ("napari-medgs demo -o demo-results --no-gui",)
+"""Shown at the end of the help page."""
+
 
 class Case(StrEnum):
     """Volumes to run on."""

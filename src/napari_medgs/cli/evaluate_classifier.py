@@ -13,6 +13,9 @@ from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption, Threa
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter
 
+EXAMPLES = ("napari-medgs evaluate-classifier breastmnist.npz --model breast.safetensors",)
+"""Shown at the end of the help page."""
+
 
 def evaluate_classifier(
     dataset: Annotated[
@@ -22,7 +25,9 @@ def evaluate_classifier(
     model: Annotated[
         str, typer.Option("--model", "-m", metavar="MODEL", help="A classifier's file or name.")
     ],
-    split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "test",
+    split: Annotated[
+        str, typer.Option("--split", metavar="NAME", help="Images to score: train, val or test.")
+    ] = "test",
     threads: ThreadsOption = None,
     json_file: JsonOption = None,
     quiet: QuietOption = False,

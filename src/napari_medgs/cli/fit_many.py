@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 
 IMAGES, WORKERS = "Images", "Workers"
 
+EXAMPLES = (
+    "napari-medgs fit-many images/ -o fields/ --gaussians 20000",
+    "napari-medgs fit-many cohort.csv -o fields/ --workers 4 --threads 2",
+)
+"""Shown at the end of the help page."""
+
 
 @takes_fit_params()
 def fit_many(
@@ -81,6 +87,7 @@ def fit_many(
     workers: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=1,
             help="Processes on this machine.",
             show_default="by CPUs and free memory",
@@ -90,6 +97,7 @@ def fit_many(
     threads: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=1,
             help="CPU threads per fit.",
             show_default="CPUs divided by processes",

@@ -26,6 +26,13 @@ from napari_medgs.data.volume import Volume
 MESHES = (".ply", ".stl", ".obj", ".glb")
 TABLES = ("series", "labels", "segments", "channels", "splits", "parts", "metrics")
 
+EXAMPLES = (
+    "napari-medgs info scan.nii.gz",
+    "napari-medgs info dicom-study/",
+    "napari-medgs info mask.nii.gz --json numbers.json",
+)
+"""Shown at the end of the help page."""
+
 
 def info(
     file: Annotated[
@@ -54,7 +61,11 @@ def info(
         numbers = describe_mesh(Path(file))
     elif lower.endswith(".npz"):
         numbers = describe_set(file)
-    elif series is chosen_volume is None and (listed := describe_dicom(Path(file))) is not None:
+    elif (
+        series is None
+        and chosen_volume is None
+        and (listed := describe_dicom(Path(file))) is not None
+    ):
         numbers = listed
     else:
         numbers = describe_volume(

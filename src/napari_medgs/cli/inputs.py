@@ -76,8 +76,7 @@ def _metavar(name: str, annotation: Any) -> str:
 
 def _option(name: str, kind: Any, short: str, long: str, metavar: str) -> inspect.Parameter:
     several = "..." in metavar or " " in metavar
-    again = "; given again for every further one" if several else ""
-    text = f"{metavar.removesuffix('...')} as an option instead of a word{again}."
+    text = f"In place of {metavar.replace(' ', ' and ')}{', once for each file' * several}."
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,

@@ -25,6 +25,13 @@ from napari_medgs.cli.options import (
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output, label_title
 
+EXAMPLES = (
+    "napari-medgs mesh mask.nii.gz -o organs.glb --labels 1 2",
+    "napari-medgs mesh case.medgs.safetensors -o meshes/ --spacing 1 --smooth 1",
+    "napari-medgs mesh scan.nii.gz -o bone.stl --level 300 --decimate 0.3",
+)
+"""Shown at the end of the help page."""
+
 
 def mesh(
     source: Annotated[
@@ -76,6 +83,7 @@ def mesh(
     level: Annotated[
         float | None,
         typer.Option(
+            metavar="X",
             help="Intensity at which an image becomes a surface; of a field with classes, the "
             "probability of the class.",
             show_default="0.5 for classes",

@@ -23,8 +23,8 @@ PointOption = Annotated[
     typer.Option(
         "--point",
         metavar=POINT,
-        help="A voxel of a class, 0 for background; may be given again. Indices of the stored "
-        "file in the order that info prints.",
+        help="A voxel of a class (label 0: background) by its index in the stored file, in the "
+        "order that info prints; the first voxel is 0. May be given several times.",
         rich_help_panel=PANEL,
         show_default=False,
     ),
@@ -34,8 +34,8 @@ BoxOption = Annotated[
     typer.Option(
         "--box",
         metavar=BOX,
-        help="A box that holds all of a class: its first voxel and one past its last; may be "
-        "given again.",
+        help="A box that holds all of a class: its first voxel, and one past its last. May be "
+        "given several times.",
         rich_help_panel=PANEL,
         show_default=False,
     ),

@@ -25,8 +25,8 @@ WorldOption = Annotated[
     bool,
     typer.Option(
         "--world",
-        help="Places are RAS millimeters (right, anterior, superior) instead of voxel indices "
-        "z y x.",
+        help="Places are in RAS millimeters: x y z to the right, anterior and superior, in place "
+        "of voxel indices z y x.",
         rich_help_panel=PANEL,
     ),
 ]

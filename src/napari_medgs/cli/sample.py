@@ -11,6 +11,9 @@ from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output
 
+EXAMPLES = ("napari-medgs sample -o medgs-sample",)
+"""Shown at the end of the help page."""
+
 
 def sample(
     output: Annotated[

@@ -47,7 +47,10 @@ def option_for(declared: Setting, name: str = "") -> Any:
     elif kind is bool:
         off = declared.optional or declared.default is True
         names = [f"{option}/--no{option[1:]}" if off else option]
+    elif kind is str:
+        text["metavar"] = declared.metavar or "NAME"
     elif kind in (int, float):
+        text["metavar"] = declared.metavar or ("N" if kind is int else "X")
         # Open bounds are left to the check of the dataclass: the parser knows closed ones only.
         text["min"], text["max"] = declared.low, declared.high
     if declared.optional:

@@ -37,6 +37,12 @@ NAMES = (
 
 NetworkOption = option_for(settings_of(TrainParams)["model"], name="--network")
 
+EXAMPLES = (
+    "napari-medgs train breastmnist -o breast.safetensors",
+    "napari-medgs train my-folder/ -o mine.safetensors --network edge --batch-size 16",
+)
+"""Shown at the end of the help page."""
+
 
 @takes_settings(TrainParams, NAMES, {"model": NetworkOption})
 def train(
@@ -54,7 +60,10 @@ def train(
     *,
     params: TrainParams,
     size: Annotated[
-        int, typer.Option("--size", min=28, help="Image size of a set that is downloaded.")
+        int,
+        typer.Option(
+            "--size", metavar="N", min=28, help="Image size of a set that is downloaded."
+        ),
     ] = 28,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
