@@ -25,10 +25,10 @@ from napari_medgs.io.fourth_axis import (
 from napari_medgs.io.itk.headers import (
     TextHeader,
     check_gipl,
-    check_meta,
     check_nrrd,
     time_as_list,
 )
+from napari_medgs.io.itk.meta_header import check_meta
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz")
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
