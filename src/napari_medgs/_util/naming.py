@@ -18,7 +18,7 @@ _NOUNS = {
     "image": r"images?\b|volumes?\b|contrasts?\b|intensit",
     "mask": r"(?<!initial )masks?\b|labels?\b|segmentation\b",
     "initial": r"initial masks?\b",
-    "prompts": r"prompts\b|strokes\b|scribbles\b",
+    "prompts": r"prompts\b|strokes\b|scribbles\b|marked\b",
     "field": r"(initial )?field\b|Gaussians\b",
     "session": r"session\b",
     "truth": r"truth\b",

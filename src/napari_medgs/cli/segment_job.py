@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +14,7 @@ from napari_medgs._util.naming import naming
 from napari_medgs.cli.command import print_error, stoppable
 from napari_medgs.cli.place_prompts import PlacePrompts
 from napari_medgs.cli.report import Reporter
-from napari_medgs.errors import FileError, MedGSError
+from napari_medgs.errors import FileError, LabelError, MedGSError
 from napari_medgs.segmentation.params import SegmentParams
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ class SegmentJob:
         files = {"image": images, "prompts": prompts, "initial": initial, "field": field}
         with (
             naming(**files),
+            self._hinting(strokes is not None),
             stoppable("nothing") as should_stop,
             self.reporter.progress() as progress,
         ):
@@ -114,6 +115,16 @@ class SegmentJob:
         names = read_label_names(prompts) if prompts is not None and prompts.is_file() else {}
         names = {k: name for k, name in names.items() if k in result.voxels}
         return result, self.metrics(result, self.params), names
+
+    @contextmanager
+    def _hinting(self, has_strokes: bool) -> Iterator[None]:
+        """Name the option where strokes lack a value that means background."""
+        try:
+            yield
+        except LabelError as error:
+            if has_strokes and self.background is None and "background" in str(error):
+                error.args = (f"{error} --background-label V says which value of them does.",)
+            raise
 
     def replay_session(
         self, images: list[str], session: Path, field: Path | None
