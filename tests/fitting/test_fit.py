@@ -481,3 +481,21 @@ def test_hyper_parameters_are_settings():
     before, after = fit(volume, params).field, fit(volume, changed).field
     assert len(before) == len(after)
     assert not np.array_equal(before.centers, after.centers)
+
+
+def test_a_time_limit_counts_the_preparation(monkeypatch):
+    z, y, x = np.indices((8, 24, 24))
+    image = np.exp(-((x - 8 - z) ** 2 + (y - 12) ** 2) / 12.0).astype(np.float32)
+    volume = Volume.from_array(image)
+    params = FitParams(gaussians=60, iterations=3, interpolate=True, seed=0)
+    assert "through_plane_targets" in fit(volume, params).metrics
+    # What takes more than its share of the limit is left out, and the fit goes on.
+    monkeypatch.setattr(run, "PREPARATION_SHARE", 0.0)
+    hurried = fit(volume, replace(params, time_limit=1000))
+    assert "through_plane_targets" not in hurried.metrics
+    assert hurried.metrics["iterations"] == 3
+    held_out = fit(volume, replace(params, time_limit=1000, holdout=3))
+    assert held_out.metrics["through_plane_targets"] == "none"
+    stopped = iter([False, True, True, True])
+    with pytest.raises(Cancelled):
+        fit(volume, params, should_stop=lambda: next(stopped, True))

@@ -79,7 +79,7 @@ def test_a_saved_session_is_opened_in_another_viewer(docked, qtbot, tmp_path, no
     viewer.close()
 
     _, second = docked()
-    monkeypatch.setattr(second.view, "ask_file", lambda save: str(log))
+    monkeypatch.setattr(second.view, "ask_file", lambda save, start="": str(log))
     second.view.load.click()
     assert notes == []
     np.testing.assert_array_equal(second.strokes_layer.data, strokes)
@@ -104,7 +104,7 @@ def test_files_that_are_no_session_of_the_image_are_refused(
     saved(qtbot, widget, log)
     text.write_text("{}")
     session = widget.controller.session
-    monkeypatch.setattr(widget.view, "ask_file", lambda save: str(text))
+    monkeypatch.setattr(widget.view, "ask_file", lambda save, start="": str(text))
     widget.view.load.click()
     assert "text.json" in notes[0][1]
     assert widget.controller.session is session  # work goes on
@@ -115,7 +115,7 @@ def test_files_that_are_no_session_of_the_image_are_refused(
     assert widget.view.images.layers == [other]
     notes.clear()
     count = len(viewer.layers)
-    monkeypatch.setattr(widget.view, "ask_file", lambda save: str(log))
+    monkeypatch.setattr(widget.view, "ask_file", lambda save, start="": str(log))
     widget.view.load.click()
     assert len(notes) == 1
     assert "image" in notes[0][1]
@@ -258,3 +258,26 @@ def test_strokes_are_never_exported(docked, qtbot):
     widget.end()
     assert "mine" in offered()
     export.shut_down()
+
+
+def test_an_image_with_nan_is_segmented_and_its_session_found_again(docked, qtbot, notes):
+    from napari_medgs.plugin.segment.widget import SegmentWidget
+
+    viewer, widget = docked()
+    viewer.layers["scan"].data = viewer.layers["scan"].data.astype(np.float32)
+    viewer.layers["scan"].data[:, :1] = np.nan
+    begin(qtbot, widget)
+    texts = [text for severity, text in notes if severity == "warning"]
+    assert len(texts) == 1
+    assert "NaN in" in texts[0]
+    qtbot.waitUntil(lambda: widget.files.is_saved, timeout=WAIT)
+    path, widget.files.path = widget.files.path, None
+    autosave.release(path)
+    widget.shut_down()
+    viewer.window.remove_dock_widget(widget)
+    for layer in list(viewer.layers)[1:]:
+        viewer.layers.remove(layer)
+    again = SegmentWidget(viewer)
+    viewer.window.add_dock_widget(again, name="Segment")
+    assert again.files.found is not None
+    assert again.files.found.path == path

@@ -21,7 +21,7 @@ from napari_medgs._util.progress import (
 from napari_medgs.data.field import FieldInfo, GaussianField, morton_order
 from napari_medgs.data.intensities import is_single
 from napari_medgs.data.volume import Volume
-from napari_medgs.errors import ParameterError
+from napari_medgs.errors import Cancelled, ParameterError
 from napari_medgs.fitting.init.place import (
     automatic_number,
     foreground_size,
@@ -56,6 +56,7 @@ from napari_medgs.rendering.parameters import (
     to_parameters,
 )
 
+PREPARATION_SHARE = 0.5  # of a time limit, for targets between slices
 ATTEMPTS, MARGIN_DB = 3, 0.02  # to reach a quality on the whole image, and by how much more
 
 
@@ -171,7 +172,7 @@ def fit(
     trainable: Floats | None = None
     if initial is not None:
         parameters, problem = _start_from(initial, problem, params)
-        through_plane = _through_plane_targets(problem, params, should_stop)
+        through_plane = _through_plane_targets(problem, params, should_stop, started)
         if through_plane is not None:
             problem, parameters = through_plane.problem, stretch(parameters, through_plane.factor)
         budget = params.gaussians or len(parameters)
@@ -187,7 +188,7 @@ def fit(
     else:
         if params.freeze_geometry:
             raise ParameterError("freeze_geometry needs an initial field to keep.")
-        through_plane = _through_plane_targets(problem, params, should_stop)
+        through_plane = _through_plane_targets(problem, params, should_stop, started)
         if through_plane is not None:
             problem = through_plane.problem
         parameters, budget, foreground = _start(problem, params, rng, through_plane)
@@ -293,13 +294,30 @@ def _moved(parameters: Floats, origin: tuple[int, int], sign: int) -> Floats:
 
 
 def _through_plane_targets(
-    problem: FitProblem, params: FitParams, should_stop: StopCallback
+    problem: FitProblem, params: FitParams, should_stop: StopCallback, started: float
 ) -> ThroughPlaneTargets | None:
-    """Add targets between slices where they are wanted; never look at slices left out."""
+    """Add targets between slices where they are wanted; never look at slices left out.
+
+    Under a time limit they may take their share of it; what takes longer is left out, so that
+    time remains for the fit itself.
+    """
     factor = through_plane_factor(params, problem.info.grid, problem.info.slice_axis)
-    if factor == 0 and (params.holdout is None or not len(problem.target.images)):
+    needed = params.holdout is not None and len(problem.target.images) > 0
+    if factor == 0 and not needed:
         return None
-    return add_through_plane_targets(problem, params, factor, should_stop)
+    limit = np.inf if params.time_limit is None else params.time_limit * PREPARATION_SHARE
+
+    def late() -> bool:
+        return should_stop() or time.perf_counter() - started > limit
+
+    try:
+        if late():
+            raise Cancelled("The fit was cancelled before its first step.")
+        return add_through_plane_targets(problem, params, factor, late)
+    except Cancelled:
+        if should_stop():
+            raise
+    return add_through_plane_targets(problem, params, 0, should_stop) if needed else None
 
 
 def _slice_sigma(params: FitParams, through_plane: ThroughPlaneTargets | None) -> float:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_medgs.errors import Cancelled, MedGSError
+
+if TYPE_CHECKING:
+    from napari_medgs.data.volume import Volume
 
 LOGGER = logging.getLogger("napari_medgs")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,6 +42,32 @@ def show_failure(error: BaseException, what: str = "That") -> None:
             "(logger 'napari_medgs'); please report them."
         )
         LOGGER.error("unexpected failure", exc_info=error)
+
+
+def show_hint(text: str) -> None:
+    """Show a notification that is no error."""
+    from napari.utils.notifications import show_warning
+
+    show_warning(text)
+
+
+def prepared(volume: Volume) -> Volume:
+    """Return an image as fits and segmentations take it; a notification says what became of NaN.
+
+    Raises
+    ------
+    ImageError
+        When the image cannot be used.
+    """
+    from napari.utils.notifications import show_warning
+
+    from napari_medgs.data.intensities import finite_volume
+
+    filled, texts = finite_volume(volume)
+    filled = filled.prepared()
+    for text in texts:
+        show_warning(text)
+    return filled
 
 
 def guarded(method: F) -> F:

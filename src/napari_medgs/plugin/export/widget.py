@@ -86,15 +86,15 @@ class ExportWidget(MedGSWidget):
         self.keep = int_box(1, 100, 100)
         self.keep.setSuffix(" %")
         add_row(form, "Triangles", self.keep, "Percentage of the triangles to keep.")
-        self.largest = QCheckBox("Only the largest component per label")
+        self.largest = QCheckBox("Only the largest part of each label")
         self.largest.setToolTip("Leave out smaller connected components.")
-        form.addRow("", self.largest)
+        form.addRow(self.largest)
         self.voxels = QCheckBox("From the voxels, not the field")
         self.voxels.setToolTip(
             "A mask that a fit made is meshed from the field, which is smoother. Edited masks are "
             "always meshed from their voxels."
         )
-        form.addRow("", self.voxels)
+        form.addRow(self.voxels)
         return box
 
     def _adapt(self) -> None:

@@ -79,7 +79,7 @@ class LoadWidget(MedGSWidget):
             button.clicked.connect(lambda *_, slot=slot: slot())
             row.addWidget(button)
         form.addRow("", _wrapped(row))
-        self.spacing = [float_box(0, 1000, None, 0.1, special="auto") for _ in range(3)]
+        self.spacing = [float_box(0, 1000, None, 0.1, special=f"{axis} auto") for axis in "zyx"]
         sizes = QHBoxLayout()
         for axis, box in zip("zyx", self.spacing):
             box.setPrefix(f"{axis} ")
@@ -87,13 +87,16 @@ class LoadWidget(MedGSWidget):
             box.setToolTip(f"Millimeters between voxels along {axis}.")
             sizes.addWidget(box)
         tip = "Millimeters along z, y, x. Only for files without a voxel size, such as frames."
-        add_row(form, "Voxel mm", _wrapped(sizes), tip)
+        caption = hint("Voxel size in mm, for files without one")
+        caption.setToolTip(tip)
+        form.addRow(caption)
+        form.addRow(_wrapped(sizes))
         self.identity = QCheckBox("Accept files without orientation")
         self.identity.setToolTip(
             "Open a NIfTI file without a usable affine, in the order of its axes and with the "
             "voxel size in its header."
         )
-        form.addRow("", self.identity)
+        form.addRow(self.identity)
         self.series_hint = hint("Several series were found. Choose one and press Open.")
         self.series_hint.setVisible(False)
         layout.addWidget(self.series_hint)
@@ -135,7 +138,7 @@ class LoadWidget(MedGSWidget):
         add_row(form, "Item", self.index, "Index of the item in its split, from 0.")
         self.whole = QCheckBox("Open all splits as stacks instead")
         self.whole.setToolTip("For browsing a set. Stacks cannot be fitted.")
-        form.addRow("", self.whole)
+        form.addRow(self.whole)
         layout.addWidget(hint("MedMNIST v2, CC BY 4.0. Downloads come from Zenodo."))
         layout.addStretch(1)
         self.set_name.currentIndexChanged.connect(lambda *_: self._adapt())

@@ -48,7 +48,7 @@ class OverlayWidget(MedGSWidget):
         add_row(form, "Field", self.field, "A result of Fit, or an opened field file.")
         self.show_it = QCheckBox("Show the Gaussians")
         self.show_it.setToolTip("Draw the Gaussians in a layer of their own.")
-        form.addRow("", self.show_it)
+        form.addRow(self.show_it)
         self.color_by = choice_box(COLORINGS, DEFAULTS.color_by)
         add_row(
             form,
@@ -80,11 +80,11 @@ class OverlayWidget(MedGSWidget):
         self.hide_background.setToolTip(
             "Hide Gaussians of the background class; without classes, dark ones."
         )
-        form.addRow("", self.hide_background)
+        form.addRow(self.hide_background)
         self.limit = int_box(100, 50_000, DEFAULTS.most_ellipsoids, step=500)
         add_row(
             form,
-            "Maximum in 3D",
+            "Most in 3D",
             self.limit,
             "Number of ellipsoids in the 3D view, largest first; more are slower to rotate.",
         )

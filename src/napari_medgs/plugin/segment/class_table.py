@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QBrush, QColor, QIcon, QPainter, QPixmap
+from qtpy.QtGui import QColor, QIcon, QPainter, QPen, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QColorDialog,
@@ -20,7 +20,7 @@ from napari_medgs.plugin.segment.layers import BACKGROUND_COLOR, Color, default_
 COLOR, NAME, VOLUME, LOCK = range(4)
 ROWS_SHOWN = (3, 8)
 VALUE_ROLE = Qt.ItemDataRole.UserRole
-OPEN, LOCKED = "–", "locked"
+LOCK_ROLE = Qt.ItemDataRole.UserRole + 1
 
 
 class ClassTable(QTableWidget):
@@ -36,12 +36,12 @@ class ClassTable(QTableWidget):
 
     def __init__(self) -> None:
         super().__init__(0, 4)
-        self.setHorizontalHeaderLabels(["", "Class", "mL", "Lock"])
+        self.setHorizontalHeaderLabels(["", "Class", "Volume", ""])
         self.verticalHeader().setVisible(False)
         header = self.horizontalHeader()
         header.setHighlightSections(False)
         header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
-        for column, width in ((COLOR, 30), (VOLUME, 74), (LOCK, 62)):
+        for column, width in ((COLOR, 30), (VOLUME, 92), (LOCK, 30)):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Fixed)
             self.setColumnWidth(column, width)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -116,9 +116,8 @@ class ClassTable(QTableWidget):
         volume = QTableWidgetItem("")
         volume.setFlags(plain)
         volume.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        lock = QTableWidgetItem("" if is_background else OPEN)
+        lock = QTableWidgetItem()
         lock.setFlags(plain)
-        lock.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
         if not is_background:
             lock.setToolTip(
                 "Click to lock the class, which then stays exactly as it is now, or to unlock it."
@@ -139,14 +138,26 @@ class ClassTable(QTableWidget):
         return self.colors.get(value, default_color(value))
 
     def show_volumes(self, volumes_ml: Mapping[int, float]) -> None:
-        """Show the volumes of the classes in milliliters."""
+        """Show the volumes of the classes, in milliliters or a unit that suits small ones."""
         self._volumes = dict(volumes_ml)
         self._filling = True
+        factor, unit = volume_unit(volumes_ml.values())
+        self.horizontalHeaderItem(VOLUME).setText(unit)
         for row, value in enumerate(self._values):
             volume = volumes_ml.get(value)
-            text = "" if volume is None or value == self.background else _format_volume(volume)
+            text = (
+                ""
+                if volume is None or value == self.background
+                else _format_volume(volume * factor)
+            )
             self.item(row, VOLUME).setText(text)
         self._filling = False
+
+    def reset(self) -> None:
+        """Forget the names, as another patient's image is segmented."""
+        self.names.clear()
+        self._volumes, self._locked = {}, frozenset()
+        self.fill([1, 2], self.background)
 
     def show_locks(self, locked: Iterable[int]) -> None:
         """Show which classes are locked."""
@@ -154,15 +165,15 @@ class ClassTable(QTableWidget):
         self._filling = True
         for row, value in enumerate(self._values):
             if value != self.background:
-                item = self.item(row, LOCK)
-                item.setText(LOCKED if value in kept else OPEN)
-                color = QColor("#e0a030") if value in kept else QColor(140, 140, 140)
-                item.setForeground(QBrush(color))
+                item, closed = self.item(row, LOCK), value in kept
+                item.setData(LOCK_ROLE, closed)
+                item.setIcon(lock_icon(closed, self.palette().text().color()))
+                item.setData(Qt.ItemDataRole.AccessibleTextRole, "locked" if closed else "open")
         self._filling = False
 
     def is_locked(self, value: int) -> bool:
         """Tell whether a class is shown as locked."""
-        return self.item(self._values.index(value), LOCK).text() == LOCKED
+        return bool(self.item(self._values.index(value), LOCK).data(LOCK_ROLE))
 
     # The selection
 
@@ -203,7 +214,7 @@ class ClassTable(QTableWidget):
     def _on_click(self, row: int, column: int) -> None:
         value = self._values[row]
         if column == LOCK and value != self.background:
-            self.lock_requested.emit(value, self.item(row, LOCK).text() != LOCKED)
+            self.lock_requested.emit(value, not self.is_locked(value))
 
     def _on_double_click(self, row: int, column: int) -> None:
         value = self._values[row]
@@ -233,20 +244,80 @@ class ClassTable(QTableWidget):
         height = max(heights, default=self.verticalHeader().defaultSectionSize())
         header = self.horizontalHeader().sizeHint().height()
         self.setFixedHeight(rows * height + header + 2 * self.frameWidth() + 4)
+        policy = Qt.ScrollBarPolicy
+        many = self.rowCount() > ROWS_SHOWN[1]
+        self.setVerticalScrollBarPolicy(
+            policy.ScrollBarAsNeeded if many else policy.ScrollBarAlwaysOff
+        )
+
+
+def volume_unit(volumes_ml: Iterable[float]) -> tuple[float, str]:
+    """Return the factor from milliliters to a unit in which the largest volume is readable.
+
+    Parameters
+    ----------
+    volumes_ml : iterable of float
+
+    Returns
+    -------
+    factor : float
+    unit : str
+
+    Examples
+    --------
+    >>> volume_unit([12.5, 0.2])
+    (1.0, 'mL')
+    >>> volume_unit([3.4e-10])
+    (1000000000000.0, 'µm³')
+    """
+    largest = max(volumes_ml, default=1.0)
+    if 0 < largest < 1e-5:
+        return 1e12, "µm³"
+    return (1e3, "mm³") if 0 < largest < 0.1 else (1.0, "mL")
 
 
 def _format_volume(volume: float) -> str:
     return f"{volume:,.0f}" if volume >= 1000 else f"{volume:.3g}"
 
 
+def _icon(picture: QPixmap) -> QIcon:
+    """Return an icon whose colors stay as they are in a selected row."""
+    icon = QIcon(picture)
+    icon.addPixmap(picture, QIcon.Mode.Selected)
+    return icon
+
+
 def _dot(color: Color) -> QIcon:
     """Return a colored disc."""
-    picture = QPixmap(32, 32)
-    picture.fill(Qt.GlobalColor.transparent)
-    painter = QPainter(picture)
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    picture, painter = _canvas()
     painter.setPen(Qt.PenStyle.NoPen)
     painter.setBrush(QColor.fromRgbF(*color))
     painter.drawEllipse(3, 3, 26, 26)
     painter.end()
-    return QIcon(picture)
+    return _icon(picture)
+
+
+def lock_icon(locked: bool, color: QColor) -> QIcon:
+    """Return a padlock: closed and amber, or open in the color of the text."""
+    picture, painter = _canvas()
+    drawn = QColor("#e0a030") if locked else color
+    if not locked:
+        drawn.setAlpha(150)
+    pen = QPen(drawn, 3.4)
+    painter.setPen(pen)
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    left, top = (9, 4) if locked else (16, 4)
+    painter.drawArc(left, top, 14, 20, 0, 180 * 16)
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(drawn)
+    painter.drawRoundedRect(6, 14, 20, 14, 3, 3)
+    painter.end()
+    return _icon(picture)
+
+
+def _canvas() -> tuple[QPixmap, QPainter]:
+    picture = QPixmap(32, 32)
+    picture.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(picture)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    return picture, painter

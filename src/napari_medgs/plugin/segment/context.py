@@ -16,6 +16,7 @@ from napari_medgs.plugin.layer_frame import (
     volume_from_layers,
 )
 from napari_medgs.plugin.layer_metadata import SOURCE_KEY, role_of
+from napari_medgs.plugin.report import prepared
 
 if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
@@ -60,7 +61,7 @@ class SegmentContext:
             check_sliceable(layer, self.viewer.dims)
         if self.volume is None or self.frame is None or list(layers) != self.sources:
             volume, frame = volume_from_layers(layers)
-            volume = volume.prepared()
+            volume = prepared(volume)
             self.sources, self.volume, self.frame = list(layers), volume, frame
             return volume, frame
         return self.volume, self.frame

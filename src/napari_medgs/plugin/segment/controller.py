@@ -318,6 +318,8 @@ class SegmentController:
         self._call_waiting()
         self._jobs.waiting -= {JobKind.FULL, JobKind.SUGGEST, JobKind.MAPS}
         expected = isinstance(error, MedGSError) and not isinstance(error, Cancelled)
+        if expected and kind.is_solve:
+            self._clear_result()
         if expected and not asked and kind is not JobKind.PREPARE:
             self.refused.emit(str(error))
         else:
@@ -354,9 +356,7 @@ class SegmentController:
         self._report_errors = False
         self.result = result
         self.layers.set_result(result)
-        self.state.summary = (
-            f"<b>{result.seconds_solve:.2f} s</b> with {len(result.field):,} Gaussians"
-        )
+        self.state.summary = f"Mask updated in <b>{result.seconds_solve:.1f} s</b>"
         self._show(ResultUpdate.FULL if kind is JobKind.FULL else ResultUpdate.INCREMENTAL)
         if result.incremental:
             self.solve_due.emit()
@@ -364,6 +364,13 @@ class SegmentController:
         self._call_waiting()
         if self.requested_maps != (False, None):
             self._jobs.waiting.add(JobKind.MAPS)
+
+    def _clear_result(self) -> None:
+        """Show no mask where there is none of the present prompts; undo brings the last back."""
+        if self.layers is not None and self._job_revision == self.revision:
+            self.result = None
+            if self.layers.clear_result():
+                self._show(ResultUpdate.EDIT)
 
     def show_in(self, view: LabelView) -> None:
         """Show the result in another layer from now on."""

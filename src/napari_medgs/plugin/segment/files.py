@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
 
+from napari_medgs.data.intensities import finite_volume
 from napari_medgs.errors import MedGSError, ParameterError
+from napari_medgs.plugin.file_names import source_folder, suggested_path
 from napari_medgs.plugin.layer_frame import volume_from_layers
 from napari_medgs.plugin.report import LOGGER, guarded, show_failure
 from napari_medgs.plugin.segment import autosave
 from napari_medgs.plugin.segment.accepted import AcceptedLayers
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
-from napari_medgs.plugin.segment.view import SegmentView
+from napari_medgs.plugin.segment.view import FIRST_HINT, RESTORE_HINT, SegmentView
 from napari_medgs.plugin.worker import Runner
 
 if TYPE_CHECKING:
@@ -133,6 +135,7 @@ class SegmentFiles:
         try:
             if self._controller.session is None and view.images.layers:
                 volume, _ = volume_from_layers(view.images.layers)
+                volume, _ = finite_volume(volume)  # as the session has it
                 found = autosave.find(autosave.fingerprint(volume))
                 self.found = found[0] if found else None
         except (MedGSError, OSError):
@@ -140,6 +143,8 @@ class SegmentFiles:
         if self.found is not None:
             when = time.strftime("%d %b, %H:%M", time.localtime(self.found.saved))
             view.restore_note.setText(f"Strokes on this image were saved on {when}.")
+        elif self._controller.state.message == RESTORE_HINT:
+            self._controller.state.message = FIRST_HINT
         view.restore_bar.setVisible(self.found is not None)
 
     def saved_session(self) -> Session | None:
@@ -175,7 +180,9 @@ class SegmentFiles:
         """Ask for a file and save there once the result is that of a full solve."""
         if self._controller.session is None:
             raise ParameterError("There is no session to save yet: paint first.")
-        chosen = self._view.ask_file(True)
+        layers, image = self._context.viewer.layers, self._context.image
+        start = suggested_path(layers, image, ".json", f"{image.name} session")
+        chosen = self._view.ask_file(True, str(start))
         if chosen:
             self.save(chosen)
 
@@ -215,7 +222,9 @@ class SegmentFiles:
     @guarded
     def ask_and_open(self) -> None:
         """Ask for a session file and continue it."""
-        chosen = self._view.ask_file(False)
+        images = self._view.images.layers
+        folder = source_folder(self._context.viewer.layers, images[0]) if images else None
+        chosen = self._view.ask_file(False, "" if folder is None else str(folder))
         if chosen:
             self.open(chosen)
 

@@ -16,17 +16,18 @@ from napari_medgs.segmentation.params import SegmentParams
 # Texts that are short enough for a narrow dock.
 OPTIONS: dict[str, dict[str, Any]] = {
     "islands": {
+        "label": "Separate parts",
         "choices": {
-            "connected": "touching a stroke",
+            "connected": "those with a stroke",
             "largest": "the largest",
             "keep": "all",
-        }
+        },
     },
-    "appearance": {"zero_text": "off"},
-    "shape": {"zero_text": "off"},
-    "max_path_ratio": {"zero_text": "no limit"},
-    "refine_voxels": {"zero_text": "none"},
-    "smooth": {"zero_text": "none"},
+    "appearance": {"label": "Use of brightness", "zero_text": "off"},
+    "shape": {"label": "Shape between slices", "zero_text": "off"},
+    "max_path_ratio": {"label": "Extent from strokes", "zero_text": "no limit"},
+    "refine_voxels": {"label": "Voxels refined", "zero_text": "none"},
+    "smooth": {"label": "Smooth edges", "zero_text": "off"},
     "threads": {"none_text": "all"},
 }
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_medgs.plugin.segment.display import ResultDisplay
 from napari_medgs.plugin.segment.jobs import Box, LabelSlice
 from napari_medgs.plugin.segment.layers import LabelView
@@ -107,6 +109,16 @@ class LayerSession:
         """Make a result the segmenter's and show it."""
         self.display.restore(refresh=False)
         self.display.show_delta(self.segmenter.set_result(result))
+
+    def clear_result(self) -> bool:
+        """Make an empty mask the segmenter's and show it; return whether there was another."""
+        labels = self.segmenter.session.labels
+        if not labels.any():
+            return False
+        self.display.restore(refresh=False)
+        empty = np.zeros_like(labels)
+        self.display.show_delta(self.segmenter.session.set_result(empty, is_current=False))
+        return True
 
     def show_preview(self, preview: LabelSlice) -> None:
         """Show a slice that is not part of the result yet."""

@@ -20,6 +20,7 @@ from napari_medgs.plugin.widgets.base import (
     compact_form,
     describe,
     hint,
+    set_primary,
 )
 from napari_medgs.plugin.widgets.controls import button, row
 from napari_medgs.plugin.widgets.layers import LayerChecklist, LayerCombo, is_source_image
@@ -37,6 +38,7 @@ LAYER_KEYS = {
 }
 FIRST_HINT = "Press New, then paint a stroke in each class."
 PAINT_HINT = "Paint a stroke in each class: the mask follows by itself."
+RESTORE_HINT = "The strokes are saved: Restore brings them back."
 BUSY = {
     JobKind.PREPARE: "Preparing",
     JobKind.PREVIEW: "Updating",
@@ -173,8 +175,8 @@ class SegmentView(QWidget):
         self.replace_same.setToolTip(
             "Remove what that layer already has of the class; otherwise it is kept and added to."
         )
-        form.addRow("", self.accept_one)
-        form.addRow("", self.replace_same)
+        form.addRow(self.accept_one)
+        form.addRow(self.replace_same)
         self.accept = button("Accept", "Copy the mask to that layer; Ctrl+Z there undoes it.")
         self._body.addWidget(self.accept)
 
@@ -246,6 +248,13 @@ class SegmentView(QWidget):
 
     # What they show
 
+    def show_next_step(self) -> None:
+        """Let the button of the next step stand out."""
+        state = self._state
+        set_primary(self.new_strokes, not state.has_session and bool(self.images.layers))
+        set_primary(self.accept, bool(state.volumes_ml))
+        set_primary(self.panel.button, state.has_session and not state.auto_update)
+
     def _follow(self, state: SegmentState) -> None:
         events = state.events
         events.message.connect(self._show_message)
@@ -257,6 +266,8 @@ class SegmentView(QWidget):
         events.can_undo.connect(lambda can: self.undo.setEnabled(can))
         events.can_redo.connect(lambda can: self.redo.setEnabled(can))
         events.has_session.connect(self._show_session)
+        events.auto_update.connect(lambda on: self.show_next_step())
+        self.images.changed.connect(self.show_next_step)
         self.undo.setEnabled(False)
         self.redo.setEnabled(False)
         self._show_session(state.has_session)
@@ -293,16 +304,25 @@ class SegmentView(QWidget):
         self.table.show_volumes(volumes_ml)
         for control in (self.suggest, self.accept):
             control.setEnabled(bool(volumes_ml))
+        self.show_next_step()
 
     def _show_session(self, has_session: bool) -> None:
         for control in (self.save, self.add_points, self.add_boxes):
             control.setEnabled(has_session)
+        self.show_next_step()
 
     # Files
 
-    def ask_file(self, save: bool) -> str:
-        """Ask for a session file; return an empty text when the dialog is canceled."""
+    def ask_file(self, save: bool, start: str = "") -> str:
+        """Ask for a session file; return an empty text when the dialog is canceled.
+
+        Parameters
+        ----------
+        save : bool
+        start : str
+            Path to offer, or a folder to begin in.
+        """
         kinds = "Sessions (*.json)"
         if save:
-            return str(QFileDialog.getSaveFileName(self, "Save session", "", kinds)[0])
-        return str(QFileDialog.getOpenFileName(self, "Open session", "", kinds)[0])
+            return str(QFileDialog.getSaveFileName(self, "Save session", start, kinds)[0])
+        return str(QFileDialog.getOpenFileName(self, "Open session", start, kinds)[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ from napari_medgs.plugin.layer_metadata import (
     ROLE_KEY,
     role_of,
 )
-from napari_medgs.plugin.report import guarded, show_failure
+from napari_medgs.plugin.report import guarded, show_failure, show_hint
 from napari_medgs.plugin.segment.accept import AcceptAction
 from napari_medgs.plugin.segment.accepted import AcceptedLayers
 from napari_medgs.plugin.segment.classes import ClassActions
@@ -40,7 +42,13 @@ from napari_medgs.plugin.segment.new_session import known_field, new_session
 from napari_medgs.plugin.segment.prompt_layers import PromptLayers
 from napari_medgs.plugin.segment.shortcuts import Shortcuts
 from napari_medgs.plugin.segment.suggestion import SliceSuggestion
-from napari_medgs.plugin.segment.view import KEYS, LAYER_KEYS, PAINT_HINT, SegmentView
+from napari_medgs.plugin.segment.view import (
+    KEYS,
+    LAYER_KEYS,
+    PAINT_HINT,
+    RESTORE_HINT,
+    SegmentView,
+)
 from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.widgets.layers import NEWS
 from napari_medgs.plugin.worker import Runner
@@ -98,6 +106,7 @@ class SegmentWidget(MedGSWidget):
         self.files = SegmentFiles(self, *parts, self.accepted, self._resume)
         self._choosing = False
         self._marked = False
+        self._named_for: Callable[[], Any] = lambda: None
         self.rest_timer = QTimer(self)
         self.rest_timer.setSingleShot(True)
         self.rest_timer.setInterval(REST_MS)
@@ -186,9 +195,9 @@ class SegmentWidget(MedGSWidget):
         if layer is None:
             had_session = self.controller.session is not None
             self.end()
-            if had_session:
-                self.state.message = "The strokes are saved: Restore brings them back."
             self.files.look_for_saved()
+            if had_session and self.files.found is not None:
+                self.state.message = RESTORE_HINT
         elif layer is not self.strokes_layer:
             self.begin(layer)
 
@@ -239,6 +248,7 @@ class SegmentWidget(MedGSWidget):
             self._choose(self.view.strokes.choose, None)
             raise
         context.strokes_layer = layer
+        self._named_for = weakref.ref(context.image)
         self._marked = role_of(layer) is None
         layer.metadata.setdefault(ROLE_KEY, "strokes")  # so that nobody exports it as a mask
         self._choose(self.view.strokes.choose, layer)
@@ -356,11 +366,19 @@ class SegmentWidget(MedGSWidget):
         layer = self.strokes_layer
         self.end()
         self.context.forget_images()
+        self._forget_patient()
         if layer is not None and self.view.images.layers and layer in self.viewer.layers:
             self.begin(layer)
         else:
             self._choose(self.view.strokes.choose, None)
         self.files.look_for_saved()
+
+    def _forget_patient(self) -> None:
+        """Forget the names of the classes of an image that is no longer chosen."""
+        last = self._named_for()
+        if last is not None and last not in self.view.images.layers:
+            self._named_for = lambda: None
+            self.view.table.reset()
 
     # What happens in the layers
 
@@ -369,7 +387,25 @@ class SegmentWidget(MedGSWidget):
 
     @guarded
     def _on_painted(self, box: Any) -> None:
-        self.controller.sync_strokes(box)
+        if self.controller.sync_strokes(box):
+            self._warn_of_locked()
+
+    def _warn_of_locked(self) -> None:
+        """Say that strokes on locked classes change nothing there."""
+        session = self.controller.session
+        if session is None or session.locked_labels is None or not session.history.done:
+            return
+        delta = session.history.done[-1].strokes
+        if delta is None:
+            return
+        under = session.locked_labels.reshape(-1)[delta.where]
+        over = under[(under != 0) & (delta.after != session.settings.unlabeled)]
+        names = [self.view.table.name(int(v)) for v in np.unique(over)]
+        if names:
+            show_hint(
+                f"{' and '.join(names)}: locked, so that the stroke changes nothing there. Unlock "
+                "it in the table to change it."
+            )
 
     @guarded
     def _on_corrected(self, box: Any) -> None:
@@ -389,8 +425,7 @@ class SegmentWidget(MedGSWidget):
             is_result = layer is self.result_layer
             target = 0 if is_result and value == self.view.table.background else value
             if layer is not None and layer.selected_label != target:
-                with layer.events.selected_label.blocker():
-                    layer.selected_label = target
+                layer.selected_label = target  # napari's own control follows, and so do we
         self.prompt_layers.choose_class(value)
         self.maps.request()
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QEvent, QSize, Qt, Signal
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
+    QDockWidget,
     QFormLayout,
     QHBoxLayout,
     QLabel,
+    QMainWindow,
     QProgressBar,
     QPushButton,
     QScrollArea,
@@ -34,14 +37,17 @@ QPushButton#medgs-primary:pressed { background-color: #2467b0; }
 QPushButton#medgs-primary:disabled { background-color: rgba(128, 128, 128, 60);
     color: rgba(160, 160, 160, 160); }
 QPushButton { padding: 5px 10px; }
+QSpinBox, QDoubleSpinBox { min-width: 40px; }
 QListWidget { padding: 2px; border-radius: 3px; }
 QListWidget::item { padding: 3px 2px; }
 QProgressBar { border: none; border-radius: 3px; background: rgba(128, 128, 128, 50);
     height: 6px; max-height: 6px; }
 QProgressBar::chunk { border-radius: 3px; background-color: #2f9e8f; }
-QLabel#medgs-hint { color: rgba(150, 150, 150, 255); }
 QLabel#medgs-result { background: rgba(47, 158, 143, 36); border-radius: 5px; padding: 8px; }
 """
+NARROWEST = 300  # pixels: every widget can be used at this width
+LOWEST = 120
+SCROLL_BAR = 14
 STAGES = {
     "initialize": "Preparing",
     "fit": "Fitting",
@@ -95,12 +101,12 @@ class MedGSWidget(QWidget):
     def sizeHint(self) -> QSize:
         """Ask for the content's size: a scroll area alone asks for next to nothing."""
         wanted = self._content.sizeHint()
-        return QSize(max(wanted.width(), 280), wanted.height())
+        return QSize(max(wanted.width(), NARROWEST), wanted.height())
 
     def minimumSizeHint(self) -> QSize:
-        """Never narrower than the content with a scroll bar; of its height, about a half."""
+        """Never narrower than the content with a scroll bar; low, because the content scrolls."""
         least = self._content.minimumSizeHint()
-        return QSize(max(least.width() + 14, 240), min(least.height(), 330))
+        return QSize(max(least.width() + SCROLL_BAR, 240), min(least.height(), LOWEST))
 
     def listen(self, emitter: Any, callback: Callable[..., Any]) -> None:
         """Connect to an event of the viewer until this widget is closed."""
@@ -111,10 +117,35 @@ class MedGSWidget(QWidget):
         """Notice being taken out of the dock: napari does not close its widgets."""
         if event.type() == QEvent.Type.ParentChange:
             if self.parent() is not None:
+                if not self._docked:
+                    QTimer.singleShot(0, self._join_tabs)
                 self._docked = True
             elif self._docked:
                 self.shut_down()
         return bool(super().event(event))
+
+    def _join_tabs(self) -> None:
+        """Share the place of another dock of this plugin: stacked ones need a high screen."""
+        try:
+            dock = self._dock()
+            window = None if dock is None else dock.parent()
+        except RuntimeError:
+            return  # closed meanwhile
+        if dock is None or dock.isFloating() or not isinstance(window, QMainWindow):
+            return
+        for other in window.findChildren(QDockWidget):
+            mine = other is not dock and other.findChild(MedGSWidget) is not None
+            if mine and not other.isFloating() and not other.isHidden():
+                window.tabifyDockWidget(other, dock)
+                dock.show()
+                dock.raise_()
+                return
+
+    def _dock(self) -> QDockWidget | None:
+        parent = self.parent()
+        while parent is not None and not isinstance(parent, QDockWidget):
+            parent = parent.parent()
+        return parent
 
     def closeEvent(self, event: Any) -> None:
         """Stop what is running when closed as a window."""
@@ -164,7 +195,7 @@ def add_row(form: QFormLayout, label: str, field: QWidget, tip: str) -> QWidget:
 
 
 def hint(text: str = "") -> QLabel:
-    """Return a dim line of text that wraps."""
+    """Return a line of text that wraps."""
     label = QLabel(text)
     label.setObjectName("medgs-hint")
     label.setWordWrap(True)
@@ -177,6 +208,15 @@ def primary_button(text: str, tip: str) -> QPushButton:
     button.setObjectName("medgs-primary")
     button.setToolTip(tip)
     return button
+
+
+def set_primary(button: QPushButton, primary: bool) -> None:
+    """Let a button stand out as the next step, or look like any other."""
+    name = "medgs-primary" if primary else ""
+    if button.objectName() != name:
+        button.setObjectName(name)
+        button.style().unpolish(button)
+        button.style().polish(button)
 
 
 class Section(QWidget):
@@ -258,6 +298,10 @@ class TaskPanel(QWidget):
         layout.addWidget(self.bar)
         layout.addWidget(self.status)
         self.cancel.clicked.connect(lambda *_: self.request_stop())
+        self._what, self._began = "", 0.0
+        self._clock = QTimer(self)
+        self._clock.setInterval(1000)
+        self._clock.timeout.connect(self._show_elapsed)
 
     def request_stop(self) -> None:
         """Ask the task to stop and say so."""
@@ -284,6 +328,8 @@ class TaskPanel(QWidget):
                 show_failure(error, what)
 
         self._set_busy(True)
+        self._what, self._began = what, time.monotonic()
+        self._clock.start()
         self.status.setText(f"{what} ...")
         try:
             self._runner.start(
@@ -306,9 +352,20 @@ class TaskPanel(QWidget):
         self.status.setVisible(busy)
         self.busy_changed.emit(busy)
 
+    def _show_elapsed(self) -> None:
+        """Say how long a step without an end in sight has taken."""
+        task = self._runner.task
+        if task is None:
+            self._clock.stop()
+        elif not self.bar.maximum() and not task.stopping:
+            elapsed = duration(time.monotonic() - self._began)
+            self.status.setText(f"{self._what} · {elapsed}")
+
     def show_progress(self, event: ProgressEvent) -> None:
         """Show a report of the task in bar and status line."""
-        self.bar.setRange(0, max(event.total, 0))
+        self._what = describe(event)
+        # A stage of one step has no progress to show.
+        self.bar.setRange(0, event.total if event.total > 1 else 0)
         self.bar.setValue(event.done)
         if self._runner.task is not None and not self._runner.task.stopping:
             self.status.setText(describe(event))

@@ -11,7 +11,14 @@ from typing import Any, Generic, TypeVar
 
 from magicgui.widgets import create_widget
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_medgs._util.settings import Setting, settings_of
 from napari_medgs.plugin.widgets.base import Section, add_row, compact_form
@@ -36,6 +43,8 @@ class SettingWidget:
         Shown in place of 0.
     step : float, optional
         Of a spin box; as declared by default.
+    label : str, optional
+        Name in the form; as declared by default.
     """
 
     def __init__(
@@ -46,8 +55,9 @@ class SettingWidget:
         none_text: str = "",
         zero_text: str = "",
         step: float | None = None,
+        label: str = "",
     ) -> None:
-        self.declared = declared
+        self.declared, self._label = declared, label
         if choices is None and declared.choices:
             choices = {choice: choice for choice in declared.choices}
         self._choices = None if choices is None else list(choices)
@@ -99,6 +109,8 @@ class SettingWidget:
     @property
     def label(self) -> str:
         """The name that the form shows."""
+        if self._label:
+            return self._label
         return self.declared.label or self.declared.name.replace("_", " ").capitalize()
 
     @property
@@ -171,6 +183,10 @@ class SettingsForm(QWidget, Generic[P]):
             self.advanced = Section("Advanced", inner)
             self.advanced.opened.connect(self.advanced_opened.emit)
             layout.addWidget(self.advanced)
+        self.reset = QPushButton("Defaults")
+        self.reset.setToolTip("Set all of these back to their defaults.")
+        self.reset.clicked.connect(lambda *_: self.load_defaults())
+        layout.addWidget(self.reset, 0, Qt.AlignmentFlag.AlignLeft)
         self.load(defaults)
 
     def _add(self, form: QFormLayout, names: Iterable[str]) -> None:
@@ -181,7 +197,7 @@ class SettingsForm(QWidget, Generic[P]):
             if self._declared[name].kind is bool and not isinstance(native, QComboBox):
                 native.setText(made.label)
                 native.setToolTip(self._declared[name].help)
-                form.addRow("", native)
+                form.addRow(native)
             else:
                 add_row(form, made.label, native, self._declared[name].help)
             made.control.changed.connect(self._on_changed)
@@ -213,6 +229,11 @@ class SettingsForm(QWidget, Generic[P]):
                 made.value = getattr(params, name)
         finally:
             self._loading = False
+
+    def load_defaults(self) -> None:
+        """Set everything that is shown back, as a user would."""
+        self.load(self.defaults)
+        self.changed.emit()
 
     def disable_choices(self, name: str, reasons: Mapping[str, str]) -> None:
         """Gray out choices of a combo box.

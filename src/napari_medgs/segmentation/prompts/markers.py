@@ -235,8 +235,8 @@ def rasterize_prompts(
     Raises
     ------
     LabelError
-        When there are fewer than two classes (the background counts), too many, or negative
-        values.
+        When there are fewer than two classes (the background counts), too many, negative values,
+        or a background value that no marker has.
     """
     markers = _MarkerCollector(shape)
     fully_labeled: dict[int, NDArray[np.int64]] = {}
@@ -278,18 +278,23 @@ def rasterize_prompts(
     boxes = _box_markers(prompts, shape, markers)
     flat, label, user_marked = markers.result()
     if len(label) and label.min() < 0:
-        raise LabelError(f"The prompts hold the label {label.min()}; labels must not be negative.")
+        raise LabelError(f"The label {label.min()} is marked; labels must not be negative.")
     present = np.unique(label)
     if len(present) < 2:
         raise LabelError(
-            "The prompts mark "
-            + ("nothing" if not len(present) else f"one class only ({present[0]})")
-            + "; strokes of at least two classes are needed (the background counts as one"
-            + (": say which value means background)." if background is None else ").")
+            (f"Only one class is marked ({present[0]})" if len(present) else "Nothing is marked")
+            + ": mark at least two; the background counts as one"
+            + (", but no value is said to mean it." if background is None else ".")
+        )
+    if prompts.background is not None and present[0] != 0:
+        shown = ", ".join(map(str, present[:20])) + (" ..." if len(present) > 20 else "")
+        raise LabelError(
+            f"No voxel is marked as background, whose value is {prompts.background}; the marked "
+            f"values are {shown}. Mark some background, or choose the value that means it."
         )
     values = (0, *(int(v) for v in present if v > 0))
     if len(values) > MOST_CLASSES:
-        raise LabelError(f"The prompts hold {len(values)} classes; at most {MOST_CLASSES} work.")
+        raise LabelError(f"{len(values)} classes are marked; at most {MOST_CLASSES} work.")
     unknown = sorted({int(v[0]) for v in denied_label} - set(values))
     if unknown:
         raise LabelError(

@@ -1,0 +1,115 @@
+"""What the Segment widget shows is what there is."""
+
+import numpy as np
+import pytest
+from qtpy.QtGui import QIcon
+
+from napari_medgs.data.grid import Grid
+from napari_medgs.plugin.layer_frame import grid_kwargs
+from napari_medgs.plugin.segment.class_table import ClassTable, volume_unit
+from tests.plugin.strokes import WAIT, begin, idle, stroke
+
+
+def test_a_mask_of_erased_strokes_goes_and_comes_back_with_undo(docked, qtbot, notes):
+    viewer, widget = docked()
+    layer = begin(qtbot, widget)
+    mask = widget.result_layer.data.copy()
+    told = []
+    layer.events.selected_label.connect(lambda event: told.append(layer.selected_label))
+    widget.view.table.choose(2)
+    assert told == [2]  # napari's own control hears of it as well
+    assert widget.view.accept.objectName() == "medgs-primary"
+    where = np.argwhere(np.isin(layer.data, (2, 255)))
+    layer.data_setitem(tuple(where.T), 0)
+    qtbot.waitUntil(lambda: not widget.result_layer.data.any(), timeout=WAIT)
+    assert "Only one class is marked" in widget.state.message
+    assert not widget.view.accept.isEnabled()
+    assert widget.state.volumes_ml == {}
+    widget.undo()
+    np.testing.assert_array_equal(widget.result_layer.data, mask)
+    idle(qtbot, widget)
+    # With the image, its classes' names go.
+    widget.view.table.names[1] = "spleen"
+    viewer.layers.clear()
+    assert widget.view.table.name(1) == "class 1"
+    assert not widget.view.restore_bar.isVisibleTo(widget)
+    assert "Restore" not in widget.state.message
+    assert notes == []
+
+
+def test_the_next_step_stands_out(docked):
+    viewer, widget = docked(image=False)
+    view = widget.view
+
+    def blue():
+        buttons = (view.new_strokes, view.panel.button, view.accept)
+        return [b.text() for b in buttons if b.objectName() == "medgs-primary"]
+
+    assert blue() == []
+    viewer.add_image(np.random.default_rng(0).random((4, 20, 20)), name="scan")
+    assert blue() == ["New"]
+    view.new_strokes.click()
+    assert blue() == []
+    view.auto.setChecked(False)
+    assert blue() == ["Update"]
+
+
+@pytest.mark.parametrize("thick", [1.0, 9.0])
+def test_new_shows_the_slices_of_images_of_any_reader(docked, thick):
+    viewer, widget = docked(image=False)
+    viewer.add_image(np.random.default_rng(0).random((12, 9, 12)), scale=(1, thick, 1))
+    widget.view.new_strokes.click()
+    assert viewer.dims.order == ((1, 0, 2) if thick > 1 else (0, 1, 2))
+
+
+def test_icons_keep_their_colors_and_few_rows_need_no_scroll_bar(qtbot):
+    table = ClassTable()
+    qtbot.addWidget(table)
+    table.fill([1, 2], 255)
+    table.show_locks({1})
+    for column in (0, 3):
+        icon = table.item(1, column).icon()
+        normal, chosen = (
+            icon.pixmap(32, 32, mode).toImage()
+            for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected)
+        )
+        assert normal == chosen
+        assert not normal.allGray()
+    table.show()
+    assert not table.verticalScrollBar().isVisible()
+    assert table.is_locked(1)
+    assert not table.is_locked(2)
+
+
+def test_volumes_have_a_readable_unit(qtbot):
+    assert volume_unit([]) == (1.0, "mL")
+    assert volume_unit([1500.0, 1e-3]) == (1.0, "mL")
+    assert volume_unit([0.02]) == (1e3, "mm³")
+    table = ClassTable()
+    qtbot.addWidget(table)
+    table.fill([1], 255)
+    table.show_volumes({1: 1.03e-10})
+    assert table.item(1, 2).text() == "103"
+    assert table.horizontalHeaderItem(2).text() == "µm³"
+
+
+def test_a_mask_of_nan_background_and_booleans(docked, qtbot, notes):
+    viewer, widget = docked(image=False)
+    rng = np.random.default_rng(0)
+    data = rng.random((4, 24, 24)).astype(np.float32)
+    data[:, :, :3] = np.nan
+    viewer.add_image(data, name="scan", **grid_kwargs(Grid((4, 24, 24))))
+    widget.view.new_strokes.click()
+    assert widget.controller.session is not None
+    assert [severity for severity, _ in notes] == ["warning"]
+    assert "288" in notes[0][1]
+    viewer.layers.clear()
+    viewer.add_image(data > 0.5, name="shape", **grid_kwargs(Grid((4, 24, 24))))
+    widget.view.new_strokes.click()
+    layer = widget.strokes_layer
+    layer.brush_size = 1
+    stroke(layer, [(1, 5, 5)], 1)
+    stroke(layer, [(1, 20, 20)], 255)
+    idle(qtbot, widget)
+    assert widget.result_layer.data.any()
+    assert [severity for severity, _ in notes] == ["warning"]
