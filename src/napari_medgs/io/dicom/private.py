@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_medgs.io.dicom.header import quiet_pydicom
 
 _GROUP, _CREATOR = 0x0071, "NAPARI_MEDGS"
-_VALUE, _ENDS = 0x01, 0x02
+_VALUE, _STACK = 0x01, 0x02
 
 
 def set_label_value(item: Any, value: int) -> None:
@@ -28,18 +28,18 @@ def label_value(item: Any) -> int | None:
     return None if found is None else int(found[0])
 
 
-def set_stack_ends(data: Any, ends: NDArray[np.float64], count: int) -> None:
-    """Keep where the first and last of ``count`` slices lie: (2, 3) LPS millimeters."""
+def set_stack(data: Any, origin: NDArray[np.float64], step: NDArray[np.float64], n: int) -> None:
+    """Keep where ``n`` slices lie: the origin of the first, and the step, LPS millimeters."""
     block = data.private_block(_GROUP, _CREATOR, create=True)
-    block.add_new(_ENDS, "FD", [float(count), *ends.ravel().tolist()])
+    block.add_new(_STACK, "FD", [float(n), *origin.tolist(), *step.tolist()])
 
 
-def stack_ends(data: Any) -> tuple[NDArray[np.float64], int] | None:
-    """Return what :func:`set_stack_ends` has kept."""
-    found = _numbers(data, _ENDS, 7)
+def kept_stack(data: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], int] | None:
+    """Return what :func:`set_stack` has kept."""
+    found = _numbers(data, _STACK, 7)
     if found is None or not 1 <= found[0] < 2**31:
         return None
-    return found[1:].reshape(2, 3), int(found[0])
+    return found[1:4], found[4:], int(found[0])
 
 
 def _numbers(data: Any, element: int, count: int) -> NDArray[np.float64] | None:

@@ -29,7 +29,7 @@ from napari_medgs.io.dicom.header import (
     text,
 )
 from napari_medgs.io.dicom.pixels import decode_file
-from napari_medgs.io.dicom.private import label_value, stack_ends
+from napari_medgs.io.dicom.private import kept_stack, label_value
 from napari_medgs.io.dicom.segments import (
     DicomSegment,
     chosen_segments,
@@ -203,7 +203,7 @@ def _stack(
             "pixel size is missing)."
         )
     first = frames[0]
-    kept = stack_ends(header)
+    kept = kept_stack(header)
     if kept is not None:
         whole = _whole_stack(path, frames, *kept)
         if whole is not None:
@@ -243,26 +243,25 @@ def _stack(
 
 
 def _whole_stack(
-    path: Path, frames: Sequence[Frame], ends: NDArray[np.float64], count: int
+    path: Path,
+    frames: Sequence[Frame],
+    origin: NDArray[np.float64],
+    step: NDArray[np.float64],
+    count: int,
 ) -> tuple[int, NDArray[np.float64], NDArray[np.int64]] | None:
-    """Return the stack that a file keeps the ends of; None where its frames do not lie on it."""
+    """Return the stack that a file keeps; None where its frames do not lie on it."""
     first = frames[0]
-    if count > _MOST_SLICES or first.axes is None or first.spacing is None:
+    length = float(step @ step)
+    if count > _MOST_SLICES or first.axes is None or first.spacing is None or not length > 0:
         return None
-    origins = np.array([f.origin for f in frames], dtype=np.float64)
-    across = (ends[1] - ends[0]) / max(count - 1, 1)
-    if count == 1:
-        across = first.normal * (first.thickness or 1.0)
-    length = float(across @ across)
-    if not length > 0:
-        return None
-    index = np.rint((origins - ends[0]) @ across / length).astype(np.int64)
-    off = np.abs(origins - ends[0] - index[:, None] * across).max()
+    away = np.array([f.origin for f in frames], dtype=np.float64) - origin
+    index = np.rint(away @ step / length).astype(np.int64)
+    off = np.abs(away - index[:, None] * step).max()
     if off > _SAME_PLACE or index.min() < 0 or index.max() >= count:
         return None
     check_memory(path, 6 * count * first.shape[0] * first.shape[1])
     lps = np.eye(4)
     lps[:3, 0] = first.axes[0] * first.spacing[1]
     lps[:3, 1] = first.axes[1] * first.spacing[0]
-    lps[:3, 2], lps[:3, 3] = across, ends[0]
+    lps[:3, 2], lps[:3, 3] = step, origin
     return count, LPS_TO_RAS @ lps + 0.0, index

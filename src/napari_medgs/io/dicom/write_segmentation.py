@@ -16,7 +16,7 @@ from napari_medgs.errors import FileError, GeometryError, LabelError
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io.dicom.frames import Frame
 from napari_medgs.io.dicom.header import items, number, quiet_pydicom, text
-from napari_medgs.io.dicom.private import set_label_value, set_stack_ends
+from napari_medgs.io.dicom.private import set_label_value, set_stack
 from napari_medgs.io.dicom.segments import Code, DicomSegment
 from napari_medgs.io.dicom.source import SourceSeries
 
@@ -83,8 +83,8 @@ def write_segmentation(
     for item, segment in zip(dataset.SegmentSequence, segments, strict=True):
         if segment.value != item.SegmentNumber:
             set_label_value(item, segment.value)
-    ends = np.array([_origin(f) for f in (source.frames[0], source.frames[-1])])
-    set_stack_ends(dataset, ends, len(source.frames))
+    lps = source.to_lps()
+    set_stack(dataset, lps[:3, 3], lps[:3, 2], len(source.frames))
     with atomic_path(path) as temporary, quiet_pydicom():
         dataset.save_as(temporary, enforce_file_format=True)
     return path
@@ -105,13 +105,14 @@ def _dataset(
     inside = stack != 0
     numbers[inside] = (order + 1)[np.searchsorted(values[order], stack[inside])]
     first = source.frames[0]
+    described = [_description(k, s) for k, s in enumerate(segments, 1)]
     with quiet_pydicom():
         try:
             return Segmentation(
                 source_images=source_images(source),
                 pixel_array=numbers,
                 segmentation_type="BINARY",
-                segment_descriptions=[_description(k, s) for k, s in enumerate(segments, 1)],
+                segment_descriptions=described,
                 series_instance_uid=highdicom.UID(),
                 series_number=series_number(source),
                 sop_instance_uid=highdicom.UID(),
