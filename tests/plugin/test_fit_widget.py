@@ -224,6 +224,20 @@ def test_source_removed_during_a_fit_still_gives_a_result(docked, qtbot, add_tin
     assert len(widget.made) == 2
 
 
+def test_nan_is_background_with_a_notification(docked, qtbot, notes):
+    viewer, widget = docked()
+    data = np.random.default_rng(0).random((5, 9, 9), np.float32)
+    data[:, :2] = np.nan
+    viewer.add_image(data, name="map")
+    widget.settings.set_value("iterations", 3)
+    widget.run()
+    wait_done(qtbot, widget)
+    assert [severity for severity, _ in notes] == ["warning"]
+    assert "NaN in 90 voxels" in notes[0][1]
+    assert len(widget.made) == 2
+    assert np.isnan(viewer.layers["map"].data).sum() == 90  # the layer itself is not changed
+
+
 def constant(viewer):
     viewer.add_image(np.ones((5, 6, 7)), name="flat")
 
@@ -390,3 +404,66 @@ def test_contradicting_settings_raise_before_anything(docked):
     widget.settings.set_value("lambda_seg", 0)
     with pytest.raises(ParameterError):
         widget.settings.params()
+
+
+def test_results_are_replaced_and_name_their_image(docked, qtbot, add_tiny, notes):
+    viewer, widget = docked()
+    image, mask = add_tiny(viewer)
+    widget.mask.choose(mask)
+    widget.settings.set_value("gaussians", 16)
+    widget.settings.set_value("iterations", 3)
+    widget.run()
+    wait_done(qtbot, widget)
+    assert widget.result.text().startswith("<b>scan</b>")
+    assert "0.0 MiB" not in widget.result.text()
+    names = [layer.name for layer in viewer.layers]
+    first = list(widget.made)
+    widget.mask.choose(mask)
+    widget.run()
+    wait_done(qtbot, widget)
+    assert [layer.name for layer in viewer.layers] == names
+    assert not any(layer in viewer.layers for layer in first)
+    # A mask that was edited is the user's work; other results can be kept on request.
+    edited = next(layer for layer in widget.made if layer.name.endswith("mask"))
+    edited.data[0, 0, 0] = 1
+    widget.mask.choose(mask)
+    widget.run()
+    wait_done(qtbot, widget)
+    assert edited in viewer.layers
+    assert not edited.visible
+    assert edited.name == "scan · mask (edited)"
+    viewer.layers.remove(edited)
+    widget.keep_earlier.setChecked(True)
+    widget.mask.choose(mask)
+    widget.run()
+    wait_done(qtbot, widget)
+    assert len(viewer.layers) == len(names) + 3
+    # A refused fit leaves nothing of another one on show.
+    assert widget.result.isVisibleTo(widget)
+    image.data = np.full_like(image.data, 7.0)
+    widget.run()
+    assert not widget.result.isVisibleTo(widget)
+    assert [severity for severity, _ in notes] == ["error"]
+
+
+def test_a_canceled_fit_can_be_kept_or_discarded(docked, qtbot, add_tiny, notes):
+    viewer, widget = docked()
+    add_tiny(viewer)
+    widget.settings.set_value("gaussians", 16)
+    widget.settings.set_value("iterations", 3)
+    widget.run()
+    wait_done(qtbot, widget)
+    before = list(viewer.layers)
+    for button, stays in ((widget.discard, True), (widget.keep, False)):
+        widget.settings.set_value("iterations", 100_000)
+        widget.run()
+        wait_started(qtbot, widget)
+        widget.panel.cancel.click()
+        wait_done(qtbot, widget)
+        assert widget.decide.isVisibleTo(widget)
+        assert len(viewer.layers) > len(before)
+        button.click()
+        assert not widget.decide.isVisibleTo(widget)
+        assert len(viewer.layers) == len(before)
+        assert (before[-1] in viewer.layers) is stays
+    assert notes == []

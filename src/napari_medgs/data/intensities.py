@@ -131,19 +131,32 @@ def parse_fill(text: float | str) -> float | None:
 
 def fill_nan(volume: Volume, value: float | None = None) -> Volume:
     """Return a volume whose values are all finite; see :meth:`Volume.fill_nan`."""
+    filled, texts = finite_volume(volume, value)
+    for text in texts:
+        warnings.warn(text, stacklevel=4)
+    return filled
+
+
+def finite_volume(volume: Volume, value: float | None = None) -> tuple[Volume, list[str]]:
+    """Return a volume whose values are all finite, and what was done, a sentence per channel.
+
+    Parameters
+    ----------
+    volume : Volume
+    value : float, optional
+        See :meth:`Volume.fill_nan`.
+    """
     from dataclasses import replace
 
     if volume.data.dtype.kind != "f" or np.isfinite(volume.data).all():
-        return volume
+        return volume, []
     channels, texts = [], []
     for name, channel in zip(volume.channel_names, volume.data, strict=True):
         filled, text = _filled(channel, value, f"The image '{name}'")
         channels.append(filled)
         if text:
             texts.append(text)
-    for text in texts:
-        warnings.warn(text, stacklevel=4)
-    return replace(volume, data=np.stack(channels))
+    return replace(volume, data=np.stack(channels)), texts
 
 
 def _filled(

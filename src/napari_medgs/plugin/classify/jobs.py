@@ -14,6 +14,7 @@ from napari_medgs.classification.result import Attribution, Deletion, Prediction
 from napari_medgs.data.field import GaussianField
 from napari_medgs.errors import Cancelled, ImageError
 from napari_medgs.plugin.layer_frame import LayerFrame, volume_from_layers, volume_from_rgb
+from napari_medgs.plugin.report import prepared
 from napari_medgs.plugin.layer_metadata import field_of, frame_of_field
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def make_classify_request(layer: Any | None, model: Path | None) -> ClassifyRequ
         )
     else:
         volume, frame = volume_from_layers([layer])
+        volume = prepared(volume)
     return ClassifyRequest(volume, frame, layer.name, model)
 
 

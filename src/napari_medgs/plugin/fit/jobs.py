@@ -15,6 +15,7 @@ from napari_medgs.data.field import GaussianField
 from napari_medgs.plugin.field_images import Rendered, errors_at, render_field
 from napari_medgs.plugin.layer_frame import LayerFrame, labels_like, volume_from_layers
 from napari_medgs.plugin.layer_metadata import NAMES_KEY, field_of
+from napari_medgs.plugin.report import prepared
 
 if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
@@ -94,7 +95,7 @@ def make_fit_request(
         For layers that cannot be fitted.
     """
     volume, frame = volume_from_layers(images)
-    volume = volume.prepared()
+    volume = prepared(volume)
     array, names = None, {}
     if mask is not None:
         # A copy: the user may go on painting while the fit runs.
@@ -104,15 +105,37 @@ def make_fit_request(
     return FitRequest(volume, frame, params, array, names, initial)
 
 
-def summary_of(outcome: FitOutcome) -> str:
-    """Return a fit's result in a few words of HTML for the widget."""
+def file_size(count: float) -> str:
+    """Return a number of bytes as people read it.
+
+    Examples
+    --------
+    >>> file_size(640), file_size(20_480), file_size(3 * 2**20)
+    ('640 bytes', '20 KiB', '3.0 MiB')
+    """
+    if count < 1024:
+        return f"{count:.0f} bytes"
+    if count < 2**20:
+        return f"{count / 1024:.0f} KiB"
+    return f"{count / 2**20:.1f} MiB" if count < 2**30 else f"{count / 2**30:.1f} GiB"
+
+
+def summary_of(outcome: FitOutcome, name: str) -> str:
+    """Return a fit's result in a few words of HTML for the widget.
+
+    Parameters
+    ----------
+    outcome : FitOutcome
+    name : str
+        Of the image.
+    """
     metrics, result = outcome.result.metrics, outcome.result
     parts = [f"<b>{len(result.field):,} Gaussians</b>"]
     if metrics.get("psnr") is not None:
         parts.append(f"<b>{metrics['psnr']:.1f} dB</b> PSNR")
     if metrics.get("ssim") is not None:
         parts.append(f"SSIM {metrics['ssim']:.3f}")
-    lines = [" · ".join(parts)]
+    lines = [f"<b>{escape(name)}</b>", " · ".join(parts)]
     dice = metrics.get("dice") or {}
     if dice:
         names = dict(zip(result.field.info.label_values, result.field.info.class_names))
@@ -123,10 +146,10 @@ def summary_of(outcome: FitOutcome) -> str:
         cubic = metrics.get("psnr_heldout_cubic")
         than = f" (cubic interpolation {cubic:.1f} dB)" if cubic is not None else ""
         lines.append(f"Slices left out: {metrics['psnr_heldout']:.1f} dB{than}")
-    size, raw = result.field.nbytes / 2**20, outcome.target.nbytes / 2**20
+    size, raw = file_size(result.field.nbytes), file_size(outcome.target.nbytes)
     lines.append(
         f"{metrics.get('seconds', 0):.1f} s on {metrics.get('backend', '?')} · "
-        f"{size:.1f} MiB for an image of {raw:.1f} MiB"
+        f"{size} for an image of {raw}"
     )
     if result.stopped_by == "cancelled":
         lines.append("<i>Cancelled: this is the last good state.</i>")
