@@ -20,11 +20,16 @@ from napari_medgs.cli.options import (
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter
 from napari_medgs.data.grid import Grid
-from napari_medgs.data.orientation import is_usable
+from napari_medgs.data.orientation import is_orientation_known, is_usable
+from napari_medgs.data.stored_axes import stored_axes, stored_shape
 from napari_medgs.data.volume import Volume
 
+HIDDEN = ("affine", "shape", "spacing_mm", "extent_mm")
+"""Numbers of the canonical grid, for the JSON file: on the screen those of the file stand."""
+SPACES = {0: "not set", 1: "scanner", 2: "aligned", 3: "Talairach", 4: "MNI 152", 5: "template"}
+_TILT = 1e-3  # of a step that goes along another axis, too
 MESHES = (".ply", ".stl", ".obj", ".glb")
-TABLES = ("series", "labels", "segments", "channels", "splits", "parts", "metrics")
+TABLES = ("series", "labels", "segments", "channels", "splits", "levels", "parts", "metrics")
 
 EXAMPLES = (
     "napari-medgs info scan.nii.gz",
@@ -77,13 +82,24 @@ def info(
         )
     reporter.finish(numbers)
     tables = [key for key in TABLES if numbers.get(key)]
-    shown = {key: v for key, v in numbers.items() if key not in (*tables, "affine")}
+    shown = {key: v for key, v in numbers.items() if key not in (*tables, *HIDDEN)}
     reporter.pairs(file, [(_title(key), text_of(v, key)) for key, v in shown.items() if v])
     for key in tables:
         _say_table(reporter, _title(key), numbers[key])
 
 
+TITLES = {
+    "stored_shape": "size (z, y, x)",
+    "stored_spacing_mm": "spacing (z, y, x)",
+    "stored_extent_mm": "extent (z, y, x)",
+    "stored_axes": "axes run to",
+    "file_orientation": "orientation",
+}
+
+
 def _title(key: str) -> str:
+    if key in TITLES:
+        return TITLES[key]
     return key.removesuffix("_mm").replace("_", " ")
 
 
@@ -114,29 +130,64 @@ def text_of(value: Any, key: str = "") -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {text_of(entry)}" for name, entry in value.items())
     if isinstance(value, (list, tuple)):
-        sizes = key in ("shape", "spacing_mm", "extent_mm")
+        sizes = key.endswith(("shape", "spacing_mm", "extent_mm"))
         text = (" x " if sizes else ", ").join(text_of(entry) for entry in value)
+        if key == "stored_shape":
+            return f"{text} voxels"
         return f"{text} mm" if key.endswith("_mm") else text
     return str(value)
 
 
 def describe_grid(grid: Grid) -> dict[str, Any]:
-    """Return what matters of a grid."""
-    extent = [n * s for n, s in zip(grid.shape, grid.spacing)]
+    """Return what matters of a grid: sizes along the stored axes, and how these lie.
+
+    ``shape``, ``spacing_mm``, ``extent_mm`` and ``affine`` are those of the canonical grid, whose
+    z, y, x run to superior, posterior and left; what is ``stored_...`` is in the order z, y, x of
+    the file, in which places are given on the command line.
+    """
+    order, _ = stored_axes(grid)
+    stored = np.argsort(order)
+    spacing = np.asarray(grid.spacing)
     source = grid.source
     record: dict[str, Any] = {
+        "stored_shape": list(stored_shape(grid)),
+        "stored_spacing_mm": spacing[stored].tolist(),
+        "stored_extent_mm": (np.asarray(stored_shape(grid)) * spacing[stored]).tolist(),
+        "stored_axes": _directions(grid),
         "shape": list(grid.shape),
         "spacing_mm": list(grid.spacing),
-        "extent_mm": extent,
+        "extent_mm": [n * s for n, s in zip(grid.shape, grid.spacing)],
         "affine": grid.affine.tolist(),
     }
-    if isinstance(source.get("qform_apart_mm"), float):
-        record["qform_apart_from_sform_mm"] = source["qform_apart_mm"]
     if is_usable(np.asarray(source.get("affine", 0.0), dtype=np.float64)):
         from nibabel.orientations import aff2axcodes
 
         record["file_orientation"] = "".join(aff2axcodes(np.asarray(source["affine"])))
+    header = source.get("header")
+    if isinstance(header, dict) and "sform_code" in header:
+        for form in ("sform", "qform"):
+            code = header.get(f"{form}_code", 0)
+            record[form] = f"{code} ({SPACES.get(code, 'unknown space')})"
+    if isinstance(source.get("qform_apart_mm"), float):
+        record["qform_apart_from_sform_mm"] = source["qform_apart_mm"]
     return record
+
+
+def _directions(grid: Grid) -> dict[str, str]:
+    """Return where the stored axes run to, such as ``{"z": "superior", ...}``."""
+    order, flip = stored_axes(grid)
+    if not is_orientation_known(grid):
+        return {}
+    ends = (("superior", "inferior"), ("posterior", "anterior"), ("left", "right"))
+    found = ["", "", ""]
+    for axis, (stored, flipped) in enumerate(zip(order, flip)):
+        found[stored] = ends[axis][int(flipped)]
+    steps = np.abs(grid.affine[:3, :3])
+    tilted = (steps / steps.max(axis=0) > _TILT).sum(axis=0) > 1
+    for axis, stored in enumerate(order):
+        if tilted[axis]:
+            found[stored] = f"about {found[stored]}"
+    return dict(zip("zyx", found))
 
 
 def describe_field(path: Path) -> dict[str, Any]:
@@ -217,8 +268,9 @@ def describe_dicom(path: Path) -> dict[str, Any] | None:
         With an entry per series, or per volume of a series that has several.
     """
     from napari_medgs.io.dicom.series import has_dicom, list_series
+    from napari_medgs.io.ome_zarr import is_ome_zarr
 
-    if not has_dicom(path):
+    if is_ome_zarr(path) or not has_dicom(path):
         return None
     found = list_series(path)
     entries: dict[str, Any] = {}
@@ -235,6 +287,30 @@ def describe_dicom(path: Path) -> dict[str, Any] | None:
     if len(entries) < 2:
         return None
     return {"kind": "DICOM series; choose one with --series", "series": entries}
+
+
+def describe_levels(path: Path, spacing: tuple[float, float, float] | None) -> dict[str, Any]:
+    """Return the levels of an OME-Zarr image and the names of its label images; empty for others.
+
+    Parameters
+    ----------
+    path : Path
+    spacing : (z, y, x) in mm, optional
+        Of the finest level.
+    """
+    from napari_medgs.io.ome_zarr import is_ome_zarr, open_ome_zarr
+
+    if not is_ome_zarr(path):
+        return {}
+    with open_ome_zarr(path) as opened:
+        levels = {
+            level.path: {
+                "shape": list(opened.grid(k, spacing).shape),
+                "spacing_mm": list(opened.grid(k, spacing).spacing),
+            }
+            for k, level in enumerate(opened.image.levels)
+        }
+        return {"label_images": list(opened.labels), "levels": levels}
 
 
 def describe_volume(file: str, **options: Any) -> dict[str, Any]:
@@ -254,15 +330,17 @@ def describe_volume(file: str, **options: Any) -> dict[str, Any]:
     from napari_medgs.io.reading import read_all_volumes
 
     volume = read_all_volumes(file, **options)
-    if SOURCE_KEY in volume.grid.source:
-        return _describe_series(volume)
     path = Path(file)
+    levels = describe_levels(path, options.get("spacing"))
+    if SOURCE_KEY in volume.grid.source:
+        return _describe_series(volume) | levels
     labels = as_mask(volume, image_stem(path) if path.is_file() else path.name)
     record: dict[str, Any] = {
         "kind": "image" if labels is None else "mask",
         "type": str(volume.data.dtype),
         "units": volume.units,
         **describe_grid(volume.grid),
+        **levels,
     }
     if labels is None and is_segmentation(file):
         layers = volume.data  # several label images, whose segments may overlap

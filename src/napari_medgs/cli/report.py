@@ -190,7 +190,8 @@ class _Lines:
             return
         self.stage, self.last = event.stage, now
         count = f" {event.done} of {event.total}" if event.total > 1 else ""
-        left = "" if event.remaining is None else f", {event.remaining:.0f} s left"
+        unknown = event.remaining is None or event.done == event.total
+        left = "" if unknown else f", {event.remaining:.0f} s left"
         words = [f"{event.stage}{count}", f"{event.seconds:.1f} s{left}", details(event)]
         typer.echo(printable("  ".join(word for word in words if word)))
 
