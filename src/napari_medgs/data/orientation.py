@@ -17,7 +17,7 @@ from napari_medgs.errors import GeometryError
 SPL = np.array([[0.0, 0, -1, 0], [0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 """Maps millimeters along superior, posterior, left (in this order) to RAS millimeters."""
 
-UNPLACED_SOURCES = ("frames", "tiff", "medmnist")
+UNPLACED_SOURCES = ("frames", "tiff", "ome-zarr", "medmnist")
 """Kinds of source files that have voxel sizes at most, but no orientation in the patient."""
 
 Order = tuple[int, int, int]

@@ -69,7 +69,10 @@ def is_part_of(grid: Grid, like: Grid) -> bool:
     bool
         False for equal shapes, which are the same grid or a displaced one.
     """
-    if grid.shape == like.shape or not (is_orientation_known(grid) and is_orientation_known(like)):
+    kinds = {grid.source.get("kind"), like.source.get("kind")}
+    known = is_orientation_known(grid) and is_orientation_known(like)
+    # OME-Zarr has places in the microscope, if none in the patient.
+    if grid.shape == like.shape or not (known or kinds == {"ome-zarr"}):
         return False
     start = _offset(grid, like)
     if start is None:

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
-from napari_medgs.errors import FileError
+from napari_medgs.errors import FileError, MedGSError
 from napari_medgs.io.dicom.masks import SUFFIX as _DICOM
 from napari_medgs.io.dicom.masks import Codes, write_dicom_labels
 from napari_medgs.io.freesurfer import SUFFIXES as _MGH
@@ -22,6 +22,8 @@ from napari_medgs.io.labels import read_label_names as read_sidecar_names
 from napari_medgs.io.nifti.pair import SUFFIXES as _PAIR
 from napari_medgs.io.nifti.pair import is_pair, read_pair
 from napari_medgs.io.nifti.reader import is_nifti, read_nifti, write_nifti, write_nifti_labels
+from napari_medgs.io.ome_zarr import SUFFIXES as _ZARR
+from napari_medgs.io.ome_zarr import is_ome_zarr, read_ome_zarr_table
 from napari_medgs.io.segmented import has_segments, segment_names
 from napari_medgs.io.tiff_volume import is_tiff_volume, read_tiff_volume
 
@@ -37,8 +39,9 @@ MASK_SUFFIXES = (*WRITTEN_SUFFIXES, _DICOM)
 
 KINDS = (
     "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr, .seg.nrrd), MetaImage (.mha, .mhd), GIPL, "
-    "FreeSurfer (.mgz, .mgh), a .hdr/.img pair, a DICOM folder, a folder of numbered frames, a "
-    "PNG, JPEG or TIFF image, or FILE.npz:SPLIT:INDEX of MedMNIST"
+    "FreeSurfer (.mgz, .mgh), a .hdr/.img pair, OME-Zarr (.zarr, .zarr.zip), a "
+    "DICOM folder, a folder of numbered frames, a PNG, JPEG or TIFF image, or "
+    "FILE.npz:SPLIT:INDEX of MedMNIST"
 )
 """What can be read, for messages."""
 
@@ -66,7 +69,9 @@ def image_stem(path: str | Path) -> str:
     ('scan.v2', 'liver.seg')
     """
     name = Path(path).name
-    known = [s for s in (*READ_SUFFIXES, ".ome.tif", ".ome.tiff") if name.lower().endswith(s)]
+    known = [
+        s for s in (*READ_SUFFIXES, *_ZARR, ".ome.tif", ".ome.tiff") if name.lower().endswith(s)
+    ]
     return name[: -max(map(len, known))] if known else Path(name).stem
 
 
@@ -256,11 +261,13 @@ def read_label_names(path: str | Path) -> dict[int, str]:
     dict of int to str
         Names by label value.
     """
-    if has_segments(path):
-        try:
+    try:
+        if has_segments(path):
             return segment_names(path)
-        except FileError:
-            return {}
+        if is_ome_zarr(path):
+            return read_ome_zarr_table(path)[0]
+    except MedGSError:
+        return {}
     return read_sidecar_names(path)
 
 

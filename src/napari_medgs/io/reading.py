@@ -31,6 +31,7 @@ from napari_medgs.io.labels import as_labels
 from napari_medgs.io.medmnist.reader import is_spec, read_medmnist
 from napari_medgs.io.nifti.header import has_channels
 from napari_medgs.io.nifti.reader import is_nifti, read_nifti_labels
+from napari_medgs.io.ome_zarr import is_ome_zarr, read_ome_zarr, read_ome_zarr_labels
 from napari_medgs.io.one_hot import join_one_hot
 from napari_medgs.io.segmented import has_segments, read_segmented
 from napari_medgs.io.tiff_volume import is_tiff_volume
@@ -52,7 +53,7 @@ def read_volume(
     path : str or Path
         A NIfTI, NRRD, MetaImage, GIPL or FreeSurfer file, a ``.hdr``/``.img`` pair, a DICOM
         folder (or file), a TIFF of several pages or OME-TIFF, a folder of numbered frames, one
-        such frame, or ``FILE.npz:SPLIT:INDEX`` of MedMNIST.
+        such frame, OME-Zarr (a folder or zip file), or ``FILE.npz:SPLIT:INDEX`` of MedMNIST.
     spacing : (z, y, x) in mm, optional
         Needed for frames; for other files only where they carry no geometry.
     assume_identity : bool
@@ -124,6 +125,8 @@ def read_all_volumes(path: str | Path, **options: Any) -> Volume:
         As :func:`read_volume`.
     """
     place = Path(path)
+    if is_ome_zarr(place) and options.get("volume") is None:
+        return read_ome_zarr(place, spacing=_spacing(options.get("spacing")), every=True)
     if options.get("volume") is not None or place.is_dir() or not is_image_file(path):
         return read_volume(path, **options)
     return read_image_file(
@@ -146,6 +149,8 @@ def _read_volume(
         _only_volume(path, volume)
         return read_medmnist(path, spacing=spacing)
     place = Path(path)
+    if is_ome_zarr(place):
+        return read_ome_zarr(place, spacing=spacing, volume=volume)
     if not place.exists():
         raise FileError(f"{path}: no such file or folder.")
     if not place.is_dir() and is_image_file(path):
@@ -284,7 +289,7 @@ def read_labels(
     spacing = _spacing(spacing)
     is_file = not place.is_dir() and is_image_file(path)
     if like is not None and spacing is None and not assume_identity:
-        stacked = place.is_dir() and not is_dicom_folder(place)
+        stacked = place.is_dir() and not is_dicom_folder(place) and not is_ome_zarr(place)
         if stacked or (is_file and like.source.get("assumed")) or is_tiff_volume(path):
             spacing = like.spacing
     options: dict[str, Any] = {"spacing": spacing, "assume_identity": assume_identity}
@@ -298,6 +303,8 @@ def read_labels(
         labels, grid, _ = read_segmented(path, target, segments=segments, **options)
     elif is_file and is_nifti(path) and (volume is not None or not has_channels(path)):
         labels, grid = read_nifti_labels(path, volume=volume, **options)
+    elif is_ome_zarr(place):
+        labels, grid = read_ome_zarr_labels(place, target, spacing=spacing, volume=volume)
     elif place.is_dir() and not is_dicom_folder(place):
         frames = read_frames(place, spacing=spacing, indexed=True)
         if frames.channels > 1:
