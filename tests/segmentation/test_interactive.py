@@ -102,7 +102,7 @@ def test_an_initial_mask_counts_and_can_be_undone(segmenter, truth):
     overlap = 2 * ((labels == 1) & (truth == 5)).sum() / ((labels == 1).sum() + (truth == 5).sum())
     assert overlap > 0.8
     assert segmenter.undo()
-    with pytest.raises(LabelError, match="mark nothing"):
+    with pytest.raises(LabelError, match="Nothing is marked"):
         segmenter.result()
 
 

@@ -51,8 +51,8 @@ def test_voxels_follow_the_slice_axis():
 @pytest.mark.parametrize(
     ("prompts", "error", "words"),
     [
-        (Prompts(), LabelError, "nothing"),
-        (Prompts(labels=image(a=((0, 0, 0), 2))), LabelError, "one class only"),
+        (Prompts(), LabelError, "Nothing"),
+        (Prompts(labels=image(a=((0, 0, 0), 2))), LabelError, "Only one class"),
         (Prompts(labels=image(a=((0, 0, 0), 2), b=((0, 0, 1), -3))), LabelError, "-3"),
         (Prompts(labels=np.zeros((2, 2, 2), int)), GeometryError, "share a grid"),
         (Prompts(labels=np.zeros(SHAPE)), LabelError, "integers"),

@@ -61,6 +61,22 @@ def test_strokes_on_three_slices_become_a_mask(scene):
     assert result.seconds_fit == 0
 
 
+@pytest.mark.parametrize("points", [False, True])
+def test_a_background_value_that_no_prompt_has_is_refused(scene, points):
+    """What was meant as background would become a class that fills the image."""
+    from napari_medgs.segmentation import Point
+
+    volume, labels, field = scene
+    drawn = strokes(labels, (12,))
+    background = (Point((12.0, 2.0, 2.0), 7),) if points else ()
+    prompts = Prompts(labels=drawn, background=7, points=background)
+    if points:  # a point is a prompt, too
+        assert segment(volume, prompts, field=field).labels[12, 2, 2] == 0
+        return
+    with pytest.raises(LabelError, match=r"whose value is 7; the marked values are 1, 2, 9\. Mark"):
+        segment(volume, prompts, field=field)
+
+
 def test_the_same_prompts_give_the_same_mask(scene):
     volume, labels, field = scene
     prompts = Prompts(labels=strokes(labels, (12,)), background=BACKGROUND)
@@ -117,7 +133,7 @@ def test_the_fit_of_a_segmentation_takes_half_the_steps(scene):
 def test_one_class_alone_is_refused_before_any_work(scene):
     volume, labels, field = scene
     drawn = np.where(labels == 1, 1, 0)
-    with pytest.raises(LabelError, match="one class only"):
+    with pytest.raises(LabelError, match="Only one class is marked"):
         segment(volume, Prompts(labels=drawn), field=field)
 
 
@@ -162,4 +178,4 @@ def test_the_command_does_the_same(scene, tmp_path):
     paths[paths.index(str(tmp_path / "strokes.nii.gz"))] = str(tmp_path / "one.nii.gz")
     failed = CliRunner().invoke(app, paths[:6])
     assert failed.exit_code == 1
-    assert "one class only" in failed.stderr
+    assert "Only one class is marked" in failed.stderr

@@ -152,7 +152,7 @@ def test_corrections_become_strokes(session, model, ball_strokes):
     assert (session.strokes[2, 2, 2:5] == 2).all()
     plain = Session(session.grid)
     plain.labels[0, 0, 0] = 1
-    with pytest.raises(ParameterError, match="no value for background"):
+    with pytest.raises(ParameterError, match="no value of the strokes means"):
         plain.correct(np.zeros(session.grid.shape, np.int32))
 
 

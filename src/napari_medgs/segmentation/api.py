@@ -112,11 +112,11 @@ def segment(
     >>> int(result.labels[2, 6, 6]), int(result.labels[2, 0, 0])
     (1, 0)
     """
-    from napari_medgs.segmentation.prompts.markers import check_prompts
+    from napari_medgs.segmentation.prompts.markers import check_background, check_prompts
 
     started = time.perf_counter()
     volume = volume.prepared()
-    check_prompts(prompts, volume)
+    check_background(prompts, check_prompts(prompts, volume))
     seconds_fit = 0.0
     if field is None:
         with limit_threads(params.threads if params else None):

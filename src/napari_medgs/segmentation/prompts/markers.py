@@ -235,8 +235,8 @@ def rasterize_prompts(
     Raises
     ------
     LabelError
-        When there are fewer than two classes (the background counts), too many, negative values,
-        or a background value that no marker has.
+        When there are fewer than two classes (the background counts), too many, or negative
+        values.
     """
     markers = _MarkerCollector(shape)
     fully_labeled: dict[int, NDArray[np.int64]] = {}
@@ -285,12 +285,6 @@ def rasterize_prompts(
             (f"Only one class is marked ({present[0]})" if len(present) else "Nothing is marked")
             + ": mark at least two; the background counts as one"
             + (", but no value is said to mean it." if background is None else ".")
-        )
-    if prompts.background is not None and present[0] != 0:
-        shown = ", ".join(map(str, present[:20])) + (" ..." if len(present) > 20 else "")
-        raise LabelError(
-            f"No voxel is marked as background, whose value is {prompts.background}; the marked "
-            f"values are {shown}. Mark some background, or choose the value that means it."
         )
     values = (0, *(int(v) for v in present if v > 0))
     if len(values) > MOST_CLASSES:
@@ -353,7 +347,7 @@ def _box_markers(
     return boxes
 
 
-def check_prompts(prompts: Prompts, volume: Volume) -> None:
+def check_prompts(prompts: Prompts, volume: Volume) -> Markers:
     """Refuse prompts that :func:`~napari_medgs.segmentation.segment` could not use.
 
     It needs no field and does no work that could be spared later.
@@ -364,6 +358,10 @@ def check_prompts(prompts: Prompts, volume: Volume) -> None:
     volume : Volume
         The image.
 
+    Returns
+    -------
+    Markers
+
     Raises
     ------
     GeometryError, LabelError, ParameterError
@@ -371,4 +369,30 @@ def check_prompts(prompts: Prompts, volume: Volume) -> None:
     """
     prompts.check(volume.shape)
     spacing = np.asarray(volume.spacing)
-    rasterize_prompts(prompts, volume.shape, (0, 1, 2), spacing / spacing.min())
+    return rasterize_prompts(prompts, volume.shape, (0, 1, 2), spacing / spacing.min())
+
+
+def check_background(prompts: Prompts, markers: Markers) -> None:
+    """Refuse a background value that no prompt has: what was meant as background would be a class.
+
+    While a user is still painting, prompts without background are fine; not in one call.
+
+    Parameters
+    ----------
+    prompts : Prompts
+    markers : Markers
+        Of the prompts.
+
+    Raises
+    ------
+    LabelError
+        With the values that are there.
+    """
+    if prompts.background is None or (markers.classes == 0).any():
+        return
+    marked = markers.values[1:]
+    shown = ", ".join(map(str, marked[:20])) + (" ..." if len(marked) > 20 else "")
+    raise LabelError(
+        f"No voxel is marked as background, whose value is {prompts.background}; the marked values "
+        f"are {shown}. Mark some background, or choose the value that means it."
+    )
