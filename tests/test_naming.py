@@ -108,3 +108,12 @@ def test_errors_of_the_stages_are_unchanged_for_callers():
 
     with pytest.raises(GeometryError, match=r"^The prompts' label image has shape"):
         segment(Volume.from_array(IMAGE), Prompts(labels=np.zeros((2, 2, 2), int)))
+
+
+def test_an_image_of_a_training_folder_is_named(place):
+    rows = [f"{name}.nii.gz,{label},train" for name, label in (("image", "a"), ("flat", "b"))]
+    (place / "labels.csv").write_text("\n".join(["path,label,split", *rows]))
+    words = ["train", str(place), "-o", str(place / "m.safetensors")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1, result.output
+    assert "flat.nii.gz: the image" in result.stderr

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._util.naming import naming
 from napari_medgs.classification.card import Task
 from napari_medgs.errors import FileError, ImageError, LabelError
 
@@ -180,9 +181,9 @@ def _folder(folder: Path) -> LabeledDataset:
                 f"image has {first[0]} and {first[1]}."
             )
         edge = FOLDER_EDGE[ndim]
-        images.setdefault(row["split"], []).append(
-            resize_image(volume.data, (edge,) * ndim, "percentile")
-        )
+        with naming(image=folder / row["path"]):
+            resized = resize_image(volume.data, (edge,) * ndim, "percentile")
+        images.setdefault(row["split"], []).append(resized)
         labels.setdefault(row["split"], []).append(names.index(row["label"]))
     return LabeledDataset(
         folder.name,
