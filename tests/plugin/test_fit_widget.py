@@ -146,9 +146,10 @@ def test_a_fit_of_image_and_mask_becomes_layers(docked, qtbot, add_tiny, tiny_la
     assert medgs_threads() == []
 
 
-def test_results_are_kept_and_hidden_when_fitted_again(docked, qtbot, add_tiny):
+def test_results_are_kept_and_hidden_on_request(docked, qtbot, add_tiny):
     viewer, widget = docked()
     add_tiny(viewer)
+    widget.keep_earlier.setChecked(True)
     widget.settings.set_value("iterations", 3)
     widget.run()
     wait_done(qtbot, widget)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,21 +20,18 @@ from napari_medgs.plugin.layer_metadata import (
     NAMES_KEY,
     SOURCE_KEY,
     derived_metadata,
-    field_of,
-    role_of,
     unwrap,
 )
 from napari_medgs.plugin.overlay.layer import GaussianOverlay, OverlayStyle
 
+RESULT_KEY = "medgs_fit_result"  # checksum of the layer as the fit made it
 LayerData = tuple[Any, dict[str, Any], str]
 
 
 def add_fit_layers(
     viewer: Any, sources: Sequence[Any], outcome: FitOutcome, style: OverlayStyle | None = None
 ) -> list[Any]:
-    """Show a fit over the layers that it was made of.
-
-    Earlier results for the same source are hidden, not removed: the user may have edited them.
+    """Show a fit over the layers that it was made of; earlier ones are hidden.
 
     Parameters
     ----------
@@ -53,7 +52,8 @@ def add_fit_layers(
     place = geometry_kwargs(base)
     metadata = derived_metadata(base, frame, field)
     metadata[SOURCE_KEY] = base.name
-    hide_earlier(viewer.layers, base.name)
+    for layer in results_of(viewer.layers, base.name):
+        layer.visible = False
     added: list[Any] = []
     for channel, image in enumerate(outcome.rendered.images):
         like = sources[min(channel, len(sources) - 1)]
@@ -89,15 +89,48 @@ def add_fit_layers(
         name=f"{base.name} · Gaussians",
     )
     overlay.layer.metadata.update(metadata)
-    return [*added, overlay.layer]
+    made = [*added, overlay.layer]
+    for layer in made:
+        layer.metadata[RESULT_KEY] = _checksum(layer)
+    return made
 
 
-def hide_earlier(layers: Any, source: str) -> None:
-    """Hide the results of earlier fits of a source layer."""
-    for layer in layers:
-        mine = field_of(layer) is not None and layer.metadata.get(SOURCE_KEY) == source
-        if mine and role_of(layer) is None:
-            layer.visible = False
+def results_of(layers: Any, source: str) -> list[Any]:
+    """Return the layers that fits of a source layer made."""
+    return [
+        layer
+        for layer in layers
+        if RESULT_KEY in layer.metadata and layer.metadata.get(SOURCE_KEY) == source
+    ]
+
+
+def replace_earlier(viewer: Any, earlier: Sequence[Any], made: Sequence[Any]) -> None:
+    """Remove earlier results in favor of new ones, which take their names.
+
+    A mask that was edited since stays, hidden.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    earlier, made : sequence of napari.layers.Layer
+    """
+    for layer in earlier:
+        if layer not in viewer.layers:
+            continue
+        if layer.metadata[RESULT_KEY] == _checksum(layer):
+            viewer.layers.remove(layer)
+        else:
+            layer.name, layer.visible = f"{layer.name} (edited)", False
+            layer.metadata.pop(RESULT_KEY)
+    for layer in made:
+        layer.name = re.sub(r" \[\d+\]$", "", layer.name)
+
+
+def _checksum(layer: Any) -> int:
+    """Return a number that changes when a mask is edited; 0 for other layers."""
+    if type(layer).__name__ != "Labels":
+        return 0
+    return zlib.crc32(np.ascontiguousarray(layer.data).tobytes())
 
 
 def field_layer_data(field: GaussianField, rendered: Rendered, name: str) -> list[LayerData]:

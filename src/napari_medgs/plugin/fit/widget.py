@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QCheckBox, QLabel
+from qtpy.QtWidgets import QCheckBox, QLabel, QWidget
 
 from napari_medgs.plugin.fit.form import FitForm
 from napari_medgs.plugin.fit.jobs import FitOutcome, make_fit_request, summary_of
-from napari_medgs.plugin.fit.results import add_fit_layers
+from napari_medgs.plugin.fit.results import add_fit_layers, replace_earlier, results_of
 from napari_medgs.plugin.report import guarded, show_failure
 from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row
+from napari_medgs.plugin.widgets.controls import button, row
 from napari_medgs.plugin.widgets.layers import (
     LayerChecklist,
     LayerCombo,
@@ -70,6 +71,11 @@ class FitWidget(MedGSWidget):
         self.show_overlay.setChecked(True)
         self.show_overlay.setToolTip("Draw the Gaussians over the image when the fit is done.")
         self.body.addWidget(self.show_overlay)
+        self.keep_earlier = QCheckBox("Keep earlier results")
+        self.keep_earlier.setToolTip(
+            "Otherwise a new fit of an image replaces its last one. Masks that you edited stay."
+        )
+        self.body.addWidget(self.keep_earlier)
         self.panel = TaskPanel(
             self, "Fit", "Fit Gaussians in the background; the viewer stays usable."
         )
@@ -80,28 +86,63 @@ class FitWidget(MedGSWidget):
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.result.setVisible(False)
         self.body.addWidget(self.result)
+        self._earlier: list[Any] = []
+        self.keep = button("Keep", "Keep this state of the canceled fit.")
+        self.discard = button("Discard", "Remove it, and show the result before again.")
+        self.decide = QWidget()
+        self.decide.setLayout(row(self.keep, self.discard))
+        self.decide.setVisible(False)
+        self.body.addWidget(self.decide)
         self.body.addStretch(1)
         self._backend_check = Runner(self)
         self.backends_checked = False
         self.panel.button.clicked.connect(lambda *_: self.run())
+        self.keep.clicked.connect(lambda *_: self.keep_result())
+        self.discard.clicked.connect(lambda *_: self.discard_result())
         self.settings.advanced_opened.connect(self._check_backends)
 
     @guarded
     def run(self) -> None:
         """Start the fit with what is chosen; refusals become notifications."""
+        self.keep_result()
+        self.result.setVisible(False)  # of another image, perhaps
         params = self.settings.params()
         sources = self.images.layers
         request = make_fit_request(sources, self.mask.layer, params, self.initial.layer)
-        self.result.setVisible(False)
         self.panel.run(request, lambda outcome: self._show(sources, outcome), "Fitting")
 
     def _show(self, sources: list[Any], outcome: FitOutcome) -> None:
         self.last = outcome
-        self.result.setText(summary_of(outcome))
+        self.result.setText(summary_of(outcome, sources[0].name))
         self.result.setVisible(True)
         # The user may have removed or moved layers meanwhile; the arrays tell where to draw.
+        self._earlier = results_of(self.viewer.layers, sources[0].name)
         self.made = add_fit_layers(self.viewer, sources, outcome)
         self.made[-1].visible = self.show_overlay.isChecked()
+        canceled = outcome.result.stopped_by == "cancelled"
+        self.decide.setVisible(canceled)
+        if not canceled:
+            self.keep_result()
+
+    @guarded
+    def keep_result(self) -> None:
+        """Let the newest result take the place of the ones before."""
+        earlier, self._earlier = self._earlier, []
+        self.decide.setVisible(False)
+        if not self.keep_earlier.isChecked():
+            replace_earlier(self.viewer, earlier, self.made)
+
+    @guarded
+    def discard_result(self) -> None:
+        """Remove the result of a canceled fit, and show the one before again."""
+        for layer in self.made:
+            if layer in self.viewer.layers:
+                self.viewer.layers.remove(layer)
+        for layer in self._earlier[:1]:
+            layer.visible = True
+        self.made, self._earlier = [], []
+        self.decide.setVisible(False)
+        self.result.setVisible(False)
 
     def _check_backends(self) -> None:
         """Check once, in the background, which backends work: this may load CUDA."""
