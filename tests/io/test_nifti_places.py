@@ -392,3 +392,23 @@ def test_volumes_of_one_place_within_rounding(tiny_volume: Volume) -> None:
     with pytest.warns(UserWarning, match="'t2' lies up to"):
         stacked = stack_contrasts([tiny_volume, other])
     assert stacked.grid is tiny_volume.grid
+
+
+@pytest.mark.parametrize(("off", "kept"), [(0.0005, True), (0.02, True), (0.2, False)])
+def test_cropped_masks_a_little_off(off: float, kept: bool) -> None:
+    from napari_medgs.io._axes import place_on_grid
+
+    like = Grid((4, 6, 8))
+    affine = like.affine.copy()
+    affine[:3, 3] = like.to_world(np.array([1, 2 + off, 3]))
+    labels, grid = np.full((2, 3, 4), 5, np.uint8), Grid((2, 3, 4), affine)
+    if not kept:
+        with pytest.raises(GeometryError, match="do not coincide"):
+            place_on_grid(labels, grid, like)
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        placed = place_on_grid(labels, grid, like)
+    assert len(caught) == (off > 1e-3)
+    assert placed[1:3, 2:5, 3:7].min() == 5
+    assert placed.sum() == 5 * 24

@@ -87,7 +87,9 @@ def orthogonal_grid(grid: Grid) -> Grid:
 
 def _kept(source: dict[str, Any]) -> dict[str, Any]:
     """Return what of a source holds on other voxels: in which space they lie, if known."""
-    kept = {key: source[key] for key in ("kind", "assumed", "sform_code") if key in source}
+    kept: dict[str, Any] = {
+        key: source[key] for key in ("kind", "assumed", "sform_code") if key in source
+    }
     header = source.get("header")
     code = header.get("sform_code") or header.get("qform_code") if header else None
     return kept if code is None else {**kept, "sform_code": code}

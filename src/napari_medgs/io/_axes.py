@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.orientation import is_orientation_known, source_axes, to_source
+from napari_medgs.data.volume import CLOSE
 from napari_medgs.data.resampling import labels_with
 from napari_medgs.errors import GeometryError
 
@@ -46,14 +47,18 @@ def file_axes(data: NDArray[Any], grid: Grid) -> tuple[NDArray[Any], NDArray[np.
     return data.transpose(0, 3, 2, 1), grid.affine[:, [2, 1, 0, 3]]
 
 
-def _offset(grid: Grid, like: Grid) -> NDArray[np.int64] | None:
-    """Return the voxel of ``like`` at which a grid starts; None where voxels do not coincide."""
+def _offset(grid: Grid, like: Grid) -> tuple[NDArray[np.int64], float] | None:
+    """Return the voxel of ``like`` at which a grid starts, and by how many voxels it is off.
+
+    None where voxels do not coincide.
+    """
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape])).reshape(3, -1).T
     offsets = like.to_voxel(grid.to_world(corners)) - corners
     start = np.rint(offsets[0])
-    if not np.abs(offsets - start).max() <= 1e-3 or np.abs(start).max() > 2**31:
+    off = np.abs(offsets - start).max()
+    if not off <= CLOSE or np.abs(start).max() > 2**31:
         return None
-    return start.astype(np.int64)
+    return start.astype(np.int64), float(off)
 
 
 def is_part_of(grid: Grid, like: Grid) -> bool:
@@ -74,9 +79,10 @@ def is_part_of(grid: Grid, like: Grid) -> bool:
     # OME-Zarr has places in the microscope, if none in the patient.
     if grid.shape == like.shape or not (known or kinds == {"ome-zarr"}):
         return False
-    start = _offset(grid, like)
-    if start is None:
+    found = _offset(grid, like)
+    if found is None:
         return False
+    start, _ = found
     low, high = np.maximum(start, 0), np.minimum(start + grid.shape, like.shape)
     return bool((low < high).all())
 
@@ -110,7 +116,8 @@ def place_on_grid(
     Raises
     ------
     GeometryError
-        When the voxels of both grids do not coincide within a thousandth of a voxel.
+        When the voxels of both grids do not coincide within a twentieth of a voxel; a warning
+        tells where they are off by more than a thousandth.
 
     Examples
     --------
@@ -126,11 +133,18 @@ def place_on_grid(
     """
     if grid.matches(like):
         return labels
-    start = _offset(grid, like)
-    if start is None:
+    found = _offset(grid, like)
+    if found is None:
         raise GeometryError(
             f"{name}: its voxels do not coincide with the image's; resample=True (--resample) "
             "takes the nearest ones."
+        )
+    start, off = found
+    if off > 1e-3:
+        warnings.warn(
+            f"{name}: its voxels lie up to {off:.2g} voxels from the image's and are taken to "
+            "coincide.",
+            stacklevel=3,
         )
     low = np.maximum(start, 0)
     high = np.minimum(start + grid.shape, like.shape)

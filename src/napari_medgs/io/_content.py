@@ -61,7 +61,7 @@ def _start(path: Path, inflate: bool = False) -> bytes:
 
 def _is_nifti(start: bytes) -> bool:
     for order in ("little", "big"):
-        place, magic = _NIFTI.get(int.from_bytes(start[:4], order), (0, b"\0"))  # type: ignore[arg-type]
+        place, magic = _NIFTI.get(int.from_bytes(start[:4], order), (0, b"\0"))
         if start[place : place + 3] == magic:
             return True
     return False
