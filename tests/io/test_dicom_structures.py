@@ -19,10 +19,8 @@ START, ROW_STEP, COLUMN_STEP, STEP = np.array([-50.0, -40, 30]), 0.7, 0.6, 2.0
 
 def points(k, corners):
     """Return a contour in slice k of ``write_series`` with corners (row, column)."""
-    return [
-        list(START + [c * COLUMN_STEP, r * ROW_STEP, k * STEP])
-        for r, c in np.array(corners, float)
-    ]
+    steps = np.array([[c * COLUMN_STEP, r * ROW_STEP, k * STEP] for r, c in corners])
+    return (START + steps).tolist()
 
 
 def box(k, top, left, bottom, right):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +39,29 @@ def files_below(folder: Path) -> Iterator[Path]:
         hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
         if not hidden and file.is_file():
             yield file
+
+
+_stderr_lock = threading.Lock()
+
+
+@contextmanager
+def no_native_messages() -> Iterator[None]:
+    """Keep what C libraries print off the terminal: libjpeg and OpenJPEG, within GDCM."""
+    with _stderr_lock:
+        try:
+            sys.stderr.flush()
+            kept = os.dup(2)
+        except (AttributeError, OSError, ValueError):  # No terminal, as in a windowed program.
+            yield
+            return
+        try:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 2)
+            os.close(null)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ functional groups (PS3.3 C.7.6.16).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ from napari_medgs.io.dicom.header import (
     items,
     number,
     numbers,
+    read_code,
     text,
     transfer_syntax,
     value,
 )
+from napari_medgs.io.dicom.transforms import modality_table, real_world_line
 
 _UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 _TIMED = {
@@ -86,7 +88,13 @@ class Frame:
     number : int
         Instance number, then the stored order.
     slope, intercept : float
-        Of the rescaling.
+        Of the rescaling, or where the file has none, of the map to real-world values.
+    table, first
+        Values of a Modality LUT in place of these, and the stored value of its first; or None.
+    units : str
+        Code of the unit of real-world values, empty where they are not used.
+    maps : int
+        How many maps to real-world values there are, of which the first is used.
     detector_spacing : (2,) ndarray or None
         ImagerPixelSpacing: pixel sizes at the detector, not in the patient.
     keys : dict
@@ -104,6 +112,10 @@ class Frame:
     number: int
     slope: float = 1.0
     intercept: float = 0.0
+    table: NDArray[Any] | None = None
+    first: int = 0
+    units: str = ""
+    maps: int = 0
     detector_spacing: NDArray[np.float64] | None = None
     keys: dict[str, str] = field(default_factory=dict)
 
@@ -163,9 +175,30 @@ def frames_of(path: str | Path, header: Any) -> list[Frame]:
         groups = [g for g in (each[k] if each else None, shared) if g is not None]
         frame = _frame(str(path), k, count, (rows, columns), header, groups)
         if origins is not None:
-            frame = Frame(**{**frame.__dict__, "origin": origins[k]})
+            frame = replace(frame, origin=origins[k])
         frames.append(frame)
+    if all((f.slope, f.intercept) == (1, 0) and f.table is None for f in frames):
+        # No rescaling says anything: the values are what the maps to real-world ones make them.
+        each = each or [header] * count
+        return [
+            _mapped(frame, next((m for g in (e, shared, header) if (m := _maps(g))), []))
+            for frame, e in zip(frames, each, strict=True)
+        ]
     return frames
+
+
+def _maps(group: Any) -> list[Any]:
+    return [] if group is None else items(group, "RealWorldValueMappingSequence")
+
+
+def _mapped(frame: Frame, maps: list[Any]) -> Frame:
+    """Return a frame with the first of its maps to real-world values."""
+    if not maps:
+        return frame
+    slope, intercept = real_world_line(frame.path, maps[0])
+    code = read_code(maps[0], "MeasurementUnitsCodeSequence")
+    units = "" if code is None or code[0] == "1" else code[0]
+    return replace(frame, slope=slope, intercept=intercept, units=units, maps=len(maps))
 
 
 def _frame(
@@ -196,6 +229,7 @@ def _frame(
     thick = source("PixelMeasuresSequence", "SliceThickness")
     values = source("PixelValueTransformationSequence", "RescaleSlope")
     slope, intercept = number(values, "RescaleSlope"), number(values, "RescaleIntercept")
+    table, first = modality_table(path, header)
     between = source("PixelMeasuresSequence", "SpacingBetweenSlices")
     distance = number(between, "SpacingBetweenSlices") or number(thick, "SliceThickness") or 0.0
     return Frame(
@@ -210,6 +244,8 @@ def _frame(
         number=integer(header, "InstanceNumber"),
         slope=1.0 if slope is None else slope,
         intercept=0.0 if intercept is None else intercept,
+        table=table,
+        first=first,
         detector_spacing=numbers(header, "ImagerPixelSpacing", 2),
         keys=_volume_keys(header, groups),
     )

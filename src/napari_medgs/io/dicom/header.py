@@ -125,7 +125,15 @@ def class_name(header: Any) -> str:
 
 
 def transfer_syntax(header: Any) -> str:
-    """Return how the pixels are encoded; implicit little endian where the file does not say."""
+    """Return how the pixels are encoded.
+
+    Where a file does not say, it is not compressed, and its elements show their encoding.
+    """
     meta = getattr(header, "file_meta", None)
     named = text(meta, "TransferSyntaxUID") if meta is not None else ""
-    return named or "1.2.840.10008.1.2"
+    if named:
+        return named
+    implicit, little = getattr(header, "original_encoding", (True, True))
+    if little is False:
+        return "1.2.840.10008.1.2.2"
+    return "1.2.840.10008.1.2.1" if implicit is False else "1.2.840.10008.1.2"

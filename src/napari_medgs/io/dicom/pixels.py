@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_medgs.errors import FileError
 from napari_medgs.io._limits import check_memory
-from napari_medgs.io.dicom.file import no_library_warnings
+from napari_medgs.io.dicom.file import no_library_warnings, no_native_messages
 from napari_medgs.io.dicom.frames import Frame
 from napari_medgs.io.dicom.header import integer, quiet_pydicom, transfer_syntax, value
 
@@ -64,7 +64,12 @@ def read_pixels(path: Path, frames: Sequence[Frame]) -> NDArray[Any]:
             opened = frame.path
             if tuple(stored.shape) != (frame.count, rows, columns):
                 raise FileError(f"{frame.path}: truncated or damaged slice; replace or remove it.")
-        values = rescale(stored[frame.index], frame.slope, frame.intercept, limits)
+        values = stored[frame.index]
+        if frame.table is None:
+            values = rescale(values, frame.slope, frame.intercept, limits)
+        else:
+            place = np.clip(values.astype(np.int64) - frame.first, 0, len(frame.table) - 1)
+            values = frame.table[place]
         if stack is None:
             stack = np.empty((len(frames), rows, columns), values.dtype)
         elif np.result_type(stack.dtype, values.dtype) != stack.dtype:
@@ -142,7 +147,10 @@ def _decode(path: str) -> tuple[NDArray[Any], tuple[int, int]]:
             bits = integer(data, "BitsStored") or integer(data, "BitsAllocated", 8)
             signed = integer(data, "PixelRepresentation") == 1
             limits = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-            by_pydicom = transfer_syntax(data) in _DECODED_BY_PYDICOM
+            syntax = transfer_syntax(data)
+            if value(data.file_meta, "TransferSyntaxUID") is None:
+                data.file_meta.TransferSyntaxUID = syntax
+            by_pydicom = syntax in _DECODED_BY_PYDICOM
             array = _plain(data) if by_pydicom else _compressed(data)
         except FileError:
             raise
@@ -192,4 +200,6 @@ def _compressed(data: Any) -> NDArray[Any]:
     with tempfile.TemporaryDirectory(prefix="medgs-") as folder, no_library_warnings():
         file = str(Path(folder) / "pixels.dcm")
         plain.save_as(file, enforce_file_format=True)
-        return sitk.GetArrayFromImage(sitk.ReadImage(file, imageIO="GDCMImageIO"))
+        with no_native_messages():
+            image = sitk.ReadImage(file, imageIO="GDCMImageIO")
+        return sitk.GetArrayFromImage(image)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_medgs.data.volume import Volume
-from napari_medgs.errors import FileError, MedGSError
+from napari_medgs.errors import FileError
 from napari_medgs.io.dicom.file import files_below, is_dicom_file
 from napari_medgs.io.dicom.frames import Frame, frames_of
 from napari_medgs.io.dicom.geometry import arrange
@@ -27,60 +27,8 @@ from napari_medgs.io.dicom.header import (
     text,
 )
 from napari_medgs.io.dicom.pixels import read_pixels
+from napari_medgs.io.dicom.summary import FoundSeries, Series, describe, describe_contours
 from napari_medgs.io.dicom.volumes import split_volumes
-
-
-@dataclass(frozen=True)
-class Series:
-    """One series of a DICOM folder.
-
-    Attributes
-    ----------
-    uid : str
-        Its SeriesInstanceUID.
-    description, modality : str
-    files : tuple of str
-    slices : int
-        Slices of one volume.
-    spacing : (slice, row, column) or None
-        Millimeters between slices, rows and columns, where the files say so.
-    volumes : tuple of str
-        What tells its volumes apart, such as "b-value 1000"; empty if there is one volume.
-    """
-
-    uid: str
-    description: str
-    modality: str
-    files: tuple[str, ...]
-    slices: int = 0
-    spacing: tuple[float, float, float] | None = None
-    volumes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        parts = [" ".join(t for t in (self.modality, self.description) if t) or "no description"]
-        count = len(self.files)
-        parts.append(f"{count} file{'s' * (count != 1)}")
-        if self.slices and self.slices != count:
-            parts.append(f"{self.slices} slice{'s' * (self.slices != 1)}")
-        if self.spacing is not None:
-            parts.append(" x ".join(f"{s:.4g}" for s in self.spacing) + " mm")
-        if self.volumes:
-            parts.append(f"{len(self.volumes)} volumes")
-        return ", ".join([*parts, f"UID {self.uid}"])
-
-
-@dataclass(frozen=True)
-class FoundSeries:
-    """A series with the headers of its files, by path.
-
-    Attributes
-    ----------
-    series : Series
-    headers : dict of str to pydicom.Dataset
-    """
-
-    series: Series
-    headers: dict[str, Any]
 
 
 def is_dicom_folder(folder: Path) -> bool:
@@ -133,7 +81,7 @@ def list_series(folder: str | Path) -> list[Series]:
         from napari_medgs.io.dicom.structures import is_structure_set
 
         if is_structure_set(folder):
-            return [_of_contours(folder)]
+            return [describe_contours(folder)]
         return [_single(folder).series]
     if not folder.is_dir():
         raise FileError(f"{folder}: no such folder.")
@@ -210,7 +158,13 @@ def read_dicom(
         record["volume"] = number
     ordered, affine = arrange(path, frames, spacing)
     data = read_pixels(path, ordered)
-    units = "HU" if found.series.modality == "CT" else ""
+    units = "HU" if found.series.modality == "CT" else ordered[0].units
+    if ordered[0].maps > 1:
+        warnings.warn(
+            f"{path}: has {ordered[0].maps} maps to real-world values; the first is used"
+            f"{f' ({units})' if units else ''}.",
+            stacklevel=2,
+        )
     if kind == DOSE:
         data, units = _scale_dose(path, header, data)
     return Volume.from_axes(
@@ -325,18 +279,7 @@ def _single(path: Path) -> FoundSeries:
         raise FileError(
             f"{path}: cannot be read as a DICOM image; it is '{class_name(header)}' or damaged."
         )
-    return _describe({str(path): header})
-
-
-def _of_contours(path: Path) -> Series:
-    """Return the series of a structure set."""
-    header = read_header(path)
-    return Series(
-        text(header, "SeriesInstanceUID"),
-        text(header, "SeriesDescription"),
-        text(header, "Modality"),
-        (str(path),),
-    )
+    return describe({str(path): header})
 
 
 def _is_image(header: Any) -> bool:
@@ -362,45 +305,8 @@ def _scan(folder: Path) -> tuple[list[FoundSeries], list[tuple[Path, str]]]:
             damaged.append((file, class_uid(header)))
     images = {class_uid(h) for group in groups.values() for h in group.values()}
     damaged = [(file, kind) for file, kind in damaged if not kind or kind in images]
-    found = [_describe(group) for _, group in sorted(groups.items())]
+    found = [describe(group) for _, group in sorted(groups.items())]
     return found, damaged
-
-
-def _describe(headers: dict[str, Any]) -> FoundSeries:
-    """Return a series with what a list of choices says of it."""
-    first = next(iter(headers.values()))
-    slices, spacing = len(headers), None
-    volumes: dict[str, list[Frame]] = {}
-    try:
-        frames = [f for path, header in headers.items() for f in frames_of(path, header)]
-        volumes = split_volumes(frames)
-        slices = len(next(iter(volumes.values())))
-        spacing = _spacing(next(iter(volumes.values())))
-    except MedGSError:
-        # A list describes what it can; reading says what is wrong.
-        pass
-    return FoundSeries(
-        Series(
-            uid=text(first, "SeriesInstanceUID"),
-            description=text(first, "SeriesDescription"),
-            modality=text(first, "Modality"),
-            files=tuple(headers),
-            slices=slices,
-            spacing=spacing,
-            volumes=tuple(volumes) if len(volumes) > 1 else (),
-        ),
-        headers,
-    )
-
-
-def _spacing(frames: list[Frame]) -> tuple[float, float, float] | None:
-    """Return the median step between slices, and the pixel spacing."""
-    first = frames[0]
-    if first.spacing is None or any(f.origin is None for f in frames):
-        return None
-    places = np.sort([f.origin @ first.normal for f in frames if f.origin is not None])
-    step = float(np.median(np.diff(places))) if len(places) > 1 else first.thickness
-    return (step, float(first.spacing[0]), float(first.spacing[1]))
 
 
 def _choose_volume(path: Path, series: Series, frames: list[Frame], wanted: str) -> list[Frame]:
