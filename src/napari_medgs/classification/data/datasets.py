@@ -171,7 +171,8 @@ def _folder(folder: Path) -> LabeledDataset:
     first: tuple[int, int] | None = None
     for row in rows:
         volume = read_volume(folder / row["path"])
-        volume = volume.prepared()
+        with naming(image=folder / row["path"]):
+            volume = volume.prepared()
         ndim = 2 if volume.shape[0] == 1 else 3
         if first is None:
             first = (volume.channels, ndim)
