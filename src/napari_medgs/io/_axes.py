@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.orientation import is_orientation_known, source_axes, to_source
-from napari_medgs.data.volume import CLOSE
 from napari_medgs.data.resampling import labels_with
+from napari_medgs.data.volume import CLOSE
 from napari_medgs.errors import GeometryError
 
 PLACED_SOURCES = ("nifti", "dicom", "itk", "freesurfer")
