@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Iterator
@@ -282,7 +283,7 @@ def _read_pillow(path: Path, indexed: bool) -> NDArray[Any]:
 def _read_tiff(path: Path) -> NDArray[Any]:
     import tifffile
 
-    with tifffile.TiffFile(path) as opened:
+    with quiet_tifffile(), tifffile.TiffFile(path) as opened:
         if not len(opened.pages):
             raise FileError(f"{path}: truncated, damaged or no image (it has no page).")
         if len(opened.pages) != 1:
@@ -326,6 +327,26 @@ def brightness(values: NDArray[Any], page: Any) -> NDArray[Any]:
         return values
     bits = min(int(page.bitspersample), 8 * values.dtype.itemsize)
     return values.dtype.type(2**bits - 1) - values
+
+
+@contextmanager
+def quiet_tifffile() -> Iterator[list[str]]:
+    """Collect what tifffile only logs, and keep it off the terminal."""
+    found: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(" ".join(record.getMessage().split())[:200])
+
+    logger, handler = logging.getLogger("tifffile"), Collect(logging.ERROR)
+    propagate = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield found
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
 
 
 @contextmanager

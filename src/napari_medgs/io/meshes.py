@@ -131,13 +131,33 @@ def save_meshes(
     return written
 
 
+def find_meshes(folder: str | Path) -> list[Path]:
+    """Return the mesh files of a folder, sorted; empty where it also holds other files.
+
+    Parameters
+    ----------
+    folder : str or Path
+        As :func:`save_meshes` writes it. Hidden files and JSON files are passed over.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        return []
+    files = [
+        p
+        for p in sorted(folder.iterdir())
+        if not p.name.startswith(".") and p.suffix.lower() != ".json"
+    ]
+    meshes = [p for p in files if p.suffix.lower() in SUFFIXES and p.is_file()]
+    return meshes if len(meshes) == len(files) else []
+
+
 def load_meshes(path: str | Path) -> dict[str, Trimesh]:
     """Read a mesh file: its parts by name (scenes of .glb), else one part by the file's name.
 
     Parameters
     ----------
     path : str or Path
-        A ``.ply``, ``.stl``, ``.obj`` or ``.glb`` file.
+        A ``.ply``, ``.stl``, ``.obj`` or ``.glb`` file, or a folder of nothing else.
 
     Returns
     -------
@@ -166,6 +186,11 @@ def load_meshes(path: str | Path) -> dict[str, Trimesh]:
     """
     import trimesh
 
+    if Path(path).is_dir():
+        files = find_meshes(path)
+        if not files:
+            raise FileError(f"{path}: the folder holds no mesh files, or other files beside them.")
+        return {name: part for file in files for name, part in load_meshes(file).items()}
     path = check_file(path, "a mesh file")
     if path.suffix.lower() not in SUFFIXES:
         raise FileError(f"{path}: not a mesh file ({', '.join(SUFFIXES)}).")
@@ -178,10 +203,13 @@ def load_meshes(path: str | Path) -> dict[str, Trimesh]:
             transform, name = scene.graph[node]
             part = scene.geometry[name].copy()
             if isinstance(part, trimesh.Trimesh) and len(part.faces):
+                if not (part.faces.min() >= 0 and part.faces.max() < len(part.vertices)):
+                    raise ValueError("faces name vertices that it does not have")
                 part.apply_transform(transform)
                 parts[str(node)] = part
     except Exception as error:
-        raise FileError(f"{path}: not a readable mesh ({error}).") from error
+        reason = " ".join(str(error).split())[:200]
+        raise FileError(f"{path}: not a readable mesh ({reason}).") from error
     if not parts or not all(np.isfinite(part.vertices).all() for part in parts.values()):
         raise FileError(f"{path}: holds no mesh with finite vertices.")
     return (

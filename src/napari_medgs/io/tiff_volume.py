@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -23,7 +20,7 @@ from napari_medgs.io.fourth_axis import (
     entry_names,
     fourth_axis,
 )
-from napari_medgs.io.image_stack import brightness
+from napari_medgs.io.image_stack import brightness, quiet_tifffile
 
 SUFFIXES = (".tif", ".tiff")
 _MILLIMETERS = {
@@ -52,11 +49,26 @@ def is_tiff_volume(path: str | Path) -> bool:
     import tifffile
 
     try:
-        with _logged_errors() as logged, tifffile.TiffFile(path) as opened:
+        with quiet_tifffile() as logged, tifffile.TiffFile(path) as opened:
             return bool(opened.is_ome) or len(opened.pages) > 1 or bool(logged)
     except Exception:
         # The reader of single frames says what is wrong with the file.
         return False
+
+
+def has_voxel_sizes(path: str | Path) -> bool:
+    """Tell whether a file is a TIFF of several pages that says how large its voxels are."""
+    if not is_tiff_volume(path):
+        return False
+    import tifffile
+
+    try:
+        with _logged_errors(), tifffile.TiffFile(path) as opened:
+            sizes = _ome_sizes(opened)[0] if opened.is_ome else _imagej_sizes(opened)
+    except Exception:
+        # Reading says what is wrong with the file.
+        return True
+    return None not in sizes
 
 
 def read_tiff_volume(
@@ -103,7 +115,7 @@ def read_tiff_volume(
 
     path = check_file(path, "a TIFF file")
     try:
-        with _logged_errors() as logged, tifffile.TiffFile(path) as opened:
+        with quiet_tifffile() as logged, tifffile.TiffFile(path) as opened:
             pages = opened.series[:1] if opened.is_ome else opened.series
             series = pages[0]
             if any((s.shape, s.dtype, s.axes) != (series.shape, series.dtype, series.axes)
@@ -194,26 +206,6 @@ def _time_step(opened: Any) -> float | None:
     except (KeyError, TypeError, ValueError):
         return None
     return seconds if math.isfinite(seconds) and seconds > 0 else None
-
-
-@contextmanager
-def _logged_errors() -> Iterator[list[str]]:
-    """Collect what tifffile only logs: pages that it cannot find are left out otherwise."""
-    found: list[str] = []
-
-    class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            found.append(" ".join(record.getMessage().split())[:200])
-
-    logger, handler = logging.getLogger("tifffile"), Collect(logging.ERROR)
-    propagate = logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield found
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
 
 
 def _channels_first(path: Path, array: NDArray[Any], axes: str) -> NDArray[Any]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import glob
+import logging
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +75,8 @@ def read_pair(
     base = path.name[: -max(len(s) for s in SUFFIXES if path.name.lower().endswith(s))]
     stored, deflated = _stored(path, base)
     try:
-        image: Any = nib.load(path)
+        with _quiet_nibabel():
+            image: Any = nib.load(path)
     except Exception as error:
         # nibabel raises many kinds of errors on damaged headers.
         raise FileError(f"{path}: its header is damaged ({_line(error)}).") from error
@@ -107,6 +111,19 @@ def read_pair(
     if nifti:
         source["header"] = header_record(header, shape)
     return Volume.from_axes(data, affine, channel_names=names, source=source)
+
+
+@contextmanager
+def _quiet_nibabel() -> Iterator[None]:
+    """Keep off the terminal what nibabel logs about headers; what matters is checked here."""
+    from nibabel.imageglobals import logger
+
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _stored(path: Path, base: str) -> tuple[int, bool]:
