@@ -328,6 +328,28 @@ class TestInflation:
         with pytest.raises(FileError, match=r"would become 16\.0 MiB"):
             io.read_volume(path, **options)
 
+    def test_deflated_dicom(self, tmp_path, monkeypatch):
+        from pydicom.dataset import FileDataset, FileMetaDataset
+        from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian
+
+        from napari_medgs.io.dicom.header import read_header
+
+        meta = FileMetaDataset()
+        meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, "1.2.3"
+        data = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+        data.SOPClassUID, data.SOPInstanceUID, data.Rows = CTImageStorage, "1.2.3", 4096
+        data.PixelData = bytes(2**24)
+        data["PixelData"].VR = "OW"
+        path = tmp_path / "a.dcm"
+        data.save_as(path, enforce_file_format=True)
+        assert path.stat().st_size < 2**16
+        assert read_header(path).Rows == 4096
+        monkeypatch.setattr("napari_medgs.io._limits.EMPTY_BYTES", 8 * 2**20)
+        assert read_header(path) is None
+        with pytest.raises(FileError):
+            io.read_volume(path)
+
     def test_npz(self, tmp_path, monkeypatch):
         path = tmp_path / "a.npz"
         zeros = np.zeros((16, 1024, 1024), np.uint8)

@@ -77,7 +77,7 @@ def check_inflation(path: str | Path, claimed: int, stored: int) -> None:
     FileError
         For more than :data:`EMPTY_BYTES` from less than a part of :data:`EMPTY_RATIO` of that.
     """
-    if claimed > EMPTY_BYTES and claimed > EMPTY_RATIO * stored:
+    if claimed > EMPTY_BYTES + _CHUNK and claimed > EMPTY_RATIO * stored:  # and a header
         raise FileError(
             f"{path}: {human_bytes(stored)} would become {human_bytes(claimed)}, "
             f"{claimed // max(stored, 1):,} times as much, as no image does. Above "

@@ -6,9 +6,14 @@ import os
 import sys
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from napari_medgs.io import _limits
+
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 from napari_medgs.errors import FileError
 
@@ -62,6 +67,29 @@ def no_native_messages() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def inflates_too_far(path: Path) -> bool:
+    """Tell whether a file of the deflated transfer syntax becomes far too large.
+
+    Its size after decompression stands nowhere, so that it is decompressed, keeping nothing.
+    """
+    try:
+        with path.open("rb") as opened:
+            start = opened.read(1024)
+            if start[128:132] != b"DICM" or _DEFLATED not in start:
+                return False
+            opened.seek(144 + int.from_bytes(start[140:144], "little"))
+            inflate, found = zlib.decompressobj(-zlib.MAX_WBITS), 0
+            most = max(_limits.EMPTY_BYTES, _limits.EMPTY_RATIO * path.stat().st_size)
+            while not inflate.eof and found <= most:
+                chunk = inflate.unconsumed_tail or opened.read(2**20)
+                if not chunk:
+                    break
+                found += len(inflate.decompress(chunk, 2**24))
+    except (OSError, zlib.error):
+        return False  # the reader says what is wrong
+    return found > most
 
 
 @contextmanager

@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs.io.dicom.file import inflates_too_far
+
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
 DIRECTORY = "1.2.840.10008.1.3.10"
 _MOST_TEXT = 200
+_CLASS_TAG = 0x00080016
 
 
 def read_header(path: str | Path) -> Any | None:
@@ -34,6 +37,8 @@ def read_header(path: str | Path) -> Any | None:
     """
     import pydicom
 
+    if inflates_too_far(Path(path)):
+        return None
     with quiet_pydicom():
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
@@ -42,6 +47,19 @@ def read_header(path: str | Path) -> Any | None:
         except Exception:  # pydicom raises many kinds on damaged bytes.
             return None
     return header if found else None
+
+
+def read_class(path: str | Path) -> str:
+    """Return the SOP class of a file, of which no more is read; empty where there is none."""
+    from pydicom.filereader import read_partial
+
+    with quiet_pydicom():
+        try:
+            with Path(path).open("rb") as opened:
+                start = read_partial(opened, lambda tag, *_: tag > _CLASS_TAG, force=True)
+            return class_uid(start)
+        except Exception:  # pydicom raises many kinds on damaged bytes.
+            return ""
 
 
 @contextmanager
