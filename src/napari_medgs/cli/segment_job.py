@@ -135,6 +135,7 @@ class SegmentJob:
         from napari_medgs.io.fields import load_field
         from napari_medgs.segmentation import SegmentModel, load_session
         from napari_medgs.segmentation.api import FIT_PARAMS, fit_for_segmentation
+        from napari_medgs.segmentation.memory import check_memory
         from napari_medgs.segmentation.session.replay import digest
 
         volume = self.read(images)
@@ -148,8 +149,10 @@ class SegmentJob:
             own = session.parent / restored.field if restored.field else None
             if field is None and own is not None and own.is_file():
                 field = own
-            if field is not None:
-                gaussians = load_field(field)
+            known = None if field is None else load_field(field)
+            check_memory(volume, restored.settings.params, field=known)
+            if known is not None:
+                gaussians = known
             else:
                 gaussians = fit_for_segmentation(
                     volume,

@@ -11,6 +11,7 @@ from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import Cancelled
 from napari_medgs.fitting import FitParams, StopReason, fit
+from napari_medgs.segmentation.memory import check_memory
 from napari_medgs.segmentation.model import SegmentModel
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.prompts.prompts import Prompts
@@ -116,7 +117,10 @@ def segment(
 
     started = time.perf_counter()
     volume = volume.prepared()
-    check_background(prompts, check_prompts(prompts, volume))
+    markers = check_prompts(prompts, volume)
+    check_background(prompts, markers)
+    gaussians = (fit_params or FIT_PARAMS).gaussians
+    check_memory(volume, params, classes=markers.count, field=field, gaussians=gaussians)
     seconds_fit = 0.0
     if field is None:
         with limit_threads(params.threads if params else None):

@@ -613,15 +613,20 @@ class InteractiveSegmenter:
         ------
         MedGSError
             For an unusable image or field.
+        MemoryEstimateError
+            Before work starts, when it would not fit into the free memory.
         Cancelled
             When stopped; a field that was fitted until then stays.
         """
         if self._model is not None:
             return
         from napari_medgs.segmentation.api import FIT_PARAMS, fit_for_segmentation
+        from napari_medgs.segmentation.memory import check_memory
         from napari_medgs.segmentation.model import SegmentModel
 
-        volume = self.volume
+        volume, params = self.volume, self._need().settings.params
+        gaussians = None if self._fit_params is None else self._fit_params.gaussians
+        check_memory(volume, params, field=self._field, gaussians=gaussians)
         if self._field is None:
             self._field = fit_for_segmentation(
                 volume,
@@ -633,7 +638,7 @@ class InteractiveSegmenter:
         self._model = SegmentModel(
             volume,
             self._field,
-            replace(self._need().settings.params, threads=self.threads),
+            replace(params, threads=self.threads),
             progress=progress,
             should_stop=should_stop,
         )

@@ -393,6 +393,6 @@ def check_background(prompts: Prompts, markers: Markers) -> None:
     marked = markers.values[1:]
     shown = ", ".join(map(str, marked[:20])) + (" ..." if len(marked) > 20 else "")
     raise LabelError(
-        f"No voxel is marked as background, whose value is {prompts.background}; the marked values "
-        f"are {shown}. Mark some background, or choose the value that means it."
+        f"No voxel is marked as background, whose value is {prompts.background}; the marked "
+        f"values are {shown}. Mark some background, or choose the value that means it."
     )

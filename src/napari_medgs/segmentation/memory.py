@@ -1,0 +1,110 @@
+"""Will the segmentation fit? An estimate of its peak memory, made before any work."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_medgs.data.field import GaussianField
+from napari_medgs.data.volume import Volume
+from napari_medgs.errors import MemoryEstimateError
+from napari_medgs.segmentation.params import SegmentParams
+
+# Fitted to peaks measured from 0.5 to 6.3 million voxels, with 1 to 3 contrasts, 3 to 13 classes
+# and 2,400 to 32,000 Gaussians: docs/notes/segmentation.md.
+BYTES_PER_VOXEL = 52  # watershed hierarchies, best score and margin, labels, voxels of the band
+BYTES_PER_VOXEL_AND_CONTRAST = 12  # guide images at two scales, intensities, coarse features
+BYTES_PER_BAND_VOXEL_AND_CLASS = 48  # path costs, scores and probabilities in the narrow band
+BYTES_PER_GAUSSIAN = 500  # edges of the graph
+BYTES_PER_GAUSSIAN_AND_CLASS = 16
+BYTES_ALWAYS = 16 * 2**20
+LIKELY_GAUSSIANS = 150_000  # of a field that is not fitted yet
+SHARE = 0.9  # of the free memory may be used
+
+
+def estimate_bytes(
+    shape: tuple[int, int, int],
+    contrasts: int,
+    classes: int,
+    gaussians: int,
+    refine_voxels: int = SegmentParams().refine_voxels,
+) -> int:
+    """Return about how many bytes a segmentation needs at its peak, beside image and prompts.
+
+    Parameters
+    ----------
+    shape : (Z, Y, X)
+    contrasts : int
+    classes : int
+        The background included.
+    gaussians : int
+    refine_voxels : int
+        See :class:`~napari_medgs.segmentation.SegmentParams`.
+
+    Examples
+    --------
+    >>> estimate_bytes((100, 512, 512), 1, 3, 50_000) // 2**20
+    1692
+    """
+    voxels = int(np.prod(shape, dtype=np.int64))
+    return (
+        voxels * (BYTES_PER_VOXEL + BYTES_PER_VOXEL_AND_CONTRAST * contrasts)
+        + min(refine_voxels, voxels) * classes * BYTES_PER_BAND_VOXEL_AND_CLASS
+        + gaussians * (BYTES_PER_GAUSSIAN + BYTES_PER_GAUSSIAN_AND_CLASS * classes)
+        + BYTES_ALWAYS
+    )
+
+
+def check_memory(
+    volume: Volume,
+    params: SegmentParams | None = None,
+    *,
+    classes: int = 2,
+    field: GaussianField | None = None,
+    gaussians: int | None = None,
+) -> None:
+    """Refuse a segmentation that would not fit into the free memory.
+
+    Parameters
+    ----------
+    volume : Volume
+    params : SegmentParams, optional
+    classes : int
+        The background included.
+    field : GaussianField, optional
+        If there is one.
+    gaussians : int, optional
+        Of the field that will be fitted, if it is known.
+
+    Raises
+    ------
+    MemoryEstimateError
+        Saying how much is needed, how much is free and what would fit.
+    """
+    import psutil
+
+    count = len(field) if field is not None else gaussians or LIKELY_GAUSSIANS
+    refined = (params or SegmentParams()).refine_voxels
+    needed = estimate_bytes(volume.shape, volume.channels, classes, count, refined)
+    free = int(psutil.virtual_memory().available)
+    if needed <= SHARE * free:
+        return
+    says = f"The segmentation needs about {_gib(needed)} GiB and {_gib(free)} GiB are free. "
+    without = estimate_bytes(volume.shape, volume.channels, classes, count, 0)
+    if without <= SHARE * free:
+        raise MemoryEstimateError(f"{says}With fewer voxels to refine (refine_voxels) it fits.")
+    room = max(0.8 * free - (needed - _of_voxels(volume)), 0.05 * free)
+    shrink = (_of_voxels(volume) / room) ** (1 / 3)
+    spacing = " x ".join(f"{s * shrink:.2g}" for s in volume.spacing)
+    raise MemoryEstimateError(
+        f"{says}Resampled to {spacing} mm, or cropped to 1/{shrink**3:.1f} of its voxels, the "
+        "image fits."
+    )
+
+
+def _of_voxels(volume: Volume) -> float:
+    per_voxel = BYTES_PER_VOXEL + BYTES_PER_VOXEL_AND_CONTRAST * volume.channels
+    return float(per_voxel * np.prod(volume.shape, dtype=np.int64))
+
+
+def _gib(count: float) -> str:
+    return f"{count / 2**30:.1f}"
