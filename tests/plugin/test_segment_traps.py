@@ -1,5 +1,8 @@
 """What the Segment widget shows is what there is."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from qtpy.QtGui import QIcon
@@ -113,3 +116,26 @@ def test_a_mask_of_nan_background_and_booleans(docked, qtbot, notes):
     idle(qtbot, widget)
     assert widget.result_layer.data.any()
     assert [severity for severity, _ in notes] == ["warning"]
+
+
+def test_the_first_strokes_layer_finds_everything_compiled():
+    code = """
+import subprocess
+import sys
+
+import numpy as np
+from napari.layers import Labels
+from numba.core.event import install_recorder
+from napari_medgs.plugin.segment.layers import label_colormap
+from napari_medgs.plugin.segment.warm_up import warm_up
+warm_up()
+with install_recorder("numba:compile") as seen:
+    for result in (False, True):
+        layer = Labels(np.zeros((3, 4, 5), np.uint8),
+                       colormap=label_colormap({3: (1, 0, 0, 1)}, 255, result=result))
+        layer.data[1, 2, 2] = 3
+        layer.refresh(extent=False)
+print(len(seen.buffer))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0"]

@@ -28,8 +28,10 @@ class ResultDisplay:
     def __init__(self, session: Session, view: LabelView) -> None:
         self._session, self.view = session, view
         self._preview: LabelSlice | None = None
-        values, counts = np.unique(session.labels, return_counts=True)
-        self._counts = {int(v): int(n) for v, n in zip(values, counts, strict=True)}
+        self._counts = {0: session.labels.size}
+        if session.labels.any():
+            values, counts = np.unique(session.labels, return_counts=True)
+            self._counts = {int(v): int(n) for v, n in zip(values, counts, strict=True)}
         self.show_all()
 
     def show_all(self) -> None:

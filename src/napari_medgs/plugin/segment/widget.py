@@ -19,9 +19,10 @@ from napari_medgs.plugin.layer_metadata import (
     FRAME_KEY,
     NAMES_KEY,
     ROLE_KEY,
+    label_table,
     role_of,
 )
-from napari_medgs.plugin.report import guarded, show_failure, show_hint
+from napari_medgs.plugin.report import LOGGER, guarded, show_failure, show_hint
 from napari_medgs.plugin.segment.accept import AcceptAction
 from napari_medgs.plugin.segment.accepted import AcceptedLayers
 from napari_medgs.plugin.segment.classes import ClassActions
@@ -49,6 +50,7 @@ from napari_medgs.plugin.segment.view import (
     RESTORE_HINT,
     SegmentView,
 )
+from napari_medgs.plugin.segment.warm_up import warm_up
 from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.widgets.layers import NEWS
 from napari_medgs.plugin.worker import Runner
@@ -116,6 +118,12 @@ class SegmentWidget(MedGSWidget):
         self.view.table.fill([1, 2], BACKGROUND)
         self.files.look_for_saved()
         self._go_on()
+        self._warm_up = Runner(self)
+        self._warm_up.start(
+            lambda progress, should_stop: warm_up(),
+            returned=lambda nothing: None,
+            errored=lambda error: LOGGER.info("warming up failed", exc_info=error),
+        )
 
     def _connect(self) -> None:
         view, controller, watcher = self.view, self.controller, self.watcher
@@ -254,9 +262,13 @@ class SegmentWidget(MedGSWidget):
         self._choose(self.view.strokes.choose, layer)
         # A layer added later must not take the image's place.
         self._choose(self.view.images.check, context.sources)
-        names = {int(k): str(v) for k, v in dict(layer.metadata.get(NAMES_KEY, {})).items()}
+        start = self.view.initial.layer if is_new else None
+        names, colors = label_table(start)
+        table.colors.update(colors)
+        names |= {int(k): str(v) for k, v in dict(layer.metadata.get(NAMES_KEY, {})).items()}
         names |= session.names
-        painted = {int(v) for v in np.unique(strokes.array)} - {unlabeled}
+        found = np.unique(strokes.array) if strokes.array.any() else [0]
+        painted = {int(v) for v in found} - {unlabeled}
         values = (painted | set(names)) - {unlabeled, background} or {1, 2}
         table.fill(values, background, names)
         old = context.find_layer("result") if reuse else None
@@ -521,5 +533,6 @@ class SegmentWidget(MedGSWidget):
         self.rest_timer.stop()
         self.end()
         self.files.shut_down()
+        self._warm_up.shut_down()
         self.shortcuts.free()
         super().shut_down()

@@ -1,0 +1,28 @@
+"""What the first Labels layer of a process needs, made before it is asked for. No Qt."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+_DONE = threading.Event()
+
+
+def warm_up() -> None:
+    """Let napari compile its mapping of labels to colors, which takes seconds, and only once.
+
+    For a thread: nothing is shown, and no layer of a viewer is touched.
+    """
+    if _DONE.is_set():
+        return
+    from napari.layers import Labels
+
+    from napari_medgs.plugin.segment.layers import BACKGROUND, label_colormap
+
+    for result in (False, True):
+        colormap = label_colormap({}, None if result else BACKGROUND, result=result)
+        layer = Labels(np.zeros((2, 2, 2), np.uint8), colormap=colormap)
+        layer.data[0, 0, 0] = 1
+        layer.refresh(extent=False)
+    _DONE.set()
