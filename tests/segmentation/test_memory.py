@@ -97,8 +97,10 @@ def test_what_does_not_fit_is_refused_before_work_starts(monkeypatch):
     ) as e:
         segment(volume, prompts, progress=told.append)
     assert "cropped to 1/" in str(e.value)
+    segmenter = InteractiveSegmenter()
+    segmenter.set_image(volume)
     with pytest.raises(MemoryEstimateError, match="Resampled"):
-        InteractiveSegmenter().set_image(volume).prepare(progress=told.append)
+        segmenter.prepare(progress=told.append)
     assert not told
     big = Volume.from_array(np.random.default_rng(0).random((40, 64, 64), np.float32))
     from napari_medgs.segmentation.memory import check_memory

@@ -43,7 +43,7 @@ def estimate_bytes(
     Examples
     --------
     >>> estimate_bytes((100, 512, 512), 1, 3, 50_000) // 2**20
-    1692
+    1676
     """
     voxels = int(np.prod(shape, dtype=np.int64))
     return (
