@@ -27,6 +27,8 @@ from napari_medgs.errors import Cancelled, GeometryError, LabelError
          "'a.nii.gz' and 'b.mha' lie apart."),
         ("The image is constant.", {"image": [f"{k}.nii" for k in range(6)]},
          "0.nii, 1.nii, 2.nii, 3.nii, and 2 more: the image is constant."),
+        ("The fit needs 9 GiB and 2 GiB are free.", {"image": "a.nii", "mask": "m.nii"},
+         "a.nii: the fit needs 9 GiB and 2 GiB are free."),
         ("RAS is fine for the image.", {"image": "a.nii"}, "a.nii: RAS is fine for the image."),
     ],
 )  # fmt: skip

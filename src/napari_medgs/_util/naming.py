@@ -94,6 +94,8 @@ def named(message: str, **files: Name) -> str:
         match = re.search(rf"\b(?:{_NOUNS[what]})", message, re.IGNORECASE)
         if match is not None:
             found.append((match.start(), texts))
+    if not found and known and "GiB" in message:  # too little memory, for what was read first
+        found = [(0, next(iter(known.values())))]
     if not found:
         return message
     names: list[str] = []

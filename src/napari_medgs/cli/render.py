@@ -160,7 +160,10 @@ def render(
         grid = finer_grid(info.grid, info.slice_axis, interp)
     if deshear:
         grid = orthogonal_grid(grid)
-    check_render_memory(grid, len(info.image_channels if head == "image" else info.class_names))
+    with naming(field=field):
+        check_render_memory(
+            grid, len(info.image_channels if head == "image" else info.class_names)
+        )
     started = time.perf_counter()
     with reporter.doing("rendering"), naming(field=field):
         if head == "seg":
