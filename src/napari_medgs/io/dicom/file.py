@@ -11,12 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from napari_medgs.errors import FileError
 from napari_medgs.io import _limits
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
-
-from napari_medgs.errors import FileError
-
 _MOST_FILES = 100_000
 
 

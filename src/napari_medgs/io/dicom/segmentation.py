@@ -24,6 +24,7 @@ from napari_medgs.io.dicom.header import (
     integer,
     items,
     numbers,
+    read_class,
     read_code,
     read_header,
     text,
@@ -47,8 +48,7 @@ def is_dicom_segmentation(path: str | Path) -> bool:
     path = Path(path)
     if not path.is_file() or not is_dicom_file(path):
         return False
-    header = read_header(path)
-    return header is not None and class_uid(header) in (SEGMENTATION, LABEL_MAP)
+    return read_class(path) in (SEGMENTATION, LABEL_MAP)
 
 
 def read_dicom_segments(path: str | Path) -> list[DicomSegment]:

@@ -25,6 +25,7 @@ from napari_medgs.io.dicom.header import (
     items,
     numbers,
     quiet_pydicom,
+    read_class,
     read_code,
     read_header,
     text,
@@ -61,8 +62,7 @@ def is_structure_set(path: str | Path) -> bool:
     path = Path(path)
     if not path.is_file() or not is_dicom_file(path):
         return False
-    header = read_header(path)
-    return header is not None and class_uid(header) == STRUCTURE_SET
+    return read_class(path) == STRUCTURE_SET
 
 
 def list_structures(path: str | Path) -> list[DicomSegment]:

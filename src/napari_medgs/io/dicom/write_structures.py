@@ -183,14 +183,13 @@ def _contours(
         for polygon in outline_mask(stack[k] == segment.value):
             points = np.column_stack([polygon[:, ::-1], np.full(len(polygon), float(k))])
             places = points @ lps[:3, :3].T + lps[:3, 3]
-            contours.append(
-                _item(
-                    ContourImageSequence=[_image(source, source.frames[k])],
-                    ContourGeometricType="CLOSED_PLANAR",
-                    NumberOfContourPoints=len(places),
-                    ContourData=[f"{v + 0.0:.6f}" for v in places.ravel().tolist()],
-                )
+            contour = _item(
+                ContourImageSequence=[_image(source, source.frames[k])],
+                ContourGeometricType="CLOSED_PLANAR",
+                NumberOfContourPoints=len(places),
             )
+            _set_points(contour, places)
+            contours.append(contour)
     made = _item(
         ROIDisplayColor=np.rint(np.clip(color, 0, 1) * 255).astype(int).tolist(),
         ReferencedROINumber=segment.value,
@@ -198,6 +197,17 @@ def _contours(
     if contours:
         made.ContourSequence = contours
     return made
+
+
+def _set_points(contour: Any, places: NDArray[np.float64]) -> None:
+    """Store points as text at once: pydicom takes seconds where it checks each of millions."""
+    from pydicom.dataelem import RawDataElement
+    from pydicom.tag import Tag
+
+    text = "\\".join(f"{v + 0.0:.6f}" for v in places.ravel().tolist()).encode()
+    text += b" " * (len(text) % 2)
+    tag = Tag("ContourData")
+    contour[tag] = RawDataElement(tag, "DS", len(text), text, 0, False, True)
 
 
 def _observation(number: int, segment: DicomSegment) -> Any:
