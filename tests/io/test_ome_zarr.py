@@ -53,7 +53,8 @@ def write(path, data, letters="zyx", version="0.5", *, levels=1, units=MM, shift
     root, datasets = group(path, version), []
     for k in range(levels):
         step = tuple(slice(None, None, 2**k if a in "yx" else None) for a in letters)
-        root.create_array(str(k), data=np.ascontiguousarray(data[step]), chunks=tuple(max(2, n // 2) for n in data.shape),
+        halves = tuple(max(2, n // 2) for n in data.shape)
+        root.create_array(str(k), data=np.ascontiguousarray(data[step]), chunks=halves,
                           chunk_key_encoding={"name": "v2" if version == "0.4" else "default",
                                               "separator": "/"})  # fmt: skip
         scale = [SIZES[a] * (2**k if a in "yx" else 1) for a in letters]

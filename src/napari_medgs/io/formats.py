@@ -18,7 +18,9 @@ from napari_medgs.io.freesurfer import is_mgh, read_mgh
 from napari_medgs.io.itk.reader import SUFFIXES as _ITK
 from napari_medgs.io.itk.reader import is_itk_image, read_itk
 from napari_medgs.io.itk.writer import write_itk, write_itk_labels
+from napari_medgs.io.labels import read_label_colors as read_sidecar_colors
 from napari_medgs.io.labels import read_label_names as read_sidecar_names
+from napari_medgs.io.labels import write_label_colors
 from napari_medgs.io.nifti.pair import SUFFIXES as _PAIR
 from napari_medgs.io.nifti.pair import is_pair, read_pair
 from napari_medgs.io.nifti.reader import is_nifti, read_nifti, write_nifti, write_nifti_labels
@@ -243,8 +245,12 @@ def write_labels(
         )  # fmt: skip
     _check_written(path, MASK_SUFFIXES)
     if is_nifti(path):
-        return write_nifti_labels(path, labels, grid, names)
-    return write_itk_labels(path, labels, grid, names, colors)
+        written = write_nifti_labels(path, labels, grid, names)
+    else:
+        written = write_itk_labels(path, labels, grid, names, colors)
+    if names and colors and not has_segments(path):
+        write_label_colors(path, colors)
+    return written
 
 
 def read_label_names(path: str | Path) -> dict[int, str]:
@@ -269,6 +275,28 @@ def read_label_names(path: str | Path) -> dict[int, str]:
     except MedGSError:
         return {}
     return read_sidecar_names(path)
+
+
+def read_label_colors(path: str | Path) -> dict[int, tuple[float, float, float]]:
+    """Read the colors of a mask's labels; empty where there are none.
+
+    Parameters
+    ----------
+    path : str or Path
+        A mask. OME-Zarr has colors itself, other masks a JSON file beside them; those of
+        ``.seg.nrrd`` and DICOM masks come with :func:`napari_medgs.io.segmented.read_segmented`.
+
+    Returns
+    -------
+    dict of int to (red, green, blue)
+        From 0 to 1, by label value.
+    """
+    try:
+        if is_ome_zarr(path):
+            return read_ome_zarr_table(path)[1]
+    except MedGSError:
+        return {}
+    return {} if has_segments(path) else read_sidecar_colors(path)
 
 
 def _check_written(path: str | Path, suffixes: Sequence[str] = WRITTEN_SUFFIXES) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,6 +177,54 @@ def read_label_names(path: str | Path) -> dict[int, str]:
     except (ParameterError, ValueError):
         warnings.warn(f"{sidecar}: its label names are damaged; not read.", stacklevel=2)
         return {}
+
+
+def write_label_colors(path: str | Path, colors: Mapping[int, Sequence[float]]) -> Path:
+    """Write the colors of a mask's labels into the JSON file that holds their names.
+
+    Parameters
+    ----------
+    path : str or Path
+        The mask's file.
+    colors : mapping of int to (red, green, blue)
+        From 0 to 1, by label value.
+
+    Raises
+    ------
+    FileError
+        As :func:`write_label_names`.
+    """
+    sidecar = sidecar_path(path)
+    record = _read_sidecar(sidecar) if sidecar.exists() else {}
+    if record is None:
+        raise FileError(
+            f"{sidecar}: the label colors go here, but the file holds no JSON object; move it."
+        )
+    record["colors"] = {
+        str(int(value)): [round(float(c), 6) for c in color[:3]]
+        for value, color in sorted(colors.items())
+    }
+    with atomic_path(sidecar) as temporary:
+        text = json.dumps(record, indent=2, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return sidecar
+
+
+def read_label_colors(path: str | Path) -> dict[int, tuple[float, float, float]]:
+    """Read the colors (red, green, blue) from 0 to 1 of a mask's labels from its sidecar.
+
+    What is no color is passed over: the mask is readable without it.
+    """
+    sidecar = sidecar_path(path)
+    record = _read_sidecar(sidecar) if sidecar.is_file() else None
+    found = {} if record is None else record.get("colors")
+    colors: dict[int, tuple[float, float, float]] = {}
+    for value, color in found.items() if isinstance(found, dict) else ():
+        parts = color if isinstance(color, list) and len(color) == 3 else []
+        numbers = [p for p in parts if type(p) in (int, float) and 0 <= p <= 1]
+        if len(numbers) == 3 and value.lstrip("-").isdecimal() and len(value) < 12:
+            colors[int(value)] = (float(numbers[0]), float(numbers[1]), float(numbers[2]))
+    return colors
 
 
 def _read_sidecar(path: Path) -> dict[str, Any] | None:

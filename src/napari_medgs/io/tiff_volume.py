@@ -63,7 +63,7 @@ def has_voxel_sizes(path: str | Path) -> bool:
     import tifffile
 
     try:
-        with _logged_errors(), tifffile.TiffFile(path) as opened:
+        with quiet_tifffile(), tifffile.TiffFile(path) as opened:
             sizes = _ome_sizes(opened)[0] if opened.is_ome else _imagej_sizes(opened)
     except Exception:
         # Reading says what is wrong with the file.

@@ -387,22 +387,52 @@ def volume_from_rgb(layer: Any) -> tuple[Volume, LayerFrame]:
     return Volume(data, frame.grid, ("red", "green", "blue")), frame
 
 
-def labels_like(labels: Any, image: Any, frame: LayerFrame) -> NDArray[Any]:
+def labels_like(
+    labels: Any, image: Any, frame: LayerFrame, *, resample: bool = False
+) -> NDArray[Any]:
     """Return the array of a Labels layer on the canonical grid of an image layer.
+
+    A mask of another extent with the same voxels, as Slicer crops them, is padded and cropped.
+    With ``resample``, one of any other grid is brought over by the nearest label.
 
     Raises
     ------
     GeometryError
-        When the two are not on one grid.
+        When the two are not on one grid, or cannot be compared.
     LabelError
         When no voxel is labeled.
     """
-    if not same_place(labels, image):
-        raise GeometryError(
-            f"The mask {labels.name!r} and the image {image.name!r} differ in shape, voxel size "
-            "or place. Paint on a Labels layer that was made for this image."
-        )
     array = array_of(labels)
+    if not same_place(labels, image):
+        return _placed(labels, array, image, frame, resample)
     if not array.any():
         raise LabelError(f"The mask {labels.name!r} is empty: paint something, or choose none.")
     return frame.to_canonical(array)
+
+
+def _placed(
+    labels: Any, array: NDArray[Any], image: Any, frame: LayerFrame, resample: bool
+) -> NDArray[Any]:
+    """Return a mask of another extent, or of another grid, on the grid of an image."""
+    from napari_medgs.io._axes import is_part_of, place_on_grid
+
+    own = frame_of(labels) if labels.ndim == 3 else None
+    if own is not None and resample:
+        from napari_medgs.data.resampling import resample_labels
+
+        grids = own.grid, frame.grid
+        if all(is_assumed(grid) for grid in grids):  # both lie in the viewer's world
+            grids = Grid(grids[0].shape, grids[0].affine), Grid(grids[1].shape, grids[1].affine)
+        name = f"The mask {labels.name!r}"
+        placed = resample_labels(own.to_canonical(array), *grids, name=name)
+    elif own is None or not is_part_of(own.grid, frame.grid):
+        raise GeometryError(
+            f"The mask {labels.name!r} and the image {image.name!r} differ in shape, voxel size "
+            "or place. Check 'Resample' to take the nearest labels, or paint on a Labels layer "
+            "that was made for this image."
+        )
+    else:
+        placed = place_on_grid(own.to_canonical(array), own.grid, frame.grid, labels.name)
+    if not placed.any():
+        raise LabelError(f"The mask {labels.name!r} has no label within {image.name!r}.")
+    return placed

@@ -28,6 +28,25 @@ def unwrap(thing: Any) -> Any:
     return getattr(thing, "__wrapped__", thing)
 
 
+def label_table(
+    layer: Any | None,
+) -> tuple[dict[int, str], dict[int, tuple[float, float, float, float]]]:
+    """Return the names and the colors (red, green, blue, 1) that a layer has of its labels.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels or None
+        Without a layer both are empty.
+    """
+    metadata = {} if layer is None else layer.metadata
+    names = {int(k): str(v) for k, v in dict(metadata.get(NAMES_KEY) or {}).items()}
+    colors = {
+        int(k): (float(c[0]), float(c[1]), float(c[2]), 1.0)
+        for k, c in dict(metadata.get(COLORS_KEY) or {}).items()
+    }
+    return names, colors
+
+
 def field_of(layer: Any) -> GaussianField | None:
     """Return the field that a layer carries, if it does."""
     field = getattr(layer, "metadata", {}).get(FIELD_KEY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.plugin.anatomy.follower import follow_planes
+from napari_medgs.plugin.label_colors import labels_colormap
 from napari_medgs.plugin.layer_frame import ITEMS_KEY, grid_kwargs
 from napari_medgs.plugin.layer_metadata import CODES_KEY, COLORS_KEY, NAMES_KEY
 from napari_medgs.plugin.report import show_failure
+from napari_medgs.plugin.surface_layers import read_surface_layers
+from napari_medgs.plugin.time_layers import with_time
+from napari_medgs.plugin.zarr_layers import read_zarr_layers
 
 if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
@@ -31,9 +35,9 @@ def get_reader(path: str | list[str]) -> ReaderFunction | None:
     Parameters
     ----------
     path : str or list of str
-        NIfTI, NRRD, MetaImage, GIPL, FreeSurfer, ``.hdr``/``.img``, OME-TIFF, DICOM,
-        ``.medgs.safetensors``, ``.npz`` of MedMNIST, or a folder with DICOM files. All of a list
-        must be of one kind.
+        NIfTI, NRRD, MetaImage, GIPL, FreeSurfer, ``.hdr``/``.img``, TIFF with voxel sizes, DICOM,
+        OME-Zarr, meshes, ``.medgs.safetensors``, ``.npz`` of MedMNIST, or a folder with DICOM
+        files or meshes. All of a list must be of one kind.
 
     Returns
     -------
@@ -70,21 +74,42 @@ def get_reader(path: str | list[str]) -> ReaderFunction | None:
 def _function_for(path: Path) -> Callable[[Path], list[LayerData]] | None:
     name = path.name.lower()
     if path.is_dir():
-        from napari_medgs.io.dicom.series import is_dicom_folder
-
-        return read_volume_layers if is_dicom_folder(path) else None
+        return _function_for_folder(path)
     from napari_medgs.io.formats import is_image_file
+    from napari_medgs.io.meshes import SUFFIXES as MESHES
+    from napari_medgs.io.ome_zarr import is_ome_zarr
     from napari_medgs.io.segmented import has_segments
 
     if has_segments(path):
         return read_segment_layers
-    if name.endswith(".dcm") or name == "dicomdir" or is_image_file(path):
+    if is_ome_zarr(path):
+        return read_zarr_layers
+    if name.endswith(MESHES):
+        return read_surface_layers
+    if name.endswith((".tif", ".tiff")) and not name.endswith((".ome.tif", ".ome.tiff")):
+        from napari_medgs.io.tiff_volume import has_voxel_sizes
+
+        # napari shows others as well: they need a spacing, which the Load widget asks for.
+        return read_volume_layers if has_voxel_sizes(path) else None
+    if name.endswith((".dcm", ".ima")) or name == "dicomdir" or is_image_file(path):
         return read_volume_layers
     if name.endswith(".medgs.safetensors"):
         return read_field_layers
     if name.endswith(".npz"):
         return read_medmnist_layers if is_medmnist_archive(path) else None
     return None
+
+
+def _function_for_folder(path: Path) -> Callable[[Path], list[LayerData]] | None:
+    from napari_medgs.io.dicom.series import is_dicom_folder
+    from napari_medgs.io.meshes import find_meshes
+    from napari_medgs.io.ome_zarr import is_ome_zarr
+
+    if is_ome_zarr(path):
+        return read_zarr_layers
+    if is_dicom_folder(path):
+        return read_volume_layers
+    return read_surface_layers if find_meshes(path) else None
 
 
 def is_medmnist_archive(path: Path) -> bool:
@@ -103,22 +128,22 @@ def read_volume_layers(path: Path, **options: Any) -> list[LayerData]:
     ----------
     path : Path
     **options
-        spacing, assume_identity, series of :func:`napari_medgs.io.read_volume`.
+        spacing, assume_identity, series, volume of :func:`napari_medgs.io.read_volume`.
 
     Returns
     -------
     list of layer data
-        One Image per channel, or one Labels layer.
+        One Image per channel, or one Labels layer. Volumes in time are one Image of four axes,
+        unless one of them is chosen.
 
     Raises
     ------
     MedGSError
         When the file cannot be used.
     """
-    from napari_medgs.io import read_volume
+    from napari_medgs.io.reading import read_all_volumes
 
-    volume = read_volume(path, **options)
-    return volume_layers(volume, path)
+    return volume_layers(read_all_volumes(path, **options), path)
 
 
 def read_segment_layers(path: Path, **options: Any) -> list[LayerData]:
@@ -169,6 +194,7 @@ def read_segment_layers(path: Path, **options: Any) -> list[LayerData]:
             COLORS_KEY: table.colors,
             CODES_KEY: table.codes,
         }
+        place |= _colormap(table.colors, labels)
         layers.append((labels, {"name": name, "metadata": metadata, **place}, "labels"))
     return layers
 
@@ -191,16 +217,23 @@ def volume_layers(volume: Volume, path: Path | None = None) -> list[LayerData]:
     if path is not None:
         metadata["path"] = str(path)
     from napari_medgs.io.formats import image_stem
+    from napari_medgs.io.fourth_axis import SOURCE_KEY
     from napari_medgs.io.labels import as_mask
 
     stem = "image" if path is None else path.name if path.is_dir() else image_stem(path)
 
+    if SOURCE_KEY in volume.grid.source:
+        return [_time_layer(volume, stem, metadata, place)]
     labels = as_mask(volume, stem)
     if labels is not None:
         from napari_medgs.io import read_label_names
+        from napari_medgs.io.formats import read_label_colors
 
-        names = read_label_names(path) if path is not None and path.is_file() else {}
-        options = {"name": stem, "metadata": {**metadata, NAMES_KEY: names}, **place}
+        is_file = path is not None and path.is_file()
+        names = read_label_names(path) if path is not None and is_file else {}
+        colors = read_label_colors(path) if path is not None and is_file else {}
+        metadata |= {NAMES_KEY: names, COLORS_KEY: colors}
+        options = {"name": stem, "metadata": metadata, **place, **_colormap(colors, labels)}
         return [(labels, options, "labels")]
     layers: list[LayerData] = []
     for c, name in enumerate(volume.channel_names):
@@ -217,6 +250,30 @@ def volume_layers(volume: Volume, path: Path | None = None) -> list[LayerData]:
             options["contrast_limits"] = limits
         layers.append((data, options, "image"))
     return layers
+
+
+def _time_layer(
+    volume: Volume, name: str, metadata: dict[str, Any], place: dict[str, Any]
+) -> LayerData:
+    """Return volumes in time as one layer (T, Z, Y, X)."""
+    from napari_medgs.io.fourth_axis import SOURCE_KEY
+
+    step = volume.grid.source[SOURCE_KEY]["step_s"]
+    options: dict[str, Any] = {
+        "name": name,
+        "colormap": "gray",
+        "metadata": metadata,
+        **with_time(place, step),
+    }
+    limits = display_limits(volume.data)
+    if limits is not None:
+        options["contrast_limits"] = limits
+    return volume.data, options, "image"
+
+
+def _colormap(colors: Mapping[int, Sequence[float]], labels: NDArray[Any]) -> dict[str, Any]:
+    found = labels_colormap(colors, labels)
+    return {} if found is None else {"colormap": found}
 
 
 def display_limits(data: NDArray[Any]) -> tuple[float, float] | None:
@@ -341,18 +398,17 @@ def read_paths(paths: Sequence[str | Path], **options: Any) -> list[LayerData]:
     for path in map(Path, paths):
         if not path.exists():
             raise FileError(f"{path}: there is no such file.")
-        if path.is_dir():
-            layers += read_volume_layers(path, **options)
-            continue
         function = _function_for(path)
+        if path.is_dir() and function is None:
+            function = read_volume_layers
         if function is None:
             raise FileError(
                 f"{path}: unknown file type. {KINDS}, and fields (.medgs.safetensors) can be "
                 "opened."
             )
-        layers += (
-            read_volume_layers(path, **options)
-            if function in (read_volume_layers, read_segment_layers)
-            else (function(path))
-        )
+        layers += function(path, **options) if function in _WITH_OPTIONS else function(path)
     return layers
+
+
+# napari_medgs.plugin.load asks for what these need.
+_WITH_OPTIONS = (read_volume_layers, read_segment_layers, read_zarr_layers)

@@ -131,11 +131,11 @@ def frame_for_saving(layer: Any) -> LayerFrame:
 
 
 def _frame_among_images(layer: Any) -> LayerFrame | None:
-    world = _common_world(layer)
+    world = common_world(layer)
     return None if world is None else frame_in_world(layer, world, {"kind": "layer"})
 
 
-def _placed_images(layer: Any) -> list[tuple[Any, Matrix]]:
+def _placed_images(layer: Any | None) -> list[tuple[Any, Matrix]]:
     """Return the viewer's other Image and Labels layers of known orientation, with it."""
     from napari import current_viewer
 
@@ -150,8 +150,14 @@ def _placed_images(layer: Any) -> list[tuple[Any, Matrix]]:
     return found
 
 
-def _common_world(layer: Any) -> Matrix | None:
-    """Return the matrix from world to RAS on which the images beside a layer agree."""
+def common_world(layer: Any | None) -> Matrix | None:
+    """Return the matrix from world to RAS on which the images beside a layer agree.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer or None
+        None for all images in the viewer.
+    """
     worlds = [world for _, world in _placed_images(layer)]
     agree = worlds and all(np.allclose(w, worlds[0], rtol=1e-4, atol=1e-3) for w in worlds)
     return worlds[0] if agree else None
@@ -169,7 +175,7 @@ def has_known_place(layer: Any) -> bool:
         return False
     if _is_array(layer):
         return is_orientation_known(frame_for_saving(layer).grid)
-    return world_to_ras(layer) is not None or _common_world(layer) is not None
+    return world_to_ras(layer) is not None or common_world(layer) is not None
 
 
 def save_labels(path: str | Path, layer: Any) -> Path:
@@ -231,7 +237,7 @@ def save_surface(path: str | Path, layer: Any) -> Path:
             f"The surface {layer.name!r} is flat: only surfaces in 3D are saved as meshes."
         )
     world = world_to_ras(layer)
-    matrix = layer_to_ras(layer, _common_world(layer) if world is None else world)
+    matrix = layer_to_ras(layer, common_world(layer) if world is None else world)
     vertices = vertices @ matrix[:3, :3].T + matrix[:3, 3]
     if np.linalg.det(matrix[:3, :3]) < 0:  # a mirror turns the surface inside out
         faces = faces[:, ::-1]

@@ -22,6 +22,7 @@ from napari_medgs.plugin.layer_metadata import (
     label_table,
     role_of,
 )
+from napari_medgs.plugin.layer_orientation import grid_warning
 from napari_medgs.plugin.report import LOGGER, guarded, show_failure, show_hint
 from napari_medgs.plugin.segment.accept import AcceptAction
 from napari_medgs.plugin.segment.accepted import AcceptedLayers
@@ -251,10 +252,12 @@ class SegmentWidget(MedGSWidget):
                     self.settings.params(),
                     unlabeled,
                     background,
+                    resample=self.view.resample.isChecked(),
                 )
         except MedGSError:
             self._choose(self.view.strokes.choose, None)
             raise
+        self.view.place_warning = grid_warning(frame.grid, context.image.name)
         context.strokes_layer = layer
         self._named_for = weakref.ref(context.image)
         self._marked = role_of(layer) is None
