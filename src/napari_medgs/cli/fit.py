@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = FitParams()
 MOST_LABELS = 10  # are listed after a fit, those of the lowest Dice
-START = "Starting from a field"
+START, RUNNING = "Starting from a field", "Saved while it runs"
 
 
 def save_positions(path: Path, positions: list[tuple[int, Any]]) -> None:
@@ -77,8 +77,6 @@ def fit(
             help="Label image on the same grid, fitted with the image; -1 marks unlabeled voxels.",
         ),
     ] = None,
-    *,
-    params: FitParams,
     start: Annotated[
         Path | None,
         typer.Option(
@@ -88,13 +86,16 @@ def fit(
             rich_help_panel=START,
         ),
     ] = None,
+    *,
+    params: FitParams,
     checkpoint_every: Annotated[
         int,
         typer.Option(
             min=0,
             metavar="N",
             help="Write the unfinished field to OUT every N steps; continue with --from OUT.",
-            rich_help_panel=START,
+            show_default="only at the end",
+            rich_help_panel=RUNNING,
         ),
     ] = DEFAULTS.checkpoint_every,
     positions: Annotated[
@@ -102,12 +103,12 @@ def fit(
         typer.Option(
             metavar="FILE.npz",
             help="Also save snapshots of the Gaussians' centers (x, y, t in voxels).",
-            rich_help_panel=START,
+            rich_help_panel=RUNNING,
         ),
     ] = None,
     positions_every: Annotated[
         int,
-        typer.Option(min=1, metavar="N", help="Steps between snapshots.", rich_help_panel=START),
+        typer.Option(min=1, metavar="N", help="Steps between snapshots.", rich_help_panel=RUNNING),
     ] = 10,
     spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,

@@ -89,7 +89,7 @@ FillNanOption = Annotated[
     str | None,
     typer.Option(
         "--fill-nan",
-        metavar="[VALUE]",
+        metavar="VALUE",
         help="What stands for NaN: a number, or background (0, or the lowest value of an image "
         "with negative ones).",
         rich_help_panel=INPUT,

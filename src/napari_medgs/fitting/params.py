@@ -117,7 +117,7 @@ class FitParams:
         label="Time limit",
         group=STOP,
         metavar="S",
-        help="Stop after this many seconds (s) of wall time.",
+        help="Stop after this many seconds of wall time.",
     )
     iterations: int = setting(
         80,
