@@ -18,6 +18,7 @@ from pathlib import Path
 from napari_medgs.errors import FileError
 from napari_medgs.io._limits import check_claim, check_file
 
+LARGEST_NUMBER = 1e9  # millimeters, of a place or a voxel
 LONGEST_HEADER = 4 * 2**20
 _CHUNK = 2**20
 
@@ -111,7 +112,11 @@ def check_nrrd(path: Path) -> TextHeader:
     itemsize = next((n for n, names in _NRRD_BYTES.items() if kind in names), None)
     if itemsize is None:
         raise FileError(f"{path}: values of NRRD type '{brief(kind)}' cannot be read.")
+    for field_name in ("space directions", "space origin", "spacings"):
+        _check_numbers(path, field_name, fields.get(field_name, ""))
     encoding = fields.get("encoding", "").lower()
+    if encoding in ("bzip2", "bz2"):
+        raise FileError(f"{path}: its bzip2 encoding cannot be read; save it with gzip.")
     if encoding in ("ascii", "txt", "text"):
         itemsize = 1  # at least a digit per value
     name = fields.get("data file", fields.get("datafile"))
@@ -120,10 +125,20 @@ def check_nrrd(path: Path) -> TextHeader:
         if name.upper().startswith("LIST") or "%" in name:
             return header  # many files: the decoder counts them
         stored = data_file(path, name).stat().st_size
-    if encoding not in ("bzip2", "bz2"):  # bzip2 has no useful bound
-        deflated = encoding in ("gzip", "gz")
-        check_claim(path, math.prod(sizes) * itemsize, stored, deflated=deflated)
+    deflated = encoding in ("gzip", "gz")
+    check_claim(path, math.prod(sizes) * itemsize, stored, deflated=deflated)
     return header
+
+
+def _check_numbers(path: Path, name: str, text: str) -> None:
+    """Refuse a field whose numbers are no places or sizes; words such as "none" may stand there."""
+    for word in text.replace("(", " ").replace(")", " ").replace(",", " ").split():
+        try:
+            large = abs(float(word)) >= LARGEST_NUMBER
+        except ValueError:
+            large = False
+        if large:  # ITK does not end where it makes axes of such numbers orthogonal
+            raise FileError(f"{path}: damaged header: its {name} are '{brief(text)}'.")
 
 
 @contextmanager

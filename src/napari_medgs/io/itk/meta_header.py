@@ -14,7 +14,14 @@ from pathlib import Path
 
 from napari_medgs.errors import FileError
 from napari_medgs.io._limits import check_claim, check_file
-from napari_medgs.io.itk.headers import LONGEST_HEADER, TextHeader, brief, data_file, sizes_of
+from napari_medgs.io.itk.headers import (
+    LARGEST_NUMBER,
+    LONGEST_HEADER,
+    TextHeader,
+    brief,
+    data_file,
+    sizes_of,
+)
 
 _CHUNK = 2**20
 _LONGEST_LINE = 4000  # characters; ITK keeps values in arrays of a fixed size
@@ -125,7 +132,8 @@ def _check_entries(path: Path, fields: Mapping[str, str]) -> None:
             words = fields.get(name, "0 " * count).split()
             if len(words) != count or not all(_NUMBER.fullmatch(w) for w in words):
                 raise _damaged(path, name, fields[name])
-            if not all(math.isfinite(float(w)) for w in words):
+            # ITK does not end where it makes a matrix of such numbers orthogonal.
+            if not all(abs(float(w)) < LARGEST_NUMBER for w in words):
                 raise _damaged(path, name, fields[name])
     for name in ("ElementSpacing", "ElementSize"):
         if name in fields and not all(float(w) > 0 for w in fields[name].split()):
