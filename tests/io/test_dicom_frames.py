@@ -16,7 +16,7 @@ from pydicom.uid import (
 )
 
 from napari_medgs import io
-from napari_medgs.errors import FileError, GeometryError, ImageError
+from napari_medgs.errors import FileError, GeometryError, ImageError, MedGSError
 
 ROW, COLUMN = np.array([1.0, 0, 0]), np.array([0.0, 1, 0])
 START, SPACING, STEP = np.array([-50.0, -40, 30]), (0.7, 0.5), 2.5
@@ -188,6 +188,12 @@ def test_volumes_are_listed_and_chosen(tmp_path, kind, interleaved):
         check_places(volume, [origins[k] for k in members], pattern(6)[members])
     with pytest.raises(FileError, match="no volume 3"):
         io.read_volume(file, series="1.3")
+    second = io.read_volume(file, volume=2)
+    np.testing.assert_array_equal(second.data, volume.data)
+    assert second.grid.source["volume"] == 2
+    for wrong in ({"volume": 3}, {"volume": 0}, {"series": "1.1", "volume": 2}):
+        with pytest.raises(MedGSError, match=r"no volume|names volume 1|from 1, not 0"):
+            io.read_volume(file, **wrong)
 
 
 def test_frames_rescale_by_themselves(tmp_path):
