@@ -90,7 +90,7 @@ class Free:
 
 def test_what_does_not_fit_is_refused_before_work_starts(monkeypatch):
     volume, prompts = small()
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: Free(80 * 2**20))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Free(20 * 2**20))
     told = []
     with pytest.raises(
         MemoryEstimateError, match=r"needs about .* GiB .* free\. Resampled to"
@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_refused_before_work_starts(monkeypatch):
     big = Volume.from_array(np.random.default_rng(0).random((40, 64, 64), np.float32))
     from napari_medgs.segmentation.memory import check_memory
 
-    free = int(estimate_bytes(big.shape, 1, 30, 500, 0) / 0.9) + 2**20
+    free = int(estimate_bytes(big.shape, 1, 30, 500, 1000) / 0.9) + 2**20
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Free(free))
     with pytest.raises(MemoryEstimateError, match="refine_voxels"):
         check_memory(big, classes=30, gaussians=500)

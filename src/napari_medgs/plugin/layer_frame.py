@@ -160,8 +160,8 @@ def check_layer(layer: Any, *, colors: bool = False) -> None:
         )
     if layer.ndim not in (2, 3):
         raise ImageError(
-            f"{layer.name!r} has {layer.ndim} dimensions; 2 or 3 are needed. Right-click it and "
-            "choose 'Split Stack' to get its volumes one by one."
+            f"{layer.name!r} has {layer.ndim} dimensions; 2 or 3 are needed. Open one of its "
+            "volumes with the Load widget, or right-click it and choose 'Split Stack'."
         )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.data.grid import Grid
-from napari_medgs.data.orientation import is_usable
+from napari_medgs.data.orientation import is_orientation_known, is_usable
 from napari_medgs.errors import GeometryError, MedGSError
 
 GRID_KEY = "medgs_grid"
@@ -160,6 +160,11 @@ def place_source(layer: Any) -> dict[str, Any]:
 def is_assumed(grid: Grid) -> bool:
     """Tell whether a grid's orientation was assumed because its layer has no record of it."""
     return grid.source.get("kind") == "layer" and bool(grid.source.get("assumed"))
+
+
+def grid_warning(grid: Grid, name: str) -> str | None:
+    """Return what to say beside a result on a grid, None where its orientation is known."""
+    return None if is_orientation_known(grid) else orientation_warning(name)
 
 
 def orientation_warning(name: str) -> str:

@@ -15,6 +15,7 @@ from napari_medgs.data.field import GaussianField
 from napari_medgs.plugin.field_images import Rendered, errors_at, render_field
 from napari_medgs.plugin.layer_frame import LayerFrame, labels_like, volume_from_layers
 from napari_medgs.plugin.layer_metadata import NAMES_KEY, field_of
+from napari_medgs.plugin.layer_orientation import grid_warning
 from napari_medgs.plugin.report import prepared
 
 if TYPE_CHECKING:
@@ -77,7 +78,12 @@ class FitOutcome:
 
 
 def make_fit_request(
-    images: Sequence[Any], mask: Any | None, params: FitParams, initial_layer: Any | None = None
+    images: Sequence[Any],
+    mask: Any | None,
+    params: FitParams,
+    initial_layer: Any | None = None,
+    *,
+    resample: bool = False,
 ) -> FitRequest:
     """Take a fit's input out of layers, checking what can be checked at once.
 
@@ -88,6 +94,8 @@ def make_fit_request(
     params : FitParams
     initial_layer : napari.layers.Layer, optional
         One that carries a field to start from.
+    resample : bool
+        Bring a mask of another grid onto the images' voxels, by the nearest label.
 
     Raises
     ------
@@ -99,7 +107,7 @@ def make_fit_request(
     array, names = None, {}
     if mask is not None:
         # A copy: the user may go on painting while the fit runs.
-        array = labels_like(mask, images[0], frame).copy()
+        array = labels_like(mask, images[0], frame, resample=resample).copy()
         names = dict(mask.metadata.get(NAMES_KEY, {}))
     initial = field_of(initial_layer) if initial_layer is not None else None
     return FitRequest(volume, frame, params, array, names, initial)
@@ -157,4 +165,7 @@ def summary_of(outcome: FitOutcome, name: str) -> str:
         lines.append(f"<i>Stopped by the {result.stopped_by} limit.</i>")
     if "quality_missed" in metrics and result.stopped_by != "cancelled":
         lines.append(f"<b>{escape(metrics['quality_missed'])}</b>")
+    warning = grid_warning(outcome.request.frame.grid, name)
+    if warning is not None:
+        lines.append(f"<i>{escape(warning)}</i>")
     return "<br>".join(lines)

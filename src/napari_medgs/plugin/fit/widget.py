@@ -56,6 +56,12 @@ class FitWidget(MedGSWidget):
             "A Labels layer of the same grid. Its classes are fitted with the image: the result "
             "is a smooth mask at any resolution.",
         )
+        self.resample = QCheckBox("Resample the mask")
+        self.resample.setToolTip(
+            "Bring a mask of another grid onto the image by the nearest label. Otherwise it is "
+            "refused."
+        )
+        form.addRow(self.resample)
         self.initial = LayerCombo(
             self, lambda layer: one_per_field(self.viewer, layer), none="new Gaussians"
         )
@@ -108,7 +114,10 @@ class FitWidget(MedGSWidget):
         self.result.setVisible(False)  # of another image, perhaps
         params = self.settings.params()
         sources = self.images.layers
-        request = make_fit_request(sources, self.mask.layer, params, self.initial.layer)
+        resample = self.resample.isChecked()
+        request = make_fit_request(
+            sources, self.mask.layer, params, self.initial.layer, resample=resample
+        )
         self.panel.run(request, lambda outcome: self._show(sources, outcome), "Fitting")
 
     def _show(self, sources: list[Any], outcome: FitOutcome) -> None:

@@ -21,6 +21,8 @@ def new_session(
     params: SegmentParams,
     unlabeled: int,
     background: int | None,
+    *,
+    resample: bool = False,
 ) -> Session:
     """Return an empty session of the context's image.
 
@@ -33,6 +35,8 @@ def new_session(
     unlabeled : int
     background : int or None
         Values of the strokes layer.
+    resample : bool
+        Bring a mask of another grid onto the image's voxels, by the nearest label.
 
     Raises
     ------
@@ -45,7 +49,8 @@ def new_session(
     assert context.frame is not None
     initial = None
     if mask is not None:
-        initial = labels_like(mask, context.image, context.frame).astype(np.int32)
+        initial = labels_like(mask, context.image, context.frame, resample=resample)
+        initial = initial.astype(np.int32)
     paths = [getattr(x.source, "path", None) or x.name for x in context.sources]
     return Session(
         context.volume.grid,

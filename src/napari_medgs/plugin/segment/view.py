@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QVBoxLayout, QWidget
@@ -153,6 +154,7 @@ class SegmentView(QWidget):
             policy.setRetainSizeWhenHidden(True)  # the buttons below must not jump at each stroke
             shown_at_times.setSizePolicy(policy)
         self._body.addWidget(self.panel)
+        self.place_warning: str | None = None  # where the image's orientation is not known
         self.result = QLabel()
         self.result.setObjectName("medgs-result")
         self.result.setWordWrap(True)
@@ -215,6 +217,12 @@ class SegmentView(QWidget):
         self.initial = LayerCombo(self._owner, is_mask, none="none")
         tip = "A mask to improve; voxels near its edges are decided anew."
         add_row(form, "Starting mask", self.initial, tip)
+        self.resample = QCheckBox("Resample the mask")
+        self.resample.setToolTip(
+            "Bring a mask of another grid onto the image by the nearest label. Otherwise it is "
+            "refused."
+        )
+        form.addRow(self.resample)
         self.fields = LayerCombo(
             self._owner, lambda layer: field_of(layer) is not None, none="automatic"
         )
@@ -297,6 +305,8 @@ class SegmentView(QWidget):
             self._state.message = describe(event)
 
     def _show_summary(self, text: str) -> None:
+        if text and self.place_warning is not None:
+            text += f"<br><i>{escape(self.place_warning)}</i>"
         self.result.setText(text)
         self.result.setVisible(bool(text))
 
