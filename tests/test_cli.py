@@ -373,6 +373,16 @@ class TestReport:
         value = {"a": np.float32(1.5), "b": float("inf"), 3: (np.arange(2), None), "p": Path("x")}
         assert plain_json(value) == {"a": 1.5, "b": None, "3": [[0, 1], None], "p": "x"}
 
+    def test_lines_say_how_many_of_how_many_and_how_long_it_takes(self, capsys):
+        show = _Lines()
+        show(ProgressEvent("images", 0, 4, 0.5))
+        show.last -= 60
+        show(ProgressEvent("images", 1, 4, 5.0, remaining=15.2))
+        show(ProgressEvent("images", 4, 4, 20.0, remaining=0.0))
+        lines = capsys.readouterr().out.splitlines()
+        assert lines == ["images 0 of 4  0.5 s", "images 1 of 4  5.0 s, 15 s left",
+                         "images 4 of 4  20.0 s"]  # fmt: skip
+
     def test_output_is_checked_at_once(self, tmp_path):
         with pytest.raises(FileError, match="does not exist"):
             Reporter(json_file=tmp_path / "nowhere" / "x.json")

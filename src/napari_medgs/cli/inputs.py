@@ -105,8 +105,8 @@ def as_arguments(
     Returns
     -------
     dict
-        A value per argument, None where nothing is left for it. Empty when neither option was
-        given: then the parser is right.
+        A value per argument, without those that nothing is left for. Empty when neither option
+        was given: then the parser is right.
 
     Raises
     ------
@@ -125,7 +125,10 @@ def as_arguments(
     words: list[str] = []
     for name, _ in arguments:
         found = values.get(name)
-        words += [] if found is None else [found] if isinstance(found, str) else list(found)
+        if isinstance(found, str):
+            words.append(found)
+        elif isinstance(found, (list, tuple)):  # else the parser's sign of nothing
+            words += found
     words += left_over
     result: dict[str, Any] = {}
     unread = list(inputs)
@@ -136,7 +139,8 @@ def as_arguments(
         source = unread if inputs and name != "output" else words
         taken = source[: len(source) if count < 0 else count]
         del source[: len(taken)]
-        result[name] = None if not taken else taken[0] if count == 1 else tuple(taken)
+        if taken:
+            result[name] = taken[0] if count == 1 else tuple(taken)
     if unread:
         raise typer.BadParameter(
             f"-i was given {len(inputs)} times; this command has {len(inputs) - len(unread)} "
@@ -173,4 +177,8 @@ class InputParser:
         """Parse the words of a command line; see the parser's own method."""
         values, left_over, order = self._parser.parse_args(args=args)
         moved = as_arguments(self._arguments, values, left_over)
-        return {**values, **moved}, [] if moved else left_over, order
+        if not moved:
+            return values, left_over, order
+        arguments = {name for name, _ in self._arguments}
+        kept = {name: value for name, value in values.items() if name not in arguments}
+        return {**kept, **moved}, [], order
