@@ -6,6 +6,7 @@ from .errors import MedGSError as MedGSError
 from .fitting.api import FitResult as FitResult
 from .fitting.api import fit as fit
 from .fitting.params import FitParams as FitParams
+from .hierarchy.build import part_tree as part_tree
 from .io import read_labels as read_labels
 from .io import read_volume as read_volume
 from .io import write_image as write_image

@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "fit": "Fit folded Gaussians to images and, if given, a mask.",
     "fit-many": "Fit a field to each of many images, several at a time.",
     "segment": "Segment images from scribbles, points and boxes.",
+    "parts": "Divide an image into nested parts, or find the part at a place, without training.",
     "render": "Render a field's image, labels or probabilities, on its own grid or any other.",
     "mesh": "Make closed surfaces of labels, or of a field's classes at any resolution.",
     "evaluate": "Score segmentations: Dice, IoU, NSD, HD95, ASSD and volumes, per label and mean.",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_medgs.data.grid import Grid
 
 PANEL = "Prompts"
-WIDTHS = {"--point": 4, "--box": 7, "--at": 3}
+WIDTHS = {"--point": 4, "--box": 7, "--at": 3, "--not-at": 3}
 """Options whose value is several numbers and that may be repeated, with how many."""
 _NEAR = 1e-4  # voxels; rounding of millimeters that are meant to hit a voxel center
 

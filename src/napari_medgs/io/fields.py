@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_medgs._util.records import parse_json
 from napari_medgs.data.field import FieldInfo, GaussianField
@@ -39,7 +41,13 @@ def info_from_json(text: str) -> FieldInfo:
     return FieldInfo.from_dict(parse_json(text))
 
 
-def save_field(path: str | Path, field: GaussianField) -> Path:
+def save_field(
+    path: str | Path,
+    field: GaussianField,
+    *,
+    extra: Mapping[str, NDArray[Any]] | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> Path:
     """Write a field to a ``.medgs.safetensors`` file.
 
     The write is atomic: a temporary file is renamed when complete.
@@ -49,6 +57,11 @@ def save_field(path: str | Path, field: GaussianField) -> Path:
     path : str or Path
         Ends in ``.medgs.safetensors``.
     field : GaussianField
+    extra : mapping of str to ndarray, optional
+        More tensors, whose names hold a dot; :func:`load_field` passes over them, see
+        :func:`load_extra`.
+    notes : mapping of str to str, optional
+        More entries of the header.
 
     Returns
     -------
@@ -81,7 +94,8 @@ def save_field(path: str | Path, field: GaussianField) -> Path:
         raise FileError(f"{path}: a field's file name must end in {SUFFIX}.")
     field.validate()
     tensors = {name: getattr(field, name) for name in field.tensor_names()}
-    header = FORMAT.header(info=info_to_json(field.info))
+    tensors.update({name: np.ascontiguousarray(array) for name, array in (extra or {}).items()})
+    header = FORMAT.header(info=info_to_json(field.info), **(notes or {}))
     FORMAT.write(path, save(tensors, metadata=header))
     return path
 
@@ -134,3 +148,38 @@ def load_field(path: str | Path) -> GaussianField:
         raise FileError(f"{path}: damaged field file. {error}") from error
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise FileError(f"{path}: damaged or truncated field file ({error}).") from error
+
+
+def load_extra(path: str | Path, prefix: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Read the additional tensors of a field file.
+
+    Parameters
+    ----------
+    path : str or Path
+    prefix : str
+        Of their names, without the dot.
+
+    Returns
+    -------
+    tensors : dict of str to ndarray
+        By name, without the prefix; empty where there are none.
+    header : dict of str to str
+        All entries of the header.
+
+    Raises
+    ------
+    FileError, FormatVersionError
+        As :func:`load_field`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    header = FORMAT.read_header(path)
+    start = f"{prefix}."
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            names = [name for name in opened.keys() if name.startswith(start)]  # noqa: SIM118
+            tensors = {name.removeprefix(start): opened.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise FileError(f"{path}: damaged or truncated field file ({error}).") from error
+    return tensors, header

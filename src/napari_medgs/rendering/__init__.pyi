@@ -3,6 +3,7 @@ from .api import render_labels as render_labels
 from .api import render_points as render_points
 from .api import render_stack as render_stack
 from .autograd import differentiable_render as differentiable_render
+from .cpu.dominant import dominant_gaussians as dominant_gaussians
 from .engine import DifferentiableEngine as DifferentiableEngine
 from .engine import Engine as Engine
 from .engine import EngineSpec as EngineSpec

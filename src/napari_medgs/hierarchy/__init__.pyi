@@ -1,0 +1,16 @@
+from .build import build_tree as build_tree
+from .build import move_tree as move_tree
+from .build import part_tree as part_tree
+from .cutting import PartCut as PartCut
+from .cutting import cut_tree as cut_tree
+from .digest import field_digest as field_digest
+from .files import has_tree as has_tree
+from .files import load_tree as load_tree
+from .files import save_tree as save_tree
+from .files import tree_tensors as tree_tensors
+from .files import write_tree_json as write_tree_json
+from .params import PartParams as PartParams
+from .selection import PartSelection as PartSelection
+from .selection import preselect as preselect
+from .selection import select as select
+from .tree import PartTree as PartTree
