@@ -131,7 +131,7 @@ def check_nrrd(path: Path) -> TextHeader:
 
 
 def _check_numbers(path: Path, name: str, text: str) -> None:
-    """Refuse a field whose numbers are no places or sizes; words such as "none" may stand there."""
+    """Refuse a field of numbers too large for places and sizes; words such as "none" may stand."""
     for word in text.replace("(", " ").replace(")", " ").replace(",", " ").split():
         try:
             large = abs(float(word)) >= LARGEST_NUMBER
