@@ -253,7 +253,7 @@ def test_settings_that_make_no_sense(folder, client):
     with pytest.raises(ParameterError, match="single fits"):
         fit(folder, client, FitParams(positions_every=1))
     (folder / "file").write_text("")
-    with pytest.raises(FileError, match="in the way"):
+    with pytest.raises(FileError, match="is a file, not a folder"):
         fit_many([], folder / "file")
     (folder / "out").mkdir()
     (folder / "out/manifest.json").write_text("[]")

@@ -145,6 +145,7 @@ def _check_placeholders(pattern: str) -> None:
 def _of_folder(folder: Path, pattern: str | None, mask: str | None) -> list[Case]:
     """List a folder's images, except those that are the mask of another image."""
     from napari_medgs.io.dicom.series import is_dicom_folder
+    from napari_medgs.io.folders import visible_entries
     from napari_medgs.io.image_stack import find_frames
     from napari_medgs.io.ome_zarr import is_ome_zarr
 
@@ -158,7 +159,7 @@ def _of_folder(folder: Path, pattern: str | None, mask: str | None) -> list[Case
     else:
         found = [
             entry
-            for entry in sorted(folder.iterdir())
+            for entry in visible_entries(folder)
             if (entry.is_file() and _is_image(entry.name))
             or is_ome_zarr(entry)
             or (entry.is_dir() and (is_dicom_folder(entry) or find_frames(entry)))

@@ -27,6 +27,7 @@ from napari_medgs.batch.params import BatchParams
 from napari_medgs.batch.task import FitTask, reason
 from napari_medgs.errors import BackendError, FileError, ParameterError
 from napari_medgs.fitting.params import FitParams
+from napari_medgs.io.folders import make_folder
 
 LOCK = ".manifest.lock"
 POLL_SECONDS = 0.25
@@ -151,7 +152,7 @@ def fit_many(
         raise ParameterError(
             "freeze_geometry, checkpoint and positions_every are for single fits."
         )
-    folder = _folder(output)
+    folder = make_folder(output)
     with _locked(folder):
         run = _Run(folder, params, batch, progress, should_stop)
         waiting = run.select(cases)
@@ -165,19 +166,6 @@ def fit_many(
             remove_partial_files([run.manifest.output(case) for case in waiting])
     run.result.seconds = time.perf_counter() - run.started
     return run.result
-
-
-def _folder(output: str | Path) -> Path:
-    """Make the output folder, or say why that cannot be."""
-    folder = Path(output)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        what = "a file of this name is in the way" if folder.is_file() else error.strerror
-        raise FileError(f"{folder}: cannot be made ({what}).") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise FileError(f"{folder}: the folder is not writable.")
-    return folder
 
 
 @contextmanager

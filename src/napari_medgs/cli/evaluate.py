@@ -144,13 +144,12 @@ def evaluate(
 def _has_masks(path: Path) -> bool:
     """Tell a folder of masks from one mask, be that a file, frames or DICOM slices."""
     from napari_medgs.io.fields import is_field_file
+    from napari_medgs.io.folders import visible_entries
     from napari_medgs.io.formats import is_written
 
     return path.is_dir() and any(
-        (is_written(file) or is_field_file(file))
-        and file.is_file()
-        and not file.name.startswith(".")
-        for file in path.iterdir()
+        (is_written(file) or is_field_file(file)) and file.is_file()
+        for file in visible_entries(path)
     )
 
 

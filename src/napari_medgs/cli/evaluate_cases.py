@@ -84,12 +84,13 @@ def pair_folders(seg: Path, truth: Path) -> Pairs:
 
 def _masks(folder: Path, *, fields: bool) -> dict[str, Path]:
     from napari_medgs.io.fields import is_field_file
+    from napari_medgs.io.folders import visible_entries
     from napari_medgs.io.formats import is_image_file
 
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in visible_entries(folder):
         readable = is_image_file(path) or (fields and is_field_file(path))
-        if path.is_dir() or path.name.startswith(".") or not readable:
+        if path.is_dir() or not readable:
             continue
         name = case_name(path)
         if name in found:

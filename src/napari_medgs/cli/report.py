@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,11 +35,9 @@ def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
     """
     if suffixes and not str(path).lower().endswith(tuple(suffixes)):
         raise FileError(f"{path}: the name of this output must end in {' or '.join(suffixes)}.")
-    folder = path.resolve().parent
-    if not folder.is_dir():
-        raise FileError(f"{path}: the folder {path.parent} does not exist; make it first.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise FileError(f"{path}: the folder {path.parent} is not writable.")
+    from napari_medgs.io.folders import check_folder_of
+
+    check_folder_of(path.resolve() if path.is_symlink() else path)
     if suffixes and path.is_dir():
         raise FileError(f"{path}: is a folder; choose another name for the file.")
 

@@ -213,7 +213,11 @@ class SegmentJob:
         def write(path: Path, data: NDArray[Any], outside: list[float]) -> None:
             volume = Volume(data, result.grid)
             volume = deshear(volume, outside) if self.deshear else volume
-            write_image(path, volume.data, volume.grid)
+            try:
+                write_image(path, volume.data, volume.grid)
+            except FileError as error:
+                done = " and ".join(written.values())
+                raise FileError(f"{error} What was written before is complete: {done}.") from error
 
         if probability is not None:
             every = result.probability()
@@ -226,14 +230,14 @@ class SegmentJob:
 
     def segment_folder(self, images: list[Path], prompts: Path, output: Path) -> dict[str, Any]:
         """Segment every image that has prompts of the same name."""
+        from napari_medgs.io.folders import make_folder
+
         for place in images:
             if not place.is_dir():
                 raise FileError(
                     f"{place}: with a folder of prompts the images must be a folder, too."
                 )
-        if output.exists() and not output.is_dir():
-            raise FileError(f"{output}: is a file; masks of a folder go to a folder.")
-        output.mkdir(parents=True, exist_ok=True)
+        make_folder(output)
         cases: dict[str, Any] = {}
         failed = 0
         files = _mask_files(prompts)
@@ -260,10 +264,10 @@ class SegmentJob:
 
 def _mask_files(folder: Path) -> list[Path]:
     """Return the masks of a folder, hidden files left out, whose format can be written, too."""
+    from napari_medgs.io.folders import visible_entries
     from napari_medgs.io.formats import is_written
 
-    files = (f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
-    return sorted(f for f in files if is_written(f))
+    return [file for file in visible_entries(folder) if file.is_file() and is_written(file)]
 
 
 def is_batch(prompts: Path) -> bool:

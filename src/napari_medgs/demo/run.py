@@ -77,6 +77,7 @@ def run_demo(
     from napari_medgs.fitting import fit
     from napari_medgs.io import write_image, write_labels
     from napari_medgs.io.fields import save_field
+    from napari_medgs.io.folders import make_folder
     from napari_medgs.io.json_files import write_json
     from napari_medgs.io.meshes import save_meshes
     from napari_medgs.io.splats import save_splat_ply
@@ -86,7 +87,7 @@ def run_demo(
     from napari_medgs.rendering import render, render_labels
 
     params = params or FitParams()
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     started = time.perf_counter()
     seconds: dict[str, float] = {}
     files: dict[str, Path] = {}

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from napari_medgs.errors import FileError
+from napari_medgs.io.folders import check_folder_of
 
 _DAY = 86400.0
 # Machine, process and a random part; earlier versions had the random part only.
@@ -65,12 +66,9 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     if path.is_symlink():
         path = Path(os.path.realpath(path))
     folder = path.parent
-    if not folder.is_dir():
-        raise FileError(f"{path}: the folder {folder} does not exist; make it first.")
+    check_folder_of(path)
     if path.is_dir():
         raise FileError(f"{path}: is a folder; choose another name for the file.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise FileError(f"{path}: the folder {folder} is not writable.")
     # Long names must not exceed the 255 bytes that file systems allow.
     start, end = f".{path.name[:80]}.", f".tmp{full_suffix(path)}"
     _sweep(folder, start, end)

@@ -1,0 +1,111 @@
+"""Folders: what is in them, and whether something can be written there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from napari_medgs.errors import FileError
+
+
+def visible_entries(folder: str | Path) -> list[Path]:
+    """Return files and folders in a folder, sorted, without hidden ones.
+
+    Hidden are names that begin with a dot: notes of macOS on other systems' disks (``._a.nii.gz``)
+    and files that a killed program left half written (``.a.nii.gz.3f.tmp.nii.gz``).
+
+    Parameters
+    ----------
+    folder : str or Path
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    FileError
+        When the folder cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("b.nii.gz", "._b.nii.gz", "a.nii.gz"):
+    ...         _ = (Path(folder) / name).write_text("")
+    ...     [entry.name for entry in visible_entries(folder)]
+    ['a.nii.gz', 'b.nii.gz']
+    """
+    try:
+        return sorted(e for e in Path(folder).iterdir() if not e.name.startswith("."))
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be read ({error.strerror or error}).") from error
+
+
+def check_folder_of(path: Path) -> None:
+    """Refuse an output whose folder is missing, is a file, or is not writable.
+
+    Raises
+    ------
+    FileError
+        Naming the output and what is wrong with its folder.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        blocking = _file_above(path)
+        if blocking is not None:
+            raise FileError(
+                f"{path}: {blocking} is a file, not a folder; choose another place for the output."
+            )
+        raise FileError(f"{path}: the folder {folder} does not exist; make it first.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FileError(f"{path}: the folder {folder} is not writable.")
+
+
+def make_folder(path: str | Path) -> Path:
+    """Make a folder for outputs with all folders above it, unless it is there.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    FileError
+        When a file is in the way, or the folder cannot be made or written to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     make_folder(Path(folder) / "a" / "b").is_dir()
+    True
+    """
+    folder = Path(path)
+    blocking = _file_above(folder / "any")
+    if blocking is not None:
+        raise FileError(
+            f"{folder}: {blocking} is a file, not a folder; choose another place for the output."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be made ({error.strerror or error}).") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FileError(f"{folder}: the folder is not writable.")
+    return folder
+
+
+def _file_above(path: Path) -> Path | None:
+    """Return the file that stands where one of the folders of a path should be."""
+    for folder in path.parents:
+        try:
+            if folder.exists():
+                return None if folder.is_dir() else folder
+        except OSError:  # a file further up
+            continue
+    return None
