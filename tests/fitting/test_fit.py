@@ -21,6 +21,7 @@ from napari_medgs.errors import (
 from napari_medgs.fitting import AdvancedFitParams, FitParams, OptimizerParams, fit
 from napari_medgs.fitting import api as run
 from napari_medgs.fitting.optim import loop
+from napari_medgs.fitting.problem import index_labels
 from napari_medgs.io.fields import load_field
 from napari_medgs.rendering import render, render_labels
 
@@ -350,7 +351,7 @@ def bad_inputs():
     yield "constant", np.ones((6, 12, 12)), FitParams(), None, ImageError, "constant"
     yield "nan", image * np.nan, FitParams(), None, ImageError, "no finite value"
     yield "shape", image, FitParams(), mask[:5], GeometryError, "share a grid"
-    yield "half labels", image, FitParams(), mask * 0.5, LabelError, "no integers"
+    yield "half labels", image, FitParams(), mask * 0.5, LabelError, "not integers"
     yield "negative", image, FitParams(), mask - 3, LabelError, "label -3"
     yield "empty mask", image, FitParams(), mask * 0, LabelError, "empty"
 
@@ -499,3 +500,11 @@ def test_a_time_limit_counts_the_preparation(monkeypatch):
     stopped = iter([False, True, True, True])
     with pytest.raises(Cancelled):
         fit(volume, params, should_stop=lambda: next(stopped, True))
+
+
+def test_a_mask_with_rounding_noise_is_the_mask_itself():
+    labels = np.zeros((3, 4, 5), np.uint8)
+    labels[1, 1:3, 2:4] = 7
+    indices, values = index_labels(labels * 1.0000001, labels.shape)
+    assert values == [0, 7]
+    assert np.array_equal(indices, labels // 7)

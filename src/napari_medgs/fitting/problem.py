@@ -16,6 +16,7 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.errors import GeometryError, ImageError, LabelError, ParameterError
 from napari_medgs.fitting.advanced import TargetParams
 from napari_medgs.fitting.params import FitParams
+from napari_medgs.io.labels import as_labels
 from napari_medgs.rendering.engine import StackTarget
 
 UNLABELED = 255
@@ -128,14 +129,7 @@ def index_labels(
         raise GeometryError(
             f"The mask has shape {mask.shape}, the image {tuple(shape)}: they must share a grid."
         )
-    if mask.dtype == np.bool_:
-        mask = mask.astype(np.uint8)
-    if mask.dtype.kind not in "iu":
-        if mask.dtype.kind != "f" or not np.array_equal(mask, np.round(mask)):
-            raise LabelError(
-                "The mask holds values that are no integers; it is not a label image."
-            )
-        mask = mask.astype(np.int64)
+    mask = as_labels(mask)
     present = np.unique(mask)
     if present[0] < -1:
         raise LabelError(

@@ -89,7 +89,8 @@ def arrange(
     if tilt > _TILT_WARNED:
         warnings.warn(
             f"{path}: the gantry was tilted by {tilt:.1f} degrees; voxels are kept where they "
-            "are, by a sheared affine.",
+            "are, by a sheared affine, which ITK programs do not open in NIfTI files (--deshear "
+            "resamples).",
             stacklevel=4,
         )
     return ordered, _affine(ordered[0], pixel, steps)
