@@ -184,12 +184,13 @@ CORPUS.add("dicom/big endian", right(syntax=ExplicitVRBigEndian, code="u2"))
 CORPUS.add("dicom/implicit VR", right(syntax=ImplicitVRLittleEndian))
 CORPUS.add("dicom/MR", right(sop_class=MRImageStorage, Modality="MR"))
 
+MOVED = [*along(range(2)), START + np.array([5, 0, 5]), *along([3, 4, 5])]
 for label, options, word in (
     ("slice missing", {"origins": along([0, 1, 2, 4, 5, 6])}, "missing"),
     ("slice doubled", {"origins": along([0, 1, 2, 2, 3])}, "same position"),
     ("uneven", {"origins": along([0, 1, 2, 4.4, 6.1, 7.3])}, "uneven"),
     ("7.5 and 12.5 mm", {"origins": along([0, 3, 6, 11, 16, 21])}, "uneven"),
-    ("one slice shifted", {"origins": [*along(range(2)), START + np.array([5, 0, 5]), *along([3, 4, 5])]},
+    ("one slice shifted", {"origins": MOVED},
      "shifted"),
     ("random drift", {"origins": along(range(6)) + np.random.default_rng(2).normal(
         0, 3, (6, 3)) * [1, 1, 0]}, "shifted"),

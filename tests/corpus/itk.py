@@ -404,8 +404,12 @@ def _invalid(content: bytearray) -> bytearray:
 
 CORPUS.add("mgz/orientation not valid", lambda f: (mgh(f, change=_invalid), None),
            refused="not valid")  # fmt: skip
-CORPUS.add("mgz/identity assumed", lambda f: (mgh(f, change=_invalid), by_nibabel(f / "a.mgz")),
-           warned="assumed", assume_identity=True)  # fmt: skip
+# The format's default: i, j, k run to left, inferior and anterior about the middle, by 1 mm.
+# (nibabel has j and k the other way round.)
+LIA = affine_of(AXES["LIA"], (1.0, 1.0, 1.0), (2.5, -1.5, 2.0))
+CORPUS.add("mgz/identity assumed", lambda f: (
+    mgh(f, change=_invalid), Reference.of(pattern(SHAPE), LIA)),
+    warned="assumed", assume_identity=True)  # fmt: skip
 CORPUS.add("mgz/truncated", lambda f: (mgh(f, change=lambda c: c[:300]), None),
            refused="truncated")  # fmt: skip
 CORPUS.add("mgz/type unknown", lambda f: (

@@ -55,7 +55,7 @@ def test_freesurfer_frames_are_channels(tmp_path):
 def test_freesurfer_without_orientation(tmp_path):
     path = tmp_path / "t1.mgh"
     array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
-    nib.save(nib.MGHImage(array, np.eye(4)), path)
+    nib.save(nib.MGHImage(array, np.diag([2.0, 3.0, 4.0, 1.0])), path)
     data = bytearray(path.read_bytes())
     data[28:30] = b"\0\0"
     path.write_bytes(data)
@@ -63,7 +63,7 @@ def test_freesurfer_without_orientation(tmp_path):
         read_volume(path)
     with pytest.warns(UserWarning, match="LIA is assumed"):
         volume = read_volume(path, assume_identity=True)
-    # FreeSurfer's default: i, j, k run to left, inferior, anterior.
+    # FreeSurfer's default: i, j, k run to left, inferior, anterior, by 1 mm.
     affine = [[-1, 0, 0, 1.5], [0, 0, 1, -2.5], [0, -1, 0, 2], [0, 0, 0, 1]]
     check_places(volume, array, np.array(affine))
 

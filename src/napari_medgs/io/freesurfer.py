@@ -47,7 +47,7 @@ def read_mgh(
         For a file whose header says that its orientation is not valid; the axes are then taken
         as FreeSurfer does: to left, inferior and anterior.
     assume_identity : bool
-        Take such a file with the voxel size of its header, and warn.
+        Take such a file as FreeSurfer does, with voxels of 1 mm, and warn.
     volume, every
         See :func:`~napari_medgs.io.nifti.reader.read_nifti`.
 
@@ -148,7 +148,6 @@ def _affine(
         if spacing is not None:
             raise GeometryError(f"{path}: has its own geometry; do not give a spacing.")
         return affine.astype(np.float64), False
-    sizes = np.frombuffer(start[30:42], ">f4").astype(np.float64)
     if spacing is not None:
         sizes = np.array([spacing[2], spacing[1], spacing[0]])
     elif not assume_identity:
@@ -157,8 +156,12 @@ def _affine(
             "unknown. Give the spacing in mm, or allow an assumed identity orientation."
         )
     else:
-        sizes = np.where(np.isfinite(sizes) & (sizes > 0), sizes, 1.0)
-        warnings.warn(f"{path}: has no valid orientation; LIA is assumed.", stacklevel=4)
+        # FreeSurfer and nibabel read voxel sizes only where the orientation is valid, too.
+        sizes = np.ones(3)
+        warnings.warn(
+            f"{path}: has no valid orientation and voxel size; LIA is assumed, and 1 mm.",
+            stacklevel=4,
+        )
     axes = np.array([[-1.0, 0, 0], [0, 0, 1], [0, -1, 0]]) * sizes
     affine = np.eye(4)
     affine[:3, :3] = axes

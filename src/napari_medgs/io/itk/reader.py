@@ -28,7 +28,7 @@ from napari_medgs.io.itk.headers import (
     check_nrrd,
     time_as_list,
 )
-from napari_medgs.io.itk.meta_header import check_meta
+from napari_medgs.io.itk.meta_header import check_meta, read_meta_header
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz")
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -99,7 +99,7 @@ def read_itk(
     """
     path = Path(path)
     header = check_itk(path)
-    unplaced = header is not None and not _is_placed(header)
+    unplaced = not _is_placed(path, header)
     with no_itk_warnings(), time_as_list(path, header) as stored:
         reader = _open(stored, path)
         _check_image(path, reader)
@@ -208,10 +208,18 @@ def itk_affine(image: Any) -> NDArray[np.float64]:
     return LPS_TO_RAS @ lps + 0.0
 
 
-def _is_placed(header: TextHeader) -> bool:
-    """Tell whether an NRRD header says where its axes run."""
-    fields = header.fields
-    return "space directions" in fields and fields.get("space", "").upper() in _SPACES
+def _is_placed(path: Path, header: TextHeader | None) -> bool:
+    """Tell whether a header says where axes run (NRRD), how large voxels are (MetaImage).
+
+    MetaImage files without a matrix run along the patient's axes, by their definition.
+    """
+    if header is not None:
+        fields = header.fields
+        return "space directions" in fields and fields.get("space", "").upper() in _SPACES
+    if path.name.lower().endswith((".mha", ".mhd")):
+        fields = read_meta_header(path).fields
+        return "ElementSpacing" in fields or "ElementSize" in fields
+    return True
 
 
 def _assumed_affine(
@@ -227,8 +235,9 @@ def _assumed_affine(
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     if not assume_identity:
         raise GeometryError(
-            f"{path}: has no patient orientation (space directions of a known space), so its "
-            "place is unknown. Give the spacing in mm, or allow an assumed identity orientation."
+            f"{path}: has no patient orientation (NRRD: space directions of a known space) or no "
+            "voxel size (MetaImage: ElementSpacing), so its place is unknown. Give the spacing in "
+            "mm, or allow an assumed identity orientation."
         )
     shown = " x ".join(f"{s:.4g}" for s in sizes)
     warnings.warn(

@@ -11,6 +11,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
+from napari_medgs.data.orientation import is_usable
 from napari_medgs.errors import FileError, GeometryError, ImageError
 from napari_medgs.io._content import known_content
 from napari_medgs.io._limits import check_claim, check_file
@@ -266,6 +267,10 @@ def header_record(header: Any, shape: tuple[int, ...]) -> dict[str, Any]:
         record[name] = int(header[name])
     for name in (*_FLOATS, *_VECTORS):
         record[name] = plain(header[name])
+    rows = [np.asarray(header[f"srow_{c}"], dtype=np.float64) for c in "xyz"]
+    if int(header["qform_code"]) > 0 and not is_usable(np.vstack([*rows, [0, 0, 0, 1]])):
+        # The qform was taken; other programs would take the singular sform of a result.
+        record["sform_code"] = 0
     return record
 
 
