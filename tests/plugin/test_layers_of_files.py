@@ -18,7 +18,7 @@ from napari_medgs.io import read_label_names, read_volume, write_labels
 from napari_medgs.io.formats import read_label_colors
 from napari_medgs.io.meshes import load_meshes, save_meshes
 from napari_medgs.meshing import MeshParams, mesh_from_labels
-from napari_medgs.plugin.layer_frame import frame_of, grid_kwargs, labels_like
+from napari_medgs.plugin.layer_frame import frame_of, geometry_kwargs, grid_kwargs, labels_like
 from napari_medgs.plugin.layer_metadata import COLORS_KEY, NAMES_KEY
 from napari_medgs.plugin.reader import get_reader, read_paths
 from napari_medgs.plugin.writer import save_surface
@@ -269,3 +269,39 @@ def test_the_manifest_offers_every_format_that_is_read():
     for name in (*names, "scan.seg.nrrd", "a.dcm", "DICOMDIR", "f.medgs.safetensors", "a.npz"):
         assert any(fnmatch(name, pattern) for pattern in reader.filename_patterns), name
     assert reader.accepts_directories
+
+
+def test_a_starting_mask_brings_its_names_and_colors(docked, notes, tiny_labels):
+    viewer, widget = docked()
+    scan = viewer.layers["scan"]
+    table = {
+        NAMES_KEY: {1: "liver", 2: "spleen", 7: "tumor"},
+        COLORS_KEY: {1: (1.0, 0.0, 0.5)},
+    }
+    mask = viewer.add_labels(tiny_labels, name="old", metadata=table, **geometry_kwargs(scan))
+    widget.view.initial.choose(mask)
+    widget.view.new_strokes.click()
+    shown = widget.view.table
+    assert [shown.name(value) for value in (1, 2, 7)] == ["liver", "spleen", "tumor"]
+    np.testing.assert_allclose(shown.color(1)[:3], (1, 0, 0.5), atol=0.01)
+    np.testing.assert_allclose(
+        widget.result_layer.colormap.color_dict[1][:3], (1, 0, 0.5), atol=0.01
+    )
+    assert notes == []
+
+
+def test_the_load_widget_opens_one_volume(series, make_viewer, qtbot, notes):
+    from napari_medgs.plugin.load.widget import LoadWidget
+
+    path, _ = series
+    viewer = make_viewer()
+    widget = LoadWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    widget.path.setText(str(path))
+    for number, ndim in ((0, 4), (8, 3)):
+        widget.volume.setValue(number)
+        widget.run()
+        qtbot.waitUntil(lambda: not widget.runner.busy and bool(widget.made), timeout=60_000)
+        assert widget.made[0].ndim == ndim
+    assert viewer.dims.ndim == 4
+    assert notes == []

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from napari_medgs.cli.describe_grid import describe_grid
 from napari_medgs.cli.options import (
     DebugOption,
     IdentityOption,
@@ -19,15 +20,10 @@ from napari_medgs.cli.options import (
 )
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter
-from napari_medgs.data.grid import Grid
-from napari_medgs.data.orientation import is_orientation_known, is_usable
-from napari_medgs.data.stored_axes import stored_axes, stored_shape
 from napari_medgs.data.volume import Volume
 
 HIDDEN = ("affine", "shape", "spacing_mm", "extent_mm")
 """Numbers of the canonical grid, for the JSON file: on the screen those of the file stand."""
-SPACES = {0: "not set", 1: "scanner", 2: "aligned", 3: "Talairach", 4: "MNI 152", 5: "template"}
-_TILT = 1e-3  # of a step that goes along another axis, too
 MESHES = (".ply", ".stl", ".obj", ".glb")
 TABLES = ("series", "labels", "segments", "channels", "splits", "levels", "parts", "metrics")
 
@@ -57,12 +53,14 @@ def info(
 ) -> None:
     """Describe an image, mask, field or mesh."""
     del debug
+    from napari_medgs.io.meshes import find_meshes
+
     reporter = Reporter(quiet, json_file)
     check_distinct([file], {"--json": json_file})
     lower = file.lower()
     if lower.endswith(".safetensors"):
         numbers = describe_field(Path(file))
-    elif lower.endswith(MESHES):
+    elif lower.endswith(MESHES) or find_meshes(file):
         numbers = describe_mesh(Path(file))
     elif lower.endswith(".npz"):
         numbers = describe_set(file)
@@ -94,6 +92,7 @@ TITLES = {
     "stored_extent_mm": "extent (z, y, x)",
     "stored_axes": "axes run to",
     "file_orientation": "orientation",
+    "world_mm": "reaches from",
 }
 
 
@@ -127,6 +126,8 @@ def text_of(value: Any, key: str = "") -> str:
         return f"{value:.5g}{' mm' * key.endswith('_mm')}"
     if isinstance(value, int):
         return f"{value:,}"
+    if key == "world_mm":
+        return ", ".join(f"{axis} {a:.5g} to {b:.5g}" for axis, (a, b) in value.items()) + " mm"
     if isinstance(value, dict):
         return ", ".join(f"{name} {text_of(entry)}" for name, entry in value.items())
     if isinstance(value, (list, tuple)):
@@ -136,58 +137,6 @@ def text_of(value: Any, key: str = "") -> str:
             return f"{text} voxels"
         return f"{text} mm" if key.endswith("_mm") else text
     return str(value)
-
-
-def describe_grid(grid: Grid) -> dict[str, Any]:
-    """Return what matters of a grid: sizes along the stored axes, and how these lie.
-
-    ``shape``, ``spacing_mm``, ``extent_mm`` and ``affine`` are those of the canonical grid, whose
-    z, y, x run to superior, posterior and left; what is ``stored_...`` is in the order z, y, x of
-    the file, in which places are given on the command line.
-    """
-    order, _ = stored_axes(grid)
-    stored = np.argsort(order)
-    spacing = np.asarray(grid.spacing)
-    source = grid.source
-    record: dict[str, Any] = {
-        "stored_shape": list(stored_shape(grid)),
-        "stored_spacing_mm": spacing[stored].tolist(),
-        "stored_extent_mm": (np.asarray(stored_shape(grid)) * spacing[stored]).tolist(),
-        "stored_axes": _directions(grid),
-        "shape": list(grid.shape),
-        "spacing_mm": list(grid.spacing),
-        "extent_mm": [n * s for n, s in zip(grid.shape, grid.spacing)],
-        "affine": grid.affine.tolist(),
-    }
-    if is_usable(np.asarray(source.get("affine", 0.0), dtype=np.float64)):
-        from nibabel.orientations import aff2axcodes
-
-        record["file_orientation"] = "".join(aff2axcodes(np.asarray(source["affine"])))
-    header = source.get("header")
-    if isinstance(header, dict) and "sform_code" in header:
-        for form in ("sform", "qform"):
-            code = header.get(f"{form}_code", 0)
-            record[form] = f"{code} ({SPACES.get(code, 'unknown space')})"
-    if isinstance(source.get("qform_apart_mm"), float):
-        record["qform_apart_from_sform_mm"] = source["qform_apart_mm"]
-    return record
-
-
-def _directions(grid: Grid) -> dict[str, str]:
-    """Return where the stored axes run to, such as ``{"z": "superior", ...}``."""
-    order, flip = stored_axes(grid)
-    if not is_orientation_known(grid):
-        return {}
-    ends = (("superior", "inferior"), ("posterior", "anterior"), ("left", "right"))
-    found = ["", "", ""]
-    for axis, (stored, flipped) in enumerate(zip(order, flip)):
-        found[stored] = ends[axis][int(flipped)]
-    steps = np.abs(grid.affine[:3, :3])
-    tilted = (steps / steps.max(axis=0) > _TILT).sum(axis=0) > 1
-    for axis, stored in enumerate(order):
-        if tilted[axis]:
-            found[stored] = f"about {found[stored]}"
-    return dict(zip("zyx", found))
 
 
 def describe_field(path: Path) -> dict[str, Any]:
@@ -211,13 +160,13 @@ def describe_field(path: Path) -> dict[str, Any]:
 
 
 def describe_mesh(path: Path) -> dict[str, Any]:
-    """Return the numbers of a mesh file, taken to be in millimeters."""
-    from napari_medgs.io.meshes import load_meshes
+    """Return the numbers of a mesh file, or a folder of such, taken to be in millimeters."""
+    from napari_medgs.io.meshes import find_meshes, load_meshes
 
     meshes = load_meshes(path)
     return {
         "kind": "mesh",
-        "bytes": path.stat().st_size,
+        "bytes": sum(file.stat().st_size for file in find_meshes(path) or [path]),
         "parts": {
             name: {
                 "vertices": len(mesh.vertices),

@@ -50,8 +50,11 @@ def series_choices(path: str | Path) -> list[SeriesChoice]:
     """
     from napari_medgs.io import list_series
     from napari_medgs.io.dicom.series import has_dicom
+    from napari_medgs.io.ome_zarr import is_ome_zarr
 
     path = Path(path)
+    if is_ome_zarr(path):  # of many files, none of them DICOM
+        return []
     is_directory_file = path.is_file() and path.name.upper() == "DICOMDIR"
     if not is_directory_file and not (path.is_dir() and has_dicom(path)):
         return []

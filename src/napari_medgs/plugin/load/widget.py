@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 FILTER = (
     "Medical images and fields (*.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd *.gipl *.mgz *.mgh *.hdr "
-    "*.img *.tif *.tiff *.dcm *.npz *.safetensors);;All files (*)"
+    "*.img *.tif *.tiff *.zarr.zip *.ozx *.ply *.stl *.obj *.glb *.dcm *.npz *.safetensors);;"
+    "All files (*)"
 )
 
 
@@ -91,6 +92,15 @@ class LoadWidget(MedGSWidget):
         caption.setToolTip(tip)
         form.addRow(caption)
         form.addRow(_wrapped(sizes))
+        self.volume = int_box(0, 100_000, 0)
+        self.volume.setSpecialValueText("all")
+        add_row(
+            form,
+            "Volume",
+            self.volume,
+            "Which volume to open of a file with several in time, from 1. All are one layer with "
+            "a slider for time, which cannot be fitted or segmented.",
+        )
         self.identity = QCheckBox("Accept files without orientation")
         self.identity.setToolTip(
             "Open a NIfTI file without a usable affine, in the order of its axes and with the "
@@ -206,13 +216,16 @@ class LoadWidget(MedGSWidget):
         spacing = (sizes[0], sizes[1], sizes[2]) if all(sizes) else None
         identity = self.identity.isChecked()
         series = self.series.chosen
+        volume = self.volume.value() or None
 
         def job(progress: Any, should_stop: Any) -> list[LayerData] | list[SeriesChoice]:
-            if series is None:
+            if series is None and volume is None:
                 choices = series_choices(text)
                 if len(choices) > 1:
                     return choices
-            return read_paths([text], spacing=spacing, assume_identity=identity, series=series)
+            return read_paths(
+                [text], spacing=spacing, assume_identity=identity, series=series, volume=volume
+            )
 
         return job
 

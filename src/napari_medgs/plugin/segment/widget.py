@@ -268,7 +268,9 @@ class SegmentWidget(MedGSWidget):
         start = self.view.initial.layer if is_new else None
         names, colors = label_table(start)
         table.colors.update(colors)
-        names |= {int(k): str(v) for k, v in dict(layer.metadata.get(NAMES_KEY, {})).items()}
+        own = {int(k): str(v) for k, v in dict(layer.metadata.get(NAMES_KEY, {})).items()}
+        # Names that nobody chose give way to those of the starting mask.
+        names = own | {k: v for k, v in names.items() if own.get(k, f"class {k}") == f"class {k}"}
         names |= session.names
         found = np.unique(strokes.array) if strokes.array.any() else [0]
         painted = {int(v) for v in found} - {unlabeled}
