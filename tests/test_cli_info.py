@@ -44,6 +44,12 @@ def test_sizes_and_directions_are_those_of_the_file(tmp_path, rng, codes):
     zooms = nibabel.load(tmp_path / "t.nii").header.get_zooms()
     assert found["stored_spacing_mm"] == pytest.approx(zooms[::-1])
     assert found["stored_axes"] == dict(zip("xyz", (WORDS[c] for c in codes)))
+    corners = [(i, j, k) for i in (-0.5, 4.5) for j in (-0.5, 6.5) for k in (-0.5, 8.5)]
+    world = nibabel.affines.apply_affine(affine, corners)
+    spans = zip(world.min(axis=0), world.max(axis=0))
+    for axis, (low, high) in zip("RAS", spans):
+        assert found["world_mm"][axis] == pytest.approx([low, high])
+        assert f"{axis} {low:.5g} to {high:.5g}" in text
     assert "9 x 7 x 5 voxels" in text
     assert codes in text
     assert "4 (MNI 152)" in text
@@ -72,3 +78,4 @@ def test_files_of_itk_and_frames(tmp_path, rng):
     assert found["stored_shape"] == list(SHAPE)
     assert found["stored_axes"] == {}  # frames do not say how they lie
     assert "axes run to" not in text
+    assert "world_mm" not in found
