@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_damaged_files_are_read_or_refused():
     """In a process of its own, whose memory is limited and which a crash may end."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.corpus.fuzz", "--count", "12", "--seed", "7"],
+        [sys.executable, "-m", "tests.corpus.fuzz", "--count", "8", "--seed", "7"],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
