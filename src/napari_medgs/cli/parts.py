@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_medgs._util.naming import naming
+from napari_medgs._util.settings import settings_of
 from napari_medgs.cli.command import stoppable
 from napari_medgs.cli.options import (
     DebugOption,
@@ -44,7 +45,7 @@ MOST_SHOWN = 20  # parts of a cut that are listed
 PLACE = "Z Y X"
 
 
-@takes_settings(PartParams, ("boundary_power", "length_power", "noise", "threads"))
+@takes_settings(PartParams, tuple(settings_of(PartParams)))
 def parts(
     images: Annotated[
         list[str],

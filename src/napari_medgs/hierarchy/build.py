@@ -9,7 +9,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from napari_medgs._typing import Floats
 from napari_medgs._util.progress import (
     ProgressCallback,
     StageTimer,
@@ -18,6 +17,7 @@ from napari_medgs._util.progress import (
     never_stop,
 )
 from napari_medgs._util.threads import limit_threads
+from napari_medgs.data.equalization import equalized
 from napari_medgs.errors import GeometryError, ParameterError
 from napari_medgs.hierarchy.cells import cell_graph
 from napari_medgs.hierarchy.digest import field_digest
@@ -155,7 +155,7 @@ def _adopt(
 
 
 def build_tree(
-    contrasts: Floats,
+    contrasts: NDArray[Any],
     field: GaussianField,
     params: PartParams | None = None,
     *,
@@ -166,7 +166,7 @@ def build_tree(
 
     Parameters
     ----------
-    contrasts : (C, Z, Y, X) ndarray of float32
+    contrasts : (C, Z, Y, X) ndarray
         Finite intensities on the field's grid.
     field : GaussianField
         Its geometry counts.
@@ -202,7 +202,11 @@ def build_tree(
         timer.end()
         timer.stage("boundaries")
         leaves = int(cells.max()) + 1
-        graph = cell_graph(cells, contrasts, grid.spacing, leaves - len(empty))
+        chosen = params.chosen(len(contrasts))
+        spread = np.empty(contrasts.shape, np.float32)
+        for c, channel in enumerate(contrasts):
+            spread[c] = equalized(channel, chosen.equalization)
+        graph = cell_graph(cells, spread, grid.spacing, leaves - len(empty))
         timer.end()
         timer.stage("merging")
         if leaves < 2:
@@ -212,10 +216,9 @@ def build_tree(
             )
         children = np.zeros((leaves - 1, 2), np.int32)
         bridge, altitude = np.zeros_like(children), np.zeros(leaves - 1)
-        boundary, length = params.powers(len(contrasts))
         merge_regions(
             graph.ends, graph.length, graph.strength, graph.mass, graph.mean, graph.scatter,
-            boundary, length, params.noise, children, altitude, bridge,
+            chosen.boundary_power, chosen.length_power, chosen.noise, children, altitude, bridge,
         )  # fmt: skip
         timer.end()
     return PartTree(
@@ -229,16 +232,6 @@ def build_tree(
         field_digest=field_digest(field),
         renderer=MembershipRenderer(field, cells, gaussian_leaf),
     )
-
-
-def _scaled(volume: Volume) -> Floats:
-    """Return the contrasts over their ranges, which float32 holds whatever the file's numbers."""
-    out = np.empty(volume.data.shape, np.float32)
-    for c, channel in enumerate(volume.data):
-        low = float(channel.min())
-        span = float(channel.max()) - low
-        np.divide(channel.astype(np.float64) - low, span, out=out[c], casting="same_kind")
-    return out
 
 
 def move_tree(
@@ -398,4 +391,4 @@ def part_tree(
         raise GeometryError(
             "The field was fitted on another grid than the image's; fit it to this image."
         )
-    return build_tree(_scaled(volume), field, params, progress=progress, should_stop=should_stop)
+    return build_tree(volume.data, field, params, progress=progress, should_stop=should_stop)

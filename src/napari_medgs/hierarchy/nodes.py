@@ -64,6 +64,13 @@ def _path_up(parent: Any, node: int) -> Any:
     return path
 
 
+def _sharp(shares: Floats, cells: NDArray[np.bool_]) -> Floats:
+    """Return shares of the blend, or cells where the shares are above half at fewer than half."""
+    if 2 * np.count_nonzero(shares > 0.5) < np.count_nonzero(cells):
+        return cells.astype(np.float32)
+    return shares
+
+
 @dataclass(frozen=True)
 class NestedParts:
     """Nodes of a binary tree over the cells of an image; see :class:`PartTree`."""
@@ -267,9 +274,13 @@ class NestedParts:
         return self.need_renderer().volume(self.leaf_mask(nodes))
 
     def mask(self, nodes: int | Iterable[int]) -> NDArray[np.bool_]:
-        """Return the voxels where the nodes' Gaussians have most of the blend, (Z, Y, X)."""
-        inside: NDArray[np.bool_] = self.soft_mask(nodes) > 0.5
-        return inside
+        """Return the voxels of nodes, (Z, Y, X).
+
+        Where their Gaussians have most of the blend. A part so small that they have it hardly
+        anywhere is the union of its cells.
+        """
+        leaves = self.leaf_mask(nodes)
+        return _sharp(self.need_renderer().volume(leaves), leaves[self.cells]) > 0.5
 
     def plane(self, nodes: int | Iterable[int], axis: int, index: int) -> Floats:
         """Return :meth:`soft_mask` in one plane across an axis of the canonical grid."""
@@ -294,5 +305,7 @@ class NestedParts:
         """
         from skimage.measure import find_contours
 
-        image = np.pad(self.plane(nodes, axis, index), 1)
+        shares = self.plane(nodes, axis, index)
+        cells = self.leaf_mask(nodes)[np.take(self.cells, index, axis=axis)]
+        image = np.pad(_sharp(shares, cells), 1)
         return [line - 1 for line in find_contours(image, 0.5)]

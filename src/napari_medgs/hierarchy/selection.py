@@ -13,6 +13,7 @@ from napari_medgs.hierarchy.nodes import NestedParts
 SMALLEST, LARGEST = 2e-4, 0.2
 """Fractions of the covered image that a part has which is chosen without being asked for."""
 SIZE_POWER = 0.25
+Place = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,16 @@ class PartSelection:
         was 0.2 on test images.
     is_determined : bool
         Whether the places leave one size only.
+    positive, negative : tuple of (z, y, x)
+        The places.
     """
 
     notches: tuple[tuple[int, ...], ...]
     notch: int
     confidence: float
     is_determined: bool
+    positive: tuple[Place, ...]
+    negative: tuple[Place, ...]
     _prominence: tuple[float, ...]
 
     @property
@@ -100,6 +105,10 @@ def preselect(tree: NestedParts, notches: Sequence[int]) -> int:
     return int(score.argmax())
 
 
+def _plain(places: Sequence[Sequence[float]]) -> tuple[Place, ...]:
+    return tuple((float(z), float(y), float(x)) for z, y, x in places)
+
+
 def select(
     tree: NestedParts,
     positive: Sequence[Sequence[float]],
@@ -133,6 +142,7 @@ def select(
         raise ParameterError("Give at least one place that belongs to the part.")
     inside = [tree.leaf_at(place) for place in positive]
     outside = [tree.leaf_at(place) for place in negative]
+    places = _plain(positive), _plain(negative)
     if set(inside) & set(outside):
         raise ParameterError(
             "A positive and a negative place lie in the same cell, which cannot be divided; move "
@@ -145,9 +155,11 @@ def select(
         prominence = tuple(tree.prominence(n) for n in notches)
         chosen = preselect(tree, notches)
         offers = tuple((n,) for n in notches)
-        return PartSelection(offers, chosen, prominence[chosen], len(offers) == 1, prominence)
+        return PartSelection(
+            offers, chosen, prominence[chosen], len(offers) == 1, *places, prominence
+        )
     tops = {next(n for n in tree.ancestors(leaf)[::-1].tolist() if n not in excluded)
             for leaf in inside}  # fmt: skip
     nodes = tuple(sorted(tops))
     confidence = min(tree.prominence(n) for n in nodes)
-    return PartSelection((nodes,), 0, confidence, True, (confidence,))
+    return PartSelection((nodes,), 0, confidence, True, *places, (confidence,))

@@ -7,6 +7,7 @@ from .model import SegmentModel as SegmentModel
 from .params import IslandRule as IslandRule
 from .params import SegmentParams as SegmentParams
 from .params import SegmentStage as SegmentStage
+from .part_tool import PartTool as PartTool
 from .prompts.prompts import Box as Box
 from .prompts.prompts import Point as Point
 from .prompts.prompts import Prompts as Prompts

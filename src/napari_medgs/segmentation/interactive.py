@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
     from napari_medgs.fitting import FitParams
     from napari_medgs.segmentation.model import PromptSnapshot, SegmentModel
+    from napari_medgs.segmentation.part_tool import PartTool
     from napari_medgs.segmentation.result.result import SegmentResult
     from napari_medgs.segmentation.result.suggest import Suggestion
     from napari_medgs.segmentation.session.history import Delta, Step
@@ -92,6 +93,7 @@ class InteractiveSegmenter:
         self._model: SegmentModel | None = None
         self._session: Session | None = None
         self._result: SegmentResult | None = None
+        self._parts: PartTool | None = None
 
     # The image
 
@@ -133,7 +135,7 @@ class InteractiveSegmenter:
 
     def _start(self, volume: Volume, session: Session, field: GaussianField | None) -> None:
         self._volume, self._session, self._field = volume, session, field
-        self._model = self._result = None
+        self._model = self._result = self._parts = None
 
     @classmethod
     def from_session(
@@ -451,6 +453,16 @@ class InteractiveSegmenter:
         if margin is not None:
             self._change(initial_margin=float(margin))
 
+    @property
+    def parts(self) -> PartTool:
+        """Clicks on parts of the image; see :class:`PartTool`."""
+        from napari_medgs.segmentation.part_tool import PartTool
+
+        self._need()
+        if self._parts is None:
+            self._parts = PartTool(self, self._lock)
+        return self._parts
+
     def set_params(self, params: SegmentParams) -> bool:
         """Change the solver's settings, as one step; the number of threads is no part of it."""
         self.threads = params.threads
@@ -595,6 +607,40 @@ class InteractiveSegmenter:
         """Whether :meth:`prepare` has been done."""
         return self._model is not None
 
+    def fit_field(
+        self,
+        *,
+        progress: ProgressCallback = ignore_progress,
+        should_stop: StopCallback = never_stop,
+    ) -> GaussianField:
+        """Return the field, fitted unless there is one.
+
+        Parameters
+        ----------
+        progress, should_stop : callable, optional
+
+        Returns
+        -------
+        GaussianField
+
+        Raises
+        ------
+        MedGSError
+            For an unusable image.
+        Cancelled
+            When stopped.
+        """
+        from napari_medgs.segmentation.api import FIT_PARAMS, fit_for_segmentation
+
+        if self._field is None:
+            self._field = fit_for_segmentation(
+                self.volume,
+                self._fit_params or replace(FIT_PARAMS, threads=self.threads),
+                progress=progress,
+                should_stop=should_stop,
+            )
+        return self._field
+
     def prepare(
         self,
         *,
@@ -620,24 +666,17 @@ class InteractiveSegmenter:
         """
         if self._model is not None:
             return
-        from napari_medgs.segmentation.api import FIT_PARAMS, fit_for_segmentation
         from napari_medgs.segmentation.memory import check_memory
         from napari_medgs.segmentation.model import SegmentModel
 
         volume, params = self.volume, self._need().settings.params
         gaussians = None if self._fit_params is None else self._fit_params.gaussians
         check_memory(volume, params, field=self._field, gaussians=gaussians)
-        if self._field is None:
-            self._field = fit_for_segmentation(
-                volume,
-                self._fit_params or replace(FIT_PARAMS, threads=self.threads),
-                progress=progress,
-                should_stop=should_stop,
-            )
+        field = self.fit_field(progress=progress, should_stop=should_stop)
         progress(ProgressEvent("Preparing the segmentation", 0, 0, 0.0))
         self._model = SegmentModel(
             volume,
-            self._field,
+            field,
             replace(params, threads=self.threads),
             progress=progress,
             should_stop=should_stop,

@@ -216,8 +216,11 @@ def _replay_event(session: Session, event: dict[str, Any]) -> None:
             locked = None
         session.restore_settings(settings, locked)
     elif kind == "initial":
-        runs = event["runs"]
-        session.set_initial(None if runs is None else _decode_image(runs, session.strokes.shape))
+        runs, part = event["runs"], event.get("part")
+        if part is not None and not isinstance(part, dict):
+            raise ValueError("the record of a click on a part is no object")
+        initial = None if runs is None else _decode_image(runs, session.strokes.shape)
+        session.set_initial(initial, part=part)
     elif kind == "undo":
         session.undo()
     elif kind == "redo":

@@ -283,13 +283,17 @@ class Session:
         self._change(Step("settings", event), settings, locked_labels, self.initial)
         return True
 
-    def set_initial(self, initial: NDArray[Any] | None) -> bool:
+    def set_initial(
+        self, initial: NDArray[Any] | None, *, part: dict[str, Any] | None = None
+    ) -> bool:
         """Set the mask to refine, or None, as one step.
 
         Parameters
         ----------
         initial : (Z, Y, X) ndarray of int or None
             Not copied; it must not change afterwards.
+        part : dict, optional
+            Which click on a part changed it, for the log; JSON-able.
 
         Returns
         -------
@@ -302,8 +306,44 @@ class Session:
         ):
             return False
         runs = None if initial is None else encode_image(initial)
-        step = Step("initial", {"do": "initial", "runs": runs})
+        event: dict[str, Any] = {"do": "initial", "runs": runs}
+        if part is not None:
+            event["part"] = part
+        step = Step("initial" if part is None else "part", event)
         self._change(step, self.settings, self._locked_labels, initial)
+        return True
+
+    def add_part(self, mask: NDArray[np.bool_], label: int, part: dict[str, Any]) -> bool:
+        """Give the voxels of a part a class in the mask to refine, as one step.
+
+        It counts in ``labels`` at once. Voxels of locked classes stay as they are.
+
+        Parameters
+        ----------
+        mask : (Z, Y, X) ndarray of bool
+        label : int
+            0 takes the voxels out of the mask.
+        part : dict
+            The click, for the log; JSON-able.
+
+        Returns
+        -------
+        bool
+            False when nothing had changed.
+        """
+        inside = mask if self._locked_labels is None else mask & (self._locked_labels == 0)
+        before = self.initial
+        kind = np.min_scalar_type(max(label, 0 if before is None else int(before.max())))
+        after = np.zeros(self.grid.shape, kind) if before is None else before.astype(kind)
+        after[inside] = label
+        if not self.set_initial(after, part=part):
+            return False
+        assert self._pending is not None
+        where = np.flatnonzero(inside & (self.labels != label))
+        old = self.labels.reshape(-1)[where].copy()
+        shown = Delta(where, old, np.full(len(where), label, self.labels.dtype))
+        shown.apply(self.labels)
+        self._pending.result = shown
         return True
 
     def _change(

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
-from napari_medgs.data.intensities import check_span, is_single, scale_to_unit
+from napari_medgs.data.equalization import KNOTS, intensity_curve
+from napari_medgs.data.intensities import is_single, scale_to_unit
 from napari_medgs.segmentation.advanced import FeatureParams
 
-KNOTS = 1024
-SAMPLE = 1_000_000
 DENSITY = 1  # which of a channel's features the densities are of
 MIN_STEP = 1e-3  # differences of neighbors below this are empty space, not noise
 CHUNK = 16384
@@ -73,53 +72,6 @@ def _gather(
             row[1] = (np.float32(1) - f) * curves[c, k] + f * curves[c, k + 1]
             for s in range(levels):
                 row[2 + s] = _interpolate(coarse[c, s], cz, cy, cx)
-
-
-def intensity_curve(
-    channel: NDArray[Any], equalization: float = 0.5
-) -> tuple[float, float, Floats]:
-    """Return the range and a monotone curve that spreads an image's intensities over [0, 1].
-
-    Half linear between the 0.5 and 99.5 percentiles, half histogram equalization: soft tissue in
-    CT takes a tenth of the range but holds most of the structures.
-
-    Parameters
-    ----------
-    channel : ndarray
-    equalization : float
-        Part of histogram equalization, 0 to 1.
-
-    Returns
-    -------
-    low, high : float
-        Intensities of the first and last knot.
-    curve : (KNOTS + 1,) ndarray of float32
-    """
-    step = max(1, channel.size // SAMPLE)
-    with np.errstate(over="ignore"):  # an outlier, which the percentiles leave out
-        sample = np.ascontiguousarray(channel).reshape(-1)[::step].astype(np.float32)
-    low, high = (float(v) for v in np.percentile(sample, (0.5, 99.5)))
-    if not high > low:
-        low, high = float(channel.min()), float(channel.max())
-    if not high > low:
-        high = low + 1.0
-    if is_single(low, high):
-        counts, _ = np.histogram(sample, KNOTS, range=(low, high))
-    else:
-        sample = np.ascontiguousarray(channel).reshape(-1)[::step].astype(np.float64)
-        low, high = (float(v) for v in np.percentile(sample, (0.5, 99.5)))
-        if not high > low:
-            low, high = float(channel.min()), float(channel.max())
-        if channel.min() == channel.max():
-            high = low + 1.0
-        check_span(low, high)
-        counts, _ = np.histogram((sample - low) / (high - low), KNOTS, range=(0, 1))
-    # One dominant value (air, a zeroed background) would take up the whole range.
-    counts = np.minimum(counts, 8 * counts.sum() / KNOTS)
-    rank = np.concatenate([[0], np.cumsum(counts)])
-    rank = rank / max(float(rank[-1]), 1e-12)
-    linear = np.linspace(0, 1, KNOTS + 1)
-    return low, high, (equalization * rank + (1 - equalization) * linear).astype(np.float32)
 
 
 @dataclass(frozen=True)
