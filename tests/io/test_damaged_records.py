@@ -228,6 +228,32 @@ def test_seeds_of_a_session_are_numbers(tmp_path, good_session):
         load_session(path)
 
 
+@pytest.mark.parametrize(
+    ("group", "name", "value", "message"),
+    [
+        ("graph", "neighbors", "a", "graph.neighbors must be a whole number"),
+        ("graph", "neighbors", 10**9, "neighbors must be from 1 to 64"),
+        ("features", "coarse_sigmas", [1, None], "features.coarse_sigmas must be a finite number"),
+        ("features", "guide_sigma", -1, "guide_sigma must be from 0 to 20"),
+        ("graph", "speed", 1, "Unknown segmentation setting 'speed'"),
+    ],
+)
+def test_hyper_parameters_of_a_session_are_checked(
+    tmp_path, good_session, group, name, value, message
+):
+    record = json.loads(json.dumps(good_session))
+    record["start"]["params"]["advanced"] = {group: {name: value}}
+    path = tmp_path / "s.json"
+    path.write_text(json.dumps(record))
+    with pytest.raises(FileError, match=message):
+        load_session(path)
+    for wrong in (5, {"graph": 5}, [], {"extent_percentile": "a"}):
+        record["start"]["params"]["advanced"] = wrong
+        path.write_text(json.dumps(record))
+        with pytest.raises(FileError, match="must be"):
+            load_session(path)
+
+
 MANIFEST = {
     "format": FORMAT,
     "format_version": FORMAT_VERSION,

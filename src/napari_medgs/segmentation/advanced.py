@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from napari_medgs._util.records import checked, checked_record
+from napari_medgs._util.settings import check, setting
 from napari_medgs.errors import ParameterError
 
 
@@ -26,9 +28,12 @@ class FeatureParams:
         Part of histogram equalization in the intensity curve, 0 to 1; the rest is linear.
     """
 
-    guide_sigma: float = 1.0
-    coarse_sigmas: tuple[float, ...] = (2.0, 4.0)
-    equalization: float = 0.5
+    guide_sigma: float = setting(1.0, low=0, high=20)
+    coarse_sigmas: tuple[float, ...] = setting((2.0, 4.0), low=0, high=50)
+    equalization: float = setting(0.5, low=0, high=1)
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -51,12 +56,15 @@ class GraphParams:
         Smoothing of the image for the finer of the two watershed hierarchies.
     """
 
-    neighbors: int = 12
-    base_cost: float = 0.05
-    empty_node_fraction: float = 0.15
-    seed_mass: float = 0.05
-    seed_purity: float = 0.6
-    fine_sigma: float = 0.5
+    neighbors: int = setting(12, low=1, high=64)
+    base_cost: float = setting(0.05, low=0, high=100)
+    empty_node_fraction: float = setting(0.15, low=0, high=10)
+    seed_mass: float = setting(0.05, low=0, high=1)
+    seed_purity: float = setting(0.6, low=0, high=1)
+    fine_sigma: float = setting(0.5, low=0, high=20)
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -78,12 +86,15 @@ class AppearanceParams:
         The forest counts with weight n / (n + shrinkage), n the samples of the rarest class.
     """
 
-    trees: int = 20
-    min_leaf: int = 2
-    max_samples: int = 3000
-    bandwidth: float = 0.03
-    density_floor: float = 0.05
-    shrinkage: float = 40.0
+    trees: int = setting(20, low=1, high=1000)
+    min_leaf: int = setting(2, low=1, high=1_000_000)
+    max_samples: int = setting(3000, low=1, high=1_000_000)
+    bandwidth: float = setting(0.03, above=0, high=10)
+    density_floor: float = setting(0.05, low=0, high=10)
+    shrinkage: float = setting(40.0, low=0, high=1e6)
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -107,14 +118,17 @@ class WatershedParams:
         The weight grows with this power of the skill.
     """
 
-    realizations: int = 32
-    held_out_realizations: int = 8
-    noise: float = 0.8
-    max_basins: int = 4_000_000
-    min_weight: float = 1.0
-    default_weight: float = 2.0
-    max_weight: float = 3.0
-    skill_exponent: float = 2.0
+    realizations: int = setting(32, low=1, high=1000)
+    held_out_realizations: int = setting(8, low=1, high=1000)
+    noise: float = setting(0.8, low=0, high=100)
+    max_basins: int = setting(4_000_000, low=1, high=10**9)
+    min_weight: float = setting(1.0, low=0, high=1000)
+    default_weight: float = setting(2.0, low=0, high=1000)
+    max_weight: float = setting(3.0, low=0, high=1000)
+    skill_exponent: float = setting(2.0, low=0, high=100)
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -138,13 +152,18 @@ class CalibrationParams:
         Probability of a held-out marker that no term explains.
     """
 
-    folds: int = 4
-    max_samples: int = 400
-    trees: int = 8
-    inverse_temperatures: tuple[float, ...] = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
-    gradient_discount: float = 0.8
-    default_gradient_discount: float = 0.5
-    outlier_probability: float = 0.02
+    folds: int = setting(4, low=2, high=20)
+    max_samples: int = setting(400, low=1, high=1_000_000)
+    trees: int = setting(8, low=1, high=1000)
+    inverse_temperatures: tuple[float, ...] = setting(
+        (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0), low=0, high=100
+    )
+    gradient_discount: float = setting(0.8, low=0, high=1)
+    default_gradient_discount: float = setting(0.5, low=0, high=1)
+    outlier_probability: float = setting(0.02, low=0, below=1)
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -168,12 +187,15 @@ class ShapeParams:
         Distance of fully labeled slices up to which labels are interpolated between them.
     """
 
-    max_distance: float = 20.0
-    edge_width: float = 1.5
-    edge_growth: float = 0.5
-    rich_fraction: float = 0.5
-    seed_distance: float = 6.0
-    max_gap: float = 16.0
+    max_distance: float = setting(20.0, above=0, high=1e4)
+    edge_width: float = setting(1.5, above=0, high=1e4)
+    edge_growth: float = setting(0.5, low=0, high=1000)
+    rich_fraction: float = setting(0.5, low=0, high=1)
+    seed_distance: float = setting(6.0, low=0, high=1e4)
+    max_gap: float = setting(16.0, low=0, high=1e4)
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -196,12 +218,17 @@ class NarrowBandParams:
         smoothed.
     """
 
-    sigma: float = 0.7
-    thresholds: tuple[float, ...] = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0)
-    min_threshold: float = 0.5
-    bound_factor: float = 8.0
-    bound_offset: float = 1.0
-    exponent: float = 2.0
+    sigma: float = setting(0.7, low=0, high=20)
+    thresholds: tuple[float, ...] = setting(
+        (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0), low=0, high=1000
+    )
+    min_threshold: float = setting(0.5, low=0, high=1000)
+    bound_factor: float = setting(8.0, low=0, high=1e4)
+    bound_offset: float = setting(1.0, low=0, high=1e4)
+    exponent: float = setting(2.0, low=0, high=100)
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -219,10 +246,13 @@ class UncertaintyParams:
         Per nat by which another class is likelier by appearance.
     """
 
-    intercept: float = -1.92
-    margin: float = -1.5
-    distance: float = -1.05
-    appearance: float = 0.6
+    intercept: float = setting(-1.92, low=-1000, high=1000)
+    margin: float = setting(-1.5, low=-1000, high=1000)
+    distance: float = setting(-1.05, low=-1000, high=1000)
+    appearance: float = setting(0.6, low=-1000, high=1000)
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -241,10 +271,13 @@ class SuggestionParams:
         Smoothing of the error map in which the suggested voxel is the maximum.
     """
 
-    bandwidth: float = 0.35
-    extent_weight: float = 0.5
-    end_margin: float = 0.3
-    blur: float = 3.0
+    bandwidth: float = setting(0.35, above=0, high=10)
+    extent_weight: float = setting(0.5, low=0, high=1)
+    end_margin: float = setting(0.3, low=0, high=10)
+    blur: float = setting(3.0, low=0, high=100)
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -282,7 +315,10 @@ class SolverParams:
     narrow_band: NarrowBandParams = field(default_factory=NarrowBandParams)
     uncertainty: UncertaintyParams = field(default_factory=UncertaintyParams)
     suggestion: SuggestionParams = field(default_factory=SuggestionParams)
-    extent_percentile: float = 95.0
+    extent_percentile: float = setting(95.0, low=0, high=100)
+
+    def __post_init__(self) -> None:
+        check(self)
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> SolverParams:
@@ -300,22 +336,26 @@ class SolverParams:
         Raises
         ------
         ParameterError
-            For a name that does not exist.
+            For a name that does not exist, or a value of another type or out of its range.
 
         Examples
         --------
         >>> SolverParams.from_dict({"graph": {"neighbors": 8}}).graph.neighbors
         8
         """
-        groups = {f.name: f.default_factory for f in fields(cls) if callable(f.default_factory)}
+        groups: dict[str, Any] = {
+            f.name: f.default_factory for f in fields(cls) if callable(f.default_factory)
+        }
         given: dict[str, Any] = {}
-        for name, value in record.items():
+        for name, value in checked(dict, record, "advanced").items():
             if name in groups and isinstance(value, dict):
-                value = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
                 _check_names(groups[name], value)
-                value = groups[name](**value)
+                value = checked_record(groups[name], value, name)
             given[name] = value
         _check_names(cls, given)
+        wrong = [n for n, v in given.items() if n in groups and not isinstance(v, groups[n])]
+        if wrong:
+            raise ParameterError(f"{wrong[0]} must be an object of settings.")
         return cls(**given)
 
 

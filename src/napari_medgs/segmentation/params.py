@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from napari_medgs._util.records import checked_record
 from napari_medgs._util.settings import check, rename_aliases, setting
 from napari_medgs.errors import ParameterError
 from napari_medgs.segmentation.advanced import SolverParams
@@ -199,6 +200,5 @@ class SegmentParams:
         unknown = sorted(set(record) - set(cls.__dataclass_fields__))
         if unknown:
             raise ParameterError(f"Unknown segmentation setting {unknown[0]!r}.")
-        if isinstance(record.get("advanced"), dict):
-            record["advanced"] = SolverParams.from_dict(record["advanced"])
-        return cls(**record)
+        params: SegmentParams = checked_record(cls, record)
+        return params
