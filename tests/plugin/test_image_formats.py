@@ -13,6 +13,7 @@ from napari_medgs.io import read_label_names, read_labels, write_labels
 from napari_medgs.io.itk.segments import read_segments
 from napari_medgs.plugin.reader import get_reader
 from napari_medgs.plugin.writer import save_image, save_labels
+from tests.io.test_dicom import write_series
 
 
 @pytest.fixture
@@ -81,5 +82,10 @@ def test_manifest_writers_are_formats_that_are_written(tmp_path):
     contributions = PluginManifest.from_distribution("napari-medgs").contributions
     layer = Labels(np.ones((2, 3, 4), np.uint8))
     (writer,) = (w for w in contributions.writers if w.command.endswith("write_labels"))
+    series = write_series(tmp_path / "ct", FrameOfReferenceUID="1.2.3.4")
+    ((image, options, _),) = get_reader(str(series))(str(series))
+    place = {k: v for k, v in options.items() if k in ("metadata", "scale", "translate", "affine")}
+    on_series = Labels(np.ones(image.shape, np.uint8), **place)
     for suffix in writer.filename_extensions:
-        assert save_labels(tmp_path / f"a{suffix}", layer).is_file()
+        source = on_series if suffix.endswith(".dcm") else layer
+        assert save_labels(tmp_path / f"a{suffix}", source).is_file()
