@@ -92,6 +92,15 @@ class TestTwoPlaces:
         assert np.allclose(volume.grid.source["affine"], AFFINE)
         assert volume.grid.source["qform_apart_mm"] == pytest.approx(mm, abs=0.01)
 
+    def test_pairs(self, tmp_path):
+        image = nib.Nifti1Pair(VALUES, None)
+        image.set_sform(AFFINE, 1)
+        image.set_qform(moved(0, 9, 12), 1)
+        nib.save(image, tmp_path / "a.img")
+        with pytest.warns(UserWarning, match="up to 15 mm apart"):
+            volume = io.read_volume(tmp_path / "a.hdr")
+        assert volume.grid.source["qform_apart_mm"] == pytest.approx(15)
+
     def test_units_count(self, tmp_path):
         with pytest.warns(UserWarning, match="up to 500 mm apart"):
             io.read_volume(save(tmp_path / "a.nii", qform=moved(0.5, 0, 0), units="meter"))

@@ -19,7 +19,7 @@ from napari_medgs.errors import FileError, GeometryError, ImageError
 from napari_medgs.io._limits import check_claim, check_file, check_memory
 from napari_medgs.io.dicom.file import is_dicom_file
 from napari_medgs.io.fourth_axis import chosen_entries, entry_names, fourth_axis
-from napari_medgs.io.nifti.geometry import header_affine
+from napari_medgs.io.nifti.geometry import forms_apart, header_affine
 from napari_medgs.io.nifti.header import header_axis, header_record, plain_shape
 
 SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
@@ -110,6 +110,9 @@ def read_pair(
         source |= axis.to_source()
     if nifti:
         source["header"] = header_record(header, shape)
+        apart = forms_apart(header, shape)
+        if apart is not None:
+            source["qform_apart_mm"] = round(apart.mm, 3)
     return Volume.from_axes(data, affine, channel_names=names, source=source)
 
 
