@@ -382,3 +382,13 @@ def test_real_sets(data_dir, name, counts, shape):
     )
     if name == "adrenalmnist3d":
         assert volume.spacing == pytest.approx((64 / 28,) * 3)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 4), (2, 3, 8, 8)])
+def test_volumes_that_may_be_colors_are_said(tmp_path, shape):
+    path = tmp_path / "own.npz"
+    parts = {f"{part}_images": np.zeros(shape, np.uint8) for part in ("train", "val", "test")}
+    labels = {f"{part}_labels": np.zeros((2, 1), np.uint8) for part in ("train", "val", "test")}
+    np.savez(path, **parts, **labels)
+    with pytest.warns(UserWarning, match="are read as volumes"):
+        assert io.read_volume(f"{path}:train:0").shape == shape[1:]

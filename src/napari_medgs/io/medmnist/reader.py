@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -329,6 +330,12 @@ def _read_array(
     return np.frombuffer(buffer, dtype).reshape(shape, order="F" if fortran else "C")
 
 
+def _may_be_colors(shape: tuple[int, ...]) -> bool:
+    """Tell whether a volume's shape is that of square pixels with colors at either end."""
+    deep, high, wide = shape
+    return (wide == 4 and deep == high > 4) or (deep in (3, 4) and high == wide > 4)
+
+
 def _is_rgb(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and shape[2] == 3
 
@@ -354,6 +361,12 @@ def _volume(
     elif image.ndim == 2:
         data = image[None, None]
     elif image.ndim == 3:
+        if _may_be_colors(image.shape):
+            warnings.warn(
+                f"{stem}: images of shape {image.shape} are read as volumes (z, y, x). Colors are "
+                "read where they are three and the last axis.",
+                stacklevel=4,
+            )
         data = image[None]
     else:
         raise ImageError(f"{stem}: images of shape {image.shape}; 2D, RGB or 3D are read.")
