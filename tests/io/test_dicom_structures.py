@@ -191,3 +191,15 @@ def test_damaged_contours(ct, data):
 def test_no_structure_set(ct):
     with pytest.raises(FileError, match="no RT Structure Set"):
         list_structures(next(ct.iterdir()))
+
+
+def test_only_the_series_with_the_listed_slices_is_taken(ct, tmp_path):
+    grid = io.read_volume(ct).grid
+    placed = write_series(tmp_path / "placed", series="1.2.9", FrameOfReferenceUID="1.2.3.4")
+    file = tmp_path / "m.rtstruct.dcm"
+    io.write_labels(file, truth(), grid, source=placed)
+    np.testing.assert_array_equal(io.read_labels(file)[0], truth())
+    for path in placed.iterdir():
+        path.unlink()
+    with pytest.raises(FileError, match="was not found beside"):
+        io.read_labels(file)

@@ -260,14 +260,17 @@ def _by_slice(
     return slices, beyond
 
 
-def _referenced_series(header: Any) -> list[str]:
-    found = [
-        text(series, "SeriesInstanceUID")
-        for frame in items(header, "ReferencedFrameOfReferenceSequence")
-        for study in items(frame, "RTReferencedStudySequence")
-        for series in items(study, "RTReferencedSeriesSequence")
-    ]
-    return [uid for uid in dict.fromkeys(found) if uid]
+def _referenced_series(header: Any) -> dict[str, set[str]]:
+    """Return the series that a structure set refers to, with the instances that it lists."""
+    found: dict[str, set[str]] = {}
+    for frame in items(header, "ReferencedFrameOfReferenceSequence"):
+        for study in items(frame, "RTReferencedStudySequence"):
+            for series in items(study, "RTReferencedSeriesSequence"):
+                uid = text(series, "SeriesInstanceUID")
+                images = items(series, "ContourImageSequence")
+                if uid:
+                    found[uid] = {text(i, "ReferencedSOPInstanceUID") for i in images} - {""}
+    return found
 
 
 def _referenced_grid(path: Path, header: Any) -> Grid:
@@ -282,14 +285,15 @@ def _referenced_grid(path: Path, header: Any) -> Grid:
     searched: set[Path] = set()
     for place, most in ((folder, _MOST_BESIDE), (folder.parent, _MOST_AROUND)):
         headers = _find_series(_some_files(place, most), set(wanted), searched)
-        for uid in wanted:
-            if headers.get(uid):
+        for uid, listed in wanted.items():
+            known = {text(h, "SOPInstanceUID") for h in headers.get(uid, {}).values()}
+            if known & listed if listed else known:
                 frames = [f for p, h in headers[uid].items() for f in frames_of(p, h)]
                 volume = next(iter(split_volumes(frames).values()))
                 return series_grid(path, headers[uid], volume).grid
     raise FileError(
-        f"{path}: holds contours on the series {wanted[0]}, which was not found beside them; put "
-        "it there, or give the image (--like)."
+        f"{path}: holds contours on the series {next(iter(wanted))}, which was not found beside "
+        "them; put it there, or give the image (--like)."
     )
 
 
