@@ -224,7 +224,6 @@ def test_a_layer_with_a_field_is_classified_by_its_field(docked, qtbot, notes):
 @pytest.mark.parametrize(
     ("model", "data", "options", "said"),
     [
-        ("breastmnist", gland(), {}, "2D"),
         ("breastmnist", fundus(), {"rgb": True}, "channel"),
         ("retinamnist", lesion(), {}, "3 channels"),
         ("retinamnist", fundus(), {"rgb": False}, "not opened as RGB"),
@@ -241,6 +240,52 @@ def test_the_wrong_kind_is_one_notification(docked, qtbot, notes, model, data, o
     assert said in notes[0][1]
     assert not widget.results.isVisible()
     assert widget.panel.button.isEnabled()
+
+
+def test_an_image_unlike_the_training_images_is_called_so(docked, qtbot, notes, data_dir):
+    viewer, widget = docked()
+    viewer.add_image(np.random.default_rng(0).integers(0, 256, (200, 300), np.uint8))
+    classified(qtbot, widget)
+    assert widget.unlike.isVisibleTo(widget)
+    assert "unlike those of BreastMNIST" in widget.unlike.text()
+    assert widget.result.styleSheet()  # not the green of a good answer
+    known = np.load(data_dir / "medmnist" / "breastmnist.npz")["test_images"][3]
+    viewer.layers.clear()
+    viewer.add_image(known)
+    classified(qtbot, widget)
+    assert not widget.unlike.isVisibleTo(widget)
+    assert not widget.result.styleSheet()
+    assert notes == []
+
+
+def test_the_slice_on_show_is_classified_and_masks_are_shapes(docked, qtbot, notes):
+    viewer, widget = docked()
+    stack = np.random.default_rng(0).integers(0, 256, (6, 28, 28), np.uint8)
+    stack[4] = lesion()
+    layer = viewer.add_image(stack, name="scan")
+    mask = viewer.add_labels((gland() > 0).astype(np.uint8), name="gland")
+    assert [widget.image.itemText(k) for k in range(widget.image.count())] == ["scan"]
+    viewer.dims.set_current_step(0, 4)
+    classified(qtbot, widget)
+    assert "slice 4 along z of scan" in widget.result.text()
+    assert not widget.explain_box.isVisibleTo(widget)
+    alone = load_classifier(bundled_models()["breastmnist"]).predict(
+        volume_from_layers([Image(lesion())])[0]
+    )
+    assert widget.last.prediction.probabilities == pytest.approx(alone.probabilities)
+    viewer.dims.ndisplay = 3
+    classified(qtbot, widget)
+    assert "2D view" in notes[0][1]
+    assert not widget.results.isVisibleTo(widget)
+    viewer.dims.ndisplay = 2
+    widget.model.setCurrentIndex(widget.model.findText("AdrenalMNIST3D"))
+    assert "masks" in widget.card.text()
+    widget.image.choose(mask)
+    assert widget.image.layer is mask
+    classified(qtbot, widget)
+    assert len(notes) == 1
+    assert widget.results.isVisibleTo(widget)
+    assert layer in viewer.layers
 
 
 def test_without_an_image_it_says_so(docked, qtbot, notes):

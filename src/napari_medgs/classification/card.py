@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict
 
 from napari_medgs._util.records import checked, checked_record
 from napari_medgs._util.settings import check, setting
+from napari_medgs.classification.novelty import Reference
 from napari_medgs.errors import FileError, ParameterError
 
 
@@ -115,6 +116,9 @@ class ModelCard:
         val_auc; absent where there was no test split.
     parameters : int
         Number of trainable parameters.
+    novelty : dict
+        What its training images are like, see
+        :class:`~napari_medgs.classification.novelty.Reference`; empty where that is not known.
     seed : int
     note : str
         Shown wherever the classifier is used.
@@ -144,6 +148,7 @@ class ModelCard:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     parameters: int = 0
+    novelty: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     note: str = DISCLAIMER
 
@@ -180,6 +185,11 @@ class ModelCard:
         """Whether the network reads Gaussians, so that each can be given a score."""
         return self.model.on_gaussians
 
+    @property
+    def reference(self) -> Reference | None:
+        """What the training images are like, None where that is not known."""
+        return Reference.from_dict(self.novelty) if self.novelty else None
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-able values."""
         return {**asdict(self), "model": self.model.value, "task": self.task.value}
@@ -201,6 +211,8 @@ class ModelCard:
             card: ModelCard = checked_record(cls, known)
             checked(_Preprocessing, card.preprocessing, "preprocessing")
             checked_record(_NetworkSettings, card.network, "network")
+            if card.novelty:
+                Reference.from_dict(card.novelty)
         except ParameterError as error:
             raise FileError(f"{_DAMAGED} {error}") from error
         return card

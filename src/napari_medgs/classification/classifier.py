@@ -90,7 +90,17 @@ class Classifier:
             )
         field = to_field(inputs, volume, self.card) if self.card.on_gaussians else None
         by_name = {n: float(p) for n, p in zip(self.card.class_names, probabilities, strict=True)}
-        return Prediction(by_name, time.perf_counter() - started, field)
+        seconds = time.perf_counter() - started
+        return Prediction(by_name, seconds, field, self._novelty(volume))
+
+    def _novelty(self, volume: Volume) -> float | None:
+        """Return how unlike an image is to the training images, if that is known."""
+        from napari_medgs.classification.data.preprocess import prepare
+
+        reference = self.card.reference
+        if reference is None:
+            return None
+        return float(reference.novelty(prepare(volume, self.card)[None])[0])
 
     def attribute(
         self,

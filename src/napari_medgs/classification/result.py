@@ -20,16 +20,30 @@ class Prediction:
         Wall time, including the fit of Gaussians.
     field : GaussianField or None
         The network's input Gaussians, on the image's grid; None for networks on pixels.
+    novelty : float or None
+        How unlike the image is to the training images, in units of the distance that 5 % of
+        these exceed; None where the classifier does not know them.
     """
 
     probabilities: dict[str, float]
     seconds: float
     field: GaussianField | None
+    novelty: float | None = None
 
     @property
     def best(self) -> str:
         """Name of the most probable class."""
         return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    @property
+    def is_unlike(self) -> bool:
+        """Whether the image is unlike those that the classifier was trained on."""
+        return self.novelty is not None and self.novelty > 1
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether no class is more probable than all others together."""
+        return max(self.probabilities.values()) <= 0.5
 
 
 @dataclass(frozen=True)

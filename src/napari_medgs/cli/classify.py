@@ -29,6 +29,12 @@ EXAMPLES = (
 """Shown at the end of the help page."""
 
 
+UNLIKE = (
+    "This image is unlike those of {dataset} that the classifier was trained on (at {times:.1f} "
+    "times the distance that 5 % of them exceed): do not rely on the probabilities."
+)
+
+
 def find_model(name: str) -> Path:
     """Return a classifier's file: a path, or the name of one that comes with the package.
 
@@ -91,6 +97,8 @@ def classify(
         {
             "probabilities": result.probabilities,
             "best": result.best,
+            "novelty": result.novelty,
+            "unlike_training_images": result.is_unlike if result.novelty is not None else None,
             "seconds": result.seconds,
             "threads": threads,
             "model": card.model,
@@ -104,4 +112,8 @@ def classify(
     reporter.table(title, ("class", "probability"), [(n, f"{p:.3f}") for n, p in ranked])
     area = card.metrics.get("test_auc")
     tested = "" if area is None else f"Its test AUC was {area:.3f}. "
+    if result.is_unlike:
+        reporter.note(UNLIKE.format(dataset=card.dataset, times=result.novelty))
+    if result.is_undecided and not card.multi_label:
+        reporter.note("Undecided: no class is more probable than all others together.")
     reporter.note(f"{tested}{card.note}")

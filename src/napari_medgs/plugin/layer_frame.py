@@ -264,6 +264,34 @@ def frame_in_world(
     return LayerFrame(grid, order, flips, layer.ndim)
 
 
+def visible_slice(dims: Any, layer: Any, frame: LayerFrame) -> tuple[int, int] | None:
+    """Return canonical axis and index of the slice of a layer that a viewer shows.
+
+    Parameters
+    ----------
+    dims : napari.components.Dims
+    layer : napari.layers.Layer
+    frame : LayerFrame
+
+    Returns
+    -------
+    (int, int) or None
+        None in the 3D view and outside the layer.
+    """
+    if dims.ndisplay != 2:
+        return None
+    if layer.ndim == 2:
+        return 0, 0
+    hidden = [a - (dims.ndim - layer.ndim) for a in dims.not_displayed]
+    hidden = [a for a in hidden if a >= 0]
+    if len(hidden) != 1:
+        return None
+    inside = layer.world_to_data(np.asarray(dims.point)[-layer.ndim :])
+    axis = frame.canonical_axis(hidden[0])
+    index = round(frame.canonical_position(axis, float(inside[hidden[0]])))
+    return (axis, index) if 0 <= index < frame.grid.shape[axis] else None
+
+
 def _shape(layer: Any) -> tuple[int, ...]:
     # The colors of an RGB layer are a last axis that is none of its dimensions.
     array = layer.data[0] if layer.multiscale else layer.data

@@ -19,6 +19,7 @@ from napari_medgs.classification.card import ModelCard, ModelKind
 from napari_medgs.classification.classifier import Classifier
 from napari_medgs.classification.data.datasets import LabeledDataset
 from napari_medgs.classification.gaussians.settings import FitSettings
+from napari_medgs.classification.novelty import make_reference
 from napari_medgs.classification.training.params import TrainParams
 from napari_medgs.errors import Cancelled, FileError, ParameterError
 
@@ -211,9 +212,16 @@ def train(
     training = {**card.training, "epochs": epochs}
     card = ModelCard.from_dict({
         **card.to_dict(), "metrics": scores, "training": training,
-        "parameters": metrics["parameters"],
+        "parameters": metrics["parameters"], "novelty": _novelty(data),
     })  # fmt: skip
     return TrainResult(Classifier(card, kept), metrics, predictions, module.history)
+
+
+def _novelty(data: LabeledDataset) -> dict[str, Any]:
+    """Return what the images are like that a classifier may know: the test split stays unseen."""
+    known = [data.scaled_images(split) for split in ("train", "val") if split in data.images]
+    reference = make_reference(np.concatenate(known))
+    return {} if reference is None else reference.to_dict()
 
 
 def _start_from(network: Any, initial: Mapping[str, Any]) -> None:

@@ -145,7 +145,15 @@ SETS: dict[str, SetInfo] = {
     ),
     "retinamnist": SetInfo(
         "ordinal-regression",
-        ("0", "1", "2", "3", "4"),
+        # The publisher numbers them; they are the grades of the International Clinical Diabetic
+        # Retinopathy scale, by which the images were graded (DeepDRiD).
+        (
+            "0: no retinopathy",
+            "1: mild",
+            "2: moderate",
+            "3: severe",
+            "4: proliferative",
+        ),
         _sums(
             "bd4c0672f1bba3e3a89f0e4e876791e4",
             "afda852cc34dcda56f86ad2b2457dbcc",

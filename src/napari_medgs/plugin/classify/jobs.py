@@ -8,12 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
 from napari_medgs.classification.card import ModelCard
+from napari_medgs.classification.files import load_card
 from napari_medgs.classification.result import Attribution, Deletion, Prediction
 from napari_medgs.data.field import GaussianField
 from napari_medgs.errors import Cancelled, ImageError
-from napari_medgs.plugin.layer_frame import LayerFrame, volume_from_layers, volume_from_rgb
+from napari_medgs.plugin.layer_frame import (
+    LayerFrame,
+    visible_slice,
+    volume_from_layers,
+    volume_from_rgb,
+)
 from napari_medgs.plugin.layer_metadata import field_of, frame_of_field
 from napari_medgs.plugin.report import prepared
 
@@ -38,12 +46,15 @@ class ClassifyRequest:
         Of the layer.
     model : Path
         The classifier's file.
+    is_slice : bool
+        Whether the source is one slice of the layer.
     """
 
     source: Volume | GaussianField
     frame: LayerFrame
     name: str
     model: Path
+    is_slice: bool = False
 
     def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> ClassifyOutcome:
         """Load the classifier, then predict."""
@@ -73,7 +84,8 @@ class ClassifyOutcome:
     @property
     def explainable(self) -> bool:
         """Whether the network read Gaussians, which can be scored."""
-        return self.card.on_gaussians and self.prediction.field is not None
+        there = self.card.on_gaussians and self.prediction.field is not None
+        return there and not self.request.is_slice
 
 
 @dataclass(frozen=True)
@@ -101,14 +113,18 @@ class ExplainRequest:
         )
 
 
-def make_classify_request(layer: Any | None, model: Path | None) -> ClassifyRequest:
+def make_classify_request(
+    layer: Any | None, model: Path | None, dims: Any | None = None
+) -> ClassifyRequest:
     """Take a prediction's input out of a layer, checking what can be checked at once.
 
     Parameters
     ----------
     layer : napari.layers.Layer, optional
-        An Image, gray or RGB, or any layer that carries a field.
+        An Image, gray or RGB, a mask for classifiers of shapes, or any layer with a field.
     model : Path, optional
+    dims : napari.components.Dims, optional
+        Of the viewer: classifiers of pictures get the slice of a volume that it shows.
 
     Raises
     ------
@@ -132,13 +148,36 @@ def make_classify_request(layer: Any | None, model: Path | None) -> ClassifyRequ
     else:
         volume, frame = volume_from_layers([layer])
         volume = prepared(volume)
+        if volume.shape[0] > 1 and dims is not None and load_card(model).ndim == 2:
+            return _slice_request(volume, frame, layer, model, dims)
     return ClassifyRequest(volume, frame, layer.name, model)
+
+
+def _slice_request(
+    volume: Volume, frame: LayerFrame, layer: Any, model: Path, dims: Any
+) -> ClassifyRequest:
+    """Take the slice on show out of a volume, upright."""
+    from napari_medgs.data.grid import Grid
+    from napari_medgs.data.volume import Volume
+
+    place = visible_slice(dims, layer, frame)
+    if place is None:
+        raise ImageError(
+            f"The classifier reads pictures and {layer.name!r} is a volume: show one of its "
+            "slices in the 2D view, which is then classified."
+        )
+    axis, index = place
+    data = np.moveaxis(volume.data, axis + 1, 1)[:, index : index + 1]
+    if axis:  # superior up
+        data = data[:, :, ::-1]
+    grid = Grid((1, data.shape[2], data.shape[3]))
+    picture = Volume(np.ascontiguousarray(data), grid, volume.channel_names)
+    name = f"slice {index} along {'zyx'[axis]} of {layer.name}"
+    return ClassifyRequest(picture, LayerFrame(grid), name, model, is_slice=True)
 
 
 def _looks_like_colors(layer: Any, model: Path) -> bool:
     """Tell whether a small RGB picture was taken for a stack, as napari does below 30 pixels."""
-    from napari_medgs.classification.files import load_card
-
     card = load_card(model)
     stack = layer.ndim == 3 and layer.data.shape[-1] in (3, 4)
     return bool(stack and card.ndim == 2 and card.channels == 3)
@@ -159,11 +198,14 @@ def describe_card(card: ModelCard) -> str:
     """Return what a classifier is and how good it was, as HTML."""
     axes = " × ".join(str(n) for n in card.shape)
     kind = {1: "gray", 3: "RGB"}.get(card.channels, f"{card.channels}-channel")
+    images = f"{kind} {card.ndim}D images"
+    if card.is_shape:
+        images = f"masks ({card.ndim}D shapes, inside or outside)"
     reads = f"{card.fit.get('gaussians', '')} Gaussians" if card.on_gaussians else "pixels"
     classes = f"{len(card.class_names)} {'labels' if card.multi_label else 'classes'}"
     lines = [
-        f"Trained on <b>{html.escape(dataset_title(card.dataset))}</b>: {kind} {card.ndim}D "
-        f"images of {axes}, {classes}.",
+        f"Trained on <b>{html.escape(dataset_title(card.dataset))}</b>: {images} of {axes}, "
+        f"{classes}.",
         _tested(card),
         f"Network: {card.model} on {reads}, {card.parameters:,} parameters.",
     ]
@@ -189,11 +231,28 @@ def describe_prediction(outcome: ClassifyOutcome) -> str:
     best = class_title(prediction.best)
     share = prediction.probabilities[prediction.best]
     title = f"<b>{html.escape(best)} {percent(share)}</b>"
+    if prediction.is_undecided and not card.multi_label:
+        title = f"<b>Undecided</b>: most probable is {html.escape(best)} {percent(share)}"
     lines = [f"{title} for {html.escape(outcome.request.name)}"]
     if card.multi_label:
         lines.append("Labels are independent: each has its own probability.")
+    if outcome.request.is_slice:
+        lines.append("Explain needs the slice as a picture of its own: open it from its file.")
     lines.append(f"{prediction.seconds:.2f} s for the prediction")
     return "<br>".join(lines)
+
+
+def describe_novelty(outcome: ClassifyOutcome) -> str:
+    """Return a warning, as HTML, about an image unlike the training images; else nothing."""
+    prediction = outcome.prediction
+    if not prediction.is_unlike:
+        return ""
+    name = html.escape(dataset_title(outcome.card.dataset))
+    return (
+        f"<b>This image is unlike those of {name} that the classifier was trained on.</b> Do not "
+        "rely on what it says: a network answers anything, noise too. "
+        f"(Distance {prediction.novelty:.1f} times that which 5 % of those images exceed.)"
+    )
 
 
 def describe_attribution(attribution: Attribution) -> str:

@@ -29,6 +29,7 @@ from napari_medgs.plugin.classify.jobs import (
     dataset_title,
     describe_attribution,
     describe_card,
+    describe_novelty,
     describe_prediction,
     make_classify_request,
 )
@@ -49,6 +50,7 @@ WARNING = (
     "background: rgba(214, 150, 47, 40); border-left: 3px solid #d6962f; border-radius: 3px; "
     "padding: 6px;"
 )
+PLAIN = "QLabel#medgs-result { background: rgba(128, 128, 128, 36); }"
 
 
 class ClassifyWidget(MedGSWidget):
@@ -65,6 +67,7 @@ class ClassifyWidget(MedGSWidget):
         super().__init__(napari_viewer)
         self.last: ClassifyOutcome | None = None
         self.attribution: Attribution | None = None
+        self._reads_masks = False
         self._source: Any = lambda: None
         self._explanation: Any = lambda: None
         form = self.form()
@@ -98,7 +101,8 @@ class ClassifyWidget(MedGSWidget):
     def _is_source(self, layer: Any) -> bool:
         if EXPLAINS_KEY in layer.metadata:
             return False
-        return is_kind("Image")(layer) or one_per_field(self.viewer, layer)
+        kinds = ("Image", "Labels") if self._reads_masks else ("Image",)
+        return is_kind(*kinds)(layer) or one_per_field(self.viewer, layer)
 
     def _model_row(self) -> QWidget:
         row = QWidget()
@@ -117,6 +121,9 @@ class ClassifyWidget(MedGSWidget):
         layout = QVBoxLayout(box)
         layout.setContentsMargins(0, 4, 0, 0)
         layout.setSpacing(6)
+        self.unlike = QLabel()
+        self.unlike.setWordWrap(True)
+        self.unlike.setStyleSheet(WARNING)
         self.result = _text()
         self.bars = ProbabilityBars()
         self.sort = QCheckBox("Most probable first")
@@ -126,7 +133,14 @@ class ClassifyWidget(MedGSWidget):
         self.explain_box = self._explain_box()
         self.explanation = _text()
         self.explanation.setVisible(False)
-        for part in (self.result, self.bars, self.sort, self.explain_box, self.explanation):
+        for part in (
+            self.unlike,
+            self.result,
+            self.bars,
+            self.sort,
+            self.explain_box,
+            self.explanation,
+        ):
             layout.addWidget(part)
         box.setVisible(False)
         return box
@@ -191,20 +205,28 @@ class ClassifyWidget(MedGSWidget):
         self.card.setText("")
         card = load_card(path)
         self.card.setText(describe_card(card))
+        if card.is_shape != self._reads_masks:
+            self._reads_masks = card.is_shape
+            self.image.refresh()
         self.warning.setText(card.note or DISCLAIMER)
 
     @guarded
     def run(self) -> None:
         """Classify what is chosen; refusals become notifications."""
         layer = self.image.layer
-        request = make_classify_request(layer, self.model.currentData())
         self.results.setVisible(False)
+        request = make_classify_request(layer, self.model.currentData(), self.viewer.dims)
         self.panel.run(request, lambda outcome: self._show(layer, outcome), "Classifying")
 
     def _show(self, layer: Any, outcome: ClassifyOutcome) -> None:
         self.last, self.attribution, self._source = outcome, None, weakref.ref(layer)
         prediction = outcome.prediction
         self.result.setText(describe_prediction(outcome))
+        warning = describe_novelty(outcome)
+        self.unlike.setText(warning)
+        self.unlike.setVisible(bool(warning))
+        # No green where there is no ground for confidence.
+        self.result.setStyleSheet(PLAIN if warning or prediction.is_undecided else "")
         self.bars.show_probabilities(prediction.probabilities)
         names = outcome.card.class_names
         self.target.clear()

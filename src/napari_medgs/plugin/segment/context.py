@@ -13,6 +13,7 @@ from napari_medgs.plugin.layer_frame import (
     LayerFrame,
     check_sliceable,
     same_place,
+    visible_slice,
     volume_from_layers,
 )
 from napari_medgs.plugin.layer_metadata import SOURCE_KEY, role_of
@@ -75,19 +76,9 @@ class SegmentContext:
 
         None in the 3D view, outside the image, and without an image.
         """
-        dims, image, frame = self.viewer.dims, self.image, self.frame
-        if image is None or frame is None or dims.ndisplay != 2:
+        if self.image is None or self.frame is None:
             return None
-        if image.ndim == 2:
-            return 0, 0
-        hidden = [a - (dims.ndim - image.ndim) for a in dims.not_displayed]
-        hidden = [a for a in hidden if a >= 0]
-        if len(hidden) != 1:
-            return None
-        inside = image.world_to_data(np.asarray(dims.point)[-image.ndim :])
-        axis = frame.canonical_axis(hidden[0])
-        index = round(frame.canonical_position(axis, float(inside[hidden[0]])))
-        return (axis, index) if 0 <= index < frame.grid.shape[axis] else None
+        return visible_slice(self.viewer.dims, self.image, self.frame)
 
     def show_slice(self, axis: int, position: Sequence[float]) -> Any:
         """Move the viewer along a canonical axis to a position in canonical voxels.
