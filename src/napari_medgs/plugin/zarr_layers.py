@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from napari_medgs.plugin.label_colors import labels_colormap
 from napari_medgs.plugin.layer_frame import grid_kwargs
 from napari_medgs.plugin.layer_metadata import COLORS_KEY, NAMES_KEY
 from napari_medgs.plugin.time_layers import with_time
+from napari_medgs.plugin.volume_layers import colormap_option, display_limits, volume_layers
 
 LayerData = tuple[Any, ...]
 _SAMPLE = 2_000_000  # voxels of the coarsest level that contrast limits are taken from
@@ -38,7 +38,6 @@ def read_zarr_layers(path: Path, **options: Any) -> list[LayerData]:
     """
     from napari_medgs.io.ome_zarr import open_lazily
     from napari_medgs.io.reading import read_volume
-    from napari_medgs.plugin.reader import volume_layers
 
     spacing = options.get("spacing")
     if options.get("volume") is not None:
@@ -82,16 +81,12 @@ def _labels_layer(path: Path, spacing: Any) -> LayerData:
         COLORS_KEY: colors,
     }
     options: dict[str, Any] = {"name": path.name, "metadata": metadata, **place}
-    colormap = labels_colormap(colors, labels)
-    if colormap is not None:
-        options["colormap"] = colormap
+    options |= colormap_option(colors, labels)
     return labels, options, "labels"
 
 
 def _limits(level: Any) -> tuple[float, float] | None:
     """Return contrast limits from part of the coarsest level."""
-    from napari_medgs.plugin.reader import display_limits
-
     middle = level[level.shape[0] // 2] if level.ndim > 3 else level
     step = max(1, int(np.ceil((middle.size / _SAMPLE) ** (1 / 3))))
     return display_limits(np.asarray(middle[::step, ::step, ::step]))

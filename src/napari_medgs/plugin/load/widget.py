@@ -18,8 +18,9 @@ from qtpy.QtWidgets import (
 
 from napari_medgs.errors import FileError
 from napari_medgs.plugin.load.series_table import SeriesChoice, SeriesTable, series_choices
-from napari_medgs.plugin.reader import LayerData, read_medmnist_layers, read_paths, volume_layers
+from napari_medgs.plugin.reader import LayerData, read_medmnist_layers, read_paths
 from napari_medgs.plugin.report import guarded
+from napari_medgs.plugin.volume_layers import volume_layers
 from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row, compact_form, hint
 from napari_medgs.plugin.widgets.controls import choice_box, float_box, int_box
 from napari_medgs.plugin.worker import Job
