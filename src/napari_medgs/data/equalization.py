@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
@@ -12,6 +13,17 @@ from napari_medgs.data.intensities import check_span, is_single
 
 KNOTS = 1024
 SAMPLE = 1_000_000
+
+
+@njit(nogil=True, cache=True)
+def _look_up(values: Any, low: float, inverse: float, curve: Any, out: Any) -> None:
+    """Interpolate in a curve between ``low`` and one span above; beyond, its ends count."""
+    knots = len(curve) - 1
+    for v in range(len(values)):
+        place = min(max((values[v] - low) * inverse, 0.0), 1.0) * knots
+        k = min(int(place), knots - 1)
+        f = place - k
+        out[v] = (1 - f) * curve[k] + f * curve[k + 1]
 
 
 def intensity_curve(
@@ -87,7 +99,9 @@ def equalized(channel: NDArray[Any], equalization: float = 0.5) -> Floats:
     else:
         low, high, curve = intensity_curve(channel, equalization)
     check_span(low, high)
-    out = (channel.astype(np.float64) - low) / ((high - low) or 1.0)
-    if equalization > 0:
-        out = np.interp(out, np.linspace(0, 1, KNOTS + 1), curve)
-    return out.astype(np.float32)
+    if equalization == 0:
+        curve = np.array([0, 1], np.float32)
+    out = np.empty(channel.shape, np.float32)
+    flat = np.ascontiguousarray(channel).reshape(-1)
+    _look_up(flat, low, 1 / ((high - low) or 1.0), curve, out.reshape(-1))
+    return out
