@@ -8,6 +8,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 WAIT = 40_000
+NO_KEY = Qt.KeyboardModifier.NoModifier
 
 
 def stroke(layer, places, value):
@@ -50,8 +51,8 @@ def begin(qtbot, widget):
 class Mouse:
     """The mouse on the canvas of a viewer that is shown."""
 
-    def __init__(self, viewer):
-        self.viewer = viewer
+    def __init__(self, viewer, button=Qt.MouseButton.LeftButton, keys=NO_KEY):
+        self.viewer, self.button, self.keys = viewer, button, keys
         self.canvas = viewer.window._qt_viewer.canvas
 
     def _send(self, kind, layer, place, button, buttons):
@@ -64,13 +65,13 @@ class Mouse:
         spread = QPointF(native.mapToGlobal(spot.toPoint()))
         QApplication.sendEvent(
             native,
-            QMouseEvent(kind, spot, spread, button, buttons, Qt.KeyboardModifier.NoModifier),
+            QMouseEvent(kind, spot, spread, button, buttons, self.keys),
         )
 
     @contextmanager
     def drag(self, layer, places):
         """Press at the first place and move to the others; release in the end."""
-        left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
+        left, none = self.button, Qt.MouseButton.NoButton
         self._send(QEvent.Type.MouseMove, layer, places[0], none, none)
         self._send(QEvent.Type.MouseButtonPress, layer, places[0], left, left)
         for place in places[1:]:

@@ -98,6 +98,28 @@ class PlaneFollower:
         self._turned_from = (order[0], order[2], order[1]) if axis == 1 else None
         self._set_order(order)
 
+    def show_plane(self, kind: int) -> None:
+        """Show the plane across an anatomical axis, upright; the place in the image stays.
+
+        Parameters
+        ----------
+        kind : int
+            0 for the left-right axis, 1 for anterior-posterior, 2 for superior-inferior. Where
+            the orientation is not known, the last, the middle or the first axis of the layers.
+        """
+        directions = self.directions or Directions("SPL")
+        axis = next(axis for axis in range(3) if directions.kind(axis) == kind)
+        self._turned_from = None
+        self._set_order(directions.order_for(axis))
+        self._show()
+
+    def shown_plane(self) -> int | None:
+        """Return the kind of the plane that is shown, as :meth:`show_plane` takes it, if any."""
+        viewer, order = self._viewer(), self._order()
+        if viewer is None or viewer.dims.ndisplay != 2 or order is None:
+            return None
+        return (self.directions or Directions("SPL")).kind(order[0])
+
     def _order(self) -> tuple[int, int, int] | None:
         """Return hidden, vertical and horizontal axis, None where other axes are displayed."""
         viewer = self._viewer()

@@ -131,6 +131,13 @@ class SegmentView(QWidget):
         self.restore_bar.setVisible(False)
         self._body.addWidget(self.restore_bar)
 
+        self._look_place = QVBoxLayout()
+        self._body.addLayout(self._look_place)
+
+    def add_look(self, look: QWidget) -> None:
+        """Show the controls of planes and window below the image."""
+        self._look_place.addWidget(look)
+
     def _build_classes(self) -> None:
         self.table = ClassTable()
         self._body.addWidget(self.table)

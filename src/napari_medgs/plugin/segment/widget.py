@@ -52,6 +52,7 @@ from napari_medgs.plugin.segment.view import (
     SegmentView,
 )
 from napari_medgs.plugin.segment.warm_up import warm_up
+from napari_medgs.plugin.viewing.view_bar import ViewBar
 from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.widgets.layers import NEWS
 from napari_medgs.plugin.worker import Runner
@@ -97,6 +98,8 @@ class SegmentWidget(MedGSWidget):
         self.settings, self.values = SegmentForm(), LabelValueForm(0, BACKGROUND)
         self.view = SegmentView(self, self.state, self.settings, self.values)
         self.body.addWidget(self.view)
+        self.look = ViewBar(self)
+        self.view.add_look(self.look)
         self.shortcuts = Shortcuts()
         self.watcher = LayerWatcher(self)
         parts = (self.view, self.controller, self.context)
@@ -539,5 +542,6 @@ class SegmentWidget(MedGSWidget):
         self.end()
         self.files.shut_down()
         self._warm_up.shut_down()
+        self.look.shut_down()
         self.shortcuts.free()
         super().shut_down()

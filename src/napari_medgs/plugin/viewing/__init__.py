@@ -1,0 +1,1 @@
+"""How an image is looked at: planes, window and level, surfaces, four views at once."""

@@ -1,0 +1,58 @@
+"""How the case is looked at, in one place: planes, window and level."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_medgs.plugin.layer_metadata import role_of
+from napari_medgs.plugin.segment.shortcuts import Shortcuts
+from napari_medgs.plugin.viewing.plane_bar import PLANE_KEYS, PlaneBar
+from napari_medgs.plugin.viewing.window_bar import WindowBar
+
+MAPS = ("uncertainty", "probability", "difference")
+
+
+class ViewBar(QWidget):
+    """Planes, window and level of all images of the viewer.
+
+    Parameters
+    ----------
+    owner : MedGSWidget
+        Gives the viewer.
+    """
+
+    def __init__(self, owner: Any) -> None:
+        super().__init__()
+        self._viewer = owner.viewer
+        self._shortcuts = Shortcuts()
+        self.planes = PlaneBar(self._viewer)
+        self.window_bar = WindowBar(self._viewer, self._images)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self.planes)
+        layout.addWidget(self.window_bar)
+        for key, plane in PLANE_KEYS.items():
+            self._shortcuts.bind(
+                self._viewer, key, lambda plane=plane: self.planes.show_plane(plane)
+            )
+        for event in ("inserted", "removed"):
+            owner.listen(getattr(self._viewer.layers.events, event), self._on_layers)
+
+    def _images(self) -> list[Any]:
+        return [
+            layer
+            for layer in self._viewer.layers
+            if type(layer).__name__ == "Image" and not layer.rgb and role_of(layer) not in MAPS
+        ]
+
+    def _on_layers(self, event: Any = None) -> None:
+        self.window_bar.refresh()
+
+    def shut_down(self) -> None:
+        """Stop listening, and give the keys back."""
+        self._shortcuts.free()
+        self.planes.shut_down()
+        self.window_bar.shut_down()
