@@ -286,15 +286,28 @@ def _referenced_grid(path: Path, header: Any) -> Grid:
     for place, most in ((folder, _MOST_BESIDE), (folder.parent, _MOST_AROUND)):
         headers = _find_series(_some_files(place, most), set(wanted), searched)
         for uid, listed in wanted.items():
-            known = {text(h, "SOPInstanceUID") for h in headers.get(uid, {}).values()}
-            if known & listed if listed else known:
-                frames = [f for p, h in headers[uid].items() for f in frames_of(p, h)]
+            files = _listed_files(headers.get(uid, {}), listed)
+            if files:
+                frames = [f for p, h in files.items() for f in frames_of(p, h)]
                 volume = next(iter(split_volumes(frames).values()))
-                return series_grid(path, headers[uid], volume).grid
+                return series_grid(path, files, volume).grid
     raise FileError(
         f"{path}: holds contours on the series {next(iter(wanted))}, which was not found beside "
         "them; put it there, or give the image (--like)."
     )
+
+
+def _listed_files(headers: dict[str, Any], listed: set[str]) -> dict[str, Any]:
+    """Return the files of the folders with slices that are listed, none of them twice."""
+    instances = {path: text(header, "SOPInstanceUID") for path, header in headers.items()}
+    folders = {Path(path).parent for path, uid in instances.items() if uid in listed}
+    found: dict[str, Any] = {}
+    seen: set[str] = set()
+    for path, uid in instances.items():
+        if (not listed or Path(path).parent in folders) and uid not in seen:
+            found[path] = headers[path]
+            seen.add(uid)
+    return found
 
 
 def _find_series(
