@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,7 +31,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from napari_medgs.errors import MedGSError
-from tests.corpus import dicom, itk, nifti, other
+from tests.corpus import dicom, itk, newer, nifti, other
 from tests.corpus.entries import affine_of, pattern, turned
 
 SECONDS = 10
@@ -112,6 +113,14 @@ def use_mesh(path: Path) -> Any:
     from napari_medgs.cli.info import describe_mesh
 
     return describe_mesh(path)
+
+
+def replace_zarr(path: Path, rng: np.random.Generator) -> None:
+    """Replace an entry of a group's or an array's metadata, or damage a chunk."""
+    if path.name != "zarr.json":
+        damage(path, rng)
+        return
+    path.write_text(json.dumps(replace_json(json.loads(path.read_text()), rng)))
 
 
 # Replaced values.
@@ -259,6 +268,7 @@ FORMATS: dict[str, Format] = {
                            replace_dicom),
     "DICOM SEG": Format(lambda f: dicom.segmentation(f), describe_labels, replace_dicom),
     "DICOM dose": Format(lambda f: dicom.dose(f), describe, replace_dicom),
+    "RTSTRUCT": Format(newer.structures, describe_labels, replace_dicom),
     "npz": Format(lambda f: other.medmnist(f, (4, 6)), describe_npz),
     "field": Format(lambda f: other.saved_field(f)[0], use_field, replace_field),
     "session": Format(lambda f: other.saved_session(f)[0], use_session, replace_session),
@@ -267,6 +277,15 @@ FORMATS: dict[str, Format] = {
     "obj": Format(lambda f: other.meshed(".obj")(f)[0], use_mesh),
     "glb": Format(lambda f: other.meshed(".glb")(f)[0], use_mesh),
 }  # fmt: skip
+
+
+def whole_zarr(folder: Path) -> Path:
+    """Write an OME-Zarr image of two levels."""
+    return newer.image(version="0.5", levels=2)(folder)[0]
+
+
+if find_spec("zarr") is not None:
+    FORMATS["OME-Zarr"] = Format(whole_zarr, describe, replace_zarr, "**/*")
 
 
 class _TooSlow(BaseException):
@@ -311,7 +330,9 @@ def fuzz(name: str, count: int, seed: int = 0, *, limit_memory: bool = False) ->
         path = fmt.make(whole)
         fmt.use(path)  # imports and caches do not count as memory of a damaged file
         kept = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
-        targets = sorted(path.glob(fmt.target)) if fmt.target else [path]
+        targets = [path]
+        if fmt.target:
+            targets = sorted(p for p in path.glob(fmt.target) if p.is_file())
         if limit_memory:
             _limit_memory()
         for k, way in enumerate(ways):

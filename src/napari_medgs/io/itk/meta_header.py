@@ -107,8 +107,9 @@ def check_meta(path: Path) -> TextHeader:
     check_claim(path, claimed, stored, deflated=deflated)
     if deflated:
         used = _check_deflated(path, data, skip, claimed)
-        if not used <= (int(fields.get("CompressedDataSize", 0)) or used) <= stored:
-            raise _damaged(path, "CompressedDataSize", fields["CompressedDataSize"])
+        named = fields.get("CompressedDataSize")
+        if named is not None and not used <= int(named) <= stored:
+            raise _damaged(path, "CompressedDataSize", named)
     elif not _flag(fields, "BinaryData", default=True):
         _check_words(path, data, skip, math.prod(sizes) * channels)
     return header
