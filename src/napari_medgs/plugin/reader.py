@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from napari_medgs.plugin.anatomy.follower import follow_planes
 from napari_medgs.plugin.layer_frame import ITEMS_KEY, grid_kwargs
 from napari_medgs.plugin.layer_metadata import CODES_KEY, COLORS_KEY, NAMES_KEY
 from napari_medgs.plugin.report import show_failure
+from napari_medgs.plugin.responsive import run_responsive
 from napari_medgs.plugin.surface_layers import read_surface_layers
 from napari_medgs.plugin.volume_layers import colormap_option, volume_layers
 from napari_medgs.plugin.zarr_layers import read_zarr_layers
@@ -58,7 +60,7 @@ def get_reader(path: str | list[str]) -> ReaderFunction | None:
         layers: list[LayerData] = []
         for one in [path] if isinstance(path, str) else path:
             try:
-                layers += function(Path(one))
+                layers += run_responsive(partial(function, Path(one)), f"Reading {Path(one).name}")
             except Exception as error:
                 show_failure(error, f"Opening {Path(one).name}")
         return layers or NOTHING
