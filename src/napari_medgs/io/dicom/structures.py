@@ -304,7 +304,7 @@ def _listed_files(headers: dict[str, Any], listed: set[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     seen: set[str] = set()
     for path, uid in instances.items():
-        if (not listed or Path(path).parent in folders) and uid not in seen:
+        if (not listed or Path(path).parent in folders) and not (uid and uid in seen):
             found[path] = headers[path]
             seen.add(uid)
     return found
