@@ -122,9 +122,19 @@ def test_coloring_by_error_needs_the_image(overlay_scene, qtbot, notes):
 
 def test_no_classes_no_class_colors(make_viewer, qtbot, notes):
     viewer = make_viewer()
-    add_field(viewer)
+    _field, (image, *_) = add_field(viewer)
     widget = OverlayWidget(viewer)
     qtbot.addWidget(widget)
+
+    def offered():
+        items = [widget.color_by.model().item(k) for k in range(widget.color_by.count())]
+        return [widget.color_by.itemData(k) for k, item in enumerate(items) if item.isEnabled()]
+
+    assert offered() == ["intensity"]
+    truth = viewer.add_image(image.data, scale=image.scale, translate=image.translate)
+    widget.image.choose(truth)
+    assert offered() == ["intensity", "error"]
+    widget.image.choose(None)
     widget.color_by.setCurrentIndex(widget.color_by.findData("class"))
     widget.show_it.setChecked(True)
     qtbot.waitUntil(lambda: len(notes) == 1)

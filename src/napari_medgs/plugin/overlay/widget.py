@@ -103,6 +103,7 @@ class OverlayWidget(MedGSWidget):
         self.hide_background.toggled.connect(lambda *_: self._schedule())
         self.limit.valueChanged.connect(lambda *_: self._schedule())
         self.image.changed.connect(self._schedule)
+        self.image.changed.connect(self._show_choices)
         self.show_it.toggled.connect(lambda *_: self._schedule())
         self.field.changed.connect(self.load)
         dims = self.viewer.dims.events
@@ -141,6 +142,7 @@ class OverlayWidget(MedGSWidget):
         overlay = self.overlay
         layer = self.field.layer
         self._loading = True
+        self._show_choices()
         self.show_it.setEnabled(layer is not None)
         shown = overlay is not None and overlay.layer is not None and overlay.layer.visible
         self.show_it.setChecked(shown)
@@ -155,6 +157,23 @@ class OverlayWidget(MedGSWidget):
             self.limit.setValue(style.most_ellipsoids)
         self._loading = False
         self._describe()
+
+    def _show_choices(self) -> None:
+        """Gray out the colorings that the chosen field has nothing for, and say why."""
+        layer, overlay = self.field.layer, self.overlay
+        field = None if layer is None else field_of(layer)
+        missing = {}
+        if field is not None and not field.info.class_names:
+            missing["class"] = "This field has no classes: fit it with a mask to get some."
+        if overlay is None or overlay.scores is None:
+            missing["score"] = "No scores yet: explain a class with the Classify widget."
+        has_errors = overlay is not None and overlay.errors is not None
+        if layer is not None and not has_errors and self._compared(layer) is None:
+            missing["error"] = "The image that was fitted must be in the viewer."
+        model = self.color_by.model()
+        for index, name in enumerate(COLORINGS):
+            model.item(index).setEnabled(name not in missing)
+            model.item(index).setToolTip(missing.get(name, ""))
 
     def _schedule(self) -> None:
         if not self._loading:
@@ -202,8 +221,14 @@ class OverlayWidget(MedGSWidget):
 
     def _errors(self, layer: Any) -> Any:
         """Return errors against the chosen image, or the one that the fit was made of."""
-        field, frame = field_of(layer), frame_of_field(layer)
-        assert field is not None
+        field, frame, pair = field_of(layer), frame_of_field(layer), self._compared(layer)
+        if field is None or pair is None:
+            return None
+        target, rendered = (frame.to_canonical(array_of(x))[None] for x in pair)
+        return errors_at(field, target, rendered)
+
+    def _compared(self, layer: Any) -> tuple[Any, Any] | None:
+        """Return the image and the reconstruction whose difference is the error, if both exist."""
         image = self.image.layer
         if image is None:
             name = layer.metadata.get(SOURCE_KEY)
@@ -212,8 +237,7 @@ class OverlayWidget(MedGSWidget):
         pictures = siblings(self.viewer.layers, layer, "Image")
         if image is None or not pictures or not same_place(image, pictures[0]):
             return None
-        target, rendered = (frame.to_canonical(array_of(x))[None] for x in (image, pictures[0]))
-        return errors_at(field, target, rendered)
+        return image, pictures[0]
 
     def _describe(self, event: Any = None) -> None:
         overlay, layer = self.overlay, self.field.layer
