@@ -167,7 +167,7 @@ def test_keys_on_the_canvas(docked, qtbot, notes):
 
 
 def test_keys_of_others_come_back(make_viewer):
-    from napari_medgs.plugin.segment.shortcuts import Shortcuts
+    from napari_medgs.plugin.widgets.shortcuts import Shortcuts
 
     viewer = make_viewer()
     pressed = []

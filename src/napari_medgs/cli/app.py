@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "render": "Render a field's image, labels or probabilities, on its own grid or any other.",
     "mesh": "Make closed surfaces of labels, or of a field's classes at any resolution.",
     "evaluate": "Score segmentations: Dice, IoU, NSD, HD95, ASSD and volumes, per label and mean.",
+    "measure": "Measure labels: volume, intensities, surface, diameters and number of pieces.",
     "convert": "Write an image or mask in another format.",
     "classify": "Print class probabilities. Research software: they are no diagnosis.",
     "train": "Train a classifier and score it once on the test split.",

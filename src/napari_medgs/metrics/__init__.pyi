@@ -1,6 +1,8 @@
 from .image_quality import intensity_span as intensity_span
 from .image_quality import psnr as psnr
 from .image_quality import ssim as ssim
+from .label_statistics import LabelStatistics as LabelStatistics
+from .label_statistics import label_statistics as label_statistics
 from .segmentation import asd as asd
 from .segmentation import dice as dice
 from .segmentation import evaluate as evaluate

@@ -42,7 +42,6 @@ from napari_medgs.plugin.segment.maps import MapLayers
 from napari_medgs.plugin.segment.model import JobKind, ResultUpdate
 from napari_medgs.plugin.segment.new_session import known_field, new_session
 from napari_medgs.plugin.segment.prompt_layers import PromptLayers
-from napari_medgs.plugin.segment.shortcuts import Shortcuts
 from napari_medgs.plugin.segment.suggestion import SliceSuggestion
 from napari_medgs.plugin.segment.view import (
     KEYS,
@@ -55,6 +54,7 @@ from napari_medgs.plugin.segment.warm_up import warm_up
 from napari_medgs.plugin.viewing.view_bar import ViewBar
 from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.widgets.layers import NEWS
+from napari_medgs.plugin.widgets.shortcuts import Shortcuts
 from napari_medgs.plugin.worker import Runner
 
 if TYPE_CHECKING:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_medgs.plugin.layer_metadata import role_of
-from napari_medgs.plugin.segment.shortcuts import Shortcuts
 from napari_medgs.plugin.viewing.plane_bar import PLANE_KEYS, PlaneBar
 from napari_medgs.plugin.viewing.window_bar import WindowBar
+from napari_medgs.plugin.widgets.shortcuts import Shortcuts
 
 MAPS = ("uncertainty", "probability", "difference")
 
@@ -35,9 +36,7 @@ class ViewBar(QWidget):
         layout.addWidget(self.planes)
         layout.addWidget(self.window_bar)
         for key, plane in PLANE_KEYS.items():
-            self._shortcuts.bind(
-                self._viewer, key, lambda plane=plane: self.planes.show_plane(plane)
-            )
+            self._shortcuts.bind(self._viewer, key, partial(self.planes.show_plane, plane))
         for event in ("inserted", "removed"):
             owner.listen(getattr(self._viewer.layers.events, event), self._on_layers)
 
