@@ -159,6 +159,12 @@ def _zlib(folder: Path) -> tuple[Path, Reference]:
     return path, Reference.of(pattern(SHAPE), LPS_AFFINE)
 
 
+@CORPUS.add("mha/zlib, its size not named", refused="CompressedDataSize")
+def _unsized(folder: Path) -> tuple[Path, None]:
+    data = zlib.compress(pattern(SHAPE).tobytes(order="F"))  # ITK reads other values, and says so
+    return meta(folder, None, data=data, CompressedData=True), None
+
+
 @CORPUS.add("mha/numbers as text")
 def _ascii(folder: Path) -> tuple[Path, Reference]:
     words = "".join(f"{v} " for v in pattern(SHAPE).ravel(order="F")).encode()

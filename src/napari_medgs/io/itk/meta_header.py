@@ -107,9 +107,11 @@ def check_meta(path: Path) -> TextHeader:
     check_claim(path, claimed, stored, deflated=deflated)
     if deflated:
         used = _check_deflated(path, data, skip, claimed)
-        named = fields.get("CompressedDataSize")
-        if named is not None and not used <= int(named) <= stored:
-            raise _damaged(path, "CompressedDataSize", named)
+        named = fields.get("CompressedDataSize", "")  # without it ITK reads wrong values
+        if not named or not used <= int(named) <= stored:
+            raise _damaged(path, "CompressedDataSize", named or "missing")
+        if not _flag(fields, "BinaryData", default=True):
+            raise _damaged(path, "BinaryData", fields["BinaryData"])
     elif not _flag(fields, "BinaryData", default=True):
         _check_words(path, data, skip, math.prod(sizes) * channels)
     return header
