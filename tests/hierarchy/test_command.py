@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 import napari_medgs as mg
 from napari_medgs.cli import app
 from napari_medgs.io import read_labels
-
-from .conftest import blocks
+from tests.hierarchy.conftest import blocks
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,8 @@ def test_a_part_at_a_place(place, truth):
     source = nib.load(place / "scan.nii.gz")
     assert mask.shape == truth.shape
     assert np.allclose(nib.load(place / "a.nii.gz").affine, source.affine)
-    assert mask[4, 18, 26] == 1 and set(np.unique(mask)) == {0, 1}
+    assert mask[4, 18, 26] == 1
+    assert set(np.unique(mask)) == {0, 1}
     numbers = json.loads((place / "a.json").read_text())
     assert numbers["voxels"] == mask.sum()
     assert numbers["volume_ml"] == pytest.approx(mask.sum() * 0.002)
@@ -70,7 +70,8 @@ def test_millimeters_and_negative_places(place):
     line = f"parts scan.medgs.safetensors -o d.nii.gz --at {AT} --not-at 8 8 4"
     assert run(place, line).exit_code == 0
     mask = nib.load(place / "d.nii.gz").get_fdata()
-    assert mask[4, 18, 26] == 1 and mask[4, 8, 8] == 0
+    assert mask[4, 18, 26] == 1
+    assert mask[4, 8, 8] == 0
 
 
 def test_a_cut_and_the_tree(place):
@@ -131,5 +132,6 @@ def test_wrong_usage(place, words, message):
 def test_failures_are_one_line(place, words, message):
     done = run(place, f"parts scan.medgs.safetensors {words}")
     assert done.exit_code == 1
-    assert message in done.output and len(done.stderr.strip().splitlines()) == 1
+    assert message in done.output
+    assert len(done.stderr.strip().splitlines()) == 1
     assert not (place / "x.nii.gz").exists()

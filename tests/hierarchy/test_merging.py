@@ -98,7 +98,8 @@ def test_merging_is_greedy(seed, regions, contrasts, boundary, power):
     below = [{k} for k in range(regions)]
     touching = {tuple(pair) for pair in pairs.tolist()}
     for (a, b), (p, q) in zip(children.tolist(), bridge.tolist()):
-        assert p in below[a] and q in below[b]
+        assert p in below[a]
+        assert q in below[b]
         assert tuple(sorted((p, q))) in touching
         below.append(below[a] | below[b])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from skimage.measure import grid_points_in_poly
@@ -25,9 +27,10 @@ def test_parts_nest_and_their_volumes_add_up(tree):
     assert (first >= second).all()
     assert tree.voxels[tree.root] == tree.cells.size
     assert (np.diff(tree.altitude) >= 0).all()
-    assert tree.cells.min() == 0 and tree.cells.max() == tree.leaves - 1
+    assert tree.cells.min() == 0
+    assert tree.cells.max() == tree.leaves - 1
     masks = [tree.leaf_mask(int(node))[tree.cells] for node in tree.ancestors(5)]
-    assert all((small <= large).all() for small, large in zip(masks, masks[1:]))
+    assert all((small <= large).all() for small, large in itertools.pairwise(masks))
     assert [int(m.sum()) for m in masks] == tree.voxels[tree.ancestors(5)].tolist()
     assert masks[-1].all()
 
@@ -57,7 +60,8 @@ def test_best_node_is_the_best(tree, truth):
     block = truth == 2
     scores = [dice(tree.leaf_mask(n)[tree.cells], block) for n in range(len(tree))]
     node, score = tree.best_node(block)
-    assert np.isclose(score, max(scores)) and np.isclose(scores[node], score)
+    assert np.isclose(score, max(scores))
+    assert np.isclose(scores[node], score)
 
 
 def test_notches_grow_by_a_quarter(tree):
@@ -85,14 +89,18 @@ def test_clicks_choose_the_level(tree):
     part = tree.at(one, negative=[two])
     for nodes in part.notches:
         inside = tree.leaf_mask(nodes)[tree.cells]
-        assert inside[one] and not inside[two]
+        assert inside[one]
+        assert not inside[two]
     both = tree.at(one, two)
     assert all(tree.leaf_mask(n)[tree.cells][one] for n in both.notches)
     assert all(tree.leaf_mask(n)[tree.cells][two] for n in both.notches)
     # Blocks 1 and 2 without block 3 between them may be no single node; the places decide.
     union = tree.at(one, two, negative=[INSIDE[3], (0, 0, 0)])
     inside = tree.leaf_mask(union.nodes)[tree.cells]
-    assert inside[one] and inside[two] and not inside[INSIDE[3]] and not inside[0, 0, 0]
+    assert inside[one]
+    assert inside[two]
+    assert not inside[INSIDE[3]]
+    assert not inside[0, 0, 0]
     assert union.positive == (one, two)
 
 
@@ -103,9 +111,12 @@ def test_places_next_to_each_other_may_need_several_nodes(tree):
     outside = np.flatnonzero(tree.leaf_mask(int(halves[0])))[-1]
     places = [tuple(np.argwhere(tree.cells == leaf)[0]) for leaf in (a, b, outside)]
     part = tree.at(places[0], places[1], negative=[places[2]])
-    assert len(part.nodes) == 2 and part.is_determined
+    assert len(part.nodes) == 2
+    assert part.is_determined
     inside = tree.leaf_mask(part.nodes)[tree.cells]
-    assert inside[places[0]] and inside[places[1]] and not inside[places[2]]
+    assert inside[places[0]]
+    assert inside[places[1]]
+    assert not inside[places[2]]
 
 
 def test_bad_places(tree):
@@ -167,7 +178,8 @@ def test_outlines_are_closed_and_hold_the_part(tree, truth, axis):
 def test_an_outline_closes_at_the_border(tree):
     (line,) = tree.outline(tree.root, 0, 3)
     assert np.array_equal(line[0], line[-1])
-    assert line.min() >= -1 and (line.max(0) <= np.array(tree.grid.shape[1:])).all()
+    assert line.min() >= -1
+    assert (line.max(0) <= np.array(tree.grid.shape[1:])).all()
 
 
 def test_cuts_nest_and_keep_their_numbers(tree):
@@ -178,7 +190,8 @@ def test_cuts_nest_and_keep_their_numbers(tree):
         labels = cut.labels(rendered=False)
         sizes = np.bincount(labels.ravel())[1:]
         assert len(cut) == len(sizes) == count
-        assert (sizes >= least).all() and sizes.sum() == labels.size
+        assert (sizes >= least).all()
+        assert sizes.sum() == labels.size
         if before is not None:
             pairs = np.unique(np.stack([labels.ravel(), before.ravel()], 1), axis=0)
             assert len(pairs) == count  # every part lies within one of the coarser parts
@@ -202,7 +215,7 @@ def test_cuts_that_cannot_be(tree):
         tree.cut(1)
     with pytest.raises(ParameterError, match="fewer than the 1,000,000 parts"):
         tree.cut(1_000_000)
-    with pytest.raises(ParameterError, match="least size must be from 0 to 0.5"):
+    with pytest.raises(ParameterError, match=r"least size must be from 0 to 0\.5"):
         tree.cut(3, 0.7)
     assert len(tree.cut(50, 0.05)) < 50
 
@@ -268,7 +281,8 @@ def test_empty_space_is_a_part_of_its_own(rng):
     volume = mg.Volume.from_array(image)
     tree = mg.part_tree(volume, field=mg.fit(volume, mg.FitParams(iterations=40)).field)
     assert len(tree.empty_anchor) >= 1
-    assert tree.covered < image.size and tree.voxels[tree.root] == image.size
+    assert tree.covered < image.size
+    assert tree.voxels[tree.root] == image.size
     corner = tree.at((3, 35, 35))
     assert tree.mask(corner.nodes)[3, 35, 35]
     assert not tree.mask(corner.smaller(99).nodes)[3, 8, 8]

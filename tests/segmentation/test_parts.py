@@ -51,10 +51,12 @@ def test_a_click_counts_at_once_and_can_be_undone(segmenter, tree):
     assert segmenter.parts.add(2, larger)
     assert segmenter.labels[tree.mask(larger.nodes)].min() == 2
     step = segmenter.undo()
-    assert step is not None and step.kind == "part"
+    assert step is not None
+    assert step.kind == "part"
     assert np.array_equal(segmenter.labels == 2, mask)
     segmenter.undo()
-    assert not segmenter.labels.any() and segmenter.session.initial is None
+    assert not segmenter.labels.any()
+    assert segmenter.session.initial is None
     segmenter.redo()
     assert np.array_equal(segmenter.labels == 2, mask)
 
@@ -73,7 +75,8 @@ def test_strokes_correct_a_part(segmenter):
     segmenter.parts.add(1, segmenter.parts.at(PLACE))
     segmenter.add_scribble(0, [(4, 2, 2), (4, 2, 36)])
     labels = segmenter.result().labels
-    assert labels[PLACE] == 1 and labels[4, 2, 20] == 0
+    assert labels[PLACE] == 1
+    assert labels[4, 2, 20] == 0
     truth = np.zeros(labels.shape, bool)
     truth[2:7, 5:20, 5:18] = True
     assert 2 * ((labels == 1) & truth).sum() / ((labels == 1).sum() + truth.sum()) > 0.9
@@ -97,20 +100,24 @@ def test_the_log_has_the_click_and_replays(segmenter, volume, field, tmp_path):
     event = json.loads(path.read_text())["events"][0]
     assert event["part"]["positive"] == [list(map(float, PLACE))]
     assert event["part"]["negative"] == [[4.0, 12.0, 30.0]]
-    assert event["part"]["notch"] == part.notch and event["part"]["label"] == 1
+    assert event["part"]["notch"] == part.notch
+    assert event["part"]["label"] == 1
     again = mg.InteractiveSegmenter.load(path, volume, field=field)
     assert np.array_equal(again.result().labels, expected)
     assert again.session.events[0] == event
     again.undo()
     step = again.undo()
-    assert step is not None and step.kind == "part" and again.session.initial is None
+    assert step is not None
+    assert step.kind == "part"
+    assert again.session.initial is None
 
 
 def test_several_clicks_choose_the_level(segmenter):
     part = segmenter.parts.at(PLACE, negative=[(4, 12, 30), (0, 0, 0)])
     segmenter.parts.add(1, part.larger(99))
     assert segmenter.labels[PLACE] == 1
-    assert segmenter.labels[4, 12, 30] == 0 and segmenter.labels[0, 0, 0] == 0
+    assert segmenter.labels[4, 12, 30] == 0
+    assert segmenter.labels[0, 0, 0] == 0
 
 
 def test_bad_clicks(segmenter, volume, field):
