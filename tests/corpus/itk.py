@@ -161,7 +161,7 @@ def _zlib(folder: Path) -> tuple[Path, Reference]:
 
 @CORPUS.add("mha/zlib, its size not named", refused="CompressedDataSize")
 def _unsized(folder: Path) -> tuple[Path, None]:
-    data = zlib.compress(pattern(SHAPE).tobytes(order="F"))  # ITK reads other values, and says so
+    data = zlib.compress(pattern(SHAPE).tobytes(order="F"))
     return meta(folder, None, data=data, CompressedData=True), None
 
 
