@@ -136,7 +136,8 @@ def make_classify_request(
     if model is None:
         raise ImageError("Choose a model: one of the package's, or a file that training wrote.")
     field = field_of(layer)
-    if field is not None:
+    is_mask = type(layer).__name__ == "Labels" and load_card(model).is_shape
+    if field is not None and not is_mask:
         return ClassifyRequest(field, frame_of_field(layer), layer.name, model)
     if getattr(layer, "rgb", False):
         volume, frame = volume_from_rgb(layer)

@@ -33,7 +33,7 @@ from napari_medgs.plugin.classify.jobs import (
     describe_prediction,
     make_classify_request,
 )
-from napari_medgs.plugin.layer_metadata import SOURCE_KEY, derived_metadata
+from napari_medgs.plugin.layer_metadata import SOURCE_KEY, derived_metadata, role_of
 from napari_medgs.plugin.overlay.layer import GaussianOverlay, OverlayStyle
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row, compact_form, hint
@@ -43,6 +43,7 @@ from napari_medgs.plugin.widgets.layers import LayerCombo, is_kind, one_per_fiel
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
+MASK_ROLES = (None, "result", "final")
 EXPLAINS_KEY = "medgs_explains"
 METHODS = {"gradient": "gradient", "leave-out": "leave each out"}
 COLORMAP = "coolwarm"  # blue against, red for
@@ -101,8 +102,11 @@ class ClassifyWidget(MedGSWidget):
     def _is_source(self, layer: Any) -> bool:
         if EXPLAINS_KEY in layer.metadata:
             return False
-        kinds = ("Image", "Labels") if self._reads_masks else ("Image",)
-        return is_kind(*kinds)(layer) or one_per_field(self.viewer, layer)
+        if is_kind("Labels")(layer):
+            return self._reads_masks and role_of(layer) in MASK_ROLES
+        if role_of(layer) is not None:
+            return False  # a map of the segmentation, or its prompts
+        return is_kind("Image")(layer) or one_per_field(self.viewer, layer)
 
     def _model_row(self) -> QWidget:
         row = QWidget()

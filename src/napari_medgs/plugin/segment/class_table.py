@@ -236,6 +236,7 @@ class ClassTable(QTableWidget):
     def showEvent(self, event: Any) -> None:
         """Fit the height again: the viewer's style has its say only now."""
         super().showEvent(event)
+        self.show_locks(self._locked)  # in the color of the theme's text
         self._fit_height()
 
     def _fit_height(self) -> None:

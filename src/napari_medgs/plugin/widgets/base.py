@@ -29,11 +29,11 @@ from napari_medgs.plugin.worker import Job, Runner
 
 STYLE = """
 QPushButton#medgs-primary {
-    background-color: #2f7fd6; color: white; font-weight: 600;
+    background-color: #2873c4; color: white; font-weight: 600;
     border-radius: 4px; padding: 6px 12px;
 }
-QPushButton#medgs-primary:hover { background-color: #4592e6; }
-QPushButton#medgs-primary:pressed { background-color: #2467b0; }
+QPushButton#medgs-primary:hover { background-color: #2f78c9; }
+QPushButton#medgs-primary:pressed { background-color: #2164ad; }
 QPushButton#medgs-primary:disabled { background-color: rgba(128, 128, 128, 60);
     color: rgba(160, 160, 160, 160); }
 QPushButton { padding: 5px 10px; }
@@ -106,7 +106,9 @@ class MedGSWidget(QWidget):
     def minimumSizeHint(self) -> QSize:
         """Never narrower than the content with a scroll bar; low, because the content scrolls."""
         least = self._content.minimumSizeHint()
-        return QSize(max(least.width() + SCROLL_BAR, 240), min(least.height(), LOWEST))
+        # napari asks before its style, which makes the content narrower, is there.
+        width = min(least.width() + SCROLL_BAR, NARROWEST)
+        return QSize(max(width, 240), min(least.height(), LOWEST))
 
     def listen(self, emitter: Any, callback: Callable[..., Any]) -> None:
         """Connect to an event of the viewer until this widget is closed."""
