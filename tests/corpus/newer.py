@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from pydicom.sequence import Sequence
-from pydicom.uid import RTStructureSetStorage
+from pydicom.uid import RTStructureSetStorage, generate_uid
 
 from tests.corpus import dicom
 from tests.corpus.entries import CORPUS, Reference, by_pydicom, pattern, unplaced
@@ -44,7 +44,8 @@ def _empty(path: Path) -> Path:
 
 def structures(folder: Path, *, at: float = 0.0) -> Path:
     """Write a series and a structure set with one box, edges between voxels, on two slices."""
-    series = dicom.series(folder, SeriesInstanceUID="1.2.3.4")
+    uid = generate_uid()  # others of the corpus may lie in folders beside this one
+    series = dicom.series(folder, SeriesInstanceUID=uid)
     data = dicom.dataset(RTStructureSetStorage, Modality="RTSTRUCT", SeriesInstanceUID="1.2.3.8")
     box = np.array([[1.5, 0.5], [4.5, 0.5], [4.5, 2.5], [1.5, 2.5]])  # columns and rows
     contours = []
@@ -60,7 +61,7 @@ def structures(folder: Path, *, at: float = 0.0) -> Path:
     data.ROIContourSequence = Sequence([dicom.item(
         ReferencedROINumber=1, ROIDisplayColor=[255, 0, 0],
         ContourSequence=Sequence(contours))])  # fmt: skip
-    listed = dicom.item(SeriesInstanceUID="1.2.3.4")
+    listed = dicom.item(SeriesInstanceUID=uid)
     study = dicom.item(RTReferencedSeriesSequence=Sequence([listed]))
     data.ReferencedFrameOfReferenceSequence = Sequence([dicom.item(
         FrameOfReferenceUID="1.2.3.5", RTReferencedStudySequence=Sequence([study]))])  # fmt: skip
