@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from pydicom.fileset import FileSet
+from qtpy.QtCore import QTimer
 
 from napari_medgs.plugin.load.series_table import series_choices
 from napari_medgs.plugin.load.widget import LoadWidget
@@ -102,4 +103,24 @@ def test_a_disc_is_opened_by_its_directory_file(loader, qtbot, tmp_path, notes):
     loader.run()
     wait_done(qtbot, loader)
     assert loader.made[0].data.shape == (6, 5, 7)
+    assert notes == []
+
+
+def test_a_dropped_study_is_listed_to_choose_from(make_viewer, qtbot, study, notes):
+    viewer = make_viewer()
+    QTimer.singleShot(0, lambda: viewer.open(str(study), plugin="napari-medgs"))
+
+    def listed():
+        loaders = viewer.window._qt_window.findChildren(LoadWidget)
+        return bool(loaders) and rows(loaders[0].series) == WANTED
+
+    qtbot.waitUntil(listed, timeout=60_000)
+    assert len(viewer.layers) == 0
+    # One series of a study needs no question.
+    opened = []
+    QTimer.singleShot(
+        0, lambda: opened.extend(viewer.open(str(study / "DICOM" / "a"), plugin="napari-medgs"))
+    )
+    qtbot.waitUntil(lambda: bool(opened), timeout=60_000)
+    assert opened[0].data.shape[0] == 6
     assert notes == []

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from napari_medgs.plugin.anatomy.follower import follow_planes
 from napari_medgs.plugin.layer_frame import ITEMS_KEY, grid_kwargs
-from napari_medgs.plugin.layer_metadata import CODES_KEY, COLORS_KEY, NAMES_KEY
+from napari_medgs.plugin.layer_metadata import CODES_KEY, COLORS_KEY, NAMES_KEY, unwrap
 from napari_medgs.plugin.report import show_failure
-from napari_medgs.plugin.responsive import run_responsive
+from napari_medgs.plugin.responsive import in_event_loop, run_responsive
 from napari_medgs.plugin.surface_layers import read_surface_layers
 from napari_medgs.plugin.volume_layers import colormap_option, volume_layers
 from napari_medgs.plugin.zarr_layers import read_zarr_layers
@@ -60,12 +60,40 @@ def get_reader(path: str | list[str]) -> ReaderFunction | None:
         layers: list[LayerData] = []
         for one in [path] if isinstance(path, str) else path:
             try:
+                if _offer_series(Path(one)):
+                    continue
                 layers += run_responsive(partial(function, Path(one)), f"Reading {Path(one).name}")
             except Exception as error:
                 show_failure(error, f"Opening {Path(one).name}")
         return layers or NOTHING
 
     return read
+
+
+def _offer_series(path: Path) -> bool:
+    """List the series of a study in the Load widget, where there are several to choose from.
+
+    Returns
+    -------
+    bool
+        False where there is one, or no window to show the list in.
+    """
+    if not (path.is_dir() or path.name.upper() == "DICOMDIR") or not in_event_loop():
+        return False
+    from napari import current_viewer
+
+    from napari_medgs.io import list_series
+    from napari_medgs.io.dicom.series import has_dicom
+
+    viewer = unwrap(current_viewer())
+    if viewer is None or (path.is_dir() and not has_dicom(path)):
+        return False
+    found = run_responsive(partial(list_series, path), f"Looking for series in {path.name}")
+    if sum(max(1, len(series.volumes)) for series in found) < 2:
+        return False
+    _, widget = viewer.window.add_plugin_dock_widget("napari-medgs", "Load")
+    widget.choose_folder(path)
+    return True
 
 
 def _function_for(path: Path) -> Callable[[Path], list[LayerData]] | None:
@@ -98,15 +126,15 @@ def _function_for(path: Path) -> Callable[[Path], list[LayerData]] | None:
 
 
 def _function_for_folder(path: Path) -> Callable[[Path], list[LayerData]] | None:
-    from napari_medgs.io.dicom.series import is_dicom_folder
+    from napari_medgs.io.dicom.series import has_dicom
     from napari_medgs.io.meshes import find_meshes
     from napari_medgs.io.ome_zarr import is_ome_zarr
 
     if is_ome_zarr(path):
         return read_zarr_layers
-    if is_dicom_folder(path):
-        return read_volume_layers
-    return read_surface_layers if find_meshes(path) else None
+    if find_meshes(path):
+        return read_surface_layers
+    return read_volume_layers if has_dicom(path) else None
 
 
 def is_medmnist_archive(path: Path) -> bool:

@@ -23,7 +23,7 @@ def run_responsive(work: Callable[[], T], text: str) -> T:
     text : str
         What is done, for napari's activity list.
     """
-    if not _in_event_loop():
+    if not in_event_loop():
         return work()
     from napari.utils import progress
     from qtpy.QtCore import QEventLoop, QTimer
@@ -52,7 +52,7 @@ def run_responsive(work: Callable[[], T], text: str) -> T:
     return outcome[0]
 
 
-def _in_event_loop() -> bool:
+def in_event_loop() -> bool:
     """Tell whether this is the main thread, called by Qt."""
     from qtpy.QtCore import QThread
     from qtpy.QtWidgets import QApplication
