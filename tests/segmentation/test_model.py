@@ -100,7 +100,7 @@ def test_an_initial_mask_is_refined(ball_scene, model):
     rough = np.zeros_like(labels, dtype=np.int32)
     rough[4:13, 9:20, 9:20] = 1
     rough[4:13, 9:20, 29:40] = 2
-    result = model.update(Prompts(initial=rough))
+    result = model.update(Prompts(initial=rough, initial_margin=3.0))
     for value in (1, 2):
         truth = labels == value
         truth[:, 30:] = False

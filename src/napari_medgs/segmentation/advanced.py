@@ -232,6 +232,30 @@ class NarrowBandParams:
 
 
 @dataclass(frozen=True)
+class InitialMaskParams:
+    """What is free of an initial mask: around prompts that contradict it, and where it is unsure.
+
+    Attributes
+    ----------
+    release_factor, release_offset : float
+        The free ball around a prompt that lies ``d`` deep in the wrong label has the radius
+        ``release_factor * d + release_offset``, at least one voxel.
+    max_depth : float
+        Depths count up to this one.
+    min_probability : float
+        Voxels whose largest prior probability is below this are free.
+    """
+
+    release_factor: float = setting(2.0, low=0, high=100)
+    release_offset: float = setting(-1.0, low=-1000, high=1000)
+    max_depth: float = setting(40.0, above=0, high=1e4)
+    min_probability: float = setting(0.7, low=0, high=1)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
 class UncertaintyParams:
     """Logistic regression of labeling errors.
 
@@ -293,6 +317,7 @@ class SolverParams:
     calibration : CalibrationParams
     shape : ShapeParams
     narrow_band : NarrowBandParams
+    initial_mask : InitialMaskParams
     uncertainty : UncertaintyParams
     suggestion : SuggestionParams
     extent_percentile : float
@@ -313,6 +338,7 @@ class SolverParams:
     calibration: CalibrationParams = field(default_factory=CalibrationParams)
     shape: ShapeParams = field(default_factory=ShapeParams)
     narrow_band: NarrowBandParams = field(default_factory=NarrowBandParams)
+    initial_mask: InitialMaskParams = field(default_factory=InitialMaskParams)
     uncertainty: UncertaintyParams = field(default_factory=UncertaintyParams)
     suggestion: SuggestionParams = field(default_factory=SuggestionParams)
     extent_percentile: float = setting(95.0, low=0, high=100)

@@ -420,15 +420,15 @@ class InteractiveSegmenter:
         return self._change(boxes=(*session.settings.boxes, box))
 
     def set_initial(self, mask: ArrayLike | None, *, margin: float | None = None) -> None:
-        """Start from a mask, which is trusted except near its boundary.
+        """Start from a mask, which stays except near prompts that contradict it.
 
         Parameters
         ----------
         mask : (Z, Y, X) array of int, or None for none
             0 is background.
         margin : float, optional
-            Distance from its boundary, in voxels of the finest axis, within which the mask is
-            not trusted; the setting's default otherwise.
+            Voxels nearer than this to another label may change without a prompt, too, in voxels
+            of the finest axis; the setting's present value otherwise (1, none, at first).
 
         Raises
         ------

@@ -28,7 +28,8 @@ from napari_medgs.segmentation.advanced import SolverParams
 from napari_medgs.segmentation.params import SegmentParams, SegmentStage
 from napari_medgs.segmentation.postprocess.components import drop_islands, fill_holes
 from napari_medgs.segmentation.postprocess.full_slices import FullSliceInterpolator
-from napari_medgs.segmentation.prompts.markers import Markers, initial_markers, rasterize_prompts
+from napari_medgs.segmentation.prompts.initial_mask import initial_mask_of
+from napari_medgs.segmentation.prompts.markers import Markers, rasterize_prompts
 from napari_medgs.segmentation.prompts.prompts import Prompts
 from napari_medgs.segmentation.result.result import SegmentResult, SolvedScores, count_labels
 from napari_medgs.segmentation.result.suggest import Suggestion, suggest_slices
@@ -205,13 +206,14 @@ class SegmentModel:
         shape = self.volume.shape
         prompts.check(shape)
         initial = None
-        if prompts.initial is not None:
-            key = (id(prompts.initial), prompts.initial_margin)
+        source = prompts.initial if prompts.prior is None else prompts.prior
+        if source is not None:
+            key = (id(source), prompts.initial_margin)
             if self._initial is None or self._initial[:2] != key:
-                markers = initial_markers(
-                    prompts.initial, prompts.initial_margin, self._relative_spacing
+                prepared = initial_mask_of(
+                    prompts, self._relative_spacing, self.params.advanced.initial_mask
                 )
-                self._initial = (*key, (prompts.initial, markers))
+                self._initial = (*key, (source, prepared))
             initial = self._initial[2][1]
         rasterized = rasterize_prompts(prompts, shape, self._axes, self._relative_spacing, initial)
         return PromptSnapshot(rasterized, Constraints(prompts, rasterized, shape, self._axes))
@@ -327,13 +329,15 @@ class SegmentModel:
         timer.end()
         timer.stage(SegmentStage.SHAPE)
         prior = None
-        slices = solver.annotated_slices(distance, markers)
-        unseeded = slices.drop_unseeded_components(markers, solver.image.relative_spacing)
+        unseeded = np.zeros((0, 3), np.int32)
+        if markers.kept is None:  # an initial mask knows the extent of every class
+            slices = solver.annotated_slices(distance, markers)
+            unseeded = slices.drop_unseeded_components(markers, solver.image.relative_spacing)
         if len(unseeded):
             voxels = np.concatenate([markers.voxels, unseeded])
             classes = np.concatenate([markers.classes, np.zeros(len(unseeded), np.int32)])
             seeds = solver.seeds(voxels, classes, markers.count)
-        if params.shape > 0 and params.appearance > 0:
+        if markers.kept is None and params.shape > 0 and params.appearance > 0:
             prior = slices.prior(solver.image.relative_spacing, markers.count)
         if prior is not None:
             costs = edge_costs(*at_nodes, prior, votes, params.appearance, params.shape)
@@ -385,6 +389,11 @@ class SegmentModel:
         timer.end()
         timer.stage(SegmentStage.POSTPROCESS)
         self._interpolator.fill(labels, markers)
+        if markers.kept is not None:
+            markers.kept.enforce(labels)
+        else:
+            axis, _ = markers.annotated_slices()
+            labels[(slice(None),) * axis + (markers.empty_slices(),)] = 0
         drawn = markers.voxels[markers.user_marked], markers.classes[markers.user_marked]
         labels[tuple(drawn[0].T)] = drawn[1]
         constraints.enforce(labels)
@@ -402,6 +411,7 @@ class SegmentModel:
             band_scores,
             *drawn,
             constraints.locked,
+            markers.kept,
             params.threads,
             params.advanced.uncertainty,
         )
@@ -446,6 +456,9 @@ class SegmentModel:
         stack_axis = self._axes.index(axis)
         plane = solver.labels_in_plane(path_scores(distance, len(self.field)), stack_axis, index)
         on = markers.user_marked & (markers.voxels[:, stack_axis] == index)
+        if markers.kept is not None:
+            place = (slice(None),) * stack_axis + (index,)
+            np.copyto(plane, markers.kept.classes[place], where=markers.kept.where[place])
         rest = [a for a in range(3) if a != stack_axis]
         rows, columns = markers.voxels[on][:, rest].T
         plane[rows, columns] = markers.classes[on]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import LabelError
+from napari_medgs.segmentation.prompts.initial_mask import InitialMask, initial_mask_of
 from napari_medgs.segmentation.prompts.prompts import MOST_CLASSES, Prompts
 
 # A slice counts as drawn in from these many markers on, and from this fraction of those on the
@@ -17,8 +18,26 @@ from napari_medgs.segmentation.prompts.prompts import MOST_CLASSES, Prompts
 MIN_MARKERS = 4
 MIN_FRACTION = 0.05
 MIN_FRACTION_ACROSS = 0.2
-LAYER_THICKNESS = 1.5  # of the marked layer inside an initial mask, in finest voxels
+EMPTY_FRACTION = 0.5  # least background markers of a slice past the ends of everything
 BOX_CORE = 0.3  # axes of the ellipsoid that marks a box without strokes, over the box's sides
+
+
+@dataclass(frozen=True)
+class KeptLabels:
+    """Labels of an initial mask that stay, slice-first.
+
+    Attributes
+    ----------
+    where : (Z, Y, X) ndarray of bool
+    classes : (Z, Y, X) ndarray of uint8
+    """
+
+    where: NDArray[np.bool_]
+    classes: NDArray[np.uint8]
+
+    def enforce(self, labels: NDArray[np.uint8]) -> None:
+        """Write these labels into a label image, in place."""
+        np.copyto(labels, self.classes, where=self.where)
 
 
 @dataclass(frozen=True)
@@ -40,6 +59,8 @@ class Markers:
         For every axis the fully labeled slices, increasing.
     user_marked : (P,) ndarray of bool
         Markers that were drawn by the user: the result has exactly these labels.
+    kept : KeptLabels or None
+        What stays of an initial mask.
     """
 
     values: tuple[int, ...]
@@ -52,6 +73,7 @@ class Markers:
     )
     fully_labeled: dict[int, NDArray[np.int64]] = field(default_factory=dict)
     user_marked: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    kept: KeptLabels | None = None
 
     @property
     def count(self) -> int:
@@ -83,6 +105,31 @@ class Markers:
             if several.any() and mean > most:
                 best, chosen, most = axis, np.flatnonzero(several), mean
         return best, chosen
+
+    def empty_slices(self) -> NDArray[np.int64]:
+        """Return the slices past the annotated ones in which only background is marked.
+
+        Someone who marks nothing but background there says that the structures have ended. Each
+        needs half as many background markers as the annotated slices have (their median): a
+        short stroke against a leak says nothing of the whole slice.
+
+        Returns
+        -------
+        (S,) ndarray of int64
+            Of the orientation of :meth:`annotated_slices`.
+        """
+        axis, annotated = self.annotated_slices()
+        none = np.zeros(0, np.int64)
+        if not len(annotated):
+            return none
+        place, classes = self.voxels[self.user_marked, axis], self.classes[self.user_marked]
+        length = int(place.max()) + 1
+        background = np.bincount(place[classes == 0], minlength=length)
+        others = np.bincount(place[classes > 0], minlength=length)
+        shown = np.flatnonzero(others)
+        least = max(MIN_MARKERS, EMPTY_FRACTION * float(np.median(background[annotated])))
+        found = np.flatnonzero((others == 0) & (background >= least))
+        return found[(found < shown[0]) | (found > shown[-1])] if len(shown) else none
 
     def marked_slices(self, axis: int) -> NDArray[np.int64]:
         """Return the slices of one orientation that were drawn in, be it with one class only.
@@ -126,6 +173,12 @@ class _MarkerCollector:
             self.flat.append(np.asarray(flat, np.int64))
             self.label.append(np.broadcast_to(np.asarray(label, np.int64), len(flat)))
             self.user_marked.append(np.full(len(flat), user_marked))
+
+    def extend(self, other: _MarkerCollector) -> None:
+        """Add all of another collector."""
+        self.flat += other.flat
+        self.label += other.label
+        self.user_marked += other.user_marked
 
     def result(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
         """Return indices, labels and whether the user drew them, every voxel once."""
@@ -176,44 +229,12 @@ def _ball(
     return np.unique(flat)
 
 
-def initial_markers(
-    mask: NDArray[Any], margin: float, relative_spacing: NDArray[Any]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return flat indices and labels of a layer inside each class, ``margin`` from its border.
-
-    Classes thinner than that are marked along their middle.
-    """
-    from scipy.ndimage import distance_transform_edt
-
-    flats, labels = [], []
-    for value in np.unique(mask):
-        mine = mask == value
-        if mine.all():
-            break
-        box = tuple(
-            slice(max(0, int(w[0]) - 1), int(w[-1]) + 2)
-            for w in (
-                np.flatnonzero(mine.any(axis=tuple(b for b in range(3) if b != a)))
-                for a in range(3)
-            )
-        )
-        depth = distance_transform_edt(mine[box], sampling=relative_spacing)
-        wanted = min(margin, 0.7 * float(depth.max()))
-        layer = np.argwhere((depth >= wanted) & (depth < wanted + LAYER_THICKNESS))
-        layer += [s.start for s in box]
-        flats.append(np.ravel_multi_index(tuple(layer.T), mask.shape))
-        labels.append(np.full(len(layer), int(value)))
-    if not flats:
-        raise LabelError("The initial mask has one value everywhere: there is nothing to refine.")
-    return np.concatenate(flats), np.concatenate(labels)
-
-
 def rasterize_prompts(
     prompts: Prompts,
     shape: tuple[int, int, int],
     axes: tuple[int, int, int],
     relative_spacing: NDArray[Any],
-    initial: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    initial: InitialMask | None = None,
 ) -> Markers:
     """Rasterize checked prompts into marked voxels.
 
@@ -226,7 +247,7 @@ def rasterize_prompts(
     relative_spacing : (3,) ndarray
         Canonical voxel sizes over the finest one.
     initial : optional
-        :func:`initial_markers` of ``prompts.initial``, when already known.
+        ``prompts.initial`` or ``prompts.prior``, prepared, when already known.
 
     Returns
     -------
@@ -245,10 +266,6 @@ def rasterize_prompts(
     def as_value(label: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.where(label == background, 0, label) if background else label
 
-    if prompts.initial is not None:
-        if initial is None:
-            initial = initial_markers(prompts.initial, prompts.initial_margin, relative_spacing)
-        markers.add(*initial, user_marked=False)
     if prompts.labels is not None:
         labels = prompts.labels
         flat = np.flatnonzero(labels.reshape(-1) != prompts.unlabeled)
@@ -275,6 +292,17 @@ def rasterize_prompts(
         else:
             denied_flat.append(ball)
             denied_label.append(np.full(len(ball), point.label))
+    kept: NDArray[np.bool_] | None = None
+    if prompts.initial is not None or prompts.prior is not None:
+        if initial is None:
+            initial = initial_mask_of(prompts, relative_spacing)
+        denied = _joined(denied_flat), _joined(denied_label)
+        free = initial.free | initial.released(_contradictions(initial, markers, denied, shape))
+        drawn = markers
+        markers = _MarkerCollector(shape)
+        markers.add(*initial.markers(free), user_marked=False)
+        markers.extend(drawn)
+        kept = ~free
     boxes = _box_markers(prompts, shape, markers)
     flat, label, user_marked = markers.result()
     if len(label) and label.min() < 0:
@@ -301,8 +329,7 @@ def rasterize_prompts(
         voxels = np.stack(np.unravel_index(flat_indices, shape), axis=1)[:, order]
         return np.ascontiguousarray(voxels, np.int32)
 
-    negative = np.concatenate(denied_flat) if denied_flat else np.zeros(0, np.int64)
-    denied_values = np.concatenate(denied_label) if denied_label else np.zeros(0, np.int64)
+    negative, denied_values = _joined(denied_flat), _joined(denied_label)
     return Markers(
         values,
         to_stack(flat),
@@ -312,7 +339,38 @@ def rasterize_prompts(
         {values.index(k): [(a[order], b[order]) for a, b in pairs] for k, pairs in boxes.items()},
         fully_labeled,
         user_marked,
+        None if kept is None or initial is None else _kept(initial, kept, ordered, axes),
     )
+
+
+def _kept(
+    initial: InitialMask,
+    kept: NDArray[np.bool_],
+    values: NDArray[Any],
+    axes: tuple[int, int, int],
+) -> KeptLabels:
+    """Return the labels of an initial mask that stay, slice-first."""
+    classes = np.searchsorted(values, np.where(kept, initial.labels, 0)).astype(np.uint8)
+    return KeptLabels(kept.transpose(axes), classes.transpose(axes))
+
+
+def _joined(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+def _contradictions(
+    initial: InitialMask,
+    drawn: _MarkerCollector,
+    denied: tuple[NDArray[np.int64], NDArray[np.int64]],
+    shape: tuple[int, int, int],
+) -> NDArray[np.int64]:
+    """Return the voxels (P, 3) where prompts say another label than an initial mask."""
+    flat, label, _ = drawn.result()
+    before = initial.labels.reshape(-1)
+    wrong = np.concatenate(
+        [flat[before[flat] != label], denied[0][before[denied[0]] == denied[1]]]
+    )
+    return np.stack(np.unravel_index(wrong, shape), axis=1)
 
 
 def _box_markers(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._util.settings import check, setting
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
 
 MOST_CLASSES = 250
+PRIOR_TOLERANCE = 0.02  # of the sum of its probabilities: half precision, rounded files
 Triple = tuple[float, float, float]
 
 
@@ -69,7 +71,12 @@ class Prompts:
     Attributes
     ----------
     initial : (Z, Y, X) ndarray of int, optional
-        A mask to refine, 0 is background; trusted except near its boundary.
+        A mask to refine, 0 is background. Its voxels keep their labels, except near prompts
+        that contradict it (the more so the deeper they lie in the wrong label) and within
+        ``initial_margin``.
+    prior : (K, Z, Y, X) ndarray of float, optional
+        Probability of every class instead of ``initial``, 0 is background: the most likely
+        class is the initial mask, and where none is likely its voxels may change, too.
     labels : (Z, Y, X) ndarray of int, optional
         Strokes and fully labeled slices.
     unlabeled : int
@@ -84,8 +91,8 @@ class Prompts:
     boxes : tuple of Box
         All of a boxed class lies within its boxes.
     initial_margin : float
-        Distance from its boundary within which the initial mask is not trusted, in voxels of
-        the finest axis.
+        Voxels of the initial mask nearer than this to another label may change, in voxels of
+        the finest axis; 1 or less: none.
     locked : frozenset of int
         Classes that keep the voxels that they have in ``result``.
     result : (Z, Y, X) ndarray of int, optional
@@ -109,9 +116,10 @@ class Prompts:
     points: tuple[Point, ...] = ()
     boxes: tuple[Box, ...] = ()
     initial: NDArray[Any] | None = None
-    initial_margin: float = setting(3.0, low=0, high=1e6, unit="voxels")
+    initial_margin: float = setting(1.0, low=0, high=1e6, unit="voxels")
     locked: frozenset[int] = frozenset()
     result: NDArray[Any] | None = None
+    prior: NDArray[Any] | None = None
 
     @property
     def background_value(self) -> int | None:
@@ -136,6 +144,26 @@ class Prompts:
     def is_background(self, label: int) -> bool:
         """Return whether a label means background."""
         return label == 0 or label == self.background_value
+
+    def _check_prior(self, shape: tuple[int, int, int]) -> None:
+        assert self.prior is not None
+        if self.initial is not None:
+            raise ParameterError("Give an initial mask or the probabilities of a prior, not both.")
+        if self.prior.ndim != 4 or tuple(self.prior.shape[1:]) != tuple(shape):
+            raise GeometryError(
+                f"The prior has shape {tuple(self.prior.shape)}; it needs one channel per class "
+                f"(background first) on the image's grid {tuple(shape)}."
+            )
+        if not 2 <= len(self.prior) <= MOST_CLASSES:
+            raise LabelError(
+                f"The prior has {len(self.prior)} channels; it needs 2 to {MOST_CLASSES}, "
+                "background first."
+            )
+        if self.prior.dtype.kind != "f":
+            raise LabelError(f"The prior holds values of type {self.prior.dtype}, not floats.")
+        total = self.prior.sum(axis=0, dtype=np.float32)
+        if not (self.prior.min() >= 0 and np.abs(total - 1).max() <= PRIOR_TOLERANCE):
+            raise LabelError("The probabilities of the prior must be from 0 on and add up to 1.")
 
     def check(self, shape: tuple[int, int, int]) -> None:
         """Refuse prompts that do not fit a grid or contradict themselves.
@@ -172,6 +200,8 @@ class Prompts:
                 raise LabelError(
                     f"The {_NAMES[name]} holds values of type {array.dtype}; labels are integers."
                 )
+        if self.prior is not None:
+            self._check_prior(shape)
         for point in self.points:
             if any(not -0.5 <= p <= n - 0.5 for p, n in zip(point.position, shape, strict=True)):
                 raise GeometryError(f"The point at {point.position} lies outside the image.")

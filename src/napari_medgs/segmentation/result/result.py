@@ -17,6 +17,7 @@ from napari_medgs.data.field import GaussianField
 from napari_medgs.data.grid import Grid
 from napari_medgs.rendering.engine import ScoreRenderer
 from napari_medgs.segmentation.advanced import UncertaintyParams
+from napari_medgs.segmentation.prompts.markers import KeptLabels
 from napari_medgs.segmentation.result.uncertainty import (
     ErrorEstimate,
     RelativeBoundaryDistance,
@@ -79,6 +80,8 @@ class SolvedScores:
         The user's markers, which are certain.
     locked : dict of int to (Z, Y, X) ndarray of bool
         Where the locked classes are.
+    kept : KeptLabels, optional
+        What stays of an initial mask: its class is the most likely one there.
     threads : int, optional
         Most CPU threads to use.
     params : UncertaintyParams
@@ -93,6 +96,7 @@ class SolvedScores:
     marked_voxels: NDArray[np.int32]
     marked_classes: NDArray[np.int32]
     locked: dict[int, NDArray[np.bool_]] = dataclasses.field(default_factory=dict)
+    kept: KeptLabels | None = None
     threads: int | None = None
     params: UncertaintyParams = dataclasses.field(default_factory=UncertaintyParams)
 
@@ -113,6 +117,8 @@ class SolvedScores:
         run_chunks(task, depth)
         if len(self.band_voxels):
             out[(slice(None), *self.band_voxels.T)] = softmax(EXPONENT * self.band_scores.T)
+        if self.kept is not None:
+            run_chunks(lambda z: self._keep(out[:, z], z), depth)
         if len(self.marked_voxels):
             z, y, x = self.marked_voxels.T
             out[:, z, y, x] = 0
@@ -120,6 +126,18 @@ class SolvedScores:
         if self.locked:
             run_chunks(lambda z: self._lock(out[:, z], z), depth)
         return out
+
+    def _keep(self, probability: Floats, z: int) -> None:
+        """Exchange the highest probability in one slice with that of the class that stays."""
+        assert self.kept is not None
+        where = self.kept.where[z]
+        values = np.ascontiguousarray(probability[:, where])
+        column = np.arange(values.shape[1])
+        top, own = values.argmax(axis=0), self.kept.classes[z][where]
+        highest = values[top, column]
+        values[top, column] = values[own, column]
+        values[own, column] = highest
+        probability[:, where] = values
 
     def _lock(self, probability: Floats, z: int) -> None:
         """Make locked classes certain in one slice: there, and nowhere else."""

@@ -48,7 +48,7 @@ class Settings:
     points: tuple[Point, ...] = ()
     boxes: tuple[Box, ...] = ()
     locked: frozenset[int] = frozenset()
-    initial_margin: float = setting(3.0, low=0, high=1e6)
+    initial_margin: float = setting(1.0, low=0, high=1e6)
     params: SegmentParams = field(default_factory=SegmentParams)
 
     def __post_init__(self) -> None:

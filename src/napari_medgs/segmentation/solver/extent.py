@@ -89,7 +89,7 @@ def estimate_extent(
     -------
     ExtentLimits
     """
-    if max_path_ratio <= 0 or not (markers.classes == 0).any():
+    if max_path_ratio <= 0 or markers.kept is not None or not (markers.classes == 0).any():
         return ExtentLimits(unreachable, unreachable)
     axis, slices = markers.annotated_slices()
     position = np.round(points[:, axis])
@@ -102,14 +102,10 @@ def estimate_extent(
     cost = max_path_ratio * _largest(distance[:, within], percentile) or unreachable
     between = (position >= slices[0]) & (position <= slices[-1])
     outside = _largest(distance[:, between], percentile) or unreachable
-    first, last = float(slices[0]), float(slices[-1])
-    return ExtentLimits(
-        cost,
-        outside,
-        axis,
-        first - float(slices[1] - slices[0]),
-        last + float(slices[-1] - slices[-2]),
-    )
+    empty = markers.empty_slices()
+    first = float(max([slices[0] - (slices[1] - slices[0]), *empty[empty < slices[0]]]))
+    last = float(min([slices[-1] + (slices[-1] - slices[-2]), *empty[empty > slices[-1]]]))
+    return ExtentLimits(cost, outside, axis, first, last)
 
 
 def _largest(distance: Floats, percentile: float) -> float:

@@ -295,6 +295,8 @@ class GraphSolver:
     def annotated_slices(self, distance: Floats, markers: Markers) -> AnnotatedSlices:
         """Return the labels of the annotated slices after a solve."""
         axis, slices = markers.annotated_slices()
+        empty = markers.empty_slices()
+        slices = np.union1d(slices, empty)
         scores = path_scores(distance, self.gaussians)
         shape = [n for a, n in enumerate(self.image.guide.shape[1:]) if a != axis]
         labels = np.empty((len(slices), *shape), np.uint8)
@@ -304,7 +306,7 @@ class GraphSolver:
             on = markers.voxels[:, axis] == z
             rows, columns = markers.voxels[on][:, rest].T
             labels[s, rows, columns] = markers.classes[on]
-        return AnnotatedSlices(axis, slices, labels, self._params.shape)
+        return AnnotatedSlices(axis, slices, labels, self._params.shape, empty)
 
 
 def path_scores(distance: Floats, count: int) -> Floats:

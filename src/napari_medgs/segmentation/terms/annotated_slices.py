@@ -33,12 +33,15 @@ class AnnotatedSlices:
     labels : (S, rows, columns) ndarray of uint8
         Classes; those of the markers where there are any.
     params : ShapeParams
+    empty : (E,) ndarray of int
+        Those of the slices that show background only.
     """
 
     axis: int
     indices: NDArray[np.int64]
     labels: NDArray[np.uint8]
     params: ShapeParams = field(default_factory=ShapeParams)
+    empty: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def drop_unseeded_components(
         self, markers: Markers, relative_spacing: NDArray[np.float64]
@@ -67,6 +70,7 @@ class AnnotatedSlices:
             [np.count_nonzero(markers.user_marked & (position == z)) for z in self.indices]
         )
         rich = counts >= self.params.rich_fraction * counts.max(initial=0)
+        rich |= np.isin(self.indices, self.empty)
         for s in np.flatnonzero(rich):
             plane, on = self.labels[s], position == self.indices[s]
             rows, columns = markers.voxels[on][:, rest].T
@@ -92,8 +96,14 @@ class AnnotatedSlices:
 
     def prior(self, relative_spacing: NDArray[np.float64], classes: int) -> ShapePrior | None:
         """Return the shape prior between the slices; None for fewer than two."""
-        if len(self.indices) < 2:
+        shown = ~np.isin(self.indices, self.empty)
+        if np.count_nonzero(shown) < 2:
             return None
         return shape_prior(
-            self.labels, self.indices, self.axis, relative_spacing, classes, self.params
+            self.labels[shown],
+            self.indices[shown],
+            self.axis,
+            relative_spacing,
+            classes,
+            self.params,
         )

@@ -174,7 +174,12 @@ def fit_terms(
         features, markers.classes, markers.count, image.density_columns, image.value_ranges, seed,
         params.appearance,
     )  # fmt: skip
-    held_out = leave_one_slice_out(markers, image, features, watershed, seed, params)
+    # Corrections of an initial mask lie where it is wrong; they do not stand for its slices.
+    held_out = (
+        leave_one_slice_out(markers, image, features, watershed, seed, params)
+        if markers.kept is None
+        else None
+    )
     own, calibration = params.watershed, params.calibration
     weight = own.default_weight
     appearance.gradient_discount = calibration.default_gradient_discount

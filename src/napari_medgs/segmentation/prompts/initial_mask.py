@@ -1,0 +1,217 @@
+"""An initial mask as markers: kept where nothing contradicts it, free near what does.
+
+Every voxel keeps its label, except near the mask's borders (the margin) and around prompts that
+contradict the mask. A prompt that lies deep in a wrongly labeled region says that the whole
+region is wrong: the ball around it that is free grows with its depth, its distance to the nearest
+voxel of another label.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs._typing import Floats
+from napari_medgs.errors import LabelError
+from napari_medgs.segmentation.advanced import InitialMaskParams
+from napari_medgs.segmentation.prompts.prompts import Prompts
+
+LAYER_THICKNESS = 1.5  # of the marked layer along what is free, in finest voxels
+
+
+@dataclass(frozen=True)
+class InitialMask:
+    """A label image to start from, with the voxels at its borders that may change.
+
+    Attributes
+    ----------
+    labels : (Z, Y, X) ndarray of int
+        On the canonical grid.
+    free : (Z, Y, X) ndarray of bool
+        Voxels nearer to another label than the margin.
+    relative_spacing : (3,) ndarray
+        Voxel sizes over the finest one.
+    params : InitialMaskParams
+    """
+
+    labels: NDArray[Any]
+    free: NDArray[np.bool_]
+    relative_spacing: NDArray[Any]
+    params: InitialMaskParams
+
+    def released(self, voxels: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which voxels are free because of prompts that contradict the mask.
+
+        A prompt frees voxels of the label that it contradicts, none of other labels.
+
+        Parameters
+        ----------
+        voxels : (P, 3) ndarray of int
+            Where prompts say another label than the mask.
+
+        Returns
+        -------
+        (Z, Y, X) ndarray of bool
+        """
+        out = np.zeros(self.labels.shape, np.bool_)
+        values = self.labels[tuple(voxels.T)]
+        for value in np.unique(values):
+            self._release(value, voxels[values == value], out)
+        return out
+
+    def _release(self, value: Any, voxels: NDArray[Any], out: NDArray[np.bool_]) -> None:
+        """Free voxels of one label around prompts that lie in it."""
+        from scipy.ndimage import distance_transform_edt
+
+        most, params = self.params.max_depth, self.params
+        near = self._box(voxels, most)
+        mine = self.labels[near] == value
+        depth = np.full(len(voxels), most)
+        if not mine.all():
+            distance = distance_transform_edt(mine, sampling=self.relative_spacing)
+            inner = tuple((voxels - [s.start for s in near]).T)
+            depth = np.minimum(distance[inner], most)
+        radius = np.maximum(params.release_factor * depth + params.release_offset, 1.0)
+        # Radii in steps of a quarter octave, each with one distance transform in its own box.
+        level = np.ceil(4 * np.log2(radius)).astype(int)
+        for step in np.unique(level):
+            reach, centers = 2.0 ** (step / 4), voxels[level == step]
+            box = self._box(centers, reach)
+            away = np.ones([s.stop - s.start for s in box], np.bool_)
+            away[tuple((centers - [s.start for s in box]).T)] = False
+            ball = distance_transform_edt(away, sampling=self.relative_spacing) <= reach
+            out[box] |= ball & (self.labels[box] == value)
+
+    def _box(self, voxels: NDArray[Any], reach: float) -> tuple[slice, ...]:
+        pad = np.ceil(reach / self.relative_spacing).astype(int) + 1
+        low = np.maximum(voxels.min(axis=0) - pad, 0)
+        high = np.minimum(voxels.max(axis=0) + pad + 1, self.labels.shape)
+        return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+
+    def markers(self, free: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return flat indices and labels of a layer of kept voxels along what is free.
+
+        Parameters
+        ----------
+        free : (Z, Y, X) ndarray of bool
+
+        Returns
+        -------
+        indices, labels : (P,) ndarray of int64
+        """
+        from scipy.ndimage import binary_dilation, distance_transform_edt
+
+        layer = _edges(self.labels)
+        if free.any():
+            where = np.argwhere(free)
+            corners = np.stack([where.min(axis=0), where.max(axis=0)])
+            box = self._box(corners, LAYER_THICKNESS)
+            part = free[box]
+            layer[box] |= distance_transform_edt(~part, sampling=self.relative_spacing) <= (
+                LAYER_THICKNESS
+            )
+            layer[box] |= binary_dilation(part)  # slices may be farther apart than that
+            layer &= ~free
+        flat = np.flatnonzero(layer.reshape(-1))
+        return flat, self.labels.reshape(-1)[flat].astype(np.int64)
+
+
+def _edges(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return the voxels with a face neighbor of another label."""
+    out = np.zeros(labels.shape, np.bool_)
+    for axis in range(3):
+        a = tuple(slice(None, -1) if i == axis else slice(None) for i in range(3))
+        b = tuple(slice(1, None) if i == axis else slice(None) for i in range(3))
+        differ = labels[a] != labels[b]
+        out[a] |= differ
+        out[b] |= differ
+    return out
+
+
+def initial_mask_of(
+    prompts: Prompts, relative_spacing: NDArray[Any], params: InitialMaskParams | None = None
+) -> InitialMask:
+    """Prepare the initial mask, or the most likely classes of the prior, of checked prompts.
+
+    Parameters
+    ----------
+    prompts : Prompts
+        With ``initial`` or ``prior``.
+    relative_spacing : (3,) ndarray
+        Voxel sizes over the finest one.
+    params : InitialMaskParams, optional
+
+    Returns
+    -------
+    InitialMask
+
+    Raises
+    ------
+    LabelError
+        When the mask has one value everywhere.
+    """
+    labels = prompts.initial
+    if prompts.prior is not None:
+        labels = prompts.prior.argmax(axis=0).astype(np.uint8)
+    assert labels is not None
+    margin = prompts.initial_margin
+    return prepare_initial_mask(labels, margin, relative_spacing, params, prompts.prior)
+
+
+def prepare_initial_mask(
+    labels: NDArray[Any],
+    margin: float,
+    relative_spacing: NDArray[Any],
+    params: InitialMaskParams | None = None,
+    prior: Floats | None = None,
+) -> InitialMask:
+    """Find the voxels at the borders of a mask that may change.
+
+    Classes thinner than the margin keep their middle.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) ndarray of int
+    margin : float
+        Voxels nearer to another label than this are free, in finest voxels; 1 or less: none.
+    relative_spacing : (3,) ndarray
+        Voxel sizes over the finest one.
+    params : InitialMaskParams, optional
+    prior : (K, Z, Y, X) ndarray of float, optional
+        Probability of every class: voxels whose largest one is below
+        ``params.min_probability`` are free, too.
+
+    Returns
+    -------
+    InitialMask
+
+    Raises
+    ------
+    LabelError
+        When the mask has one value everywhere.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    values = np.unique(labels)
+    if len(values) < 2:
+        raise LabelError("The initial mask has one value everywhere: there is nothing to refine.")
+    free = np.zeros(labels.shape, np.bool_)
+    for value in values if margin > 1 else ():
+        mine = labels == value
+        box = tuple(
+            slice(max(0, int(w[0]) - 1), int(w[-1]) + 2)
+            for w in (
+                np.flatnonzero(mine.any(axis=tuple(b for b in range(3) if b != a)))
+                for a in range(3)
+            )
+        )
+        depth = distance_transform_edt(mine[box], sampling=relative_spacing)
+        wanted = min(margin, 0.7 * float(depth.max()))
+        free[box] |= mine[box] & (depth < wanted)
+    params = params or InitialMaskParams()
+    if prior is not None:
+        free |= prior.max(axis=0) < params.min_probability
+    return InitialMask(labels, free, relative_spacing, params)

@@ -1,0 +1,57 @@
+"""Slices past the structures in which only background is marked say that nothing is there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from napari_medgs.data.volume import Volume
+from napari_medgs.fitting import FitParams
+from napari_medgs.segmentation import Prompts, SegmentModel, fit_for_segmentation
+
+SHAPE = (40, 32, 32)
+
+
+@pytest.fixture(scope="module")
+def model() -> SegmentModel:
+    """A bright rod through all slices: nothing in the image says where the upper half ends."""
+    image = np.zeros(SHAPE, np.float32)
+    image[:, 10:22, 10:22] = 100
+    image += np.random.default_rng(0).normal(0, 4, SHAPE).astype(np.float32)
+    volume = Volume.from_array(image)
+    return SegmentModel(volume, fit_for_segmentation(volume, FitParams(iterations=15)))
+
+
+def _strokes(*empty: int) -> NDArray[np.uint8]:
+    strokes = np.zeros(SHAPE, np.uint8)
+    for z in (4, 12):
+        strokes[z, 16, 12:20] = 1
+        strokes[z, 5, 5:27] = 9
+    for z in empty:
+        strokes[z, 4, 3:29] = strokes[z, 27, 3:29] = 9  # beside the rod, not on it
+    return strokes
+
+
+def _found(model: SegmentModel, strokes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return np.asarray(model.update(Prompts(labels=strokes, background=9)).labels == 1)
+
+
+def test_a_class_ends_at_a_slice_of_background_strokes(model: SegmentModel) -> None:
+    without, found = _found(model, _strokes()), _found(model, _strokes(22))
+    assert without[22].any()  # else the test could not fail
+    assert not found[22].any()
+    assert not found[24:].any()
+    assert found[4:13, 12:20, 12:20].all()
+
+
+def test_a_short_background_stroke_is_only_a_correction(model: SegmentModel) -> None:
+    strokes = _strokes()
+    strokes[16, 4, 3:6] = 9
+    assert _found(model, strokes)[16, 12:20, 12:20].all()
+
+
+def test_background_strokes_between_annotated_slices_do_not_empty_them(
+    model: SegmentModel,
+) -> None:
+    assert _found(model, _strokes(8))[8, 12:20, 12:20].all()

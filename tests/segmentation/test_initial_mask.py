@@ -1,0 +1,195 @@
+"""An initial mask stays where nothing contradicts it, and gives way where something does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from napari_medgs.data.volume import Volume
+from napari_medgs.errors import GeometryError, LabelError, ParameterError
+from napari_medgs.fitting import FitParams
+from napari_medgs.segmentation import Point, Prompts, SegmentModel, fit_for_segmentation
+
+SHAPE = (24, 32, 32)
+BACKGROUND = 0
+
+
+def _ball(center: tuple[float, float, float], radius: float) -> NDArray[np.bool_]:
+    grid = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1)
+    return np.asarray(((grid - np.array(center)) ** 2).sum(-1) <= radius**2)
+
+
+@pytest.fixture(scope="module")
+def truth() -> NDArray[np.uint8]:
+    """Two balls that touch nothing else."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[_ball((12, 11, 11), 7)] = 1
+    labels[_ball((12, 24, 24), 5)] = 2
+    return labels
+
+
+@pytest.fixture(scope="module")
+def model(truth: NDArray[np.uint8]) -> SegmentModel:
+    noise = np.random.default_rng(0).normal(0, 4, SHAPE)
+    image = np.array([0.0, 100.0, 200.0])[truth] + noise
+    volume = Volume.from_array(image.astype(np.float32))
+    return SegmentModel(volume, fit_for_segmentation(volume, FitParams(iterations=20)))
+
+
+def _dice(guess: NDArray[Any], truth: NDArray[Any]) -> float:
+    return float(2 * (guess & truth).sum() / (guess.sum() + truth.sum()))
+
+
+def test_a_mask_without_prompts_stays(model: SegmentModel, truth: NDArray[np.uint8]) -> None:
+    assert (model.update(Prompts(initial=truth)).labels == truth).all()
+
+
+@settings(max_examples=8, deadline=None)
+@given(place=st.tuples(*(st.integers(0, n - 1) for n in SHAPE)))
+def test_prompts_that_agree_change_nothing(
+    model: SegmentModel, truth: NDArray[np.uint8], place: tuple[int, int, int]
+) -> None:
+    point = Point(tuple(map(float, place)), int(truth[place]), radius=0.5)
+    assert (model.update(Prompts(initial=truth, points=(point,))).labels == truth).all()
+
+
+def test_background_clicks_around_an_organ_do_not_shrink_it(
+    model: SegmentModel, truth: NDArray[np.uint8]
+) -> None:
+    around = [(12.0, 1.0, 11.0), (12.0, 11.0, 1.0), (1.0, 11.0, 11.0), (22.0, 11.0, 11.0)]
+    points = tuple(Point(p, BACKGROUND) for p in around)
+    assert (model.update(Prompts(initial=truth, points=points)).labels == truth).all()
+
+
+def test_a_click_fills_what_a_mask_lacks_and_leaves_the_rest(
+    model: SegmentModel, truth: NDArray[np.uint8]
+) -> None:
+    initial = truth.copy()
+    initial[_ball((12, 11, 16), 3.5) & (truth == 1)] = 0
+    found = model.update(Prompts(initial=initial, points=(Point((12.0, 11.0, 15.0), 1),))).labels
+    assert _dice(found == 1, truth == 1) > _dice(initial == 1, truth == 1) + 0.02
+    assert (found[truth == 2] == 2).all()
+    far = ~_ball((12, 11, 15), 12)
+    assert (found[far] == initial[far]).all()
+
+
+def test_a_click_removes_what_a_mask_has_too_much(
+    model: SegmentModel, truth: NDArray[np.uint8]
+) -> None:
+    initial = truth.copy()
+    extra = _ball((12, 5, 24), 4) & (truth == 0)
+    initial[extra] = 1
+    found = model.update(Prompts(initial=initial, points=(Point((12.0, 5.0, 24.0), 0),))).labels
+    assert (found[extra] == 1).mean() < 0.05
+    assert _dice(found == 1, truth == 1) > 0.97
+
+
+def test_a_negative_point_removes_its_region(
+    model: SegmentModel, truth: NDArray[np.uint8]
+) -> None:
+    initial = truth.copy()
+    extra = _ball((12, 5, 24), 4) & (truth == 0)
+    initial[extra] = 1
+    point = Point((12.0, 5.0, 24.0), 1, positive=False)
+    found = model.update(Prompts(initial=initial, points=(point,))).labels
+    assert (found[extra] == 1).mean() < 0.05
+    assert _dice(found == 1, truth == 1) > 0.97
+
+
+@pytest.mark.parametrize("margin", [0.0, 1.0, 2.0, 4.0])
+def test_only_voxels_within_the_margin_change(
+    model: SegmentModel, truth: NDArray[np.uint8], margin: float
+) -> None:
+    from scipy.ndimage import distance_transform_edt
+
+    eroded = np.where(_ball((12, 11, 11), 5.5), 1, np.where(truth == 2, 2, 0)).astype(np.uint8)
+    found = model.update(Prompts(initial=eroded, initial_margin=margin)).labels
+    depth = np.min(
+        [distance_transform_edt(eroded == k) + 1e9 * (eroded != k) for k in range(3)], axis=0
+    )
+    assert (found[depth >= margin] == eroded[depth >= margin]).all()
+    if margin == 4.0:  # wide enough to reach the true border
+        assert _dice(found == 1, truth == 1) > _dice(eroded == 1, truth == 1) + 0.1
+
+
+def test_a_class_that_only_a_prompt_names_joins_a_mask(
+    model: SegmentModel, truth: NDArray[np.uint8]
+) -> None:
+    initial = np.where(truth == 1, 1, 0)
+    found = model.update(Prompts(initial=initial, points=(Point((12.0, 24.0, 24.0), 2),))).labels
+    assert _dice(found == 2, truth == 2) > 0.9
+    assert (found[truth == 1] == 1).all()
+
+
+def test_slices_far_apart_keep_every_class(model: SegmentModel) -> None:
+    """A layer of one slice between free neighbors is still known by its class."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[5:20, 8:14, 8:14] = 1
+    labels[12, 20, 20] = 2
+    found = model.update(Prompts(initial=labels, initial_margin=3.0))
+    assert found.values == (0, 1, 2)
+
+
+def test_probabilities_agree_with_what_stays(
+    model: SegmentModel, truth: NDArray[np.uint8]
+) -> None:
+    initial = np.roll(truth, 2, axis=2)  # the image says otherwise at its borders
+    result = model.update(Prompts(initial=initial))
+    assert (result.labels == initial).all()
+    probability = result.probability()
+    own = np.take_along_axis(probability, initial[None].astype(int), axis=0)[0]
+    assert (own >= probability.max(axis=0) - 1e-6).all()
+    np.testing.assert_allclose(probability.sum(axis=0), 1, atol=1e-5)
+    wrong = initial != truth
+    assert result.uncertainty()[wrong].mean() > 3 * result.uncertainty()[~wrong].mean()
+
+
+def test_a_preview_keeps_the_mask(model: SegmentModel, truth: NDArray[np.uint8]) -> None:
+    initial = np.roll(truth, 2, axis=2)
+    for axis in range(3):
+        plane = model.preview_slice(axis, 12, Prompts(initial=initial))
+        assert (plane == np.take(initial, 12, axis=axis)).all()
+
+
+def _prior_of(labels: NDArray[Any], certainty: NDArray[Any] | float) -> NDArray[np.float32]:
+    prior = np.stack([(labels == k) * certainty for k in range(3)])
+    return (prior + (1 - prior.sum(axis=0)) / 3).astype(np.float32)
+
+
+def test_a_certain_prior_is_a_mask(model: SegmentModel, truth: NDArray[np.uint8]) -> None:
+    assert (model.update(Prompts(prior=_prior_of(truth, 0.9))).labels == truth).all()
+
+
+def test_a_prior_may_change_where_it_is_unsure(
+    model: SegmentModel, truth: NDArray[np.uint8]
+) -> None:
+    labels = truth.copy()
+    hole = _ball((12, 11, 16), 3.5) & (truth == 1)
+    labels[hole] = 0
+    certainty = np.where(_ball((12, 11, 16), 5), 0.3, 0.9)
+    found = model.update(Prompts(prior=_prior_of(labels, certainty))).labels
+    assert (found[hole] == 1).mean() > 0.8
+    assert (found[certainty > 0.5] == labels[certainty > 0.5]).all()
+
+
+def test_impossible_priors_are_refused(truth: NDArray[np.uint8]) -> None:
+    good = _prior_of(truth, 0.9)
+    with pytest.raises(ParameterError, match="not both"):
+        Prompts(prior=good, initial=truth).check(SHAPE)
+    with pytest.raises(GeometryError, match="one channel per class"):
+        Prompts(prior=good[:, 1:]).check(SHAPE)
+    with pytest.raises(LabelError, match="channels"):
+        Prompts(prior=np.ones((1, *SHAPE), np.float32)).check(SHAPE)
+    with pytest.raises(LabelError, match="not floats"):
+        Prompts(prior=(good > 0.5).astype(np.uint8)).check(SHAPE)
+    with pytest.raises(LabelError, match="add up to 1"):
+        Prompts(prior=2 * good).check(SHAPE)
+    bad = good.copy()
+    bad[0, 0, 0, 0] = np.nan
+    with pytest.raises(LabelError, match="add up to 1"):
+        Prompts(prior=bad).check(SHAPE)
