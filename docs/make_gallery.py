@@ -29,6 +29,7 @@ CHAPTERS = {
         "session",
         "suggested_slices",
         "evaluate_mask",
+        "parts_from_a_click",
         "joint_fit",
         "mesh_in_millimeters",
     ),
