@@ -198,11 +198,16 @@ class SegmentView(QWidget):
             Section("Maps and sessions", self._build_outputs()),
             Section("Shortcuts", hint("<table>" + "".join(keys) + "</table>")),
         ]
-        parts = QVBoxLayout()
-        parts.setSpacing(0)
+        self._parts = QVBoxLayout()
+        self._parts.setSpacing(0)
         for part in self.sections:
-            parts.addWidget(part)
-        self._body.addLayout(parts)
+            self._parts.addWidget(part)
+        self._body.addLayout(self._parts)
+
+    def add_section(self, section: Section, before: int = 0) -> None:
+        """Show another section, before the given one."""
+        self.sections.insert(before, section)
+        self._parts.insertWidget(before, section)
 
     def _build_prompts(self, values: LabelValueForm) -> QWidget:
         holder = QWidget()

@@ -42,7 +42,10 @@ from napari_medgs.plugin.segment.maps import MapLayers
 from napari_medgs.plugin.segment.model import JobKind, ResultUpdate
 from napari_medgs.plugin.segment.new_session import known_field, new_session
 from napari_medgs.plugin.segment.prompt_layers import PromptLayers
+from napari_medgs.plugin.segment.statistics import Statistics
+from napari_medgs.plugin.segment.statistics_table import StatisticsPanel
 from napari_medgs.plugin.segment.suggestion import SliceSuggestion
+from napari_medgs.plugin.segment.surface_view import SurfaceView
 from napari_medgs.plugin.segment.view import (
     KEYS,
     LAYER_KEYS,
@@ -52,7 +55,7 @@ from napari_medgs.plugin.segment.view import (
 )
 from napari_medgs.plugin.segment.warm_up import warm_up
 from napari_medgs.plugin.viewing.view_bar import ViewBar
-from napari_medgs.plugin.widgets.base import MedGSWidget
+from napari_medgs.plugin.widgets.base import MedGSWidget, Section
 from napari_medgs.plugin.widgets.layers import NEWS
 from napari_medgs.plugin.widgets.shortcuts import Shortcuts
 from napari_medgs.plugin.worker import Runner
@@ -109,6 +112,13 @@ class SegmentWidget(MedGSWidget):
         self.suggestion = SliceSuggestion(*parts)
         self.accepted = AcceptedLayers(self.context, lambda: self.files.schedule_autosave())
         self.accept = AcceptAction(*parts, self.accepted)
+        self.statistics = Statistics(
+            self, StatisticsPanel(), self.controller, self.context, self._class_names
+        )
+        self.view.add_section(Section("Statistics", self.statistics.panel))
+        self.surface = SurfaceView(
+            self, self.look.show_3d, self.controller, self.context, self.view.table.color
+        )
         self.files = SegmentFiles(self, *parts, self.accepted, self._resume)
         self._choosing = False
         self._marked = False
@@ -179,6 +189,9 @@ class SegmentWidget(MedGSWidget):
     def result_layer(self) -> Any:
         """The Labels layer of the session's mask, or None."""
         return self.context.result_layer
+
+    def _class_names(self) -> dict[int, str]:
+        return {v: self.view.table.name(v) for v in self.view.table.classes}
 
     # The session
 
@@ -361,6 +374,8 @@ class SegmentWidget(MedGSWidget):
         self.context.strokes_layer = self.context.result_layer = None
         self.prompt_layers.close()
         self.maps.close()
+        self.statistics.close()
+        self.surface.close()
         self.suggestion.hide_marker()
 
     def _give_field(self) -> None:
@@ -542,6 +557,7 @@ class SegmentWidget(MedGSWidget):
         self.end()
         self.files.shut_down()
         self._warm_up.shut_down()
-        self.look.shut_down()
+        for part in (self.statistics, self.surface, self.look):
+            part.shut_down()
         self.shortcuts.free()
         super().shut_down()

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_medgs.plugin.layer_metadata import role_of
 from napari_medgs.plugin.viewing.plane_bar import PLANE_KEYS, PlaneBar
 from napari_medgs.plugin.viewing.window_bar import WindowBar
+from napari_medgs.plugin.widgets.controls import button
 from napari_medgs.plugin.widgets.shortcuts import Shortcuts
 
 MAPS = ("uncertainty", "probability", "difference")
@@ -35,6 +36,11 @@ class ViewBar(QWidget):
         layout.setSpacing(4)
         layout.addWidget(self.planes)
         layout.addWidget(self.window_bar)
+        self.show_3d = button(
+            "Show 3D", "Show the mask as a smooth surface that follows it, without the image."
+        )
+        self.show_3d.setCheckable(True)
+        layout.addWidget(self.show_3d)
         for key, plane in PLANE_KEYS.items():
             self._shortcuts.bind(self._viewer, key, partial(self.planes.show_plane, plane))
         for event in ("inserted", "removed"):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
 
 Mask = NDArray[np.bool_]
-Spacing = Sequence[float]
+Spacing = Sequence[float] | NDArray[np.float64]
 
 
 class ClassEdit(StrEnum):
@@ -199,7 +199,7 @@ def remove_small(mask: Mask, voxels: float) -> Mask:
     from scipy.ndimage import label as find_components
 
     pieces, _ = find_components(mask)
-    large = np.bincount(pieces.reshape(-1)) >= voxels
+    large: Mask = np.asarray(np.bincount(pieces.reshape(-1)) >= voxels)
     large[0] = False
     kept: Mask = large[pieces]
     return kept
@@ -223,7 +223,7 @@ def fill_between(mask: Mask, slices: Sequence[int], axis: int, spacing: Spacing)
     """
     from napari_medgs.interpolation import interpolate_labels
 
-    filled = mask.any(axis=tuple(a for a in range(3) if a != axis))
+    filled = _along(mask, axis)
     given = [int(k) for k in sorted(set(slices)) if 0 <= k < len(filled)]
     held = [k for k in given if filled[k]]
     if len(held) < 2:
@@ -276,7 +276,13 @@ def _box(mask: Mask, margin: NDArray[np.int64]) -> tuple[slice, ...]:
     """Return the bounding box of a mask with a margin, within the image."""
     box = []
     for axis in range(3):
-        hits = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        hits = np.flatnonzero(_along(mask, axis))
         low, high = int(hits[0]) - int(margin[axis]), int(hits[-1]) + 1 + int(margin[axis])
         box.append(slice(max(low, 0), min(high, mask.shape[axis])))
     return tuple(box)
+
+
+def _along(mask: Mask, axis: int) -> Mask:
+    """Tell which slices across an axis hold the mask."""
+    held: Mask = np.asarray(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+    return held
