@@ -13,7 +13,8 @@ from PIL import Image
 from napari_medgs import io
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import FileError, GeometryError, ImageError, LabelError
-from napari_medgs.io.image_stack import find_frames, natural_key
+from napari_medgs.io.folders import natural_key
+from napari_medgs.io.image_stack import find_frames
 
 SPACING = (3.0, 0.5, 0.6)
 

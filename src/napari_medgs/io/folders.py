@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from napari_medgs.errors import FileError
+
+
+def natural_key(name: str) -> list[tuple[int, int | str]]:
+    """Return a sort key by which ``frame10`` follows ``frame9``."""
+    parts = re.split(r"(\d+)", name.lower())
+    return [(0, int(p)) if p.isdigit() else (1, p) for p in parts if p]
 
 
 def visible_entries(folder: str | Path) -> list[Path]:

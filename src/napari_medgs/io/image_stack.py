@@ -19,17 +19,12 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, GeometryError, ImageError
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io._limits import check_file, check_inflation, check_memory
+from napari_medgs.io.folders import natural_key
 from napari_medgs.io.nifti.reader import cast
 
 TIFF = (".tif", ".tiff")
 SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF)
 _GRAY_MODES = {"1", "L", "I", "F", "I;16", "I;16B", "I;16L", "LA"}
-
-
-def natural_key(name: str) -> list[tuple[int, int | str]]:
-    """Return a sort key by which ``frame10`` follows ``frame9``."""
-    parts = re.split(r"(\d+)", name.lower())
-    return [(0, int(p)) if p.isdigit() else (1, p) for p in parts if p]
 
 
 def find_frames(folder: str | Path) -> list[Path]:

@@ -26,7 +26,9 @@ from napari_medgs.io.dicom.header import (
     transfer_syntax,
     value,
 )
+from napari_medgs.io.dicom.nuclear import nuclear_frames
 from napari_medgs.io.dicom.transforms import modality_table, real_world_line
+from napari_medgs.io.dicom.vendor import vendor_keys
 
 _UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 _TIMED = {
@@ -93,6 +95,8 @@ class Frame:
         Values of a Modality LUT in place of these, and the stored value of its first; or None.
     units : str
         Code of the unit of real-world values, empty where they are not used.
+    rescaled_to : str
+        What rescaled values are, as the file says: HU, US (unspecified) or another code.
     maps : int
         How many maps to real-world values there are, of which the first is used.
     detector_spacing : (2,) ndarray or None
@@ -115,6 +119,7 @@ class Frame:
     table: NDArray[Any] | None = None
     first: int = 0
     units: str = ""
+    rescaled_to: str = ""
     maps: int = 0
     detector_spacing: NDArray[np.float64] | None = None
     keys: dict[str, str] = field(default_factory=dict)
@@ -169,13 +174,17 @@ def frames_of(path: str | Path, header: Any) -> list[Frame]:
             f"{path}: damaged: it has {count} frames and describes {len(each)} of them."
         )
     _check_kind(path, header, count, bool(each or shared))
-    origins = _implied_origins(header, count) if not each else None
+    nuclear = nuclear_frames(path, header, count) if not each else None
+    origins = _implied_origins(header, count) if not each and nuclear is None else None
     frames = []
     for k in range(count):
         groups = [g for g in (each[k] if each else None, shared) if g is not None]
         frame = _frame(str(path), k, count, (rows, columns), header, groups)
         if origins is not None:
             frame = replace(frame, origin=origins[k])
+        elif nuclear is not None:
+            keys = {**frame.keys, **nuclear[1][k]}
+            frame = replace(frame, origin=nuclear[0][k], keys=keys)
         frames.append(frame)
     if all((f.slope, f.intercept) == (1, 0) and f.table is None for f in frames):
         # No rescaling says anything: the values are what the maps to real-world ones make them.
@@ -244,6 +253,7 @@ def _frame(
         number=integer(header, "InstanceNumber"),
         slope=1.0 if slope is None else slope,
         intercept=0.0 if intercept is None else intercept,
+        rescaled_to=text(values, "RescaleType"),
         table=table,
         first=first,
         detector_spacing=numbers(header, "ImagerPixelSpacing", 2),
@@ -282,7 +292,7 @@ def _volume_keys(header: Any, groups: list[Any]) -> dict[str, str]:
             found = _shown(header, keyword)
         if found and name not in keys:
             keys[name] = found
-    return keys
+    return {**vendor_keys(header), **keys}
 
 
 def _shown(data: Any, keyword: str) -> str:
@@ -292,27 +302,17 @@ def _shown(data: Any, keyword: str) -> str:
 
 
 def _implied_origins(header: Any, count: int) -> list[NDArray[np.float64]] | None:
-    """Return places of frames that one position and a step describe: dose grids, SPECT."""
-    detector = next(iter(items(header, "DetectorInformationSequence")), header)
+    """Return places of frames that one position and offsets describe: dose grids."""
     origin = numbers(header, "ImagePositionPatient", 3)
-    if origin is None:
-        origin = numbers(detector, "ImagePositionPatient", 3)
     axes = numbers(header, "ImageOrientationPatient", 6)
-    if axes is None:
-        axes = numbers(detector, "ImageOrientationPatient", 6)
-    if origin is None or axes is None or count == 1:
+    offsets = numbers(header, "GridFrameOffsetVector", count)
+    if origin is None or axes is None or offsets is None or count == 1:
         return None
     normal = np.cross(axes[:3], axes[3:])
-    offsets = numbers(header, "GridFrameOffsetVector", count)
-    if offsets is not None:
-        # PS3.3 C.8.8.3.2: relative offsets begin with 0, others are patient coordinates of z.
-        if offsets[0] != 0:
-            offsets = (offsets - offsets[0]) * (1.0 if normal[2] >= 0 else -1.0)
-        return [origin + offset * normal for offset in offsets]
-    step = number(header, "SpacingBetweenSlices")
-    if step is None or not items(header, "DetectorInformationSequence"):
-        return None
-    return [origin + k * step * normal for k in range(count)]
+    # PS3.3 C.8.8.3.2: relative offsets begin with 0, others are patient coordinates of z.
+    if offsets[0] != 0:
+        offsets = (offsets - offsets[0]) * (1.0 if normal[2] >= 0 else -1.0)
+    return [origin + offset * normal for offset in offsets]
 
 
 def _check_kind(path: str | Path, header: Any, count: int, grouped: bool) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_medgs.errors import GeometryError
 from napari_medgs.io.dicom.frames import Frame
+from napari_medgs.io.folders import natural_key
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _UNEVEN_REFUSED = 0.05
@@ -49,9 +50,10 @@ def arrange(
     first = frames[0]
     unplaced = any(f.origin is None or f.axes is None for f in frames)
     if unplaced:
+        _check_all_unplaced(path, frames)
         if spacing is None:
             raise GeometryError(_lacking(path, frames))
-        ordered = sorted(frames, key=lambda f: (f.number, f.path, f.index))
+        ordered = _by_number(path, frames)
         z, y, x = spacing
         return ordered, LPS_TO_RAS @ np.diag([x, y, z, 1.0])
     if first.spacing is None:
@@ -84,7 +86,9 @@ def arrange(
             f"{path}: its slices lie {steps @ normal:.4g} mm apart, and the spacing given says "
             f"{spacing[0]:.4g} mm; give the right one."
         )
-    cosine = float(np.clip(steps @ normal / np.linalg.norm(steps), -1, 1))
+    # Rounded direction cosines make a normal that is not quite of unit length.
+    length = np.linalg.norm(steps) * np.linalg.norm(normal)
+    cosine = float(np.clip(steps @ normal / length, -1, 1))
     tilt = float(np.degrees(np.arccos(cosine)))
     if tilt > _TILT_WARNED:
         warnings.warn(
@@ -109,6 +113,30 @@ def _affine(
     if first.origin is not None:
         lps[:3, 3] = first.origin
     return LPS_TO_RAS @ lps + 0.0
+
+
+def _check_all_unplaced(path: Path, frames: Sequence[Frame]) -> None:
+    """Refuse stacks of which some frames have a place and others do not."""
+    for keyword, missing in (
+        ("ImagePositionPatient", [f for f in frames if f.origin is None]),
+        ("ImageOrientationPatient", [f for f in frames if f.axes is None]),
+    ):
+        if 0 < len(missing) < len(frames):
+            raise GeometryError(
+                f"{path}: {missing[0].name} carries no usable {keyword}, and other slices do; "
+                "remove what does not belong, or complete it."
+            )
+
+
+def _by_number(path: Path, frames: Sequence[Frame]) -> list[Frame]:
+    """Sort frames without a place by instance number, else by the numbers in their names."""
+    if len({(f.number, f.index) for f in frames}) < len(frames):
+        warnings.warn(
+            f"{path}: neither positions nor instance numbers tell the order of its slices; they "
+            "are sorted by the numbers in the files' names.",
+            stacklevel=5,
+        )
+    return sorted(frames, key=lambda f: (f.number, natural_key(f.path), f.index))
 
 
 def _lacking(path: Path, frames: Sequence[Frame]) -> str:

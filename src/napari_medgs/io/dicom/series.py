@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import warnings
 from collections import defaultdict
 from pathlib import Path
@@ -22,6 +23,7 @@ from napari_medgs.io.dicom.header import (
     STRUCTURE_SET,
     class_name,
     class_uid,
+    integer,
     number,
     read_header,
     text,
@@ -157,8 +159,12 @@ def read_dicom(
     if number is not None:
         record["volume"] = number
     ordered, affine = arrange(path, frames, spacing)
+    if any(frame.origin is None or frame.axes is None for frame in ordered):
+        record["assumed"] = True
+    _warn_of_values(path, header, ordered)
     data = read_pixels(path, ordered)
-    units = "HU" if found.series.modality == "CT" else ordered[0].units
+    hounsfield = found.series.modality == "CT" and ordered[0].rescaled_to in ("", "HU")
+    units = "HU" if hounsfield else ordered[0].units
     if ordered[0].maps > 1:
         warnings.warn(
             f"{path}: has {ordered[0].maps} maps to real-world values; the first is used"
@@ -300,13 +306,55 @@ def _scan(folder: Path) -> tuple[list[FoundSeries], list[tuple[Path, str]]]:
             kind = class_uid(header)
             # Each segmentation and dose is an object of its own, whatever series it says.
             alone = kind in (SEGMENTATION, LABEL_MAP, DOSE)
-            groups[f"{uid}\n{file}" if alone else uid][str(file)] = header
+            # Anonymizers give the series of two patients one UID.
+            study = text(header, "StudyInstanceUID")
+            groups[f"{uid}\n{file if alone else study}"][str(file)] = header
         else:
             damaged.append((file, class_uid(header)))
     images = {class_uid(h) for group in groups.values() for h in group.values()}
     damaged = [(file, kind) for file, kind in damaged if not kind or kind in images]
-    found = [describe(group) for _, group in sorted(groups.items())]
+    found = [describe(_without_copies(folder, group)) for _, group in sorted(groups.items())]
     return found, damaged
+
+
+def _without_copies(folder: Path, group: dict[str, Any]) -> dict[str, Any]:
+    """Leave out files that equal another one byte by byte."""
+    kept: dict[str, Any] = {}
+    known: dict[str, list[str]] = defaultdict(list)
+    copies = []
+    for file, header in group.items():
+        same = known[text(header, "SOPInstanceUID")]
+        if any(filecmp.cmp(file, other, shallow=False) for other in same):
+            copies.append(file)
+        else:
+            same.append(file)
+            kept[file] = header
+    if copies:
+        warnings.warn(
+            f"{folder}: {len(copies)} of {len(group)} files of a series are copies of others "
+            f"({Path(copies[0]).name}); each image is read once.",
+            stacklevel=4,
+        )
+    return kept
+
+
+def _warn_of_values(path: Path, header: Any, frames: list[Frame]) -> None:
+    """Warn where a header leaves doubt about what the values are."""
+    bits = integer(header, "BitsStored")
+    if bits and integer(header, "HighBit", bits - 1) != bits - 1:
+        warnings.warn(
+            f"{path}: says that its {bits} bits end at bit {integer(header, 'HighBit')} "
+            "(HighBit); they are taken as stored, from bit 0.",
+            stacklevel=3,
+        )
+    plain = [f for f in frames if (f.slope, f.intercept) == (1, 0) and f.table is None]
+    offset = [f for f in frames if f.intercept != 0]
+    if plain and offset:
+        warnings.warn(
+            f"{path}: {plain[0].name} has no rescaling, and {offset[0].name} has (intercept "
+            f"{offset[0].intercept:g}); check whether they belong together.",
+            stacklevel=3,
+        )
 
 
 def _choose_volume(path: Path, series: Series, frames: list[Frame], wanted: str) -> list[Frame]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from napari_medgs.io.dicom.frames import Frame
 
 _SAME_PLACE = 1e-2  # millimeters
+_TIMES = ("trigger time", "trigger delay", "time", "acquisition time")
 
 
 def split_volumes(frames: Sequence[Frame]) -> dict[str, list[Frame]]:
@@ -29,7 +31,7 @@ def split_volumes(frames: Sequence[Frame]) -> dict[str, list[Frame]]:
     -----
     An attribute counts when it separates frames at one place and each of its values covers at
     least half of the places. One that changes from slice to slice, as acquisition times do, does
-    not.
+    not; where nothing else tells frames apart, their turn in time at each place does.
     """
     places = [_place(frame) for frame in frames]
     groups: dict[tuple[str, ...], list[int]] = {(): list(range(len(frames)))}
@@ -49,8 +51,35 @@ def split_volumes(frames: Sequence[Frame]) -> dict[str, list[Frame]]:
         least = min(len({places[k] for k in g}) for g in parted.values())
         if left < repeated and 2 * least >= most:
             groups = dict(parted)
+    if len(groups) == 1:
+        groups = _by_time(frames, places) or groups
     ordered = sorted(groups.items(), key=lambda group: [_natural(label) for label in group[0]])
     return {", ".join(label): [frames[k] for k in members] for label, members in ordered}
+
+
+def _by_time(frames: Sequence[Frame], places: Sequence[Any]) -> dict[tuple[str, ...], list[int]]:
+    """Part frames by their turn in time at each place, where times differ from slice to slice.
+
+    A heart is imaged slice by slice, and the k-th phase has another trigger time in each.
+    """
+    at: dict[Any, list[int]] = defaultdict(list)
+    for k, place in enumerate(places):
+        at[place].append(k)
+    turns = {len(members) for members in at.values()}
+    if len(turns) != 1 or turns == {1} or any(frame.origin is None for frame in frames):
+        return {}
+    for name in _TIMES:
+        try:
+            times = [float(frame.keys[name]) for frame in frames]
+        except (KeyError, ValueError):
+            continue
+        if all(len({times[k] for k in members}) == len(members) for members in at.values()):
+            parted: dict[tuple[str, ...], list[int]] = defaultdict(list)
+            for members in at.values():
+                for turn, k in enumerate(sorted(members, key=times.__getitem__), 1):
+                    parted[(f"phase by {name} {turn}",)].append(k)
+            return dict(parted)
+    return {}
 
 
 def _place(frame: Frame) -> tuple[int, ...]:
