@@ -17,7 +17,7 @@ from napari_medgs.errors import Cancelled, MedGSError
 _NOUNS = {
     "image": r"images?\b|volumes?\b|contrasts?\b|intensit",
     "mask": r"(?<!initial )masks?\b|labels?\b|segmentation\b",
-    "initial": r"initial masks?\b",
+    "initial": r"initial masks?\b|prior\b",
     "prompts": r"prompts\b|strokes\b|scribbles\b|marked\b",
     "field": r"(initial )?field\b|Gaussians\b",
     "session": r"session\b",

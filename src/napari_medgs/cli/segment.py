@@ -106,8 +106,23 @@ def segment(
     ] = None,
     initial: Annotated[
         Path | None,
-        typer.Option(metavar="SEG.nii.gz", help="A mask to refine.", rich_help_panel=PROMPTS),
+        typer.Option(
+            metavar="SEG.nii.gz",
+            help="A mask to refine, or probabilities with one channel per class, background "
+            "first. It stays except near prompts that contradict it, and where they are unsure.",
+            rich_help_panel=PROMPTS,
+        ),
     ] = None,
+    initial_margin: Annotated[
+        float,
+        typer.Option(
+            metavar="VOXELS",
+            min=0,
+            help="Voxels of the initial mask nearer than this to another label may change "
+            "without a prompt, too; 1 or less: none.",
+            rich_help_panel=PROMPTS,
+        ),
+    ] = 1.0,
     field: Annotated[
         Path | None,
         typer.Option(
@@ -162,8 +177,8 @@ def segment(
     the viewer. At least two classes are needed; background is one. Classes keep their values in
     the mask, and background is 0.
     """
-    if prompts is None and session is None and not (point or box):
-        raise typer.BadParameter("give --prompts, --point, --box or --session.")
+    if prompts is None and session is None and initial is None and not (point or box):
+        raise typer.BadParameter("give --prompts, --point, --box, --initial or --session.")
     if prompts is not None and session is not None:
         raise typer.BadParameter("give either --prompts or --session.")
     places = PlacePrompts.read(
@@ -222,7 +237,9 @@ def segment(
     else:
         if prompts is None and initial is None:
             places.check_classes(background_label)
-        result, metrics, names = job.segment_image(images, prompts, field, initial, places)
+        result, metrics, names = job.segment_image(
+            images, prompts, field, initial, places, initial_margin
+        )
     metrics.update(job.write(result, output, names, probability, uncertainty, lies_on))
     reporter.finish(metrics, mask=output)
     rows: list[tuple[str, Any]] = [
@@ -242,9 +259,10 @@ def _refuse_ignored(ctx: typer.Context) -> None:
         Naming them.
     """
     own = [name for name in NAMES if name not in USED_BY_SESSION]
+    starts = ("initial", "initial_margin")
     given = [
         "--" + name.replace("_", "-")
-        for name in ("point", "box", "unlabeled", "background_label", "initial", *own)
+        for name in ("point", "box", "unlabeled", "background_label", *starts, *own)
         if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
     ]
     if given:

@@ -14,7 +14,7 @@ from napari_medgs._util.naming import naming
 from napari_medgs.cli.command import print_error, stoppable
 from napari_medgs.cli.place_prompts import PlacePrompts
 from napari_medgs.cli.report import Reporter
-from napari_medgs.errors import FileError, LabelError, MedGSError
+from napari_medgs.errors import FileError, LabelError, MedGSError, ParameterError
 from napari_medgs.segmentation.params import SegmentParams
 
 if TYPE_CHECKING:
@@ -62,10 +62,12 @@ class SegmentJob:
         field: Path | None,
         initial: Path | None = None,
         places: PlacePrompts = NO_PLACES,
+        initial_margin: float = 1.0,
     ) -> tuple[SegmentResult, dict[str, Any], dict[int, str]]:
         """Segment one image from a scribble file, points and boxes."""
         from napari_medgs.io import read_label_names, read_labels
         from napari_medgs.io.fields import load_field
+        from napari_medgs.io.prior import read_prior
         from napari_medgs.io.segmented import segments_by_file
         from napari_medgs.segmentation import Prompts, segment
         from napari_medgs.segmentation.api import FIT_PARAMS
@@ -73,15 +75,23 @@ class SegmentJob:
         volume = self.read(images)
         points, boxes = places.on(volume.grid, images[0])
         onto: dict[str, Any] = {"like": volume.grid, "resample": self.resample}
-        strokes = start = None
+        strokes = start = prior = None
         chosen = segments_by_file(self.segments, prompts, initial)
         with naming(image=images[0]):
             if prompts is not None:
                 strokes = read_labels(
                     prompts, **onto, segments=chosen[str(prompts)], outside=self.unlabeled
                 )[0]
-            if initial is not None:
+            if initial is not None and not self.segments:
+                prior = read_prior(initial, volume.grid)
+            if initial is not None and prior is None:
                 start = read_labels(initial, **onto, segments=chosen[str(initial)])[0]
+        alone = strokes is None and not points and not boxes
+        if alone and prior is None and initial_margin <= 1:
+            raise ParameterError(
+                f"{initial}: nothing would change this mask; give prompts (--point, --box, "
+                "--prompts) or an --initial-margin above 1."
+            )
         known = None if field is None else load_field(field)
         _import_in_background("sklearn.ensemble")
         files = {"image": images, "prompts": prompts, "initial": initial, "field": field}
@@ -100,6 +110,8 @@ class SegmentJob:
                     points=points,
                     boxes=boxes,
                     initial=start,
+                    initial_margin=initial_margin,
+                    prior=prior,
                 ),
                 self.params,
                 field=known,
