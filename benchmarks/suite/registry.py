@@ -94,6 +94,10 @@ ENTRIES: dict[str, Entry] = {
         "strokes and painted slices to masks: against five baselines; users, uncertainty, latency",
         "benchmarks/segmentation.py:run",
     ),
+    "discover": Entry(
+        "parts from one click: best nodes, notches and times; against other cells and hierarchies",
+        "suite.discover_case:run",
+    ),
     "classification": Entry(
         "classifying: networks on Gaussians against ResNet-8 and inr2vec, several seeds",
         "benchmarks/classification.py:classification",
