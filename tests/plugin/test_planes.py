@@ -87,6 +87,22 @@ def test_opened_files_are_upright_in_three_planes(make_viewer, coded, codes):
     assert letters.shown == {}
 
 
+def test_volumes_in_time_are_upright_too(make_viewer, tmp_path):
+    data = np.random.default_rng(0).random((6, 7, 5, 9)).astype(np.float32)
+    nib.save(nib.Nifti1Image(data, np.diag([1, 1, 4, 1.0])), tmp_path / "bold.nii.gz")
+    viewer = make_viewer()
+    (layer,) = viewer.open(tmp_path / "bold.nii.gz", plugin="napari-medgs")
+    assert layer.ndim == 4
+    letters, seen = follow_planes(viewer).letters, set()
+    for _ in range(3):
+        assert (letters.shown["top"], letters.shown["right"]) in {
+            ("S", "L"), ("S", "P"), ("A", "L"),
+        }  # fmt: skip
+        seen.add(frozenset(viewer.dims.displayed))
+        viewer.dims.roll()
+    assert seen == {frozenset(pair) for pair in ((1, 2), (1, 3), (2, 3))}
+
+
 def test_transposing_by_hand_is_respected(make_viewer, coded):
     viewer = make_viewer()
     viewer.open(coded("RAS"), plugin="napari-medgs")

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.orientation import is_orientation_known
-from napari_medgs.plugin.layer_orientation import GRID_KEY, is_assumed, place_source, world_to_ras
+from napari_medgs.plugin.layer_orientation import (
+    GRID_KEY,
+    TRANSFORM_KEY,
+    is_assumed,
+    place_source,
+    world_to_ras,
+)
 
 POSITIVE, NEGATIVE = "RAS", "LPI"
 UP, RIGHT = "SA", "LP"  # directions that are drawn upwards, and to the right
@@ -140,17 +146,27 @@ def known_directions(layers: Iterable[Any]) -> Directions | None:
 
 def directions_of(layer: Any) -> Directions | None:
     """Return the directions of a layer's world axes; None where no file states them."""
-    if layer.ndim != 3:
+    if layer.ndim < 3:
         return None
     record = layer.metadata.get(GRID_KEY)
     if record is not None:
         grid = Grid.from_dict(record)
         if is_assumed(grid) or not is_orientation_known(grid):
             return None
+        if layer.ndim > 3:  # volumes in time: the place of one of them
+            return _of_volumes(layer, grid)
     elif place_source(layer).get("assumed"):
         return None
     matrix = world_to_ras(layer)
     return None if matrix is None else Directions.of_matrix(matrix)
+
+
+def _of_volumes(layer: Any, grid: Grid) -> Directions | None:
+    """Return the directions of the last three axes of a layer of volumes that our reader made."""
+    drawn = np.asarray(layer.metadata.get(TRANSFORM_KEY, np.zeros((4, 4))), float)
+    if drawn.shape != (4, 4) or abs(np.linalg.det(drawn)) < 1e-12:
+        return None
+    return Directions.of_matrix(grid.affine @ np.linalg.inv(drawn))
 
 
 def slice_plane(layer: Any) -> int | None:
@@ -159,11 +175,11 @@ def slice_plane(layer: Any) -> int | None:
     Parameters
     ----------
     layer : napari.layers.Layer
-        With three axes.
+        With three axes in space, the last ones.
     """
-    if layer.ndim != 3:
+    if layer.ndim < 3 or getattr(layer, "rgb", False):
         return None
-    sizes = np.abs(np.asarray(layer.scale, float))
+    sizes = np.abs(np.asarray(layer.scale, float))[-3:]
     axis = int(sizes.argmax())
     others = np.delete(sizes, axis)
     return axis if sizes[axis] >= THICK * others.max() else None
