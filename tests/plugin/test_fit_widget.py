@@ -154,7 +154,8 @@ def test_results_are_kept_and_hidden_on_request(docked, qtbot, add_tiny):
     widget.run()
     wait_done(qtbot, widget)
     first = list(widget.made)
-    assert all(x.visible for x in first)
+    assert [x.visible for x in first] == [False, True]  # the image is not covered
+    assert viewer.layers[0] is first[0]
     assert widget.images.layers[0].name == "scan"  # not the reconstruction
     widget.initial.choose(first[0])
     widget.run()
@@ -468,3 +469,31 @@ def test_a_canceled_fit_can_be_kept_or_discarded(docked, qtbot, add_tiny, notes)
         assert len(viewer.layers) == len(before)
         assert (before[-1] in viewer.layers) is stays
     assert notes == []
+
+
+def test_defaults_come_back_by_a_button(docked):
+    _, widget = docked()
+    form, told = widget.settings, []
+    form.changed.connect(lambda: told.append(True))
+    form.set_value("gaussians", 1234)
+    form.set_value("fold", 1)
+    told.clear()
+    form.reset.click()
+    assert form.params() == FitParams()
+    assert told == [True]
+
+
+def test_a_step_without_an_end_in_sight_shows_its_time(docked, qtbot):
+    _, widget = docked()
+    go_on = threading.Event()
+
+    def job(progress, should_stop):
+        progress(ProgressEvent("initialize", 0, 1, 0.0))
+        go_on.wait(30)
+
+    widget.panel.run(job, lambda nothing: None, "Fitting")
+    qtbot.waitUntil(lambda: "Preparing · " in widget.panel.status.text(), timeout=WAIT)
+    assert widget.panel.bar.maximum() == 0
+    go_on.set()
+    wait_done(qtbot, widget)
+    assert not widget.panel.status.isVisibleTo(widget)

@@ -299,6 +299,7 @@ def test_what_a_file_does_not_say_can_be_said(loader, qtbot, tmp_path, notes):
     import imageio.v3 as iio
 
     _viewer, widget = loader
+    assert [box.text() for box in widget.spacing] == ["z auto", "y auto", "x auto"]
     frames = tmp_path / "frames"
     frames.mkdir()
     for k in range(4):
