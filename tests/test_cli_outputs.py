@@ -235,3 +235,14 @@ def test_info_lists_overlapping_segments(tmp_path):
         "liver": {"value": 1, "layer": 0, "voxels": 20},
         "tumor": {"value": 1, "layer": 1, "voxels": 40},
     }
+
+
+def test_a_link_that_leads_to_itself(made, tmp_path):
+    (tmp_path / "loop.nii.gz").symlink_to("loop.nii.gz")
+    for line, words in (
+        (f"convert image.nii.gz {tmp_path}/loop.nii.gz", "leads to itself"),
+        (f"info {tmp_path}/loop.nii.gz", "no such file"),
+    ):
+        result = run(made, line)
+        assert result.exit_code == 1
+        assert words in result.output

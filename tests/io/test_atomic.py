@@ -172,3 +172,11 @@ def test_old_leftovers_of_unknown_machines_are_swept(tmp_path):
     with atomic_path(tmp_path / "a.json") as temporary:
         temporary.write_text("2")
     assert not any((tmp_path / name).exists() for name in names)
+
+
+def test_a_link_that_leads_to_itself(tmp_path):
+    link = tmp_path / "loop.json"
+    link.symlink_to("loop.json")
+    with pytest.raises(FileError, match="leads to itself"), atomic_path(link):
+        pass
+    assert link.is_symlink()

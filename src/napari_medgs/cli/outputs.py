@@ -85,7 +85,7 @@ def _input_path(path: str | Path) -> Path:
 
 def _same(first: Path, second: Path) -> bool:
     """Tell whether two paths are one file, links and spelling of the system resolved."""
-    if first.resolve() == second.resolve():
+    if os.path.realpath(first) == os.path.realpath(second):
         return True
     try:
         return first.samefile(second)
@@ -106,9 +106,9 @@ def _is_slice_of(path: Path, folder: Path) -> bool:
     from napari_medgs.io.formats import READ_SUFFIXES
     from napari_medgs.io.image_stack import SUFFIXES
 
-    if not path.is_file() or path.resolve().parent not in (
-        folder.resolve(),
-        (folder / "original").resolve(),
+    if not path.is_file() or Path(os.path.realpath(path)).parent not in (
+        Path(os.path.realpath(folder)),
+        Path(os.path.realpath(folder / "original")),
     ):
         return False
     return path.name.lower().endswith((*READ_SUFFIXES, *SUFFIXES)) or is_dicom_file(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,9 +36,9 @@ def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
     """
     if suffixes and not str(path).lower().endswith(tuple(suffixes)):
         raise FileError(f"{path}: the name of this output must end in {' or '.join(suffixes)}.")
-    from napari_medgs.io.folders import check_folder_of
+    from napari_medgs.io.folders import check_folder_of, link_target
 
-    check_folder_of(path.resolve() if path.is_symlink() else path)
+    check_folder_of(link_target(path))
     if suffixes and path.is_dir():
         raise FileError(f"{path}: is a folder; choose another name for the file.")
 
@@ -153,7 +154,9 @@ class Reporter:
         from napari_medgs.io.json_files import write_json
         from napari_medgs.io.labels import sidecar_path
 
-        if mask is not None and sidecar_path(mask).resolve() == self.json_file.resolve():
+        if mask is not None and os.path.realpath(sidecar_path(mask)) == os.path.realpath(
+            self.json_file
+        ):
             numbers = {"labels": read_label_names(mask), **numbers}
         write_json(self.json_file, numbers)
 

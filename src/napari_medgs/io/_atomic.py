@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from napari_medgs.errors import FileError
-from napari_medgs.io.folders import check_folder_of
+from napari_medgs.io.folders import check_folder_of, link_target
 
 _DAY = 86400.0
 # Machine, process and a random part; earlier versions had the random part only.
@@ -62,9 +62,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     FileError
         When the folder is missing or not writable, the target is a folder, or the disk refuses.
     """
-    path = Path(target)
-    if path.is_symlink():
-        path = Path(os.path.realpath(path))
+    path = link_target(Path(target))
     folder = path.parent
     check_folder_of(path)
     if path.is_dir():

@@ -49,6 +49,22 @@ def visible_entries(folder: str | Path) -> list[Path]:
         raise FileError(f"{folder}: cannot be read ({error.strerror or error}).") from error
 
 
+def link_target(path: Path) -> Path:
+    """Return the file that a symbolic link leads to, and any other path as it is.
+
+    Raises
+    ------
+    FileError
+        When the link leads to itself.
+    """
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise FileError(f"{path}: a symbolic link that leads to itself; choose another file.")
+    return target
+
+
 def check_folder_of(path: Path) -> None:
     """Refuse an output whose folder is missing, is a file, or is not writable.
 
