@@ -18,18 +18,26 @@ ROW, BAR, GAP = 36, 8, 4  # height of a class, of its bar, between text and bar,
 class ProbabilityBars(QWidget):
     """A bar for every class, with its name above and its share in per cent.
 
-    Shows nothing and takes no room before :meth:`show_shares`.
+    Shows nothing and takes no room before :meth:`show_probabilities`.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._shares: dict[str, float] = {}
         self._sorted = True
+        self._reliable = True
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
-    def show_probabilities(self, shares: dict[str, float]) -> None:
-        """Show probabilities from 0 to 1 by class name, in the order of the classes."""
-        self._shares = dict(shares)
+    def show_probabilities(self, shares: dict[str, float], *, reliable: bool = True) -> None:
+        """Show probabilities from 0 to 1 by class name, in the order of the classes.
+
+        Parameters
+        ----------
+        shares : dict of str to float
+        reliable : bool
+            Let the most probable class stand out in color.
+        """
+        self._shares, self._reliable = dict(shares), reliable
         self._changed()
 
     def sort(self, wanted: bool) -> None:
@@ -91,5 +99,5 @@ class ProbabilityBars(QWidget):
         filled = QRectF(track)
         # Never narrower than it is high, or it would be no round bar but a sliver.
         filled.setWidth(max(share * width, BAR))
-        painter.setBrush(BEST if best else OTHER)
+        painter.setBrush(BEST if best and self._reliable else OTHER)
         painter.drawRoundedRect(filled, BAR / 2, BAR / 2)

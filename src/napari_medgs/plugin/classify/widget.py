@@ -230,8 +230,9 @@ class ClassifyWidget(MedGSWidget):
         self.unlike.setText(warning)
         self.unlike.setVisible(bool(warning))
         # No green where there is no ground for confidence.
-        self.result.setStyleSheet(PLAIN if warning or prediction.is_undecided else "")
-        self.bars.show_probabilities(prediction.probabilities)
+        self.result.setStyleSheet(PLAIN if unsure else "")
+        unsure = prediction.is_unlike or (prediction.is_undecided and not outcome.card.multi_label)
+        self.bars.show_probabilities(prediction.probabilities, reliable=not unsure)
         names = outcome.card.class_names
         self.target.clear()
         self.target.addItems([class_title(name) for name in names])
