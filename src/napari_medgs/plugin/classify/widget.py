@@ -226,12 +226,12 @@ class ClassifyWidget(MedGSWidget):
         self.last, self.attribution, self._source = outcome, None, weakref.ref(layer)
         prediction = outcome.prediction
         self.result.setText(describe_prediction(outcome))
+        unsure = prediction.is_unlike or (prediction.is_undecided and not outcome.card.multi_label)
         warning = describe_novelty(outcome)
         self.unlike.setText(warning)
         self.unlike.setVisible(bool(warning))
         # No green where there is no ground for confidence.
         self.result.setStyleSheet(PLAIN if unsure else "")
-        unsure = prediction.is_unlike or (prediction.is_undecided and not outcome.card.multi_label)
         self.bars.show_probabilities(prediction.probabilities, reliable=not unsure)
         names = outcome.card.class_names
         self.target.clear()
