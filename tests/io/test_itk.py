@@ -470,3 +470,60 @@ def test_image_of_wrong_shape(tmp_path):
     with pytest.raises(ImageError, match="cannot be written"):
         write_image(tmp_path / "a.mha", np.zeros((2, 2)), Grid((1, 2, 2)))
     assert not list(tmp_path.iterdir())
+
+
+def test_segments_of_old_slicers_have_a_layer_each(tmp_path):
+    layers = np.zeros((2, 3, 4, 5), np.uint8)
+    layers[0, 1, 1:3, 1], layers[1, 2, 2:, 2:] = 1, 1
+    write_segmentation(tmp_path / "full.seg.nrrd", layers, segments=[("a", 1, 0), ("b", 1, 1)])
+    data, header = nrrd.read(str(tmp_path / "full.seg.nrrd"))
+    old = {k: v for k, v in header.items() if not k.endswith(("_LabelValue", "_Layer"))}
+    nrrd.write(str(tmp_path / "old.seg.nrrd"), data, old)
+    labels, _ = read_labels(tmp_path / "old.seg.nrrd")
+    np.testing.assert_array_equal(labels, layers[0] + 2 * layers[1])
+    assert read_label_names(tmp_path / "old.seg.nrrd") == {1: "a", 2: "b"}
+
+
+@pytest.mark.parametrize(
+    ("segments", "words"),
+    [
+        ([("a", 1, 0), ("b", 1, 0)], "overlap in 8 voxels"),
+        ([("a", 1, 2)], "in no layer"),
+        ([("a", 0, 0)], "Segment0_LabelValue is '0'"),
+        ([("a", "x", 0)], "Segment0_LabelValue is 'x'"),
+        ([("a", 1, "-1")], "Segment0_Layer is '-1'"),
+    ],
+)
+def test_segments_that_name_no_voxels_of_their_own(tmp_path, segments, words):
+    write_segmentation(tmp_path / "s.seg.nrrd", np.ones((1, 2, 2, 2), np.uint8), segments=segments)
+    with pytest.raises(MedGSError, match=words):
+        read_labels(tmp_path / "s.seg.nrrd")
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("mm", 1), ("cm", 10), ("um", 1e-3), ("Microns", 1e-3), ("", 1)]
+)
+def test_units_of_nrrd_and_metaimage(tmp_path, unit, factor):
+    data = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    header = {"space": "LPS", "space directions": np.diag([1.0, 2, 3]), "space origin": [5, 6, 7]}
+    if unit:
+        header["space units"] = [unit] * 3
+    nrrd.write(str(tmp_path / "a.nrrd"), data, header)
+    sitk.WriteImage(sitk.ReadImage(str(tmp_path / "a.nrrd")), str(tmp_path / "a.mha"))
+    stored = (tmp_path / "a.mha").read_bytes()
+    line = f"DistanceUnits = {unit}\n".encode() if unit else b""
+    (tmp_path / "a.mha").write_bytes(stored.replace(b"ElementSpacing", line + b"ElementSpacing"))
+    for name in ("a.nrrd", "a.mha"):
+        volume = read_volume(tmp_path / name)
+        assert volume.spacing == pytest.approx(np.array([3, 2, 1]) * factor)
+        ends = volume.grid.to_world([[0, 0, 0], np.array(volume.grid.shape) - 1])
+        wanted = np.array([[-5, -6, 7], [-6, -10, 16]]) * factor
+        np.testing.assert_allclose(np.sort(ends, axis=0), np.sort(wanted, axis=0), atol=1e-9)
+
+
+def test_units_that_are_not_known(tmp_path):
+    header = {"space": "LPS", "space directions": np.eye(3), "space origin": [0, 0, 0]}
+    for units in (["furlong"] * 3, ["mm", "mm", "cm"]):
+        nrrd.write(str(tmp_path / "a.nrrd"), np.zeros((2, 3, 4)), {**header, "space units": units})
+        with pytest.raises(GeometryError, match="measures lengths in"):
+            read_volume(tmp_path / "a.nrrd")

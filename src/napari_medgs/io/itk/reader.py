@@ -24,6 +24,7 @@ from napari_medgs.io.fourth_axis import (
 )
 from napari_medgs.io.itk.headers import (
     TextHeader,
+    brief,
     check_gipl,
     check_nrrd,
     time_as_list,
@@ -34,6 +35,15 @@ SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz")
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SPACES = ("RAS", "LAS", "LPS", "RIGHT-ANTERIOR-SUPERIOR", "LEFT-ANTERIOR-SUPERIOR",
            "LEFT-POSTERIOR-SUPERIOR")  # fmt: skip
+
+
+_UNITS = {
+    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre"), 1.0),
+    **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "micron", "microns", "micrometer"), 1e-3),
+    **dict.fromkeys(("cm", "centimeter", "centimeters"), 10.0),
+    **dict.fromkeys(("m", "meter", "meters", "metre"), 1e3),
+    **dict.fromkeys(("nm", "nanometer", "nanometers"), 1e-6),
+}
 
 
 @contextmanager
@@ -111,6 +121,7 @@ def read_itk(
             raise FileError(f"{path}: truncated or damaged; {_reason(error)}") from error
     data = _channels_first(image)[taken]
     affine = itk_affine(image)
+    affine[:3] *= _millimeters(path, header)
     if not is_usable(affine):
         raise FileError(f"{path}: damaged header: its axes or voxel sizes are unusable.")
     if unplaced:
@@ -220,6 +231,27 @@ def _is_placed(path: Path, header: TextHeader | None) -> bool:
         fields = read_meta_header(path).fields
         return "ElementSpacing" in fields or "ElementSize" in fields
     return True
+
+
+def _millimeters(path: Path, header: TextHeader | None) -> float:
+    """Return the millimeters of a header's unit of length; 1 where it names none.
+
+    ITK passes over "space units" of NRRD and "DistanceUnits" of MetaImage.
+    """
+    if header is not None:
+        named = header.fields.get("space units", "").replace('"', " ").split()
+    elif path.name.lower().endswith((".mha", ".mhd")):
+        named = read_meta_header(path).fields.get("DistanceUnits", "").split()
+    else:
+        named = []
+    units = {unit.lower() for unit in named} - {"???", "none", "?"}
+    factors = {_UNITS.get(unit) for unit in units}
+    if None in factors or len(factors) > 1:
+        raise GeometryError(
+            f"{path}: measures lengths in {brief(', '.join(sorted(units)))}, which is not known; "
+            "save it in millimeters."
+        )
+    return next((float(f) for f in factors if f), 1.0)
 
 
 def _assumed_affine(

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.data.grid import Grid
-from napari_medgs.errors import LabelError
+from napari_medgs.errors import FileError, LabelError
 from napari_medgs.io._axes import place_on_grid
-from napari_medgs.io.itk.headers import read_nrrd_header
+from napari_medgs.io.itk.headers import brief, read_nrrd_header
 from napari_medgs.io.itk.reader import read_itk
 from napari_medgs.io.labels import as_labels, compact_labels
 
@@ -75,7 +75,12 @@ def read_segments(path: str | Path) -> list[Segment]:
     ----------
     https://slicer.readthedocs.io/en/latest/developer_guide/modules/segmentations.html
     """
-    fields = read_nrrd_header(path).metadata
+    header = read_nrrd_header(path)
+    fields = header.metadata
+    # Before Slicer 4.11 every segment had a layer of its own, whose value is 1.
+    layered = len(header.fields.get("sizes", "").split()) > 3 and not any(
+        key.startswith("Segment") and key.endswith(("_LabelValue", "_Layer")) for key in fields
+    )
     segments: list[Segment] = []
     for k in range(_MOST_SEGMENTS):
         if not any(f"Segment{k}_{name}" in fields for name in ("ID", "Name", "LabelValue")):
@@ -83,8 +88,8 @@ def read_segments(path: str | Path) -> list[Segment]:
         name = fields.get(f"Segment{k}_Name", fields.get(f"Segment{k}_ID", f"Segment_{k + 1}"))
         segments.append(
             Segment(
-                _integer(fields.get(f"Segment{k}_LabelValue"), k + 1),
-                _integer(fields.get(f"Segment{k}_Layer"), 0),
+                1 if layered else _integer(path, fields, f"Segment{k}_LabelValue", k + 1),
+                k if layered else _integer(path, fields, f"Segment{k}_Layer", 0),
                 "".join(c for c in name if c.isprintable()),
                 _color(fields.get(f"Segment{k}_Color"), k),
             )
@@ -143,7 +148,7 @@ def read_segmentation(
     layers = as_labels(volume.data, f"{path}: the segmentation")
     known = read_segments(path)
     wanted = _chosen(path, known, segments)
-    if wanted and (len(layers) > 1 or segments):
+    if wanted and (len(layers) > 1 or segments or _doubtful(wanted)):
         labels, wanted = _join(path, layers, wanted)
     elif len(layers) > 1:
         raise LabelError(
@@ -234,6 +239,12 @@ def _chosen(path: str | Path, known: list[Segment], names: Iterable[str]) -> lis
     return chosen
 
 
+def _doubtful(segments: list[Segment]) -> bool:
+    """Tell whether segments share a label value, or name a layer that one image does not have."""
+    shared = len({s.value for s in segments}) < len(segments)
+    return shared or any(s.layer > 0 for s in segments)
+
+
 def _join(
     path: str | Path, layers: NDArray[Any], wanted: list[Segment]
 ) -> tuple[NDArray[Any], list[Segment]]:
@@ -260,11 +271,18 @@ def _join(
     return compact_labels(joined), placed
 
 
-def _integer(text: str | None, default: int) -> int:
-    try:
-        return int(str(text)[:20])
-    except ValueError:
+def _integer(path: str | Path, fields: Mapping[str, str], name: str, default: int) -> int:
+    """Return a whole number of a header, which is damaged if it is none or below the default."""
+    text = fields.get(name)
+    if text is None:
         return default
+    try:
+        found = int(text[:20])
+    except ValueError:
+        found = -1
+    if found < min(default, 1):
+        raise FileError(f"{path}: damaged header: its {name} is '{brief(text)}'.")
+    return found
 
 
 def _color(text: str | None, number: int) -> tuple[float, float, float]:
