@@ -1,0 +1,1 @@
+"""Cases that were segmented: lists of classes to begin with, and a folder that keeps results."""
