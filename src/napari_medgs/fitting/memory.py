@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._util.memory import free_bytes
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import MemoryEstimateError
 from napari_medgs.fitting.params import FitParams
@@ -37,8 +38,6 @@ def check_memory(volume: Volume, params: FitParams, mask: NDArray[Any] | None) -
     MemoryEstimateError
         Saying how much is needed, how much is free and what would fit.
     """
-    import psutil
-
     classes = 0
     if mask is not None and mask.size and np.asarray(mask).dtype.kind in "iub":
         sample = np.unique(np.asarray(mask).reshape(-1)[:: max(1, mask.size // 1_000_000)])
@@ -55,7 +54,7 @@ def check_memory(volume: Volume, params: FitParams, mask: NDArray[Any] | None) -
             needed = needed * factor + 4 * (4 + images) * int(np.prod(shape))
         return needed
 
-    free = int(psutil.virtual_memory().available)
+    free = free_bytes()
     needed = estimate(volume.grid.shape)
     # What is plain background all along the slices is left away, which costs a copy to know.
     if needed > SHARE * free and 4 * volume.data.nbytes < SHARE * free:

@@ -1,3 +1,5 @@
+from .differences import ImageDifference as ImageDifference
+from .differences import image_difference as image_difference
 from .image_quality import intensity_span as intensity_span
 from .image_quality import psnr as psnr
 from .image_quality import ssim as ssim

@@ -59,15 +59,24 @@ def prepared(volume: Volume) -> Volume:
     ImageError
         When the image cannot be used.
     """
-    from napari.utils.notifications import show_warning
+    filled, texts = prepared_volume(volume)
+    for text in texts:
+        show_hint(text)
+    return filled
 
+
+def prepared_volume(volume: Volume) -> tuple[Volume, tuple[str, ...]]:
+    """Return an image as fits and segmentations take it, and what became of NaN, in words.
+
+    Raises
+    ------
+    ImageError
+        When the image cannot be used.
+    """
     from napari_medgs.data.intensities import finite_volume
 
     filled, texts = finite_volume(volume)
-    filled = filled.prepared()
-    for text in texts:
-        show_warning(text)
-    return filled
+    return filled.prepared(), tuple(texts)
 
 
 def guarded(method: F) -> F:

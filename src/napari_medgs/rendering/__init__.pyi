@@ -13,3 +13,4 @@ from .engine import StackTarget as StackTarget
 from .registry import backends as backends
 from .registry import make_engine as make_engine
 from .registry import score_renderer as score_renderer
+from .tissue import tissue_threshold as tissue_threshold

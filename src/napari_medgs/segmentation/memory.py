@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from napari_medgs._util.memory import free_bytes
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import MemoryEstimateError
@@ -80,12 +81,10 @@ def check_memory(
     MemoryEstimateError
         Saying how much is needed, how much is free and what would fit.
     """
-    import psutil
-
     count = len(field) if field is not None else gaussians or LIKELY_GAUSSIANS
     refined = (params or SegmentParams()).refine_voxels
     needed = estimate_bytes(volume.shape, volume.channels, classes, count, refined)
-    free = int(psutil.virtual_memory().available)
+    free = free_bytes()
     if needed <= SHARE * free:
         return
     says = f"The segmentation needs about {_gib(needed)} GiB and {_gib(free)} GiB are free. "

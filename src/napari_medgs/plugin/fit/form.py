@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from napari_medgs._util.settings import settings_of
+from napari_medgs.plugin.fit.quality import QUALITIES, QualitySlider, quality_settings
+from napari_medgs.plugin.preferences import preferences
 from napari_medgs.plugin.widgets.settings_form import SettingsForm
 
 if TYPE_CHECKING:
@@ -14,8 +18,10 @@ else:
     _Base = SettingsForm
 
 
-MAIN = ("gaussians", "quality", "time_limit")
 ADVANCED = (
+    "gaussians",
+    "quality",
+    "time_limit",
     "iterations",
     "fold",
     "blend",
@@ -56,12 +62,38 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 class FitForm(_Base):
-    """Number of Gaussians, target quality and time in view; the rest under "Advanced"."""
+    """A slider from fast to exact; every setting is under "Advanced".
+
+    The defaults are those of the user's preferences.
+    """
 
     def __init__(self) -> None:
         from napari_medgs.fitting import FitParams  # loads the engine: not when napari starts
 
-        super().__init__(FitParams(), MAIN, ADVANCED, OPTIONS)
+        wanted = preferences()
+        defaults = FitParams(threads=wanted.threads or None, **quality_settings(wanted.quality))
+        if wanted.backend in settings_of(FitParams)["backend"].choices:
+            defaults = replace(defaults, backend=wanted.backend)
+        self.speed: QualitySlider | None = None
+        super().__init__(defaults, (), ADVANCED, OPTIONS)
+        self.speed = QualitySlider()
+        self.layout().insertWidget(0, self.speed)
+        self.speed.chosen.connect(self._choose)
+        self.changed.connect(self._show_speed)
+        self._show_speed()
+
+    def load(self, params: FitParams) -> None:
+        """Show settings; :attr:`changed` is not emitted."""
+        super().load(params)
+        self._show_speed()
+
+    def _choose(self, index: int) -> None:
+        for name, value in QUALITIES[index].settings.items():
+            self.set_value(name, value)
+
+    def _show_speed(self) -> None:
+        if self.speed is not None:
+            self.speed.show_settings({name: made.value for name, made in self.settings.items()})
 
     def show_backends(self, found: dict[str, tuple[bool, str]]) -> None:
         """Gray out the backends that cannot be used here, with the reason as tooltip.

@@ -16,11 +16,12 @@ from napari_medgs.plugin.field_images import Rendered, errors_at, render_field
 from napari_medgs.plugin.layer_frame import LayerFrame, labels_like, volume_from_layers
 from napari_medgs.plugin.layer_metadata import NAMES_KEY, field_of
 from napari_medgs.plugin.layer_orientation import grid_warning
-from napari_medgs.plugin.report import prepared
+from napari_medgs.plugin.report import prepared_volume
 
 if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
     from napari_medgs.fitting import FitParams, FitResult
+    from napari_medgs.metrics import ImageDifference
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class FitRequest:
     mask : (Z, Y, X) ndarray or None
     class_names : dict of int to str
     initial : GaussianField or None
+    remarks : tuple of str
+        What was done to the image, for the user.
     """
 
     volume: Volume
@@ -43,6 +46,7 @@ class FitRequest:
     mask: NDArray[Any] | None
     class_names: dict[int, str]
     initial: GaussianField | None = None
+    remarks: tuple[str, ...] = ()
 
     def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> FitOutcome:
         """Fit, then render what is to be shown."""
@@ -77,6 +81,24 @@ class FitOutcome:
         return errors_at(self.result.field, self.target, self.rendered.images)
 
 
+@dataclass(frozen=True)
+class FindDifference:
+    """Subtract the image from its reconstruction, in the first contrast.
+
+    Attributes
+    ----------
+    outcome : FitOutcome
+    """
+
+    outcome: FitOutcome
+
+    def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> ImageDifference:
+        """Return the difference on the canonical grid."""
+        from napari_medgs.metrics import image_difference
+
+        return image_difference(self.outcome.target[0], self.outcome.rendered.images[0])
+
+
 def make_fit_request(
     images: Sequence[Any],
     mask: Any | None,
@@ -86,6 +108,8 @@ def make_fit_request(
     resample: bool = False,
 ) -> FitRequest:
     """Take a fit's input out of layers, checking what can be checked at once.
+
+    It may run in a thread: it reads layers, and changes nothing.
 
     Parameters
     ----------
@@ -103,14 +127,14 @@ def make_fit_request(
         For layers that cannot be fitted.
     """
     volume, frame = volume_from_layers(images)
-    volume = prepared(volume)
+    volume, remarks = prepared_volume(volume)
     array, names = None, {}
     if mask is not None:
         # A copy: the user may go on painting while the fit runs.
         array = labels_like(mask, images[0], frame, resample=resample).copy()
         names = dict(mask.metadata.get(NAMES_KEY, {}))
     initial = field_of(initial_layer) if initial_layer is not None else None
-    return FitRequest(volume, frame, params, array, names, initial)
+    return FitRequest(volume, frame, params, array, names, initial, remarks)
 
 
 def file_size(count: float) -> str:

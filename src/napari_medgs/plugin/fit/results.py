@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,17 @@ from napari_medgs.plugin.layer_metadata import (
     FIELD_KEY,
     FRAME_KEY,
     NAMES_KEY,
+    ROLE_KEY,
     SOURCE_KEY,
     derived_metadata,
     unwrap,
 )
 from napari_medgs.plugin.overlay.layer import GaussianOverlay, OverlayStyle
 
+if TYPE_CHECKING:
+    from napari_medgs.metrics import ImageDifference
+
+DIFFERENCE_COLORS = "coolwarm"  # blue below, red above, pale where there is no difference
 RESULT_KEY = "medgs_fit_result"  # checksum of the layer as the fit made it
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -31,7 +36,10 @@ LayerData = tuple[Any, dict[str, Any], str]
 def add_fit_layers(
     viewer: Any, sources: Sequence[Any], outcome: FitOutcome, style: OverlayStyle | None = None
 ) -> list[Any]:
-    """Show a fit over the layers that it was made of; earlier ones are hidden.
+    """Add the results of a fit; earlier ones of the same image are hidden.
+
+    The reconstruction is hidden, too, and lies below the image: it looks like the image, which
+    must not be taken for it.
 
     Parameters
     ----------
@@ -46,6 +54,8 @@ def add_fit_layers(
     list of napari.layers.Layer
         Images, Labels if there are classes, the overlay's Surface.
     """
+    from napari.layers import Image
+
     viewer = unwrap(viewer)
     field, frame = outcome.result.field, outcome.request.frame
     base = sources[0]
@@ -57,17 +67,17 @@ def add_fit_layers(
     added: list[Any] = []
     for channel, image in enumerate(outcome.rendered.images):
         like = sources[min(channel, len(sources) - 1)]
-        added.append(
-            viewer.add_image(
-                frame.to_layer(image),
-                name=f"{like.name} · reconstruction",
-                colormap=like.colormap,
-                contrast_limits=like.contrast_limits,
-                visible=channel == 0,
-                metadata=dict(metadata),
-                **place,
-            )
+        made = Image(
+            frame.to_layer(image),
+            name=f"{like.name} · reconstruction",
+            colormap=like.colormap,
+            contrast_limits=like.contrast_limits,
+            visible=False,
+            metadata=dict(metadata),
+            **place,
         )
+        viewer.layers.insert(0, made)
+        added.append(made)
     if outcome.rendered.labels is not None:
         names = dict(zip(field.info.label_values, field.info.class_names))
         added.append(
@@ -89,10 +99,59 @@ def add_fit_layers(
         name=f"{base.name} · Gaussians",
     )
     overlay.layer.metadata.update(metadata)
-    made = [*added, overlay.layer]
-    for layer in made:
+    layers = [*added, overlay.layer]
+    for layer in layers:
         layer.metadata[RESULT_KEY] = _checksum(layer)
-    return made
+    return layers
+
+
+def add_difference_layer(
+    viewer: Any, picture: Any, outcome: FitOutcome, found: ImageDifference
+) -> Any:
+    """Add the difference of a reconstruction and its image, hidden, below the other layers.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    picture : napari.layers.Image
+        The reconstruction.
+    outcome : FitOutcome
+    found : ImageDifference
+        On the canonical grid.
+
+    Returns
+    -------
+    napari.layers.Image
+        Blue where the reconstruction is darker, red where it is brighter; zero is in the middle.
+    """
+    from napari.layers import Image
+
+    viewer = unwrap(viewer)
+    source = picture.metadata[SOURCE_KEY]
+    reach = found.percentile_99 or found.largest or 1.0
+    metadata = {k: v for k, v in picture.metadata.items() if k not in (FIELD_KEY, FRAME_KEY)}
+    layer = Image(
+        outcome.request.frame.to_layer(found.values),
+        name=f"{source} · difference",
+        colormap=DIFFERENCE_COLORS,
+        contrast_limits=(-reach, reach),
+        visible=False,
+        metadata={**metadata, ROLE_KEY: "difference", RESULT_KEY: 0},
+        **geometry_kwargs(picture),
+    )
+    viewer.layers.insert(0, layer)
+    if hasattr(layer, "colorbar"):  # napari 0.7 has none
+        layer.colorbar.visible = True
+    return layer
+
+
+def difference_text(found: ImageDifference) -> str:
+    """Return the numbers of a difference in words, in the units of the image."""
+    return (
+        f"Reconstruction minus image: mean {found.mean:+.3g}, mean absolute "
+        f"{found.mean_absolute:.3g}, root mean square {found.root_mean_square:.3g}, 99 % of the "
+        f"voxels within {found.percentile_99:.3g}, largest {found.largest:.3g}."
+    )
 
 
 def results_of(layers: Any, source: str) -> list[Any]:

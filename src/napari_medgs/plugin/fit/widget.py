@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QLabel, QWidget
 
+from napari_medgs.plugin.fit.compare_bar import CompareBar
 from napari_medgs.plugin.fit.form import FitForm
 from napari_medgs.plugin.fit.jobs import FitOutcome, make_fit_request, summary_of
 from napari_medgs.plugin.fit.results import add_fit_layers, replace_earlier, results_of
-from napari_medgs.plugin.report import guarded, show_failure
+from napari_medgs.plugin.levels import at_fitting_level, fit_need
+from napari_medgs.plugin.report import guarded, show_failure, show_hint
+from napari_medgs.plugin.responsive import run_responsive
 from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row
 from napari_medgs.plugin.widgets.controls import button, row
 from napari_medgs.plugin.widgets.layers import (
@@ -92,6 +96,9 @@ class FitWidget(MedGSWidget):
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.result.setVisible(False)
         self.body.addWidget(self.result)
+        self.compare = CompareBar(self)
+        self.body.addWidget(self.compare)
+        self.body.addWidget(self.compare.numbers)
         self._earlier: list[Any] = []
         self.keep = button("Keep", "Keep this state of the canceled fit.")
         self.discard = button("Discard", "Remove it, and show the result before again.")
@@ -111,13 +118,23 @@ class FitWidget(MedGSWidget):
     def run(self) -> None:
         """Start the fit with what is chosen; refusals become notifications."""
         self.keep_result()
+        self.compare.clear()
         self.result.setVisible(False)  # of another image, perhaps
         params = self.settings.params()
-        sources = self.images.layers
-        resample = self.resample.isChecked()
-        request = make_fit_request(
-            sources, self.mask.layer, params, self.initial.layer, resample=resample
+        sources = at_fitting_level(self.viewer, self.images.layers, fit_need, "The fit")
+        request = run_responsive(
+            partial(
+                make_fit_request,
+                sources,
+                self.mask.layer,
+                params,
+                self.initial.layer,
+                resample=self.resample.isChecked(),
+            ),
+            "Preparing the fit",
         )
+        for text in request.remarks:
+            show_hint(text)
         self.panel.run(request, lambda outcome: self._show(sources, outcome), "Fitting")
 
     def _show(self, sources: list[Any], outcome: FitOutcome) -> None:
@@ -128,6 +145,8 @@ class FitWidget(MedGSWidget):
         self._earlier = results_of(self.viewer.layers, sources[0].name)
         self.made = add_fit_layers(self.viewer, sources, outcome)
         self.made[-1].visible = self.show_overlay.isChecked()
+        pictures = [x for x in self.made if type(x).__name__ == "Image"]
+        self.compare.show_result(sources, outcome, pictures)
         canceled = outcome.result.stopped_by == "cancelled"
         self.decide.setVisible(canceled)
         if not canceled:
@@ -144,7 +163,9 @@ class FitWidget(MedGSWidget):
     @guarded
     def discard_result(self) -> None:
         """Remove the result of a canceled fit, and show the one before again."""
-        for layer in self.made:
+        made = [*self.made, self.compare.difference]
+        self.compare.clear()
+        for layer in made:
             if layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
         for layer in self._earlier[:1]:
@@ -170,6 +191,7 @@ class FitWidget(MedGSWidget):
     def shut_down(self) -> None:
         """Stop the fit and the check of backends."""
         self._backend_check.shut_down()
+        self.compare.shut_down()
         super().shut_down()
 
 

@@ -122,12 +122,15 @@ def class_colors(values: NDArray[Any]) -> Colors:
 
 
 def is_background(
-    field: GaussianField, color_by: ColorBy, scores: NDArray[Any] | None = None
+    field: GaussianField,
+    color_by: ColorBy,
+    scores: NDArray[Any] | None = None,
+    threshold: float | None = None,
 ) -> NDArray[np.bool_]:
     """Tell which Gaussians belong to the background, (N,).
 
-    By class where classes are shown; where scores are, those next to zero; otherwise those in
-    the darkest part of the range.
+    By class where classes are shown; where scores are, those next to zero; otherwise those below
+    a threshold, in units of the image, or by default in the darkest part of the range.
     """
     if color_by == "score" and scores is not None:
         faint: NDArray[np.bool_] = np.abs(scores) < FAINT_SHARE * score_limit(scores)
@@ -137,5 +140,7 @@ def is_background(
     if not field.info.image_channels:
         return np.zeros(len(field), dtype=bool)
     low, high = intensity_limits(field)
-    dark: NDArray[np.bool_] = intensities(field) < low + BACKGROUND_SHARE * (high - low)
+    if threshold is None:
+        threshold = low + BACKGROUND_SHARE * (high - low)
+    dark: NDArray[np.bool_] = intensities(field) < threshold
     return dark

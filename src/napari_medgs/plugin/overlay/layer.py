@@ -19,7 +19,7 @@ from napari_medgs.plugin.overlay.colors import (
     is_background,
     strengths,
 )
-from napari_medgs.rendering import sections
+from napari_medgs.rendering import sections, tissue_threshold
 
 # (radius, opacity) of the rings of a section: a faint disc with a clear rim.
 RINGS = ((0.0, 0.16), (0.82, 0.22), (0.86, 1.0), (1.0, 1.0))
@@ -43,6 +43,13 @@ class OverlayStyle:
         Leave out Gaussians of background class or darkness, or of scores next to zero.
     most_sections, most_ellipsoids : int
         Only so many of the largest are drawn in a slice, in space.
+    threshold : float, optional
+        With ``hide_background``: what is darker is left out in space, so that air and bed do not
+        hide the anatomy. By default Otsu's threshold of the Gaussians' intensities.
+    clip_axis : int, optional
+        Only a slab across this axis of the canonical grid (z, y, x) is drawn in space.
+    clip : (float, float)
+        Where the slab begins and ends, in millimeters from the first voxel.
     """
 
     color_by: ColorBy = "intensity"
@@ -52,6 +59,9 @@ class OverlayStyle:
     hide_background: bool = True
     most_sections: int = 12_000
     most_ellipsoids: int = 5_000
+    threshold: float | None = None
+    clip_axis: int | None = None
+    clip: tuple[float, float] = (0.0, np.inf)
 
     def __post_init__(self) -> None:
         if not 0 < self.sigmas <= 10:
@@ -60,6 +70,10 @@ class OverlayStyle:
             raise ParameterError(f"The opacity must be 0 to 1, not {self.opacity}.")
         if min(self.most_sections, self.most_ellipsoids) < 1:
             raise ParameterError("At least one Gaussian must be drawn.")
+        if self.clip_axis not in (None, 0, 1, 2):
+            raise ParameterError(f"The axis to clip along must be 0 to 2, not {self.clip_axis}.")
+        if not self.clip[0] <= self.clip[1]:
+            raise ParameterError(f"The slab must begin before it ends, not {self.clip}.")
 
 
 class GaussianOverlay:
@@ -109,6 +123,8 @@ class GaussianOverlay:
         self.shown = 0
         self._dims = viewer.dims
         self._precisions: NDArray[np.float64] | None = None
+        self._tissue: float | None = None
+        self._in_space: NDArray[np.bool_] | None = None
         self._prepare()
         vertices, faces, colors = self._nothing()
         layer = Surface(
@@ -164,9 +180,44 @@ class GaussianOverlay:
             self.field, style.color_by, style.colormap, self.errors, limits, self.scores
         )
         self._strengths = strengths(self.field, style.color_by, self.scores)
+        self._in_space = None
         self._visible = np.ones(len(self.field), dtype=bool)
         if style.hide_background:
             self._visible = ~is_background(self.field, style.color_by, self.scores)
+
+    @property
+    def tissue(self) -> float:
+        """The intensity below which Gaussians are taken for air, in units of the image."""
+        if self._tissue is None:
+            self._tissue = tissue_threshold(self.field)
+        return self._tissue
+
+    @property
+    def extent(self) -> tuple[float, float, float]:
+        """Millimeters from the first to the last voxel along z, y, x."""
+        grid = self.frame.grid
+        z, y, x = ((n - 1) * s for n, s in zip(grid.shape, grid.spacing, strict=True))
+        return z, y, x
+
+    def _slab(self) -> tuple[float, float]:
+        """Return the voxels at which the slab begins and ends."""
+        assert self.style.clip_axis is not None
+        spacing = self.frame.grid.spacing[self.style.clip_axis]
+        return self.style.clip[0] / spacing, self.style.clip[1] / spacing
+
+    def _visible_in_space(self) -> NDArray[np.bool_]:
+        style = self.style
+        if self._in_space is None:
+            shown = np.ones(len(self.field), dtype=bool)
+            if style.hide_background:
+                least = self.tissue if style.threshold is None else style.threshold
+                shown = ~is_background(self.field, style.color_by, self.scores, least)
+            if style.clip_axis is not None:
+                low, high = self._slab()
+                place = self.field.voxel_centers()[:, style.clip_axis]
+                shown &= (place >= low) & (place <= high)
+            self._in_space = shown
+        return self._in_space
 
     def _follow(self, event: Any = None) -> None:
         layer = self.layer
@@ -241,7 +292,7 @@ class GaussianOverlay:
         return self._place(points), faces, colors.reshape(-1, 4)
 
     def _ellipsoids(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None:
-        visible = np.flatnonzero(self._visible)
+        visible = np.flatnonzero(self._visible_in_space())
         some = self.field.subset(visible)
         chosen = visible[sections.largest(some, self.style.most_ellipsoids)]
         self.shown = len(chosen)
@@ -249,6 +300,9 @@ class GaussianOverlay:
         if not self.shown:
             return None
         points, faces = sections.surfaces(self.field, chosen, self.style.sigmas)
+        if self.style.clip_axis is not None:  # cut flat at the ends of the slab
+            ends = self._slab()
+            np.clip(points[:, self.style.clip_axis], *ends, out=points[:, self.style.clip_axis])
         colors = np.ones((len(points), 4), dtype=np.float32)
         colors[:, :3] = np.repeat(self._colors[chosen], len(points) // self.shown, axis=0)
         return self._place(points), faces, colors

@@ -11,6 +11,8 @@ from superqt import QLabeledDoubleSlider
 from napari_medgs.plugin.field_images import errors_at
 from napari_medgs.plugin.layer_frame import array_of, same_place
 from napari_medgs.plugin.layer_metadata import SOURCE_KEY, field_of, frame_of_field, siblings
+from napari_medgs.plugin.overlay.colors import intensity_limits
+from napari_medgs.plugin.overlay.controls import SlabRow, ThresholdRow
 from napari_medgs.plugin.overlay.layer import GaussianOverlay, OverlayStyle, find_overlay
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.widgets.base import MedGSWidget, add_row, hint
@@ -81,6 +83,21 @@ class OverlayWidget(MedGSWidget):
             "Hide Gaussians of the background class; without classes, dark ones."
         )
         form.addRow(self.hide_background)
+        self.hiding = ThresholdRow()
+        add_row(
+            form,
+            "Darkest in 3D",
+            self.hiding,
+            "In 3D, Gaussians darker than this are left out, so that air does not hide the "
+            "anatomy. Automatic: Otsu's threshold of their intensities.",
+        )
+        self.slab = SlabRow()
+        add_row(
+            form,
+            "Clip in 3D",
+            self.slab,
+            "Draw only a slab across one axis, in millimeters from the first voxel.",
+        )
         self.limit = int_box(100, 50_000, DEFAULTS.most_ellipsoids, step=500)
         add_row(
             form,
@@ -102,6 +119,9 @@ class OverlayWidget(MedGSWidget):
             slider.valueChanged.connect(lambda *_: self._schedule())
         self.hide_background.toggled.connect(lambda *_: self._schedule())
         self.limit.valueChanged.connect(lambda *_: self._schedule())
+        self.hide_background.toggled.connect(self.hiding.setEnabled)
+        for part in (self.hiding, self.slab):
+            part.changed.connect(self._schedule)
         self.image.changed.connect(self._schedule)
         self.image.changed.connect(self._show_choices)
         self.show_it.toggled.connect(lambda *_: self._schedule())
@@ -135,6 +155,9 @@ class OverlayWidget(MedGSWidget):
             colormap=self.colormap.currentData(),
             hide_background=self.hide_background.isChecked(),
             most_ellipsoids=self.limit.value(),
+            threshold=self.hiding.value,
+            clip_axis=self.slab.axis,
+            clip=self.slab.clip,
         )
 
     def load(self, event: Any = None) -> None:
@@ -155,6 +178,8 @@ class OverlayWidget(MedGSWidget):
             self.opacity.setValue(style.opacity)
             self.hide_background.setChecked(style.hide_background)
             self.limit.setValue(style.most_ellipsoids)
+            self.hiding.load(intensity_limits(overlay.field), overlay.tissue, style.threshold)
+            self.slab.load(overlay.extent, style.clip_axis, style.clip)
         self._loading = False
         self._describe()
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_medgs._util.progress import ProgressCallback, StopCallback
+from napari_medgs.plugin.preferences import cache_folder
 
 if TYPE_CHECKING:
     from napari_medgs.data.field import GaussianField
@@ -28,10 +29,8 @@ _live: set[Path] = set()
 
 
 def folder() -> Path:
-    """Return the folder of autosaved sessions in the user's cache."""
-    import pooch
-
-    return Path(pooch.os_cache("napari-medgs")) / "sessions"
+    """Return the folder of autosaved sessions in the cache that the user prefers."""
+    return cache_folder() / "sessions"
 
 
 def fingerprint(volume: Volume) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from napari_medgs.plugin.layer_frame import (
     volume_from_layers,
 )
 from napari_medgs.plugin.layer_metadata import SOURCE_KEY, role_of
-from napari_medgs.plugin.report import prepared
+from napari_medgs.plugin.report import prepared_volume, show_hint
+from napari_medgs.plugin.responsive import run_responsive
 
 if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
@@ -61,8 +63,9 @@ class SegmentContext:
         for layer in layers[:1]:
             check_sliceable(layer, self.viewer.dims)
         if self.volume is None or self.frame is None or list(layers) != self.sources:
-            volume, frame = volume_from_layers(layers)
-            volume = prepared(volume)
+            volume, frame, remarks = run_responsive(partial(_loaded, layers), "Reading the image")
+            for text in remarks:
+                show_hint(text)
             self.sources, self.volume, self.frame = list(layers), volume, frame
             return volume, frame
         return self.volume, self.frame
@@ -134,3 +137,10 @@ class SegmentContext:
         """Move a layer below the strokes, which must stay visible."""
         layers = self.viewer.layers
         layers.move(layers.index(layer), layers.index(self.strokes_layer))
+
+
+def _loaded(layers: Sequence[Any]) -> tuple[Volume, LayerFrame, tuple[str, ...]]:
+    """Return images as a segmentation takes them, with remarks for the user; for a thread."""
+    volume, frame = volume_from_layers(layers)
+    volume, remarks = prepared_volume(volume)
+    return volume, frame, remarks

@@ -9,7 +9,7 @@ import psygnal
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QListWidget, QListWidgetItem
 
-from napari_medgs.plugin.layer_metadata import FIELD_KEY, field_of
+from napari_medgs.plugin.layer_metadata import FIELD_KEY, field_of, role_of
 from napari_medgs.plugin.widgets.base import MedGSWidget
 
 LayerFilter = Callable[[Any], bool]
@@ -31,7 +31,8 @@ def is_kind(*names: str) -> LayerFilter:
 
 def is_source_image(layer: Any) -> bool:
     """Tell whether a layer is an image that a fit could use, and no result of one."""
-    return type(layer).__name__ == "Image" and FIELD_KEY not in layer.metadata
+    made = FIELD_KEY in layer.metadata or role_of(layer) is not None
+    return type(layer).__name__ == "Image" and not made
 
 
 def one_per_field(viewer: Any, layer: Any) -> bool:
