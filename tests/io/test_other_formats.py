@@ -205,6 +205,24 @@ def test_pages_of_several_sizes(tmp_path):
         read_volume(path, spacing=(1, 1, 1))
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 6, 7), (1, 5, 6, 7), (5, 1, 6, 7)])
+def test_pages_in_two_series_of_no_name(tmp_path, shape):
+    values = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    if shape[0] > 1 and shape[1] > 1:
+        with pytest.raises(ImageError, match="has axes"):
+            read_volume(tmp_path / "a.tif", spacing=(1, 1, 1))
+        return
+    data = read_volume(tmp_path / "a.tif", spacing=(1, 1, 1)).data
+    np.testing.assert_array_equal(data, values.reshape(1, 5, 6, 7))
+
+
+def test_complex_pages(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((3, 4, 5), np.complex64))
+    with pytest.raises(ImageError, match="complex"):
+        read_volume(tmp_path / "a.tif", spacing=(1, 1, 1))
+
+
 def test_truncated_pages(tmp_path):
     path = tmp_path / "pages.tif"
     tifffile.imwrite(path, np.zeros((5, 40, 50), np.uint16), photometric="minisblack")

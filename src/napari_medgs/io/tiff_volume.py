@@ -124,6 +124,8 @@ def read_tiff_volume(
                     f"{path}: its pages differ in size or type; a volume needs equal pages."
                 )
             several = len(pages) > 1
+            if series.dtype.kind == "c":
+                raise ImageError(f"{path}: the image is complex; take its magnitude first.")
             axes = "Q" * several + series.axes
             shape = (len(pages),) * several + tuple(int(n) for n in series.shape)
             own, names = _ome_sizes(opened) if opened.is_ome else (_imagej_sizes(opened), ())
@@ -216,11 +218,13 @@ def _channels_first(path: Path, array: NDArray[Any], axes: str) -> NDArray[Any]:
             raise ImageError(
                 f"{path}: has {array.shape[axes.index(axis)]} {what}; save one of them first."
             )
-    kept = [a for a in axes if a in "CSYX" or a in _PAGE_AXES or array.shape[axes.index(a)] > 1]
-    array = array.reshape([array.shape[axes.index(a)] for a in kept])
+    sizes = [(a, n) for a, n in zip(axes, array.shape, strict=True) if a in "CSYX" or n > 1]
+    kept = [a for a, _ in sizes]
+    array = array.reshape([n for _, n in sizes])
     pages = [a for a in kept if a in _PAGE_AXES and array.shape[kept.index(a)] > 1]
     channels = [a for a in kept if a in "CS" and array.shape[kept.index(a)] > 1]
-    if len(pages) > 1 or len(channels) > 1 or not {"Y", "X"} <= set(kept):
+    one_each = len(set(kept)) == len(kept)
+    if not one_each or len(pages) > 1 or len(channels) > 1 or not {"Y", "X"} <= set(kept):
         raise ImageError(f"{path}: has axes {axes}; channels, z, y and x are read.")
     order = [kept.index(a) for a in (*channels, *pages, "Y", "X")]
     rest = [k for k in range(len(kept)) if k not in order]  # of size 1
