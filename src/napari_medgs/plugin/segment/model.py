@@ -59,6 +59,14 @@ class SegmentState:
         Whether every stroke starts a new solve.
     has_session : bool
     can_undo, can_redo : bool
+    is_current : bool
+        Whether the mask is that of a full solve of the present strokes.
+    checked : bool
+        Whether the user has looked at the mask with one of the tools for it.
+    saved : bool
+        Whether the present mask is in a file.
+    has_next_case : bool
+        Whether the image's folder holds another one.
     locked : frozenset of int
         Values of the locked classes.
     volumes_ml : dict of int to float
@@ -76,6 +84,10 @@ class SegmentState:
     has_session: bool = False
     can_undo: bool = False
     can_redo: bool = False
+    is_current: bool = False
+    checked: bool = False
+    saved: bool = False
+    has_next_case: bool = False
     locked: frozenset[int] = frozenset()
     volumes_ml: Mapping[int, float] = field(default_factory=dict)
     summary: str = ""
