@@ -157,3 +157,96 @@ def test_masks_of_intensities():
         intensity_mask(image, 2, 1)
     with pytest.raises(GeometryError, match="differ in shape"):
         edit_class(shapes(), 1, "grow", ONE, 1, within=np.ones((2, 2, 2), bool))
+
+
+@pytest.fixture
+def two_balls(tiny_volume):
+    """A segmenter with strokes in both ellipsoids of the tiny volume and in the background."""
+    from napari_medgs.segmentation import InteractiveSegmenter
+
+    segmenter = InteractiveSegmenter()
+    segmenter.set_image(tiny_volume)
+    segmenter.add_scribble(1, [(5, 10, 6), (5, 10, 9)])
+    segmenter.add_scribble(2, [(5, 9, 16), (5, 9, 19)])
+    segmenter.add_scribble(0, [(5, 2, 2), (5, 2, 21)])
+    segmenter.result()
+    return segmenter
+
+
+def test_edits_stay_through_later_solves_and_can_be_undone(two_balls, tmp_path):
+    from napari_medgs.segmentation import InteractiveSegmenter
+
+    segmenter = two_balls
+    spacing = segmenter.volume.spacing
+    before = segmenter.labels.copy()
+    mm = 1.2 * max(spacing)
+    assert segmenter.edit_class(1, "grow", mm)
+    grown = segmenter.labels.copy()
+    np.testing.assert_array_equal(grown, edit_class(before, 1, "grow", spacing, mm))
+    assert (grown == 1).sum() > (before == 1).sum()
+    np.testing.assert_array_equal(segmenter.result().labels, grown)
+    # A stroke elsewhere leaves the edit alone; one in it corrects it there.
+    far = np.argwhere(before == 2)[-1]
+    segmenter.add_scribble(0, [tuple(far), tuple(far)])
+    after = segmenter.result().labels
+    np.testing.assert_array_equal(after == 1, grown == 1)
+    assert after[tuple(far)] == 0
+    path = segmenter.save(tmp_path / "log.json")
+    again = InteractiveSegmenter.load(path, segmenter.volume, field=segmenter.field)
+    np.testing.assert_array_equal(again.result().labels, after)
+    segmenter.undo()
+    segmenter.undo()
+    np.testing.assert_array_equal(segmenter.labels, before)
+    segmenter.redo()
+    np.testing.assert_array_equal(segmenter.labels, grown)
+
+
+def test_edits_of_nothing_or_of_locked_classes_are_no_steps(two_balls):
+    segmenter = two_balls
+    segmenter.edit_class(1, "keep largest")
+    done = len(segmenter.session.history.done)
+    assert not segmenter.edit_class(1, "keep largest")
+    segmenter.lock([2])
+    with pytest.raises(LabelError, match="locked"):
+        segmenter.edit_class(2, "grow", 3)
+    assert len(segmenter.session.history.done) == done + 1
+    with pytest.raises(GeometryError, match="share a grid"):
+        segmenter.set_mask(np.ones((2, 2, 2), int))
+
+
+def test_a_range_of_intensities_is_a_first_mask(tiny_volume):
+    from napari_medgs.segmentation import InteractiveSegmenter
+
+    segmenter = InteractiveSegmenter()
+    segmenter.set_image(tiny_volume)
+    image = tiny_volume.channel(0)
+    bright = intensity_mask(image, float(np.percentile(image, 90)))
+    assert segmenter.set_mask(bright.astype(np.uint8))
+    np.testing.assert_array_equal(segmenter.labels == 1, bright)
+    np.testing.assert_array_equal(segmenter.result().labels == 1, bright)
+
+
+def test_a_range_of_intensities_limits_the_result_but_not_marked_voxels(two_balls):
+    from dataclasses import replace
+
+    from napari_medgs.segmentation import SegmentParams
+
+    segmenter = two_balls
+    image = segmenter.volume.channel(0)
+    free = segmenter.result().labels.copy()
+    high = float(np.percentile(image[free == 1], 60))
+    segmenter.set_params(replace(SegmentParams(), highest=high))
+    marked = segmenter.session.strokes == 1
+    limited = segmenter.result().labels
+    assert (free == 1)[image > high].any()
+    assert not (limited > 0)[(image > high) & (segmenter.session.strokes <= 0) & ~marked].any()
+    assert (limited == 1)[marked].all()
+    for axis in range(3):
+        shown = segmenter.preview_slice(axis, 5)
+        assert not (shown > 0)[
+            np.take((image > high) & (segmenter.session.strokes <= 0), 5, axis=axis)
+        ].any()
+    segmenter.undo()
+    np.testing.assert_array_equal(segmenter.result().labels, free)
+    with pytest.raises(ParameterError, match="lowest must not be above highest"):
+        SegmentParams(lowest=2.0, highest=1.0)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_medgs.fitting import FitParams
     from napari_medgs.segmentation.model import PromptSnapshot, SegmentModel
     from napari_medgs.segmentation.part_tool import PartTool
+    from napari_medgs.segmentation.postprocess.class_edits import ClassEdit
     from napari_medgs.segmentation.result.result import SegmentResult
     from napari_medgs.segmentation.result.suggest import Suggestion
     from napari_medgs.segmentation.session.history import Delta, Step
@@ -438,20 +439,101 @@ class InteractiveSegmenter:
         session = self._need()
         initial = None
         if mask is not None:
-            initial = np.asarray(mask)
-            if initial.dtype == bool:
-                initial = initial.astype(np.uint8)
-            if initial.shape != session.grid.shape:
-                raise GeometryError(
-                    f"The initial mask has shape {initial.shape}, the image "
-                    f"{session.grid.shape}: they must share a grid."
-                )
-            if initial.dtype.kind not in "iu" or (initial.size and initial.min() < 0):
-                raise LabelError("The initial mask must hold integers from 0, the background.")
+            initial = self._mask_of(np.asarray(mask))
         with self._lock:
             session.set_initial(initial)
         if margin is not None:
             self._change(initial_margin=float(margin))
+
+    def _mask_of(self, mask: NDArray[Any]) -> NDArray[Any]:
+        """Return a mask as integers, checked."""
+        if mask.dtype == bool:
+            mask = mask.astype(np.uint8)
+        if mask.shape != self._need().grid.shape:
+            raise GeometryError(
+                f"The initial mask has shape {mask.shape}, the image {self._need().grid.shape}: "
+                "they must share a grid."
+            )
+        if mask.dtype.kind not in "iu" or (mask.size and mask.min() < 0):
+            raise LabelError("The initial mask must hold integers from 0, the background.")
+        return mask
+
+    def set_mask(self, labels: ArrayLike) -> bool:
+        """Make a mask the result, and what later solves start from, as one step.
+
+        It stays except near later prompts that contradict it, as :meth:`set_initial` says;
+        scribbles that contradict it now are erased.
+
+        Parameters
+        ----------
+        labels : (Z, Y, X) array of int
+            0 is background.
+
+        Returns
+        -------
+        bool
+            False where it is the present mask already.
+
+        Raises
+        ------
+        GeometryError, LabelError
+            As :meth:`set_initial`.
+        """
+        session = self._need()
+        mask = self._mask_of(np.array(labels))
+        if np.array_equal(mask, session.labels):
+            return False
+        with self._lock:
+            session.set_mask(mask)
+        return True
+
+    def edit_class(
+        self,
+        label: int,
+        edit: ClassEdit | str,
+        amount: float = 0.0,
+        *,
+        within: NDArray[np.bool_] | None = None,
+        slices: Sequence[int] = (),
+        axis: int = 0,
+    ) -> bool:
+        """Grow, shrink, smooth or clean a class of the present mask, as one step.
+
+        Parameters
+        ----------
+        label : int
+        edit : ClassEdit or str
+            "grow", "shrink", "smooth", "keep largest", "remove small", "fill holes" or "fill
+            between slices".
+        amount : float
+            In mm; for "remove small" in mL.
+        within : (Z, Y, X) array of bool, optional
+            Where voxels may be added.
+        slices, axis : sequence of int, int
+            Of "fill between slices"; see
+            :func:`~napari_medgs.segmentation.postprocess.class_edits.edit_class`.
+
+        Returns
+        -------
+        bool
+            False where nothing changed.
+
+        Raises
+        ------
+        LabelError, ParameterError
+            When the class has no voxels or is locked, or the amount cannot be used.
+        """
+        from napari_medgs.segmentation.postprocess.class_edits import edit_class
+
+        session = self._need()
+        if label in session.settings.locked:
+            raise LabelError(f"Class {label} is locked: unlock it to edit it.")
+        spacing, labels = session.grid.spacing, session.labels
+        return self.set_mask(
+            edit_class(
+                labels, label, edit, spacing, amount, within=within, slices=slices, axis=axis
+            )
+        )
 
     @property
     def parts(self) -> PartTool:

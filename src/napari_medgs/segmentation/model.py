@@ -26,6 +26,7 @@ from napari_medgs.errors import GeometryError, ParameterError
 from napari_medgs.rendering import score_renderer
 from napari_medgs.segmentation.advanced import SolverParams
 from napari_medgs.segmentation.params import SegmentParams, SegmentStage
+from napari_medgs.segmentation.postprocess.class_edits import intensity_mask
 from napari_medgs.segmentation.postprocess.components import drop_islands, fill_holes
 from napari_medgs.segmentation.postprocess.full_slices import FullSliceInterpolator
 from napari_medgs.segmentation.prompts.initial_mask import initial_mask_of
@@ -394,6 +395,7 @@ class SegmentModel:
         else:
             axis, _ = markers.annotated_slices()
             labels[(slice(None),) * axis + (markers.empty_slices(),)] = 0
+        self._limit(labels, 0)
         drawn = markers.voxels[markers.user_marked], markers.classes[markers.user_marked]
         labels[tuple(drawn[0].T)] = drawn[1]
         constraints.enforce(labels)
@@ -415,6 +417,16 @@ class SegmentModel:
             params.threads,
             params.advanced.uncertainty,
         )
+
+    def _limit(self, labels: NDArray[np.uint8], axis: int, index: int | None = None) -> None:
+        """Make voxels outside the range of intensities background, in place; slice-first."""
+        low, high = self.params.lowest, self.params.highest
+        if low is None and high is None:
+            return
+        image = np.moveaxis(self.volume.channel(0), self.field.info.slice_axis, 0)
+        image = np.moveaxis(image, axis, 0)
+        for k, plane in enumerate(labels if index is None else labels[None]):
+            plane[~intensity_mask(image[k if index is None else index], low, high)] = 0
 
     def preview_slice(
         self, axis: int, index: int, prompts: Prompts | PromptSnapshot
@@ -459,6 +471,7 @@ class SegmentModel:
         if markers.kept is not None:
             place = (slice(None),) * stack_axis + (index,)
             np.copyto(plane, markers.kept.classes[place], where=markers.kept.where[place])
+        self._limit(plane, stack_axis, index)
         rest = [a for a in range(3) if a != stack_axis]
         rows, columns = markers.voxels[on][:, rest].T
         plane[rows, columns] = markers.classes[on]

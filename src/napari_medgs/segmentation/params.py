@@ -12,6 +12,7 @@ from napari_medgs.errors import ParameterError
 from napari_medgs.segmentation.advanced import SolverParams
 
 SOLVER, COMMON = "Segmentation", "Common options"  # groups of options
+LARGEST = 1e6  # intensity
 
 
 class IslandRule(StrEnum):
@@ -67,6 +68,9 @@ class SegmentParams:
         the largest one. The others become background.
     fill_holes : bool
         Background enclosed by a class, without a background marker in it, joins the class.
+    lowest, highest : float, optional
+        Intensities of the first channel, in the image's units, outside of which voxels are
+        background unless they are marked or locked; no limit by default.
     seed : int
         Seed of all random choices: the appearance model's and the stochastic watershed's;
         0 to 2**32 - 1.
@@ -147,6 +151,24 @@ class SegmentParams:
         group=SOLVER,
         help="Background enclosed by a class joins it, unless it holds a background stroke.",
     )
+    lowest: float | None = setting(
+        None,
+        low=-LARGEST,
+        high=LARGEST,
+        none="no limit",
+        label="Lowest intensity",
+        group=SOLVER,
+        help="Voxels below this intensity of the first image are background unless marked.",
+    )
+    highest: float | None = setting(
+        None,
+        low=-LARGEST,
+        high=LARGEST,
+        none="no limit",
+        label="Highest intensity",
+        group=SOLVER,
+        help="Voxels above this intensity of the first image are background unless marked.",
+    )
     seed: int = setting(
         0, low=0, high=2**32 - 1, label="Seed", group=COMMON, help="Seed of all random choices."
     )
@@ -164,6 +186,10 @@ class SegmentParams:
     def __post_init__(self) -> None:
         check(self)
         object.__setattr__(self, "islands", IslandRule(self.islands))
+        if self.lowest is not None and self.highest is not None and self.lowest > self.highest:
+            raise ParameterError(
+                f"lowest must not be above highest, not {self.lowest:g} and {self.highest:g}."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able values; ``advanced`` only where it is not the default.

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_medgs._util.progress import ProgressEvent
@@ -201,6 +202,20 @@ class SegmentController:
         self._on_edited(*jobs)
         return True
 
+    def set_mask(self, mask: NDArray[Any]) -> bool:
+        """Make a mask the result and what later solves start from; see ``LayerSession.set_mask``.
+
+        Returns
+        -------
+        bool
+            Whether it is another one.
+        """
+        if self.layers is None or not self.layers.set_mask(mask):
+            return False
+        self._on_edited(JobKind.FULL)
+        self._show(ResultUpdate.EDIT)
+        return True
+
     def set_params(self, params: SegmentParams) -> None:
         """Change the solver's settings as one step; the number of threads is no part of it."""
         self.threads = params.threads
@@ -390,6 +405,7 @@ class SegmentController:
         state.has_session = session is not None
         state.can_undo = session is not None and session.can_undo
         state.can_redo = session is not None and session.can_redo
+        state.is_current = self.is_current
         state.locked = session.settings.locked if session is not None else frozenset()
         state.volumes_ml = {} if self.layers is None else self.layers.display.volumes_ml
         if not state.volumes_ml:

@@ -8,6 +8,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QSpinBox, QWidget
 
 from napari_medgs._util.settings import settings_of
+from napari_medgs.plugin.preferences import preferences
 from napari_medgs.plugin.widgets.base import add_row, compact_form
 from napari_medgs.plugin.widgets.controls import int_box
 from napari_medgs.plugin.widgets.settings_form import SettingsForm
@@ -32,11 +33,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+ELSEWHERE = ("lowest", "highest")
+"""Settings with controls of their own, among the tools."""
+
+
 class SegmentForm(SettingsForm[SegmentParams]):
-    """All settings of the solver, made from the declarations of ``SegmentParams``."""
+    """Settings of the solver, made from the declarations of ``SegmentParams``."""
 
     def __init__(self) -> None:
-        super().__init__(SegmentParams(), settings_of(SegmentParams), options=OPTIONS)
+        shown = [name for name in settings_of(SegmentParams) if name not in ELSEWHERE]
+        defaults = SegmentParams(threads=preferences().threads or None)
+        super().__init__(defaults, shown, options=OPTIONS)
 
 
 class LabelValueForm(QWidget):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_medgs.plugin.segment.display import ResultDisplay
 from napari_medgs.plugin.segment.jobs import Box, LabelSlice
@@ -55,7 +56,26 @@ class LayerSession:
         """
         if not self.strokes.fits():
             return False
-        return self.segmenter.set_scribbles(self.strokes.array[box or EVERYWHERE], box)
+        part = box or EVERYWHERE
+        self._limit(part)
+        return self.segmenter.set_scribbles(self.strokes.array[part], box)
+
+    def _limit(self, part: Box) -> None:
+        """Take back what was painted outside of the range of intensities."""
+        session = self.segmenter.session
+        params, unlabeled = session.settings.params, session.settings.unlabeled
+        if params.lowest is None and params.highest is None:
+            return
+        from napari_medgs.segmentation.postprocess.class_edits import intensity_mask
+
+        painted, before = self.strokes.array[part], session.strokes[part]
+        image = self.segmenter.volume.channel(0)[part]
+        classes = (painted != unlabeled) & (painted != session.prompts().background_value)
+        outside = (painted != before) & classes
+        outside &= ~intensity_mask(image, params.lowest, params.highest)
+        if outside.any():
+            painted[outside] = before[outside]
+            self.strokes.refresh()
 
     def sync_result(self, box: Box | None = None) -> bool:
         """Record what was painted on the result as corrections; see :meth:`sync_strokes`.
@@ -86,6 +106,20 @@ class LayerSession:
             if step.result is not None:
                 display.count(step.result.before, step.result.after)
         return changed
+
+    def set_mask(self, mask: NDArray[Any]) -> bool:
+        """Make a mask the result, as one step, and show it; return whether it is another one."""
+        self.display.restore(refresh=False)
+        if not self.segmenter.set_mask(mask):
+            self.display.view.refresh()
+            return False
+        step = self.segmenter.session.history.done[-1]
+        if step.strokes is not None:
+            self.strokes.write(step.strokes.where, step.strokes.after)
+            self.strokes.refresh()
+        if step.result is not None:
+            self.display.show_delta(step.result)
+        return True
 
     def update_settings(self, **settings: Any) -> bool:
         """Change settings as one step; return whether anything was different."""

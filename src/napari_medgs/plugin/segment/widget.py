@@ -23,6 +23,7 @@ from napari_medgs.plugin.layer_metadata import (
     role_of,
 )
 from napari_medgs.plugin.layer_orientation import grid_warning
+from napari_medgs.plugin.levels import at_fitting_level, segment_need
 from napari_medgs.plugin.report import LOGGER, guarded, show_failure, show_hint
 from napari_medgs.plugin.segment.accept import AcceptAction
 from napari_medgs.plugin.segment.accepted import AcceptedLayers
@@ -53,6 +54,8 @@ from napari_medgs.plugin.segment.view import (
     RESTORE_HINT,
     SegmentView,
 )
+from napari_medgs.plugin.segment.tools import ClassTools
+from napari_medgs.plugin.segment.tools_panel import ToolsPanel
 from napari_medgs.plugin.segment.warm_up import warm_up
 from napari_medgs.plugin.viewing.view_bar import ViewBar
 from napari_medgs.plugin.widgets.base import MedGSWidget, Section
@@ -116,6 +119,15 @@ class SegmentWidget(MedGSWidget):
             self, StatisticsPanel(), self.controller, self.context, self._class_names
         )
         self.view.add_section(Section("Statistics", self.statistics.panel))
+        self.tools = ClassTools(
+            self,
+            ToolsPanel(),
+            self.controller,
+            self.context,
+            lambda: self.view.table.value,
+            lambda: self.view.table.background,
+        )
+        self.view.add_section(Section("Edit the class", self.tools.panel))
         self.surface = SurfaceView(
             self, self.look.show_3d, self.controller, self.context, self.view.table.color
         )
@@ -160,6 +172,12 @@ class SegmentWidget(MedGSWidget):
         view.fields.changed.connect(self.restart)
         self.values.changed.connect(self.restart)
         self.settings.changed.connect(self._on_params)
+        for signal in (
+            self.tools.panel.limit.toggled,
+            self.tools.panel.low.valueChanged,
+            self.tools.panel.high.valueChanged,
+        ):
+            signal.connect(lambda *_: self._on_params())
         view.auto.toggled.connect(self._on_auto)
         view.panel.button.clicked.connect(lambda *_: self.update_now())
         view.panel.cancel.clicked.connect(lambda *_: controller.cancel())
@@ -198,6 +216,10 @@ class SegmentWidget(MedGSWidget):
     @guarded
     def make_strokes(self) -> None:
         """Add a strokes layer for the image and begin."""
+        chosen = self.view.images.layers
+        images = at_fitting_level(self.viewer, chosen, segment_need, "The segmentation")
+        if images != chosen:
+            self.view.images.check(images)
         _, frame = self._load_images()
         table = self.view.table
         self.values.load(0, BACKGROUND)
@@ -265,7 +287,7 @@ class SegmentWidget(MedGSWidget):
                 session = new_session(
                     context,
                     self.view.initial.layer,
-                    self.settings.params(),
+                    self._params(),
                     unlabeled,
                     background,
                     resample=self.view.resample.isChecked(),
@@ -519,7 +541,11 @@ class SegmentWidget(MedGSWidget):
 
     @guarded
     def _on_params(self) -> None:
-        self.controller.set_params(self.settings.params())
+        self.controller.set_params(self._params())
+
+    def _params(self) -> SegmentParams:
+        low, high = self.tools.panel.limits()
+        return replace(self.settings.params(), lowest=low, highest=high)
 
     def _on_auto(self, on: bool) -> None:
         self.state.auto_update = on
@@ -541,6 +567,7 @@ class SegmentWidget(MedGSWidget):
     def _show_params(self, params: SegmentParams) -> None:
         # The number of threads is the machine's, not the session's.
         self.settings.load(replace(params, threads=self.settings.params().threads))
+        self.tools.panel.show_limits(params.lowest, params.highest)
 
     def _on_shown(self, update: ResultUpdate) -> None:
         if update in (ResultUpdate.INCREMENTAL, ResultUpdate.FULL):
@@ -557,7 +584,7 @@ class SegmentWidget(MedGSWidget):
         self.end()
         self.files.shut_down()
         self._warm_up.shut_down()
-        for part in (self.statistics, self.surface, self.look):
+        for part in (self.tools, self.statistics, self.surface, self.look):
             part.shut_down()
         self.shortcuts.free()
         super().shut_down()

@@ -221,6 +221,8 @@ def _replay_event(session: Session, event: dict[str, Any]) -> None:
             raise ValueError("the record of a click on a part is no object")
         initial = None if runs is None else _decode_image(runs, session.strokes.shape)
         session.set_initial(initial, part=part)
+    elif kind == "mask":
+        session.set_mask(_decode_image(event["runs"], session.strokes.shape))
     elif kind == "undo":
         session.undo()
     elif kind == "redo":

@@ -346,6 +346,30 @@ class Session:
         self._pending.result = shown
         return True
 
+    def set_mask(self, mask: NDArray[Any]) -> None:
+        """Make a mask the result and the one to refine, and erase strokes that contradict it.
+
+        Parameters
+        ----------
+        mask : (Z, Y, X) ndarray of int
+            0 is background. Not copied; it must not change afterwards.
+        """
+        background = self.prompts().background_value
+        marked = self.strokes != self.settings.unlabeled
+        classes = self.strokes[marked]
+        if background is not None:
+            classes = np.where(classes == background, 0, classes)
+        where = np.flatnonzero(marked)[classes != mask[marked]]
+        erased = None
+        if len(where):
+            old = self.strokes.reshape(-1)[where]
+            erased = Delta(where, old, np.full_like(old, self.settings.unlabeled))
+            erased.apply(self.strokes)
+            erased.apply(self._recorded)
+        step = Step("mask", {"do": "mask", "runs": encode_image(mask)}, strokes=erased)
+        self._change(step, self.settings, self._locked_labels, mask)
+        self.set_result(mask, is_current=False)
+
     def _change(
         self,
         step: Step,
