@@ -242,6 +242,9 @@ class InitialMaskParams:
         ``release_factor * d + release_offset``, at least one voxel.
     max_depth : float
         Depths count up to this one.
+    prior_weight : float
+        Weight of the mask's own label there. That it is wrong at a distance ``r`` from the
+        prompt has the probability ``exp(-r / d) / 2``.
     min_probability : float
         Voxels whose largest prior probability is below this are free.
     """
@@ -249,6 +252,7 @@ class InitialMaskParams:
     release_factor: float = setting(2.0, low=0, high=100)
     release_offset: float = setting(-1.0, low=-1000, high=1000)
     max_depth: float = setting(40.0, above=0, high=1e4)
+    prior_weight: float = setting(1.0, low=0, high=100)
     min_probability: float = setting(0.7, low=0, high=1)
 
     def __post_init__(self) -> None:

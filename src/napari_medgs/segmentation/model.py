@@ -40,6 +40,7 @@ from napari_medgs.segmentation.solver.geodesic import (
     UNREACHABLE,
     GraphSolution,
     GraphSolver,
+    LabelPrior,
     PathCosts,
     edge_costs,
     path_scores,
@@ -329,7 +330,7 @@ class SegmentModel:
             distance = solver.propagate(seeds, costs, forbidden)
         timer.end()
         timer.stage(SegmentStage.SHAPE)
-        prior = None
+        prior: LabelPrior | None = None
         unseeded = np.zeros((0, 3), np.int32)
         if markers.kept is None:  # an initial mask knows the extent of every class
             slices = solver.annotated_slices(distance, markers)
@@ -338,10 +339,13 @@ class SegmentModel:
             voxels = np.concatenate([markers.voxels, unseeded])
             classes = np.concatenate([markers.classes, np.zeros(len(unseeded), np.int32)])
             seeds = solver.seeds(voxels, classes, markers.count)
-        if markers.kept is None and params.shape > 0 and params.appearance > 0:
+        weight = params.shape
+        if markers.kept is not None:
+            prior, weight = markers.kept, params.advanced.initial_mask.prior_weight
+        elif params.shape > 0 and params.appearance > 0:
             prior = slices.prior(solver.image.relative_spacing, markers.count)
         if prior is not None:
-            costs = edge_costs(*at_nodes, prior, votes, params.appearance, params.shape)
+            costs = edge_costs(*at_nodes, prior, votes, params.appearance, weight)
         if prior is not None or len(unseeded):
             bound = path_bound(distance.min(axis=0), params.advanced.narrow_band)
             distance = solver.propagate(seeds, costs, forbidden, bound)
@@ -355,7 +359,7 @@ class SegmentModel:
         )
         np.minimum(distance[0], extent.at(solver.points), out=distance[0])
         timer.end()
-        solution = GraphSolution(distance, appearance, prior, votes, extent, params.shape)
+        solution = GraphSolution(distance, appearance, prior, votes, extent, weight)
         return _State(markers, solution, seeds, costs, constraints.any)
 
     def _solve_voxels(

@@ -42,8 +42,8 @@ class InitialMask:
     relative_spacing: NDArray[Any]
     params: InitialMaskParams
 
-    def released(self, voxels: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return which voxels are free because of prompts that contradict the mask.
+    def released(self, voxels: NDArray[Any]) -> Floats:
+        """Return what prompts that contradict the mask set free, and how near to them it is.
 
         A prompt frees voxels of the label that it contradicts, none of other labels.
 
@@ -54,15 +54,16 @@ class InitialMask:
 
         Returns
         -------
-        (Z, Y, X) ndarray of bool
+        (Z, Y, X) ndarray of float32
+            Distance to the nearest such prompt over its depth; infinite where nothing is freed.
         """
-        out = np.zeros(self.labels.shape, np.bool_)
+        out = np.full(self.labels.shape, np.inf, np.float32)
         values = self.labels[tuple(voxels.T)]
         for value in np.unique(values):
             self._release(value, voxels[values == value], out)
         return out
 
-    def _release(self, value: Any, voxels: NDArray[Any], out: NDArray[np.bool_]) -> None:
+    def _release(self, value: Any, voxels: NDArray[Any], out: Floats) -> None:
         """Free voxels of one label around prompts that lie in it."""
         from scipy.ndimage import distance_transform_edt
 
@@ -74,16 +75,17 @@ class InitialMask:
             distance = distance_transform_edt(mine, sampling=self.relative_spacing)
             inner = tuple((voxels - [s.start for s in near]).T)
             depth = np.minimum(distance[inner], most)
-        radius = np.maximum(params.release_factor * depth + params.release_offset, 1.0)
-        # Radii in steps of a quarter octave, each with one distance transform in its own box.
-        level = np.ceil(4 * np.log2(radius)).astype(int)
+        # Depths in steps of a quarter octave, each with one distance transform in its own box.
+        level = np.ceil(4 * np.log2(depth)).astype(int)
         for step in np.unique(level):
-            reach, centers = 2.0 ** (step / 4), voxels[level == step]
+            deep, centers = 2.0 ** (step / 4), voxels[level == step]
+            reach = max(params.release_factor * deep + params.release_offset, 1.0)
             box = self._box(centers, reach)
             away = np.ones([s.stop - s.start for s in box], np.bool_)
             away[tuple((centers - [s.start for s in box]).T)] = False
-            ball = distance_transform_edt(away, sampling=self.relative_spacing) <= reach
-            out[box] |= ball & (self.labels[box] == value)
+            distance = distance_transform_edt(away, sampling=self.relative_spacing)
+            ball = (distance <= reach) & (self.labels[box] == value)
+            np.minimum(out[box], distance / deep, out=out[box], where=ball, casting="same_kind")
 
     def _box(self, voxels: NDArray[Any], reach: float) -> tuple[slice, ...]:
         pad = np.ceil(reach / self.relative_spacing).astype(int) + 1

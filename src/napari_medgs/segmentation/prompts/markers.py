@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import LabelError
 from napari_medgs.segmentation.prompts.initial_mask import InitialMask, initial_mask_of
@@ -18,26 +19,55 @@ from napari_medgs.segmentation.prompts.prompts import MOST_CLASSES, Prompts
 MIN_MARKERS = 4
 MIN_FRACTION = 0.05
 MIN_FRACTION_ACROSS = 0.2
+NO_CLASS = 255
 EMPTY_FRACTION = 0.5  # least background markers of a slice past the ends of everything
 BOX_CORE = 0.3  # axes of the ellipsoid that marks a box without strokes, over the box's sides
 
 
 @dataclass(frozen=True)
 class KeptLabels:
-    """Labels of an initial mask that stay, slice-first.
+    """An initial mask, slice-first: what stays of it, and what prompts contradict.
 
     Attributes
     ----------
     where : (Z, Y, X) ndarray of bool
+        Voxels that keep their class.
     classes : (Z, Y, X) ndarray of uint8
+        Of the mask; 255 for a class that has no marker any more.
+    nearness : (Z, Y, X) ndarray of float32
+        Distance to the nearest prompt that contradicts the mask over the depth of that prompt in
+        the wrong label; infinite where there is none near.
     """
 
     where: NDArray[np.bool_]
     classes: NDArray[np.uint8]
+    nearness: Floats
 
     def enforce(self, labels: NDArray[np.uint8]) -> None:
-        """Write these labels into a label image, in place."""
+        """Write the labels that stay into a label image, in place."""
         np.copyto(labels, self.classes, where=self.where)
+
+    def add_cost(self, points: NDArray[Any], cost: Floats, weight: float) -> None:
+        """Add the cost of other classes than the mask's near prompts that contradict it.
+
+        That the mask is wrong has the probability ``exp(-nearness) / 2``.
+
+        Parameters
+        ----------
+        points : (P, 3) ndarray
+            In slice-first voxels.
+        cost : (P, K) ndarray of float32
+            Changed in place.
+        weight : float
+        """
+        limit = np.asarray(self.classes.shape) - 1
+        place = tuple(np.clip(np.round(points).astype(np.int64), 0, limit).T)
+        nearness, own = self.nearness[place], self.classes[place]
+        there = np.flatnonzero(np.isfinite(nearness) & (own < cost.shape[1]))
+        wrong = 0.5 * np.exp(-nearness[there])
+        more = (np.float32(weight) * np.log((1 - wrong) / wrong)).astype(np.float32)
+        cost[there] += more[:, None]
+        cost[there, own[there]] -= more
 
 
 @dataclass(frozen=True)
@@ -293,11 +323,13 @@ def rasterize_prompts(
             denied_flat.append(ball)
             denied_label.append(np.full(len(ball), point.label))
     kept: NDArray[np.bool_] | None = None
+    nearness = np.zeros(0, np.float32)
     if prompts.initial is not None or prompts.prior is not None:
         if initial is None:
             initial = initial_mask_of(prompts, relative_spacing)
         denied = _joined(denied_flat), _joined(denied_label)
-        free = initial.free | initial.released(_contradictions(initial, markers, denied, shape))
+        nearness = initial.released(_contradictions(initial, markers, denied, shape))
+        free = initial.free | np.isfinite(nearness)
         drawn = markers
         markers = _MarkerCollector(shape)
         markers.add(*initial.markers(free), user_marked=False)
@@ -339,19 +371,21 @@ def rasterize_prompts(
         {values.index(k): [(a[order], b[order]) for a, b in pairs] for k, pairs in boxes.items()},
         fully_labeled,
         user_marked,
-        None if kept is None or initial is None else _kept(initial, kept, ordered, axes),
+        None if kept is None or initial is None else _kept(initial, kept, nearness, ordered, axes),
     )
 
 
 def _kept(
     initial: InitialMask,
     kept: NDArray[np.bool_],
+    nearness: Floats,
     values: NDArray[Any],
     axes: tuple[int, int, int],
 ) -> KeptLabels:
-    """Return the labels of an initial mask that stay, slice-first."""
-    classes = np.searchsorted(values, np.where(kept, initial.labels, 0)).astype(np.uint8)
-    return KeptLabels(kept.transpose(axes), classes.transpose(axes))
+    """Return an initial mask with the classes of the markers, slice-first."""
+    place = np.minimum(np.searchsorted(values, initial.labels), len(values) - 1)
+    classes = np.where(values[place] == initial.labels, place, NO_CLASS).astype(np.uint8)
+    return KeptLabels(kept.transpose(axes), classes.transpose(axes), nearness.transpose(axes))
 
 
 def _joined(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:

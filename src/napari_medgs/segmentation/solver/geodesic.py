@@ -8,7 +8,7 @@ a data cost per class, as in geodesic image segmentation (Criminisi, Sharp and B
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,6 @@ from napari_medgs.segmentation.solver.shortest_paths import graph_distances
 from napari_medgs.segmentation.terms.annotated_slices import AnnotatedSlices
 from napari_medgs.segmentation.terms.appearance import Appearance
 from napari_medgs.segmentation.terms.image_features import ImageFeatures
-from napari_medgs.segmentation.terms.shape_prior import ShapePrior
 from napari_medgs.segmentation.terms.stochastic_watershed import (
     StochasticWatershed,
     WatershedVotes,
@@ -35,6 +34,13 @@ from napari_medgs.segmentation.terms.watershed import CatchmentBasins
 SOFTENING = 0.1  # added to path costs before their logarithm: a voxel or two without gradient
 UNREACHABLE = np.float32(1e6)
 MIN_PROBABILITY = 1e-3
+
+
+class LabelPrior(Protocol):
+    """What is known of the classes at a place, whatever the image shows there."""
+
+    def add_cost(self, points: NDArray[Any], cost: Floats, weight: float) -> None:
+        """Add weighted negative log-probabilities to the costs (P, K) of points (P, 3)."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +68,17 @@ class GraphSolution:
     distance : (K, N) ndarray of float32
         Path cost from each class's seeds; ``UNREACHABLE`` where there is no path.
     appearance : Appearance
-    prior : ShapePrior or None
+    prior : LabelPrior or None
     votes : WatershedVotes
     extent : ExtentLimits
         Path costs above which everything belongs to the background; ``distance`` respects them.
     shape : float
-        Weight of the shape prior.
+        Weight of the prior.
     """
 
     distance: Floats
     appearance: Appearance
-    prior: ShapePrior | None
+    prior: LabelPrior | None
     votes: WatershedVotes
     extent: ExtentLimits
     shape: float
@@ -328,7 +334,7 @@ def edge_costs(
     appearance: Appearance,
     features: Floats,
     points: NDArray[Any],
-    prior: ShapePrior | None,
+    prior: LabelPrior | None,
     votes: WatershedVotes,
     weight: float,
     shape: float,
@@ -345,7 +351,7 @@ def edge_costs(
     features : (P, F) ndarray of float32
     points : (P, 3) ndarray
         In slice-first voxels.
-    prior : ShapePrior or None
+    prior : LabelPrior or None
     votes : WatershedVotes
     weight : float
         Of the data cost.
