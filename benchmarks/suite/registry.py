@@ -86,6 +86,10 @@ ENTRIES: dict[str, Entry] = {
         "slices left out: fields along the motion against plain and optical-flow interpolation",
         "benchmarks/interpolation.py:run_images",
     ),
+    "interpolation-dense": Entry(
+        "slices left out of volumes that are over-sampled along the slice axis",
+        "benchmarks/interpolation.py:run_dense",
+    ),
     "mask-interpolation": Entry(
         "masks of slices left out: distances along their motion against plain ones",
         "benchmarks/interpolation.py:run_masks",
@@ -93,6 +97,10 @@ ENTRIES: dict[str, Entry] = {
     "segmentation": Entry(
         "strokes and painted slices to masks: against five baselines; users, uncertainty, latency",
         "benchmarks/segmentation.py:run",
+    ),
+    "refinement": Entry(
+        "corrections of an initial mask by a simulated user",
+        "benchmarks/segmentation_refinement.py:run",
     ),
     "discover": Entry(
         "parts from one click: best nodes, notches and times; against other cells and hierarchies",
