@@ -143,9 +143,7 @@ class ClassTools:
     def _class(self) -> int:
         label = self._selected()
         if self._controller.session is None:
-            raise ParameterError(
-                "Press New first: there is no session whose mask could be edited."
-            )
+            raise ParameterError("Press New first: there is no mask to edit yet.")
         if not label or label == self._background():
             raise ParameterError("Select a class in the table first; the background has no shape.")
         if label in self._controller.state.locked:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractSpinBox, QCheckBox, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_medgs.plugin.widgets.controls import button, float_box, row
 
@@ -65,6 +65,8 @@ class ToolsPanel(QWidget):
             made.setStyleSheet("padding: 5px 4px;")
         for box in (self.margin, self.smallest, self.low, self.high):
             box.setMinimumWidth(58)
+            # The theme's large buttons would leave no room for the number.
+            box.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
 
     def limits(self) -> tuple[float | None, float | None]:
         """Return the range that limits brush and mask; None, None without one."""

@@ -1,0 +1,150 @@
+"""Edits of a class, statistics and the 3D surface in the Segment widget."""
+
+import csv
+
+import numpy as np
+from qtpy.QtWidgets import QApplication
+
+from napari_medgs.metrics import label_statistics
+from napari_medgs.segmentation.postprocess.class_edits import edit_class
+from tests.plugin.strokes import WAIT, begin, idle, stroke
+
+
+def settle(qtbot, widget):
+    """Wait until an edit is computed and taken over, and solved with."""
+    qtbot.waitUntil(lambda: not widget.tools.runner.busy, timeout=WAIT)
+    idle(qtbot, widget)
+
+
+def test_edits_of_a_class_are_steps_that_stay(docked, qtbot, notes):
+    viewer, widget = docked()
+    panel = widget.tools.panel
+    panel.edits["grow"].click()
+    assert "Press New first" in notes.pop()[1]
+    begin(qtbot, widget)
+    before = widget.result_layer.data.copy()
+    strokes = widget.strokes_layer.data.copy()
+    spacing = widget.context.volume.spacing
+    panel.margin.setValue(round(1.2 * max(spacing), 1))
+    widget.view.table.choose(255)
+    panel.edits["grow"].click()
+    assert "background has no shape" in notes.pop()[1]
+    widget.view.table.choose(1)
+    panel.edits["grow"].click()
+    settle(qtbot, widget)
+    grown = edit_class(before, 1, "grow", spacing, panel.margin.value())
+    np.testing.assert_array_equal(widget.result_layer.data, grown)
+    # Background strokes that lay in the margin are gone, others are kept.
+    left = widget.strokes_layer.data
+    assert not ((left == 255) & (grown == 1)).any()
+    np.testing.assert_array_equal(left[grown != 1], strokes[grown != 1])
+    panel.edits["keep largest"].click()
+    qtbot.waitUntil(lambda: not widget.tools.runner.busy, timeout=WAIT)
+    assert widget.state.message == "There was nothing to change."
+    widget.classes.toggle_lock()
+    panel.edits["shrink"].click()
+    assert "locked" in notes.pop()[1]
+    widget.undo()
+    widget.undo()
+    np.testing.assert_array_equal(widget.result_layer.data, before)
+    np.testing.assert_array_equal(widget.strokes_layer.data, strokes)
+    widget.redo()
+    np.testing.assert_array_equal(widget.result_layer.data, grown)
+    # What changed meanwhile is not overwritten.
+    panel.edits["shrink"].click()
+    widget.undo()
+    qtbot.waitUntil(lambda: not widget.tools.runner.busy, timeout=WAIT)
+    np.testing.assert_array_equal(widget.result_layer.data, before)
+    assert "changed meanwhile" in widget.state.message
+    assert notes == []
+
+
+def test_a_threshold_is_a_first_mask_and_the_range_limits_brush_and_mask(docked, qtbot, notes):
+    viewer, widget = docked()
+    widget.view.new_strokes.click()
+    panel = widget.tools.panel
+    image = widget.context.volume.channel(0)
+    low, high = float(np.percentile(image, 90)), float(image.max())
+    panel.high.setValue(high + 1)
+    panel.low.setValue(low)
+    panel.threshold.click()
+    settle(qtbot, widget)
+    inside = image >= panel.low.value()
+    np.testing.assert_array_equal(widget.result_layer.data == 1, inside)
+    panel.limit.setChecked(True)
+    assert widget.controller.session.settings.params.lowest == panel.low.value()
+    stroke(widget.strokes_layer, [(5, 10, x) for x in range(22)], 1)
+    settle(qtbot, widget)
+    assert (widget.strokes_layer.data == 1).any()
+    assert not (widget.strokes_layer.data == 1)[~inside].any()
+    assert not (widget.result_layer.data == 1)[~inside].any()
+    widget.undo()
+    widget.undo()
+    assert not panel.limit.isChecked()
+    panel.low.setValue(1e5)
+    panel.high.setValue(1e5 + 1)
+    panel.threshold.click()
+    qtbot.waitUntil(lambda: not widget.tools.runner.busy, timeout=WAIT)
+    assert "No background voxel" in notes.pop()[1]
+
+
+def test_statistics_and_the_surface_follow_the_mask(docked, qtbot, notes, tmp_path, monkeypatch):
+    viewer, widget = docked()
+    look, panel = widget.look, widget.statistics.panel
+    panel.measure.click()
+    look.show_3d.click()
+    assert [text for _, text in notes] == [
+        "There is no mask to measure yet: paint strokes first.",
+        "There is no mask to show in 3D yet: paint strokes first.",
+    ]
+    notes.clear()
+    assert not look.show_3d.isChecked()
+    begin(qtbot, widget)
+    panel.measure.click()
+    qtbot.waitUntil(lambda: not widget.statistics.runner.busy, timeout=WAIT)
+    volume, mask = widget.context.volume, widget.result_layer.data
+    truth = label_statistics(mask, volume.grid, volume.channel(0))
+    assert [row["label"] for row in panel.rows] == [1, 2]
+    assert panel.rows[0]["mean"] == truth[1].mean
+    assert panel.rows[1]["longest_mm"] == truth[2].longest_mm
+    assert panel.table.columnCount() == 2
+    panel.copy.click()
+    assert QApplication.clipboard().text().splitlines()[1].startswith("1\tclass 1\t")
+    path = tmp_path / "numbers"
+    monkeypatch.setattr(panel, "ask_file", lambda start: str(path))
+    panel.save.click()
+    saved = list(csv.DictReader((tmp_path / "numbers.csv").open()))
+    assert float(saved[1]["volume_ml"]) == truth[2].volume_ml
+
+    viewer.dims.order = (1, 0, 2)
+    viewer.layers["scan"].visible = True
+    look.show_3d.click()
+    qtbot.waitUntil(lambda: widget.surface.layer is not None, timeout=WAIT)
+    surface = widget.surface.layer
+    assert viewer.dims.ndisplay == 3
+    assert [layer.name for layer in viewer.layers if layer.visible] == ["scan · surface"]
+    # It lies where the mask lies in the world.
+    where = np.argwhere(mask > 0)
+    low, high = (
+        widget.result_layer.data_to_world(corner) for corner in (where.min(0), where.max(0))
+    )
+    np.testing.assert_allclose(surface.data[0].min(axis=0), low, atol=max(volume.spacing))
+    np.testing.assert_allclose(surface.data[0].max(axis=0), high, atol=max(volume.spacing))
+    count = len(surface.data[0])
+    widget.view.table.choose(1)
+    widget.tools.panel.edits["shrink"].click()
+    settle(qtbot, widget)
+    qtbot.waitUntil(
+        lambda: not widget.surface.runner.busy and len(surface.data[0]) != count, timeout=WAIT
+    )
+    assert "changed since" in panel.note.text()
+    look.show_3d.click()
+    assert viewer.dims.ndisplay == 2
+    assert tuple(viewer.dims.order) == (1, 0, 2)
+    assert viewer.layers["scan"].visible
+    assert not surface.visible
+    look.show_3d.click()
+    viewer.dims.ndisplay = 2  # by napari's own button
+    assert not look.show_3d.isChecked()
+    assert viewer.layers["scan"].visible
+    assert notes == []
