@@ -125,6 +125,7 @@ def test_wrong_usage(place, words, message):
         ("-o x.txt --count 3", "must end in"),
         ("-o scan.medgs.safetensors --count 3", "would overwrite the input"),
         ("--tree tree.txt", "must end in .json"),
+        ("-o x.dcm --count 3", "DICOM"),
         ("--store scan.medgs.safetensors", "would overwrite the input"),
         ("-o x.nii.gz --at 26 18 4 --not-at 26 18 4", "in the same cell"),
     ],

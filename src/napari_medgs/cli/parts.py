@@ -160,15 +160,19 @@ def parts(
     reporter = Reporter(quiet, json_file)
     outputs = {"-o": output, "--tree": tree, "--store": store}
     check_distinct([*images, field], {**outputs, "--json": json_file}, masks=("-o",))
-    from napari_medgs.io.formats import WRITTEN_SUFFIXES
+    from napari_medgs.io.dicom.reference import open_source
+    from napari_medgs.io.formats import MASK_SUFFIXES, is_dicom_output
 
-    suffixes = {"-o": WRITTEN_SUFFIXES, "--tree": (".json",), "--store": (".safetensors",)}
+    suffixes = {"-o": MASK_SUFFIXES, "--tree": (".json",), "--store": (".safetensors",)}
     for option, path in outputs.items():
         if path is not None:
             check_output(path, suffixes[option])
+    if output is not None and is_dicom_output(output):
+        open_source(images[0], series=series, volume=chosen_volume)
 
     from napari_medgs.hierarchy import save_tree, write_tree_json
     from napari_medgs.io import write_labels
+    from napari_medgs.io.fields import is_field_file
 
     started = time.perf_counter()
     reading: dict[str, Any] = {
@@ -192,7 +196,10 @@ def parts(
     elif places:
         labels = _part_at(found, places, notch, world, images[0], numbers, rows)
     if output is not None and labels is not None:
-        write_labels(output, labels, found.grid)
+        source = None if is_field_file(images[0]) else images[0]
+        write_labels(
+            output, labels, found.grid, source=source, series=series, volume=chosen_volume
+        )
         numbers["output"] = str(output)
     if tree is not None:
         write_tree_json(tree, found)
