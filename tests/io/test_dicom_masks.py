@@ -270,3 +270,49 @@ def test_segment_writes_on_the_series(tmp_path):
     run("convert", series, nifti, "-q")
     refused = run("segment", nifti, "--prompts", prompts, "-o", out, status=1)
     assert "no DICOM series" in " ".join(refused.split())
+
+
+@pytest.mark.parametrize("suffix", [".dcm", ".rtstruct.dcm"])
+def test_image_and_mask_in_one_folder(tmp_path, suffix):
+    series = write_series(tmp_path / "ct", **FRAME)
+    image = io.read_volume(series)
+    labels = random_labels(image.shape)
+    io.write_labels(series / f"mask{suffix}", labels, image.grid, source=series)
+    np.testing.assert_array_equal(io.read_volume(series).data, image.data)
+    np.testing.assert_array_equal(io.read_labels(series, image.grid)[0], labels)
+    io.write_labels(series / f"more{suffix}", labels, image.grid, source=series)
+    with pytest.raises(LabelError, match=f"2 DICOM masks.* of mask{suffix}, more{suffix}"):
+        io.read_labels(series, image.grid)
+
+
+@pytest.mark.parametrize("suffix", [".dcm", ".rtstruct.dcm"])
+def test_no_voxel_on_the_series(tmp_path, suffix):
+    series = write_series(tmp_path / "ct", **FRAME)
+    grid = io.read_volume(series).grid
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[3:] = 1
+    part = write_series(tmp_path / "part", count=2, **FRAME)
+    with (
+        pytest.warns(UserWarning, match="lie outside the image"),
+        pytest.raises(LabelError, match="no labeled voxel lies on the slices"),
+    ):
+        io.write_labels(tmp_path / f"m{suffix}", labels, grid, source=part)
+    assert not (tmp_path / f"m{suffix}").exists()
+
+
+def test_convert_resamples_a_mask_where_asked(tmp_path):
+    series = write_series(tmp_path / "ct", **FRAME)
+    grid = io.read_volume(series).grid
+    labels = np.zeros((6, 10, 14), np.uint8)
+    labels[1:4, 2:8, 4:10] = 5
+    fine = grid.with_spacing((2.0, 0.35, 0.3))
+    io.write_labels(tmp_path / "fine.nii.gz", labels, fine)
+    for name in ("m.dcm", "m.nii.gz"):
+        words = ["convert", tmp_path / "fine.nii.gz", tmp_path / name, "--like", series]
+        assert "--resample" in run(*words, status=1)
+        run(*words, "--resample")
+        found, _ = io.read_labels(tmp_path / name, grid)
+        np.testing.assert_array_equal(found, io.read_labels(tmp_path / "fine.nii.gz", grid,
+                                                            resample=True)[0])  # fmt: skip
+        assert found.any()
+    run("convert", tmp_path / "fine.nii.gz", tmp_path / "o.nii.gz", "--resample", status=2)

@@ -14,6 +14,7 @@ from napari_medgs.cli.options import (
     IdentityOption,
     JsonOption,
     QuietOption,
+    ResampleOption,
     SegmentsOption,
     SeriesOption,
     VolumeOption,
@@ -70,6 +71,7 @@ def convert(
     assume_identity: IdentityOption = False,
     deshear: DeshearOption = False,
     fill_nan: FillNanOption = None,
+    resample: ResampleOption = False,
     series: SeriesOption = None,
     chosen_volume: VolumeOption = None,
     json_file: JsonOption = None,
@@ -79,9 +81,10 @@ def convert(
     """Write an image or mask in another format.
 
     Voxel values, their place and the names of labels are kept; nothing is resampled, unless
-    --deshear asks for it.
+    --deshear or, for masks, --resample with --like asks for it.
     """
     del debug  # read by the command class
+    from napari_medgs.data.resampling import resample_labels
     from napari_medgs.data.shear import deshear as straighten
     from napari_medgs.data.shear import deshear_labels
     from napari_medgs.io import read_volume, write_image, write_labels
@@ -90,6 +93,8 @@ def convert(
     from napari_medgs.io.labels import as_mask
     from napari_medgs.io.segmented import LabelTable, has_segments
 
+    if resample and like is None:
+        raise typer.BadParameter("--resample brings a mask onto an image: name it with --like.")
     if labels is False and (segment or like):
         raise typer.BadParameter("--segment and --like are for masks; leave out --as-image.")
     reporter = Reporter(quiet, json_file)
@@ -113,6 +118,7 @@ def convert(
                 target = read_grid(like, series, read, slices=as_dicom)
             # A DICOM mask is placed on its series when it is written.
             onto = target if has_segments(source) or not as_dicom else None
+            onto = None if resample else onto
             mask, grid, table = _read_mask(
                 source,
                 onto,
@@ -120,6 +126,9 @@ def convert(
                 {**reading, "series": None if like else series},
                 None if like else chosen_volume,
             )
+            if resample and target is not None:
+                mask = resample_labels(mask, grid, target, name=f"{source}: the mask")
+                grid = target
         else:
             volume = read_volume(
                 source, series=series, volume=chosen_volume, fill_nan=fill_nan, **reading

@@ -19,6 +19,7 @@ from napari_medgs.errors import FileError, GeometryError, LabelError, ParameterE
 from napari_medgs.io._axes import is_part_of, place_on_grid
 from napari_medgs.io._content import known_content
 from napari_medgs.io.dicom.file import is_dicom_file
+from napari_medgs.io.dicom.masks import mask_in
 from napari_medgs.io.dicom.series import is_dicom_folder, is_dicom_tree, read_dicom
 from napari_medgs.io.formats import (
     KINDS,
@@ -286,6 +287,8 @@ def read_labels(
     (dtype('uint8'), 3)
     """
     place = Path(path)
+    if place.is_dir() and is_dicom_folder(place):
+        path = place = mask_in(place)
     spacing = _spacing(spacing)
     is_file = not place.is_dir() and is_image_file(path)
     if like is not None and spacing is None and not assume_identity:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import FileError, LabelError
 from napari_medgs.io._axes import place_on_grid
+from napari_medgs.io.dicom.header import LABEL_MAP, SEGMENTATION, STRUCTURE_SET, read_class
 from napari_medgs.io.dicom.reference import open_source
 from napari_medgs.io.dicom.segmentation import (
     is_dicom_segmentation,
@@ -22,6 +23,7 @@ from napari_medgs.io.dicom.segments import Code, DicomSegment
 from napari_medgs.io.dicom.structures import is_structure_set, list_structures, read_structures
 from napari_medgs.io.dicom.write_segmentation import write_segmentation
 from napari_medgs.io.dicom.write_structures import write_structures
+from napari_medgs.io.folders import visible_entries
 from napari_medgs.io.labels import compact_labels
 
 SUFFIX, STRUCTURES_SUFFIX = ".dcm", ".rtstruct.dcm"
@@ -34,6 +36,22 @@ Codes = tuple[Code | None, Code | None]
 def is_dicom_mask(path: str | Path) -> bool:
     """Tell by its header whether a file is a DICOM segmentation or structure set."""
     return is_dicom_segmentation(path) or is_structure_set(path)
+
+
+def mask_in(folder: Path) -> Path:
+    """Return the DICOM mask that lies in a folder, as beside its image; else the folder.
+
+    Raises
+    ------
+    LabelError
+        When several lie there.
+    """
+    kinds = (SEGMENTATION, LABEL_MAP, STRUCTURE_SET)
+    found = [f for f in visible_entries(folder) if f.is_file() and read_class(f) in kinds]
+    if len(found) > 1:
+        listed = ", ".join(f.name for f in found[:5]) + ", .." * (len(found) > 5)
+        raise LabelError(f"{folder}: holds {len(found)} DICOM masks; give one of {listed}.")
+    return found[0] if found else folder
 
 
 def list_dicom_segments(path: str | Path) -> list[DicomSegment]:
@@ -122,6 +140,11 @@ def write_dicom_labels(
     if path.resolve() in {Path(file).resolve() for file in found.headers}:
         raise FileError(f"{path}: is a slice of the series; choose another output.")
     placed = place_on_grid(array, grid, found.grid, str(path))
+    if array.any() and not placed.any():
+        raise LabelError(
+            f"{path}: no labeled voxel lies on the slices of {found.path}; give the whole series "
+            "of the mask."
+        )
     names, colors, codes = names or {}, colors or {}, codes or {}
     values = {int(v) for v in np.unique(placed)} | {int(v) for v in names}
     listed = [

@@ -148,7 +148,8 @@ def read_dicom(
     if is_structure_set(path):
         labels, grid, _ = read_structures(path)
         return Volume(labels[None], grid, (path.stem,))
-    found, frames, number = choose_frames(path, series, volume)
+    # Where an image and masks of it lie in one folder, the image is meant.
+    found, frames, number = choose_frames(path, series, volume, masks=False)
     header = next(iter(found.headers.values()))
     kind = class_uid(header)
     if kind in (SEGMENTATION, LABEL_MAP):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import colorsys
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,18 @@ def write_segmentation(
     return path
 
 
+@contextmanager
+def _quiet_highdicom() -> Iterator[None]:
+    """Keep off the terminal what highdicom logs about empty segments."""
+    logger = logging.getLogger("highdicom")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def _dataset(
     path: Path, stack: NDArray[Any], source: SourceSeries, segments: Sequence[DicomSegment]
 ) -> Any:
@@ -106,7 +120,7 @@ def _dataset(
     numbers[inside] = (order + 1)[np.searchsorted(values[order], stack[inside])]
     first = source.frames[0]
     described = [_description(k, s) for k, s in enumerate(segments, 1)]
-    with quiet_pydicom():
+    with quiet_pydicom(), _quiet_highdicom():
         try:
             return Segmentation(
                 source_images=source_images(source),
