@@ -2,11 +2,19 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
-from napari_medgs.errors import GeometryError, ParameterError
-from napari_medgs.interpolation import interpolate_auto, interpolate_baseline, select_method
+from napari_medgs.errors import Cancelled, GeometryError, ParameterError
+from napari_medgs.interpolation import (
+    interpolate_auto,
+    interpolate_baseline,
+    interpolate_stack,
+    select_method,
+)
 from napari_medgs.interpolation.baselines import slice_weights
+from napari_medgs.interpolation.selection import convex_weights
 
 
 @pytest.mark.parametrize(("method", "degree"), [("linear", 1), ("cubic", 2), ("spline", 3)])
@@ -51,46 +59,123 @@ def phantom(depth, seed=0, noise=0.02):
 
 
 def test_motion_is_selected_for_oblique_tubes():
-    report = select_method(phantom(40)[::2])
-    assert report.motion_helps
-    assert report.slice_gain > 1
-    assert report.texture < 0.1
+    selection = select_method(phantom(40)[::2])
+    assert selection.best == "motion"
+    assert selection.weights["motion"] > 0.8
+    assert selection.errors["motion"] < 0.8 * min(
+        selection.errors["cubic"], selection.errors["spline"]
+    )
 
 
-def test_motion_is_refused_for_slices_smooth_along_the_axis():
+def test_a_spline_is_selected_for_slices_smooth_along_the_axis():
     dense = gaussian_filter1d(phantom(60), 2.0, axis=0)[::2]
-    report = select_method(dense)
-    assert not report.motion_helps
-    assert report.texture > 0.2
-    assert report.fallback == "spline"
+    selection = select_method(dense)
+    assert selection.best == "spline"
+    assert selection.weights["motion"] < 0.2
+    assert selection.smoothing > 0.5
 
 
-def test_motion_is_refused_for_what_does_not_move():
+def test_a_cubic_is_selected_for_noise_on_what_does_not_move():
     rng = np.random.default_rng(0)
-    cloud = gaussian_filter(rng.standard_normal((30, 48, 48)), (1.0, 1.0, 1.0))
-    report = select_method((cloud / cloud.std()).astype(np.float32))
-    assert not report.motion_helps
+    cloud = gaussian_filter(rng.standard_normal((30, 48, 48)), (0.6, 2.0, 2.0))
+    cloud = cloud / cloud.std() + 0.1 * rng.standard_normal(cloud.shape)
+    selection = select_method(cloud.astype(np.float32))
+    assert selection.best == "cubic"
+    assert selection.errors["cubic"] < min(selection.errors["motion"], selection.errors["spline"])
 
 
-def test_selection_with_few_slices():
-    assert not select_method(np.ones((1, 8, 8), np.float32)).motion_helps
-    report = select_method(phantom(4)[::2])
-    assert report.slice_gain == 0.0
+@pytest.mark.parametrize("smooth", [0.0, 1.0, 2.0])
+def test_the_selection_is_hardly_worse_than_the_best_method(smooth):
+    image = phantom(60, noise=0.01)
+    image = gaussian_filter1d(image, smooth, axis=0) if smooth else image
+    kept, left = np.arange(0, 60, 2), np.arange(1, 58, 2)
+    frames, _, selection = interpolate_auto(image[kept], kept, left)
+    others = [interpolate_stack(image[kept], kept, left)[0]]
+    others += [interpolate_baseline(image[kept], kept, left, m) for m in ("cubic", "spline")]
+    best = min(np.mean((other - image[left]) ** 2) for other in others)
+    assert np.mean((frames - image[left]) ** 2) < 10**0.03 * best
+    assert sum(selection.weights.values()) == pytest.approx(1)
 
 
-def test_automatic_interpolation_uses_the_selected_method():
+def test_weights_are_those_of_the_least_error():
+    rng = np.random.default_rng(0)
+    errors = rng.standard_normal((3, 50)) * np.array([[1.0], [1.2], [3.0]]) + 0.3
+    products = errors @ errors.T / 50
+    weights = convex_weights(products)
+    grid = np.array([(a, b) for a in np.linspace(0, 1, 101) for b in np.linspace(0, 1, 101)])
+    grid = grid[grid.sum(axis=1) <= 1]
+    tries = np.column_stack([grid, 1 - grid.sum(axis=1)])
+    least = min(float(t @ products @ t) for t in tries)
+    assert weights.sum() == pytest.approx(1)
+    assert weights.min() >= 0
+    assert weights @ products @ weights <= least * (1 + 1e-6)
+    np.testing.assert_allclose(convex_weights(np.diag([1.0, 2.0, 2.0])), [0.5, 0.25, 0.25], 1e-3)
+    np.testing.assert_allclose(convex_weights(np.diag([0.0, 2.0, 2.0])), [1, 0, 0], atol=1e-3)
+
+
+@settings(max_examples=5, deadline=None)
+@given(
+    scale=st.floats(0.05, 20),
+    offset=st.floats(-3, 3),
+    depth=st.sampled_from([9, 12, 13]),
+    smooth=st.sampled_from([0.3, 1.0, 2.0]),
+)
+def test_frames_follow_unit_and_direction(scale, offset, depth, smooth):
+    image = gaussian_filter1d(phantom(depth)[:, 8:40, 8:40], smooth, axis=0)
+    where, wanted = np.arange(depth), np.arange(depth - 1) + 0.5
+    frames, _, plain = interpolate_auto(image, where, wanted)
+    other = np.float32(scale) * (image + np.float32(offset))
+    changed, _, selection = interpolate_auto(other, where, wanted)
+    assert selection.smoothing == pytest.approx(plain.smoothing, abs=0.01)
+    np.testing.assert_allclose(changed / scale - offset, frames, atol=0.005)
+    flipped, _, selection = interpolate_auto(image[::-1], where, wanted)
+    assert selection.smoothing == pytest.approx(plain.smoothing, abs=0.01)
+    np.testing.assert_allclose(flipped[::-1], frames, atol=0.005)
+
+
+def test_large_stacks_are_looked_at_symmetrically():
+    image = phantom(61)[:, 8:40, 8:40]
+    image[:30] = gaussian_filter1d(image[:30], 1.0, axis=0)
+    plain, flipped = select_method(image), select_method(image[::-1])
+    assert flipped.weights == pytest.approx(plain.weights, abs=0.02)
+
+
+def test_selection_with_few_or_equal_slices():
+    assert select_method(np.ones((1, 8, 8), np.float32)).used == ("motion",)
+    assert select_method(phantom(4)[::2]).errors == {}
+    assert select_method(np.ones((9, 8, 8), np.float32)).used == ("cubic",)
+    for count in range(3, 8):
+        selection = select_method(phantom(count))
+        assert sum(selection.weights.values()) == pytest.approx(1)
+        assert set(selection.errors) == {"motion", "cubic", "spline"}
+
+
+def test_selection_errors():
+    with pytest.raises(GeometryError, match="positions"):
+        select_method(phantom(6), [0, 1, 2])
+    with pytest.raises(GeometryError, match="increase"):
+        select_method(phantom(3), [0, 2, 1])
+    with pytest.raises(Cancelled):
+        select_method(phantom(9), should_stop=lambda: True)
+
+
+def test_automatic_interpolation_uses_the_selected_methods():
     kept, left = np.arange(0, 40, 2), np.arange(1, 39, 2)
     sharp = phantom(40, noise=0.005)
-    frames, flow, report = interpolate_auto(sharp[kept], kept, left)
-    assert report.motion_helps
+    frames, flow, selection = interpolate_auto(sharp[kept], kept, left)
+    assert selection.best == "motion"
     assert flow is not None
     truth = phantom(40, noise=0)[left]
     cubic = interpolate_baseline(sharp[kept], kept, left)
     assert np.mean((frames - truth) ** 2) < 0.6 * np.mean((cubic - truth) ** 2)
     dense = gaussian_filter1d(phantom(60), 2.0, axis=0)
-    frames, flow, report = interpolate_auto(np.stack([dense[kept]] * 2), kept, left)
-    assert report.dense
-    assert flow is None
-    np.testing.assert_array_equal(
-        frames[1], interpolate_baseline(dense[kept], kept, left, "spline")
-    )
+    frames, flow, selection = interpolate_auto(np.stack([dense[kept]] * 2), kept, left)
+    parts = {
+        "motion": interpolate_stack(dense[kept], kept, left)[0],
+        "cubic": interpolate_baseline(dense[kept], kept, left, "cubic"),
+        "spline": interpolate_baseline(dense[kept], kept, left, "spline"),
+    }
+    mean = sum(selection.weights[name] * part for name, part in parts.items())
+    np.testing.assert_allclose(frames[1], mean, atol=1e-5)
+    assert str(selection).startswith("spline")
+    assert (flow is not None) == ("motion" in selection.used)

@@ -174,6 +174,9 @@ class ThroughPlaneParams:
     half_motion : float
         Motion, in pixels per gap, at which half of a slope comes from the flow; the structure
         tensor sees smaller motion better.
+    dense_gaussians : float
+        Factor of the automatic number of Gaussians where motion has no weight in the targets:
+        slices then lie so densely that interpolation errs less than the fit would.
     slice_sigma, slice_sigma_holdout : float
         Smallest standard deviation along the slice axis, in slices, and in steps of the hold-out.
     """
@@ -182,6 +185,7 @@ class ThroughPlaneParams:
     anisotropy: float = 1.5
     max_voxels: int = 32_000_000
     half_motion: float = 1.0
+    dense_gaussians: float = 4.0
     slice_sigma: float = 0.35
     slice_sigma_holdout: float = 0.8
 

@@ -362,6 +362,11 @@ def _start(
             finer,
             by_detail=wanted is None,
         )
+        if through_plane is not None and wanted is None:
+            budget = min(
+                int(budget * through_plane.budget_factor),
+                max(budget, params.advanced.initialization.max_gaussians),
+            )
         if wanted is not None:
             budget = int(
                 budget * params.advanced.target.quality_fraction

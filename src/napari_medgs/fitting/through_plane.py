@@ -1,10 +1,10 @@
 """Through-plane targets: interpolated slices that a fit is to match as well.
 
-Slices interpolated along the structures' trajectories are fitted with a smaller weight than the
-slices that exist, and the slopes of Gaussians that move far between slices start from that motion:
-no gradient finds it once they no longer overlap. Where slices are so dense that motion does not
-help, the targets come from a spline and slopes are left alone; where neither holds, there are no
-targets, which is better than to fit to a cubic.
+Slices interpolated as leaving out slices says is best (along the structures' trajectories, by a
+cubic, a spline, or a mean of these) are fitted with a smaller weight than the slices that exist.
+As far as motion is used, the slopes of Gaussians that move far between slices start from it: no
+gradient finds it once they no longer overlap. Where it has little weight, slices lie so densely
+that interpolation errs less than a fit with the usual number of Gaussians, so there are more.
 """
 
 from __future__ import annotations
@@ -35,11 +35,16 @@ class ThroughPlaneTargets:
     flow : Flow or None
         Motion in the positions of that stack, where it is used.
     method : str
-        Where the targets come from: "motion", "spline" (of dense slices), or "none".
+        Where the targets come from, by falling weight: "motion", "spline", "motion + spline" ...
+        or "none".
     has_loss : bool
         Whether the slices between carry any loss; else they only hide what is left out.
     half_motion : float
         See :class:`~napari_medgs.fitting.advanced.ThroughPlaneParams`.
+    motion_weight : float
+        Weight of motion in the targets, 0 to 1.
+    budget_factor : float
+        Factor of the automatic number of Gaussians.
     """
 
     problem: FitProblem
@@ -48,6 +53,8 @@ class ThroughPlaneTargets:
     method: str
     has_loss: bool
     half_motion: float = 1.0
+    motion_weight: float = 1.0
+    budget_factor: float = 1.0
 
     def align_to_motion(self, parameters: Floats, threads: int | None = None) -> Floats:
         """Return new Gaussians with the slopes of what moves far, in place."""
@@ -57,6 +64,7 @@ class ThroughPlaneTargets:
         gap = np.float32(np.median(np.diff(self.flow.positions)))
         moved = (slopes * gap) ** 2
         fraction = moved.sum(axis=1) / (moved.sum(axis=1) + np.float32(self.half_motion**2))
+        fraction *= np.float32(self.motion_weight)
         parameters[:, A1] += fraction * (slopes[:, 0] - parameters[:, A1])
         parameters[:, B1] += fraction * (slopes[:, 1] - parameters[:, B1])
         return parameters
@@ -119,16 +127,12 @@ def add_through_plane_targets(
     Cancelled
         If ``should_stop`` says so.
     """
-    from napari_medgs.interpolation.baselines import BaselineMethod, interpolate_baseline
-    from napari_medgs.interpolation.motion import interpolate_stack
-    from napari_medgs.interpolation.selection import select_method
+    from napari_medgs.interpolation.baselines import interpolate_baseline
+    from napari_medgs.interpolation.selection import interpolate_auto
 
+    settings = params.advanced.through_plane
     images = np.ascontiguousarray(problem.target.images[:, problem.training_slices])
-    method = "none"
-    if factor and len(problem.training_slices) > 1:
-        report = select_method(images[0], problem.training_slices, threads=params.threads)
-        method = "motion" if report.motion_helps else "spline" if report.dense else "none"
-    if method == "none":
+    if len(problem.training_slices) < 2:
         factor = 0
     fine = _refine(problem, max(factor, 1))
     target, training = fine.target, fine.training_slices
@@ -136,27 +140,26 @@ def add_through_plane_targets(
     target.scored = np.zeros(target.images.shape[1], np.bool_)
     target.scored[training] = True
     left = np.setdiff1d(np.arange(target.images.shape[1]), training)
-    flow = None
-    if len(left):
-        if method == "motion":
-            target.images[:, left], flow = interpolate_stack(
-                images, training, left, threads=params.threads, should_stop=should_stop
-            )
-        else:
-            plain: BaselineMethod = "spline" if method == "spline" else "cubic"
-            target.images[:, left] = interpolate_baseline(images, training, left, plain)
-        if factor:
-            inside = left[left < training[-1]]
-            target.image_weights[:, inside] = (
-                params.advanced.through_plane.weight * params.lambda_img
-            )
+    if not factor:
+        if len(left):
+            target.images[:, left] = interpolate_baseline(images, training, left)
+        return ThroughPlaneTargets(fine, 1, None, "none", False)
+    frames, flow, selection = interpolate_auto(
+        images, training, left, threads=params.threads, should_stop=should_stop
+    )
+    target.images[:, left] = frames
+    inside = left[left < training[-1]]
+    target.image_weights[:, inside] = settings.weight * params.lambda_img
+    motion = selection.weights["motion"]
     return ThroughPlaneTargets(
         fine,
-        max(factor, 1),
+        factor,
         flow,
-        method,
-        factor > 0,
-        params.advanced.through_plane.half_motion,
+        str(selection),
+        True,
+        settings.half_motion,
+        motion,
+        settings.dense_gaussians ** (1 - motion),
     )
 
 

@@ -1,160 +1,285 @@
-"""Selection of the interpolation method for a stack: motion-compensated or not.
+"""Selection among motion, cubic and spline by leaving out slices of the stack itself.
 
-Where slices are sampled so densely that they are smooth along the slice axis, a cubic is better
-than any motion. No hold-out among the slices can see that, for it doubles their distance; but
-then even the finest texture of a slice, noise included, is found again in the next one. So motion
-is used if (1) the texture of neighboring slices is hardly correlated, and (2) it does not lose to
-the best cubic in two hold-outs together: every other slice left out, and rows or columns left out
-at a step at which they differ as much as neighboring slices do.
+Every slice is predicted from its neighbors, which lie twice as far apart as the slices that will
+be interpolated between. In a stack that is sampled densely along the axis this is unfair to a
+cubic and a spline: at twice the distance it is not dense any more. So the stack is first smoothed
+along the axis until two slices are as much alike over twice the distance as they are over one.
+The weights of the methods are those that predict the slices left out of it best.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from itertools import combinations
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
-from napari_medgs.interpolation.baselines import BaselineMethod, interpolate_baseline
-from napari_medgs.interpolation.flow import Flow, FlowParams, check_stack, estimate_flow
-from napari_medgs.interpolation.motion import MotionParams, compensate, interpolate_stack
+from napari_medgs._util.progress import StopCallback, never_stop
+from napari_medgs.errors import Cancelled
+from napari_medgs.interpolation.baselines import interpolate_baseline
+from napari_medgs.interpolation.flow import Flow, check_stack
+from napari_medgs.interpolation.motion import MotionParams, interpolate_stack
 
-# Wide, with a pyramid: over twice the gap motion is twice as far.
-PROBE = FlowParams(window=5.0, levels=3)
-MAX_SLICES = 40
-MAX_STEP = 8
-# Volumes blurred along z more and more: motion begins to lose between .18 and .25.
-MAX_TEXTURE = 0.2
-# Over twice the gap motion is harder to find than it will be: a small loss there is no reason.
-LEAST_GAIN = -0.5
+SliceMethod = Literal["motion", "cubic", "spline"]
+METHODS: tuple[SliceMethod, ...] = get_args(SliceMethod)
+
+# What is looked at of larger stacks: so many runs of so many slices, and of rows and columns.
+RUNS = 4
+RUN_LENGTH = 12
+MAX_SIDE = 256
+MAX_SMOOTHING = 4.0
+# Slices are not points: the profile of one that is as thick as it is far from the next.
+PROFILE_VARIANCE = 1 / 12
+# Power of the weights: methods differ more at the distance asked for than at twice that.
+SHARPNESS = 2
+# A method of less weight changes the frames by less than it costs.
+LEAST_WEIGHT = 0.1
 
 
 @dataclass(frozen=True)
 class MethodSelection:
-    """Which method interpolates a stack best, and the evidence for it.
+    """How a stack is interpolated, and the evidence for it.
 
     Attributes
     ----------
-    motion_helps : bool
-    dense : bool
-        Whether slices lie so densely that they are smooth along the axis.
-    fallback : {"cubic", "spline"}
-        The better of the two without motion.
-    texture : float
-        Correlation of the finest texture between neighboring slices, less that over two slices
-        (which is not noise but stripes along the axis).
-    slice_gain, inplane_gain : float
-        dB that motion gains over the best cubic when slices, and rows or columns, are left out;
-        0 where there is too little to tell.
-    step : int
-        Distance in pixels of the rows and columns left out.
+    weights : dict
+        Weight of "motion", "cubic" and "spline" in the frames, of sum 1; 0 for those not used.
+    errors : dict
+        Root mean square error of each method at the slices left out, in the unit of the stack;
+        empty where there were too few slices to leave any out.
+    smoothing : float
+        Standard deviation, in slices, of the smoothing along the axis before they were left out.
     """
 
-    motion_helps: bool
-    dense: bool
-    fallback: BaselineMethod
-    texture: float
-    slice_gain: float
-    inplane_gain: float
-    step: int
+    weights: dict[SliceMethod, float]
+    errors: dict[SliceMethod, float]
+    smoothing: float
+
+    @property
+    def used(self) -> tuple[SliceMethod, ...]:
+        """Methods by falling weight, without those that are not used."""
+        order = sorted(METHODS, key=lambda name: -self.weights[name])
+        return tuple(name for name in order if self.weights[name] > 0)
+
+    @property
+    def best(self) -> SliceMethod:
+        """The method of the largest weight."""
+        return self.used[0]
+
+    def __str__(self) -> str:
+        """Return the names of the methods used, as in "motion + spline"."""
+        return " + ".join(self.used)
 
 
-def _error(prediction: Floats, truth: Floats) -> float:
-    return float(np.mean((prediction - truth) ** 2)) + 1e-12
+def _only(method: SliceMethod) -> MethodSelection:
+    weights = {name: float(name == method) for name in METHODS}
+    return MethodSelection(weights, {}, 0.0)
 
 
-def _gain(
-    stack: Floats, positions: NDArray[Any], threads: int | None
-) -> tuple[float, BaselineMethod]:
-    """Leave out every other slice of (Z, Y, X): dB gained by motion, and the best cubic."""
-    kept, left = stack[::2], stack[1 : 2 * ((len(stack) - 1) // 2) : 2]
-    if len(kept) < 2 or len(left) < 1 or min(stack.shape[1:]) < 4:
-        return 0.0, "cubic"
-    kept = np.ascontiguousarray(kept)
-    where, wanted = positions[::2], positions[1 : 2 * len(left) : 2]
-    flow = estimate_flow(kept, where, PROBE, threads=threads)
-    frames = np.zeros((1, *left.shape), np.float32)
-    compensate(kept[None], flow, wanted, frames, threads=threads)
-    cubic = _error(interpolate_baseline(kept, where, wanted, "cubic"), left)
-    spline = _error(interpolate_baseline(kept, where, wanted, "spline"), left)
-    gain = 10 * float(np.log10(min(cubic, spline) / _error(frames[0], left)))
-    return gain, "cubic" if cubic <= spline else "spline"
-
-
-def _difference(stack: Floats, axis: int, step: int) -> float:
-    ahead, behind = [slice(None)] * 3, [slice(None)] * 3
-    ahead[axis], behind[axis] = slice(step, None), slice(None, -step)
-    return _error(stack[tuple(ahead)], stack[tuple(behind)])
-
-
-def texture_correlation(stack: Floats) -> float:
-    """Correlation of (Z, Y, X)'s finest in-plane texture over one slice less that over two."""
-    if len(stack) < 2 or min(stack.shape[1:]) < 3:
-        return 0.0
+def _fine_texture(stack: Floats) -> Floats:
+    """Second differences along rows and columns of (Z, Y, X), without outliers."""
     rows = stack[:, 2:] - 2 * stack[:, 1:-1] + stack[:, :-2]
-    fine = rows[..., 2:] - 2 * rows[..., 1:-1] + rows[..., :-2]
+    fine: Floats = rows[..., 2:] - 2 * rows[..., 1:-1] + rows[..., :-2]
     size = np.abs(fine[fine != 0])
-    if size.size == 0:
+    limit = 3 * float(np.median(size)) / 0.6745 if size.size else 0.0
+    return np.clip(fine, -limit, limit)
+
+
+def _growth(products: NDArray[np.float64], distance: int) -> float:
+    """Mean squared difference of slices at twice this distance over that at this distance.
+
+    ``products`` (Z, Z) are the inner products of all pairs of slices.
+    """
+    power = np.diag(products)
+    near, far = (
+        float(np.mean(power[d:] + power[:-d] - 2 * np.diag(products, d)))
+        for d in (distance, 2 * distance)
+    )
+    return far / near if near > 0 else 0.0
+
+
+def _runs(stack: Floats, positions: NDArray[Any]) -> list[tuple[Floats, NDArray[Any]]]:
+    """Return runs of neighboring slices and their positions, spread over the stack.
+
+    They lie symmetrically, so that a stack turned upside down gives the same.
+    """
+    box = (slice(max(0, (n - MAX_SIDE) // 2), (n + MAX_SIDE) // 2) for n in stack.shape[1:])
+    some = stack[(slice(None), *box)]
+    between = len(stack) - RUNS * RUN_LENGTH
+    if between <= 0:
+        starts, length = [0], len(stack)
+    else:
+        length = RUN_LENGTH
+        ahead = [(2 * k + 1) * between // (2 * RUNS) + k * length for k in range(RUNS // 2)]
+        starts = ahead + [len(stack) - length - start for start in reversed(ahead)]
+    return [
+        (np.array(some[k : k + length], np.float32, order="C"), positions[k : k + length])
+        for k in starts
+    ]
+
+
+def matching_smoothing(stacks: list[Floats]) -> float:
+    """Return the smoothing that makes stacks at twice the distance like they are now.
+
+    Parameters
+    ----------
+    stacks : list of (Z, Y, X) ndarray of float32
+        Of one shape.
+
+    Returns
+    -------
+    float
+        Standard deviation in slices, 0 to 4. Of the finest in-plane texture, noise included, the
+        mean squared difference between slices grows from twice the distance to four times as it
+        grows from once to twice without smoothing; less the profile of a slice.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    count = len(stacks[0])
+    if count < 5 or min(stacks[0].shape[1:]) < 3:
         return 0.0
-    limit = 3 * float(np.median(size)) / 0.6745
-    np.clip(fine, -limit, limit, out=fine)
-    power = float(np.mean(fine**2))
-    one = float(np.mean(fine[1:] * fine[:-1]))
-    two = float(np.mean(fine[2:] * fine[:-2])) if len(fine) > 2 else 0.0
-    return (one - two) / power
+    products = np.zeros((count, count))
+    for stack in stacks:
+        fine = _fine_texture(stack).reshape(count, -1)
+        products += fine @ fine.T
+    wanted = _growth(products, 1)
+
+    def enough(sigma: float) -> bool:
+        smooth = gaussian_filter1d(np.eye(count), sigma, axis=0, mode="nearest")
+        return _growth(smooth @ products @ smooth.T, 2) >= wanted
+
+    if _growth(products, 2) >= wanted:
+        return 0.0
+    low, high = 0.0, MAX_SMOOTHING
+    for _ in range(12):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return float(np.sqrt(max(0.0, high**2 - PROFILE_VARIANCE)))
+
+
+def _error_products(
+    stack: Floats, positions: NDArray[Any], threads: int | None, should_stop: StopCallback
+) -> NDArray[np.float64]:
+    """Mean products (3, 3) of the methods' errors at inner slices, which are left out in turns.
+
+    Where there are enough, only slices with two neighbors on both sides: a run of slices has
+    more ends than the stack.
+    """
+    total, count = np.zeros((len(METHODS),) * 2), 0
+    margin = 3 if len(stack) > 6 else 1
+    low, high = stack.min(), stack.max()
+    for first in (0, 1):
+        kept = np.ascontiguousarray(stack[first::2])
+        left = np.arange(first + 1, first + 2 * len(kept) - 2, 2)
+        left = left[(left >= margin) & (left < len(stack) - margin)]
+        if not len(left):
+            continue
+        known, wanted, truth = positions[first::2], positions[left], stack[left]
+        errors = np.empty((len(METHODS), truth.size), np.float32)
+        for k, name in enumerate(METHODS):
+            if should_stop():
+                raise Cancelled("The interpolation between slices was cancelled.")
+            frames = (
+                interpolate_stack(kept, known, wanted, threads=threads, should_stop=should_stop)[0]
+                if name == "motion"
+                else interpolate_baseline(kept, known, wanted, name)
+            )
+            errors[k] = (np.clip(frames, low, high) - truth).ravel()
+        total += errors @ errors.T
+        count += truth.size
+    return total / count
+
+
+def convex_weights(products: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights (M,) >= 0 of sum 1 for which the mean of M methods errs least.
+
+    ``products`` (M, M) are the mean products of the methods' errors. This is stacked regression
+    (Breiman 1996, Machine Learning 24:49), exact: every set of methods is tried.
+    """
+    count = len(products)
+    ridge = 1e-6 * float(np.trace(products)) / count
+    best, least = np.full(count, 1 / count), np.inf
+    for size in range(1, count + 1):
+        for some in combinations(range(count), size):
+            part = products[np.ix_(some, some)] + ridge * np.eye(size)
+            share = np.linalg.lstsq(part, np.ones(size), rcond=None)[0]
+            if share.sum() <= 0 or share.min() < 0:
+                continue
+            weights = np.zeros(count)
+            weights[list(some)] = share / share.sum()
+            error = float(weights @ products @ weights)
+            if error < least * (1 - 1e-9):
+                best, least = weights, error
+    return best
 
 
 def select_method(
-    stack: Floats, positions: NDArray[Any] | None = None, *, threads: int | None = None
+    stack: Floats,
+    positions: NDArray[Any] | None = None,
+    *,
+    threads: int | None = None,
+    should_stop: StopCallback = never_stop,
 ) -> MethodSelection:
-    """Select motion-compensated or plain interpolation by hold-outs within a stack.
+    """Choose how to interpolate a stack by leaving out its own slices.
 
     Parameters
     ----------
     stack : (Z, Y, X) ndarray of float32
-        The slices that exist. At most 40 in the middle are looked at.
+        The slices that exist. Of more than 48, four runs of twelve are looked at, and
+        256 rows and columns in the middle.
     positions : (Z,) array_like, optional
     threads : int, optional
+    should_stop : callable
+        Asked between interpolations.
 
     Returns
     -------
     MethodSelection
+        Motion alone where there are fewer than three slices.
 
     Raises
     ------
     GeometryError
         If positions do not fit the slices.
+    Cancelled
+        If ``should_stop`` says so.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.interpolation import select_method
+    >>> z, y, x = np.mgrid[:12, :24, :24]
+    >>> smooth = np.sin(0.5 * z) * np.sin(0.3 * y) * np.sin(0.3 * x)
+    >>> select_method(smooth.astype(np.float32)).best
+    'spline'
     """
+    from scipy.ndimage import gaussian_filter1d
+
     where = np.arange(len(stack)) if positions is None else np.asarray(positions)
     check_stack(stack, where)
-    if len(stack) < 2:
-        return MethodSelection(False, False, "cubic", 0.0, 0.0, 0.0, 1)
-    start = max(0, (len(stack) - MAX_SLICES) // 2)
-    some = np.ascontiguousarray(stack[start : start + MAX_SLICES], np.float32)
-    where = where[start : start + MAX_SLICES].astype(np.float64)
-    texture = texture_correlation(some)
-    slice_gain, fallback = _gain(some, where, threads)
-    wanted = _difference(some, 0, 1)
-    gains, steps = [], []
-    for axis in (1, 2):
-        # Neighbors among the kept rows lie two steps apart.
-        options = [d for d in range(1, MAX_STEP + 1) if 2 * d < some.shape[axis]]
-        if not options:
-            continue
-        errors = np.array([_difference(some, axis, 2 * d) for d in options])
-        step = options[int(np.argmin(np.abs(np.log(errors / wanted))))]
-        rows = np.ascontiguousarray(np.moveaxis(some, axis, 0)[::step])
-        gains.append(_gain(rows, np.arange(len(rows)), threads)[0])
-        steps.append(step)
-    inplane = float(np.mean(gains)) if gains else 0.0
-    use = texture < MAX_TEXTURE and slice_gain + inplane > LEAST_GAIN
-    step = int(np.mean(steps)) if steps else 1
-    dense = texture >= MAX_TEXTURE
-    if dense:
-        fallback = "spline"  # which is what a densely sampled, smooth function wants
-    return MethodSelection(use, dense, fallback, texture, slice_gain, inplane, step)
+    if len(stack) < 3:
+        return _only("motion")
+    runs = _runs(np.asarray(stack), where.astype(np.float64))
+    smoothing = matching_smoothing([run for run, _ in runs])
+    products = np.zeros((len(METHODS),) * 2)
+    for run, known in runs:
+        if smoothing > 0:
+            run = gaussian_filter1d(run, smoothing, axis=0, mode="nearest")
+        products += _error_products(run, known, threads, should_stop) / len(runs)
+    if not np.trace(products) > 0:
+        return _only("cubic")  # nothing changes from slice to slice
+    weights = convex_weights(products) ** SHARPNESS
+    weights /= weights.sum()
+    weights[weights < LEAST_WEIGHT] = 0
+    weights /= weights.sum()
+    return MethodSelection(
+        {name: float(w) for name, w in zip(METHODS, weights, strict=True)},
+        {name: float(np.sqrt(products[k, k])) for k, name in enumerate(METHODS)},
+        smoothing,
+    )
 
 
 def interpolate_auto(
@@ -164,8 +289,9 @@ def interpolate_auto(
     params: MotionParams | None = None,
     *,
     threads: int | None = None,
+    should_stop: StopCallback = never_stop,
 ) -> tuple[Floats, Flow | None, MethodSelection]:
-    """Interpolate slices with motion where that helps, by a cubic or spline elsewhere.
+    """Interpolate slices as leaving out slices of the stack itself says is best.
 
     Parameters
     ----------
@@ -174,19 +300,24 @@ def interpolate_auto(
     positions : (Z,) array_like
     wanted : (W,) array_like
     params : MotionParams, optional
+        Of the frames; the selection always uses the default.
     threads : int, optional
+    should_stop : callable
+        Asked between motion estimates.
 
     Returns
     -------
     frames : (W, Y, X) or (C, W, Y, X) ndarray of float32
     flow : Flow or None
-        Where motion was used.
+        Where motion is used.
     selection : MethodSelection
 
     Raises
     ------
     GeometryError
         If positions do not fit the slices.
+    Cancelled
+        If ``should_stop`` says so.
 
     Examples
     --------
@@ -194,12 +325,24 @@ def interpolate_auto(
     >>> from napari_medgs.interpolation import interpolate_auto
     >>> stack = np.random.default_rng(0).random((4, 16, 16)).astype(np.float32)
     >>> frames, flow, selection = interpolate_auto(stack, range(4), [0.5, 1.5])
-    >>> frames.shape, selection.motion_helps == (flow is not None)
+    >>> frames.shape, ("motion" in selection.used) == (flow is not None)
     ((2, 16, 16), True)
     """
     first = stack[0] if np.ndim(stack) == 4 else stack
-    selection = select_method(first, np.asarray(positions), threads=threads)
-    if not selection.motion_helps:
-        return interpolate_baseline(stack, positions, wanted, selection.fallback), None, selection
-    frames, flow = interpolate_stack(stack, positions, wanted, params, threads=threads)
+    selection = select_method(
+        first, np.asarray(positions), threads=threads, should_stop=should_stop
+    )
+    frames: Floats | None = None
+    flow = None
+    for name in selection.used:
+        if name == "motion":
+            part, flow = interpolate_stack(
+                stack, positions, wanted, params, threads=threads, should_stop=should_stop
+            )
+        else:
+            part = interpolate_baseline(stack, positions, wanted, name)
+        if len(selection.used) > 1:
+            part = part * np.float32(selection.weights[name])
+        frames = part if frames is None else frames + part
+    assert frames is not None  # a selection uses at least one method
     return frames, flow, selection
