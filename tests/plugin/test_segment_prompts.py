@@ -115,7 +115,7 @@ def test_negative_points_say_not_this_class(docked, qtbot, notes):
     assert notes == []
 
 
-def test_an_initial_mask_is_refined(docked, qtbot, notes, tiny_labels):
+def test_an_initial_mask_stays_until_it_is_corrected(docked, qtbot, notes, tiny_labels):
     from scipy.ndimage import binary_dilation
 
     viewer, widget = docked()
@@ -127,9 +127,7 @@ def test_an_initial_mask_is_refined(docked, qtbot, notes, tiny_labels):
     widget.view.new_strokes.click()
     assert widget.controller.session.initial is not None
     idle(qtbot, widget)
-    result = widget.result_layer.data
-    assert dice(result, tiny_labels, 1) > dice(rough, tiny_labels, 1) + 0.05
-    assert dice(result, tiny_labels, 2) > 0.8
+    np.testing.assert_array_equal(widget.result_layer.data, rough)
     np.testing.assert_array_equal(mask.data, rough)
     stroke(widget.strokes_layer, [(5, 10, x) for x in range(6, 8)], 2)
     idle(qtbot, widget)
