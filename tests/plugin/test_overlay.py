@@ -17,7 +17,7 @@ from napari_medgs.plugin.overlay.layer import (
     find_overlay,
     overlay_of,
 )
-from napari_medgs.rendering import sections
+from napari_medgs.rendering import sections, tissue_threshold
 from tests.plugin.test_sections import random_field
 
 ALL = OverlayStyle(hide_background=False)
@@ -208,3 +208,48 @@ def test_the_overlay_goes_with_its_layer():
         gc.collect()
     viewer.dims.set_current_step(0, 4)
     assert gone() is None
+
+
+def test_space_hides_what_is_darker_than_tissue():
+    viewer, field, _image, overlay = scene(OverlayStyle())
+    viewer.dims.ndisplay = 3
+    values = sections.intensities(field)
+    assert overlay.tissue == pytest.approx(tissue_threshold(field))
+    assert values.min() < overlay.tissue < values.max()
+    assert overlay.shown == np.count_nonzero(values >= overlay.tissue) < len(field)
+    overlay.restyle(threshold=float(np.median(values)))
+    assert overlay.shown == np.count_nonzero(values >= np.median(values))
+    overlay.restyle(hide_background=False)
+    assert overlay.shown == len(field)
+    # Slices go on showing all but the darkest.
+    overlay.restyle(hide_background=True)
+    viewer.dims.ndisplay = 2
+    viewer.dims.set_current_step(0, 9)
+    found = sections.cut(field, 0, 9, 1.0)
+    assert overlay.shown == np.count_nonzero(values[found.index] >= 0.12)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_space_is_cut_into_a_slab_in_millimeters(axis):
+    viewer, field, _image, overlay = scene(OverlayStyle(hide_background=False))
+    viewer.dims.ndisplay = 3
+    spacing = overlay.frame.grid.spacing[axis]
+    assert overlay.extent[axis] == pytest.approx((overlay.frame.grid.shape[axis] - 1) * spacing)
+    low, high = 0.2 * overlay.extent[axis], 0.6 * overlay.extent[axis]
+    overlay.restyle(clip_axis=axis, clip=(low, high))
+    places = field.voxel_centers()[:, axis] * spacing
+    assert overlay.shown == np.count_nonzero((places >= low) & (places <= high)) > 0
+    drawn = overlay.layer.data[0][:, axis] * spacing
+    assert drawn.min() >= low - 1e-3
+    assert drawn.max() <= high + 1e-3
+    overlay.restyle(clip_axis=None)
+    assert overlay.shown == len(field)
+    for bad in ({"clip_axis": 3}, {"clip": (2.0, 1.0)}):
+        with pytest.raises(ParameterError):
+            overlay.restyle(**bad)
+
+
+def test_alike_gaussians_have_no_threshold():
+    field = random_field(n=20)
+    field.values[:, 0] = 0.5
+    assert tissue_threshold(field) == pytest.approx(sections.intensities(field)[0])

@@ -112,6 +112,5 @@ class Comparison:
             return
         index = layers.index(self._beside)
         if index:
-            layers.move(index, 0)  # calls this again
-            return
+            layers.move(index, 0)
         grid_of(self._viewer).stride = -max(len(layers) - 1, 1)
