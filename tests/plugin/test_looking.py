@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 from qtpy.QtCore import Qt
 
 from napari_medgs.plugin.viewing.window_level import PRESETS, Window, is_hounsfield
@@ -121,15 +122,15 @@ def test_planes_by_button_and_key(docked):
     assert viewer.dims.point == place
     viewer.dims.ndisplay = 3
     assert not any(b.isChecked() for b in planes.buttons.values())
-    (code,) = [code for code in viewer.keymap if str(code) == "F7"]
-    viewer.keymap[code](viewer)
+    (code,) = [code for code in ViewerModel.class_keymap if str(code) == "F7"]
+    ViewerModel.class_keymap[code](viewer)
     assert viewer.dims.ndisplay == 2
     assert planes.buttons[1].isChecked()
     # napari's own button rolls on from there, and the buttons follow.
     viewer.dims.roll()
     assert not planes.buttons[1].isChecked()
     widget.shut_down()
-    assert not [code for code in viewer.keymap if str(code) == "F7"]
+    assert not [code for code in ViewerModel.class_keymap if str(code) == "F7"]
 
 
 def test_planes_of_unknown_orientation_are_named_by_axes(docked):

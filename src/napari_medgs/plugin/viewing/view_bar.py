@@ -8,7 +8,7 @@ from typing import Any
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_medgs.plugin.layer_metadata import role_of
-from napari_medgs.plugin.viewing.plane_bar import PLANE_KEYS, PlaneBar
+from napari_medgs.plugin.viewing.plane_bar import PLANE_KEYS, PLANES, PlaneBar
 from napari_medgs.plugin.viewing.window_bar import WindowBar
 from napari_medgs.plugin.widgets.controls import button
 from napari_medgs.plugin.widgets.shortcuts import Shortcuts
@@ -42,7 +42,9 @@ class ViewBar(QWidget):
         self.show_3d.setCheckable(True)
         layout.addWidget(self.show_3d)
         for key, plane in PLANE_KEYS.items():
-            self._shortcuts.bind(self._viewer, key, partial(self.planes.show_plane, plane))
+            text = f"MedGS: show the {PLANES[plane].lower()} plane"
+            show = partial(self.planes.show_plane, plane)
+            self._shortcuts.bind_named(self._viewer, key, PLANES[plane].lower(), text, show)
         for event in ("inserted", "removed"):
             owner.listen(getattr(self._viewer.layers.events, event), self._on_layers)
 
