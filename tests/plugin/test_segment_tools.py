@@ -17,7 +17,7 @@ def settle(qtbot, widget):
 
 
 def test_edits_of_a_class_are_steps_that_stay(docked, qtbot, notes):
-    viewer, widget = docked()
+    _viewer, widget = docked()
     panel = widget.tools.panel
     panel.edits["grow"].click()
     assert "Press New first" in notes.pop()[1]
@@ -60,7 +60,7 @@ def test_edits_of_a_class_are_steps_that_stay(docked, qtbot, notes):
 
 
 def test_a_threshold_is_a_first_mask_and_the_range_limits_brush_and_mask(docked, qtbot, notes):
-    viewer, widget = docked()
+    _viewer, widget = docked()
     widget.view.new_strokes.click()
     panel = widget.tools.panel
     image = widget.context.volume.channel(0)

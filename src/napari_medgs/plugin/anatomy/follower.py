@@ -53,12 +53,14 @@ class PlaneFollower:
     Parameters
     ----------
     viewer : napari.Viewer
+    canvas : object, optional
+        Where its letters are shown; that of the viewer's window by default.
     """
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, viewer: Any, canvas: Any = None) -> None:
         self._viewer = weakref.ref(viewer)
         self.directions: Directions | None = None
-        self.letters = BorderLetters(viewer)
+        self.letters = BorderLetters(viewer, canvas)
         self._plain = tuple(_camera(viewer).orientation)
         self._before = tuple(viewer.dims.order)
         self._turned_from: tuple[int, ...] | None = None

@@ -23,15 +23,16 @@ class BorderLetters:
     ----------
     viewer : napari.Viewer
         One without a window gets no letters.
+    canvas : object, optional
+        Where to show them; that of the viewer's window by default.
     """
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, viewer: Any, canvas: Any = None) -> None:
         self.shown: dict[str, str] = {}
         self._canvas: Any = lambda: None
         self._nodes: list[Any] = []
         try:
-            canvas = viewer.window._qt_viewer.canvas
-            self._make(canvas)
+            self._make(viewer.window._qt_viewer.canvas if canvas is None else canvas)
         except (AttributeError, TypeError, RuntimeError) as error:
             LOGGER.info("no letters at the borders of this viewer's canvas: %s", error)
 

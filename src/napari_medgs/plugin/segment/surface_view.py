@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from psygnal import Signal
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QPushButton
 
@@ -114,6 +115,7 @@ class SurfaceView:
     """
 
     title = "The surface"
+    made = Signal(object)  # SurfaceData
 
     def __init__(
         self,
@@ -127,6 +129,7 @@ class SurfaceView:
         self._colors = colors
         self.runner = Runner(owner)
         self.layer: Any = None
+        self.wanted_elsewhere: Callable[[], bool] = lambda: False
         self._hidden: list[Any] = []
         self._order: tuple[int, ...] | None = None
         self._wanted = self._made = 0  # how often a surface was asked for, and which one is drawn
@@ -162,7 +165,7 @@ class SurfaceView:
             self.layer.visible = True
         viewer.dims.order = tuple(range(viewer.dims.ndim))  # others misplace surfaces
         viewer.dims.ndisplay = 3
-        self._update()
+        self.update()
         return True
 
     def _hide(self) -> None:
@@ -184,10 +187,13 @@ class SurfaceView:
             self._button.setChecked(False)
 
     def _on_shown(self, update: ResultUpdate) -> None:
-        if self.is_on and update is not ResultUpdate.PREVIEW:
-            self._update()
+        if self._is_wanted() and update is not ResultUpdate.PREVIEW:
+            self.update()
 
-    def _update(self) -> None:
+    def _is_wanted(self) -> bool:
+        return self.is_on or self.wanted_elsewhere()
+
+    def update(self) -> None:
         """Make the surface anew, now or after the one that is being made."""
         self._wanted += 1
         if not self.runner.busy:
@@ -210,11 +216,11 @@ class SurfaceView:
         )
 
     def _on_finished(self) -> None:
-        if self.is_on and self._made != self._wanted:
+        if self._is_wanted() and self._made != self._wanted:
             QTimer.singleShot(0, self._go_on)
 
     def _go_on(self) -> None:
-        if self.is_on and not self.runner.busy:
+        if self._is_wanted() and not self.runner.busy:
             self._start()
 
     def close(self) -> None:
@@ -229,7 +235,10 @@ class SurfaceView:
 
     def _draw(self, data: SurfaceData) -> None:
         viewer, image = self._context.viewer, self._context.image
-        if image is None or not self.is_on:
+        if image is None:
+            return
+        self.made.emit(data)
+        if not self.is_on:
             return
         if self.layer is not None and self.layer in viewer.layers:
             self.layer.vertex_colors = None  # napari slices new vertices with the old colors

@@ -8,9 +8,10 @@ from typing import Any
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_medgs.plugin.layer_metadata import role_of
+from napari_medgs.plugin.viewing.four_views import FourViews
 from napari_medgs.plugin.viewing.plane_bar import PLANE_KEYS, PLANES, PlaneBar
 from napari_medgs.plugin.viewing.window_bar import WindowBar
-from napari_medgs.plugin.widgets.controls import button
+from napari_medgs.plugin.widgets.controls import button, row
 from napari_medgs.plugin.widgets.shortcuts import Shortcuts
 
 MAPS = ("uncertainty", "probability", "difference")
@@ -40,7 +41,16 @@ class ViewBar(QWidget):
             "Show 3D", "Show the mask as a smooth surface that follows it, without the image."
         )
         self.show_3d.setCheckable(True)
-        layout.addWidget(self.show_3d)
+        self.four = button(
+            "4 views",
+            "Show three linked planes and the mask's surface. Hold Shift and move the mouse to "
+            "choose the place that all planes show (F9).",
+        )
+        self.four.setCheckable(True)
+        layout.addLayout(row(self.four, self.show_3d))
+        self.four_views = FourViews(self._viewer, self.four)
+        text = "MedGS: show four views"
+        self._shortcuts.bind_named(self._viewer, "F9", "four views", text, self.four.toggle)
         for key, plane in PLANE_KEYS.items():
             text = f"MedGS: show the {PLANES[plane].lower()} plane"
             show = partial(self.planes.show_plane, plane)
@@ -61,5 +71,6 @@ class ViewBar(QWidget):
     def shut_down(self) -> None:
         """Stop listening, and give the keys back."""
         self._shortcuts.free()
+        self.four_views.close()
         self.planes.shut_down()
         self.window_bar.shut_down()

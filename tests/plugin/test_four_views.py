@@ -1,0 +1,89 @@
+"""Three linked planes and the surface, two by two."""
+
+import numpy as np
+from qtpy.QtCore import QEvent, Qt
+
+from napari_medgs.plugin.anatomy.follower import follow_planes
+from tests.plugin.strokes import WAIT, Mouse, begin, idle, stroke
+
+
+def test_four_views_share_place_layers_and_strokes(docked, qtbot, notes):
+    viewer, widget = docked()
+    window = viewer.window._qt_viewer
+    look, four = widget.look, widget.look.four_views
+    viewer.window._qt_window.show()
+    layer = begin(qtbot, widget)
+    look.four.click()
+    qtbot.waitUntil(lambda: len(four.planes) == 2 and four.space is not None, timeout=WAIT)
+    qtbot.waitUntil(lambda: four.space.layer is not None, timeout=WAIT)
+    # The three planes, each upright with its letters.
+    shown = [follow_planes(viewer), *(view.follower for view in four.planes)]
+    assert {follower.shown_plane() for follower in shown} == {0, 1, 2}
+    assert [follower.letters.shown["top"] for follower in shown] == ["A", "S", "S"]
+    look.planes.buttons[0].click()
+    assert {follower.shown_plane() for follower in shown} == {0, 1, 2}
+    # One place for all, chosen in any of them.
+    view = four.planes[0]
+    point = tuple(r.start + 2 * r.step for r in view.model.dims.range)
+    view.model.dims.point = point
+    assert tuple(viewer.dims.point) == tuple(four.planes[1].model.dims.point) == point
+    # The copies share the arrays: a stroke in one is a stroke of the session.
+    copy = view.mirrors[layer].copy
+    assert copy.data is layer.data
+    assert view.model.layers.selection.active is copy
+    widget.view.table.choose(2)
+    assert copy.selected_label == 2
+    layer.brush_size = 1
+    assert copy.brush_size == 1
+    done = len(widget.controller.session.history.done)
+    stroke(copy, [(4, 9, 17), (4, 9, 18)], 2)
+    assert len(widget.controller.session.history.done) == done + 1
+    assert widget.controller.session.strokes[4, 9, 17] == 2
+    idle(qtbot, widget)
+    widget.undo()
+    assert copy.data[4, 9, 17] == 0
+    # What is done to a layer, and which layers there are, shows in all.
+    viewer.layers["scan"].contrast_limits = (1, 2)
+    assert tuple(view.mirrors[viewer.layers["scan"]].copy.contrast_limits) == (1, 2)
+    extra = viewer.add_image(np.zeros(layer.data.shape), name="late")
+    assert extra in view.mirrors
+    viewer.layers.remove(extra)
+    assert extra not in view.mirrors
+    assert [x.name for x in view.model.layers] == [
+        x.name for x in viewer.layers if type(x).__name__ != "Surface"
+    ]
+    look.four.click()
+    qtbot.wait(50)
+    assert window.count() == 1
+    assert not four.is_on
+    assert notes == []
+
+
+def test_the_crosshair_follows_the_mouse_with_shift(docked, qtbot):
+    viewer, widget = docked()
+    viewer.window._qt_window.show()
+    four = widget.look.four_views
+    image = viewer.layers["scan"]
+    widget.look.four.click()
+    qtbot.waitUntil(lambda: four.space is not None, timeout=WAIT)
+    qtbot.wait(50)
+    mouse = Mouse(viewer, Qt.MouseButton.NoButton, Qt.KeyboardModifier.ShiftModifier)
+    none = Qt.MouseButton.NoButton
+    for spot in ((5, 3, 4), (5, 6, 8)):
+        qtbot.wait(30)
+        mouse._send(QEvent.Type.MouseMove, image, spot, none, none)
+    place = np.asarray(image.data_to_world((5, 6, 8)))
+    np.testing.assert_allclose(viewer.dims.point[1:], place[1:], atol=max(image.scale))
+    for view in four.planes:
+        assert tuple(view.model.dims.point) == tuple(viewer.dims.point)
+    widget.shut_down()
+    qtbot.wait(50)
+    assert not four.is_on
+
+
+def test_flat_images_have_no_four_views(docked, notes):
+    viewer, widget = docked(image=False)
+    viewer.add_image(np.zeros((6, 7)))
+    widget.look.four.click()
+    assert "need a volume" in notes.pop()[1]
+    assert not widget.look.four.isChecked()
