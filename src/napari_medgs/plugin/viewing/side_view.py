@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import cache
 from typing import Any
 
 import numpy as np
+from qtpy.QtCore import QCoreApplication, QEvent
 
 from napari_medgs.plugin.anatomy.follower import PlaneFollower
 from napari_medgs.plugin.viewing.mirror import LayerMirror, can_mirror
@@ -70,6 +72,13 @@ def _canvas_class() -> Any:
     return SideCanvas
 
 
+def _delete(widget: Any) -> None:
+    """Delete a closed canvas now, not when the event loop ends, which is with the program."""
+    with contextlib.suppress(RuntimeError):  # Qt has deleted it already
+        widget.deleteLater()
+        QCoreApplication.sendPostedEvents(widget, QEvent.Type.DeferredDelete)
+
+
 class SideView:
     """A canvas beside napari's own, with copies of its layers.
 
@@ -101,8 +110,9 @@ class SideView:
         for mirror in self.mirrors.values():
             mirror.close()
         self.mirrors = {}
-        self.widget.close()  # while it is visible, or napari keeps it alive
-        self.widget.deleteLater()
+        self.widget.close()
+        self.widget.setParent(None)
+        _delete(self.widget)
 
 
 class PlaneView(SideView):

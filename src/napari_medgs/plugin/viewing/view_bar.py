@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_medgs.plugin.layer_metadata import role_of
@@ -50,7 +51,9 @@ class ViewBar(QWidget):
         layout.addLayout(row(self.four, self.show_3d))
         self.four_views = FourViews(self._viewer, self.four)
         text = "MedGS: show four views"
-        self._shortcuts.bind_named(self._viewer, "F9", "four views", text, self.four.toggle)
+        # Later, because closing deletes the canvas on which the key may have been pressed.
+        toggle = partial(QTimer.singleShot, 0, self.four.toggle)
+        self._shortcuts.bind_named(self._viewer, "F9", "four views", text, toggle)
         for key, plane in PLANE_KEYS.items():
             text = f"MedGS: show the {PLANES[plane].lower()} plane"
             show = partial(self.planes.show_plane, plane)
