@@ -130,7 +130,10 @@ def test_planes_by_button_and_key(docked):
     viewer.dims.roll()
     assert not planes.buttons[1].isChecked()
     widget.shut_down()
-    assert not [code for code in ViewerModel.class_keymap if str(code) == "F7"]
+    viewer.dims.order = (0, 1, 2)
+    if code in ViewerModel.class_keymap:  # for another viewer that is still open
+        ViewerModel.class_keymap[code](viewer)
+    assert tuple(viewer.dims.order) == (0, 1, 2)
 
 
 def test_planes_of_unknown_orientation_are_named_by_axes(docked):
