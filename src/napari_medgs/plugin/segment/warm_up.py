@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import numpy as np
@@ -12,10 +13,23 @@ _DONE = threading.Event()
 def warm_up() -> None:
     """Let napari compile its mapping of labels to colors, which takes seconds, and only once.
 
-    For a thread: nothing is shown, and no layer of a viewer is touched.
+    For a thread: nothing is shown, and no layer of a viewer is touched. The garbage collector
+    rests meanwhile: the compiler would set it off in this thread, and Qt objects that it finds
+    must not be deleted outside of the main thread.
     """
     if _DONE.is_set():
         return
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        _compile()
+    finally:
+        if collects:
+            gc.enable()
+    _DONE.set()
+
+
+def _compile() -> None:
     from napari.layers import Labels
 
     from napari_medgs.plugin.segment.layers import BACKGROUND, label_colormap
@@ -25,4 +39,3 @@ def warm_up() -> None:
         layer = Labels(np.zeros((2, 2, 2), np.uint8), colormap=colormap)
         layer.data[0, 0, 0] = 1
         layer.refresh(extent=False)
-    _DONE.set()
