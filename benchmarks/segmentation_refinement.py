@@ -155,5 +155,5 @@ def run(context: Context) -> CaseResult:
         "The rule of release (2 d - 1) was chosen on the training cases of the segmentation.",
     ]
     numbers = {"steps": steps, "gains": gains}
-    title = "refinement: corrections of an initial mask"
+    title = "corrections of an initial mask"
     return CaseResult("refinement", title, tables=[table], notes=notes, numbers=numbers)
