@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem
 
 if TYPE_CHECKING:
-    from napari_medgs.io.dicom.series import Series
+    from napari_medgs.io.dicom.summary import Series
 
 
 @dataclass(frozen=True)
