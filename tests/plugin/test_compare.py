@@ -127,30 +127,26 @@ def test_the_slider_stands_for_settings(docked):
 
 
 def test_preferences_are_the_defaults(make_viewer, monkeypatch, tmp_path):
-    pytest.importorskip("napari.settings").get_settings()
-    try:
-        from napari.settings import get_plugin_settings
-    except ImportError:
+    settings = pytest.importorskip("napari.settings")
+    if not hasattr(settings, "get_plugin_settings"):
         pytest.skip("napari 0.9 keeps settings of plugins")
     assert preferences() == Preferences()
-    stored = get_plugin_settings("napari-medgs").medgs
+    # Of their own, so that those of the user stay as they are.
+    stored = type(settings.get_plugin_settings("napari-medgs"))(config_path=None).medgs
+    monkeypatch.setattr(preferences_module, "stored_settings", lambda: stored)
+    assert preferences() == Preferences()
     with pytest.raises(ValueError, match="enum"):
         stored.quality = "superb"
     stored.quality, stored.backend, stored.threads = "exact", "cpu", 1
     stored.cache_folder = str(tmp_path / "mine")
-    try:
-        widget = FitWidget(make_viewer())
-        assert widget.settings.params() == FitParams(quality=50, backend="cpu", threads=1)
-        assert cache_folder() == tmp_path / "mine"
-        assert (tmp_path / "mine").is_dir()
-        (tmp_path / "file").write_text("")
-        stored.cache_folder = str(tmp_path / "file" / "below")
-        assert cache_folder().name == "napari-medgs"
-        widget.shut_down()
-    finally:
-        default = Preferences()
-        for name in ("quality", "backend", "threads", "cache_folder"):
-            setattr(stored, name, getattr(default, name))
+    widget = FitWidget(make_viewer())
+    assert widget.settings.params() == FitParams(quality=50, backend="cpu", threads=1)
+    assert cache_folder() == tmp_path / "mine"
+    assert (tmp_path / "mine").is_dir()
+    (tmp_path / "file").write_text("")
+    stored.cache_folder = str(tmp_path / "file" / "below")
+    assert cache_folder().name == "napari-medgs"
+    widget.shut_down()
     monkeypatch.setattr(preferences_module, "stored_settings", lambda: None)
     assert preferences() == Preferences()
 

@@ -32,7 +32,7 @@ class Quality:
 
 # Measured with benchmarks/fit_qualities.py; docs/notes/fitting.md has the table.
 QUALITIES = (
-    Quality("fast", {"iterations": 20, "quality": None}, "About 1 s, 24 to 42 dB."),
+    Quality("fast", {"iterations": 20, "quality": None}, "Up to 2 s, 24 to 42 dB."),
     Quality("balanced", {"iterations": 80, "quality": None}, "1 to 4 s, 28 to 48 dB."),
     Quality("exact", {"iterations": 80, "quality": 50.0}, "2 to 10 s, 50 dB."),
 )
