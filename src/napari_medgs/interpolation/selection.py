@@ -9,7 +9,7 @@ The weights of the methods are those that predict the slices left out of it best
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal, get_args
 
@@ -21,11 +21,16 @@ from napari_medgs._util.progress import StopCallback, never_stop
 from napari_medgs.errors import Cancelled
 from napari_medgs.interpolation.baselines import interpolate_baseline
 from napari_medgs.interpolation.flow import Flow, check_stack
-from napari_medgs.interpolation.motion import MotionParams, interpolate_stack
+from napari_medgs.interpolation.motion import DEFAULT_FLOWS, MotionParams, interpolate_stack
 
 SliceMethod = Literal["motion", "cubic", "spline"]
 METHODS: tuple[SliceMethod, ...] = get_args(SliceMethod)
 
+# Windows twice as wide and a level more than by default: over twice the distance motion is twice
+# as far.
+PROBE = MotionParams(
+    tuple(replace(f, window=2 * f.window, levels=f.levels + 1) for f in DEFAULT_FLOWS)
+)
 # What is looked at of larger stacks: so many runs of so many slices, and of rows and columns.
 RUNS = 4
 RUN_LENGTH = 12
@@ -34,7 +39,7 @@ MAX_SMOOTHING = 4.0
 # Slices are not points: the profile of one that is as thick as it is far from the next.
 PROFILE_VARIANCE = 1 / 12
 # Power of the weights: methods differ more at the distance asked for than at twice that.
-SHARPNESS = 2
+SHARPNESS = 3
 # A method of less weight changes the frames by less than it costs.
 LEAST_WEIGHT = 0.1
 
@@ -183,7 +188,9 @@ def _error_products(
             if should_stop():
                 raise Cancelled("The interpolation between slices was cancelled.")
             frames = (
-                interpolate_stack(kept, known, wanted, threads=threads, should_stop=should_stop)[0]
+                interpolate_stack(
+                    kept, known, wanted, PROBE, threads=threads, should_stop=should_stop
+                )[0]
                 if name == "motion"
                 else interpolate_baseline(kept, known, wanted, name)
             )
@@ -300,7 +307,7 @@ def interpolate_auto(
     positions : (Z,) array_like
     wanted : (W,) array_like
     params : MotionParams, optional
-        Of the frames; the selection always uses the default.
+        Of the frames; the selection has its own.
     threads : int, optional
     should_stop : callable
         Asked between motion estimates.
