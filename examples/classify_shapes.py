@@ -43,7 +43,9 @@ arrays |= {"test_images": images[48:], "test_labels": labels[48:, None]}
 np.savez(folder / "shapes.npz", **arrays)
 
 # %%
-params = TrainParams(gaussians=32, epochs=12, batch_size=8, ema=0.9, accelerator="cpu", cache_dir="")
+params = TrainParams(
+    gaussians=32, epochs=12, batch_size=8, ema=0.9, accelerator="cpu", cache_dir=""
+)
 result = train(load_dataset(folder / "shapes.npz"), params)
 print(f"test accuracy {result.metrics['test_acc']:.2f}, AUC {result.metrics['test_auc']:.3f}")
 path = save_classifier(folder / "shapes.safetensors", result.classifier)

@@ -311,7 +311,7 @@ def test_checked_refuses_what_only_looks_right():
         (bool, 1), (str, 1), (tuple[int, int], [1]), (tuple[int, ...], "12"), (dict, []),
         (dict[str, str], {"a": 1}), (str, "\ud800"),
     ]:  # fmt: skip
-        with pytest.raises(ParameterError, match="^it"):
+        with pytest.raises(ParameterError, match=r"^it"):
             checked(hint, value, "it")
     assert checked(tuple[int, ...] | None, None, "it") is None
     assert checked(int, np.int64(3), "it") == 3

@@ -73,7 +73,8 @@ def test_a_background_value_that_no_prompt_has_is_refused(scene, points):
     if points:  # a point is a prompt, too
         assert segment(volume, prompts, field=field).labels[12, 2, 2] == 0
         return
-    with pytest.raises(LabelError, match=r"whose value is 7; the marked values are 1, 2, 9\. Mark"):
+    said = r"whose value is 7; the marked values are 1, 2, 9\. Mark"
+    with pytest.raises(LabelError, match=said):
         segment(volume, prompts, field=field)
 
 

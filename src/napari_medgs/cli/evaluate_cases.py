@@ -182,6 +182,11 @@ def table_rows(
         Of labels.
     tolerance : float
         In mm.
+
+    Yields
+    ------
+    dict
+        One row, cells by column.
     """
     plain = ("dice", "iou", "nsd", "volume_ml", "volume_ml_truth", "volume_ratio")
 

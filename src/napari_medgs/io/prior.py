@@ -24,7 +24,7 @@ def read_prior(path: str | Path, like: Grid, **options: Any) -> Floats | None:
     path : str or Path
     like : Grid
         Of the image.
-    options
+    **options
         ``spacing`` and ``assume_identity`` of :func:`~napari_medgs.io.read_volume`.
 
     Returns

@@ -118,7 +118,13 @@ class BrushBar(QWidget):
         self.refresh()
 
     def hold_eraser(self) -> Iterator[None]:
-        """Erase while a key is held; after a tap, erasing goes on until the next tap."""
+        """Erase while a key is held; after a tap, erasing goes on until the next tap.
+
+        Yields
+        ------
+        None
+            When the key is pressed; continued when it is released.
+        """
         layer = self.layer
         if layer is None:
             return

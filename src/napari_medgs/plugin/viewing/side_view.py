@@ -64,7 +64,7 @@ def _canvas_class() -> Any:
     from napari.qt import QtViewer
 
     class SideCanvas(QtViewer):
-        """napari's widget of a canvas, which leaves the program's shortcuts as they are."""
+        """The widget of napari's canvas, which leaves the program's shortcuts as they are."""
 
         def _bind_shortcuts(self) -> None:
             """Bind nothing: it takes most of the time, and napari's own canvas has done it."""

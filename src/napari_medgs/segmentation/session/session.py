@@ -216,8 +216,8 @@ class Session:
             background = self.prompts().background_value
             if background is None:
                 raise ParameterError(
-                    "The correction turns voxels into background, but no value of the strokes means "
-                    "background; choose one."
+                    "The correction turns voxels into background, but no value of the strokes "
+                    "means background; choose one."
                 )
             values[values == 0] = background
         order = np.argsort(where)
