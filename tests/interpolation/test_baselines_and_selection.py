@@ -144,7 +144,8 @@ def test_selection_with_few_or_equal_slices():
     assert select_method(np.ones((1, 8, 8), np.float32)).used == ("motion",)
     assert select_method(phantom(4)[::2]).errors == {}
     assert select_method(np.ones((9, 8, 8), np.float32)).used == ("cubic",)
-    for count in range(3, 8):
+    assert select_method(phantom(7)).used == ("motion",)
+    for count in range(8, 11):
         selection = select_method(phantom(count))
         assert sum(selection.weights.values()) == pytest.approx(1)
         assert set(selection.errors) == {"motion", "cubic", "spline"}

@@ -31,6 +31,8 @@ METHODS: tuple[SliceMethod, ...] = get_args(SliceMethod)
 PROBE = MotionParams(
     tuple(replace(f, window=2 * f.window, levels=f.levels + 1) for f in DEFAULT_FLOWS)
 )
+# Of fewer, hardly any has two neighbors on both sides once others are left out.
+MIN_SLICES = 8
 # What is looked at of larger stacks: so many runs of so many slices, and of rows and columns.
 RUNS = 4
 RUN_LENGTH = 12
@@ -144,7 +146,7 @@ def matching_smoothing(stacks: list[Floats]) -> float:
     from scipy.ndimage import gaussian_filter1d
 
     count = len(stacks[0])
-    if count < 5 or min(stacks[0].shape[1:]) < 3:
+    if min(stacks[0].shape[1:]) < 3:
         return 0.0
     products = np.zeros((count, count))
     for stack in stacks:
@@ -170,18 +172,14 @@ def _error_products(
 ) -> NDArray[np.float64]:
     """Mean products (3, 3) of the methods' errors at inner slices, which are left out in turns.
 
-    Where there are enough, only slices with two neighbors on both sides: a run of slices has
-    more ends than the stack.
+    Only slices with two neighbors on both sides count: a run of slices has more ends than the
+    stack.
     """
     total, count = np.zeros((len(METHODS),) * 2), 0
-    margin = 3 if len(stack) > 6 else 1
     low, high = stack.min(), stack.max()
     for first in (0, 1):
         kept = np.ascontiguousarray(stack[first::2])
-        left = np.arange(first + 1, first + 2 * len(kept) - 2, 2)
-        left = left[(left >= margin) & (left < len(stack) - margin)]
-        if not len(left):
-            continue
+        left = np.arange(first + 3, first + 2 * len(kept) - 4, 2)
         known, wanted, truth = positions[first::2], positions[left], stack[left]
         errors = np.empty((len(METHODS), truth.size), np.float32)
         for k, name in enumerate(METHODS):
@@ -245,7 +243,7 @@ def select_method(
     Returns
     -------
     MethodSelection
-        Motion alone where there are fewer than three slices.
+        Motion alone where there are fewer than eight slices.
 
     Raises
     ------
@@ -267,7 +265,7 @@ def select_method(
 
     where = np.arange(len(stack)) if positions is None else np.asarray(positions)
     check_stack(stack, where)
-    if len(stack) < 3:
+    if len(stack) < MIN_SLICES:
         return _only("motion")
     runs = _runs(np.asarray(stack), where.astype(np.float64))
     smoothing = matching_smoothing([run for run, _ in runs])
