@@ -6,10 +6,12 @@ import sys
 import numpy as np
 import pytest
 from qtpy.QtGui import QIcon
+from qtpy.QtWidgets import QPushButton
 
 from napari_medgs.data.grid import Grid
 from napari_medgs.plugin.layer_frame import grid_kwargs
 from napari_medgs.plugin.segment.class_table import ClassTable, volume_unit
+from napari_medgs.plugin.segment.steps import Step
 from tests.plugin.strokes import WAIT, begin, idle, stroke
 
 
@@ -21,7 +23,7 @@ def test_a_mask_of_erased_strokes_goes_and_comes_back_with_undo(docked, qtbot, n
     layer.events.selected_label.connect(lambda event: told.append(layer.selected_label))
     widget.view.table.choose(2)
     assert told == [2]  # napari's own control hears of it as well
-    assert widget.view.accept.objectName() == "medgs-primary"
+    assert widget.view.suggest.objectName() == "medgs-primary"
     where = np.argwhere(np.isin(layer.data, (2, 255)))
     layer.data_setitem(tuple(where.T), 0)
     qtbot.waitUntil(lambda: not widget.result_layer.data.any(), timeout=WAIT)
@@ -45,15 +47,18 @@ def test_the_next_step_stands_out(docked):
     view = widget.view
 
     def blue():
-        buttons = (view.new_strokes, view.panel.button, view.accept)
-        return [b.text() for b in buttons if b.objectName() == "medgs-primary"]
+        found = view.findChildren(QPushButton)
+        return [b.text() for b in found if b.objectName() == "medgs-primary"]
 
     assert blue() == []
+    assert view.panel.status.text().startswith("Open an image")
     viewer.add_image(np.random.default_rng(0).random((4, 20, 20)), name="scan")
     assert blue() == ["New"]
     view.new_strokes.click()
     assert blue() == []
+    assert view.heads[Step.PAINT].is_next
     view.auto.setChecked(False)
+    stroke(widget.strokes_layer, [(1, 5, 5)], 1)
     assert blue() == ["Update"]
 
 

@@ -271,6 +271,20 @@ def looks_like_image(labels: NDArray[Any]) -> bool:
     return max(shares) < 0.5
 
 
+def is_mask_name(name: str) -> bool:
+    """Tell whether a file's name without its suffix says that it is a mask.
+
+    Examples
+    --------
+    >>> from napari_medgs.io.labels import is_mask_name
+    >>> is_mask_name("ct_seg"), is_mask_name("segment_study")
+    (True, True)
+    >>> is_mask_name("ct_1")
+    False
+    """
+    return _MASK_NAME.search(name.lower().replace("_", "-")) is not None
+
+
 def as_mask(volume: Volume, name: str) -> NDArray[Any] | None:
     """Return a volume's only channel as labels if it is a mask, else None.
 
@@ -291,7 +305,7 @@ def as_mask(volume: Volume, name: str) -> NDArray[Any] | None:
     if volume.channels != 1:
         return None
     data = volume.channel(0)
-    named = _MASK_NAME.search(name.lower().replace("_", "-")) is not None
+    named = is_mask_name(name)
     if not named and not (data.dtype.kind in "iub" and data.dtype.itemsize <= 2):
         return None
     if not named and len(np.unique(data)) > _MAX_MASK_VALUES:

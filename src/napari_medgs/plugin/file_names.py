@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from napari_medgs.errors import FileError
 from napari_medgs.plugin.layer_metadata import SOURCE_KEY
 
 
@@ -43,6 +45,30 @@ def source_folder(layers: Any, layer: Any) -> Path | None:
     return None
 
 
+def file_of(layer: Any) -> Path | None:
+    """Return the file or folder that a layer was read from, if it is known and still there."""
+    path = layer.metadata.get("path") or getattr(layer.source, "path", None)
+    return Path(str(path)) if path and Path(str(path)).exists() else None
+
+
+def refuse_open_files(layers: Any, paths: Iterable[Path]) -> None:
+    """Refuse to write over files that layers were read from.
+
+    Parameters
+    ----------
+    layers : napari.components.LayerList
+    paths : iterable of Path
+
+    Raises
+    ------
+    FileError
+    """
+    inputs = [found for layer in layers if (found := file_of(layer)) is not None]
+    for path in paths:
+        if path.exists() and any(path.samefile(found) for found in inputs):
+            raise FileError(f"{path}: is open in the viewer; choose another name.")
+
+
 def suggested_path(layers: Any, layer: Any, suffix: str, name: str | None = None) -> Path:
     """Return a path to offer for saving a layer.
 
@@ -57,3 +83,46 @@ def suggested_path(layers: Any, layer: Any, suffix: str, name: str | None = None
     file = plain_name(layer.name if name is None else name) + suffix
     folder = source_folder(layers, layer)
     return Path(file) if folder is None else folder / file
+
+
+def free_path(path: Path, suffix: str) -> Path:
+    """Return a path that no file has, with a number before the suffix if need be.
+
+    Parameters
+    ----------
+    path : Path
+    suffix : str
+        With which its name ends.
+    """
+    start, k, found = path.name.removesuffix(suffix), 1, path
+    while found.exists():
+        k += 1
+        found = path.with_name(f"{start}-{k}{suffix}")
+    return found
+
+
+def with_ending(path: Path, old: str, new: str, suffix: str) -> Path:
+    """Return the path of a companion file: with another word at the end of the name.
+
+    Parameters
+    ----------
+    path : Path
+    old, new : str
+        ``old`` is taken off where the name without suffixes ends with it.
+    suffix : str
+
+    Examples
+    --------
+    >>> with_ending(Path("ct_mask.nii.gz"), "_mask", "_mesh", ".ply").name
+    'ct_mesh.ply'
+    >>> with_ending(Path("liver.seg.nrrd"), "_mask", "_mesh", ".ply").name
+    'liver_mesh.ply'
+    """
+    from napari_medgs.io.formats import image_stem
+
+    stem = image_stem(path).removesuffix(".seg").removesuffix(".rtstruct")
+    number = ""
+    base, dash, last = stem.rpartition("-")
+    if dash and last.isdecimal() and base.endswith(old):
+        stem, number = base, f"-{last}"
+    return path.with_name(stem.removesuffix(old) + new + number + suffix)

@@ -115,6 +115,7 @@ class AcceptAction:
         layer.colormap = label_colormap(colors, None, result=True)
         self._accepted.watch(layer)
         self._accepted.report()
+        view.saving.what.choose(layer)
         controller.state.message = (
             f"Accepted {count:,} voxels into {layer.name!r}."
             if count

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QPainter, QPen, QPixmap
+from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QColorDialog,
@@ -16,8 +16,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_medgs.plugin.segment.layers import BACKGROUND_COLOR, Color, default_color
+from napari_medgs.plugin.widgets.icons import LOCKED, glyph
 
-COLOR, NAME, VOLUME, LOCK = range(4)
+Code = tuple[str, str, str]
+Codes = tuple[Code | None, Code | None]
+COLOR, NAME, VOLUME, LOCK, EYE = range(5)
 ROWS_SHOWN = (3, 8)
 VALUE_ROLE = Qt.ItemDataRole.UserRole
 LOCK_ROLE = Qt.ItemDataRole.UserRole + 1
@@ -33,15 +36,16 @@ class ClassTable(QTableWidget):
     renamed = Signal(int, str)
     recolored = Signal(int)
     lock_requested = Signal(int, bool)
+    hidden_changed = Signal()
 
     def __init__(self) -> None:
-        super().__init__(0, 4)
-        self.setHorizontalHeaderLabels(["", "Class", "Volume", ""])
+        super().__init__(0, 5)
+        self.setHorizontalHeaderLabels(["", "Class", "Volume", "", ""])
         self.verticalHeader().setVisible(False)
         header = self.horizontalHeader()
         header.setHighlightSections(False)
         header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
-        for column, width in ((COLOR, 30), (VOLUME, 92), (LOCK, 30)):
+        for column, width in ((COLOR, 28), (VOLUME, 68), (LOCK, 28), (EYE, 28)):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Fixed)
             self.setColumnWidth(column, width)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -50,6 +54,8 @@ class ClassTable(QTableWidget):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.names: dict[int, str] = {}
         self.colors: dict[int, Color] = {}
+        self.codes: dict[int, Codes] = {}
+        self.hidden: set[int] = set()
         self.background: int | None = None
         self._values: list[int] = []
         self._volumes: Mapping[int, float] = {}
@@ -122,7 +128,12 @@ class ClassTable(QTableWidget):
             lock.setToolTip(
                 "Click to lock the class, which then stays exactly as it is now, or to unlock it."
             )
-        for column, item in ((COLOR, color), (NAME, name), (VOLUME, volume), (LOCK, lock)):
+        eye = QTableWidgetItem()
+        eye.setFlags(plain)
+        if not is_background:
+            eye.setToolTip("Click to hide the class on the image, or to show it.")
+        items = ((COLOR, color), (NAME, name), (VOLUME, volume), (LOCK, lock), (EYE, eye))
+        for column, item in items:
             self.setItem(row, column, item)
 
     def name(self, value: int) -> str:
@@ -156,6 +167,8 @@ class ClassTable(QTableWidget):
     def reset(self) -> None:
         """Forget the names, as another patient's image is segmented."""
         self.names.clear()
+        self.codes.clear()
+        self.hidden.clear()
         self._volumes, self._locked = {}, frozenset()
         self.fill([1, 2], self.background)
 
@@ -169,7 +182,21 @@ class ClassTable(QTableWidget):
                 item.setData(LOCK_ROLE, closed)
                 item.setIcon(lock_icon(closed, self.palette().text().color()))
                 item.setData(Qt.ItemDataRole.AccessibleTextRole, "locked" if closed else "open")
+                self._show_eye(row, value)
         self._filling = False
+
+    def _show_eye(self, row: int, value: int) -> None:
+        hidden, item = value in self.hidden, self.item(row, EYE)
+        item.setIcon(glyph("eye_off" if hidden else "eye_outline", self.palette().text().color()))
+        item.setData(Qt.ItemDataRole.AccessibleTextRole, "hidden" if hidden else "shown")
+
+    def toggle_hidden(self, value: int) -> None:
+        """Hide a class on the image, or show it again."""
+        self.hidden ^= {value}
+        self._filling = True
+        self._show_eye(self._values.index(value), value)
+        self._filling = False
+        self.hidden_changed.emit()
 
     def is_locked(self, value: int) -> bool:
         """Tell whether a class is shown as locked."""
@@ -215,6 +242,8 @@ class ClassTable(QTableWidget):
         value = self._values[row]
         if column == LOCK and value != self.background:
             self.lock_requested.emit(value, not self.is_locked(value))
+        elif column == EYE and value != self.background:
+            self.toggle_hidden(value)
 
     def _on_double_click(self, row: int, column: int) -> None:
         value = self._values[row]
@@ -300,20 +329,7 @@ def _dot(color: Color) -> QIcon:
 
 def lock_icon(locked: bool, color: QColor) -> QIcon:
     """Return a padlock: closed and amber, or open in the color of the text."""
-    picture, painter = _canvas()
-    drawn = QColor("#e0a030") if locked else color
-    if not locked:
-        drawn.setAlpha(150)
-    pen = QPen(drawn, 3.4)
-    painter.setPen(pen)
-    painter.setBrush(Qt.BrushStyle.NoBrush)
-    left, top = (9, 4) if locked else (16, 4)
-    painter.drawArc(left, top, 14, 20, 0, 180 * 16)
-    painter.setPen(Qt.PenStyle.NoPen)
-    painter.setBrush(drawn)
-    painter.drawRoundedRect(6, 14, 20, 14, 3, 3)
-    painter.end()
-    return _icon(picture)
+    return glyph("lock", LOCKED) if locked else glyph("lock_open_variant_outline", color)
 
 
 def _canvas() -> tuple[QPixmap, QPainter]:

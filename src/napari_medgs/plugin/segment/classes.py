@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_medgs.errors import ParameterError
-from napari_medgs.plugin.layer_metadata import NAMES_KEY
+from napari_medgs.plugin.layer_metadata import CODES_KEY, NAMES_KEY
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
@@ -36,6 +36,7 @@ class ClassActions:
         view.remove_class.clicked.connect(lambda *_: self.remove())
         self._table.renamed.connect(lambda *_: self.show_names())
         self._table.recolored.connect(lambda *_: self.show_colors())
+        self._table.hidden_changed.connect(self.show_colors)
         self._table.lock_requested.connect(self.set_lock)
         controller.prompts_changed.connect(self._add_missing)
 
@@ -87,10 +88,24 @@ class ClassActions:
         if value is not None and value != self._table.background:
             self.set_lock(value, not self._table.is_locked(value))
 
+    def used(self) -> frozenset[int]:
+        """Return the classes that have strokes or voxels, without the background."""
+        session = self._controller.session
+        if session is None:
+            return frozenset()
+        values = {int(v) for v in np.unique(session.strokes)} | set(
+            self._controller.state.volumes_ml
+        )
+        return frozenset(values - {session.settings.unlabeled, self._table.background, 0})
+
     def show_colors(self) -> None:
-        """Give the layers the table's colors."""
+        """Give the layers the table's colors; hidden classes are clear."""
         context, background = self._context, self._table.background
-        colors = {v: self._table.color(v) for v in self._table.classes}
+        table = self._table
+        colors = {
+            v: (*table.color(v)[:3], 0.0 if v in table.hidden else table.color(v)[3])
+            for v in table.classes
+        }
         if context.strokes_layer is not None:
             context.strokes_layer.colormap = label_colormap(colors, background, result=False)
         if context.result_layer is not None:
@@ -102,6 +117,7 @@ class ClassActions:
         for layer in (self._context.strokes_layer, self._context.result_layer):
             if layer is not None:
                 layer.metadata[NAMES_KEY] = dict(names)
+                layer.metadata[CODES_KEY] = dict(self._table.codes)
         if self._controller.segmenter is not None:
             self._controller.segmenter.names = names
 

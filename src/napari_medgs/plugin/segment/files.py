@@ -18,7 +18,7 @@ from napari_medgs.plugin.segment import autosave
 from napari_medgs.plugin.segment.accepted import AcceptedLayers
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
-from napari_medgs.plugin.segment.view import FIRST_HINT, RESTORE_HINT, SegmentView
+from napari_medgs.plugin.segment.view import RESTORE_HINT, SegmentView
 from napari_medgs.plugin.worker import Runner
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class SegmentFiles:
             when = time.strftime("%d %b, %H:%M", time.localtime(self.found.saved))
             view.restore_note.setText(f"Strokes on this image were saved on {when}.")
         elif self._controller.state.message == RESTORE_HINT:
-            self._controller.state.message = FIRST_HINT
+            self._controller.state.message = ""
         view.restore_bar.setVisible(self.found is not None)
 
     def saved_session(self) -> Session | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -11,7 +11,10 @@ from napari_medgs.plugin.layer_metadata import ROLE_KEY
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
 from napari_medgs.plugin.segment.model import JobKind
-from napari_medgs.plugin.segment.view import SegmentView
+from napari_medgs.plugin.segment.step_heads import ColorBar
+
+if TYPE_CHECKING:
+    from napari_medgs.plugin.segment.view import SegmentView
 
 # Four colors from low to high, as RGB.
 COLORMAPS = {
@@ -36,6 +39,13 @@ def map_colormap(kind: str) -> Any:
     colors = COLORMAPS[kind]
     shades = [(*color, alpha) for color, alpha in zip(colors, OPACITIES, strict=True)]
     return Colormap([(*colors[0], 0.0), *shades], name=f"medgs {kind}", controls=list(POSITIONS))
+
+
+def uncertainty_bar() -> ColorBar:
+    """Return the bar that explains the colors of the uncertainty."""
+    low, high = CONTRAST_LIMITS["uncertainty"]
+    colors = COLORMAPS["uncertainty"]
+    return ColorBar((colors[0], *colors), POSITIONS, f"{low:.0%} wrong", f"{high:.0%} and more")
 
 
 class MapLayers:

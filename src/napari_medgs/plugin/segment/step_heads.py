@@ -86,8 +86,6 @@ class Guide(QWidget):
         self.text = QLabel()
         self.text.setWordWrap(True)
         self.text.setStyleSheet("font-weight: 600; background: transparent;")
-        # Two lines always: the controls below must not jump from step to step.
-        self.text.setMinimumHeight(2 * self.text.fontMetrics().lineSpacing() + 2)
         self.help = IconButton("help_circle_outline", "Open the page about segmenting.")
         self.help.setFlat(True)
         self.help.clicked.connect(lambda *_: open_help())
@@ -95,6 +93,12 @@ class Guide(QWidget):
         layout.setContentsMargins(8, 4, 4, 4)
         layout.addWidget(self.text, 1)
         layout.addWidget(self.help, 0, Qt.AlignmentFlag.AlignTop)
+
+    def showEvent(self, event: Any) -> None:
+        """Take the height of two lines: the controls below must not jump from step to step."""
+        super().showEvent(event)
+        self.text.ensurePolished()
+        self.text.setMinimumHeight(2 * self.text.fontMetrics().lineSpacing() + 6)
 
     def show_text(self, text: str) -> None:
         """Show what to do next."""

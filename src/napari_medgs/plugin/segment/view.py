@@ -6,13 +6,18 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QMenu, QVBoxLayout, QWidget
 
 from napari_medgs._util.progress import ProgressEvent
 from napari_medgs.plugin.layer_metadata import ROLE_KEY, field_of
+from napari_medgs.plugin.segment.brush_bar import BrushBar
 from napari_medgs.plugin.segment.class_table import ClassTable
 from napari_medgs.plugin.segment.form import LabelValueForm
+from napari_medgs.plugin.segment.maps import uncertainty_bar
 from napari_medgs.plugin.segment.model import JobKind, SegmentState
+from napari_medgs.plugin.segment.save_bar import SaveBar
+from napari_medgs.plugin.segment.step_heads import Guide, StepHead
+from napari_medgs.plugin.segment.steps import Action, NextStep, Step, next_step
 from napari_medgs.plugin.widgets.base import (
     MedGSWidget,
     Section,
@@ -23,7 +28,8 @@ from napari_medgs.plugin.widgets.base import (
     hint,
     set_primary,
 )
-from napari_medgs.plugin.widgets.controls import button, row
+from napari_medgs.plugin.widgets.controls import button, compact, row
+from napari_medgs.plugin.widgets.icons import IconButton
 from napari_medgs.plugin.widgets.layers import LayerChecklist, LayerCombo, is_source_image
 
 KEYS = {
@@ -32,13 +38,17 @@ KEYS = {
     ".": "next class",
     ",": "previous class",
     "K": "lock or unlock the class",
+    "H": "show or hide the mask",
 }
 LAYER_KEYS = {
     "Ctrl+Z": "undo the last step and its effect on the mask",
     "Ctrl+Shift+Z": "redo it",
 }
-FIRST_HINT = "Press New, then paint a stroke in each class."
-PAINT_HINT = "Paint a stroke in each class: the mask follows by itself."
+PAINT_KEYS = {
+    "1 … 9": "choose a class",
+    "0": "choose the background",
+    "E": "erase while it is held, or until it is pressed again",
+}
 RESTORE_HINT = "The strokes are saved: Restore brings them back."
 BUSY = {
     JobKind.PREPARE: "Preparing",
@@ -67,6 +77,11 @@ def is_mask(layer: Any) -> bool:
     return type(layer).__name__ == "Labels" and layer.metadata.get(ROLE_KEY, "final") == "final"
 
 
+def is_accepted(layer: Any) -> bool:
+    """Tell whether a layer holds accepted classes."""
+    return type(layer).__name__ == "Labels" and layer.metadata.get(ROLE_KEY) == "final"
+
+
 class SegmentView(QWidget):
     """All controls of the Segment widget, and how they show a :class:`SegmentState`.
 
@@ -87,34 +102,51 @@ class SegmentView(QWidget):
         self._owner, self._state = owner, state
         self._body = QVBoxLayout(self)
         self._body.setContentsMargins(0, 0, 0, 0)
-        self._body.setSpacing(6)
+        self._body.setSpacing(5)
+        self.guide = Guide()
+        self._body.addWidget(self.guide)
+        self.heads: dict[Step, StepHead] = {}
         self._build_input()
         self._build_classes()
         self._build_run()
-        self._build_accept()
+        self._build_check()
+        self.saving = SaveBar(owner, is_accepted)
+        self._add_step(Step.SAVE)
+        self._body.addWidget(self.saving)
         self._build_sections(settings, values)
         self._body.addStretch(1)
         self._follow(state)
 
     # The controls
 
+    def _add_step(self, step: Step) -> None:
+        self.heads[step] = StepHead(step)
+        self._body.addWidget(self.heads[step])
+
     def _build_input(self) -> None:
+        self._add_step(Step.START)
         form = compact_form()
         self._body.addLayout(form)
         self.images = LayerChecklist(self._owner, is_scan)
         tip = "What to segment. Check several images of the same geometry to use them together."
         add_row(form, "Image", self.images, tip)
-        self.strokes = LayerCombo(self._owner, is_strokes, none="none yet")
-        self.new_strokes = button(
-            "New", "Add a layer to paint strokes in, with classes and colors."
+        self.initial = LayerCombo(self._owner, is_mask, none="no mask yet")
+        tip = (
+            "A mask to go on with: its classes are shown and can be edited; what you do not touch "
+            "stays, but for voxels near its edges, which are decided anew."
         )
-        holder = QWidget()
-        line = row(self.strokes, self.new_strokes)
-        line.setStretch(1, 0)
-        holder.setLayout(line)
-        tip = "The Labels layer that you paint in: short strokes or whole slices, any orientation."
-        self.strokes.setToolTip(tip)
-        add_row(form, "Strokes", holder, tip)
+        add_row(form, "Begin with", self.initial, tip)
+        self.resample = QCheckBox("bring the mask onto the image's grid")
+        self.resample.setToolTip(
+            "Resample a mask of another grid by the nearest label. Otherwise it is refused."
+        )
+        form.addRow(self.resample)
+        self.initial.changed.connect(self._show_resample)
+        self._show_resample()
+        self.new_strokes = IconButton(
+            "plus", "Add a layer to paint strokes in, with classes and colors.", "New"
+        )
+        self._body.addWidget(self.new_strokes)
         self.restore_bar = QWidget()
         bar = QVBoxLayout(self.restore_bar)
         bar.setContentsMargins(8, 6, 8, 6)
@@ -134,47 +166,85 @@ class SegmentView(QWidget):
         self._look_place = QVBoxLayout()
         self._body.addLayout(self._look_place)
 
+    def _show_resample(self) -> None:
+        self.resample.setVisible(self.initial.layer is not None)
+
     def add_look(self, look: QWidget) -> None:
         """Show the controls of planes and window below the image."""
         self._look_place.addWidget(look)
 
     def _build_classes(self) -> None:
+        self._add_step(Step.PAINT)
         self.table = ClassTable()
         self._body.addWidget(self.table)
-        self.add_class = button("Add class", "Add a class with a color of its own.")
-        self.remove_class = button(
-            "Remove", "Remove the class and its strokes; Undo brings both back."
+        self.add_class = compact(
+            IconButton("plus", "Add a class with a color of its own.", "Add class")
         )
-        self._body.addLayout(row(self.add_class, self.remove_class))
+        self.remove_class = IconButton(
+            "trash_can_outline", "Remove the class and its strokes; Undo brings both back."
+        )
+        self.templates = IconButton(
+            "playlist_edit", "Load or save the list of classes: names, colors and codes."
+        )
+        menu = QMenu(self.templates)
+        self.load_classes = menu.addAction("Load classes…")
+        self.save_classes = menu.addAction("Save classes…")
+        self.templates.setMenu(menu)
+        self.undo = IconButton("undo", "Undo the last step (Ctrl+Z in the strokes or the result).")
+        self.redo = IconButton("redo", "Redo the step that was undone (Ctrl+Shift+Z).")
+        line = row(self.add_class, self.remove_class, self.templates, self.undo, self.redo)
+        for k in range(1, 5):
+            line.setStretch(k, 0)
+        self._body.addLayout(line)
+        self.brush = BrushBar(self._owner.viewer)
+        self._body.addWidget(self.brush)
 
     def _build_run(self) -> None:
-        self.undo = button("Undo", "Undo the last step (Ctrl+Z in the strokes or the result).")
-        self.redo = button("Redo", "Redo the step that was undone (Ctrl+Shift+Z).")
-        self._body.addLayout(row(self.undo, self.redo))
-        self.auto = QCheckBox("update after every stroke")
+        self.auto = QCheckBox("automatic")
         self.auto.setChecked(True)
-        self.auto.setToolTip("Painting is never blocked: a newer stroke stops an older update.")
-        self._body.addWidget(self.auto)
+        self.auto.setToolTip(
+            "Update the mask after every stroke. Painting is never blocked: a newer stroke stops "
+            "an older update."
+        )
         self.panel = TaskPanel(self._owner, "Update", "Compute the mask anew from all strokes.")
-        for shown_at_times in (self.panel.bar, self.panel.status):
-            policy = shown_at_times.sizePolicy()
-            policy.setRetainSizeWhenHidden(True)  # the buttons below must not jump at each stroke
-            shown_at_times.setSizePolicy(policy)
+        self.panel.buttons.insertWidget(0, self.auto)
+        self.panel.show_status_in(self.guide.text)
+        policy = self.panel.bar.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)  # the buttons below must not jump at each stroke
+        self.panel.bar.setSizePolicy(policy)
         self._body.addWidget(self.panel)
+
+    def _build_check(self) -> None:
+        self._add_step(Step.CHECK)
         self.place_warning: str | None = None  # where the image's orientation is not known
         self.result = QLabel()
         self.result.setObjectName("medgs-result")
         self.result.setWordWrap(True)
         self.result.setVisible(False)
-        self._body.addWidget(self.result)
-        self.suggest = button(
-            "Suggest next slice", "Go to the slice where one more stroke helps most."
+        self.suggest = compact(
+            button("Suggest", "Go to the slice where one more stroke helps most (N).")
         )
-        self._body.addWidget(self.suggest)
+        self.uncertainty = compact(
+            button("Uncertainty", "Show the estimated probability that a voxel has a wrong class.")
+        )
+        self.uncertainty.setCheckable(True)
+        self._check_row = row(self.suggest, self.uncertainty)
+        self._body.addLayout(self._check_row)
+        self.color_bar = uncertainty_bar()
+        self.color_bar.setToolTip("Probability that the voxel has a wrong class.")
+        self.color_bar.setVisible(False)
+        self.uncertainty.toggled.connect(self.color_bar.setVisible)
+        self._body.addWidget(self.color_bar)
+        self._body.addWidget(self.result)
 
-    def _build_accept(self) -> None:
+    def add_check(self, made: QWidget) -> None:
+        """Show another button among those that check the mask."""
+        self._check_row.addWidget(compact(made), 1)
+
+    def _build_accept(self) -> QWidget:
+        holder = QWidget()
         form = compact_form()
-        self._body.addLayout(form)
+        holder.setLayout(form)
         self.target = LayerCombo(self._owner, is_mask, none="new layer")
         tip = "A layer for finished classes. Other classes in it are not overwritten."
         add_row(form, "Accept into", self.target, tip)
@@ -187,15 +257,16 @@ class SegmentView(QWidget):
         form.addRow(self.accept_one)
         form.addRow(self.replace_same)
         self.accept = button("Accept", "Copy the mask to that layer; Ctrl+Z there undoes it.")
-        self._body.addWidget(self.accept)
+        form.addRow(self.accept)
+        return holder
 
     def _build_sections(self, settings: QWidget, values: LabelValueForm) -> None:
         keys = [f"<tr><td><b>{k}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>"
-                for k, text in (LAYER_KEYS | KEYS).items()]  # fmt: skip
+                for k, text in (PAINT_KEYS | LAYER_KEYS | KEYS).items()]  # fmt: skip
         self.sections = [
-            Section("Points, boxes, starting mask", self._build_prompts(values)),
+            Section("Points, boxes, other inputs", self._build_prompts(values)),
             Section("Settings", settings),
-            Section("Maps and sessions", self._build_outputs()),
+            Section("Keep classes one by one", self._build_accept()),
             Section("Shortcuts", hint("<table>" + "".join(keys) + "</table>")),
         ]
         self._parts = QVBoxLayout()
@@ -205,9 +276,13 @@ class SegmentView(QWidget):
         self._body.addLayout(self._parts)
 
     def add_section(self, section: Section, before: int = 0) -> None:
-        """Show another section, before the given one."""
+        """Show another section below the steps, before the given one."""
         self.sections.insert(before, section)
         self._parts.insertWidget(before, section)
+
+    def section(self, title: str) -> Section:
+        """Return the section of a title."""
+        return next(part for part in self.sections if part.title == title)
 
     def _build_prompts(self, values: LabelValueForm) -> QWidget:
         holder = QWidget()
@@ -226,15 +301,9 @@ class SegmentView(QWidget):
         layout.addWidget(self.negative)
         form = compact_form()
         layout.addLayout(form)
-        self.initial = LayerCombo(self._owner, is_mask, none="none")
-        tip = "A mask to improve; voxels near its edges are decided anew."
-        add_row(form, "Starting mask", self.initial, tip)
-        self.resample = QCheckBox("Resample the mask")
-        self.resample.setToolTip(
-            "Bring a mask of another grid onto the image by the nearest label. Otherwise it is "
-            "refused."
-        )
-        form.addRow(self.resample)
+        self.strokes = LayerCombo(self._owner, is_strokes, none="none yet")
+        tip = "The Labels layer that you paint in: short strokes or whole slices, any orientation."
+        add_row(form, "Strokes in", self.strokes, tip)
         self.fields = LayerCombo(
             self._owner, lambda layer: field_of(layer) is not None, none="automatic"
         )
@@ -244,36 +313,35 @@ class SegmentView(QWidget):
         )
         add_row(form, "Gaussians", self.fields, tip)
         layout.addWidget(values)
-        return holder
-
-    def _build_outputs(self) -> QWidget:
-        holder = QWidget()
-        layout = QVBoxLayout(holder)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(6)
-        self.uncertainty = QCheckBox("show the uncertainty")
-        self.uncertainty.setToolTip("Estimated probability that a voxel has the wrong class.")
         self.probability = QCheckBox("show the class's probability")
         self.probability.setToolTip("Probability of the class that is selected in the table.")
-        layout.addWidget(self.uncertainty)
         layout.addWidget(self.probability)
-        self.save = button(
-            "Save session…",
-            "Save every step to a JSON file, and the Gaussians beside it. "
-            "'napari-medgs segment --session' computes the same mask from them.",
-        )
         self.load = button("Open session…", "Continue a saved session of this image.")
-        layout.addLayout(row(self.save, self.load))
+        layout.addWidget(self.load)
         return holder
 
     # What they show
 
-    def show_next_step(self) -> None:
-        """Let the button of the next step stand out."""
-        state = self._state
-        set_primary(self.new_strokes, not state.has_session and bool(self.images.layers))
-        set_primary(self.accept, bool(state.volumes_ml))
-        set_primary(self.panel.button, state.has_session and not state.auto_update)
+    @property
+    def next_step(self) -> NextStep:
+        """What to do next."""
+        return next_step(self._state, has_image=bool(self.images.layers))
+
+    def show_next_step(self, *_: object) -> None:
+        """Say what comes next, and let its button and heading stand out."""
+        coming = self.next_step
+        self._show_message(self._state.message)
+        for step, head in self.heads.items():
+            head.set_next(step is coming.step)
+        buttons = {
+            Action.NEW: self.new_strokes,
+            Action.UPDATE: self.panel.button,
+            Action.SUGGEST: self.suggest,
+            Action.SAVE: self.saving.everything,
+            Action.NEXT_CASE: self.saving.next,
+        }
+        for action, shown in buttons.items():
+            set_primary(shown, action is coming.action)
 
     def _follow(self, state: SegmentState) -> None:
         events = state.events
@@ -286,18 +354,21 @@ class SegmentView(QWidget):
         events.can_undo.connect(lambda can: self.undo.setEnabled(can))
         events.can_redo.connect(lambda can: self.redo.setEnabled(can))
         events.has_session.connect(self._show_session)
-        events.auto_update.connect(lambda on: self.show_next_step())
+        for event in (
+            events.auto_update, events.is_current, events.checked, events.saved,
+            events.has_next_case, events.can_undo,
+        ):  # fmt: skip
+            event.connect(lambda *_: self.show_next_step())
         self.images.changed.connect(self.show_next_step)
         self.undo.setEnabled(False)
         self.redo.setEnabled(False)
         self._show_session(state.has_session)
         self._show_volumes(state.volumes_ml)
-        state.message = FIRST_HINT
-        self._show_message(FIRST_HINT)
+        self._show_message("")
 
     def _show_message(self, text: str) -> None:
-        self.panel.status.setText(text)
-        self.panel.status.setVisible(bool(text))
+        """Show what is going on; when nothing is, what comes next."""
+        self.guide.show_text(text or self.next_step.text)
 
     def _show_job(self, kind: JobKind | None) -> None:
         self.panel.cancel.setEnabled(kind is not None)
@@ -306,7 +377,8 @@ class SegmentView(QWidget):
         if kind is not None:
             self._state.message = f"{BUSY[kind]} ..."
         elif not self._state.has_session:
-            self._state.message = FIRST_HINT
+            self._state.message = ""
+            self._show_message("")
         elif self._state.message.endswith("..."):
             self._state.message = ""
 
@@ -324,14 +396,22 @@ class SegmentView(QWidget):
 
     def _show_volumes(self, volumes_ml: Mapping[int, float]) -> None:
         self.table.show_volumes(volumes_ml)
-        for control in (self.suggest, self.accept):
+        saving = self.saving
+        for control in (self.suggest, self.accept, saving.everything, saving.keep):
             control.setEnabled(bool(volumes_ml))
+        for control in (saving.mask, saving.meshes):
+            control.setEnabled(bool(volumes_ml) or saving.what.layer is not None)
         self.show_next_step()
 
     def _show_session(self, has_session: bool) -> None:
-        for control in (self.save, self.add_points, self.add_boxes):
+        for control in (self.saving.session, self.add_points, self.add_boxes):
             control.setEnabled(has_session)
         self.show_next_step()
+
+    @property
+    def save(self) -> Any:
+        """The button that saves the session."""
+        return self.saving.session
 
     # Files
 

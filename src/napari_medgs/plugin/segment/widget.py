@@ -27,11 +27,14 @@ from napari_medgs.plugin.levels import at_fitting_level, segment_need
 from napari_medgs.plugin.report import LOGGER, guarded, show_failure, show_hint
 from napari_medgs.plugin.segment.accept import AcceptAction
 from napari_medgs.plugin.segment.accepted import AcceptedLayers
+from napari_medgs.plugin.segment.cases import CaseActions
+from napari_medgs.plugin.segment.class_files import ClassFiles
 from napari_medgs.plugin.segment.classes import ClassActions
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
 from napari_medgs.plugin.segment.files import SegmentFiles
 from napari_medgs.plugin.segment.form import LabelValueForm, SegmentForm
+from napari_medgs.plugin.segment.keys import bind_layer_keys, bind_viewer_keys
 from napari_medgs.plugin.segment.layer_watcher import LayerWatcher
 from napari_medgs.plugin.segment.layers import (
     BACKGROUND,
@@ -43,19 +46,14 @@ from napari_medgs.plugin.segment.maps import MapLayers
 from napari_medgs.plugin.segment.model import JobKind, ResultUpdate
 from napari_medgs.plugin.segment.new_session import known_field, new_session
 from napari_medgs.plugin.segment.prompt_layers import PromptLayers
+from napari_medgs.plugin.segment.saving import SaveActions
 from napari_medgs.plugin.segment.statistics import Statistics
 from napari_medgs.plugin.segment.statistics_table import StatisticsPanel
 from napari_medgs.plugin.segment.suggestion import SliceSuggestion
-from napari_medgs.plugin.segment.surface_view import SurfaceView
-from napari_medgs.plugin.segment.view import (
-    KEYS,
-    LAYER_KEYS,
-    PAINT_HINT,
-    RESTORE_HINT,
-    SegmentView,
-)
+from napari_medgs.plugin.segment.surface_view import FROM_THE_FRONT, SurfaceView
 from napari_medgs.plugin.segment.tools import ClassTools
 from napari_medgs.plugin.segment.tools_panel import ToolsPanel
+from napari_medgs.plugin.segment.view import RESTORE_HINT, SegmentView
 from napari_medgs.plugin.segment.warm_up import warm_up
 from napari_medgs.plugin.viewing.view_bar import ViewBar
 from napari_medgs.plugin.widgets.base import MedGSWidget, Section
@@ -68,7 +66,7 @@ if TYPE_CHECKING:
 
     from napari_medgs.data.volume import Volume
     from napari_medgs.plugin.layer_frame import LayerFrame
-    from napari_medgs.segmentation import SegmentParams, Session
+    from napari_medgs.segmentation import ClassList, SegmentParams, Session
 
 POLL_MS = 8  # solves take tenths of a second: reports must not wait as long
 REST_MS = 450  # without a stroke, until an incremental solve is followed by a full one
@@ -106,6 +104,7 @@ class SegmentWidget(MedGSWidget):
         self.body.addWidget(self.view)
         self.look = ViewBar(self)
         self.view.add_look(self.look)
+        self.view.add_check(self.look.show_3d)
         self.shortcuts = Shortcuts()
         self.watcher = LayerWatcher(self)
         parts = (self.view, self.controller, self.context)
@@ -131,7 +130,18 @@ class SegmentWidget(MedGSWidget):
         self.surface = SurfaceView(
             self, self.look.show_3d, self.controller, self.context, self.view.table.color
         )
+        four = self.look.four_views
+        self.surface.wanted_elsewhere = lambda: four.is_on
+        self.surface.made.connect(
+            lambda data: four.show_surface(data, self.context.image, FROM_THE_FRONT)
+        )
+        four.opened = self.surface.update
         self.files = SegmentFiles(self, *parts, self.accepted, self._resume)
+        self.class_files = ClassFiles(self.view, self.context, self.classes)
+        self.saving = SaveActions(self, *parts, self.files)
+        self.cases = CaseActions(
+            self, *parts, self.class_files.current, self._begin_case, self.end
+        )
         self._choosing = False
         self._marked = False
         self._named_for: Callable[[], Any] = lambda: None
@@ -140,7 +150,7 @@ class SegmentWidget(MedGSWidget):
         self.rest_timer.setInterval(REST_MS)
         self.rest_timer.timeout.connect(self.controller.request_full_solve)
         self._connect()
-        self._bind_keys()
+        bind_viewer_keys(self)
         self.view.table.fill([1, 2], BACKGROUND)
         self.files.look_for_saved()
         self._go_on()
@@ -184,19 +194,14 @@ class SegmentWidget(MedGSWidget):
         view.undo.clicked.connect(lambda *_: self.undo())
         view.redo.clicked.connect(lambda *_: self.redo())
         view.table.selected.connect(self._on_class)
+        for checking in (
+            view.suggest.clicked,
+            view.uncertainty.toggled,
+            self.look.show_3d.toggled,
+        ):
+            checking.connect(self._on_checked)
+        self.listen(self.viewer.dims.events.current_step, self._on_checked)
         self.listen(self.viewer.layers.events.removed, self._on_removed)
-
-    def _bind_keys(self) -> None:
-        table = self.view.table
-        actions = (
-            self.update_now,
-            self.suggestion.request,
-            lambda: table.step(1),
-            lambda: table.step(-1),
-            self.classes.toggle_lock,
-        )
-        for key, action in zip(KEYS, actions, strict=True):
-            self.shortcuts.bind(self.viewer, key, action)
 
     @property
     def strokes_layer(self) -> Any:
@@ -231,6 +236,17 @@ class SegmentWidget(MedGSWidget):
             follower.show_slices(image)
         strokes = add_strokes_layer(self.viewer, image, names, table.colors, frame.ndim)
         self.begin(strokes, reuse=False)
+
+    def _begin_case(self, image: Any, classes: ClassList) -> None:
+        """Begin with another image and the classes of the last one."""
+        self.view.images.check([image])
+        self.class_files.show(classes)
+        self.make_strokes()
+
+    def _on_checked(self, *_: object) -> None:
+        """Notice that the user looks through the mask."""
+        if self.state.volumes_ml:
+            self.state.checked = True
 
     def _load_images(self) -> tuple[Volume, LayerFrame]:
         return self.context.load_images(self.view.images.layers)
@@ -322,7 +338,8 @@ class SegmentWidget(MedGSWidget):
         self.controller.open(session, volume, strokes, result, field, field_file)
         self.watcher.watch_strokes(strokes, session.strokes)
         self.watcher.watch_result(result)
-        self._bind_layer_keys(layer, context.result_layer)
+        bind_layer_keys(self, layer, context.result_layer)
+        self.view.brush.follow(layer, context.result_layer)
         self.classes.show_colors()
         self.classes.show_names()
         self.accepted.watch_those_there()
@@ -334,11 +351,6 @@ class SegmentWidget(MedGSWidget):
         self._on_class(table.value)
         if self.state.auto_update:
             self.controller.request(JobKind.PREPARE, JobKind.FULL)
-
-    def _bind_layer_keys(self, *layers: Any) -> None:
-        for layer in layers:
-            for key, action in zip(LAYER_KEYS, (self.undo, self.redo), strict=True):
-                self.shortcuts.bind(layer, key, action)
 
     def _resume(self, session: Session, field_file: Path | None) -> None:
         """Continue a session of the chosen image in a new strokes layer."""
@@ -388,6 +400,7 @@ class SegmentWidget(MedGSWidget):
         self.watcher.stop()
         for layer in (self.strokes_layer, self.result_layer):
             self.shortcuts.free(layer)
+        self.view.brush.release()
         self.controller.close()
         self.accepted.stop()
         if self._marked and self.strokes_layer is not None:
@@ -509,7 +522,8 @@ class SegmentWidget(MedGSWidget):
         self.controller.show_in(result)
         self._give_field()
         self.watcher.watch_result(result)
-        self._bind_layer_keys(context.result_layer)
+        bind_layer_keys(self, context.result_layer)
+        self.view.brush.follow(self.strokes_layer, context.result_layer)
         self._on_class(self.view.table.value)
 
     # What the buttons do
@@ -574,9 +588,9 @@ class SegmentWidget(MedGSWidget):
             self.state.message = ""
 
     def _on_refused(self, reason: str) -> None:
-        """Say why there is no result; before the first stroke, what to do."""
+        """Say why there is no result; before the first stroke the guide says what to do."""
         untouched = not self.state.can_undo and not self.state.can_redo
-        self.state.message = PAINT_HINT if untouched else reason
+        self.state.message = "" if untouched else reason
 
     def shut_down(self) -> None:
         """Save the session, free keys and layers, stop what runs."""
@@ -584,7 +598,15 @@ class SegmentWidget(MedGSWidget):
         self.end()
         self.files.shut_down()
         self._warm_up.shut_down()
-        for part in (self.tools, self.statistics, self.surface, self.look):
+        self.view.brush.shut_down()
+        for part in (
+            self.saving,
+            self.cases,
+            self.tools,
+            self.statistics,
+            self.surface,
+            self.look,
+        ):
             part.shut_down()
         self.shortcuts.free()
         super().shut_down()

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QWidget
 
 from napari_medgs.plugin.viewing.window_level import (
     PRESETS,
@@ -15,6 +15,7 @@ from napari_medgs.plugin.viewing.window_level import (
     is_hounsfield,
     set_window,
 )
+from napari_medgs.plugin.widgets.icons import IconButton
 
 AS_OPENED, OWN = "As opened", "Own"
 DRAG_TIP = (
@@ -44,12 +45,13 @@ class WindowBar(QWidget):
         self.presets.setToolTip(
             "Window and level of CT, in Hounsfield units. Offered where the values look like them."
         )
-        self.presets.setMinimumContentsLength(8)
+        self.presets.setMinimumContentsLength(7)
+        self.presets.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
         self.values = QLabel()
         self.values.setToolTip("Level and width of what is shown from black to white.")
-        self.drag = QPushButton("Drag")
-        self.drag.setCheckable(True)
-        self.drag.setToolTip(DRAG_TIP)
+        self.drag = IconButton("contrast_circle", DRAG_TIP, checkable=True)
         line = QHBoxLayout(self)
         line.setContentsMargins(0, 0, 0, 0)
         line.setSpacing(6)

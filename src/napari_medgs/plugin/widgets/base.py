@@ -30,13 +30,16 @@ from napari_medgs.plugin.worker import Job, Runner
 STYLE = """
 QPushButton#medgs-primary {
     background-color: #2873c4; color: white; font-weight: 600;
-    border-radius: 4px; padding: 6px 12px;
+    border-radius: 4px; padding: 5px 10px;
 }
 QPushButton#medgs-primary:hover { background-color: #2f78c9; }
 QPushButton#medgs-primary:pressed { background-color: #2164ad; }
 QPushButton#medgs-primary:disabled { background-color: rgba(128, 128, 128, 60);
     color: rgba(160, 160, 160, 160); }
 QPushButton { padding: 5px 10px; }
+QPushButton[medgs="icon"] { padding: 4px 5px; }
+QPushButton[medgs="icon"]:checked:enabled { background-color: #2873c4; }
+QPushButton[medgs="compact"] { padding: 5px 3px; }
 QSpinBox, QDoubleSpinBox { min-width: 40px; }
 QListWidget { padding: 2px; border-radius: 3px; }
 QListWidget::item { padding: 3px 2px; }
@@ -289,7 +292,7 @@ class TaskPanel(QWidget):
         self.bar.setVisible(False)
         self.status = hint()
         self.status.setVisible(False)
-        row = QHBoxLayout()
+        row = self.buttons = QHBoxLayout()
         row.setSpacing(6)
         row.addWidget(self.button, 1)
         row.addWidget(self.cancel)
@@ -304,6 +307,11 @@ class TaskPanel(QWidget):
         self._clock = QTimer(self)
         self._clock.setInterval(1000)
         self._clock.timeout.connect(self._show_elapsed)
+
+    def show_status_in(self, label: QLabel) -> None:
+        """Show the line of status in another label, at its own place."""
+        self.status.setParent(None)
+        self.status = label
 
     def request_stop(self) -> None:
         """Ask the task to stop and say so."""

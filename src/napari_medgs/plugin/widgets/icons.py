@@ -30,7 +30,9 @@ def glyph(name: str, color: QColor | str, size: int = SIZE) -> QIcon:
     from fonticon_mdi6 import MDI6
     from superqt.fonticon import icon
 
-    drawn = icon(getattr(MDI6, name), color=QColor(color))
+    # As a text: superqt hashes colors, and those of PySide6 have no hash.
+    shade = QColor(color).name(QColor.NameFormat.HexArgb)
+    drawn = icon(getattr(MDI6, name), color=shade)
     kept = QIcon()
     for scale in (1, 2):
         picture = drawn.pixmap(QSize(size * scale, size * scale))
