@@ -31,7 +31,7 @@ def save(path, labels):
 
 
 def table(path, delimiter=","):
-    with path.open(newline="") as opened:
+    with path.open(newline="", encoding="utf-8") as opened:
         reader = csv.DictReader(opened, delimiter=delimiter)
         assert tuple(reader.fieldnames) == COLUMNS
         return list(reader)

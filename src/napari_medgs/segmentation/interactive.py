@@ -174,7 +174,7 @@ class InteractiveSegmenter:
         >>> import numpy as np
         >>> from napari_medgs.data.volume import Volume
         >>> from napari_medgs.segmentation import InteractiveSegmenter, Session, Settings
-        >>> volume = Volume.from_array(np.zeros((4, 5, 6), np.float32))
+        >>> volume = Volume.from_array(np.eye(20, 6, dtype=np.float32).reshape(4, 5, 6))
         >>> session = Session(volume.grid, Settings(background=9))
         >>> segmenter = InteractiveSegmenter.from_session(session, volume)
         >>> segmenter.add_scribble(0, [(1, 2, 2), (1, 2, 4)])
