@@ -274,8 +274,8 @@ def test_command_line(tmp_path, rng):
                      labels=lambda n: np.arange(n)[:, None] % 2)  # fmt: skip
     model, numbers = tmp_path / "m.safetensors", tmp_path / "n.json"
     call = CliRunner().invoke
-    done = call(app, ["train", str(path), "-o", str(model), "--network", "resnet8", "--epochs", "1",
-                      "--json", str(numbers), "--threads", "1"])  # fmt: skip
+    done = call(app, ["train", str(path), "-o", str(model), "--network", "resnet8",
+                      "--epochs", "1", "--json", str(numbers), "--threads", "1"])  # fmt: skip
     assert done.exit_code == 0, done.output
     wanted = {"model", "test_auc", "test_acc", "val_auc", "parameters", "bytes_per_input",
               "seconds_fit", "seconds", "seed"}  # fmt: skip
