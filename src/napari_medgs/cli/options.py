@@ -85,6 +85,15 @@ IdentityOption = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+FieldOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--field",
+        metavar="FIELD",
+        help="The field of the images, if there is one; fitted otherwise.",
+        show_default=False,
+    ),
+]
 FillNanOption = Annotated[
     str | None,
     typer.Option(

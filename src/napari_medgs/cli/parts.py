@@ -13,6 +13,7 @@ from napari_medgs._util.settings import settings_of
 from napari_medgs.cli.command import stoppable
 from napari_medgs.cli.options import (
     DebugOption,
+    FieldOption,
     FillNanOption,
     IdentityOption,
     JsonOption,
@@ -113,14 +114,7 @@ def parts(
         ),
     ] = None,
     world: WorldOption = False,
-    field: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FIELD",
-            help="The field of the images, if there is one; fitted otherwise.",
-            show_default=False,
-        ),
-    ] = None,
+    field: FieldOption = None,
     tree: Annotated[
         Path | None,
         typer.Option(

@@ -14,6 +14,7 @@ from napari_medgs.cli.options import (
     BackendOption,
     DebugOption,
     DeshearOption,
+    FieldOption,
     FillNanOption,
     IdentityOption,
     JsonOption,
@@ -123,14 +124,7 @@ def segment(
             rich_help_panel=PROMPTS,
         ),
     ] = 1.0,
-    field: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FIELD",
-            help="The field of the images, if there is one; fitted otherwise.",
-            show_default=False,
-        ),
-    ] = None,
+    field: FieldOption = None,
     probability: Annotated[
         Path | None,
         typer.Option(
