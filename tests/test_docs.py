@@ -65,7 +65,7 @@ def test_commands_can_be_pasted_in_order(page, tmp_path):
         cwd=tmp_path,
         env={**os.environ, "PATH": programs + os.pathsep + os.environ["PATH"]},
         capture_output=True,
-        text=True,
+        encoding="utf-8",  # not the locale's: libraries under test change it
         timeout=540,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
@@ -89,7 +89,7 @@ def test_site_builds_without_warnings(tmp_path):
         [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")],
         cwd=ROOT,
         capture_output=True,
-        text=True,
+        encoding="utf-8",  # not the locale's: libraries under test change it
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         timeout=300,
     )

@@ -27,7 +27,7 @@ def test_example_runs(script, tmp_path):
         cwd=tmp_path,
         env={**os.environ, "MPLBACKEND": "agg", "PYTHONWARNINGS": "default"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",  # not the locale's: libraries under test change it
         timeout=500,
     )
     report = done.stdout + done.stderr
