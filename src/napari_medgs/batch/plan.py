@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_medgs._util.memory import free_bytes
 from napari_medgs.batch.cases import Case
 from napari_medgs.errors import MedGSError
 from napari_medgs.fitting.params import FitParams
@@ -15,10 +16,6 @@ from napari_medgs.fitting.params import FitParams
 PROCESS_BYTES = 400 * 2**20  # a process with numba and the readers, before any image
 MEMORY_FRACTION = 0.8  # of the free memory that fits may use
 ASSUMED_CLASSES = 8
-_CONTAINER_LIMITS = (
-    "/sys/fs/cgroup/memory.max",
-    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-)
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def make_plan(
     from napari_medgs._util.threads import default_threads
 
     cpus = default_threads() if cpus is None else cpus
-    free = free_memory() if free is None else free
+    free = free_bytes() if free is None else free
     if gpus is None:
         gpus = visible_gpus() if params.backend in ("auto", "cuda", "gsplat") else 0
     if workers is None:
@@ -123,19 +120,6 @@ def _shape(case: Case) -> tuple[tuple[int, int, int], int]:
     # Compressed frames and slices hold about one voxel per byte, others fewer.
     voxels = sum(f.stat().st_size for f in files if f.is_file())
     return (max(1, len(files)), 1, max(1, voxels // max(1, len(files)))), len(case.images)
-
-
-def free_memory() -> int:
-    """Return the bytes that this process may still use, a container's limit included."""
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    for path in _CONTAINER_LIMITS:
-        try:
-            free = min(free, int(Path(path).read_text()))
-        except (OSError, ValueError):  # no container, or "max"
-            continue
-    return free
 
 
 def visible_gpus() -> int:
