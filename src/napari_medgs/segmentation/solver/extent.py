@@ -6,9 +6,8 @@ kind (every node in them is a seed), and between them no limit is needed.
 
 Annotated slices are usually spread over the structure. Path costs between the outermost two
 therefore tell how large they get at all, and a class that leaks past the last slice (from one
-vertebra to the next, say) is stopped by that, with the more slack the fewer slices there are: the
-largest of few gaps says little of the ends. One gap past the outermost slices is exempt, since the
-tip of a structure may well cost more than its middle.
+vertebra to the next, say) is stopped by that. One gap past the outermost slices is exempt, since
+the tip of a structure may well cost more than its middle.
 """
 
 from __future__ import annotations
@@ -102,9 +101,7 @@ def estimate_extent(
     within = np.isin(position, partly)
     cost = max_path_ratio * _largest(distance[:, within], percentile) or unreachable
     between = (position >= slices[0]) & (position <= slices[-1])
-    # The largest of few gaps underestimates what an end may cost.
-    slack = 1 + max(max_path_ratio - 1, 0) / (len(slices) - 1)
-    outside = slack * _largest(distance[:, between], percentile) or unreachable
+    outside = _largest(distance[:, between], percentile) or unreachable
     empty = markers.empty_slices()
     first = float(max([slices[0] - (slices[1] - slices[0]), *empty[empty < slices[0]]]))
     last = float(min([slices[-1] + (slices[-1] - slices[-2]), *empty[empty > slices[-1]]]))
