@@ -1,0 +1,1 @@
+"""Segmenters trained on one's own cases: networks, training, files and use."""

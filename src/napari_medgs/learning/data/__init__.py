@@ -1,0 +1,1 @@
+"""Training cases: where they are, whether they fit together, patches and augmentation."""

@@ -1,0 +1,1 @@
+"""Networks of segmentation: encoders and decoders by name."""

@@ -1,0 +1,103 @@
+"""A segmenter's network: an encoder and a decoder, and how they are made by name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from napari_medgs.learning.networks.slots import DecoderKind, EncoderKind, SegmenterConfig
+from napari_medgs.learning.networks.unet import convolution
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_HERE = "napari_medgs.learning.networks"
+ENCODERS = {EncoderKind.UNET: f"{_HERE}.unet:UNetEncoder"}
+DECODERS = {DecoderKind.TRILINEAR: f"{_HERE}.trilinear:TrilinearDecoder"}
+"""Where the class of each kind is; imported when it is used."""
+
+
+def load_class(place: str) -> Any:
+    """Return the class that ``module:name`` names."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+class SegmenterNetwork(nn.Module):
+    """Encoder and decoder; in training with multi-scale supervision also one head a level.
+
+    Parameters
+    ----------
+    config : SegmenterConfig
+    training_heads : bool
+        Make the heads of the coarser levels, which supervision of several scales needs. Files of
+        trained segmenters do not have them.
+    """
+
+    def __init__(self, config: SegmenterConfig, training_heads: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = load_class(ENCODERS[config.encoder])(config)
+        widths: tuple[int, ...] = self.encoder.widths
+        self.decoder = load_class(DECODERS[config.decoder])(config, widths)
+        self.side_heads = nn.ModuleList()
+        if training_heads and config.supervision.multi_scale:
+            self.side_heads.extend(
+                convolution(config.ndim)(width, config.classes, 1) for width in widths[:-1]
+            )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits (B, K, ...) of the image's size, which may be any.
+
+        Parameters
+        ----------
+        image : (B, C, ...) tensor
+        """
+        return self.multi_scale(image, False)[-1]
+
+    def multi_scale(self, image: Tensor, heads: bool = True) -> list[Tensor]:
+        """Return logits coarse to fine: those of the side heads, if there are, then the last.
+
+        Those of the side heads have the resolution of their level.
+        """
+        size = tuple(image.shape[2:])
+        multiple = self.encoder.multiple
+        padding = [-n % m for n, m in zip(size, multiple, strict=True)]
+        if any(padding):
+            before_after = [side for p in reversed(padding) for side in (0, p)]
+            image = nn.functional.pad(image, before_after, mode="replicate")
+        features = self.encoder(image)
+        logits = [
+            head(level)
+            for head, level in zip(self.side_heads if heads else (), features, strict=False)
+        ]
+        whole = self.decoder(features, tuple(image.shape[2:]), image)
+        if any(padding):
+            whole = whole[(slice(None), slice(None), *(slice(n) for n in size))]
+        return [*logits, whole]
+
+
+def build_segmenter(config: SegmenterConfig, training_heads: bool = False) -> SegmenterNetwork:
+    """Return the untrained network of a configuration.
+
+    Parameters
+    ----------
+    config : SegmenterConfig
+    training_heads : bool
+        Make what only the supervision needs, too.
+
+    Returns
+    -------
+    SegmenterNetwork
+        With random weights.
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = build_segmenter(SegmenterConfig(ndim=3, channels=1, classes=3))
+    >>> network(torch.zeros(1, 1, 20, 17, 9)).shape
+    torch.Size([1, 3, 20, 17, 9])
+    """
+    return SegmenterNetwork(config, training_heads)

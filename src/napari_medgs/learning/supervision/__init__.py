@@ -1,0 +1,1 @@
+"""Losses of segmentation, by the logits that they compare."""

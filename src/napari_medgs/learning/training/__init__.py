@@ -1,0 +1,1 @@
+"""Training of segmenters and what is measured while they train."""
