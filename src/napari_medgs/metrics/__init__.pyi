@@ -1,3 +1,8 @@
+from .contrasts import contrast_ranks as contrast_ranks
+from .contrasts import label_agreement as label_agreement
+from .contrasts import rank_variance as rank_variance
+from .contrasts import ranking_agreement as ranking_agreement
+from .contrasts import shapley_values as shapley_values
 from .differences import ImageDifference as ImageDifference
 from .differences import image_difference as image_difference
 from .image_quality import intensity_span as intensity_span
