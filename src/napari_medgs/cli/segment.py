@@ -9,6 +9,7 @@ import typer
 
 from napari_medgs._util.settings import settings_of
 from napari_medgs.cli.command import print_error
+from napari_medgs.cli.explain import contrast_rows
 from napari_medgs.cli.options import (
     Backend,
     BackendOption,
@@ -141,6 +142,15 @@ def segment(
             rich_help_panel=OUTPUTS,
         ),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Also say what every contrast contributes to every class: Shapley values of "
+            "the Dice with the answer from all contrasts. Solves once for every subset of them.",
+            rich_help_panel=OUTPUTS,
+        ),
+    ] = False,
     *,
     params: SegmentParams,
     spacing: VoxelSizeOption = None,
@@ -180,6 +190,8 @@ def segment(
     )
     if session is not None:
         _refuse_ignored(ctx)
+        if explain:
+            raise typer.BadParameter("--explain is for prompts, not for --session.")
     if chosen_segments and prompts is None and initial is None:
         raise typer.BadParameter("--segment is for --prompts and --initial.")
     reporter = Reporter(quiet, json_file)
@@ -201,10 +213,10 @@ def segment(
         chosen_segments, deshear,
     )  # fmt: skip
     if prompts is not None and is_batch(prompts):
-        if field or probability or uncertainty or initial or places:
+        if field or probability or uncertainty or initial or places or explain:
             raise typer.BadParameter(
-                "--field, --initial, --point, --box, --probability and --uncertainty are for one "
-                "image at a time."
+                "--field, --initial, --point, --box, --probability, --uncertainty and --explain "
+                "are for one image at a time."
             )
         metrics = job.segment_folder([Path(image) for image in images], prompts, output)
         reporter.finish(metrics)
@@ -232,7 +244,7 @@ def segment(
         if prompts is None and initial is None:
             places.check_classes(background_label)
         result, metrics, names = job.segment_image(
-            images, prompts, field, initial, places, initial_margin
+            images, prompts, field, initial, places, initial_margin, explain
         )
     metrics.update(job.write(result, output, names, probability, uncertainty, lies_on))
     reporter.finish(metrics, mask=output)
@@ -240,6 +252,7 @@ def segment(
         (label_title(value, names), f"{result.volumes_ml[value]:.3f} ml, {count:,} voxels")
         for value, count in result.voxels.items()
     ]
+    rows += contrast_rows(metrics, names)
     rows.append(("time", f"{result.seconds_fit:.1f} s fit, {result.seconds_solve:.2f} s solve"))
     reporter.pairs(str(output), rows)
 

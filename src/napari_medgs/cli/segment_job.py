@@ -63,16 +63,21 @@ class SegmentJob:
         initial: Path | None = None,
         places: PlacePrompts = NO_PLACES,
         initial_margin: float = 1.0,
+        explain: bool = False,
     ) -> tuple[SegmentResult, dict[str, Any], dict[int, str]]:
         """Segment one image from a scribble file, points and boxes."""
         from napari_medgs.io import read_label_names, read_labels
         from napari_medgs.io.fields import load_field
         from napari_medgs.io.prior import read_prior
         from napari_medgs.io.segmented import segments_by_file
-        from napari_medgs.segmentation import Prompts, segment
+        from napari_medgs.segmentation import Prompts, explain_contrasts, segment
         from napari_medgs.segmentation.api import FIT_PARAMS
+        from napari_medgs.segmentation.explain import check_explainable
 
         volume = self.read(images)
+        if explain:
+            with naming(image=images):
+                check_explainable(volume.channels)
         points, boxes = places.on(volume.grid, images[0])
         onto: dict[str, Any] = {"like": volume.grid, "resample": self.resample}
         strokes = start = prior = None
@@ -101,18 +106,19 @@ class SegmentJob:
             stoppable("nothing") as should_stop,
             self.reporter.progress() as progress,
         ):
+            given = Prompts(
+                labels=strokes,
+                unlabeled=self.unlabeled,
+                background=self.background,
+                points=points,
+                boxes=boxes,
+                initial=start,
+                initial_margin=initial_margin,
+                prior=prior,
+            )
             result = segment(
                 volume,
-                Prompts(
-                    labels=strokes,
-                    unlabeled=self.unlabeled,
-                    background=self.background,
-                    points=points,
-                    boxes=boxes,
-                    initial=start,
-                    initial_margin=initial_margin,
-                    prior=prior,
-                ),
+                given,
                 self.params,
                 field=known,
                 fit_params=replace(
@@ -124,9 +130,20 @@ class SegmentJob:
                 progress=progress,
                 should_stop=should_stop,
             )
+            metrics = self.metrics(result, self.params)
+            if explain:
+                metrics["contrasts"] = explain_contrasts(
+                    volume,
+                    given,
+                    result.field,
+                    self.params,
+                    full=result.labels,
+                    progress=progress,
+                    should_stop=should_stop,
+                ).to_dict()
         names = read_label_names(prompts) if prompts is not None and prompts.is_file() else {}
         names = {k: name for k, name in names.items() if k in result.voxels}
-        return result, self.metrics(result, self.params), names
+        return result, metrics, names
 
     @contextmanager
     def _hinting(self, has_strokes: bool) -> Iterator[None]:

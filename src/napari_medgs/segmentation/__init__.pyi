@@ -7,6 +7,8 @@ from .cases.class_list import load_classes as load_classes
 from .cases.class_list import save_classes as save_classes
 from .cases.store import CaseRecord as CaseRecord
 from .cases.store import CaseStore as CaseStore
+from .explain import ContrastExplanation as ContrastExplanation
+from .explain import explain_contrasts as explain_contrasts
 from .interactive import InteractiveSegmenter as InteractiveSegmenter
 from .model import PromptSnapshot as PromptSnapshot
 from .model import SegmentModel as SegmentModel
