@@ -1,1 +1,5 @@
 """Segmenters trained on one's own cases: networks, training, files and use."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -1,0 +1,283 @@
+"""A trained segmenter: masks and probabilities of an image, and what the folds say of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs._typing import Floats
+from napari_medgs._util.memory import free_bytes
+from napari_medgs._util.progress import (
+    ProgressCallback,
+    ProgressEvent,
+    StopCallback,
+    ignore_progress,
+    never_stop,
+)
+from napari_medgs.data.grid import Grid
+from napari_medgs.data.volume import Volume
+from napari_medgs.errors import MemoryEstimateError
+from napari_medgs.learning.card import SegmenterCard, scale_channel
+from napari_medgs.learning.resampling import SAME, axis_weights, resample_image
+from napari_medgs.learning.tiles import tiled_probabilities
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TILE_FACTOR = 2
+"""Tiles of inference over training patches, along every axis."""
+MOST_TILE_VOXELS = {"cpu": 128**3, "cuda": 160**3}
+BYTES_PER_TILE_VOXEL = 120  # measured for the U-Net with widths 16, 32, 64
+
+
+@dataclass(frozen=True)
+class SegmenterResult:
+    """What a segmenter says of an image.
+
+    Attributes
+    ----------
+    labels : (Z, Y, X) ndarray of uint8 or uint16
+        Label values of the classes, 0 is background, on the image's grid.
+    grid : Grid
+    probabilities : (K, Z, Y, X) ndarray of float32, optional
+        Of every class, background first; where they were asked for.
+    fold_labels : tuple of (Z, Y, X) ndarray
+        The masks of the networks of the folds, where they were asked for.
+    names : dict of int to str
+        Classes by label value.
+    seconds : float
+    """
+
+    labels: NDArray[Any]
+    grid: Grid
+    probabilities: Floats | None = None
+    fold_labels: tuple[NDArray[Any], ...] = ()
+    names: dict[int, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Segmenter:
+    """A trained model: one network, and one more for every fold.
+
+    Parameters
+    ----------
+    card : SegmenterCard
+    networks : sequence of torch.nn.Module
+        That trained on all cases first, then those of the folds.
+
+    Examples
+    --------
+    >>> from napari_medgs.learning import load_segmenter
+    >>> model = load_segmenter("liver.safetensors")  # doctest: +SKIP
+    >>> result = model.segment(volume)  # doctest: +SKIP
+    """
+
+    def __init__(self, card: SegmenterCard, networks: Sequence[nn.Module]) -> None:
+        self.card = card
+        self.networks = tuple(network.eval().requires_grad_(False) for network in networks)
+
+    @property
+    def device(self) -> Any:
+        """Where the weights are."""
+        return next(self.networks[0].parameters()).device
+
+    def to(self, device: Any) -> Segmenter:
+        """Move the weights to a device; returns the segmenter itself."""
+        for network in self.networks:
+            network.to(device)
+        return self
+
+    def inputs(self, volume: Volume, absent: Collection[int] = ()) -> Floats:
+        """Return what the network reads of an image, resampled and scaled.
+
+        Parameters
+        ----------
+        volume : Volume
+            With finite values.
+        absent : collection of int
+            Contrasts to leave out: they become their mean, 0.
+
+        Returns
+        -------
+        (C, Z, Y, X) ndarray of float32
+
+        Raises
+        ------
+        ImageError
+            When the image has other contrasts than the model.
+        """
+        self.card.check_image(volume)
+        shape = self.shape_for(volume.grid)
+        out = np.zeros((volume.channels, *shape), np.float32)
+        for c, scale in enumerate(self.card.scales):
+            if c not in absent:
+                out[c] = resample_image(scale_channel(volume.channel(c), scale), shape)
+        return out
+
+    def shape_for(self, grid: Grid) -> tuple[int, int, int]:
+        """Return the shape (z, y, x) at which the network sees a grid."""
+        pairs = list(zip(grid.shape, grid.spacing, self.card.spacing, strict=True))
+        if all(n == 1 or abs(own / wanted - 1) <= SAME for n, own, wanted in pairs):
+            return grid.shape
+        return self.card.working_shape(grid)
+
+    def segment(
+        self,
+        volume: Volume,
+        *,
+        probabilities: bool = False,
+        folds: bool = False,
+        absent: Collection[int] = (),
+        progress: ProgressCallback = ignore_progress,
+        should_stop: StopCallback = never_stop,
+    ) -> SegmenterResult:
+        """Segment an image.
+
+        Parameters
+        ----------
+        volume : Volume
+        probabilities : bool
+            Return the probabilities, too.
+        folds : bool
+            Return the masks of the folds' networks, too.
+        absent : collection of int
+            Contrasts to leave out.
+        progress, should_stop : callable, optional
+
+        Returns
+        -------
+        SegmenterResult
+
+        Raises
+        ------
+        ImageError
+            When the image has other contrasts than the model, or cannot be used.
+        MemoryEstimateError
+            When it would not fit into memory.
+        Cancelled
+            When ``should_stop`` returned True.
+        """
+        started = time.perf_counter()
+        volume = volume.prepared()
+        self.card.check_image(volume)
+        self._check_memory(volume.grid, probabilities)
+        inputs = self.inputs(volume, absent)
+        networks = self.networks if folds else self.networks[:1]
+        labels, found = [], None
+        for k, network in enumerate(networks):
+
+            def report(done: int, total: int, k: int = k) -> None:
+                spent = time.perf_counter() - started
+                whole = len(networks) * total
+                progress(ProgressEvent("segment", k * total + done, whole, spent))
+
+            wanted = probabilities and k == 0
+            mask, soft = self._run(network, inputs, volume.grid, wanted, report, should_stop)
+            labels.append(mask)
+            found = soft if wanted else found
+        seconds = time.perf_counter() - started
+        return SegmenterResult(
+            labels[0], volume.grid, found, tuple(labels[1:]), self.card.names, seconds
+        )
+
+    def _run(
+        self,
+        network: nn.Module,
+        inputs: Floats,
+        grid: Grid,
+        probabilities: bool,
+        report: Any,
+        should_stop: StopCallback,
+    ) -> tuple[NDArray[Any], Floats | None]:
+        """Return labels, and probabilities where wanted, on the image's grid."""
+        shape = inputs.shape[1:]
+        flat = self.card.network.ndim == 2
+        tile = self._tile(shape)
+        classes = self.card.network.classes
+        values = np.array([0, *self.card.class_values])
+        values = values.astype(np.min_scalar_type(int(values.max())))
+        device = self.device
+        working = np.empty((classes, *shape), np.float16 if shape != grid.shape else np.float32)
+        direct = shape == grid.shape and not probabilities
+        labels = np.empty(grid.shape, values.dtype)
+        planes = range(shape[0]) if flat else (0,)
+        for z in planes:
+            image = inputs[:, z] if flat else inputs
+            for first, last, found in tiled_probabilities(
+                network, image, tile, device=device, should_stop=should_stop,
+                progress=None if flat else report,
+            ):  # fmt: skip
+                where = (z, slice(first, last)) if flat else (slice(first, last),)
+                if direct:
+                    labels[where] = values[found.argmax(0)]
+                else:
+                    working[(slice(None), *where)] = found
+            if flat:
+                report(z + 1, len(planes))
+        if direct:
+            return labels, None
+        if shape == grid.shape:
+            return values[working.argmax(0)], working
+        out = np.empty((classes, *grid.shape), np.float32) if probabilities else None
+        below, above, weight = axis_weights(shape[0], grid.shape[0])
+        for z in range(grid.shape[0]):
+            plane = working[:, below[z]].astype(np.float32)
+            if weight[z]:
+                plane += weight[z] * (working[:, above[z]].astype(np.float32) - plane)
+            whole = _resample_plane(plane, grid.shape[1:])
+            labels[z] = values[whole.argmax(0)]
+            if out is not None:
+                out[:, z] = whole
+        return labels, out
+
+    def _tile(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the largest tile for an image of some shape at the model's spacing."""
+        most = MOST_TILE_VOXELS.get(self.device.type, MOST_TILE_VOXELS["cpu"])
+        multiple = (1,) * (3 - self.card.network.ndim) + self.card.network.multiple
+        tile = [
+            min(TILE_FACTOR * p, -(-n // m) * m)
+            for p, n, m in zip(self.card.patch, shape, multiple, strict=True)
+        ]
+        while np.prod(tile) > most:
+            axis = int(np.argmax(tile))
+            tile[axis] = max(multiple[axis], tile[axis] // 2 // multiple[axis] * multiple[axis])
+        return tuple(tile[3 - self.card.network.ndim :])
+
+    def _check_memory(self, grid: Grid, probabilities: bool) -> None:
+        """Refuse an image whose segmentation would not fit into memory."""
+        shape = self.shape_for(grid)
+        voxels, whole = int(np.prod(shape)), int(np.prod(grid.shape))
+        classes = self.card.network.classes
+        tile = int(np.prod(self._tile(shape)))
+        needed = 4 * len(self.card.scales) * (voxels + whole) + BYTES_PER_TILE_VOXEL * tile
+        needed += (
+            (4 if shape == grid.shape else 2)
+            * classes
+            * voxels
+            * (probabilities or shape != grid.shape)
+        )
+        needed += 4 * classes * whole * (probabilities and shape != grid.shape)
+        free = free_bytes()
+        if needed > free:
+            raise MemoryEstimateError(
+                f"Segmenting this image needs about {needed / 2**30:.1f} GiB of memory, "
+                f"{free / 2**30:.1f} GiB are free; crop it, or close other programs."
+            )
+
+
+def _resample_plane(plane: Floats, shape: Sequence[int]) -> Floats:
+    """Return (K, Y, X) probabilities of another shape, by linear interpolation."""
+    for axis, new in ((1, shape[0]), (2, shape[1])):
+        size = plane.shape[axis]
+        if size == new:
+            continue
+        below, above, weight = axis_weights(size, new)
+        low = plane.take(below, axis)
+        factor = weight[:, None] if axis == 1 else weight
+        plane = low + (plane.take(above, axis) - low) * factor
+    return plane
