@@ -60,7 +60,8 @@ class SegmenterNetwork(nn.Module):
     def multi_scale(self, image: Tensor, heads: bool = True) -> list[Tensor]:
         """Return logits coarse to fine: those of the side heads, if there are, then the last.
 
-        Those of the side heads have the resolution of their level.
+        Those of the side heads have the resolution of their level; where the image was padded to
+        fit the encoder they are enlarged and cut to the image, too.
         """
         size = tuple(image.shape[2:])
         multiple = self.encoder.multiple
@@ -73,10 +74,15 @@ class SegmenterNetwork(nn.Module):
             head(level)
             for head, level in zip(self.side_heads if heads else (), features, strict=False)
         ]
-        whole = self.decoder(features, tuple(image.shape[2:]), image)
+        padded = tuple(image.shape[2:])
+        logits.append(self.decoder(features, padded, image))
         if any(padding):
-            whole = whole[(slice(None), slice(None), *(slice(n) for n in size))]
-        return [*logits, whole]
+            inside = (slice(None), slice(None), *(slice(n) for n in size))
+            mode = "trilinear" if len(size) == 3 else "bilinear"
+            logits = [
+                nn.functional.interpolate(level, padded, mode=mode)[inside] for level in logits
+            ]
+        return logits
 
 
 def build_segmenter(config: SegmenterConfig, training_heads: bool = False) -> SegmenterNetwork:

@@ -19,7 +19,8 @@ def enlarge(logits: list[Tensor], size: tuple[int, ...]) -> list[Tensor]:
     Examples
     --------
     >>> import torch
-    >>> [tuple(e.shape) for e in enlarge([torch.zeros(1, 2, 3, 3), torch.zeros(1, 2, 6, 5)], (6, 5))]
+    >>> levels = [torch.zeros(1, 2, 3, 3), torch.zeros(1, 2, 6, 5)]
+    >>> [tuple(level.shape) for level in enlarge(levels, (6, 5))]
     [(1, 2, 6, 5), (1, 2, 6, 5)]
     """
     mode = "trilinear" if len(size) == 3 else "bilinear"

@@ -18,7 +18,7 @@ References
 from __future__ import annotations
 
 from itertools import combinations
-from math import log, expm1
+from math import expm1, log
 from typing import TYPE_CHECKING
 
 import torch
@@ -60,8 +60,8 @@ class LomixSupervision(nn.Module):
             self.subsets, self.joined, self.attention, strict=True
         ):
             _start_as_mean(joined, len(subset), classes)
-            nn.init.zeros_(attention.weight)
-            nn.init.zeros_(attention.bias)
+            for parameter in attention.parameters():
+                nn.init.zeros_(parameter)
         count = self.levels + 4 * len(self.subsets)
         # softplus of it is 1
         self.weight = nn.Parameter(torch.full((count,), log(expm1(1.0))))
@@ -109,9 +109,10 @@ class LomixSupervision(nn.Module):
 
 def _start_as_mean(layer: nn.Module, levels: int, classes: int) -> None:
     """Make a linear layer on the joined logits of levels their mean."""
+    weight, bias = layer.parameters()
     with torch.no_grad():
-        layer.weight.zero_()
-        layer.bias.zero_()
+        weight.zero_()
+        bias.zero_()
         for level in range(levels):
             for k in range(classes):
-                layer.weight[k, level * classes + k] = 1 / levels
+                weight[k, level * classes + k] = 1 / levels

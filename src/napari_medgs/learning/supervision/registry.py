@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 _HERE = "napari_medgs.learning.supervision"
-SUPERVISIONS = {SupervisionKind.LAST: f"{_HERE}.last:LastSupervision"}
+SUPERVISIONS = {
+    SupervisionKind.LAST: f"{_HERE}.last:LastSupervision",
+    SupervisionKind.DEEP: f"{_HERE}.deep:DeepSupervision",
+    SupervisionKind.LOMIX: f"{_HERE}.lomix:LomixSupervision",
+}
 """Where the class of each kind is; imported when it is used."""
 
 
