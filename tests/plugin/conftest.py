@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import warnings
 
@@ -18,8 +19,23 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.gui)
 
 
+@pytest.fixture(scope="session")
+def modules_apart():
+    """Keep the modules out of garbage collection, which every viewer of napari's tests runs twice."""
+    import napari._qt.qt_viewer
+    import numba
+    import torch
+
+    import napari_medgs.plugin.segment.widget  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
-def make_viewer(make_napari_viewer):
+def make_viewer(modules_apart, make_napari_viewer):
     """Make viewers, without the noise of npe2's deprecations."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="npe2")
