@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import sys
 import warnings
 
@@ -21,13 +22,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def modules_apart():
-    """Keep the modules out of garbage collection, which every viewer of napari's tests runs twice."""
-    import napari._qt.qt_viewer
-    import numba
-    import torch
-
-    import napari_medgs.plugin.segment.widget  # noqa: F401
-
+    """Keep the modules out of garbage collection, which each of napari's test viewers runs."""
+    for name in ("napari._qt.qt_viewer", "numba", "torch", "napari_medgs.plugin.segment.widget"):
+        importlib.import_module(name)
     gc.collect()
     gc.freeze()
     yield
