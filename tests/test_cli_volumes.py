@@ -7,12 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_medgs.batch import BatchParams
-from napari_medgs.batch.cases import Case
 from napari_medgs.batch.task import read as read_case
 from napari_medgs.cli.app import app
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import ParameterError
 from napari_medgs.io import read_labels, read_volume, write_image, write_labels
+from napari_medgs.io.cases import Case
 from napari_medgs.io.fields import load_field
 from napari_medgs.io.meshes import save_meshes
 from tests.io.test_fourth_axis import nifti

@@ -276,7 +276,7 @@ MANIFEST = {
 @settings(max_examples=100, **FUZZ)
 @given(record=damaged(MANIFEST))
 def test_manifests_whose_json_is_damaged(tmp_path, record):
-    from napari_medgs.batch.cases import Case
+    from napari_medgs.io.cases import Case
 
     (tmp_path / "manifest.json").write_text(json.dumps(record))
     (tmp_path / "a.medgs.safetensors").write_bytes(b"12345")

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 from napari_medgs import __version__
 from napari_medgs._optional import require
-from napari_medgs.batch.cases import Case
 from napari_medgs.batch.params import BatchParams
 from napari_medgs.batch.plan import make_plan, visible_gpus
 from napari_medgs.batch.task import FitTask, fit_case, start_worker
 from napari_medgs.errors import BackendError, ParameterError
 from napari_medgs.fitting.params import FitParams
+from napari_medgs.io.cases import Case
 
 CONNECT_SECONDS = 20
 WAIT_SECONDS = 120

@@ -10,10 +10,10 @@ from typing import Any, Required, TypedDict
 
 from napari_medgs import __version__
 from napari_medgs._util.records import checked, parse_json
-from napari_medgs.batch.cases import Case
 from napari_medgs.batch.params import BatchParams
 from napari_medgs.errors import FileError, FormatVersionError, ParameterError
 from napari_medgs.fitting.params import FitParams
+from napari_medgs.io.cases import Case
 from napari_medgs.io.json_files import plain_json, write_json
 
 FILE = "manifest.json"

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from napari_medgs._util.memory import free_bytes
-from napari_medgs.batch.cases import Case
 from napari_medgs.errors import MedGSError
 from napari_medgs.fitting.params import FitParams
+from napari_medgs.io.cases import Case
 
 PROCESS_BYTES = 400 * 2**20  # a process with numba and the readers, before any image
 MEMORY_FRACTION = 0.8  # of the free memory that fits may use

@@ -20,14 +20,16 @@ from napari_medgs._util.progress import (
     ignore_progress,
     never_stop,
 )
-from napari_medgs.batch.cases import Case
 from napari_medgs.batch.executors import Workers, open_workers
 from napari_medgs.batch.manifest import Manifest, remove_partial_files, settings_of, stamps_of
 from napari_medgs.batch.params import BatchParams
 from napari_medgs.batch.task import FitTask, reason
 from napari_medgs.errors import BackendError, FileError, ParameterError
 from napari_medgs.fitting.params import FitParams
+from napari_medgs.io.cases import Case, find_cases
 from napari_medgs.io.folders import make_folder
+
+__all__ = ["BatchResult", "Case", "find_cases", "fit_many"]
 
 LOCK = ".manifest.lock"
 POLL_SECONDS = 0.25

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._util.progress import StopCallback
-from napari_medgs.batch.cases import Case
 from napari_medgs.batch.params import BatchParams
 from napari_medgs.errors import Cancelled, MedGSError, MemoryEstimateError
 from napari_medgs.fitting.params import FitParams
+from napari_medgs.io.cases import Case
 
 if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume

@@ -122,8 +122,9 @@ def fit_many(
     finished; the same command continues from there.
     """
     del debug  # read by the command class
-    from napari_medgs.batch import BatchParams, find_cases
+    from napari_medgs.batch import BatchParams
     from napari_medgs.batch import fit_many as run
+    from napari_medgs.io.cases import find_cases
 
     batch = BatchParams(
         spacing=spacing,

@@ -76,7 +76,7 @@ def images_beside(path: Path) -> list[Path]:
     list of Path
         Empty where the folder cannot be read.
     """
-    from napari_medgs.batch import find_cases
+    from napari_medgs.io.cases import find_cases
     from napari_medgs.io.formats import image_stem
     from napari_medgs.io.labels import is_mask_name
 

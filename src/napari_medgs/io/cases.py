@@ -74,7 +74,7 @@ def find_cases(
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from napari_medgs.batch import find_cases
+    >>> from napari_medgs.io.cases import find_cases
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for name in ("first.nii.gz", "second.nii.gz"):
     ...         Path(folder, name).touch()
