@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 _HERE = "napari_medgs.learning.networks"
 ENCODERS = {EncoderKind.UNET: f"{_HERE}.unet:UNetEncoder"}
-DECODERS = {DecoderKind.TRILINEAR: f"{_HERE}.trilinear:TrilinearDecoder"}
+DECODERS = {
+    DecoderKind.TRILINEAR: f"{_HERE}.trilinear:TrilinearDecoder",
+    DecoderKind.GAUSSIAN: f"{_HERE}.gaussian:GaussianDecoder",
+    DecoderKind.GUIDED: f"{_HERE}.gaussian:GuidedGaussianDecoder",
+}
 """Where the class of each kind is; imported when it is used."""
 
 

@@ -33,12 +33,14 @@ class EncoderKind(StrEnum):
 class DecoderKind(StrEnum):
     """Kinds of decoders.
 
-    ``trilinear`` enlarges logits, ``gaussian`` blends Gaussians placed by the features, ``field``
-    blends the Gaussians that the image itself was fitted with.
+    ``trilinear`` enlarges logits, ``gaussian`` blends Gaussians placed by the features,
+    ``gaussian-energy`` by features and by the energy of contours, ``field`` blends the Gaussians
+    that the image itself was fitted with.
     """
 
     TRILINEAR = "trilinear"
     GAUSSIAN = "gaussian"
+    GUIDED = "gaussian-energy"
     FIELD = "field"
 
 
