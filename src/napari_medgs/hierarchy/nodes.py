@@ -64,6 +64,20 @@ def _path_up(parent: Any, node: int) -> Any:
     return path
 
 
+@njit(**_options)
+def _half_grown(children: Any, voxels: Any, node: int) -> int:
+    """Return the last node, down the larger children, with half of the voxels."""
+    leaves = len(children) + 1
+    half, core = voxels[node] / 2, node
+    while core >= leaves:
+        a, b = children[core - leaves, 0], children[core - leaves, 1]
+        larger = a if voxels[a] >= voxels[b] else b
+        if voxels[larger] < half:
+            break
+        core = larger
+    return core
+
+
 def _sharp(shares: Floats, cells: NDArray[np.bool_]) -> Floats:
     """Return shares of the blend, or cells where the shares are above half at fewer than half."""
     if 2 * np.count_nonzero(shares > 0.5) < np.count_nonzero(cells):
@@ -140,13 +154,7 @@ class NestedParts:
         node = self._checked(node)
         if node == self.root:
             return 1.0
-        core, half = node, self.voxels[node] / 2
-        while core >= self.leaves:
-            a, b = self.children[core - self.leaves]
-            larger = int(a if self.voxels[a] >= self.voxels[b] else b)
-            if self.voxels[larger] < half:
-                break
-            core = larger
+        core = _half_grown(self.children, self.voxels, node)
         above = self.height[self.parent[node]]
         return float(1 - self.height[core] / above) if above > 0 else 0.0
 

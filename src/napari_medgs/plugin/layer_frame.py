@@ -74,6 +74,15 @@ class LayerFrame:
         moved = np.where(self.flips, last - points, points)[:, np.argsort(self.order)]
         return moved[:, 1:] if self.ndim == 2 else moved
 
+    def points_from_layer(self, points: NDArray[Any]) -> NDArray[Any]:
+        """Turn the layer's data coordinates (P, ndim) into canonical voxel coordinates (P, 3)."""
+        points = np.asarray(points, float).reshape(-1, self.ndim)
+        if self.ndim == 2:
+            points = np.hstack([np.zeros((len(points), 1)), points])
+        moved = points[:, list(self.order)]
+        last = np.asarray(self.grid.shape) - 1
+        return np.where(self.flips, last - moved, moved)
+
     def canonical_axis(self, layer_axis: int) -> int:
         """Return the canonical axis of an axis of the layer's array (counted in its ndim)."""
         return self.order.index(layer_axis + (3 - self.ndim))

@@ -163,7 +163,9 @@ class PartTool:
         outside = [to_voxels(grid, [place], world)[0].tolist() for place in negative]
         return self.tree().at(*inside, negative=outside)
 
-    def add(self, label: int, part: PartSelection) -> bool:
+    def add(
+        self, label: int, part: PartSelection, *, mask: NDArray[np.bool_] | None = None
+    ) -> bool:
         """Give a part a class: it counts in the mask at once, and is where solving starts.
 
         Parameters
@@ -172,6 +174,8 @@ class PartTool:
             From 1; several parts may have one.
         part : PartSelection
             Of :meth:`at`.
+        mask : (Z, Y, X) ndarray of bool, optional
+            ``tree().mask(part.nodes)``, where it was computed before.
 
         Returns
         -------
@@ -185,14 +189,15 @@ class PartTool:
         """
         if check_label(label) == 0:
             raise LabelError("A part needs a class from 1; remove(part) takes it away.")
-        return self._change(part, int(label))
+        return self._change(part, int(label), mask)
 
-    def remove(self, part: PartSelection) -> bool:
+    def remove(self, part: PartSelection, *, mask: NDArray[np.bool_] | None = None) -> bool:
         """Take a part out of the mask that solving starts from; see :meth:`add`."""
-        return self._change(part, 0)
+        return self._change(part, 0, mask)
 
-    def _change(self, part: PartSelection, label: int) -> bool:
-        mask: NDArray[np.bool_] = self.tree().mask(part.nodes)
+    def _change(self, part: PartSelection, label: int, mask: NDArray[np.bool_] | None) -> bool:
+        if mask is None:
+            mask = self.tree().mask(part.nodes)
         if not mask.any():
             raise LabelError("The part has no voxel of its own here; choose a larger one.")
         record = {

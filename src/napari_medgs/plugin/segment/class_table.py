@@ -306,6 +306,18 @@ def volume_unit(volumes_ml: Iterable[float]) -> tuple[float, str]:
     return (1e3, "mm³") if 0 < largest < 0.1 else (1.0, "mL")
 
 
+def volume_text(milliliters: float) -> str:
+    """Return a volume with its unit.
+
+    Examples
+    --------
+    >>> volume_text(12.5), volume_text(0.02)
+    ('12.5 mL', '20 mm³')
+    """
+    factor, unit = volume_unit([milliliters])
+    return f"{_format_volume(milliliters * factor)} {unit}"
+
+
 def _format_volume(volume: float) -> str:
     return f"{volume:,.0f}" if volume >= 1000 else f"{volume:.3g}"
 

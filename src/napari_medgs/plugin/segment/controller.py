@@ -26,11 +26,13 @@ from napari_medgs.plugin.segment.jobs import (
 from napari_medgs.plugin.segment.layer_session import LayerSession
 from napari_medgs.plugin.segment.layers import LabelView
 from napari_medgs.plugin.segment.model import JobKind, ResultUpdate, SegmentState
+from napari_medgs.plugin.segment.parts.jobs import BuildParts
 from napari_medgs.plugin.segment.scheduler import JobScheduler, TaskRunner
 
 if TYPE_CHECKING:
     from napari_medgs.data.field import GaussianField
     from napari_medgs.data.volume import Volume
+    from napari_medgs.hierarchy import PartSelection
     from napari_medgs.segmentation import (
         InteractiveSegmenter,
         SegmentParams,
@@ -71,6 +73,7 @@ class SegmentController:
     refused = Signal(str)  # why there is no result yet
     failed = Signal(Exception)
     prepared = Signal()
+    parts_ready = Signal(bool)  # whether there is a tree of parts; False where it cannot be made
     suggested = Signal(object)
     maps_ready = Signal(object)
 
@@ -216,6 +219,24 @@ class SegmentController:
         self._show(ResultUpdate.EDIT)
         return True
 
+    def add_part(
+        self, label: int, part: PartSelection, mask: NDArray[Any], *, instead: bool = False
+    ) -> bool:
+        """Give a part a class, as one step; see ``LayerSession.add_part``.
+
+        Returns
+        -------
+        bool
+            Whether any voxel was of another class.
+        """
+        if self.layers is None:
+            return False
+        changed = self.layers.add_part(label, part, mask, instead=instead)
+        if changed or instead:
+            self._on_edited(JobKind.FULL)
+            self._show(ResultUpdate.EDIT)
+        return changed
+
     def set_params(self, params: SegmentParams) -> None:
         """Change the solver's settings as one step; the number of threads is no part of it."""
         self.threads = params.threads
@@ -307,6 +328,8 @@ class SegmentController:
             return None if prepared else PrepareSegmenter(segmenter, *self._known_field)
         if not segmenter.is_prepared:
             return None
+        if kind is JobKind.PARTS:
+            return BuildParts(segmenter)
         if kind is JobKind.PREVIEW:
             place = self._visible_slice()
             return None if place is None else PreviewSlice(segmenter, *place)
@@ -323,7 +346,9 @@ class SegmentController:
         self.state.job = kind
 
     def _on_cancelled(self, kind: JobKind) -> None:
-        stopped = kind is JobKind.PREPARE and kind not in self._jobs.waiting
+        stopped = not kind.interruptible and kind not in self._jobs.waiting
+        if stopped:
+            self.parts_ready.emit(False)
         if stopped and self.session is not None:
             self._on_current.clear()
             self.refused.emit("Canceled. Press Update to go on; the strokes are kept.")
@@ -331,11 +356,13 @@ class SegmentController:
     def _on_errored(self, kind: JobKind, error: Exception) -> None:
         asked, self._report_errors = self._report_errors, False
         self._call_waiting()
-        self._jobs.waiting -= {JobKind.FULL, JobKind.SUGGEST, JobKind.MAPS}
+        if kind is JobKind.PARTS or JobKind.PARTS in self._jobs.waiting:
+            self.parts_ready.emit(False)
+        self._jobs.waiting -= {JobKind.PARTS, JobKind.FULL, JobKind.SUGGEST, JobKind.MAPS}
         expected = isinstance(error, MedGSError) and not isinstance(error, Cancelled)
         if expected and kind.is_solve:
             self._clear_result()
-        if expected and not asked and kind is not JobKind.PREPARE:
+        if expected and not asked and kind.interruptible:
             self.refused.emit(str(error))
         else:
             self.failed.emit(error)
@@ -345,6 +372,9 @@ class SegmentController:
             if result is self.segmenter:
                 self._jobs.waiting.add(JobKind.FULL)
                 self.prepared.emit()
+            return
+        if kind is JobKind.PARTS:
+            self.parts_ready.emit(True)
             return
         if self._job_revision != self.revision or self.layers is None:
             return  # the prompts have changed since: a newer solve is waiting

@@ -53,4 +53,5 @@ def choose(widget: SegmentWidget, number: int) -> None:
         table.choose(values[number - 1])
     else:
         return
-    widget.view.brush.set_mode("paint")
+    if not widget.parts.is_on:
+        widget.view.brush.set_mode("paint")

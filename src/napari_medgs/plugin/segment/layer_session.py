@@ -15,6 +15,7 @@ from napari_medgs.plugin.segment.jobs import Box, LabelSlice
 from napari_medgs.plugin.segment.layers import LabelView
 
 if TYPE_CHECKING:
+    from napari_medgs.hierarchy import PartSelection
     from napari_medgs.segmentation import InteractiveSegmenter, SegmentResult
     from napari_medgs.segmentation.session.history import Step
 
@@ -120,6 +121,41 @@ class LayerSession:
         if step.result is not None:
             self.display.show_delta(step.result)
         return True
+
+    def add_part(
+        self, label: int, part: PartSelection, mask: NDArray[Any], *, instead: bool = False
+    ) -> bool:
+        """Give a part a class, as one step, and show it.
+
+        Parameters
+        ----------
+        label : int
+            0 takes the part out of the mask.
+        part : PartSelection
+        mask : (Z, Y, X) ndarray of bool
+            Its voxels.
+        instead : bool
+            Undo the last step first.
+
+        Returns
+        -------
+        bool
+            Whether any voxel was of another class.
+        """
+        if instead:
+            self.move_in_history(back=True)
+        self.display.restore(refresh=False)
+        parts = self.segmenter.parts
+        if label:
+            changed = parts.add(label, part, mask=mask)
+        else:
+            changed = parts.remove(part, mask=mask)
+        step = self.segmenter.session.history.done[-1] if changed else None
+        if step is not None and step.result is not None:
+            self.display.show_delta(step.result)
+        else:
+            self.display.view.refresh()
+        return changed
 
     def update_settings(self, **settings: Any) -> bool:
         """Change settings as one step; return whether anything was different."""

@@ -239,13 +239,7 @@ def _canonical(
             "layer anew for this image."
         )
     inside = np.array([image.world_to_data(layer.data_to_world(p)) for p in data])
-    inside = inside.reshape(-1, image.ndim)
-    full = np.zeros((len(inside), 3))
-    full[:, 3 - image.ndim :] = inside
-    moved = full[:, list(frame.order)]
-    last = np.asarray(frame.grid.shape) - 1
-    flipped: NDArray[np.float64] = np.where(frame.flips, last - moved, moved)
-    return flipped
+    return frame.points_from_layer(inside.reshape(-1, image.ndim))
 
 
 def read_points(layer: Any, image: Any, frame: LayerFrame) -> tuple[Point, ...]:

@@ -15,6 +15,8 @@ class JobKind(StrEnum):
 
     PREPARE = "prepare"
     """Fit the Gaussians and build the model."""
+    PARTS = "parts"
+    """Build the tree of parts."""
     PREVIEW = "preview"
     """Solve the visible slice alone."""
     INCREMENTAL = "incremental"
@@ -29,7 +31,7 @@ class JobKind(StrEnum):
     @property
     def interruptible(self) -> bool:
         """Whether a newer stroke stops it."""
-        return self is not JobKind.PREPARE
+        return self not in (JobKind.PREPARE, JobKind.PARTS)
 
     @property
     def is_solve(self) -> bool:

@@ -15,6 +15,7 @@ from napari_medgs.plugin.segment.class_table import ClassTable
 from napari_medgs.plugin.segment.form import LabelValueForm
 from napari_medgs.plugin.segment.maps import uncertainty_bar
 from napari_medgs.plugin.segment.model import JobKind, SegmentState
+from napari_medgs.plugin.segment.parts.panel import PartsPanel
 from napari_medgs.plugin.segment.save_bar import SaveBar
 from napari_medgs.plugin.segment.step_heads import Guide, StepHead
 from napari_medgs.plugin.segment.steps import Action, NextStep, Step, next_step
@@ -52,13 +53,14 @@ PAINT_KEYS = {
 RESTORE_HINT = "The strokes are saved: Restore brings them back."
 BUSY = {
     JobKind.PREPARE: "Preparing",
+    JobKind.PARTS: "Finding parts",
     JobKind.PREVIEW: "Updating",
     JobKind.INCREMENTAL: "Updating",
     JobKind.FULL: "Updating",
     JobKind.SUGGEST: "Looking for the next slice",
     JobKind.MAPS: "Computing the maps",
 }
-LONG = (JobKind.PREPARE, JobKind.SUGGEST, JobKind.MAPS)
+LONG = (JobKind.PREPARE, JobKind.PARTS, JobKind.SUGGEST, JobKind.MAPS)
 
 
 def is_scan(layer: Any) -> bool:
@@ -198,6 +200,8 @@ class SegmentView(QWidget):
         self._body.addLayout(line)
         self.brush = BrushBar(self._owner.viewer)
         self._body.addWidget(self.brush)
+        self.parts = PartsPanel()
+        self._body.addWidget(self.parts)
 
     def _build_run(self) -> None:
         self.auto = QCheckBox("automatic")

@@ -45,6 +45,7 @@ from napari_medgs.plugin.segment.layers import (
 from napari_medgs.plugin.segment.maps import MapLayers
 from napari_medgs.plugin.segment.model import JobKind, ResultUpdate
 from napari_medgs.plugin.segment.new_session import known_field, new_session
+from napari_medgs.plugin.segment.parts.tool import ClickParts
 from napari_medgs.plugin.segment.prompt_layers import PromptLayers
 from napari_medgs.plugin.segment.saving import SaveActions
 from napari_medgs.plugin.segment.statistics import Statistics
@@ -135,7 +136,16 @@ class SegmentWidget(MedGSWidget):
         self.surface.made.connect(
             lambda data: four.show_surface(data, self.context.image, FROM_THE_FRONT)
         )
-        four.opened = self.surface.update
+        four.opened.connect(self.surface.update)
+        self.parts = ClickParts(
+            self,
+            self.view.parts,
+            self.controller,
+            self.context,
+            self.view.table,
+            four,
+            self.make_strokes,
+        )
         self.files = SegmentFiles(self, *parts, self.accepted, self._resume)
         self.class_files = ClassFiles(self.view, self.context, self.classes)
         self.saving = SaveActions(self, *parts, self.files)
@@ -395,6 +405,7 @@ class SegmentWidget(MedGSWidget):
         """End the session; its layers stay, and its autosaved file."""
         if self.controller.session is None:
             return
+        self.parts.close()
         self.controller.sync_strokes()
         self.files.finish()
         self.watcher.stop()
@@ -602,6 +613,7 @@ class SegmentWidget(MedGSWidget):
         for part in (
             self.saving,
             self.cases,
+            self.parts,
             self.tools,
             self.statistics,
             self.surface,

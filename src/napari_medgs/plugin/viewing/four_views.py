@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from psygnal import Signal
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QPushButton, QSplitter
 
@@ -28,6 +29,9 @@ class FourViews:
         Checkable.
     """
 
+    opened = Signal()
+    closing = Signal()
+
     def __init__(self, viewer: Any, button: QPushButton) -> None:
         self._viewer, self._button = viewer, button
         self.planes: list[PlaneView] = []
@@ -37,7 +41,7 @@ class FourViews:
         self._moving = False
         self._links: list[tuple[Any, Callable[..., Any]]] = []
         self._steps: Iterator[None] = iter(())
-        self.opened: Callable[[], None] = lambda: None
+        self.follows_shift = True  # whether the crosshair follows the mouse while Shift is held
         button.toggled.connect(self._on_toggled)
 
     @property
@@ -102,7 +106,7 @@ class FourViews:
             model.mouse_move_callbacks.append(self._on_move)
         self._assign()
         self._share_place(viewer)
-        self.opened()
+        self.opened.emit()
         yield
         for model in self._models():  # the canvases have their sizes now
             model.reset_view()
@@ -138,7 +142,8 @@ class FourViews:
 
     def _on_move(self, viewer: Any, event: Any) -> None:
         """Move the crosshair to the mouse while Shift is held."""
-        if "Shift" in event.modifiers and viewer.dims.ndisplay == 2 and not event.is_dragging:
+        held = "Shift" in event.modifiers and self.follows_shift
+        if held and viewer.dims.ndisplay == 2 and not event.is_dragging:
             viewer.dims.point = tuple(
                 min(max(p, r.start), r.stop)
                 for p, r in zip(event.position, viewer.dims.range, strict=True)
@@ -160,6 +165,8 @@ class FourViews:
     def close(self) -> None:
         """Leave napari's own canvas alone again."""
         self._steps = iter(())
+        if self.is_on:
+            self.closing.emit()
         for emitter, callback in self._links:
             emitter.disconnect(callback)
         self._links = []
