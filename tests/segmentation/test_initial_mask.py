@@ -186,7 +186,7 @@ def test_impossible_priors_are_refused(truth: NDArray[np.uint8]) -> None:
     with pytest.raises(LabelError, match="channels"):
         Prompts(prior=np.ones((1, *SHAPE), np.float32)).check(SHAPE)
     with pytest.raises(LabelError, match="not floats"):
-        Prompts(prior=(good > 0.5).astype(np.uint8)).check(SHAPE)
+        Prompts(prior=(good > 0.5).astype(np.int32)).check(SHAPE)
     with pytest.raises(LabelError, match="add up to 1"):
         Prompts(prior=2 * good).check(SHAPE)
     bad = good.copy()

@@ -6,6 +6,9 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from napari_medgs.errors import FileError, FormatVersionError, GeometryError, ParameterError
 from napari_medgs.segmentation import (
@@ -24,6 +27,7 @@ from napari_medgs.segmentation.session.history import (
     difference,
     encode_runs,
 )
+from napari_medgs.segmentation.session.priors import prior_files, quantize
 from napari_medgs.segmentation.session.replay import digest
 from tests.segmentation.conftest import BACKGROUND
 
@@ -273,3 +277,71 @@ def test_a_copy_for_saving_no_longer_grows(session, tmp_path):
     assert len(copy.events) == 1
     assert set(np.unique(again.strokes)) == {0, 1}
     assert digest_then == ""
+
+
+@pytest.fixture
+def prior(session, rng):
+    values = rng.random((3, *session.grid.shape), np.float32) ** 4
+    return quantize(values / values.sum(axis=0))
+
+
+def test_a_prior_is_a_step_that_files_keep(session, prior, rng, tmp_path):
+    session.paint(np.s_[1, 2, 3:6], 1)
+    before = session.labels.copy()
+    assert session.set_prior(prior)
+    assert not session.set_prior(prior.copy())
+    best = prior.argmax(axis=0)
+    best[1, 2, 3:6] = 1
+    np.testing.assert_array_equal(session.labels, best)
+    assert session.prompts().prior is prior
+
+    log = save_session(session, tmp_path / "log.json")
+    again, _ = load_session(log, session.grid)
+    np.testing.assert_array_equal(again.prior, prior)
+    np.testing.assert_array_equal(again.labels, best)
+
+    session.undo()
+    assert session.prior is None
+    np.testing.assert_array_equal(session.labels, before)
+    session.redo()
+    np.testing.assert_array_equal(session.labels, best)
+    mask = best.astype(np.int32)
+    session.set_initial(mask)
+    assert session.prior is None
+    assert session.initial is mask
+
+
+def test_a_prior_stays_out_of_locked_classes(session, prior):
+    session.labels[4:6, 5:9, 5:9] = 2
+    session.update_settings(locked=frozenset({2}))
+    session.set_prior(prior)
+    kept = np.zeros(session.grid.shape, bool)
+    kept[4:6, 5:9, 5:9] = True
+    np.testing.assert_array_equal(session.labels == 2, kept)
+
+
+def test_files_of_priors_that_are_missing_or_others_are_named(session, prior, tmp_path):
+    session.set_prior(prior)
+    log = save_session(session, tmp_path / "log.json")
+    (side,) = prior_files(log)
+    packed = side.read_bytes()
+    for bad in (packed[:-9], packed[:30] + bytes([packed[30] ^ 8]) + packed[31:], b"no"):
+        side.write_bytes(bad)
+        with pytest.raises(FileError, match=side.name):
+            load_session(log)
+    side.unlink()
+    with pytest.raises(FileError, match="not beside it"):
+        load_session(log)
+    text = log.read_text()
+    log.write_text(text.replace('"classes":3', '"classes":1'))
+    with pytest.raises(FileError, match="damaged"):
+        load_session(log)
+
+
+@given(arrays(np.float32, (4, 2, 3, 2), elements=st.floats(0.0009765625, 1, width=32)))
+def test_priors_are_kept_to_a_255th(values):
+    values /= values.sum(axis=0)
+    kept = quantize(values)
+    assert (kept.sum(axis=0, dtype=int) == 255).all()
+    others = values != values.max(axis=0)
+    assert np.abs(kept / 255 - values)[others].max(initial=0) <= 1.1 / 255

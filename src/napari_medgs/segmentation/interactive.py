@@ -21,7 +21,7 @@ from napari_medgs._util.progress import (
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.prompts.coordinates import check_label, marked_voxels, to_voxels
-from napari_medgs.segmentation.prompts.prompts import Box, Point
+from napari_medgs.segmentation.prompts.prompts import Box, Point, Prompts
 
 if TYPE_CHECKING:
     from napari_medgs.data.field import GaussianField
@@ -457,6 +457,55 @@ class InteractiveSegmenter:
         if mask.dtype.kind not in "iu" or (mask.size and mask.min() < 0):
             raise LabelError("The initial mask must hold integers from 0, the background.")
         return mask
+
+    def set_prior(self, probabilities: NDArray[Any], *, margin: float | None = None) -> bool:
+        """Start from class probabilities, such as a network's, as one step.
+
+        The most likely classes are the present mask at once. They stay except near prompts that
+        contradict them and where no class is likely. A mask to refine is dropped.
+
+        Parameters
+        ----------
+        probabilities : (K, Z, Y, X) array of float
+            From 0 on, with sum 1 in every voxel; background first. Kept in steps of 1/255.
+        margin : float, optional
+            See :meth:`set_initial`.
+
+        Returns
+        -------
+        bool
+            False where just these were set.
+
+        Raises
+        ------
+        GeometryError, LabelError
+            When they have another shape than the image, or are no probabilities.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import napari_medgs as mg
+        >>> segmenter = mg.InteractiveSegmenter()
+        >>> segmenter.set_image(np.random.default_rng(0).random((4, 6, 8), np.float32))
+        >>> p = np.zeros((2, 4, 6, 8), np.float32)
+        >>> p[1, 1:3, 2:4, 2:6] = 0.9
+        >>> p[0] = 1 - p[1]
+        >>> segmenter.set_prior(p)
+        True
+        >>> int(segmenter.labels.sum())
+        16
+        """
+        from napari_medgs.segmentation.session.priors import quantize
+
+        session = self._need()
+        given = np.asarray(probabilities)
+        Prompts(prior=given).check(session.grid.shape)
+        prior = quantize(given)
+        with self._lock:
+            changed = session.set_prior(prior)
+        if margin is not None:
+            changed |= self._change(initial_margin=float(margin))
+        return changed
 
     def set_mask(self, labels: ArrayLike) -> bool:
         """Make a mask the result, and what later solves start from, as one step.

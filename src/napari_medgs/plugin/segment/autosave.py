@@ -118,9 +118,11 @@ def _in_use(path: Path, saved: float) -> bool:
 
 
 def discard(saved: SavedSession | Path) -> None:
-    """Delete a saved session and its field."""
+    """Delete a saved session, its field and its priors."""
+    from napari_medgs.segmentation.session.priors import prior_files
+
     path = saved.path if isinstance(saved, SavedSession) else saved
-    for file in (path, field_file(path)):
+    for file in (path, field_file(path), *prior_files(path)):
         file.unlink(missing_ok=True)
     _live.discard(path)
 

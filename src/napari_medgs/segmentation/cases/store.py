@@ -47,6 +47,7 @@ from napari_medgs.segmentation.cases.class_list import (
     read_object,
     save_classes,
 )
+from napari_medgs.segmentation.session.priors import prior_files
 from napari_medgs.segmentation.session.replay import load_session, save_session
 from napari_medgs.segmentation.session.session import Session
 
@@ -329,10 +330,10 @@ class CaseStore:
         """
         from napari_medgs.io.labels import sidecar_path
 
-        record, mask = self.record(name), self.mask_file(name)
+        record, mask, log = self.record(name), self.mask_file(name), self.session_file(name)
         images = self.image_files(name)
         self._record_file(name).unlink()
-        for path in (*images, mask, sidecar_path(mask), self.session_file(name)):
+        for path in (*images, mask, sidecar_path(mask), log, *prior_files(log)):
             path.unlink(missing_ok=True)
         self._write_dataset(self.classes, record.channels)
 

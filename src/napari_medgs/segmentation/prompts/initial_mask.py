@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from napari_medgs._typing import Floats
 from napari_medgs.errors import LabelError
 from napari_medgs.segmentation.advanced import InitialMaskParams
-from napari_medgs.segmentation.prompts.prompts import Prompts
+from napari_medgs.segmentation.prompts.prompts import PRIOR_SCALE, Prompts
 
 LAYER_THICKNESS = 1.5  # of the marked layer along what is free, in finest voxels
 
@@ -168,7 +168,7 @@ def prepare_initial_mask(
     margin: float,
     relative_spacing: NDArray[Any],
     params: InitialMaskParams | None = None,
-    prior: Floats | None = None,
+    prior: NDArray[Any] | None = None,
 ) -> InitialMask:
     """Find the voxels at the borders of a mask that may change.
 
@@ -182,7 +182,7 @@ def prepare_initial_mask(
     relative_spacing : (3,) ndarray
         Voxel sizes over the finest one.
     params : InitialMaskParams, optional
-    prior : (K, Z, Y, X) ndarray of float, optional
+    prior : (K, Z, Y, X) ndarray of float, or of uint8 in 255ths, optional
         Probability of every class: voxels whose largest one is below
         ``params.min_probability`` are free, too.
 
@@ -215,5 +215,6 @@ def prepare_initial_mask(
         free[box] |= mine[box] & (depth < wanted)
     params = params or InitialMaskParams()
     if prior is not None:
-        free |= prior.max(axis=0) < params.min_probability
+        scale = PRIOR_SCALE if prior.dtype == np.uint8 else 1
+        free |= prior.max(axis=0) < params.min_probability * scale
     return InitialMask(labels, free, relative_spacing, params)

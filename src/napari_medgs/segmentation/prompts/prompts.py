@@ -12,6 +12,7 @@ from napari_medgs._util.settings import check, setting
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
 
 MOST_CLASSES = 250
+PRIOR_SCALE = 255  # of probabilities that are stored as bytes
 PRIOR_TOLERANCE = 0.02  # of the sum of its probabilities: half precision, rounded files
 Triple = tuple[float, float, float]
 
@@ -74,7 +75,7 @@ class Prompts:
         A mask to refine, 0 is background. Its voxels keep their labels, except near prompts
         that contradict it (the more so the deeper they lie in the wrong label) and within
         ``initial_margin``.
-    prior : (K, Z, Y, X) ndarray of float, optional
+    prior : (K, Z, Y, X) ndarray of float, or of uint8 in 255ths, optional
         Probability of every class instead of ``initial``, 0 is background: the most likely
         class is the initial mask, and where none is likely its voxels may change, too.
     labels : (Z, Y, X) ndarray of int, optional
@@ -159,9 +160,13 @@ class Prompts:
                 f"The prior has {len(self.prior)} channels; it needs 2 to {MOST_CLASSES}, "
                 "background first."
             )
-        if self.prior.dtype.kind != "f":
-            raise LabelError(f"The prior holds values of type {self.prior.dtype}, not floats.")
+        if self.prior.dtype.kind != "f" and self.prior.dtype != np.uint8:
+            raise LabelError(
+                f"The prior holds values of type {self.prior.dtype}, not floats, or bytes of 255ths."
+            )
         total = self.prior.sum(axis=0, dtype=np.float32)
+        if self.prior.dtype == np.uint8:
+            total /= PRIOR_SCALE
         if not (self.prior.min() >= 0 and np.abs(total - 1).max() <= PRIOR_TOLERANCE):
             raise LabelError("The probabilities of the prior must be from 0 on and add up to 1.")
 

@@ -168,7 +168,7 @@ class Step:
     strokes : Delta or None
         Change of the stroke image.
     settings_before, settings_after : tuple or None
-        Settings, voxels of locked classes and initial mask before and after the step.
+        Settings, voxels of locked classes, initial mask and prior before and after the step.
     result : Delta or None
         Change of the result that followed.
     """

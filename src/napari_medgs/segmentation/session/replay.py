@@ -14,7 +14,9 @@ from napari_medgs._util.records import checked, parse_json
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import FileError, FormatVersionError, GeometryError, MedGSError
 from napari_medgs.io._atomic import atomic_path
+from napari_medgs.segmentation.prompts.prompts import MOST_CLASSES
 from napari_medgs.segmentation.session.history import Delta, decode_runs
+from napari_medgs.segmentation.session.priors import load_prior, save_prior
 from napari_medgs.segmentation.session.session import AcceptedMask, Session, encode_image
 from napari_medgs.segmentation.session.settings import Settings
 
@@ -31,6 +33,8 @@ class _EventRecord(TypedDict, total=False):
     settings: dict[str, Any]
     locked_labels: list[Any]
     frozen: list[Any]  # the name until version 0.1
+    classes: int
+    digest: str
 
 
 class _SessionRecord(TypedDict, total=False):
@@ -47,7 +51,7 @@ class _SessionRecord(TypedDict, total=False):
 
 
 def save_session(session: Session, path: str | Path) -> Path:
-    """Write a session's log to a JSON file, atomically.
+    """Write a session's log to a JSON file, atomically, and its priors to files beside it.
 
     Parameters
     ----------
@@ -92,6 +96,8 @@ def save_session(session: Session, path: str | Path) -> Path:
     target = Path(path)
     text = json.dumps(record, separators=(",", ":"))
     try:
+        for key, prior in session.priors.items():
+            save_prior(prior, target, key)
         with atomic_path(target) as temporary:
             temporary.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -159,7 +165,7 @@ def load_session(path: str | Path, grid: Grid | None = None) -> tuple[Session, s
     Raises
     ------
     FileError, FormatVersionError
-        When it is no session file, damaged, or a newer one.
+        When it is no session file, damaged, or a newer one, or the file of a prior is missing.
     GeometryError
         When it belongs to another grid.
     """
@@ -185,13 +191,13 @@ def load_session(path: str | Path, grid: Grid | None = None) -> tuple[Session, s
             names={int(k): v for k, v in record.get("names", {}).items()},
         )
         for event in record["events"]:
-            _replay_event(session, event)
+            _replay_event(session, event, Path(path))
         for item in record.get("accepted", []):
             labels = _decode_image(item["runs"], own.shape)
             names = {int(k): str(v) for k, v in item["names"].items()}
             session.accepted[str(item["name"])] = AcceptedMask(labels, names)
         return session, record.get("digest", "")
-    except GeometryError:
+    except (GeometryError, FileError):
         raise
     except (
         KeyError, TypeError, ValueError, AttributeError, OverflowError, MedGSError
@@ -199,8 +205,8 @@ def load_session(path: str | Path, grid: Grid | None = None) -> tuple[Session, s
         raise FileError(f"{path}: the session file is damaged ({error}).") from None
 
 
-def _replay_event(session: Session, event: dict[str, Any]) -> None:
-    """Apply one event of the log."""
+def _replay_event(session: Session, event: dict[str, Any], log: Path) -> None:
+    """Apply one event of a log."""
     kind = event["do"]
     if kind == "strokes":
         where, values = decode_runs(event["runs"], session.strokes.size)
@@ -221,6 +227,13 @@ def _replay_event(session: Session, event: dict[str, Any]) -> None:
             raise ValueError("the record of a click on a part is no object")
         initial = None if runs is None else _decode_image(runs, session.strokes.shape)
         session.set_initial(initial, part=part)
+    elif kind == "prior":
+        classes, key = int(event["classes"]), str(event["digest"])
+        if not 2 <= classes <= MOST_CLASSES:
+            raise ValueError(f"probabilities of {classes} classes")
+        if key not in session.priors:
+            session.priors[key] = load_prior(log, key, (classes, *session.grid.shape))
+        session.set_prior(session.priors[key])
     elif kind == "mask":
         session.set_mask(_decode_image(event["runs"], session.strokes.shape))
     elif kind == "undo":

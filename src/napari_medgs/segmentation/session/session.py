@@ -24,6 +24,7 @@ from napari_medgs.segmentation.session.history import (
     difference,
     encode_runs,
 )
+from napari_medgs.segmentation.session.priors import digest
 from napari_medgs.segmentation.session.settings import Settings
 
 
@@ -68,9 +69,14 @@ class Session:
     labels : (Z, Y, X) ndarray of int32
         The current result; changed in place.
     initial : (Z, Y, X) ndarray of int or None
+        The mask to refine.
+    prior : (K, Z, Y, X) ndarray of uint8 or None
+        Class probabilities in 255ths, in place of ``initial``.
     settings : Settings
     history : History
         Steps to undo and redo.
+    priors : dict of str to (K, Z, Y, X) ndarray of uint8
+        Every prior of the log by its digest; saved in files beside it.
     is_current : bool
         Whether ``labels`` are what a full solve of the present prompts gave: a replay of the
         log then gives the same.
@@ -105,6 +111,7 @@ class Session:
         self.settings = settings or Settings()
         self.strokes: NDArray[np.int32] = np.full(grid.shape, self.settings.unlabeled, np.int32)
         self.initial = initial
+        self.prior: NDArray[np.uint8] | None = None
         self.images, self.field = tuple(images), field
         self.names = dict(names or {})
         self.history = History()
@@ -114,6 +121,7 @@ class Session:
         self.start, self.start_initial = self.settings, initial
         self._locked_labels: NDArray[Any] | None = None
         self._events: list[dict[str, Any]] = []
+        self.priors: dict[str, NDArray[np.uint8]] = {}
         self._recorded = self.strokes.copy()
         self._pending: Step | None = None
 
@@ -135,6 +143,7 @@ class Session:
             points=s.points,
             boxes=s.boxes,
             initial=self.initial,
+            prior=self.prior,
             initial_margin=s.initial_margin,
             locked=s.locked,
             result=self._locked_labels if s.locked else None,
@@ -280,13 +289,13 @@ class Session:
         event: dict[str, Any] = {"do": "settings", "settings": settings.to_dict()}
         if locked_labels is not None and locked_labels is not self._locked_labels:
             event["locked_labels"] = encode_image(locked_labels)
-        self._change(Step("settings", event), settings, locked_labels, self.initial)
+        self._change(Step("settings", event), settings, locked_labels, self.initial, self.prior)
         return True
 
     def set_initial(
         self, initial: NDArray[Any] | None, *, part: dict[str, Any] | None = None
     ) -> bool:
-        """Set the mask to refine, or None, as one step.
+        """Set the mask to refine, or None, as one step; a prior is dropped.
 
         Parameters
         ----------
@@ -301,8 +310,9 @@ class Session:
             False when nothing had changed.
         """
         before = self.initial
-        if before is initial or (
-            before is not None and initial is not None and np.array_equal(before, initial)
+        if self.prior is None and (
+            before is initial
+            or (before is not None and initial is not None and np.array_equal(before, initial))
         ):
             return False
         runs = None if initial is None else encode_image(initial)
@@ -310,7 +320,42 @@ class Session:
         if part is not None:
             event["part"] = part
         step = Step("initial" if part is None else "part", event)
-        self._change(step, self.settings, self._locked_labels, initial)
+        self._change(step, self.settings, self._locked_labels, initial, None)
+        return True
+
+    def set_prior(self, prior: NDArray[np.uint8]) -> bool:
+        """Start from class probabilities, as one step; a mask to refine is dropped.
+
+        The most likely classes count in ``labels`` at once, except under strokes and in locked
+        classes.
+
+        Parameters
+        ----------
+        prior : (K, Z, Y, X) ndarray of uint8
+            In 255ths, background first; see
+            :func:`~napari_medgs.segmentation.session.priors.quantize`. Not copied; it must not
+            change afterwards.
+
+        Returns
+        -------
+        bool
+            False when nothing had changed.
+        """
+        if self.prior is not None and np.array_equal(self.prior, prior):
+            return False
+        key = digest(prior)
+        event = {"do": "prior", "classes": len(prior), "digest": key}
+        self.priors[key] = prior
+        self._change(Step("prior", event), self.settings, self._locked_labels, None, prior)
+        shown = prior.argmax(axis=0).astype(self.labels.dtype)
+        marked = self.strokes != self.settings.unlabeled
+        values = self.strokes[marked]
+        shown[marked] = np.where(values == self.prompts().background_value, 0, values)
+        if self._locked_labels is not None:
+            kept = np.isin(shown, sorted(self.settings.locked))
+            shown[kept] = 0
+            shown = np.where(self._locked_labels > 0, self._locked_labels, shown)
+        self.set_result(shown, is_current=False)
         return True
 
     def add_part(self, mask: NDArray[np.bool_], label: int, part: dict[str, Any]) -> bool:
@@ -332,7 +377,7 @@ class Session:
             False when nothing had changed.
         """
         inside = mask if self._locked_labels is None else mask & (self._locked_labels == 0)
-        before = self.initial
+        before = self.initial if self.prior is None else self.prior.argmax(axis=0)
         kind = np.min_scalar_type(max(label, 0 if before is None else int(before.max())))
         after = np.zeros(self.grid.shape, kind) if before is None else before.astype(kind)
         after[inside] = label
@@ -367,7 +412,7 @@ class Session:
             erased.apply(self.strokes)
             erased.apply(self._recorded)
         step = Step("mask", {"do": "mask", "runs": encode_image(mask)}, strokes=erased)
-        self._change(step, self.settings, self._locked_labels, mask)
+        self._change(step, self.settings, self._locked_labels, mask, None)
         self.set_result(mask, is_current=False)
 
     def _change(
@@ -376,11 +421,15 @@ class Session:
         settings: Settings,
         locked_labels: NDArray[Any] | None,
         initial: NDArray[Any] | None,
+        prior: NDArray[np.uint8] | None,
     ) -> None:
-        step.settings_before = (self.settings, self._locked_labels, self.initial)
-        step.settings_after = (settings, locked_labels, initial)
-        self.settings, self._locked_labels, self.initial = step.settings_after
+        step.settings_before = (self.settings, self._locked_labels, self.initial, self.prior)
+        step.settings_after = (settings, locked_labels, initial, prior)
+        self._restore(step.settings_after)
         self._push(step)
+
+    def _restore(self, state: Any) -> None:
+        self.settings, self._locked_labels, self.initial, self.prior = state
 
     @property
     def locked_labels(self) -> NDArray[Any] | None:
@@ -490,7 +539,7 @@ class Session:
             step.strokes.revert(self.strokes)
             step.strokes.revert(self._recorded)
         if step.settings_before is not None:
-            self.settings, self._locked_labels, self.initial = step.settings_before
+            self._restore(step.settings_before)
         shown = None
         if step.result is not None:
             now = self._labels_at(step.result)
@@ -522,7 +571,7 @@ class Session:
             step.strokes.apply(self.strokes)
             step.strokes.apply(self._recorded)
         if step.settings_after is not None:
-            self.settings, self._locked_labels, self.initial = step.settings_after
+            self._restore(step.settings_after)
         shown = None
         if step.result is not None:
             now = self._labels_at(step.result)
@@ -551,7 +600,7 @@ class Session:
         """
         now = copy.copy(self)
         now._events, now.names = list(self._events), dict(self.names)
-        now.accepted = dict(self.accepted)
+        now.accepted, now.priors = dict(self.accepted), dict(self.priors)
         now.is_current = False
         return now
 
