@@ -19,6 +19,7 @@ DECODERS = {
     DecoderKind.TRILINEAR: f"{_HERE}.trilinear:TrilinearDecoder",
     DecoderKind.GAUSSIAN: f"{_HERE}.gaussian:GaussianDecoder",
     DecoderKind.GUIDED: f"{_HERE}.gaussian:GuidedGaussianDecoder",
+    DecoderKind.FIELD: f"{_HERE}.field:FieldDecoder",
 }
 """Where the class of each kind is; imported when it is used."""
 
