@@ -162,7 +162,7 @@ class Prompts:
             )
         if self.prior.dtype.kind != "f" and self.prior.dtype != np.uint8:
             raise LabelError(
-                f"The prior holds values of type {self.prior.dtype}, not floats, or bytes of 255ths."
+                f"The prior holds values of type {self.prior.dtype}, not floats or bytes."
             )
         total = self.prior.sum(axis=0, dtype=np.float32)
         if self.prior.dtype == np.uint8:
