@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _HERE = "napari_medgs.learning.networks"
-ENCODERS = {EncoderKind.UNET: f"{_HERE}.unet:UNetEncoder"}
+ENCODERS = {
+    EncoderKind.UNET: f"{_HERE}.unet:UNetEncoder",
+    EncoderKind.FOREST: f"{_HERE}.forest:ForestEncoder",
+}
 DECODERS = {
     DecoderKind.TRILINEAR: f"{_HERE}.trilinear:TrilinearDecoder",
     DecoderKind.GAUSSIAN: f"{_HERE}.gaussian:GaussianDecoder",
