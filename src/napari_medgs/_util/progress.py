@@ -28,6 +28,10 @@ class ProgressEvent:
         Gaussians in the field so far.
     remaining : float or None
         Estimated seconds until the end of the task.
+    loss : float or None
+        Of a network that is trained, averaged since the last report.
+    dice : float or None
+        Mean Dice on cases that the network does not learn from, where it was measured.
     """
 
     stage: str
@@ -37,6 +41,8 @@ class ProgressEvent:
     psnr: float | None = None
     gaussians: int | None = None
     remaining: float | None = None
+    loss: float | None = None
+    dice: float | None = None
 
 
 ProgressCallback = Callable[[ProgressEvent], None]

@@ -1,7 +1,11 @@
 from .card import SegmenterCard as SegmenterCard
+from .data.sources import find_training_cases as find_training_cases
 from .files import load_segmenter as load_segmenter
 from .files import load_segmenter_card as load_segmenter_card
 from .files import save_segmenter as save_segmenter
 from .networks.slots import SegmenterConfig as SegmenterConfig
 from .segmenter import Segmenter as Segmenter
 from .segmenter import SegmenterResult as SegmenterResult
+from .training.params import LearnParams as LearnParams
+from .training.train import LearnResult as LearnResult
+from .training.train import train_segmenter as train_segmenter

@@ -1,0 +1,124 @@
+"""What the networks of the folds say of cases that they have not seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
+from napari_medgs.errors import Cancelled
+from napari_medgs.learning.card import CaseEntry
+from napari_medgs.learning.data.checks import CaseFacts, read_case
+from napari_medgs.learning.segmenter import Segmenter
+from napari_medgs.learning.training.folds import unseen_by
+from napari_medgs.metrics.contrasts import label_agreement
+
+MOST_CASES = 60
+RESAMPLES = 2000
+
+
+def measure_folds(
+    segmenter: Segmenter,
+    facts: Sequence[CaseFacts],
+    folds: Sequence[int],
+    *,
+    seconds: float | None = None,
+    progress: ProgressCallback,
+    should_stop: StopCallback,
+) -> tuple[CaseEntry, ...]:
+    """Return the entries of all cases with the Dice of networks that had not seen them.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+        With the networks of the folds.
+    facts : sequence of CaseFacts
+    folds : sequence of int
+        Of every case.
+    seconds : float, optional
+        Most time; cases that are not reached have no Dice.
+    progress, should_stop : callable
+
+    Returns
+    -------
+    tuple of CaseEntry
+    """
+    card, count = segmenter.card, segmenter.card.folds
+    entries = [CaseEntry(one.case.name, k) for one, k in zip(facts, folds, strict=True)]
+    started = time.perf_counter()
+    chosen = np.random.default_rng(count).permutation(len(facts))[:MOST_CASES]
+    for done, number in enumerate(chosen):
+        spent = time.perf_counter() - started
+        progress(ProgressEvent("measure", done, len(chosen), spent))
+        if should_stop() or (seconds is not None and done >= 3 and spent > seconds):
+            break
+        volume, truth = read_case(facts[number].case)
+        networks = [segmenter.networks[1 + k] for k in unseen_by(folds[number], count)]
+        try:
+            masks = [
+                Segmenter(card, [network]).segment(volume, should_stop=should_stop).labels
+                for network in networks
+            ]
+        except Cancelled:
+            break
+        there = [v for v in card.class_values if (truth == v).any()]
+        scores = np.mean([label_agreement(mask, truth, there) for mask in masks], axis=0)
+        dice = {card.names[v]: float(s) for v, s in zip(there, scores, strict=True)}
+        agreement = None
+        if len(masks) == 2:
+            agreement = agreement_of(masks, card.class_values)
+        entries[number] = replace(entries[number], dice=dice, agreement=agreement)
+    return tuple(entries)
+
+
+def agreement_of(masks: Sequence[NDArray[Any]], values: Sequence[int]) -> float:
+    """Return the mean Dice of all pairs of masks, over the classes that any of them has."""
+    found = []
+    for i, one in enumerate(masks):
+        for other in masks[i + 1 :]:
+            there = [v for v in values if (one == v).any() or (other == v).any()]
+            if there:
+                found.append(float(label_agreement(one, other, there).mean()))
+    return float(np.mean(found)) if found else 1.0
+
+
+def dice_with_intervals(
+    entries: Sequence[CaseEntry], names: Sequence[str], seed: int = 0
+) -> dict[str, Any]:
+    """Return mean Dice by class and of all, with 95 % bootstrap intervals over the cases.
+
+    Parameters
+    ----------
+    entries : sequence of CaseEntry
+    names : sequence of str
+        Of the classes.
+    seed : int
+
+    Returns
+    -------
+    dict
+        ``{"mean": {"mean": .., "low": .., "high": .., "cases": ..}, name: ..}``; empty where
+        nothing was measured.
+    """
+    found: dict[str, Any] = {}
+    random = np.random.default_rng(seed)
+    values = {"mean": [float(np.mean(list(e.dice.values()))) for e in entries if e.dice]}
+    values |= {name: [e.dice[name] for e in entries if name in e.dice] for name in names}
+    for name, scores in values.items():
+        if not scores:
+            continue
+        array = np.array(scores)
+        means = array[random.integers(len(array), size=(RESAMPLES, len(array)))].mean(axis=1)
+        low, high = np.percentile(means, (2.5, 97.5))
+        found[name] = {
+            "mean": float(array.mean()),
+            "low": float(low),
+            "high": float(high),
+            "cases": len(array),
+        }
+    return found

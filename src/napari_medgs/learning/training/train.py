@@ -1,0 +1,593 @@
+"""Train a segmenter on cases: check, prepare, one network on all, one more for every fold."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_medgs._optional import require
+from napari_medgs._util.progress import (
+    ProgressCallback,
+    ProgressEvent,
+    StopCallback,
+    ignore_progress,
+    never_stop,
+)
+from napari_medgs._util.threads import default_threads
+from napari_medgs.errors import (
+    Cancelled,
+    FileError,
+    GeometryError,
+    ImageError,
+    LabelError,
+    MedGSError,
+    ParameterError,
+)
+from napari_medgs.learning.card import CaseEntry, SegmenterCard
+from napari_medgs.learning.data.checks import (
+    CaseFacts,
+    CheckedCases,
+    check_cases,
+    look_at,
+    reason_of,
+)
+from napari_medgs.learning.data.prepare import (
+    PreparedCase,
+    Sizes,
+    channel_scales,
+    needed_bytes,
+    plan_sizes,
+    prepare_case,
+)
+from napari_medgs.learning.data.sources import TrainingSource
+from napari_medgs.learning.networks.slots import SegmenterConfig
+from napari_medgs.learning.segmenter import Segmenter
+from napari_medgs.learning.training.folds import default_folds, fold_of_cases, left_out
+from napari_medgs.learning.training.params import LearnParams
+
+if TYPE_CHECKING:
+    from napari_medgs.learning.networks.segmenter import SegmenterNetwork
+
+STEPS = 1000
+RETRAINING_STEPS = 300
+FOLD_SHARE = 0.5
+"""Steps of a fold's network over those of the first."""
+LEAST_STEPS = 20
+"""A network that was canceled before is not worth keeping."""
+MEASURING_SHARE = 0.08
+"""Part of the minutes that the measurement of the folds may take."""
+CHECKS = 10
+
+
+@dataclass(frozen=True)
+class LearnResult:
+    """A trained segmenter and how it came about.
+
+    Attributes
+    ----------
+    segmenter : Segmenter
+        Its card has the scores.
+    left_out : dict of str to str
+        Cases that could not be used, with the reason.
+    history : dict of str to list of dict
+        By network ("all", "fold 1"): step, loss, seconds, and dice where cases were held out.
+    stopped_by : {"", "cancelled"}
+    seconds : float
+    """
+
+    segmenter: Segmenter
+    left_out: dict[str, str] = field(default_factory=dict)
+    history: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    stopped_by: str = ""
+    seconds: float = 0.0
+
+
+def look_at_cases(
+    source: TrainingSource,
+    *,
+    values: Collection[int] = (),
+    progress: ProgressCallback = ignore_progress,
+    should_stop: StopCallback = never_stop,
+) -> CheckedCases:
+    """Read the cases of a data set and tell whether one can train on them.
+
+    Parameters
+    ----------
+    source : TrainingSource
+        From :func:`~napari_medgs.learning.data.sources.find_training_cases`.
+    values : collection of int, optional
+        The label values to learn.
+    progress, should_stop : callable, optional
+
+    Returns
+    -------
+    CheckedCases
+
+    Raises
+    ------
+    MedGSError
+        See :func:`~napari_medgs.learning.data.checks.check_cases`; also where a mask has another
+        grid than its image.
+    Cancelled
+        When ``should_stop`` returned True.
+    """
+    facts, unread = [], {}
+    started = time.perf_counter()
+    for number, case in enumerate(source.cases):
+        if should_stop():
+            raise Cancelled("Training was canceled; nothing was written.")
+        spent = time.perf_counter() - started
+        progress(ProgressEvent("check cases", number, len(source.cases), spent))
+        try:
+            facts.append(look_at(case))
+        except MedGSError as error:
+            unread[case.name] = reason_of(error)
+    return check_cases(facts, source, unread, values)
+
+
+def train_segmenter(
+    source: TrainingSource | CheckedCases,
+    params: LearnParams | None = None,
+    *,
+    values: Collection[int] = (),
+    start: Segmenter | None = None,
+    licence: str = "",
+    progress: ProgressCallback = ignore_progress,
+    should_stop: StopCallback = never_stop,
+) -> LearnResult:
+    """Train a segmenter.
+
+    Parameters
+    ----------
+    source : TrainingSource or CheckedCases
+    params : LearnParams, optional
+    values : collection of int, optional
+        The label values to learn, all by default.
+    start : Segmenter, optional
+        A model of the same contrasts and classes to continue from.
+    licence : str
+        Of the weights, kept in the card.
+    progress, should_stop : callable, optional
+        Once it is stopped, the best network so far is returned.
+
+    Returns
+    -------
+    LearnResult
+
+    Raises
+    ------
+    MedGSError
+        See :func:`look_at_cases`.
+    Cancelled
+        When ``should_stop`` returned True before there was anything to keep.
+
+    Examples
+    --------
+    >>> from napari_medgs.learning import LearnParams, find_training_cases, train_segmenter
+    >>> cases = find_training_cases("liver/")  # doctest: +SKIP
+    >>> train_segmenter(cases, LearnParams(minutes=10)).segmenter.card.dice  # doctest: +SKIP
+    """
+    params = params or LearnParams()
+    require("torch", "lightning", feature="Training")
+    started = time.perf_counter()
+    if isinstance(source, TrainingSource):
+        checked = look_at_cases(source, values=values, progress=progress, should_stop=should_stop)
+    else:
+        checked = source
+    run = _Run(checked, params, start, licence, started, progress, should_stop)
+    return run.train()
+
+
+class _Run:
+    """One training: what all of its networks share."""
+
+    def __init__(
+        self,
+        checked: CheckedCases,
+        params: LearnParams,
+        start: Segmenter | None,
+        licence: str,
+        started: float,
+        progress: ProgressCallback,
+        should_stop: StopCallback,
+    ) -> None:
+        import torch
+
+        self.checked, self.params, self.start, self.started = checked, params, start, started
+        self.progress, self.should_stop = progress, should_stop
+        on_gpu = torch.cuda.is_available() and params.accelerator in ("auto", "gpu", "cuda")
+        self.device = "cuda" if on_gpu else "cpu"
+        self.card = self._card(licence)
+        count = default_folds(len(checked.facts)) if params.folds is None else params.folds
+        if count > len(checked.facts):
+            raise ParameterError(
+                f"{count} folds need at least as many cases; there are {len(checked.facts)}."
+            )
+        self.folds = count
+        self.precision = ""
+        self.history: dict[str, list[dict[str, float]]] = {}
+        self.done_steps: dict[str, int] = {}
+
+    def _card(self, licence: str) -> SegmenterCard:
+        """Return the card of the untrained model."""
+        checked, params = self.checked, self.params
+        if self.start is not None:
+            check_continued(self.start.card, checked)
+            return replace(
+                self.start.card, licence=licence or self.start.card.licence, training={}, trust={}
+            )
+        sizes = plan_sizes(
+            checked.facts, self.device, spacing=params.spacing, levels=params.levels
+        )
+        return make_card(checked, params, sizes, licence)
+
+    def train(self) -> LearnResult:
+        """Train all networks."""
+        facts = self.checked.facts
+        needed = needed_bytes(self.checked, Sizes(self.card.spacing, self.card.patch, (), ()))
+        with tempfile.TemporaryDirectory(prefix="medgs-training-") as folder:
+            if needed > (free := shutil.disk_usage(folder).free):
+                raise FileError(
+                    f"{folder}: training needs {needed / 2**30:.1f} GiB for prepared cases, "
+                    f"{free / 2**30:.1f} GiB are free; set TMPDIR to a larger disk."
+                )
+            prepared = self._prepare(facts, Path(folder))
+            seconds = self._seconds()
+            held = self._held_out(len(facts))
+            shown = [case for k, case in enumerate(prepared) if k not in held]
+            checks = [prepared[k] for k in sorted(held)]
+            first, canceled = self._network("all", 0, shown, checks, seconds, 1.0)
+            states, kept = [first], 0
+            groups = self._groups()
+            for k in range(self.folds):
+                if canceled:
+                    break
+                out = left_out(k, self.folds)
+                inside = [c for c, g in zip(prepared, groups, strict=True) if g not in out]
+                outside = [c for c, g in zip(prepared, groups, strict=True) if g in out]
+                try:
+                    state, canceled = self._network(
+                        f"fold {k + 1}", k + 1, inside, outside, seconds, FOLD_SHARE
+                    )
+                except Cancelled:
+                    canceled = True
+                if not canceled:
+                    states.append(state)
+        kept = len(states) - 1 if len(states) - 1 == self.folds else 0
+        segmenter = self._finish(states[: 1 + kept], groups if kept else [-1] * len(facts))
+        return LearnResult(
+            segmenter,
+            self.checked.left_out,
+            self.history,
+            "cancelled" if canceled else "",
+            time.perf_counter() - self.started,
+        )
+
+    @property
+    def continues_folds(self) -> bool:
+        """Whether the networks of the folds continue those of the model to start from."""
+        return self.start is not None and self.start.card.folds == self.folds > 0
+
+    def _groups(self) -> list[int]:
+        """Return the fold of every case; cases of a model that is continued keep theirs."""
+        count, folds = len(self.checked.facts), self.folds
+        if not folds:
+            return []
+        if not self.continues_folds or self.start is None:
+            return fold_of_cases(count, folds, self.params.seed)
+        known = {entry.name: entry.fold for entry in self.start.card.cases}
+        found = [known.get(one.case.name, -1) for one in self.checked.facts]
+        for k, fold in enumerate(found):
+            if not 0 <= fold < folds:  # a new case goes to the smallest fold
+                found[k] = min(range(folds), key=found.count)
+        return found
+
+    def _prepare(self, facts: Sequence[CaseFacts], folder: Path) -> list[PreparedCase]:
+        found = []
+        begun = time.perf_counter()
+        for number, one in enumerate(facts):
+            if self.should_stop():
+                raise Cancelled("Training was canceled; nothing was written.")
+            spent = time.perf_counter() - begun
+            self.progress(ProgressEvent("prepare cases", number, len(facts), spent))
+            found.append(prepare_case(one, self.card, folder, number, self.params.seed))
+        return found
+
+    def _seconds(self) -> float | None:
+        """Return the time of the first network, if the user gave a time for all."""
+        if self.params.minutes is None:
+            return None
+        spent = time.perf_counter() - self.started
+        left = 60 * self.params.minutes * (1 - MEASURING_SHARE * bool(self.folds)) - spent
+        return max(1.0, left) / (1 + FOLD_SHARE * self.folds)
+
+    def _held_out(self, count: int) -> set[int]:
+        """Return the cases that the first network is not shown."""
+        part = self.params.held_out
+        if not part and self.params.patience:
+            part = 0.2
+        if not part:
+            return set()
+        number = min(max(1, round(part * count)), count - 1)
+        folds = fold_of_cases(count, count, self.params.seed + 1)
+        return {k for k, place in enumerate(folds) if place < number}
+
+    def _network(
+        self,
+        name: str,
+        number: int,
+        cases: Sequence[PreparedCase],
+        checks: Sequence[PreparedCase],
+        seconds: float | None,
+        share: float,
+    ) -> tuple[dict[str, Any], bool]:
+        """Train one network; return its weights and whether it was canceled."""
+        import torch
+
+        from napari_medgs.learning.networks.segmenter import build_segmenter
+
+        steps = self.params.steps
+        if steps is None and seconds is None:
+            steps = STEPS if self.start is None else RETRAINING_STEPS
+        most = max(1, round(share * steps)) if steps is not None else 10_000_000
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.params.seed * 1000 + number)
+            network = build_segmenter(self.card.network, training_heads=True)
+        if self.start is not None:
+            known = self.start.networks
+            if number < len(known) and (number == 0 or self.continues_folds):
+                network.load_state_dict(known[number].state_dict(), strict=False)
+        budget = None if seconds is None else seconds * share
+        return self._fit(name, number, network, cases, checks, most, budget)
+
+    def _fit(
+        self,
+        name: str,
+        number: int,
+        network: SegmenterNetwork,
+        cases: Sequence[PreparedCase],
+        checks: Sequence[PreparedCase],
+        steps: int,
+        seconds: float | None,
+    ) -> tuple[dict[str, Any], bool]:
+        """Run Lightning's trainer."""
+        import lightning
+        import torch
+
+        from napari_medgs.learning.data.patches import (
+            Augmentation,
+            PatchDataset,
+            has_lateral_classes,
+        )
+        from napari_medgs.learning.supervision.registry import build_supervision
+        from napari_medgs.learning.training.module import (
+            CLIP_NORM,
+            Conductor,
+            SegmenterModule,
+        )
+        from napari_medgs.learning.training.precision import choose_precision
+
+        params, card = self.params, self.card
+        data = PatchDataset(
+            cases, card.patch, card.spacing, card.network.classes, steps * params.batch_size,
+            Augmentation(mirror=not has_lateral_classes(card.class_names)),
+            params.seed * 1000 + number,
+        )  # fmt: skip
+        folder = Path(params.log_dir) / name.replace(" ", "") if params.log_dir else None
+        if not self.precision:
+            batch = next(iter(torch.utils.data.DataLoader(data, params.batch_size)))
+            heads = card.network.supervision.multi_scale
+            self.precision = {"32": "32-true", "bf16": "bf16-mixed"}.get(params.precision) or (
+                choose_precision(
+                    network, build_supervision(card.network), batch, self.device, heads
+                )
+            )
+        every = max(20, min(200, steps // CHECKS)) if seconds is None else 50
+        conductor = Conductor(
+            f"train {name}", steps, seconds, every, params.patience, self.progress,
+            self.should_stop,
+        )  # fmt: skip
+        tile = tuple(card.patch[3 - card.network.ndim :])
+        module = SegmenterModule(
+            network, card.network, params, conductor.fraction, checks, tuple(2 * n for n in tile)
+        )
+        callbacks: list[Any] = [conductor]
+        checkpoint = folder / "last.ckpt" if folder else None
+        if folder is not None and checkpoint is not None:
+            with contextlib.suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+            if not folder.is_dir():
+                raise FileError(f"{folder}: the folder of the logs cannot be made.")
+            callbacks.append(_checkpoints(folder, every))
+        resumed = params.resume and checkpoint is not None and checkpoint.is_file()
+        if params.resume and number == 0 and not resumed:
+            raise FileError(f"{checkpoint}: there is no run to resume.")
+        with _quiet():
+            trainer = lightning.Trainer(
+                max_steps=steps, max_epochs=1, accelerator=params.accelerator, devices=1,
+                precision=self.precision, gradient_clip_val=CLIP_NORM,
+                logger=_logger(params, folder),
+                callbacks=callbacks, enable_checkpointing=folder is not None,
+                enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=every,
+            )  # fmt: skip
+            loader = self._loader(data)
+            trainer.fit(module, loader, ckpt_path=str(checkpoint) if resumed else None)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        self.history[name] = conductor.history
+        self.done_steps[name] = conductor.done
+        if conductor.canceled and conductor.done < min(LEAST_STEPS, steps):
+            raise Cancelled("Training was canceled; nothing was written.")
+        early = conductor.canceled or (conductor.done < steps and seconds is None)
+        state = module.average.module.state_dict()
+        if early and module.best is not None and module.best[1]:
+            state = module.best[1]
+        state = {k: v.detach().cpu() for k, v in state.items() if not k.startswith("side_heads.")}
+        return state, conductor.canceled
+
+    def _loader(self, data: Any) -> Any:
+        import torch
+
+        workers = self.params.workers
+        if workers is None:
+            workers = min(4, (self.params.threads or default_threads()) // 2)
+        return torch.utils.data.DataLoader(
+            data, self.params.batch_size, num_workers=workers, drop_last=False,
+            prefetch_factor=4 if workers else None,
+            worker_init_fn=_one_thread if workers else None,
+        )  # fmt: skip
+
+    def _finish(self, states: Sequence[dict[str, Any]], folds: Sequence[int]) -> Segmenter:
+        """Return the segmenter with its card, measured on what the folds left out."""
+        from napari_medgs.learning.networks.segmenter import build_segmenter
+        from napari_medgs.learning.training.measure import dice_with_intervals, measure_folds
+
+        networks = []
+        for state in states:
+            network = build_segmenter(self.card.network)
+            network.load_state_dict(state)
+            networks.append(network)
+        count = sum(p.numel() for p in networks[0].parameters())
+        facts = self.checked.facts
+        entries = tuple(CaseEntry(one.case.name, k) for one, k in zip(facts, folds, strict=True))
+        training = {
+            **self.params.to_dict(),
+            "done_steps": self.done_steps,
+            "precision_used": self.precision,
+            "device": self.device,
+            "continued": self.start is not None,
+        }
+        card = self.card.with_numbers(
+            cases=entries, folds=len(networks) - 1, parameters=count, training=training
+        )
+        segmenter = Segmenter(card, networks)
+        if card.folds:
+            seconds = None
+            if self.params.minutes is not None:
+                spent = time.perf_counter() - self.started
+                seconds = max(1.0, 60 * self.params.minutes - spent)
+            segmenter.to(self.device)
+            entries = measure_folds(
+                segmenter, facts, folds, seconds=seconds, progress=self.progress,
+                should_stop=self.should_stop,
+            )  # fmt: skip
+            segmenter.to("cpu")
+            dice = dice_with_intervals(entries, card.class_names, self.params.seed)
+            card = card.with_numbers(cases=entries, dice=dice)
+        card.training["seconds"] = time.perf_counter() - self.started
+        return Segmenter(card, networks)
+
+
+def make_card(
+    checked: CheckedCases, params: LearnParams, sizes: Sizes, licence: str = ""
+) -> SegmenterCard:
+    """Return the card of an untrained segmenter for cases.
+
+    Parameters
+    ----------
+    checked : CheckedCases
+    params : LearnParams
+    sizes : Sizes
+    licence : str
+    """
+    levels = len(sizes.strides)
+    config = SegmenterConfig(
+        ndim=len(sizes.strides[0]),
+        channels=len(checked.channels),
+        classes=1 + len(checked.classes),
+        encoder=params.encoder,
+        decoder=params.decoder,
+        supervision=params.supervision,
+        widths=tuple(min(1024, params.width * 2**k) for k in range(levels)),
+        strides=sizes.strides,
+        kernels=sizes.kernels,
+    )
+    return SegmenterCard(
+        network=config,
+        class_values=tuple(checked.classes),
+        class_names=tuple(checked.classes.values()),
+        channel_names=checked.channels,
+        scales=channel_scales(checked.facts),
+        spacing=sizes.spacing,
+        patch=sizes.patch,
+        licence=licence,
+    )
+
+
+def check_continued(card: SegmenterCard, checked: CheckedCases) -> None:
+    """Refuse to continue a model on cases of another kind.
+
+    Raises
+    ------
+    ImageError, LabelError, GeometryError
+        When contrasts, classes or dimensions differ.
+    """
+    if len(card.channel_names) != len(checked.channels):
+        raise ImageError(
+            f"The model to continue reads {len(card.channel_names)} contrast(s) "
+            f"({', '.join(card.channel_names)}), the cases have {len(checked.channels)}."
+        )
+    if card.class_values != tuple(checked.classes):
+        mine = ", ".join(f"{v} {n}" for v, n in card.names.items())
+        theirs = ", ".join(f"{v} {n}" for v, n in checked.classes.items())
+        raise LabelError(
+            f"The model to continue has the classes {mine}, the cases {theirs}; train a new one."
+        )
+    flat = checked.facts[0].shape[0] == 1
+    if (card.network.ndim == 2) != flat:
+        kinds = ("slices", "volumes") if card.network.ndim == 2 else ("volumes", "slices")
+        raise GeometryError(
+            f"The model to continue reads {kinds[0]}, the cases are {kinds[1]}; train a new one."
+        )
+
+
+def _checkpoints(folder: Path, every: int) -> Any:
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    return ModelCheckpoint(
+        dirpath=folder, save_last=True, save_top_k=0, every_n_train_steps=every,
+        enable_version_counter=False,
+    )  # fmt: skip
+
+
+def _logger(params: LearnParams, folder: Path | None) -> Any:
+    from lightning.pytorch import loggers
+
+    if folder is None or params.logger == "none":
+        return False
+    if params.logger == "tensorboard":
+        try:
+            return loggers.TensorBoardLogger(str(folder), name="", version="")
+        except ModuleNotFoundError as error:
+            raise ParameterError(
+                "TensorBoard logs need the package tensorboard (pip install tensorboard); CSV "
+                "logs need nothing."
+            ) from error
+    return loggers.CSVLogger(str(folder), name="", version="")
+
+
+def _one_thread(worker: int) -> None:
+    """Let a process that makes patches use one thread."""
+    import torch
+
+    del worker
+    torch.set_num_threads(1)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide what Lightning and torch say to programmers."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\..*")
+        warnings.filterwarnings("ignore", module=r"torch\..*")
+        yield
