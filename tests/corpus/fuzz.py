@@ -16,11 +16,13 @@ import sys
 import tempfile
 import time
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,8 +33,11 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from napari_medgs.errors import MedGSError
+from napari_medgs.io.codec.container import pack_record, unpack_record
+from napari_medgs.io.fields import save_field
 from tests.corpus import dicom, itk, newer, nifti, other
 from tests.corpus.entries import affine_of, pattern, turned
+from tests.test_field import make_field
 
 SECONDS = 10
 MEMORY = 2 * 2**30  # bytes beyond what is in use before the first case
@@ -198,6 +203,21 @@ def replace_field(path: Path, rng: np.random.Generator) -> None:
     save_file({**tensors, name: values}, path, metadata=header)
 
 
+def replace_compressed(path: Path, rng: np.random.Generator) -> None:
+    """Replace an entry of a compressed field's header, or a byte of a chunk; checksums fit."""
+    content = path.read_bytes()
+    record, length = unpack_record(BytesIO(content), len(content))
+    if rng.random() < 0.7:
+        path.write_bytes(pack_record(replace_json(record, rng)) + content[length:])
+        return
+    body = bytearray(content[length:])
+    row = record["main"]["chunks"][0]
+    for _ in range(int(rng.integers(1, 9))):
+        body[int(rng.integers(row[1]))] = int(rng.integers(256))
+    row[2] = zlib.crc32(body[: row[1]])
+    path.write_bytes(pack_record(record) + bytes(body))
+
+
 def replace_dicom(path: Path, rng: np.random.Generator) -> None:
     """Replace the value of one element, at any depth, or leave it out."""
     data = pydicom.dcmread(path)
@@ -271,6 +291,9 @@ FORMATS: dict[str, Format] = {
     "RTSTRUCT": Format(newer.structures, describe_labels, replace_dicom),
     "npz": Format(lambda f: other.medmnist(f, (4, 6)), describe_npz),
     "field": Format(lambda f: other.saved_field(f)[0], use_field, replace_field),
+    "compressed field": Format(
+        lambda f: save_field(f / "a.medgs", make_field(300, classes=3, slice_axis=1)), use_field,
+        replace_compressed),
     "session": Format(lambda f: other.saved_session(f)[0], use_session, replace_session),
     "ply": Format(lambda f: other.meshed(".ply")(f)[0], use_mesh),
     "stl": Format(lambda f: other.meshed(".stl")(f)[0], use_mesh),

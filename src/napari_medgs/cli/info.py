@@ -25,7 +25,17 @@ from napari_medgs.data.volume import Volume
 HIDDEN = ("affine", "shape", "spacing_mm", "extent_mm")
 """Numbers of the canonical grid, for the JSON file: on the screen those of the file stand."""
 MESHES = (".ply", ".stl", ".obj", ".glb")
-TABLES = ("series", "labels", "segments", "channels", "splits", "levels", "parts", "metrics")
+TABLES = (
+    "series",
+    "labels",
+    "segments",
+    "channels",
+    "splits",
+    "levels",
+    "parts",
+    "bytes_of",
+    "metrics",
+)
 
 EXAMPLES = (
     "napari-medgs info scan.nii.gz",
@@ -53,12 +63,13 @@ def info(
 ) -> None:
     """Describe an image, mask, field or mesh."""
     del debug
+    from napari_medgs.io.fields import is_field_file
     from napari_medgs.io.meshes import find_meshes
 
     reporter = Reporter(quiet, json_file)
     check_distinct([file], {"--json": json_file})
     lower = file.lower()
-    if lower.endswith(".safetensors"):
+    if is_field_file(file):
         numbers = describe_field(Path(file))
     elif lower.endswith(MESHES) or find_meshes(file):
         numbers = describe_mesh(Path(file))
@@ -141,13 +152,24 @@ def text_of(value: Any, key: str = "") -> str:
 
 def describe_field(path: Path) -> dict[str, Any]:
     """Return what a field file holds."""
-    from napari_medgs.io.fields import load_field
+    from napari_medgs.io.fields import is_compressed_field, load_field
 
     field = load_field(path)
+    more: dict[str, Any] = {}
+    if is_compressed_field(path):
+        from napari_medgs.io.codec.files import bytes_by_part
+
+        size = path.stat().st_size
+        more["bytes_per_gaussian"] = size / max(len(field), 1)
+        more["bytes_of"] = {
+            part: {"bytes": count, "percent": round(100 * count / size, 1)}
+            for part, count in bytes_by_part(path).items()
+        }
     return {
         "kind": "field",
         "gaussians": len(field),
         "bytes": path.stat().st_size,
+        **more,
         "blend": field.info.blend,
         "fold_degree": field.info.degree,
         "slice_axis": "zyx"[field.info.slice_axis],

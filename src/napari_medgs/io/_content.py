@@ -20,6 +20,7 @@ _STARTS = (
     (b"\xfd7zXZ", "an xz file (.xz)"),
     (b"\x28\xb5\x2f\xfd", "a Zstandard file (.zst)"),
     (b"\x89HDF", "an HDF5 file (.h5)"),
+    (b"\x89MGS", "a compressed field (.medgs)"),
     (b"%PDF", "a PDF document"),
     (b"<!DOCTYPE html", "a web page, as a failed download leaves it"),
     (b"<html", "a web page, as a failed download leaves it"),

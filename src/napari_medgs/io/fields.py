@@ -1,4 +1,4 @@
-"""Field files: safetensors with a JSON header, so that opening one runs no code."""
+"""Field files, exact (safetensors) and compressed: opening one runs no code."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from napari_medgs.io._safetensors import TensorFormat
 
 FORMAT = TensorFormat("napari-medgs field", 1, "field", 16 * 2**20)
 SUFFIX = ".medgs.safetensors"
+COMPRESSED = ".medgs"
+SUFFIXES = (SUFFIX, COMPRESSED)
+"""Endings of field files: exact and compressed."""
 
 
 def info_to_json(info: FieldInfo) -> str:
@@ -48,14 +51,16 @@ def save_field(
     extra: Mapping[str, NDArray[Any]] | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a field to a ``.medgs.safetensors`` file.
+    """Write a field to a ``.medgs.safetensors`` file, or a compressed ``.medgs`` file.
 
-    The write is atomic: a temporary file is renamed when complete.
+    The write is atomic: a temporary file is renamed when complete. Compressed files written here
+    have fine steps: about a fifth of the size, with differences that are hardly measurable.
+    :func:`napari_medgs.compress` makes them half as large again.
 
     Parameters
     ----------
     path : str or Path
-        Ends in ``.medgs.safetensors``.
+        Ends in ``.medgs.safetensors``, or in ``.medgs``.
     field : GaussianField
     extra : mapping of str to ndarray, optional
         More tensors, whose names hold a dot; :func:`load_field` passes over them, see
@@ -70,7 +75,8 @@ def save_field(
     Raises
     ------
     FileError
-        When the name has another suffix or the folder cannot be written.
+        When the name has another suffix or the folder cannot be written; when more tensors are to
+        go to a compressed file, which holds none.
 
     Examples
     --------
@@ -90,8 +96,18 @@ def save_field(
     from safetensors.numpy import save
 
     path = Path(path)
+    if is_compressed_field(path):
+        from napari_medgs.io.codec.compressed import encode
+        from napari_medgs.io.codec.files import write_compressed
+
+        if extra:
+            raise FileError(
+                f"{path}: a compressed field holds no tree of parts; choose a name that ends in "
+                f"{SUFFIX}."
+            )
+        return write_compressed(path, encode(field).data)
     if not path.name.endswith(".safetensors"):
-        raise FileError(f"{path}: a field's file name must end in {SUFFIX}.")
+        raise FileError(f"{path}: a field's file name must end in {' or '.join(SUFFIXES)}.")
     field.validate()
     tensors = {name: getattr(field, name) for name in field.tensor_names()}
     tensors.update({name: np.ascontiguousarray(array) for name, array in (extra or {}).items()})
@@ -102,15 +118,46 @@ def save_field(
 
 def is_field_file(path: str | Path) -> bool:
     """Tell by its suffix whether a path is a field file."""
-    return Path(path).name.endswith(".safetensors")
+    return Path(path).name.endswith(".safetensors") or is_compressed_field(path)
 
 
-def load_field(path: str | Path) -> GaussianField:
-    """Read a field file.
+def is_compressed_field(path: str | Path) -> bool:
+    """Tell by its suffix whether a path is a compressed field file."""
+    return Path(path).name.lower().endswith(COMPRESSED)
+
+
+def field_stem(path: str | Path) -> str:
+    """Return a field file's name without the ending of its format.
+
+    Examples
+    --------
+    >>> from napari_medgs.io.fields import field_stem
+    >>> field_stem("scan.v2.medgs.safetensors"), field_stem("a/scan.medgs")
+    ('scan.v2', 'scan')
+    """
+    name = Path(path).name
+    for suffix in (*SUFFIXES, ".safetensors"):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return Path(path).stem
+
+
+def load_field(
+    path: str | Path,
+    *,
+    box: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None,
+    preview: bool = False,
+) -> GaussianField:
+    """Read a field file, exact or compressed.
 
     Parameters
     ----------
     path : str or Path
+    box : ((z, y, x), (z, y, x)), optional
+        First and last voxel of the field's grid, the last one excluded: only Gaussians that reach
+        into it are returned. Of a compressed file other parts are not even read.
+    preview : bool
+        The field of few Gaussians that a compressed file may begin with.
 
     Returns
     -------
@@ -133,6 +180,12 @@ def load_field(path: str | Path) -> GaussianField:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
+    if is_compressed_field(path):
+        from napari_medgs.io.codec.files import load_compressed
+
+        return load_compressed(path, box=box, preview=preview)
+    if preview:
+        raise FileError(f"{path}: only compressed fields ({COMPRESSED}) have a preview.")
     header = FORMAT.read_header(path)
     try:
         with safe_open(path, framework="numpy") as opened:
@@ -141,13 +194,18 @@ def load_field(path: str | Path) -> GaussianField:
             if missing:
                 raise FileError(f"{path}: the field lacks {', '.join(sorted(missing))}.")
             tensors = {name: opened.get_tensor(name) for name in names}
-        return GaussianField(**tensors, info=info_from_json(header["info"]))
+        field = GaussianField(**tensors, info=info_from_json(header["info"]))
     except MedGSError as error:
         if isinstance(error, FileError):
             raise
         raise FileError(f"{path}: damaged field file. {error}") from error
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise FileError(f"{path}: damaged or truncated field file ({error}).") from error
+    if box is None:
+        return field
+    from napari_medgs.io.codec.compressed import field_within
+
+    return field_within(field, box)
 
 
 def load_extra(path: str | Path, prefix: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
@@ -174,6 +232,11 @@ def load_extra(path: str | Path, prefix: str) -> tuple[dict[str, NDArray[Any]], 
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
+    if is_compressed_field(path):
+        from napari_medgs.io.codec.files import open_compressed
+
+        with open_compressed(path):
+            return {}, {}
     header = FORMAT.read_header(path)
     start = f"{prefix}."
     try:
