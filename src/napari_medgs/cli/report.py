@@ -168,12 +168,16 @@ def label_title(value: int | str, names: Mapping[int, str]) -> str:
 
 
 def details(event: ProgressEvent) -> str:
-    """Return PSNR and number of Gaussians of a running fit as text."""
+    """Return the numbers of a running fit or training as text."""
     parts = []
     if event.psnr is not None:
         parts.append(f"{event.psnr:.2f} dB")
     if event.gaussians is not None:
         parts.append(f"{event.gaussians:,} Gaussians")
+    if event.loss is not None:
+        parts.append(f"loss {event.loss:.3f}")
+    if event.dice is not None:
+        parts.append(f"Dice {event.dice:.3f}")
     return "  ".join(parts)
 
 

@@ -31,6 +31,7 @@ from napari_medgs.cli.place_prompts import BoxOption, PlacePrompts, PointOption
 from napari_medgs.cli.places import WorldOption
 from napari_medgs.cli.report import Reporter, check_output, label_title
 from napari_medgs.cli.segment_job import SegmentJob, is_batch
+from napari_medgs.cli.segment_model import ModelJob, is_case_list
 from napari_medgs.cli.setting_options import takes_settings
 from napari_medgs.segmentation.params import SegmentParams
 
@@ -43,6 +44,7 @@ EXAMPLES = (
     "napari-medgs segment scan.nii.gz --prompts strokes.nii.gz --background-label 1 -o m.nii.gz",
     "napari-medgs segment scan.nii.gz --point 1 40 128 96 --point 0 40 20 20 -o mask.nii.gz",
     "napari-medgs segment scan.nii.gz --box 1 30 100 80 52 150 120 -o mask.nii.gz",
+    "napari-medgs segment scan.nii.gz --model liver.safetensors -o mask.nii.gz",
     "napari-medgs segment images/ --prompts scribbles/ --background-label 1 -o masks/",
 )
 """Shown at the end of the help page."""
@@ -115,6 +117,23 @@ def segment(
             rich_help_panel=PROMPTS,
         ),
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A segmenter of train-segmenter. Alone it makes the mask; with prompts its "
+            "probabilities are where they start from. Alone also for a folder or list of images.",
+            rich_help_panel=PROMPTS,
+        ),
+    ] = None,
+    agreement: Annotated[
+        bool,
+        typer.Option(
+            "--agreement/--no-agreement",
+            help="With --model: how far the networks of its folds agree.",
+            rich_help_panel=OUTPUTS,
+        ),
+    ] = True,
     initial_margin: Annotated[
         float,
         typer.Option(
@@ -177,12 +196,17 @@ def segment(
 ) -> None:
     """Segment images from scribbles, points and boxes.
 
-    Prompts are a label image (--prompts), places (--point, --box), both, or a session saved in
-    the viewer. At least two classes are needed; background is one. Classes keep their values in
-    the mask, and background is 0.
+    A trained model (--model) needs no prompts. Else they are a label image (--prompts), places
+    (--point, --box), both, or a session saved in the viewer. At least two classes are needed;
+    background is one. Classes keep their values in the mask, and background is 0.
     """
-    if prompts is None and session is None and initial is None and not (point or box):
-        raise typer.BadParameter("give --prompts, --point, --box, --initial or --session.")
+    starts = (prompts, session, initial, model)
+    if all(start is None for start in starts) and not (point or box):
+        raise typer.BadParameter(
+            "give --prompts, --point, --box, --initial, --session or --model."
+        )
+    if model is not None and (session is not None or initial is not None):
+        raise typer.BadParameter("--model takes the place of --initial and --session.")
     if prompts is not None and session is not None:
         raise typer.BadParameter("give either --prompts or --session.")
     places = PlacePrompts.read(
@@ -204,7 +228,7 @@ def segment(
     }
     more = {"--probability": probability, "--uncertainty": uncertainty}
     check_distinct(
-        [*images, prompts, session, initial, field, like],
+        [*images, prompts, session, initial, model, field, like],
         {"-o": output, "--json": json_file, **more},
         masks=("-o",),
     )
@@ -212,17 +236,26 @@ def segment(
         params, unlabeled, background_label, backend.value, reading, reporter, debug, resample,
         chosen_segments, deshear,
     )  # fmt: skip
-    if prompts is not None and is_batch(prompts):
-        if field or probability or uncertainty or initial or places or explain:
+    alone = model is not None and prompts is None and not places
+    if model is not None and alone and is_case_list(images):
+        if probability or uncertainty or explain:
             raise typer.BadParameter(
-                "--field, --initial, --point, --box, --probability, --uncertainty and --explain "
-                "are for one image at a time."
+                "--probability, --uncertainty and --explain are for one image at a time."
+            )
+        metrics = _model_job(job, model, agreement).segment_cases(images[0], output)
+        reporter.finish(metrics)
+        reporter.pairs(str(output), _case_rows(metrics))
+        _fail_if(metrics)
+        return
+    if prompts is not None and is_batch(prompts):
+        if field or probability or uncertainty or initial or places or explain or model:
+            raise typer.BadParameter(
+                "--field, --initial, --model, --point, --box, --probability, --uncertainty and "
+                "--explain are for one image at a time."
             )
         metrics = job.segment_folder([Path(image) for image in images], prompts, output)
         reporter.finish(metrics)
-        if metrics["failed"]:
-            print_error(f"{metrics['failed']} of {len(metrics['cases'])} cases failed.")
-            raise typer.Exit(1)
+        _fail_if(metrics)
         return
     from napari_medgs.io.dicom.reference import open_source
     from napari_medgs.io.formats import MASK_SUFFIXES, WRITTEN_SUFFIXES, is_dicom_output
@@ -238,13 +271,24 @@ def segment(
     for extra in (probability, uncertainty):
         if extra is not None:
             check_output(extra, WRITTEN_SUFFIXES)
+    if model is not None and alone:
+        if explain:
+            raise typer.BadParameter("--explain is for prompts.")
+        both = probability is not None or uncertainty is not None
+        found, metrics = _model_job(job, model, agreement).segment_image(
+            images, probabilities=both
+        )
+        metrics.update(job.write(found, output, found.names, probability, uncertainty, lies_on))
+        reporter.finish(metrics, mask=output)
+        reporter.pairs(str(output), _model_rows(metrics, found.names))
+        return
     if session is not None:
         result, metrics, names = job.replay_session(images, session, field)
     else:
-        if prompts is None and initial is None:
+        if prompts is None and initial is None and model is None:
             places.check_classes(background_label)
         result, metrics, names = job.segment_image(
-            images, prompts, field, initial, places, initial_margin, explain
+            images, prompts, field, initial, places, initial_margin, explain, model
         )
     metrics.update(job.write(result, output, names, probability, uncertainty, lies_on))
     reporter.finish(metrics, mask=output)
@@ -255,6 +299,49 @@ def segment(
     rows += contrast_rows(metrics, names)
     rows.append(("time", f"{result.seconds_fit:.1f} s fit, {result.seconds_solve:.2f} s solve"))
     reporter.pairs(str(output), rows)
+
+
+def _model_job(job: SegmentJob, model: Path, agreement: bool) -> ModelJob:
+    """Read a segmenter."""
+    from napari_medgs.learning import load_segmenter
+
+    return ModelJob(job, load_segmenter(model), agreement)
+
+
+def _model_rows(metrics: dict[str, Any], names: dict[int, str]) -> list[tuple[str, Any]]:
+    """Return what is printed of a mask that a model made."""
+    volumes = metrics["volume_ml"]
+    rows: list[tuple[str, Any]] = [
+        (label_title(value, names), f"{volumes.get(value, 0.0):.3f} ml, {count:,} voxels")
+        for value, count in metrics["voxels"].items()
+    ]
+    if "agreement" in metrics:
+        rows.append(("agreement of the folds", f"{metrics['agreement']:.3f} (mean Dice)"))
+    rows.append(("time", f"{metrics['seconds']:.2f} s"))
+    return rows
+
+
+def _case_rows(metrics: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return what is printed of many masks."""
+    rows: list[tuple[str, Any]] = [("masks", f"{len(metrics['cases']) - metrics['failed']:,}")]
+    least = metrics["next"]
+    if least is not None:
+        agreement = metrics["cases"][least]["agreement"]
+        rows.append(("to correct next", f"{least}: the folds agree least, {agreement:.3f}"))
+    return rows
+
+
+def _fail_if(metrics: dict[str, Any]) -> None:
+    """End the command when cases failed.
+
+    Raises
+    ------
+    Exit
+        With status 1.
+    """
+    if metrics["failed"]:
+        print_error(f"{metrics['failed']} of {len(metrics['cases'])} cases failed.")
+        raise typer.Exit(1)
 
 
 def _refuse_ignored(ctx: typer.Context) -> None:

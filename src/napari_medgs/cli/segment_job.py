@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_medgs.data.volume import Volume
+    from napari_medgs.learning import SegmenterResult
     from napari_medgs.segmentation import SegmentResult
 
 NO_PLACES = PlacePrompts()
@@ -64,6 +65,7 @@ class SegmentJob:
         places: PlacePrompts = NO_PLACES,
         initial_margin: float = 1.0,
         explain: bool = False,
+        model: Path | None = None,
     ) -> tuple[SegmentResult, dict[str, Any], dict[int, str]]:
         """Segment one image from a scribble file, points and boxes."""
         from napari_medgs.io import read_label_names, read_labels
@@ -91,6 +93,9 @@ class SegmentJob:
                 prior = read_prior(initial, volume.grid)
             if initial is not None and prior is None:
                 start = read_labels(initial, **onto, segments=chosen[str(initial)])[0]
+        model_names: dict[int, str] = {}
+        if model is not None:
+            prior, model_names = self._prior_of_model(model, volume, images)
         alone = strokes is None and not points and not boxes
         if alone and prior is None and initial_margin <= 1:
             raise ParameterError(
@@ -142,8 +147,26 @@ class SegmentJob:
                     should_stop=should_stop,
                 ).to_dict()
         names = read_label_names(prompts) if prompts is not None and prompts.is_file() else {}
-        names = {k: name for k, name in names.items() if k in result.voxels}
+        names = {k: name for k, name in (model_names | names).items() if k in result.voxels}
         return result, metrics, names
+
+    def _prior_of_model(
+        self, model: Path, volume: Volume, images: list[str]
+    ) -> tuple[NDArray[Any], dict[int, str]]:
+        """Return probabilities by label value and the names of a trained segmenter."""
+        from napari_medgs.cli.segment_model import prior_of
+        from napari_medgs.learning import load_segmenter
+
+        segmenter = load_segmenter(model)
+        with (
+            naming(image=images),
+            stoppable("nothing") as should_stop,
+            self.reporter.progress() as progress,
+        ):
+            found = segmenter.segment(
+                volume, probabilities=True, progress=progress, should_stop=should_stop
+            )
+        return prior_of(segmenter, found), segmenter.card.names
 
     @contextmanager
     def _hinting(self, has_strokes: bool) -> Iterator[None]:
@@ -220,7 +243,7 @@ class SegmentJob:
 
     def write(
         self,
-        result: SegmentResult,
+        result: SegmentResult | SegmenterResult,
         output: Path,
         names: dict[int, str],
         probability: Path | None = None,

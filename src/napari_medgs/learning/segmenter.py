@@ -21,7 +21,7 @@ from napari_medgs._util.progress import (
 )
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
-from napari_medgs.errors import MemoryEstimateError
+from napari_medgs.errors import MemoryEstimateError, ParameterError
 from napari_medgs.learning.card import SegmenterCard, scale_channel
 from napari_medgs.learning.resampling import SAME, axis_weights, resample_image
 from napari_medgs.learning.tiles import tiled_probabilities
@@ -59,6 +59,22 @@ class SegmenterResult:
     fold_labels: tuple[NDArray[Any], ...] = ()
     names: dict[int, str] = field(default_factory=dict)
     seconds: float = 0.0
+
+    def probability(self) -> Floats:
+        """Return the probabilities.
+
+        Raises
+        ------
+        ParameterError
+            When they were not asked for.
+        """
+        if self.probabilities is None:
+            raise ParameterError("The probabilities were not kept; segment with probabilities.")
+        return self.probabilities
+
+    def uncertainty(self) -> Floats:
+        """Return one minus the largest probability of every voxel, (Z, Y, X)."""
+        return np.asarray(1 - self.probability().max(axis=0), np.float32)
 
 
 class Segmenter:

@@ -96,7 +96,7 @@ def tiled_probabilities(
                 raise Cancelled("The segmentation was canceled.")
             corner = (first, *rest)
             where = tuple(slice(c, c + t) for c, t in zip(corner, tile, strict=True))
-            part = torch.from_numpy(np.ascontiguousarray(image[(slice(None), *where)])[None])
+            part = torch.from_numpy(np.array(image[(slice(None), *where)], order="C")[None])
             with torch.inference_mode():
                 logits = network(part if device is None else part.to(device))[0]
                 found = logits.float().softmax(0).cpu().numpy()

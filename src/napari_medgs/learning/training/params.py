@@ -26,8 +26,8 @@ class LearnParams:
         minutes allow. The networks of the folds get half as many.
     folds : int, optional
         Further networks, each trained without a part of the cases: their Dice on it is the
-        model's expected one, their agreement on new images tells where it fails. By default 3
-        from three cases on.
+        model's expected one, their agreement on new images tells where it fails. By default 4
+        from four cases on.
     patience : int, optional
         Stop a network when so many checks bring no better Dice on the cases it was not shown.
     held_out : float
@@ -85,7 +85,7 @@ class LearnParams:
         None,
         low=0,
         high=20,
-        none="3 from three cases on",
+        none="4 from four cases on",
         label="Folds",
         group=TRAINING,
         help="Further networks, each without a part of the cases: they measure the model and "

@@ -1,0 +1,138 @@
+"""What ``napari-medgs segment --model`` does without prompts: a trained segmenter alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_medgs._util.naming import naming
+from napari_medgs.cli.command import print_error, stoppable
+from napari_medgs.errors import Cancelled, MedGSError, ParameterError
+
+if TYPE_CHECKING:
+    from napari_medgs.cli.segment_job import SegmentJob
+    from napari_medgs.learning import Segmenter, SegmenterResult
+
+MASK_SUFFIX = ".nii.gz"
+
+
+@dataclass(frozen=True)
+class ModelJob:
+    """A segmenter and what is done with each image.
+
+    Attributes
+    ----------
+    job : SegmentJob
+        Reads images and writes masks.
+    segmenter : Segmenter
+    agreement : bool
+        Run the networks of the folds, too.
+    """
+
+    job: SegmentJob
+    segmenter: Segmenter
+    agreement: bool
+
+    def segment_image(
+        self, images: list[str], *, probabilities: bool = False
+    ) -> tuple[SegmenterResult, dict[str, Any]]:
+        """Segment one image; return the result and its numbers."""
+        from napari_medgs.learning.training.measure import agreement_of
+        from napari_medgs.metrics.volumes import volumes_ml, voxel_counts
+
+        volume = self.job.read(images)
+        card = self.segmenter.card
+        with (
+            naming(image=images),
+            stoppable("nothing") as should_stop,
+            self.job.reporter.progress() as progress,
+        ):
+            result = self.segmenter.segment(
+                volume,
+                probabilities=probabilities,
+                folds=self.agreement,
+                progress=progress,
+                should_stop=should_stop,
+            )
+        counts = voxel_counts(result.labels)
+        metrics: dict[str, Any] = {
+            "voxels": {str(v): counts.get(v, 0) for v in card.class_values},
+            "volume_ml": {str(v): n for v, n in volumes_ml(result.labels, result.grid).items()},
+            "seconds": result.seconds,
+        }
+        if self.agreement and result.fold_labels:
+            metrics["agreement"] = agreement_of(result.fold_labels, card.class_values)
+        return result, metrics
+
+    def segment_cases(self, source: str, output: Path) -> dict[str, Any]:
+        """Segment every image of a folder or list into a folder of masks."""
+        from napari_medgs.io.cases import find_cases
+        from napari_medgs.io.folders import make_folder
+
+        cases = find_cases(source)
+        make_folder(output)
+        done: dict[str, Any] = {}
+        failed = 0
+        for number, case in enumerate(cases):
+            self.job.reporter.note(f"{number + 1}/{len(cases)}  {case.name}")
+            target = output / f"{case.name}{MASK_SUFFIX}"
+            try:
+                make_folder(target.parent)
+                result, metrics = self.segment_image(list(case.images))
+                metrics.update(self.job.write(result, target, result.names))
+                done[case.name] = metrics
+            except MedGSError as error:
+                if isinstance(error, Cancelled) or self.job.debug:
+                    raise
+                failed += 1
+                print_error(f"{case.name}: {error}")
+                done[case.name] = {"error": str(error)}
+        return {"cases": done, "failed": failed, "next": least_agreed(done)}
+
+
+def least_agreed(done: dict[str, Any]) -> str | None:
+    """Return the case on which the folds agree least: the next one to correct by hand."""
+    known = {
+        name: numbers["agreement"] for name, numbers in done.items() if "agreement" in numbers
+    }
+    return min(known, key=lambda name: known[name]) if known else None
+
+
+def prior_of(segmenter: Segmenter, result: SegmenterResult) -> Any:
+    """Return probabilities by label value, as prompts take them for a prior.
+
+    Raises
+    ------
+    ParameterError
+        When label values are too large for that.
+    """
+    import numpy as np
+
+    assert result.probabilities is not None
+    values = segmenter.card.class_values
+    if max(values) > 248:
+        raise ParameterError(
+            f"The model has a class of value {max(values)}; with prompts values up to 248 can be "
+            "used. Segment without prompts."
+        )
+    if values == tuple(range(1, len(values) + 1)):
+        return result.probabilities
+    prior = np.zeros((max(values) + 1, *result.labels.shape), np.float32)
+    prior[[0, *values]] = result.probabilities
+    return prior
+
+
+def is_case_list(images: Sequence[str]) -> bool:
+    """Tell a folder or list of cases from an image."""
+    if len(images) != 1:
+        return False
+    from napari_medgs.io.dicom.series import is_dicom_folder
+    from napari_medgs.io.image_stack import find_frames
+    from napari_medgs.io.ome_zarr import is_ome_zarr
+
+    place = Path(images[0])
+    if place.is_dir():
+        return not (is_dicom_folder(place) or is_ome_zarr(place) or find_frames(place))
+    return place.suffix.lower() in (".csv", ".tsv", ".txt", ".lst")
