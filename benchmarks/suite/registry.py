@@ -106,6 +106,10 @@ ENTRIES: dict[str, Entry] = {
         "parts from one click: best nodes, notches and times; against other cells and hierarchies",
         "suite.discover_case:run",
     ),
+    "learn": Entry(
+        "trained segmenters: encoders, decoders, supervision at equal time; against MONAI",
+        "benchmarks/learning.py:run",
+    ),
     "classification": Entry(
         "classifying: networks on Gaussians against ResNet-8 and inr2vec, several seeds",
         "benchmarks/classification.py:classification",
