@@ -25,5 +25,7 @@ from .segmentation.interactive import InteractiveSegmenter as InteractiveSegment
 from .segmentation.params import SegmentParams as SegmentParams
 from .segmentation.prompts.prompts import Prompts as Prompts
 from .segmentation.result.result import SegmentResult as SegmentResult
+from .tissue.api import tissues as tissues
+from .tissue.params import TissueParams as TissueParams
 
 __version__: str

@@ -19,6 +19,7 @@ _NOUNS = {
     "mask": r"(?<!initial )masks?\b|labels?\b|segmentation\b",
     "initial": r"initial masks?\b|prior\b",
     "prompts": r"prompts\b|strokes\b|scribbles\b|marked\b",
+    "region": r"region\b",
     "field": r"(initial )?field\b|Gaussians\b",
     "session": r"session\b",
     "truth": r"truth\b",

@@ -1,0 +1,217 @@
+"""``napari-medgs tissues``: an image in classes of intensity, without training."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_medgs._util.naming import naming
+from napari_medgs._util.settings import settings_of
+from napari_medgs.cli.command import stoppable
+from napari_medgs.cli.options import (
+    DebugOption,
+    FieldOption,
+    FillNanOption,
+    IdentityOption,
+    JsonOption,
+    QuietOption,
+    SeriesOption,
+    VolumeOption,
+    VoxelSizeOption,
+)
+from napari_medgs.cli.outputs import check_distinct
+from napari_medgs.cli.report import Reporter, check_output
+from napari_medgs.cli.setting_options import takes_settings
+from napari_medgs.tissue.params import TissueParams
+
+if TYPE_CHECKING:
+    from napari_medgs.data.field import GaussianField
+    from napari_medgs.tissue import TissueResult
+
+EXAMPLES = (
+    "napari-medgs tissues t1.nii.gz -o tissues.nii.gz --classes 3 --bias",
+    "napari-medgs tissues t1.nii.gz t2.nii.gz flair.nii.gz -o tissues.nii.gz --classes 5",
+    "napari-medgs tissues t1.nii.gz -o tissues.nii.gz --region brain.nii.gz "
+    "--probabilities p.nii.gz",
+)
+"""Shown at the end of the help page."""
+FILES = "More files"
+NAMES = tuple(name for name in settings_of(TissueParams))
+
+
+@takes_settings(TissueParams, NAMES)
+def tissues(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE|FIELD...",
+            help="As for fit; several are contrasts of one grid. Or one field, whose own image "
+            "is divided.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="TISSUES.nii.gz",
+            help="Label image: 1 for the darkest class, and so on; 0 for what was left out.",
+        ),
+    ],
+    region: Annotated[
+        Path | None,
+        typer.Option(
+            "--region",
+            metavar="MASK",
+            help="Divide only where this mask is not 0.",
+            show_default=False,
+        ),
+    ] = None,
+    field: FieldOption = None,
+    probabilities: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="P.nii.gz",
+            help="Also write the probabilities, one channel a class.",
+            rich_help_panel=FILES,
+        ),
+    ] = None,
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="U.nii.gz",
+            help="Also write the entropy of the probabilities, 0 (sure) to 1.",
+            rich_help_panel=FILES,
+        ),
+    ] = None,
+    corrected: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="C.nii.gz",
+            help="Also write the image without the bias of --bias.",
+            rich_help_panel=FILES,
+        ),
+    ] = None,
+    *,
+    params: TissueParams,
+    spacing: VoxelSizeOption = None,
+    assume_identity: IdentityOption = False,
+    fill_nan: FillNanOption = "background",
+    series: SeriesOption = None,
+    chosen_volume: VolumeOption = None,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Divide an image into classes of intensity, without training.
+
+    Classes are numbered by their mean in the first image, dark to bright; what they are is not
+    known. Lesions are rarely a class of their own: see the command parts.
+    """
+    del debug  # read by the command class
+    if corrected is not None and not params.bias:
+        raise typer.BadParameter("--corrected needs --bias.")
+    reporter = Reporter(quiet, json_file)
+    outputs = {
+        "-o": output,
+        "--probabilities": probabilities,
+        "--uncertainty": uncertainty,
+        "--corrected": corrected,
+    }
+    check_distinct([*images, region, field], {**outputs, "--json": json_file}, masks=("-o",))
+    from napari_medgs.io.dicom.reference import open_source
+    from napari_medgs.io.fields import is_field_file
+    from napari_medgs.io.formats import MASK_SUFFIXES, WRITTEN_SUFFIXES, is_dicom_output
+
+    for option, path in outputs.items():
+        if path is not None:
+            check_output(path, MASK_SUFFIXES if option == "-o" else WRITTEN_SUFFIXES)
+    if is_dicom_output(output):
+        open_source(images[0], series=series, volume=chosen_volume)
+    if any(is_field_file(image) for image in images) and (len(images) > 1 or field is not None):
+        raise typer.BadParameter("give one field alone, or images with their field by --field.")
+
+    started = time.perf_counter()
+    reading: dict[str, Any] = {
+        "spacing": spacing,
+        "assume_identity": assume_identity,
+        "series": series,
+        "volume": chosen_volume,
+        "fill_nan": fill_nan,
+    }
+    result, data = _divide(images, region, field, params, reading, reporter)
+    from napari_medgs.io import write_image, write_labels
+
+    source = None if is_field_file(images[0]) else images[0]
+    write_labels(
+        output, result.labels, result.grid, source=source, series=series, volume=chosen_volume
+    )
+    if probabilities is not None:
+        write_image(probabilities, result.probabilities, result.grid)
+    if uncertainty is not None:
+        write_image(uncertainty, result.uncertainty, result.grid)
+    if corrected is not None:
+        write_image(corrected, result.corrected(data), result.grid)
+    seconds = time.perf_counter() - started
+    numbers = {**result.numbers(), "total_seconds": seconds}
+    numbers.update(
+        {"output" if k == "-o" else k.lstrip("-"): str(v) for k, v in outputs.items() if v}
+    )
+    reporter.finish(numbers, mask=output)
+    columns = (
+        "class",
+        "voxels",
+        "ml",
+        "share",
+        *(f"{name}: mean, SD" for name in result.contrasts),
+    )
+    rows = [
+        (row["label"], f"{row['voxels']:,}", f"{row['volume_ml']:.3f}", f"{row['fraction']:.1%}",
+         *(f"{m:.4g}, {s:.3g}" for m, s in zip(row["mean"], row["sd"], strict=True)))
+        for row in result.rows
+    ]  # fmt: skip
+    reporter.table(f"{output}: {result.classes} classes in {seconds:.1f} s", columns, rows)
+    if result.held_out:
+        tried = ", ".join(f"{k}: {v:.3f}" for k, v in result.held_out.items())
+        reporter.note(f"Log-likelihood per held-out voxel by number of classes: {tried}")
+
+
+def _divide(
+    images: list[str],
+    region: Path | None,
+    field: Path | None,
+    params: TissueParams,
+    reading: dict[str, Any],
+    reporter: Reporter,
+) -> tuple[TissueResult, Any]:
+    """Read everything and divide; return the result and the image."""
+    from napari_medgs.io import read_labels, read_volumes
+    from napari_medgs.io.fields import is_field_file, load_field
+    from napari_medgs.tissue import image_of_field, tissues
+
+    if is_field_file(images[0]):
+        known: GaussianField | None = load_field(images[0])
+        with naming(field=Path(images[0])):
+            assert known is not None
+            volume = image_of_field(known)
+    else:
+        known = None if field is None else load_field(field)
+        with reporter.doing("reading"), naming(image=images):
+            volume = read_volumes(images, **reading)
+    inside = None
+    if region is not None:
+        inside = read_labels(region, like=volume.grid)[0] != 0
+    with (
+        naming(image=images, field=field, region=region),
+        stoppable("nothing") as should_stop,
+        reporter.progress() as progress,
+    ):
+        result = tissues(
+            volume, field=known, region=inside, params=params,
+            progress=progress, should_stop=should_stop,
+        )  # fmt: skip
+    return result, volume
