@@ -7,7 +7,8 @@ from qtpy.QtGui import QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from tests.plugin.strokes import NO_KEY, WAIT, Mouse, dice, idle, stroke
+from napari_medgs.segmentation.session.replay import load_session, save_session
+from tests.plugin.strokes import NO_KEY, WAIT, Mouse, idle, stroke
 
 SHIFT, ALT = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.AltModifier
 PLACE = (5, 10, 8)
@@ -68,7 +69,7 @@ def settle(qtbot, widget):
     )
 
 
-def test_hover_wheel_click_and_a_stroke(clicking, qtbot, notes, tiny_labels):
+def test_hover_wheel_click_and_a_stroke(clicking, qtbot, notes, tmp_path):
     viewer, widget, pointer = clicking
     picker, canvas = widget.parts.picker, widget.parts.canvases[0]
     zoom = viewer.camera.zoom
@@ -113,4 +114,77 @@ def test_hover_wheel_click_and_a_stroke(clicking, qtbot, notes, tiny_labels):
     idle(qtbot, widget)
     assert widget.result_layer.data[PLACE] == 1
     assert not widget.result_layer.data[5, 2, 2:22].any()
+    # The log has the click and its mask, and needs no tree.
+    again, _ = load_session(save_session(session, tmp_path / "session.json"))
+    np.testing.assert_array_equal(again.initial, session.initial)
+    record = [event["part"] for event in session.events if event.get("part")][-1]
+    assert record["label"] == 1
+    np.testing.assert_allclose(record["positive"][0], PLACE, atol=0.5)
     assert notes == []
+
+
+def test_places_that_belong_and_places_that_do_not(clicking, qtbot, notes):
+    _viewer, widget, pointer = clicking
+    picker = widget.parts.picker
+    session = widget.controller.session
+    inside, outside, other = PLACE, (5, 2, 20), (5, 17, 3)
+    pointer.click(inside)
+    settle(qtbot, widget)
+    # Shift joins another place to the part, as one step in place of the last one.
+    pointer.click(outside, SHIFT)
+    settle(qtbot, widget)
+    assert len(session.history.done) == 1
+    np.testing.assert_allclose(picker.clicked.positive, [inside, outside], atol=0.5)
+    assert session.initial[inside] == session.initial[outside] == 1
+    # Alt takes one out that lies within it.
+    pointer.click(other, ALT)
+    settle(qtbot, widget)
+    assert len(session.history.done) == 1
+    assert picker.clicked.is_determined
+    np.testing.assert_array_equal(session.initial == 1, picker.tree.mask(picker.clicked.nodes))
+    assert session.initial[inside] == session.initial[outside] == 1
+    assert not picker.contains(picker.clicked, picker.tree.leaf_at(other))
+    # A second click on the part leaves it as it is; then another class takes one inside it.
+    widget.parts.release()
+    widget.view.table.choose(2)
+    pointer.click(inside)
+    settle(qtbot, widget)
+    assert session.initial[inside] == 2
+    widget.classes.toggle_lock()
+    widget.parts.release()
+    pointer.click(inside)
+    assert "locked" in notes.pop()[1]
+    before = session.initial.copy()
+    pointer.click(inside, ALT)  # a locked class stays
+    settle(qtbot, widget)
+    np.testing.assert_array_equal(session.initial, before)
+    assert notes == []
+
+
+def test_four_views_show_the_part_in_every_plane_and_in_space(clicking, qtbot):
+    _viewer, widget, pointer = clicking
+    pointer.click(PLACE)
+    settle(qtbot, widget)
+    idle(qtbot, widget)
+    widget.look.four.click()
+    qtbot.waitUntil(lambda: len(widget.parts.canvases) == 3, timeout=WAIT)
+    assert [canvas.lines_shown[1] for canvas in widget.parts.canvases] == [True] * 3
+    assert not widget.look.four_views.follows_shift
+    widget.parts.walk(-1 if widget.parts.picker.clicked.notch else 1)
+    qtbot.waitUntil(lambda: widget.parts.surface.is_shown, timeout=WAIT)
+    widget.look.four.click()
+    assert not widget.parts.canvases
+    widget.view.parts.button.click()
+    assert widget.look.four_views.follows_shift
+    assert widget.strokes_layer.mode == "paint"
+
+
+def test_the_tool_goes_off_where_there_is_no_tree(docked, qtbot, notes):
+    viewer, widget = docked(image=False)
+    widget.view.parts.button.click()
+    assert not widget.parts.is_on
+    notes.clear()
+    viewer.add_image(np.zeros((4, 8, 8), np.float32), name="flat")
+    widget.view.parts.button.click()
+    qtbot.waitUntil(lambda: not widget.parts.is_on, timeout=WAIT)
+    assert len(notes) == 1

@@ -65,6 +65,8 @@ class SegmentState:
         Whether the mask is that of a full solve of the present strokes.
     checked : bool
         Whether the user has looked at the mask with one of the tools for it.
+    clicking : bool
+        Whether the mouse takes whole parts.
     saved : bool
         Whether the present mask is in a file.
     has_next_case : bool
@@ -88,6 +90,7 @@ class SegmentState:
     can_redo: bool = False
     is_current: bool = False
     checked: bool = False
+    clicking: bool = False
     saved: bool = False
     has_next_case: bool = False
     locked: frozenset[int] = frozenset()

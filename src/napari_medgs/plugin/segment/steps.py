@@ -78,9 +78,12 @@ def next_step(state: SegmentState, *, has_image: bool) -> NextStep:
         return NextStep(Step.START, "Press New to begin with the checked image.", Action.NEW)
     if not state.auto_update and state.can_undo and not state.is_current:
         return NextStep(Step.PAINT, "Press Update when the strokes are painted.", Action.UPDATE)
+    if state.clicking and not state.volumes_ml:
+        return NextStep(Step.PAINT, "Click a part: it belongs to the selected class then.")
     if not state.volumes_ml:
         return NextStep(
-            Step.PAINT, "Paint a short stroke in each class, and one in the background."
+            Step.PAINT,
+            "Paint a short stroke in each class, and one in the background; or click a part.",
         )
     if state.saved:
         action = Action.NEXT_CASE if state.has_next_case else None

@@ -359,8 +359,8 @@ class SegmentView(QWidget):
         events.can_redo.connect(lambda can: self.redo.setEnabled(can))
         events.has_session.connect(self._show_session)
         for event in (
-            events.auto_update, events.is_current, events.checked, events.saved,
-            events.has_next_case, events.can_undo,
+            events.auto_update, events.is_current, events.checked, events.clicking,
+            events.saved, events.has_next_case, events.can_undo,
         ):  # fmt: skip
             event.connect(lambda *_: self.show_next_step())
         self.images.changed.connect(self.show_next_step)

@@ -146,6 +146,7 @@ class SegmentWidget(MedGSWidget):
             four,
             self.make_strokes,
         )
+        self.surface.made.connect(lambda data: self.parts.show_in_space())
         self.files = SegmentFiles(self, *parts, self.accepted, self._resume)
         self.class_files = ClassFiles(self.view, self.context, self.classes)
         self.saving = SaveActions(self, *parts, self.files)

@@ -39,7 +39,7 @@ class PartCanvas:
     """
 
     pointed = Signal(object)  # voxel (z, y, x) or None
-    clicked = Signal(object, object)  # voxel, names of the keys that are held
+    clicked = Signal(object, object)  # voxel, keys that are held, which equal their names
     wheeled = Signal(int)  # notches up
 
     def __init__(
@@ -93,7 +93,7 @@ class PartCanvas:
     def _on_drag(self, model: Any, event: Any) -> Iterator[None]:
         if event.button != 1:
             return
-        start, keys = np.asarray(event.pos, float), tuple(str(k) for k in event.modifiers)
+        start, keys = np.asarray(event.pos, float), tuple(event.modifiers)
         place, still = self._voxel(event.position), True
         yield
         while event.type == "mouse_move":

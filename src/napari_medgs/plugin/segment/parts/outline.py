@@ -13,7 +13,7 @@ HOVERED, CLICKED = (1.0, 0.84, 0.31, 1.0), (1.0, 1.0, 1.0, 1.0)
 SHADE = (0.0, 0.0, 0.0, 0.8)
 WIDTH, SHADE_WIDTH = 2.0, 4.0
 ABOVE = 800_000  # all layers, below the crosshair
-TEXT_SIZE, GAP = 10, 14
+TEXT_SIZE, LETTER, GAP = 10, 8, 14  # points, pixels
 
 
 class OutlineNode:
@@ -73,6 +73,7 @@ class PointerText:
     def __init__(self, canvas: Any) -> None:
         from vispy.scene.visuals import Text
 
+        self._canvas = canvas
         self._nodes = []
         for order, color in enumerate((SHADE, HOVERED)):
             node = Text(
@@ -89,7 +90,12 @@ class PointerText:
             node.visible = bool(text) and pixel is not None
         if not text or pixel is None:
             return
-        x, y = float(pixel[0]) + GAP, float(pixel[1]) + GAP
+        width = self._canvas.size[1]
+        x, y = float(pixel[0]), float(pixel[1]) + GAP
+        fits = x + GAP + len(text) * LETTER < width
+        x = x + GAP if fits else x - GAP
+        for node in self._nodes:
+            node.anchors = ("left" if fits else "right", "bottom")
         shade, words = self._nodes
         shade.text = [text] * 4
         shade.pos = [(x + a, y + b) for a, b in ((-1, 0), (1, 0), (0, -1), (0, 1))]

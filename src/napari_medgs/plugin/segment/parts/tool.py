@@ -20,6 +20,7 @@ from napari_medgs.plugin.segment.parts.canvas import PartCanvas
 from napari_medgs.plugin.segment.parts.jobs import MaskOfPart
 from napari_medgs.plugin.segment.parts.panel import PartsPanel
 from napari_medgs.plugin.segment.parts.picker import PartPicker, Place
+from napari_medgs.plugin.segment.parts.surface import PartSurface
 from napari_medgs.plugin.widgets.shortcuts import Shortcuts
 from napari_medgs.plugin.worker import Runner
 
@@ -85,6 +86,7 @@ class ClickParts:
         self.runner = Runner(owner, POLL_MS)
         self.picker: PartPicker | None = None
         self.canvases: list[PartCanvas] = []
+        self.surface = PartSurface(owner, self._spaces)
         self._shortcuts = Shortcuts()
         self._layers: list[Any] = []
         self._queue: list[Wanted] = []
@@ -111,6 +113,7 @@ class ClickParts:
     # On and off
 
     def _on_toggled(self, on: bool) -> None:
+        self._controller.state.clicking = on
         if not on:
             self.close()
         elif not self._start():
@@ -177,13 +180,20 @@ class ClickParts:
             self._close_canvases()
             self._open_canvases()
 
+    def _main(self) -> tuple[Any, Any]:
+        viewer = self._context.viewer
+        return viewer, viewer.window._qt_viewer.canvas
+
+    def _spaces(self) -> list[tuple[Any, Any]]:
+        space = self._four.space
+        return [self._main()] + ([(space.model, space.widget.canvas)] if space else [])
+
     def _open_canvases(self) -> None:
-        viewer, image, frame = self._context.viewer, self._context.image, self._context.frame
+        image, frame = self._context.image, self._context.frame
         assert frame is not None
         assert self.picker is not None
-        places = [(viewer, viewer.window._qt_viewer.canvas)]
-        places += [(view.model, view.widget.canvas) for view in self._four.planes]
-        for model, canvas in places:
+        planes = [(view.model, view.widget.canvas) for view in self._four.planes]
+        for model, canvas in [self._main(), *planes]:
             made = PartCanvas(model, canvas, image, frame, self.picker)
             made.pointed.connect(lambda place, made=made: self._on_pointed(made, place))
             made.clicked.connect(self._on_clicked)
@@ -194,6 +204,7 @@ class ClickParts:
         for canvas in self.canvases:
             canvas.close()
         self.canvases = []
+        self.surface.close()
 
     # The mouse, the keys and the slider
 
@@ -220,7 +231,7 @@ class ClickParts:
             self._rest.start()
 
     @guarded
-    def _on_clicked(self, place: Place, keys: tuple[str, ...]) -> None:
+    def _on_clicked(self, place: Place, keys: tuple[Any, ...]) -> None:
         picker = self.picker
         if picker is None:
             return
@@ -340,9 +351,16 @@ class ClickParts:
         for canvas in self.canvases:
             canvas.draw()
             canvas.say(words)
+        self.show_in_space()
+
+    def show_in_space(self) -> None:
+        """Show the part on canvases that show 3D; called again when there is a new one."""
+        if self.picker is not None and self._context.frame is not None:
+            self.surface.follow(self.picker, self._context.image, self._context.frame)
 
     def shut_down(self) -> None:
         """Stop what is computed, and give mouse and keys back."""
         self.close()
+        self.surface.shut_down()
         self._queue.clear()
         self.runner.shut_down()
