@@ -53,6 +53,15 @@ def test_the_key_that_the_user_chose_is_bound():
     assert bound("Alt+J") is None
 
 
+def test_function_keys_are_bound_without_a_warning(recwarn):
+    viewer, pressed = ViewerModel(), []
+    assert bind_named_key(viewer, "jump now", "jump", "F11", lambda: pressed.append(1))
+    bound("F11")(viewer)
+    free_named_key(viewer, "jump now")
+    assert pressed == [1]
+    assert [str(w.message) for w in recwarn if "shortcut" in str(w.message)] == []
+
+
 def test_keys_of_napari_are_left_alone():
     viewer = ViewerModel()
     ViewerModel.bind_key("J", lambda viewer: None)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 PREFIX = "napari-medgs:"
 Action = Callable[[], Any]
 _ACTIONS: dict[str, weakref.WeakKeyDictionary[Any, Action]] = {}
+
+
+@contextmanager
+def _function_keys() -> Iterator[None]:
+    """Let napari say nothing about F1 to F12: it binds them, and warns that they are no keys."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*valid shortcut Key", category=UserWarning)
+        yield
 
 
 def bind_named_key(viewer: Any, name: str, text: str, key: str, action: Action) -> bool:
@@ -49,8 +59,9 @@ def bind_named_key(viewer: Any, name: str, text: str, key: str, action: Action) 
                 act()
 
         action_manager.register_action(full, run, text, ViewerModel)
-        for code in keys:
-            action_manager.bind_shortcut(full, code)
+        with _function_keys():
+            for code in keys:
+                action_manager.bind_shortcut(full, code)
     viewers[viewer] = action
     return True
 
@@ -63,4 +74,5 @@ def free_named_key(viewer: Any, name: str) -> None:
     viewers = _ACTIONS.get(full)
     if viewers is None or viewers.pop(viewer, None) is None or viewers:
         return
-    action_manager.unbind_shortcut(full)
+    with _function_keys():
+        action_manager.unbind_shortcut(full)
