@@ -56,7 +56,11 @@ class Reference:
         -------
         (B,) ndarray
         """
-        return _distances(describe(images), self.mean, self.whitening) / self.threshold
+        return self.novelty_of(describe(images))
+
+    def novelty_of(self, described: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the same of descriptions (B, D) that :func:`describe` gave."""
+        return _distances(np.asarray(described), self.mean, self.whitening) / self.threshold
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-able values, to seven digits."""
@@ -183,7 +187,16 @@ def make_reference(images: NDArray[Any], false_alarms: float = FALSE_ALARMS) -> 
     -------
     Reference or None
     """
-    described = describe(images)
+    return make_reference_of(describe(images), false_alarms)
+
+
+def make_reference_of(
+    described: NDArray[np.float64], false_alarms: float = FALSE_ALARMS
+) -> Reference | None:
+    """Return the reference of images (B, D) that are described already.
+
+    Images of different sizes are described one by one; see :func:`make_reference`.
+    """
     if len(described) < FEWEST or described.std(0).max() < FLOOR**2:  # too few, or all the same
         return None
     fold = np.random.default_rng(0).permutation(len(described)) % FOLDS

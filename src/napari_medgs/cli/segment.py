@@ -272,11 +272,9 @@ def segment(
         if extra is not None:
             check_output(extra, WRITTEN_SUFFIXES)
     if model is not None and alone:
-        if explain:
-            raise typer.BadParameter("--explain is for prompts.")
         both = probability is not None or uncertainty is not None
         found, metrics = _model_job(job, model, agreement).segment_image(
-            images, probabilities=both
+            images, probabilities=both, explain=explain
         )
         metrics.update(job.write(found, output, found.names, probability, uncertainty, lies_on))
         reporter.finish(metrics, mask=output)
@@ -316,7 +314,9 @@ def _model_rows(metrics: dict[str, Any], names: dict[int, str]) -> list[tuple[st
         for value, count in metrics["voxels"].items()
     ]
     if "agreement" in metrics:
-        rows.append(("agreement of the folds", f"{metrics['agreement']:.3f} (mean Dice)"))
+        text = f"{metrics['agreement']:.3f}, {metrics['trust']}. {metrics['calibration']}"
+        rows.append(("agreement of the folds", text))
+    rows += contrast_rows(metrics, names)
     rows.append(("time", f"{metrics['seconds']:.2f} s"))
     return rows
 

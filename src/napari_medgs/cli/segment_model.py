@@ -12,7 +12,9 @@ from napari_medgs.cli.command import print_error, stoppable
 from napari_medgs.errors import Cancelled, MedGSError, ParameterError
 
 if TYPE_CHECKING:
+    from napari_medgs._util.progress import ProgressCallback, StopCallback
     from napari_medgs.cli.segment_job import SegmentJob
+    from napari_medgs.data.volume import Volume
     from napari_medgs.learning import Segmenter, SegmenterResult
 
 MASK_SUFFIX = ".nii.gz"
@@ -36,14 +38,19 @@ class ModelJob:
     agreement: bool
 
     def segment_image(
-        self, images: list[str], *, probabilities: bool = False
+        self, images: list[str], *, probabilities: bool = False, explain: bool = False
     ) -> tuple[SegmenterResult, dict[str, Any]]:
         """Segment one image; return the result and its numbers."""
         from napari_medgs.learning.training.measure import agreement_of
+        from napari_medgs.learning.trust import badge_of, unlike_training
         from napari_medgs.metrics.volumes import volumes_ml, voxel_counts
+        from napari_medgs.segmentation.explain import check_explainable
 
         volume = self.job.read(images)
         card = self.segmenter.card
+        if explain:
+            with naming(image=images):
+                check_explainable(volume.channels)
         with (
             naming(image=images),
             stoppable("nothing") as should_stop,
@@ -56,6 +63,10 @@ class ModelJob:
                 progress=progress,
                 should_stop=should_stop,
             )
+            explained = self._explain(volume, result, progress, should_stop) if explain else None
+        unlike = None
+        if card.trust.get("reference"):
+            unlike = unlike_training(self.segmenter.inputs(volume.prepared()), card)
         counts = voxel_counts(result.labels)
         metrics: dict[str, Any] = {
             "voxels": {str(v): counts.get(v, 0) for v in card.class_values},
@@ -63,8 +74,51 @@ class ModelJob:
             "seconds": result.seconds,
         }
         if self.agreement and result.fold_labels:
-            metrics["agreement"] = agreement_of(result.fold_labels, card.class_values)
+            badge = badge_of(
+                agreement_of(result.fold_labels, card.class_values),
+                card.trust.get("agreement", {}),
+            )
+            metrics |= {
+                "agreement": badge.agreement,
+                "trust": badge.level,
+                "calibration": badge.sentence,
+            }
+        if unlike is not None:
+            metrics["unlike_training"] = unlike
+            if unlike > 1:
+                print_error(
+                    f"warning: {images[0]}: unlike the {len(card.cases)} cases that the model was "
+                    f"trained on ({unlike:.1f} times as far from them as 19 of 20 of them)."
+                )
+        if explained is not None:
+            metrics["contrasts"] = explained
         return result, metrics
+
+    def _explain(
+        self,
+        volume: Volume,
+        result: SegmenterResult,
+        progress: ProgressCallback,
+        should_stop: StopCallback,
+    ) -> dict[str, Any]:
+        """Return what every contrast contributes to the model's mask."""
+        from napari_medgs.segmentation.explain import explain_answers
+
+        card = self.segmenter.card
+
+        def answer(subset: tuple[int, ...]) -> Any:
+            absent = [c for c in range(len(card.channel_names)) if c not in subset]
+            return self.segmenter.segment(volume, absent=absent, should_stop=should_stop).labels
+
+        found = explain_answers(
+            answer,
+            card.channel_names,
+            card.class_values,
+            result.labels,
+            progress=progress,
+            should_stop=should_stop,
+        )
+        return found.to_dict()
 
     def segment_cases(self, source: str, output: Path) -> dict[str, Any]:
         """Segment every image of a folder or list into a folder of masks."""

@@ -85,6 +85,8 @@ class PatchDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         Number of patches.
     augmentation : Augmentation
     seed : int
+    first : int
+        The index that the first patch has, for a training that is continued.
     """
 
     def __init__(
@@ -96,7 +98,9 @@ class PatchDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         count: int,
         augmentation: Augmentation,
         seed: int = 0,
+        first: int = 0,
     ) -> None:
+        self.first = first
         self.cases, self.patch, self.spacing = tuple(cases), patch, np.array(spacing)
         self.classes, self.count, self.seed = classes, count, seed
         self.augmentation = augmentation
@@ -111,6 +115,7 @@ class PatchDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Return an image (C, ...) and the classes (...) of a patch; without z in 2D."""
+        index += self.first
         random = np.random.default_rng([self.seed, index])
         case, center = self._choose(random, index)
         image, labels = self._cut(case, center, random)

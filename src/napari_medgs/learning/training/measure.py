@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,9 +17,12 @@ from napari_medgs.learning.card import CaseEntry
 from napari_medgs.learning.data.checks import CaseFacts, read_case
 from napari_medgs.learning.segmenter import Segmenter
 from napari_medgs.learning.training.folds import unseen_by
+from napari_medgs.learning.trust import contrast_contributions
 from napari_medgs.metrics.contrasts import label_agreement
 
 MOST_CASES = 60
+MOST_EXPLAINED, CASES_EXPLAINED = 6, 4
+"""Contrasts, and cases of each fold, of which contributions are measured."""
 RESAMPLES = 2000
 
 
@@ -74,6 +78,61 @@ def measure_folds(
             agreement = agreement_of(masks, card.class_values)
         entries[number] = replace(entries[number], dice=dice, agreement=agreement)
     return tuple(entries)
+
+
+def measure_contrasts(
+    segmenter: Segmenter,
+    facts: Sequence[CaseFacts],
+    folds: Sequence[int],
+    *,
+    should_stop: StopCallback,
+) -> dict[str, Any]:
+    """Return what every contrast contributes to every class, by networks that had not seen a case.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+        With the networks of the folds.
+    facts : sequence of CaseFacts
+    folds : sequence of int
+        Of every case.
+    should_stop : callable
+        Once it is true, nothing is returned.
+
+    Returns
+    -------
+    dict
+        See :func:`~napari_medgs.learning.trust.contrast_contributions`; empty for more than
+        six contrasts.
+    """
+    card, count = segmenter.card, segmenter.card.folds
+    if len(card.channel_names) > MOST_EXPLAINED:
+        return {}
+    unseen = {
+        k: [n for n, fold in enumerate(folds) if k in unseen_by(fold, count)][:CASES_EXPLAINED]
+        for k in range(count)
+    }
+    read = {n: read_case(facts[n].case) for n in {n for rows in unseen.values() for n in rows}}
+
+    def dice_without(fold: int, absent: tuple[int, ...]) -> NDArray[np.float64] | None:
+        if not unseen[fold]:
+            return None
+        one = Segmenter(card, [segmenter.networks[1 + fold]])
+        scores = []
+        for number in unseen[fold]:
+            volume, truth = read[number]
+            mask = one.segment(volume, absent=absent, should_stop=should_stop).labels
+            row = label_agreement(mask, truth, card.class_values)
+            scores.append([s if (truth == v).any() else np.nan
+                           for s, v in zip(row, card.class_values, strict=True)])  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a class that none of them has
+            return np.asarray(np.nanmean(scores, axis=0), np.float64)
+
+    try:
+        return contrast_contributions(dice_without, count, card.channel_names, card.class_names)
+    except Cancelled:
+        return {}
 
 
 def agreement_of(masks: Sequence[NDArray[Any]], values: Sequence[int]) -> float:

@@ -52,6 +52,7 @@ from napari_medgs.learning.networks.slots import SegmenterConfig
 from napari_medgs.learning.segmenter import Segmenter
 from napari_medgs.learning.training.folds import default_folds, fold_of_cases, left_out
 from napari_medgs.learning.training.params import LearnParams
+from napari_medgs.learning.trust import calibrate, describe_input, reference_of
 
 if TYPE_CHECKING:
     from napari_medgs.learning.networks.segmenter import SegmenterNetwork
@@ -213,6 +214,7 @@ class _Run:
             )
         self.folds = count
         self.precision = ""
+        self.reference: dict[str, Any] | None = None
         self.history: dict[str, list[dict[str, float]]] = {}
         self.done_steps: dict[str, int] = {}
 
@@ -240,6 +242,7 @@ class _Run:
                     f"{free / 2**30:.1f} GiB are free; set TMPDIR to a larger disk."
                 )
             prepared = self._prepare(facts, Path(folder))
+            self.reference = reference_of([describe_input(case.image) for case in prepared])
             seconds = self._seconds()
             held = self._held_out(len(facts))
             shown = [case for k, case in enumerate(prepared) if k not in held]
@@ -410,6 +413,9 @@ class _Run:
         resumed = params.resume and checkpoint is not None and checkpoint.is_file()
         if params.resume and number == 0 and not resumed:
             raise FileError(f"{checkpoint}: there is no run to resume.")
+        if resumed and checkpoint is not None:
+            done = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
+            data.first = int(done) * params.batch_size
         with _quiet():
             trainer = lightning.Trainer(
                 max_steps=steps, max_epochs=1, accelerator=params.accelerator, devices=1,
@@ -448,7 +454,11 @@ class _Run:
     def _finish(self, states: Sequence[dict[str, Any]], folds: Sequence[int]) -> Segmenter:
         """Return the segmenter with its card, measured on what the folds left out."""
         from napari_medgs.learning.networks.segmenter import build_segmenter
-        from napari_medgs.learning.training.measure import dice_with_intervals, measure_folds
+        from napari_medgs.learning.training.measure import (
+            dice_with_intervals,
+            measure_contrasts,
+            measure_folds,
+        )
 
         networks = []
         for state in states:
@@ -466,8 +476,9 @@ class _Run:
             "continued": self.start is not None,
         }
         card = self.card.with_numbers(
-            cases=entries, folds=len(networks) - 1, parameters=count, training=training
-        )
+            cases=entries, folds=len(networks) - 1, parameters=count, training=training,
+            trust={"reference": self.reference} if self.reference else {},
+        )  # fmt: skip
         segmenter = Segmenter(card, networks)
         if card.folds:
             seconds = None
@@ -479,7 +490,13 @@ class _Run:
                 segmenter, facts, folds, seconds=seconds, progress=self.progress,
                 should_stop=self.should_stop,
             )  # fmt: skip
+            trust = {**card.trust, "agreement": calibrate(entries)}
+            if len(card.channel_names) > 1:
+                trust["contrasts"] = measure_contrasts(
+                    segmenter, facts, folds, should_stop=self.should_stop
+                )
             segmenter.to("cpu")
+            card = card.with_numbers(trust=trust)
             dice = dice_with_intervals(entries, card.class_names, self.params.seed)
             card = card.with_numbers(cases=entries, dice=dice)
         card.training["seconds"] = time.perf_counter() - self.started
