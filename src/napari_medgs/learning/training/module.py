@@ -73,8 +73,9 @@ class SegmenterModule(lightning.LightningModule):
         self.losses.append(loss.detach())
         return loss
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Update the moving average of the weights."""
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take a step, and update the moving average before any checkpoint is written."""
+        super().optimizer_step(*args, **kwargs)
         self.average.update_parameters(self.network)
 
     def mean_loss(self) -> float:

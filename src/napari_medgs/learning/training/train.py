@@ -428,6 +428,7 @@ class _Run:
             trainer.fit(module, loader, ckpt_path=str(checkpoint) if resumed else None)
         if trainer.interrupted:
             raise KeyboardInterrupt
+        conductor.done = int(trainer.global_step)  # also where a finished run was resumed
         self.history[name] = conductor.history
         self.done_steps[name] = conductor.done
         if conductor.canceled and conductor.done < min(LEAST_STEPS, steps):
