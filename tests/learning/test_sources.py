@@ -67,8 +67,9 @@ def test_nnunet(dataset: Path):
     first = checked.facts[0]
     expected = phantom(0)[1]
     assert first.voxels == {v: int((expected == v).sum()) for v in (2, 5)}
-    where = np.argwhere(expected)
-    assert first.extent == pytest.approx(tuple(where.max(0) - where.min(0) + 1.0))
+    for value in (2, 5):
+        where = np.argwhere(expected == value)
+        assert first.extents[value] == pytest.approx(tuple(where.max(0) - where.min(0) + 1.0))
 
 
 def test_decathlon(tmp_path: Path):

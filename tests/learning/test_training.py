@@ -499,7 +499,7 @@ def test_working_spacing_and_patches(tmp_path: Path):
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_sizes_for_all_images(cases: Path, shape, spacing, extent, device):
     one = look_at_cases(find_training_cases(cases)).facts[0]
-    facts = [replace(one, shape=shape, spacing=spacing, extent=extent)]
+    facts = [replace(one, shape=shape, spacing=spacing, extents={2: extent})]
     sizes = plan_sizes(facts, device)
     ndim = 2 if shape[0] == 1 else 3
     config = SegmenterConfig(

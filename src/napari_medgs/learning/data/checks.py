@@ -23,6 +23,7 @@ from napari_medgs.errors import (
 )
 from napari_medgs.io.cases import stem_of
 from napari_medgs.learning.data.sources import TrainingCase, TrainingSource, names_of_masks
+from napari_medgs.metrics.volumes import label_boxes
 
 LARGEST_VALUE = 65_535
 MOST_CLASSES = 249
@@ -43,8 +44,8 @@ class CaseFacts:
     units : str
     voxels : dict of int to int
         Voxels by label value, without 0.
-    extent : (z, y, x)
-        Size in mm of the box around everything labeled; 0 where nothing is.
+    extents : dict of int to (z, y, x)
+        By label value, the size in mm of the box around all of it.
     samples : (C, N) ndarray of float32
         Intensities where the mask is not 0.
     low : float
@@ -57,7 +58,7 @@ class CaseFacts:
     channels: tuple[str, ...]
     units: str
     voxels: dict[int, int]
-    extent: tuple[float, float, float]
+    extents: dict[int, tuple[float, float, float]]
     samples: NDArray[np.float32]
     low: float
 
@@ -125,11 +126,10 @@ def look_at(case: TrainingCase) -> CaseFacts:
         )
     voxels = {int(v): int(n) for v, n in zip(values, counts, strict=True) if v}
     inside = labels != 0
-    extent = [0.0, 0.0, 0.0]
-    for axis in range(3) if voxels else ():
-        other = tuple(a for a in range(3) if a != axis)
-        where = np.flatnonzero(inside.any(axis=other))
-        extent[axis] = float((where[-1] - where[0] + 1) * volume.spacing[axis])
+    extents = {}
+    for value, box in label_boxes(labels).items():
+        z, y, x = (float((b.stop - b.start) * n) for b, n in zip(box, volume.spacing, strict=True))
+        extents[int(value)] = (z, y, x)
     flat = np.flatnonzero(inside)
     flat = flat[:: max(1, len(flat) // SAMPLE)]
     samples = volume.data.reshape(volume.channels, -1)[:, flat].astype(np.float32)
@@ -140,7 +140,7 @@ def look_at(case: TrainingCase) -> CaseFacts:
         _channel_names(case, volume),
         volume.units,
         voxels,
-        (extent[0], extent[1], extent[2]),
+        extents,
         samples,
         float(volume.data.min()),
     )

@@ -71,7 +71,7 @@ def plan_sizes(
     facts : sequence of CaseFacts
     device : {"cpu", "cuda"}
     spacing : (z, y, x), optional
-        In mm; by default the median of the cases, larger where the labeled objects are much
+        In mm; by default the median of the cases, larger where even the smallest class is much
         longer than a patch.
     levels : int, optional
         Levels of the network.
@@ -87,8 +87,8 @@ def plan_sizes(
     budget = voxels or PATCH_VOXELS[ndim][device]
     wanted = np.array(spacing or median_spacing(facts))
     sizes = np.median([np.multiply(one.shape, one.spacing) for one in facts], axis=0)
-    labeled = [one.extent for one in facts if one.voxels]
-    extent = np.percentile(labeled, 75, axis=0) if labeled else sizes
+    extent = _smallest_extent(facts)
+    extent = sizes if extent is None else extent
     levels = levels or LEVELS[device]
     for _ in range(40):
         patch, strides, kernels = _fitting(sizes / wanted, wanted, budget, levels, flat)
@@ -108,6 +108,15 @@ def plan_sizes(
         tuple(tuple(row[rows]) for row in strides),
         tuple(tuple(row[rows]) for row in kernels),
     )
+
+
+def _smallest_extent(facts: Sequence[CaseFacts]) -> NDArray[Any] | None:
+    """Return the usual size in mm (z, y, x) of the class that is the smallest."""
+    found = []
+    for value in sorted({value for one in facts for value in one.extents}):
+        sizes = [one.extents[value] for one in facts if value in one.extents]
+        found.append(np.percentile(sizes, 75, axis=0))
+    return min(found, key=max) if found else None
 
 
 def _fitting(
