@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
     from napari_medgs.fitting import FitParams
     from napari_medgs.segmentation.model import PromptSnapshot, SegmentModel
+    from napari_medgs.segmentation.object_tool import ObjectTool
     from napari_medgs.segmentation.part_tool import PartTool
     from napari_medgs.segmentation.postprocess.class_edits import ClassEdit
     from napari_medgs.segmentation.result.result import SegmentResult
@@ -95,6 +96,7 @@ class InteractiveSegmenter:
         self._session: Session | None = None
         self._result: SegmentResult | None = None
         self._parts: PartTool | None = None
+        self._object: ObjectTool | None = None
 
     # The image
 
@@ -136,7 +138,7 @@ class InteractiveSegmenter:
 
     def _start(self, volume: Volume, session: Session, field: GaussianField | None) -> None:
         self._volume, self._session, self._field = volume, session, field
-        self._model = self._result = self._parts = None
+        self._model = self._result = self._parts = self._object = None
 
     @classmethod
     def from_session(
@@ -594,6 +596,16 @@ class InteractiveSegmenter:
             self._parts = PartTool(self, self._lock)
         return self._parts
 
+    @property
+    def object(self) -> ObjectTool:
+        """One object, with an answer after every prompt; see :class:`ObjectTool`."""
+        from napari_medgs.segmentation.object_tool import ObjectTool
+
+        self._need()
+        if self._object is None:
+            self._object = ObjectTool(self, self._lock)
+        return self._object
+
     def set_params(self, params: SegmentParams) -> bool:
         """Change the solver's settings, as one step; the number of threads is no part of it."""
         self.threads = params.threads
@@ -767,6 +779,7 @@ class InteractiveSegmenter:
             self._field = fit_for_segmentation(
                 self.volume,
                 self._fit_params or replace(FIT_PARAMS, threads=self.threads),
+                working_voxels=self._need().settings.params.working_voxels,
                 progress=progress,
                 should_stop=should_stop,
             )
@@ -798,14 +811,14 @@ class InteractiveSegmenter:
         if self._model is not None:
             return
         from napari_medgs.segmentation.memory import check_memory
-        from napari_medgs.segmentation.model import SegmentModel
+        from napari_medgs.segmentation.large_model import segment_model
 
         volume, params = self.volume, self._need().settings.params
         gaussians = None if self._fit_params is None else self._fit_params.gaussians
         check_memory(volume, params, field=self._field, gaussians=gaussians)
         field = self.fit_field(progress=progress, should_stop=should_stop)
         progress(ProgressEvent("Preparing the segmentation", 0, 0, 0.0))
-        self._model = SegmentModel(
+        self._model = segment_model(
             volume,
             field,
             replace(params, threads=self.threads),

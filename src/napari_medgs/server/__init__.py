@@ -1,0 +1,1 @@
+"""Interactive segmentation over HTTP, for clients of the nnInteractive protocol."""

@@ -1,0 +1,403 @@
+"""One client's work: its image, prepared in the background, and the object that it segments."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs._util.memory import free_bytes
+from napari_medgs._util.progress import ProgressEvent
+from napari_medgs._util.threads import limit_threads
+from napari_medgs.errors import Cancelled, MedGSError, MemoryEstimateError, ParameterError
+
+if TYPE_CHECKING:
+    from napari_medgs.data.field import GaussianField
+    from napari_medgs.data.volume import Volume
+    from napari_medgs.segmentation import InteractiveSegmenter
+
+log = logging.getLogger("napari_medgs.server")
+
+COARSE_VOXELS = 4_000_000  # larger images get a coarse field first
+COARSE_ITERATIONS = 8
+LONGEST_WAIT = 45.0  # seconds that a prompt waits for the image's preparation
+BYTES_PER_VOXEL = 90  # of a session in work: labels, strokes, tree, fit
+BYTES_ALWAYS = 200_000_000
+SHARE = 0.9  # of the free memory may be taken
+
+Box = list[list[int]]
+
+
+class BusyError(MedGSError):
+    """The image is not ready yet."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a prompt changed.
+
+    Attributes
+    ----------
+    ran : bool
+        Whether anything was computed or brought back.
+    box : list of [start, stop), optional
+        The changed region; None where nothing changed.
+    labels : ndarray, optional
+        The mask in it.
+    """
+
+    ran: bool
+    box: Box | None = None
+    labels: NDArray[Any] | None = None
+
+
+@dataclass
+class Stage:
+    """How far the preparation of an image is.
+
+    Attributes
+    ----------
+    name : str
+        "waiting", "coarse", "fine", "ready" or "failed".
+    detail : str
+        What is being done.
+    done, total : int
+        Steps of it.
+    """
+
+    name: str = "waiting"
+    detail: str = ""
+    done: int = 0
+    total: int = 0
+
+
+class Preparation:
+    """Fits the field of an image and makes its tree of parts, in a thread.
+
+    A large image gets a coarse field first, so that prompts need not wait for the better one.
+
+    Parameters
+    ----------
+    volume : Volume
+        Prepared.
+    threads : int, optional
+    """
+
+    def __init__(self, volume: Volume, threads: int | None) -> None:
+        self._volume, self._threads = volume, threads
+        self._stop = threading.Event()
+        self._changed = threading.Condition()
+        self._ready: tuple[GaussianField, Any] | None = None
+        self._error: MedGSError | None = None
+        self.stage = Stage()
+        self.finished = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="medgs-prepare", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the work; it ends soon."""
+        self._stop.set()
+
+    def join(self, seconds: float | None = None) -> None:
+        """Wait until the thread has ended."""
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        started = time.perf_counter()
+        try:
+            with limit_threads(self._threads):
+                if self._volume.data[0].size > COARSE_VOXELS:
+                    self._make("coarse", COARSE_ITERATIONS)
+                self._make("fine", None)
+            self.stage = Stage("ready")
+            log.info("image prepared in %.1f s", time.perf_counter() - started)
+        except Cancelled:
+            self._fail(MedGSError("The image was replaced while it was prepared."))
+        except MedGSError as error:
+            self._fail(error)
+        except MemoryError:
+            self._fail(MemoryEstimateError("The server has too little memory for this image."))
+        except Exception:
+            log.exception("preparing an image failed")
+            self._fail(MedGSError("The image could not be prepared; the server's log says why."))
+        finally:
+            self.finished.set()
+
+    def _fail(self, error: MedGSError) -> None:
+        with self._changed:
+            self._error = error
+            self.stage = Stage("failed", str(error))
+            self._changed.notify_all()
+
+    def _make(self, name: str, iterations: int | None) -> None:
+        from napari_medgs.hierarchy import PartParams, part_tree
+        from napari_medgs.segmentation.api import FIT_PARAMS, fit_for_segmentation
+
+        def progress(event: ProgressEvent) -> None:
+            self.stage = Stage(name, event.stage, event.done, event.total)
+
+        params = replace(FIT_PARAMS, threads=self._threads)
+        if iterations is not None:
+            params = replace(params, iterations=iterations)
+        stop = self._stop.is_set
+        field = fit_for_segmentation(self._volume, params, progress=progress, should_stop=stop)
+        tree = part_tree(
+            self._volume,
+            field=field,
+            params=PartParams(threads=self._threads),
+            progress=progress,
+            should_stop=stop,
+        )
+        with self._changed:
+            self._ready = field, tree
+            self._changed.notify_all()
+
+    def wait(self, seconds: float) -> tuple[GaussianField, Any]:
+        """Return the best field that there is, with its tree; wait for the first one.
+
+        Parameters
+        ----------
+        seconds : float
+
+        Returns
+        -------
+        field, tree
+
+        Raises
+        ------
+        MedGSError
+            When the image cannot be used, or not soon enough.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._error, seconds)
+            if self._ready is not None:
+                return self._ready
+            if self._error is not None:
+                raise self._error
+        raise BusyError("The image is still being prepared; try again in a moment.")
+
+
+class WorkSession:
+    """All that one client has on the server.
+
+    Use one method at a time; :attr:`lock` guards them.
+
+    Parameters
+    ----------
+    threads : int, optional
+    max_undo : int
+        Interactions that can be undone.
+    """
+
+    def __init__(self, threads: int | None = None, max_undo: int = 200) -> None:
+        self._threads, self._max_undo = threads, max_undo
+        self.lock = threading.Lock()
+        self.segmenter: InteractiveSegmenter | None = None
+        self.preparation: Preparation | None = None
+        self.dtype = np.dtype(np.uint8)
+        self.autozoom = True
+        self._steps: list[int] = []  # steps of the segmenter's history per interaction
+        self._field: Any = None
+        self._notch: Any = None
+        self._closed = False
+
+    # The image
+
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """The image's shape; None before there is one."""
+        return None if self.segmenter is None else self.segmenter.session.grid.shape
+
+    def need(self) -> InteractiveSegmenter:
+        """Return the segmenter.
+
+        Raises
+        ------
+        ParameterError
+            Before there is an image.
+        """
+        if self.segmenter is None:
+            raise ParameterError("There is no image yet: set one first.")
+        return self.segmenter
+
+    def set_image(self, image: NDArray[Any], spacing: list[float] | None) -> None:
+        """Take an image and begin to prepare it.
+
+        Parameters
+        ----------
+        image : (C, X, Y, Z) ndarray
+            In the client's order of axes.
+        spacing : list of float, optional
+            In the order of the axes.
+
+        Raises
+        ------
+        MedGSError
+            When it cannot be used, or would not fit into memory.
+        """
+        from napari_medgs.data.volume import Volume
+        from napari_medgs.segmentation import InteractiveSegmenter
+
+        self.drop_image()
+        needed = BYTES_PER_VOXEL * image[0].size + 4 * image.size + BYTES_ALWAYS
+        free = free_bytes()
+        if needed > SHARE * free:
+            raise MemoryEstimateError(
+                f"The image needs about {needed / 1e9:.1f} GB and the server has "
+                f"{free / 1e9:.1f} GB free; crop or resample it."
+            )
+        volume = Volume.from_array(image, spacing).prepared()
+        _check_varies(volume)
+        segmenter = InteractiveSegmenter()
+        segmenter.threads = self._threads
+        segmenter.set_image(volume)
+        self.segmenter = segmenter
+        self.preparation = Preparation(segmenter.volume, self._threads)
+
+    def drop_image(self) -> None:
+        """Stop work on the image and forget it."""
+        if self.preparation is not None:
+            self.preparation.stop()
+        self.segmenter = self.preparation = self._field = self._notch = None
+        self._steps = []
+
+    def close(self) -> None:
+        """Give everything back."""
+        self._closed = True
+        self.drop_image()
+
+    def set_target(self, shape: list[int], dtype: str) -> None:
+        """Take note of the client's buffer.
+
+        Raises
+        ------
+        ParameterError
+            When it does not fit the image.
+        """
+        own = self.need().session.grid.shape
+        if tuple(shape) != own:
+            raise ParameterError(f"The buffer has shape {tuple(shape)}, the image {own}.")
+        try:
+            kind = np.dtype(dtype)
+        except TypeError:
+            kind = np.dtype(object)
+        if kind.kind not in "biuf":
+            raise ParameterError("The buffer must hold numbers or bool.")
+        self.dtype = kind
+
+    def reset(self) -> None:
+        """Begin with the next object of the same image."""
+        if self.segmenter is None:
+            return
+        volume = self.segmenter.volume
+        self.segmenter.set_image(volume)
+        self._field = self._notch = None
+        self._steps = []
+
+    def ready(self, seconds: float = LONGEST_WAIT) -> InteractiveSegmenter:
+        """Return the segmenter with the best field that there is.
+
+        Parameters
+        ----------
+        seconds : float
+            To wait for one.
+
+        Raises
+        ------
+        MedGSError
+            When the image cannot be used.
+        """
+        segmenter = self.need()
+        assert self.preparation is not None
+        field, tree = self.preparation.wait(seconds)
+        if field is not self._field:
+            segmenter.set_field(field)
+            segmenter.parts.set_tree(tree)
+            self._field = field
+        return segmenter
+
+    # Prompts of the one object
+
+    def interact(self, add: Callable[[Any], None], run: bool) -> Prediction:
+        """Add a prompt to the object, and answer.
+
+        Parameters
+        ----------
+        add : callable
+            Takes the segmenter's :class:`ObjectTool`.
+        run : bool
+            Whether to answer.
+
+        Returns
+        -------
+        Prediction
+        """
+        segmenter = self.need()
+        history = segmenter.session.history
+        before = len(history.done)
+        add(segmenter.object)
+        self._notch = None
+        count = len(history.done) - before
+        if count:
+            self._steps = [*self._steps, count][-self._max_undo :]
+        return self.predict() if run else Prediction(False)
+
+    def predict(self) -> Prediction:
+        """Answer the prompts since the last answer."""
+        segmenter = self.ready()
+        delta = segmenter.object.answer(should_stop=lambda: self._closed)
+        return self._region(delta.where)
+
+    def set_mask(self, mask: NDArray[Any], run: bool) -> Prediction:
+        """Begin with a mask; prompts before it go."""
+
+        def add(tool: Any) -> None:
+            segmenter = self.need()
+            if segmenter.session.settings.points or segmenter.session.settings.boxes:
+                segmenter.update_settings(points=(), boxes=())
+            tool.forget()
+            tool.set_mask(mask)
+
+        return self.interact(add, run)
+
+    def undo(self) -> Prediction:
+        """Undo the last interaction."""
+        segmenter = self.need()
+        segmenter.object.forget()
+        self._notch = None
+        if not self._steps:
+            return Prediction(False)
+        where = []
+        for _ in range(self._steps.pop()):
+            step = segmenter.undo()
+            if step is not None and step.result is not None:
+                where.append(step.result.where)
+        return self._region(np.concatenate(where) if where else np.zeros(0, np.int64))
+
+    def _region(self, where: NDArray[Any]) -> Prediction:
+        """Return the smallest box of the mask that holds changed voxels."""
+        if not len(where):
+            return Prediction(True)
+        labels = self.need().labels
+        places = np.unravel_index(where, labels.shape)
+        window = tuple(slice(int(p.min()), int(p.max()) + 1) for p in places)
+        kind = self.dtype if self.dtype.kind in "bui" else np.dtype(np.uint8)
+        return Prediction(
+            True,
+            [[s.start, s.stop] for s in window],
+            np.ascontiguousarray(labels[window]).astype(kind),
+        )
+
+
+def _check_varies(volume: Volume) -> None:
+    for channel in volume.data:
+        if channel.min() == channel.max():
+            from napari_medgs.errors import ImageError
+
+            raise ImageError("The image has the same value everywhere; there is nothing to find.")
