@@ -12,7 +12,7 @@ from napari_medgs.cli import app
 from napari_medgs.cli.app import COMMANDS, load_command
 from napari_medgs.io import read_labels, read_volume, write_image, write_labels
 
-WITHOUT_INPUTS = ("sample", "demo")
+WITHOUT_INPUTS = ("sample", "demo", "serve")
 
 
 def run(*words: object, status: int = 0):

@@ -78,9 +78,9 @@ def serve(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Serve interactive segmentation to programs that speak the nnInteractive protocol.
+    """Serve interactive segmentation to 3D Slicer, napari and other programs.
 
-    No weights, no GPU: 3D Slicer's and napari's nnInteractive panels connect to it by its address.
+    It speaks the nnInteractive protocol, without weights and on a CPU: type its address there.
     Research software, no medical device.
     """
     key = os.environ.get(KEY_VARIABLE, "") if api_key is None else api_key

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,10 +41,9 @@ Mask = NDArray[np.bool_]
 RADIUS = 1.5  # of a click, in finest voxels
 MARGIN = 0.3  # along borders, over the largest depth of the mask
 LARGEST_MARGIN = 8.0  # finest voxels
+RELEASE = 4.0  # radius around a prompt that contradicts the mask, over its depth there
 ROOM = 0.2  # around the mask, over its sides
 LEAST_ROOM = 8.0  # finest voxels
-GROSS = 0.25  # depth of a click in the wrong label over the mask's radius that changes the level
-KEPT = 0.2  # of the mask that a smaller part must keep
 
 
 class ObjectTool:
@@ -337,9 +337,6 @@ class ObjectTool:
         """Return a mask corrected by the prompts since the last answer."""
         segmenter, session = self._segmenter, self._session
         relative = self._relative_spacing
-        jumped = self._level(mask, there)
-        if jumped is not None:
-            mask, there = jumped
         low = np.min([[s.start for s in w] for w in (there, *self._new)], axis=0)
         high = np.max([[s.stop for s in w] for w in (there, *self._new)], axis=0)
         if self._solver is None or self._volume is not segmenter.volume:
@@ -351,6 +348,8 @@ class ObjectTool:
             return self._marked(mask)
         prompts = self._prompts(part, box, _margin_of(part, relative))
         params = session.settings.params
+        released = replace(params.advanced.initial_mask, release_factor=RELEASE)
+        params = replace(params, advanced=replace(params.advanced, initial_mask=released))
         field = segmenter.fit_field()
         try:
             result = self._solver.solve(box, field, prompts, params, should_stop=should_stop)
@@ -395,35 +394,6 @@ class ObjectTool:
             initial_margin=margin,
         )
 
-    def _level(self, mask: Mask, there: Window) -> tuple[Mask, Window] | None:
-        """Return a smaller part of the tree where one click says that the mask is much too large.
-
-        Parts without the places that are no object are smaller ones of the tree; the largest one
-        is taken where it keeps enough of the mask.
-        """
-        positive, negative = self._places()
-        if len(self._new) != 1 or not positive or not negative:
-            return None
-        place = tuple(s.start for s in self._new[0])
-        if tuple(map(int, negative[-1])) != place or not mask[place]:
-            return None
-        relative = self._relative_spacing
-        depth = _depth_at(mask, there, place, relative)
-        radius = (mask.sum() * float(np.prod(relative)) * 3 / 4 / np.pi) ** (1 / 3)
-        if depth < GROSS * radius:
-            return None
-        tree = self._segmenter.parts.tree()
-        try:
-            part = tree.at(*positive, negative=negative)
-        except ParameterError:
-            return None
-        smaller = tree.mask(part.at_notch(len(part.notches) - 1).nodes) & mask
-        if smaller.sum() < KEPT * mask.sum():
-            return None
-        smaller = self._marked(smaller)
-        window = bounds(smaller)
-        return None if window is None else (smaller, window)
-
 
 def _voxel(position: Sequence[float], shape: tuple[int, int, int]) -> tuple[int, int, int]:
     place = np.asarray(position, np.float64)
@@ -467,13 +437,3 @@ def _margin_of(part: Mask, relative: NDArray[np.float64]) -> float:
     coarse = np.pad(inner[::step, ::step, ::step], 1)
     depth = float(distance_transform_edt(coarse, sampling=relative * step).max())
     return min(max(1.0, MARGIN * depth), LARGEST_MARGIN)
-
-
-def _depth_at(
-    mask: Mask, there: Window, place: tuple[int, ...], relative: NDArray[np.float64]
-) -> float:
-    from scipy.ndimage import distance_transform_edt
-
-    inner = np.pad(mask[there], 1)
-    at = tuple(p - s.start + 1 for p, s in zip(place, there, strict=True))
-    return float(distance_transform_edt(inner, sampling=relative)[at])

@@ -1,0 +1,59 @@
+"""A server over loopback, and the official client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("blosc2")
+remote = pytest.importorskip("nnInteractive.inference.remote")
+
+from napari_medgs.server.app import Server  # noqa: E402
+from napari_medgs.server.settings import ServerSettings  # noqa: E402
+
+SHAPE = (12, 24, 28)
+BLOCK = np.s_[3:9, 6:18, 8:20]
+
+
+def make_image(seed: int = 0) -> np.ndarray:
+    image = np.random.default_rng(seed).normal(size=(1, *SHAPE)).astype(np.float32)
+    image[0][BLOCK] += 20
+    return image
+
+
+def make_truth() -> np.ndarray:
+    truth = np.zeros(SHAPE, bool)
+    truth[BLOCK] = True
+    return truth
+
+
+@pytest.fixture(scope="package")
+def server() -> Iterator[Server]:
+    with Server(ServerSettings(port=0, max_sessions=3, threads=1)) as running:
+        yield running
+
+
+@pytest.fixture
+def connect(server: Server) -> Iterator[Callable]:
+    """Return a function that connects one more client, with an image where one is wanted."""
+    made = []
+
+    def connect(image: np.ndarray | None = None, spacing=(2.0, 1.0, 1.0), url=server.url, **more):
+        client = remote.nnInteractiveRemoteInferenceSession(url, **more)
+        made.append(client)
+        if image is not None:
+            client.set_image(image, {"spacing": list(spacing)})
+            client.set_target_buffer(np.zeros(image.shape[1:], np.uint8))
+        return client
+
+    yield connect
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def client(connect: Callable):
+    return connect(make_image())
