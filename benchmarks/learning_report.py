@@ -20,7 +20,10 @@ Key = tuple[int, str, str, int]
 def case_means(run: dict[str, Any], what: str) -> NDArray[np.float64]:
     """Return the mean over the classes for every test case, in the order of their names."""
     scores = run["scores"]
-    return np.array([np.nanmean(scores[name][what]) for name in sorted(scores)])
+    rows = np.array([scores[name][what] for name in sorted(scores)], float)
+    known = np.isfinite(rows)
+    # A class without a mask has no distance.
+    return np.where(known, rows, 0).sum(1) / np.where(known.any(1), known.sum(1), np.nan)
 
 
 def paired(
@@ -121,7 +124,8 @@ def _row(
 ) -> tuple[Any, ...]:
     """Return the row of a variant."""
     dice = {s: case_means(r, "dice") for s, r in sorted(seeds.items())}
-    far = [float(np.nanmean(case_means(r, "hd95"))) for r in seeds.values()]
+    far = np.concatenate([case_means(r, "hd95") for r in seeds.values()])
+    far = far[np.isfinite(far)]
     difference = paired(dice, base) if variant != BASE else None
 
     def mean(key: str) -> float:
@@ -132,7 +136,7 @@ def _row(
         len(seeds),
         f"{np.mean([d.mean() for d in dice.values()]):.3f}",
         " ".join(f"{d.mean():.3f}" for d in dice.values()),
-        f"{np.mean(far):.2f}",
+        f"{far.mean():.2f}" if len(far) else "",
         f"{difference[0]:+.3f}" if difference else "",
         f"{difference[1]:+.3f} to {difference[2]:+.3f}" if difference else "",
         round(mean("steps")),
