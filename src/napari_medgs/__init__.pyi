@@ -1,3 +1,7 @@
+from .compression.api import CompressResult as CompressResult
+from .compression.api import compress as compress
+from .compression.api import decompress as decompress
+from .compression.params import CompressParams as CompressParams
 from .data.field import GaussianField as GaussianField
 from .data.grid import Grid as Grid
 from .data.phantom import make_phantom as make_phantom

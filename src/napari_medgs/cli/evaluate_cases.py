@@ -43,11 +43,11 @@ def case_name(path: Path) -> str:
     >>> case_name(Path("a/case_1.nii.gz")), case_name(Path("case_1.seg.nrrd"))
     ('case_1', 'case_1')
     """
-    from napari_medgs.io.fields import is_field_file
+    from napari_medgs.io.fields import field_stem, is_field_file
     from napari_medgs.io.formats import image_stem
 
     if is_field_file(path):
-        return path.name.removesuffix(".safetensors").removesuffix(".medgs")
+        return field_stem(path)
     return image_stem(path).removesuffix(".seg")
 
 

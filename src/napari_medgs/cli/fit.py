@@ -26,6 +26,7 @@ from napari_medgs.cli.options import (
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output
 from napari_medgs.fitting.params import FitParams
+from napari_medgs.io.fields import SUFFIXES, is_compressed_field
 
 if TYPE_CHECKING:
     from napari_medgs.fitting import FitResult
@@ -67,7 +68,10 @@ def fit(
     output: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", metavar="OUT.medgs.safetensors", help="Where the field goes."
+            "-o",
+            "--output",
+            metavar="OUT.medgs.safetensors",
+            help="Where the field goes; a name in .medgs compresses it by the profile faithful.",
         ),
     ],
     mask: Annotated[
@@ -135,7 +139,7 @@ def fit(
         positions_every=positions_every if positions else 0,
     )
     reporter = Reporter(quiet, json_file)
-    check_output(output, (".safetensors",))
+    check_output(output, SUFFIXES)
     if positions is not None:
         check_output(positions, (".npz",))
     extras = {"--json": json_file, "--positions": positions}
@@ -178,7 +182,12 @@ def fit(
             progress=progress,
             should_stop=should_stop,
         )
-        save_field(output, result.field)
+        compression = None
+        tuned = not params.freeze_geometry and result.stopped_by != "cancelled"
+        if is_compressed_field(output) and tuned:
+            compression = _save_compressed(output, result, params, (volume, labels), progress)
+        else:
+            save_field(output, result.field)
         if positions is not None:
             save_positions(positions, result.positions)
     metrics = {
@@ -191,6 +200,8 @@ def fit(
         "shape": list(volume.shape),
         "spacing": list(volume.spacing),
     }
+    if compression is not None:
+        metrics["compression"] = compression
     reporter.finish(metrics)
     _print_summary(reporter, result, output, metrics)
     if "quality_missed" in metrics and result.stopped_by != "cancelled":
@@ -198,6 +209,18 @@ def fit(
     if result.stopped_by == "cancelled":
         print_error(f"canceled; {output} holds the last good result.")
         raise typer.Exit(CANCELLED)
+
+
+def _save_compressed(
+    output: Path, result: FitResult, params: FitParams, data: tuple[Any, Any], progress: Any
+) -> dict[str, Any]:
+    """Write a field compressed, tuned to what it was fitted to; return the numbers."""
+    from napari_medgs.compression import CompressParams, compress
+
+    wanted = CompressParams(profile="faithful", backend=params.backend, threads=params.threads)
+    made = compress(result.field, wanted, *data, progress=progress)
+    made.save(output)
+    return made.metrics
 
 
 def _print_summary(
@@ -224,6 +247,11 @@ def _print_summary(
         rows.append((f"Dice of {classes.get(int(label), label)}", f"{dice[label]:.4f}"))
     if len(worst) < len(dice):
         rows.append(("", f"{len(dice) - len(worst)} more labels are above these"))
+    if "compression" in metrics:
+        numbers = metrics["compression"]
+        after = f"{numbers['psnr']:.2f} dB" if "psnr" in numbers else ""
+        text = f"{numbers['bytes']:,} bytes, {numbers['ratio']:.1f} x smaller, {after}"
+        rows.append(("compressed", text.removesuffix(", ")))
     rows += [
         ("time", f"{metrics['seconds']:.1f} s on {metrics['backend']}"),
         ("stopped by", result.stopped_by),

@@ -215,10 +215,10 @@ def make_problem(
         images, image_weights, labels, seg_weights, len(values), params.loss == "l1"
     )
     problem = FitProblem(info, np.asarray(background, np.float32), target, (0, 0), 0.0, training)
-    return _crop(problem, settings)
+    return crop_to_content(problem, settings)
 
 
-def _crop(problem: FitProblem, settings: TargetParams) -> FitProblem:
+def crop_to_content(problem: FitProblem, settings: TargetParams) -> FitProblem:
     """Leave away rows and columns that hold nothing but background in every slice."""
     target = problem.target
     shape = target.images.shape[1:]

@@ -254,6 +254,16 @@ def _natural(field: GaussianField) -> dict[str, NDArray[np.float64]]:
     return columns
 
 
+def kept_degree(scheme: Scheme, info: FieldInfo) -> int:
+    """Return the highest power of the folds that a scheme keeps."""
+    used = [
+        int(name[1])
+        for name in FOLDS
+        if name in scheme.columns or scheme.constants.get(name, 0.0) != 0
+    ]
+    return min(info.degree, max(used, default=0))
+
+
 def position_bits(scheme: Scheme, columns: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the bits of every position within its cell (N, 3), by integers alone."""
     bits = np.zeros((len(columns), 3), np.int64)

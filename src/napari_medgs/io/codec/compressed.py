@@ -18,6 +18,7 @@ from napari_medgs.io.codec.columns import (
     Quantization,
     Scheme,
     dequantize,
+    kept_degree,
     make_scheme,
     quantize,
 )
@@ -64,6 +65,7 @@ def encode(
     field: GaussianField,
     quantization: Quantization | None = None,
     *,
+    scheme: Scheme | None = None,
     preview: GaussianField | None = None,
     exact: bool = False,
 ) -> Encoded:
@@ -74,6 +76,8 @@ def encode(
     field : GaussianField
     quantization : Quantization, optional
         How finely; :class:`~napari_medgs.io.codec.columns.Quantization` has the defaults.
+    scheme : Scheme, optional
+        Steps made before, for a field that is tuned to them; by default those of the field.
     preview : GaussianField, optional
         A field of few Gaussians on the same grid with the same channels, stored first.
     exact : bool
@@ -106,12 +110,13 @@ def encode(
     if exact:
         main, payload, decoded, parts = _exact_part(field)
     else:
-        main, payload, decoded, parts = _coded_part(field, quantization)
+        chosen = scheme or make_scheme(field, quantization)
+        main, payload, decoded, parts = _coded_part(field, chosen)
     first, preview_bytes = None, b""
     if preview is not None:
         if preview.info.channels != field.info.channels:
             raise ParameterError("The preview has other channels than its field.")
-        first, preview_bytes, _, _ = _coded_part(preview, quantization)
+        first, preview_bytes, _, _ = _coded_part(preview, make_scheme(preview, quantization))
     header = Header(decoded.info, main, first)
     record = asdict(decoded.info)
     record["grid"] = decoded.info.grid.to_dict()
@@ -163,11 +168,10 @@ def _entry(payload: bytes, corner: Any, size: Any, field: GaussianField) -> Chun
 
 
 def _coded_part(
-    field: GaussianField, quantization: Quantization
+    field: GaussianField, scheme: Scheme
 ) -> tuple[Part, bytes, GaussianField, dict[str, int]]:
-    scheme = make_scheme(field, quantization)
     integers = quantize(field, scheme)
-    degree = min(quantization.degree, field.info.degree)
+    degree = kept_degree(scheme, field.info)
     info = replace(field.info, degree=degree)
     chunks, corners, sizes = [], [], []
     groups = divide(integers.cells, CHUNK) if len(field) else []

@@ -1,0 +1,156 @@
+"""``napari-medgs compress``: a field in a twelfth of its bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from napari_medgs._util.naming import naming
+from napari_medgs.cli.options import (
+    BackendOption,
+    DebugOption,
+    FillNanOption,
+    IdentityOption,
+    JsonOption,
+    QuietOption,
+    ResampleOption,
+    SeriesOption,
+    ThreadsOption,
+    VolumeOption,
+    VoxelSizeOption,
+)
+from napari_medgs.cli.outputs import check_distinct
+from napari_medgs.cli.report import Reporter, check_output
+from napari_medgs.cli.setting_options import takes_settings
+from napari_medgs.compression.params import CompressParams
+
+EXAMPLES = (
+    "napari-medgs compress scan.medgs.safetensors -o scan.medgs --image scan.nii.gz",
+    "napari-medgs compress scan.medgs.safetensors -o s.medgs --image scan.nii.gz --max-loss 0.3",
+    "napari-medgs compress scan.medgs.safetensors -o scan.medgs --bytes 60000",
+)
+"""Shown at the end of the help page."""
+
+
+@takes_settings(
+    CompressParams, ("profile", "max_loss", "bits_per_voxel", "step", "iterations", "preview")
+)
+def compress(
+    field: Annotated[
+        Path,
+        typer.Argument(metavar="FIELD", help="A field, .medgs.safetensors or .medgs."),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT.medgs", help="The compressed field.")
+    ],
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--image",
+            metavar="IMAGE",
+            help="The image that was fitted, once for each contrast: fine-tuning works towards it "
+            "instead of towards the field, which is better by 0.5 to 1.2 dB.",
+            show_default=False,
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(metavar="MASK", help="The mask that was fitted.", show_default=False),
+    ] = None,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option(
+            "--bytes",
+            metavar="N",
+            min=100,
+            help="The best file of at most so many bytes.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    params: CompressParams,
+    spacing: VoxelSizeOption = None,
+    assume_identity: IdentityOption = False,
+    fill_nan: FillNanOption = "background",
+    series: SeriesOption = None,
+    chosen_volume: VolumeOption = None,
+    resample: ResampleOption = False,
+    backend: BackendOption = "auto",  # type: ignore[assignment]
+    threads: ThreadsOption = None,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make a field a tenth of its size: lossy, for research, no archive of the image.
+
+    Ctrl-C ends it and writes nothing. A tree of parts is left out: it belongs to the exact field.
+    """
+    del debug  # read by the command class
+    from dataclasses import replace
+
+    from napari_medgs.compression import compress as run
+    from napari_medgs.io import read_labels, read_volumes
+    from napari_medgs.io.codec.files import SUFFIX
+    from napari_medgs.io.fields import load_extra, load_field
+
+    params = replace(
+        params, max_bytes=max_bytes, backend=str(getattr(backend, "value", backend)),
+        threads=threads,
+    )  # fmt: skip
+    reporter = Reporter(quiet, json_file)
+    check_output(output, (SUFFIX,))
+    check_distinct([field, *(image or []), mask], {"-o": output, "--json": json_file})
+    loaded = load_field(field)
+    trees = bool(load_extra(field, "tree")[0])
+    with reporter.doing("reading"), naming(image=image):
+        volume = (
+            None
+            if not image
+            else read_volumes(
+                image,
+                spacing=spacing,
+                assume_identity=assume_identity,
+                series=series,
+                volume=chosen_volume,
+                fill_nan=fill_nan,
+            )
+        )
+        grid = loaded.info.grid
+        labels = None if mask is None else read_labels(mask, grid, resample=resample)[0]
+    with naming(image=image, mask=mask, field=field), reporter.progress() as progress:
+        result = run(loaded, params, volume, labels, progress=progress)
+    result.save(output)
+    metrics = {
+        **result.metrics,
+        "threads": threads,
+        "output": str(output),
+        "input_bytes": field.stat().st_size,
+    }
+    reporter.finish(metrics)
+    say_result(reporter, output, metrics)
+    if trees:
+        reporter.note(f"The tree of parts of {field} is not in {output}.")
+
+
+def say_result(reporter: Reporter, output: Path, metrics: dict[str, Any]) -> None:
+    """Print what a compression has brought and cost."""
+    rows: list[tuple[str, Any]] = [
+        ("size", f"{metrics['bytes']:,} bytes, {metrics['ratio']:.1f} x smaller"),
+        ("", f"{metrics['bytes_per_gaussian']:.2f} bytes a Gaussian"),
+        ("", f"{metrics['bits_per_voxel']:.3f} bits a voxel"),
+    ]
+    for title, key, digits in (("PSNR", "psnr", 2), ("SSIM", "ssim", 4), ("Dice", "dice_mean", 4)):
+        if key in metrics and f"{key}_before" in metrics:
+            before, after = metrics[f"{key}_before"], metrics[key]
+            unit = " dB" * (key == "psnr")
+            rows.append((title, f"{before:.{digits}f} -> {after:.{digits}f}{unit}"))
+    if "psnr_to_field" in metrics:
+        rows.append(("PSNR to the field", f"{metrics['psnr_to_field']:.2f} dB"))
+    rows += [
+        (f"{part}", f"{size:,} bytes, {100 * size / metrics['bytes']:.0f} %")
+        for part, size in metrics["bytes_of"].items()
+    ]
+    rows.append(("time", f"{metrics['seconds']:.1f} s"))
+    reporter.pairs(str(output), rows)

@@ -1,0 +1,49 @@
+"""``napari-medgs decompress``: a compressed field as plain numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption
+from napari_medgs.cli.outputs import check_distinct
+from napari_medgs.cli.report import Reporter, check_output
+
+EXAMPLES = ("napari-medgs decompress scan.medgs -o scan.medgs.safetensors",)
+"""Shown at the end of the help page."""
+
+
+def decompress(
+    field: Annotated[Path, typer.Argument(metavar="FIELD.medgs", help="A compressed field.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="OUT.medgs.safetensors", help="Where the field goes."
+        ),
+    ],
+    preview: Annotated[
+        bool, typer.Option("--preview", help="The preview in place of the field.")
+    ] = False,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a compressed field as an exact one, for programs that read only these.
+
+    What compression has rounded stays rounded. All commands here read compressed fields as they
+    are.
+    """
+    del debug  # read by the command class
+    from napari_medgs.io.codec.files import load_compressed
+    from napari_medgs.io.fields import SUFFIX, save_field
+
+    reporter = Reporter(quiet, json_file)
+    check_output(output, (SUFFIX,))
+    check_distinct([field], {"-o": output, "--json": json_file})
+    loaded = load_compressed(field, preview=preview)
+    save_field(output, loaded)
+    sizes = {"bytes": output.stat().st_size, "input_bytes": field.stat().st_size}
+    reporter.finish({"gaussians": len(loaded), "output": str(output), **sizes})
+    reporter.note(f"{output}: {len(loaded):,} Gaussians, {sizes['bytes']:,} bytes")
