@@ -4,6 +4,8 @@ from .build import part_tree as part_tree
 from .cutting import PartCut as PartCut
 from .cutting import cut_tree as cut_tree
 from .digest import field_digest as field_digest
+from .embedding import PartEmbedding as PartEmbedding
+from .embedding import embed_parts as embed_parts
 from .files import has_tree as has_tree
 from .files import load_tree as load_tree
 from .files import save_tree as save_tree
@@ -13,4 +15,7 @@ from .params import PartParams as PartParams
 from .selection import PartSelection as PartSelection
 from .selection import preselect as preselect
 from .selection import select as select
+from .similar import SimilarPart as SimilarPart
+from .similar import part_features as part_features
+from .similar import similar_parts as similar_parts
 from .tree import PartTree as PartTree
