@@ -154,7 +154,6 @@ class SegmentJob:
         self, model: Path, volume: Volume, images: list[str]
     ) -> tuple[NDArray[Any], dict[int, str]]:
         """Return probabilities by label value and the names of a trained segmenter."""
-        from napari_medgs.cli.segment_model import prior_of
         from napari_medgs.learning import load_segmenter
 
         segmenter = load_segmenter(model)
@@ -166,7 +165,7 @@ class SegmentJob:
             found = segmenter.segment(
                 volume, probabilities=True, progress=progress, should_stop=should_stop
             )
-        return prior_of(segmenter, found), segmenter.card.names
+        return segmenter.by_value(found.probability()), segmenter.card.names
 
     @contextmanager
     def _hinting(self, has_strokes: bool) -> Iterator[None]:
@@ -185,8 +184,9 @@ class SegmentJob:
         import time
 
         from napari_medgs.io.fields import load_field
-        from napari_medgs.segmentation import SegmentModel, load_session
+        from napari_medgs.segmentation import load_session
         from napari_medgs.segmentation.api import FIT_PARAMS, fit_for_segmentation
+        from napari_medgs.segmentation.large_model import segment_model
         from napari_medgs.segmentation.memory import check_memory
         from napari_medgs.segmentation.session.replay import digest
 
@@ -209,11 +209,12 @@ class SegmentJob:
                 gaussians = fit_for_segmentation(
                     volume,
                     replace(FIT_PARAMS, backend=self.backend, threads=self.params.threads),
+                    working_voxels=restored.settings.params.working_voxels,
                     progress=progress,
                     should_stop=should_stop,
                 )
             seconds_fit = time.perf_counter() - started if field is None else 0.0
-            model = SegmentModel(volume, gaussians, restored.settings.params)
+            model = segment_model(volume, gaussians, restored.settings.params)
             result = restored.solve(model, progress=progress, should_stop=should_stop)
         seconds = time.perf_counter() - started
         result = replace(result, seconds=seconds, seconds_fit=seconds_fit)

@@ -11,11 +11,12 @@ from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import Cancelled
 from napari_medgs.fitting import FitParams, StopReason, fit
+from napari_medgs.segmentation.large_model import segment_model
 from napari_medgs.segmentation.memory import check_memory
-from napari_medgs.segmentation.model import SegmentModel
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.prompts.prompts import Prompts
 from napari_medgs.segmentation.result.result import SegmentResult
+from napari_medgs.segmentation.working_grid import working_grid
 
 # Half the default number of iterations: masks gain nothing from more.
 FIT_PARAMS = FitParams(iterations=40)
@@ -25,6 +26,7 @@ def fit_for_segmentation(
     volume: Volume,
     params: FitParams | None = None,
     *,
+    working_voxels: int = SegmentParams().working_voxels,
     progress: ProgressCallback = ignore_progress,
     should_stop: StopCallback = never_stop,
 ) -> GaussianField:
@@ -35,6 +37,9 @@ def fit_for_segmentation(
     volume : Volume
     params : FitParams, optional
         ``FIT_PARAMS`` by default.
+    working_voxels : int
+        Larger images are fitted on averages over blocks of voxels; see
+        :class:`~napari_medgs.segmentation.SegmentParams`.
     progress, should_stop : callable, optional
 
     Returns
@@ -57,10 +62,13 @@ def fit_for_segmentation(
     >>> 0 < len(field) <= 40
     True
     """
+    place = working_grid(volume.grid, working_voxels)
+    if place is not None:
+        volume = place.image(volume.prepared())
     result = fit(volume, params or FIT_PARAMS, progress=progress, should_stop=should_stop)
     if result.stopped_by == StopReason.CANCELLED:
         raise Cancelled("The fit before the segmentation was cancelled.")
-    return result.field
+    return result.field if place is None else result.field.on_grid(place.full)
 
 
 def segment(
@@ -125,9 +133,13 @@ def segment(
     if field is None:
         with limit_threads(params.threads if params else None):
             field = fit_for_segmentation(
-                volume, fit_params, progress=progress, should_stop=should_stop
+                volume,
+                fit_params,
+                working_voxels=(params or SegmentParams()).working_voxels,
+                progress=progress,
+                should_stop=should_stop,
             )
         seconds_fit = time.perf_counter() - started
-    model = SegmentModel(volume, field, params, progress=progress, should_stop=should_stop)
+    model = segment_model(volume, field, params, progress=progress, should_stop=should_stop)
     result = model.update(prompts, progress=progress, should_stop=should_stop)
     return replace(result, seconds=time.perf_counter() - started, seconds_fit=seconds_fit)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_medgs.data.field import GaussianField
     from napari_medgs.data.volume import Volume
     from napari_medgs.fitting import FitParams
-    from napari_medgs.segmentation.model import PromptSnapshot, SegmentModel
+    from napari_medgs.segmentation.contracts import Model, Snapshot
     from napari_medgs.segmentation.object_tool import ObjectTool
     from napari_medgs.segmentation.part_tool import PartTool
     from napari_medgs.segmentation.postprocess.class_edits import ClassEdit
@@ -92,7 +92,8 @@ class InteractiveSegmenter:
         self._lock = RLock()
         self._volume: Volume | None = None
         self._field: GaussianField | None = None
-        self._model: SegmentModel | None = None
+        self._model: Model | None = None
+        self._model_voxels = 0
         self._session: Session | None = None
         self._result: SegmentResult | None = None
         self._parts: PartTool | None = None
@@ -748,7 +749,8 @@ class InteractiveSegmenter:
     @property
     def is_prepared(self) -> bool:
         """Whether :meth:`prepare` has been done."""
-        return self._model is not None
+        voxels = self._need().settings.params.working_voxels
+        return self._model is not None and voxels == self._model_voxels
 
     def fit_field(
         self,
@@ -808,16 +810,17 @@ class InteractiveSegmenter:
         Cancelled
             When stopped; a field that was fitted until then stays.
         """
-        if self._model is not None:
+        if self.is_prepared:
             return
-        from napari_medgs.segmentation.memory import check_memory
         from napari_medgs.segmentation.large_model import segment_model
+        from napari_medgs.segmentation.memory import check_memory
 
         volume, params = self.volume, self._need().settings.params
         gaussians = None if self._fit_params is None else self._fit_params.gaussians
         check_memory(volume, params, field=self._field, gaussians=gaussians)
         field = self.fit_field(progress=progress, should_stop=should_stop)
         progress(ProgressEvent("Preparing the segmentation", 0, 0, 0.0))
+        self._model_voxels = params.working_voxels
         self._model = segment_model(
             volume,
             field,
@@ -826,17 +829,17 @@ class InteractiveSegmenter:
             should_stop=should_stop,
         )
 
-    def _need_model(self) -> SegmentModel:
+    def _need_model(self) -> Model:
         if self._model is None:
             raise ParameterError("The segmentation is not prepared yet: call prepare first.")
         return self._model
 
-    def snapshot(self) -> PromptSnapshot:
+    def snapshot(self) -> Snapshot:
         """Copy prompts and settings for :meth:`update`, so that they may change meanwhile.
 
         Returns
         -------
-        PromptSnapshot
+        Snapshot
 
         Raises
         ------
@@ -852,7 +855,7 @@ class InteractiveSegmenter:
 
     def update(
         self,
-        snapshot: PromptSnapshot | None = None,
+        snapshot: Snapshot | None = None,
         *,
         quick: bool = False,
         progress: ProgressCallback = ignore_progress,
@@ -862,7 +865,7 @@ class InteractiveSegmenter:
 
         Parameters
         ----------
-        snapshot : PromptSnapshot, optional
+        snapshot : Snapshot, optional
             Of :meth:`snapshot`, which is called otherwise.
         quick : bool
             Only extend the last full solve by new scribbles, where that is possible; see

@@ -18,7 +18,9 @@ BYTES_PER_BAND_VOXEL_AND_CLASS = 48  # path costs, scores and probabilities in t
 BYTES_PER_GAUSSIAN = 500  # edges of the graph
 BYTES_PER_GAUSSIAN_AND_CLASS = 16
 BYTES_ALWAYS = 16 * 2**20
+BYTES_PER_FULL_VOXEL = 8  # of an image that is solved on coarser voxels: labels, what changed
 LIKELY_GAUSSIANS = 150_000  # of a field that is not fitted yet
+FEWEST_VOXELS = 100_000  # that are worth solving on
 SHARE = 0.9  # of the free memory may be used
 
 
@@ -28,6 +30,7 @@ def estimate_bytes(
     classes: int,
     gaussians: int,
     refine_voxels: int = SegmentParams().refine_voxels,
+    working_voxels: int = SegmentParams().working_voxels,
 ) -> int:
     """Return about how many bytes a segmentation needs at its peak, beside image and prompts.
 
@@ -38,7 +41,7 @@ def estimate_bytes(
     classes : int
         The background included.
     gaussians : int
-    refine_voxels : int
+    refine_voxels, working_voxels : int
         See :class:`~napari_medgs.segmentation.SegmentParams`.
 
     Examples
@@ -46,9 +49,12 @@ def estimate_bytes(
     >>> estimate_bytes((100, 512, 512), 1, 3, 50_000) // 2**20
     1676
     """
-    voxels = int(np.prod(shape, dtype=np.int64))
+    full = int(np.prod(shape, dtype=np.int64))
+    voxels = min(full, working_voxels)
+    more = 0 if voxels == full else full * BYTES_PER_FULL_VOXEL + 4 * contrasts * voxels
     return (
-        voxels * (BYTES_PER_VOXEL + BYTES_PER_VOXEL_AND_CONTRAST * contrasts)
+        more
+        + voxels * (BYTES_PER_VOXEL + BYTES_PER_VOXEL_AND_CONTRAST * contrasts)
         + min(refine_voxels, voxels) * classes * BYTES_PER_BAND_VOXEL_AND_CLASS
         + gaussians * (BYTES_PER_GAUSSIAN + BYTES_PER_GAUSSIAN_AND_CLASS * classes)
         + BYTES_ALWAYS
@@ -82,15 +88,26 @@ def check_memory(
         Saying how much is needed, how much is free and what would fit.
     """
     count = len(field) if field is not None else gaussians or LIKELY_GAUSSIANS
-    refined = (params or SegmentParams()).refine_voxels
-    needed = estimate_bytes(volume.shape, volume.channels, classes, count, refined)
+    params = params or SegmentParams()
+    most = params.working_voxels
+    needed = estimate_bytes(
+        volume.shape, volume.channels, classes, count, params.refine_voxels, most
+    )
     free = free_bytes()
     if needed <= SHARE * free:
         return
     says = f"The segmentation needs about {_gib(needed)} GiB and {_gib(free)} GiB are free. "
-    without = estimate_bytes(volume.shape, volume.channels, classes, count, 0)
+    without = estimate_bytes(volume.shape, volume.channels, classes, count, 0, most)
     if without <= SHARE * free:
         raise MemoryEstimateError(f"{says}With fewer voxels to refine (refine_voxels) it fits.")
+    fewer = int(np.prod(volume.shape, dtype=np.int64)) // 8
+    coarse = estimate_bytes(
+        volume.shape, volume.channels, classes, count, params.refine_voxels, fewer
+    )
+    if coarse <= SHARE * free and fewer >= FEWEST_VOXELS:
+        raise MemoryEstimateError(
+            f"{says}Solved on at most {fewer:,} voxels (working_voxels) it fits."
+        )
     room = max(0.8 * free - (needed - _of_voxels(volume)), 0.05 * free)
     shrink = (_of_voxels(volume) / room) ** (1 / 3)
     spacing = " x ".join(f"{s * shrink:.2g}" for s in volume.spacing)

@@ -60,6 +60,9 @@ class SegmentParams:
     refine_voxels : int
         Most voxels in the narrow band in which paths are solved on voxels instead of Gaussians;
         0 for no refinement.
+    working_voxels : int
+        Images with more voxels are solved on averages over blocks of voxels, and their borders
+        brought to full resolution by joint bilateral upsampling.
     smooth : float
         Standard deviation of the final smoothing of the boundary, in voxels of the finest axis;
         0 for none.
@@ -126,6 +129,16 @@ class SegmentParams:
         label="Refined voxels",
         group=SOLVER,
         help="Most voxels at uncertain boundaries that are solved one by one; 0: none.",
+    )
+    working_voxels: int = setting(
+        2**25,
+        low=1000,
+        high=10**10,
+        step=2**22,
+        label="Voxels to solve on",
+        group=SOLVER,
+        help="Larger images are solved on averages over blocks of voxels; borders and strokes "
+        "count at full resolution.",
     )
     smooth: float = setting(
         1.0,

@@ -259,36 +259,18 @@ def _ball(
     return np.unique(flat)
 
 
-def rasterize_prompts(
+def _collect_drawn(
     prompts: Prompts,
     shape: tuple[int, int, int],
     axes: tuple[int, int, int],
     relative_spacing: NDArray[Any],
-    initial: InitialMask | None = None,
-) -> Markers:
-    """Rasterize checked prompts into marked voxels.
-
-    Parameters
-    ----------
-    prompts : Prompts
-    shape : (Z, Y, X) of the canonical grid
-    axes : (int, int, int)
-        Canonical axes in slice-first order.
-    relative_spacing : (3,) ndarray
-        Canonical voxel sizes over the finest one.
-    initial : optional
-        ``prompts.initial`` or ``prompts.prior``, prepared, when already known.
-
-    Returns
-    -------
-    Markers
-
-    Raises
-    ------
-    LabelError
-        When there are fewer than two classes (the background counts), too many, or negative
-        values.
-    """
+) -> tuple[
+    _MarkerCollector,
+    dict[int, NDArray[np.int64]],
+    list[NDArray[np.int64]],
+    list[NDArray[np.int64]],
+]:
+    """Collect strokes and points; return also the fully labeled slices and negative points."""
     markers = _MarkerCollector(shape)
     fully_labeled: dict[int, NDArray[np.int64]] = {}
     background = prompts.background_value
@@ -322,6 +304,76 @@ def rasterize_prompts(
         else:
             denied_flat.append(ball)
             denied_label.append(np.full(len(ball), point.label))
+    return markers, fully_labeled, denied_flat, denied_label
+
+
+def drawn_voxels(
+    prompts: Prompts, shape: tuple[int, int, int], relative_spacing: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the voxels that strokes, fully labeled slices and points give a label.
+
+    Parameters
+    ----------
+    prompts : Prompts
+        Checked.
+    shape : (Z, Y, X) of the canonical grid
+    relative_spacing : (3,) ndarray
+        Voxel sizes over the finest one.
+
+    Returns
+    -------
+    flat : (P,) ndarray of int64
+        Flat indices, each once, increasing.
+    label : (P,) ndarray of int64
+        0 is background.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> labels = np.full((2, 3, 4), -1)
+    >>> labels[1, 0, :2], labels[1, 2, 3] = 5, 0
+    >>> drawn_voxels(Prompts(labels=labels, unlabeled=-1), (2, 3, 4), np.ones(3))
+    (array([12, 13, 23]), array([5, 5, 0]))
+    """
+    flat, label, _ = _collect_drawn(prompts, shape, (0, 1, 2), relative_spacing)[0].result()
+    order = np.argsort(flat, kind="stable")
+    return flat[order], label[order]
+
+
+def rasterize_prompts(
+    prompts: Prompts,
+    shape: tuple[int, int, int],
+    axes: tuple[int, int, int],
+    relative_spacing: NDArray[Any],
+    initial: InitialMask | None = None,
+) -> Markers:
+    """Rasterize checked prompts into marked voxels.
+
+    Parameters
+    ----------
+    prompts : Prompts
+    shape : (Z, Y, X) of the canonical grid
+    axes : (int, int, int)
+        Canonical axes in slice-first order.
+    relative_spacing : (3,) ndarray
+        Canonical voxel sizes over the finest one.
+    initial : optional
+        ``prompts.initial`` or ``prompts.prior``, prepared, when already known.
+
+    Returns
+    -------
+    Markers
+
+    Raises
+    ------
+    LabelError
+        When there are fewer than two classes (the background counts), too many, or negative
+        values.
+    """
+    markers, fully_labeled, denied_flat, denied_label = _collect_drawn(
+        prompts, shape, axes, relative_spacing
+    )
+    background = prompts.background_value
     kept: NDArray[np.bool_] | None = None
     nearness = np.zeros(0, np.float32)
     if prompts.initial is not None or prompts.prior is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numba import njit
@@ -63,6 +63,18 @@ def softmax(scores: Floats) -> Floats:
     return scores
 
 
+class Scores(Protocol):
+    """What gives the probabilities and errors of one result; all slice-first."""
+
+    def probability(self, labels: NDArray[np.uint8]) -> Floats:
+        """Return (K, Z, Y, X) probabilities of the classes."""
+        ...
+
+    def error_estimate(self, labels: NDArray[np.uint8]) -> ErrorEstimate:
+        """Return how likely labels (Z, Y, X) are wrong, and the most likely other classes."""
+        ...
+
+
 @dataclass
 class SolvedScores:
     """What probabilities and errors of one result are computed from, slice-first.
@@ -102,6 +114,10 @@ class SolvedScores:
 
     def probability(self, labels: NDArray[np.uint8]) -> Floats:
         """Return (K, Z, Y, X) probabilities of the classes."""
+        with limit_threads(self.threads):
+            return self._probability(labels)
+
+    def _probability(self, labels: NDArray[np.uint8]) -> Floats:
         depth, height, width = labels.shape
         classes = self.scores.shape[1]
         out = np.empty((classes, depth, height, width), np.float32)
@@ -151,6 +167,10 @@ class SolvedScores:
 
     def error_estimate(self, labels: NDArray[np.uint8]) -> ErrorEstimate:
         """Return how likely labels (Z, Y, X) are wrong, and the most likely other classes."""
+        with limit_threads(self.threads):
+            return self._error_estimate(labels)
+
+    def _error_estimate(self, labels: NDArray[np.uint8]) -> ErrorEstimate:
         certain = None
         for mask in self.locked.values():
             certain = mask if certain is None else certain | mask
@@ -253,7 +273,7 @@ class SegmentResult:
     _indices: NDArray[np.uint8] = dataclasses.field(
         default_factory=lambda: np.zeros((0, 0, 0), np.uint8), repr=False
     )
-    _scores: SolvedScores | None = dataclasses.field(default=None, repr=False)
+    _scores: Scores | None = dataclasses.field(default=None, repr=False)
     _error_estimate: ErrorEstimate | None = dataclasses.field(default=None, repr=False)
 
     @property
@@ -277,8 +297,7 @@ class SegmentResult:
             In the order of ``values``, with sum 1.
         """
         assert self._scores is not None
-        with limit_threads(self._scores.threads):
-            stack = self._scores.probability(self._indices)
+        stack = self._scores.probability(self._indices)
         return np.moveaxis(stack, 1, self.slice_axis + 1)
 
     def uncertainty(self) -> Floats:
@@ -303,6 +322,5 @@ class SegmentResult:
         """
         if self._error_estimate is None:
             assert self._scores is not None
-            with limit_threads(self._scores.threads):
-                self._error_estimate = self._scores.error_estimate(self._indices)
+            self._error_estimate = self._scores.error_estimate(self._indices)
         return self._error_estimate

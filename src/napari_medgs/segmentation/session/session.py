@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import ParameterError
-from napari_medgs.segmentation.model import SegmentModel
+from napari_medgs.segmentation.contracts import Model
 from napari_medgs.segmentation.prompts.prompts import Prompts
 from napari_medgs.segmentation.result.result import SegmentResult
 from napari_medgs.segmentation.session.history import (
@@ -478,7 +478,7 @@ class Session:
 
     def solve(
         self,
-        model: SegmentModel,
+        model: Model,
         *,
         quick: bool = False,
         progress: ProgressCallback = ignore_progress,
@@ -488,7 +488,7 @@ class Session:
 
         Parameters
         ----------
-        model : SegmentModel
+        model : Model
             Of the session's image; it gets the session's settings.
         quick : bool
             See :meth:`SegmentModel.update`.

@@ -1,0 +1,381 @@
+"""Segmentation of large images: solved on coarser voxels, with borders at full resolution."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs._typing import Floats
+from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
+from napari_medgs._util.threads import limit_threads
+from napari_medgs.data.field import GaussianField
+from napari_medgs.data.volume import Volume
+from napari_medgs.errors import GeometryError
+from napari_medgs.segmentation.contracts import Model
+from napari_medgs.segmentation.model import PromptSnapshot, SegmentModel
+from napari_medgs.segmentation.params import SegmentParams
+from napari_medgs.segmentation.postprocess.class_edits import intensity_mask
+from napari_medgs.segmentation.postprocess.upsampling import upsample_labels
+from napari_medgs.segmentation.prompts.prompts import Prompts
+from napari_medgs.segmentation.result.result import SegmentResult, count_labels
+from napari_medgs.segmentation.result.suggest import Suggestion
+from napari_medgs.segmentation.result.uncertainty import ErrorEstimate
+from napari_medgs.segmentation.working_grid import WorkingGrid, working_grid
+
+
+@dataclass(frozen=True)
+class LargeSnapshot:
+    """Prompts as they were when :meth:`LargeSegmentModel.snapshot` was called.
+
+    Attributes
+    ----------
+    coarse : PromptSnapshot
+        On the working grid.
+    flat, label : (P,) ndarray of int64
+        What is drawn on the full grid: flat indices, and labels.
+    initial : (Z, Y, X) ndarray, optional
+        The mask to refine; not copied.
+    coarse_initial : (z, y, x) ndarray, optional
+        It on the working grid.
+    locked : dict of int to (Z, Y, X) ndarray of bool
+        Voxels of every locked class by its label.
+    boxes : dict of int to list of (start, stop)
+        By label.
+    """
+
+    coarse: PromptSnapshot
+    flat: NDArray[np.int64]
+    label: NDArray[np.int64]
+    initial: NDArray[Any] | None
+    coarse_initial: NDArray[Any] | None
+    locked: dict[int, NDArray[np.bool_]]
+    boxes: dict[int, list[tuple[tuple[int, int, int], tuple[int, int, int]]]]
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Label value of every class, background (0) first."""
+        return self.coarse.values
+
+
+@dataclass
+class StretchedScores:
+    """Probabilities and errors of a result on the working grid, on the full one; slice-first.
+
+    Attributes
+    ----------
+    coarse : SegmentResult
+    place : WorkingGrid
+    flat, classes : (P,) ndarray of int64
+        Voxels that are drawn, and their class indices: certain.
+    locked : dict of int to (Z, Y, X) ndarray of bool
+        By class index: certain.
+    """
+
+    coarse: SegmentResult
+    place: WorkingGrid
+    flat: NDArray[np.int64]
+    classes: NDArray[np.int64]
+    locked: dict[int, NDArray[np.bool_]]
+
+    def probability(self, labels: NDArray[np.uint8]) -> Floats:
+        """Return (K, Z, Y, X) probabilities of the classes."""
+        coarse, shape = self.coarse.probability(), self.place.full.shape
+        out = np.empty((len(coarse), *shape), np.float32)
+        for k, values in enumerate(coarse):
+            out[k] = self.place.stretched(values)
+            out[k].reshape(-1)[self.flat] = self.classes == k
+            for own, mask in self.locked.items():
+                out[k][mask] = own == k
+        return np.moveaxis(out, self.coarse.slice_axis + 1, 1)
+
+    def error_estimate(self, labels: NDArray[np.uint8]) -> ErrorEstimate:
+        """Return how likely labels (Z, Y, X) are wrong, and the most likely other classes."""
+        estimate, axis = self.coarse.error_estimate(), self.coarse.slice_axis
+        error = self.place.stretched(np.moveaxis(estimate.error_probability, 0, axis))
+        other = self.place.repeated(np.moveaxis(estimate.runner_up, 0, axis))
+        error.reshape(-1)[self.flat] = 0
+        for mask in self.locked.values():
+            error[mask] = 0
+        return ErrorEstimate(np.moveaxis(error, axis, 0), np.moveaxis(other, axis, 0))
+
+
+class LargeSegmentModel:
+    """A :class:`SegmentModel` for images with too many voxels to solve on all of them.
+
+    The image's averages over blocks of voxels are segmented; the labels come back to full
+    resolution by joint bilateral upsampling, so that borders follow the image's edges. What is
+    drawn, locked classes, boxes, the range of intensities, and an initial mask where nothing
+    changed count at full resolution.
+
+    Parameters
+    ----------
+    volume : Volume
+        Finite; see :meth:`~napari_medgs.data.volume.Volume.prepared`.
+    field : GaussianField
+        On the volume's grid.
+    place : WorkingGrid
+    params : SegmentParams, optional
+    progress, should_stop : callable, optional
+
+    Attributes
+    ----------
+    volume : Volume
+    field : GaussianField
+    last : SegmentResult or None
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        field: GaussianField,
+        place: WorkingGrid,
+        params: SegmentParams | None = None,
+        *,
+        progress: ProgressCallback = ignore_progress,
+        should_stop: StopCallback = never_stop,
+    ) -> None:
+        if not field.info.grid.matches(volume.grid):
+            raise GeometryError(
+                "The field was fitted on another grid than the image's; fit it to this image."
+            )
+        self.volume, self.field, self._place = volume, field, place
+        self._params = params or SegmentParams()
+        with limit_threads(self._params.threads):
+            coarse = place.image(volume)
+        self._coarse = SegmentModel(
+            coarse,
+            field.on_grid(coarse.grid),
+            _without_range(self._params),
+            progress=progress,
+            should_stop=should_stop,
+        )
+        self.last: SegmentResult | None = None
+        self._initial: tuple[int, NDArray[Any]] | None = None
+        self._sampled: tuple[Any, NDArray[Any]] | None = None
+
+    @property
+    def params(self) -> SegmentParams:
+        """Settings; may be replaced, new ones count from the next call on."""
+        return self._params
+
+    @params.setter
+    def params(self, params: SegmentParams) -> None:
+        self._params, self._coarse.params = params, _without_range(params)
+
+    def snapshot(self, prompts: Prompts) -> LargeSnapshot:
+        """Check prompts and copy them; see :meth:`SegmentModel.snapshot`."""
+        prompts.check(self.volume.shape)
+        source = prompts.initial if prompts.prior is None else prompts.prior
+        coarse, flat, label = self._place.prompts(prompts)
+        coarse = self._same_initial(coarse, source)
+        initial = prompts.initial
+        if prompts.prior is not None:
+            if self._initial is None or self._initial[0] != id(prompts.prior):
+                kind = prompts.prior.argmax(axis=0).astype(np.uint8)
+                self._initial = id(prompts.prior), kind
+            initial = self._initial[1]
+        boxes: dict[int, list[Any]] = {}
+        for box in prompts.boxes:
+            boxes.setdefault(box.label, []).append((box.start, box.stop))
+        locked = {}
+        if prompts.result is not None:
+            locked = {value: prompts.result == value for value in sorted(prompts.locked)}
+        return LargeSnapshot(
+            self._coarse.snapshot(coarse),
+            flat,
+            label,
+            initial,
+            None if initial is None else self._place.sampled(initial),
+            locked,
+            boxes,
+        )
+
+    def _same_initial(self, coarse: Prompts, source: NDArray[Any] | None) -> Prompts:
+        """Return prompts with the sampled initial mask of before, where it is the same mask.
+
+        The model beneath prepares an initial mask once and knows it by its identity.
+        """
+        if source is None:
+            self._sampled = None
+            return coarse
+        if self._sampled is None or self._sampled[0] is not source:
+            made = coarse.initial if coarse.prior is None else coarse.prior
+            assert made is not None
+            self._sampled = source, made
+        if coarse.prior is not None:
+            return replace(coarse, prior=self._sampled[1])
+        return replace(coarse, initial=self._sampled[1])
+
+    def update(
+        self,
+        prompts: Prompts | LargeSnapshot,
+        *,
+        quick: bool = False,
+        progress: ProgressCallback = ignore_progress,
+        should_stop: StopCallback = never_stop,
+    ) -> SegmentResult:
+        """Compute the mask for prompts; see :meth:`SegmentModel.update`."""
+        started = time.perf_counter()
+        with limit_threads(self._params.threads):
+            snapshot = prompts if isinstance(prompts, LargeSnapshot) else self.snapshot(prompts)
+            coarse = self._coarse.update(
+                snapshot.coarse, quick=quick, progress=progress, should_stop=should_stop
+            )
+            self.last = self._full(coarse, snapshot, started)
+        return self.last
+
+    def _full(
+        self, coarse: SegmentResult, snapshot: LargeSnapshot, started: float
+    ) -> SegmentResult:
+        """Bring a result to full resolution."""
+        place, axis = self._place, coarse.slice_axis
+        values = np.asarray(coarse.values)
+        blocks = np.ascontiguousarray(np.moveaxis(coarse._indices, 0, axis))
+        labels = upsample_labels(blocks, self._coarse.volume.data, self.volume.data, place.factors)
+        if snapshot.initial is not None and snapshot.coarse_initial is not None:
+            self._keep_initial(labels, coarse.labels, snapshot, values)
+        low, high = self._params.lowest, self._params.highest
+        if low is not None or high is not None:
+            for plane, image in zip(labels, self.volume.channel(0), strict=True):
+                plane[~intensity_mask(image, low, high)] = 0
+        classes = np.searchsorted(values, snapshot.label)
+        labels.reshape(-1)[snapshot.flat] = classes
+        locked = {int(np.searchsorted(values, v)): m for v, m in snapshot.locked.items()}
+        for value, boxes in snapshot.boxes.items():
+            _hold(labels, int(np.searchsorted(values, value)), boxes)
+        for k, mask in locked.items():
+            labels[(labels == k) & ~mask] = 0
+            labels[mask] = k
+        stack = np.moveaxis(labels, axis, 0)
+        counts = count_labels(stack, len(values))
+        named: NDArray[Any] = labels
+        if coarse.values != tuple(range(len(values))):
+            named = values.astype(np.min_scalar_type(max(coarse.values)))[labels]
+        seconds = time.perf_counter() - started
+        return SegmentResult(
+            named,
+            self.volume.grid,
+            coarse.values,
+            {value: int(counts[k]) for k, value in enumerate(coarse.values) if k},
+            self.field,
+            seconds,
+            0.0,
+            seconds,
+            coarse.timings,
+            coarse.incremental,
+            stack,
+            StretchedScores(coarse, place, snapshot.flat, classes, locked),
+        )
+
+    def _keep_initial(
+        self,
+        labels: NDArray[np.uint8],
+        solved: NDArray[Any],
+        snapshot: LargeSnapshot,
+        values: NDArray[Any],
+    ) -> None:
+        """Write an initial mask back where the solve left it as it was, in place."""
+        from scipy.ndimage import binary_dilation
+
+        changed = self._place.repeated(
+            binary_dilation(solved != snapshot.coarse_initial, np.ones((3, 3, 3), bool))
+        )
+        assert snapshot.initial is not None
+        for k, value in enumerate(values):
+            # Labels that the initial mask alone has have markers, and so a class.
+            labels[(snapshot.initial == value) & ~changed] = k
+
+    def preview_slice(
+        self, axis: int, index: int, prompts: Prompts | LargeSnapshot
+    ) -> NDArray[Any]:
+        """Return the labels of one slice; see :meth:`SegmentModel.preview_slice`."""
+        snapshot = prompts if isinstance(prompts, LargeSnapshot) else self.snapshot(prompts)
+        place = self._place
+        plane = self._coarse.preview_slice(axis, index // place.factors[axis], snapshot.coarse)
+        rest = [a for a in range(3) if a != axis]
+        for k, a in enumerate(rest):
+            at = np.arange(place.full.shape[a]) // place.factors[a]
+            plane = np.take(plane, at, axis=k)
+        voxels = np.unravel_index(snapshot.flat, place.full.shape)
+        here = voxels[axis] == index
+        plane[tuple(voxels[a][here] for a in rest)] = snapshot.label[here]
+        return plane
+
+    def suggest(self, count: int = 1, axis: int | None = None) -> list[Suggestion]:
+        """Return the slices to annotate next; see :meth:`SegmentModel.suggest`."""
+        out = []
+        for found in self._coarse.suggest(count, axis):
+            z, y, x = (
+                min(p * f + f // 2, n - 1)
+                for p, f, n in zip(
+                    found.position, self._place.factors, self._place.full.shape, strict=True
+                )
+            )
+            out.append(replace(found, index=(z, y, x)[found.axis], position=(z, y, x)))
+        return out
+
+
+def _without_range(params: SegmentParams) -> SegmentParams:
+    """Return settings without the range of intensities, which counts for single voxels."""
+    return replace(params, lowest=None, highest=None)
+
+
+def _hold(labels: NDArray[np.uint8], k: int, boxes: list[Any]) -> None:
+    """Make a class background outside of its boxes, in place."""
+    mine = labels == k
+    for start, stop in boxes:
+        mine[tuple(slice(max(a, 0), b) for a, b in zip(start, stop, strict=True))] = False
+    labels[mine] = 0
+
+
+def segment_model(
+    volume: Volume,
+    field: GaussianField,
+    params: SegmentParams | None = None,
+    *,
+    progress: ProgressCallback = ignore_progress,
+    should_stop: StopCallback = never_stop,
+) -> Model:
+    """Return the model that segments an image: on all voxels, or on coarser ones.
+
+    Parameters
+    ----------
+    volume : Volume
+    field : GaussianField
+        Fitted to the volume.
+    params : SegmentParams, optional
+        With the most voxels to solve on, ``working_voxels``.
+    progress, should_stop : callable, optional
+
+    Returns
+    -------
+    SegmentModel or LargeSegmentModel
+
+    Raises
+    ------
+    MedGSError
+        For an unusable image, or a field of another grid; ``Cancelled``.
+
+    Examples
+    --------
+    >>> import napari_medgs as mg
+    >>> head = mg.make_phantom(spacing=8.0)
+    >>> volume = mg.Volume(head.image[None], head.grid)
+    >>> field = mg.fit(volume, mg.FitParams(iterations=2)).field
+    >>> type(segment_model(volume, field)).__name__
+    'SegmentModel'
+    >>> few = mg.SegmentParams(working_voxels=1000)
+    >>> type(segment_model(volume, field, few)).__name__
+    'LargeSegmentModel'
+    """
+    volume = volume.prepared()
+    place = working_grid(volume.grid, (params or SegmentParams()).working_voxels)
+    if place is None:
+        return SegmentModel(volume, field, params, progress=progress, should_stop=should_stop)
+    return LargeSegmentModel(
+        volume, field, place, params, progress=progress, should_stop=should_stop
+    )
