@@ -125,3 +125,17 @@ def test_other_commands_read_compressed_fields(folder, tmp_path):
     box = ("--box", 1, 2, 4, 4, 8, 30, 30)
     run("segment", folder / "scan.nii.gz", "--field", field, *box, "-o", tmp_path / "s.nii.gz")
     assert (tmp_path / "s.nii.gz").is_file()
+
+
+def test_render_of_a_region_is_that_of_the_whole(folder, tmp_path):
+    whole = mg.render(mg.load_field(folder / "scan.medgs"))[0]
+    volume = mg.read_volume(folder / "scan.nii.gz")
+    start = np.array([2, 5, 6])
+    affine = volume.grid.affine.copy()
+    affine[:3, 3] = volume.grid.to_world(start[None].astype(float))[0]
+    grid = mg.Grid((4, 12, 10), affine)
+    mg.write_image(tmp_path / "region.nii.gz", np.zeros((1, 4, 12, 10), np.float32), grid)
+    run("render", folder / "scan.medgs", "--like", tmp_path / "region.nii.gz", "-o",
+        tmp_path / "a.nii.gz")  # fmt: skip
+    found = mg.read_volume(tmp_path / "a.nii.gz").data[0]
+    np.testing.assert_allclose(found, whole[2:6, 5:17, 6:16], rtol=1e-4, atol=1e-3)

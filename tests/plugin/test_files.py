@@ -186,6 +186,18 @@ def test_a_field_file_opens_with_image_mask_and_centers(tmp_path):
         np.testing.assert_allclose(frame_of_field(layer).grid.affine, field.info.grid.affine)
 
 
+def test_a_compressed_field_opens_like_a_field(tmp_path):
+    from napari_medgs.io.fields import load_field, save_field
+    from napari_medgs.rendering import render
+
+    path = save_field(tmp_path / "found.medgs", random_field(n=30, classes=3))
+    layers = open_layers(str(path))
+    assert layers[0].name.startswith("found")
+    field = load_field(path)
+    np.testing.assert_allclose(layers[0].data, render(field, "image")[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(layers[2].data, field.voxel_centers(), atol=1e-4)
+
+
 def test_dicom_folders_are_taken(tmp_path):
     import SimpleITK as sitk
 

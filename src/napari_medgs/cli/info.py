@@ -41,6 +41,7 @@ EXAMPLES = (
     "napari-medgs info scan.nii.gz",
     "napari-medgs info dicom-study/",
     "napari-medgs info mask.nii.gz --json numbers.json",
+    "napari-medgs info scan.medgs",
 )
 """Shown at the end of the help page."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -92,7 +93,9 @@ EXAMPLES = (
 
 
 def render(
-    field: Annotated[Path, typer.Argument(metavar="FIELD", help="A .medgs.safetensors file.")],
+    field: Annotated[
+        Path, typer.Argument(metavar="FIELD", help="A .medgs.safetensors or .medgs file.")
+    ],
     output: Annotated[
         Path,
         typer.Option(
@@ -145,12 +148,11 @@ def render(
     )
     from napari_medgs.data.shear import orthogonal_grid
     from napari_medgs.io import read_volume
-    from napari_medgs.io.fields import load_field
+    from napari_medgs.io.fields import load_info
     from napari_medgs.rendering import render as run
     from napari_medgs.rendering import render_labels
 
-    source = load_field(field)
-    info = source.info
+    info = load_info(field)
     grid = info.grid
     if like is not None:
         grid = read_volume(like, assume_identity=assume_identity, volume=chosen_volume).grid
@@ -164,6 +166,7 @@ def render(
         check_render_memory(
             grid, len(info.image_channels if head == "image" else info.class_names)
         )
+    source = _load_for(field, grid)
     started = time.perf_counter()
     with reporter.doing("rendering"), naming(field=field):
         if head == "seg":
@@ -185,6 +188,21 @@ def render(
     size = " x ".join(map(str, data.shape[-3:]))
     steps = " x ".join(f"{s:.3g}" for s in grid.spacing)
     reporter.note(f"{output}: {head.value}, {size} voxels of {steps} mm, {seconds:.2f} s")
+
+
+def _load_for(path: Path, grid: Grid) -> GaussianField:
+    """Read a field, or of a compressed one the parts that reach into a grid."""
+    from napari_medgs.io.fields import is_compressed_field, load_field, load_info
+
+    if not is_compressed_field(path):
+        return load_field(path)
+    last = np.asarray(grid.shape) - 1
+    corners = np.array(list(itertools.product(*((0, n) for n in last))), np.float64)
+    voxels = load_info(path).grid.to_voxel(grid.to_world(corners))
+    start, stop = voxels.min(axis=0) - 1, voxels.max(axis=0) + 2
+    z, y, x = (float(n) for n in start)
+    z1, y1, x1 = (float(n) for n in stop)
+    return load_field(path, box=((z, y, x), (z1, y1, x1)))
 
 
 def _write(

@@ -48,7 +48,7 @@ class CompressParams:
 
     profile: Profile = setting(
         "small",
-        help="Size against quality: small is a twelfth of the size, with straight folds and without "
+        help="Size against quality: small is a twelfth of the size, straight folds without "
         "weights; faithful a seventh, with all parameters; exact keeps every bit.",
     )
     max_loss: float | None = setting(

@@ -208,6 +208,35 @@ def load_field(
     return field_within(field, box)
 
 
+def load_info(path: str | Path) -> FieldInfo:
+    """Read what a field file says of its field, without its Gaussians.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    FieldInfo
+
+    Raises
+    ------
+    FileError, FormatVersionError
+        As :func:`load_field`.
+    """
+    path = Path(path)
+    if is_compressed_field(path):
+        from napari_medgs.io.codec.files import open_compressed
+
+        with open_compressed(path) as (_, header):
+            return header.info
+    header = FORMAT.read_header(path)
+    try:
+        return info_from_json(header["info"])
+    except (MedGSError, ValueError, KeyError, TypeError) as error:
+        raise FileError(f"{path}: damaged field file. {error}") from error
+
+
 def load_extra(path: str | Path, prefix: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Read the additional tensors of a field file.
 

@@ -33,8 +33,8 @@ def get_reader(path: str | list[str]) -> ReaderFunction | None:
     ----------
     path : str or list of str
         NIfTI, NRRD, MetaImage, GIPL, FreeSurfer, ``.hdr``/``.img``, TIFF with voxel sizes, DICOM,
-        OME-Zarr, meshes, ``.medgs.safetensors``, ``.npz`` of MedMNIST, or a folder with DICOM
-        files or meshes. All of a list must be of one kind.
+        OME-Zarr, meshes, ``.medgs.safetensors``, ``.medgs``, ``.npz`` of MedMNIST, or a folder
+        with DICOM files or meshes. All of a list must be of one kind.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def _function_for(path: Path) -> Callable[[Path], list[LayerData]] | None:
         return read_volume_layers if has_voxel_sizes(path) else None
     if name.endswith((".dcm", ".ima")) or name == "dicomdir" or is_image_file(path):
         return read_volume_layers
-    if name.endswith(".medgs.safetensors"):
+    if name.endswith((".medgs.safetensors", ".medgs")):
         return read_field_layers
     if name.endswith(".npz"):
         return read_medmnist_layers if is_medmnist_archive(path) else None
@@ -241,12 +241,12 @@ def read_field_layers(path: Path) -> list[LayerData]:
     MedGSError
         When the file is no field, or damaged, or of a newer version.
     """
-    from napari_medgs.io.fields import SUFFIX, load_field
+    from napari_medgs.io.fields import field_stem, load_field
     from napari_medgs.plugin.field_images import render_field
     from napari_medgs.plugin.fit.results import field_layer_data
 
     field = load_field(path)
-    return list(field_layer_data(field, render_field(field), path.name.removesuffix(SUFFIX)))
+    return list(field_layer_data(field, render_field(field), field_stem(path)))
 
 
 def read_medmnist_layers(path: Path) -> list[LayerData]:
@@ -323,8 +323,8 @@ def read_paths(paths: Sequence[str | Path], **options: Any) -> list[LayerData]:
             function = read_volume_layers
         if function is None:
             raise FileError(
-                f"{path}: unknown file type. {KINDS}, and fields (.medgs.safetensors) can be "
-                "opened."
+                f"{path}: unknown file type. {KINDS}, and fields (.medgs.safetensors, .medgs) "
+                "can be opened."
             )
         layers += function(path, **options) if function in _WITH_OPTIONS else function(path)
     return layers
