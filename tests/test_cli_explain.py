@@ -75,6 +75,34 @@ def test_one_contrast_is_refused(case: Path) -> None:
     assert not (case / "out.nii.gz").exists()
 
 
+def test_a_ranking_of_a_reader_is_compared(case: Path) -> None:
+    numbers = case / "numbers.json"
+    for order, expected in (("shows,noise", 1.0), ("noise,shows", 0.0)):
+        words = ("--explain", "--ranking", f"1={order}", "--json", numbers)
+        status, said = _segment(case, "shows", "noise", *words)
+        assert status == 0, said
+        found = json.loads(numbers.read_text())["contrasts"]["1"]
+        assert found["ranking_agreement"] == expected
+        assert f"agreement with the ranking {expected:.2f}" in " ".join(said.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--explain", "--ranking", "1=shows"], "LABEL=CONTRAST"),
+        (["--explain", "--ranking", "shows,noise"], "LABEL=CONTRAST"),
+        (["--explain", "--ranking", "1=shows,shows"], "each once"),
+        (["--explain", "--ranking", "1=shows,t1"], "the contrasts are shows, noise"),
+        (["--ranking", "1=shows,noise"], "is for --explain"),
+    ],
+)
+def test_rankings_that_cannot_be_used(case: Path, words: list[str], message: str) -> None:
+    status, said = _segment(case, "shows", "noise", *words)
+    assert status != 0
+    assert message in " ".join(said.replace("│", " ").split())
+    assert not (case / "out.nii.gz").exists()
+
+
 def test_it_can_be_stopped(case: Path) -> None:
     image = np.stack(
         [np.asarray(nibabel.load(case / f"{n}.nii.gz").dataobj).T for n in ("shows", "noise")]

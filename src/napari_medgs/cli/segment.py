@@ -9,7 +9,7 @@ import typer
 
 from napari_medgs._util.settings import settings_of
 from napari_medgs.cli.command import print_error
-from napari_medgs.cli.explain import contrast_rows
+from napari_medgs.cli.explain import Explain, contrast_rows
 from napari_medgs.cli.options import (
     Backend,
     BackendOption,
@@ -134,6 +134,15 @@ def segment(
             rich_help_panel=OUTPUTS,
         ),
     ] = True,
+    forest: Annotated[
+        bool,
+        typer.Option(
+            "--forest",
+            help="With --model: look at the image at half of its resolution, and again where that "
+            "is unsure. Faster for large scans with few edges.",
+            rich_help_panel=OUTPUTS,
+        ),
+    ] = False,
     initial_margin: Annotated[
         float,
         typer.Option(
@@ -170,6 +179,16 @@ def segment(
             rich_help_panel=OUTPUTS,
         ),
     ] = False,
+    ranking: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL=NAMES",
+            help="With --explain: the contrasts as a reader ranks them for a class, separated by "
+            "commas, the most important first. Can be given once for each class.",
+            show_default=False,
+            rich_help_panel=OUTPUTS,
+        ),
+    ] = None,
     *,
     params: SegmentParams,
     spacing: VoxelSizeOption = None,
@@ -207,11 +226,14 @@ def segment(
         )
     if model is not None and (session is not None or initial is not None):
         raise typer.BadParameter("--model takes the place of --initial and --session.")
+    if forest and (model is None or prompts is not None or point or box):
+        raise typer.BadParameter("--forest is for --model without prompts.")
     if prompts is not None and session is not None:
         raise typer.BadParameter("give either --prompts or --session.")
     places = PlacePrompts.read(
         point or (), box or (), world=world, unlabeled=unlabeled, background=background_label
     )
+    explained = Explain.of_options(explain, ranking or ())
     if session is not None:
         _refuse_ignored(ctx)
         if explain:
@@ -242,7 +264,7 @@ def segment(
             raise typer.BadParameter(
                 "--probability, --uncertainty and --explain are for one image at a time."
             )
-        metrics = _model_job(job, model, agreement).segment_cases(images[0], output)
+        metrics = _model_job(job, model, agreement, forest).segment_cases(images[0], output)
         reporter.finish(metrics)
         reporter.pairs(str(output), _case_rows(metrics))
         _fail_if(metrics)
@@ -273,8 +295,8 @@ def segment(
             check_output(extra, WRITTEN_SUFFIXES)
     if model is not None and alone:
         both = probability is not None or uncertainty is not None
-        found, metrics = _model_job(job, model, agreement).segment_image(
-            images, probabilities=both, explain=explain
+        found, metrics = _model_job(job, model, agreement, forest).segment_image(
+            images, probabilities=both, explain=explained
         )
         metrics.update(job.write(found, output, found.names, probability, uncertainty, lies_on))
         reporter.finish(metrics, mask=output)
@@ -286,7 +308,7 @@ def segment(
         if prompts is None and initial is None and model is None:
             places.check_classes(background_label)
         result, metrics, names = job.segment_image(
-            images, prompts, field, initial, places, initial_margin, explain, model
+            images, prompts, field, initial, places, initial_margin, explained, model
         )
     metrics.update(job.write(result, output, names, probability, uncertainty, lies_on))
     reporter.finish(metrics, mask=output)
@@ -299,11 +321,11 @@ def segment(
     reporter.pairs(str(output), rows)
 
 
-def _model_job(job: SegmentJob, model: Path, agreement: bool) -> ModelJob:
+def _model_job(job: SegmentJob, model: Path, agreement: bool, forest: bool) -> ModelJob:
     """Read a segmenter."""
     from napari_medgs.learning import load_segmenter
 
-    return ModelJob(job, load_segmenter(model), agreement)
+    return ModelJob(job, load_segmenter(model), agreement, forest)
 
 
 def _model_rows(metrics: dict[str, Any], names: dict[int, str]) -> list[tuple[str, Any]]:

@@ -20,6 +20,7 @@ from napari_medgs.segmentation.params import SegmentParams
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_medgs.cli.explain import Explain
     from napari_medgs.data.volume import Volume
     from napari_medgs.learning import SegmenterResult
     from napari_medgs.segmentation import SegmentResult
@@ -64,7 +65,7 @@ class SegmentJob:
         initial: Path | None = None,
         places: PlacePrompts = NO_PLACES,
         initial_margin: float = 1.0,
-        explain: bool = False,
+        explain: Explain | None = None,
         model: Path | None = None,
     ) -> tuple[SegmentResult, dict[str, Any], dict[int, str]]:
         """Segment one image from a scribble file, points and boxes."""
@@ -74,12 +75,10 @@ class SegmentJob:
         from napari_medgs.io.segmented import segments_by_file
         from napari_medgs.segmentation import Prompts, explain_contrasts, segment
         from napari_medgs.segmentation.api import FIT_PARAMS
-        from napari_medgs.segmentation.explain import check_explainable
 
         volume = self.read(images)
-        if explain:
-            with naming(image=images):
-                check_explainable(volume.channels)
+        if explain is not None:
+            explain.check(images, volume.channel_names)
         points, boxes = places.on(volume.grid, images[0])
         onto: dict[str, Any] = {"like": volume.grid, "resample": self.resample}
         strokes = start = prior = None
@@ -136,8 +135,8 @@ class SegmentJob:
                 should_stop=should_stop,
             )
             metrics = self.metrics(result, self.params)
-            if explain:
-                metrics["contrasts"] = explain_contrasts(
+            if explain is not None:
+                found = explain_contrasts(
                     volume,
                     given,
                     result.field,
@@ -145,7 +144,8 @@ class SegmentJob:
                     full=result.labels,
                     progress=progress,
                     should_stop=should_stop,
-                ).to_dict()
+                )
+                metrics["contrasts"] = explain.numbers(found)
         names = read_label_names(prompts) if prompts is not None and prompts.is_file() else {}
         names = {k: name for k, name in (model_names | names).items() if k in result.voxels}
         return result, metrics, names

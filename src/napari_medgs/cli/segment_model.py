@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medgs._util.naming import naming
 from napari_medgs.cli.command import print_error, stoppable
-from napari_medgs.errors import Cancelled, MedGSError, ParameterError
+from napari_medgs.errors import Cancelled, MedGSError
 
 if TYPE_CHECKING:
     from napari_medgs._util.progress import ProgressCallback, StopCallback
+    from napari_medgs.cli.explain import Explain
     from napari_medgs.cli.segment_job import SegmentJob
     from napari_medgs.data.volume import Volume
     from napari_medgs.learning import Segmenter, SegmenterResult
+    from napari_medgs.segmentation import ContrastExplanation
 
 MASK_SUFFIX = ".nii.gz"
 
@@ -31,26 +33,27 @@ class ModelJob:
     segmenter : Segmenter
     agreement : bool
         Run the networks of the folds, too.
+    forest : bool
+        See the image at half of the resolution first, and again where that is unsure.
     """
 
     job: SegmentJob
     segmenter: Segmenter
     agreement: bool
+    forest: bool = False
 
     def segment_image(
-        self, images: list[str], *, probabilities: bool = False, explain: bool = False
+        self, images: list[str], *, probabilities: bool = False, explain: Explain | None = None
     ) -> tuple[SegmenterResult, dict[str, Any]]:
         """Segment one image; return the result and its numbers."""
         from napari_medgs.learning.training.measure import agreement_of
         from napari_medgs.learning.trust import badge_of, unlike_training
         from napari_medgs.metrics.volumes import volumes_ml, voxel_counts
-        from napari_medgs.segmentation.explain import check_explainable
 
         volume = self.job.read(images)
         card = self.segmenter.card
-        if explain:
-            with naming(image=images):
-                check_explainable(volume.channels)
+        if explain is not None:
+            explain.check(images, card.channel_names)
         with (
             naming(image=images),
             stoppable("nothing") as should_stop,
@@ -60,10 +63,13 @@ class ModelJob:
                 volume,
                 probabilities=probabilities,
                 folds=self.agreement,
+                forest=self.forest,
                 progress=progress,
                 should_stop=should_stop,
             )
-            explained = self._explain(volume, result, progress, should_stop) if explain else None
+            explained = None
+            if explain is not None:
+                explained = explain.numbers(self._explain(volume, result, progress, should_stop))
         unlike = None
         if card.trust.get("reference"):
             unlike = unlike_training(self.segmenter.inputs(volume.prepared()), card)
@@ -100,7 +106,7 @@ class ModelJob:
         result: SegmenterResult,
         progress: ProgressCallback,
         should_stop: StopCallback,
-    ) -> dict[str, Any]:
+    ) -> ContrastExplanation:
         """Return what every contrast contributes to the model's mask."""
         from napari_medgs.segmentation.explain import explain_answers
 
@@ -108,9 +114,11 @@ class ModelJob:
 
         def answer(subset: tuple[int, ...]) -> Any:
             absent = [c for c in range(len(card.channel_names)) if c not in subset]
-            return self.segmenter.segment(volume, absent=absent, should_stop=should_stop).labels
+            return self.segmenter.segment(
+                volume, absent=absent, forest=self.forest, should_stop=should_stop
+            ).labels
 
-        found = explain_answers(
+        return explain_answers(
             answer,
             card.channel_names,
             card.class_values,
@@ -118,7 +126,6 @@ class ModelJob:
             progress=progress,
             should_stop=should_stop,
         )
-        return found.to_dict()
 
     def segment_cases(self, source: str, output: Path) -> dict[str, Any]:
         """Segment every image of a folder or list into a folder of masks."""
@@ -152,30 +159,6 @@ def least_agreed(done: dict[str, Any]) -> str | None:
         name: numbers["agreement"] for name, numbers in done.items() if "agreement" in numbers
     }
     return min(known, key=lambda name: known[name]) if known else None
-
-
-def prior_of(segmenter: Segmenter, result: SegmenterResult) -> Any:
-    """Return probabilities by label value, as prompts take them for a prior.
-
-    Raises
-    ------
-    ParameterError
-        When label values are too large for that.
-    """
-    import numpy as np
-
-    assert result.probabilities is not None
-    values = segmenter.card.class_values
-    if max(values) > 248:
-        raise ParameterError(
-            f"The model has a class of value {max(values)}; with prompts values up to 248 can be "
-            "used. Segment without prompts."
-        )
-    if values == tuple(range(1, len(values) + 1)):
-        return result.probabilities
-    prior = np.zeros((max(values) + 1, *result.labels.shape), np.float32)
-    prior[[0, *values]] = result.probabilities
-    return prior
 
 
 def is_case_list(images: Sequence[str]) -> bool:

@@ -23,6 +23,7 @@ from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import MemoryEstimateError, ParameterError
 from napari_medgs.learning.card import SegmenterCard, scale_channel
+from napari_medgs.learning.refinement import forest_probabilities
 from napari_medgs.learning.resampling import SAME, axis_weights, resample_image
 from napari_medgs.learning.tiles import tiled_probabilities
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 TILE_FACTOR = 2
 """Tiles of inference over training patches, along every axis."""
 MOST_TILE_VOXELS = {"cpu": 128**3, "cuda": 160**3}
+LARGEST_PRIOR_VALUE = 248
 BYTES_PER_TILE_VOXEL = 120  # measured for the U-Net with widths 16, 32, 64
 
 
@@ -108,6 +110,35 @@ class Segmenter:
             network.to(device)
         return self
 
+    def by_value(self, probabilities: Floats) -> Floats:
+        """Return probabilities by label value instead of by class, as prompts take a prior.
+
+        Parameters
+        ----------
+        probabilities : (K, Z, Y, X) ndarray
+
+        Returns
+        -------
+        (V, Z, Y, X) ndarray
+            Values without a class are 0.
+
+        Raises
+        ------
+        ParameterError
+            When a value is too large.
+        """
+        values = self.card.class_values
+        if max(values) > LARGEST_PRIOR_VALUE:
+            raise ParameterError(
+                f"The model has a class of value {max(values)}; to correct its masks, values up "
+                f"to {LARGEST_PRIOR_VALUE} can be used. Segment without prompts."
+            )
+        if values == tuple(range(1, len(values) + 1)):
+            return probabilities
+        prior = np.zeros((max(values) + 1, *probabilities.shape[1:]), probabilities.dtype)
+        prior[[0, *values]] = probabilities
+        return prior
+
     def inputs(self, volume: Volume, absent: Collection[int] = ()) -> Floats:
         """Return what the network reads of an image, resampled and scaled.
 
@@ -149,6 +180,7 @@ class Segmenter:
         probabilities: bool = False,
         folds: bool = False,
         absent: Collection[int] = (),
+        forest: bool = False,
         progress: ProgressCallback = ignore_progress,
         should_stop: StopCallback = never_stop,
     ) -> SegmenterResult:
@@ -163,6 +195,9 @@ class Segmenter:
             Return the masks of the folds' networks, too.
         absent : collection of int
             Contrasts to leave out.
+        forest : bool
+            See the whole image at half of the resolution, and again where that is unsure; see
+            :mod:`napari_medgs.learning.refinement`.
         progress, should_stop : callable, optional
 
         Returns
@@ -193,7 +228,9 @@ class Segmenter:
                 progress(ProgressEvent("segment", k * total + done, whole, spent))
 
             wanted = probabilities and k == 0
-            mask, soft = self._run(network, inputs, volume.grid, wanted, report, should_stop)
+            mask, soft = self._run(
+                network, inputs, volume.grid, wanted, report, should_stop, forest
+            )
             labels.append(mask)
             found = soft if wanted else found
         seconds = time.perf_counter() - started
@@ -209,6 +246,7 @@ class Segmenter:
         probabilities: bool,
         report: Any,
         should_stop: StopCallback,
+        forest: bool,
     ) -> tuple[NDArray[Any], Floats | None]:
         """Return labels, and probabilities where wanted, on the image's grid."""
         shape = inputs.shape[1:]
@@ -224,7 +262,7 @@ class Segmenter:
         planes = range(shape[0]) if flat else (0,)
         for z in planes:
             image = inputs[:, z] if flat else inputs
-            for first, last, found in tiled_probabilities(
+            for first, last, found in (forest_probabilities if forest else tiled_probabilities)(
                 network, image, tile, device=device, should_stop=should_stop,
                 progress=None if flat else report,
             ):  # fmt: skip
