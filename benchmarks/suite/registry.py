@@ -110,6 +110,10 @@ ENTRIES: dict[str, Entry] = {
         "trained segmenters: encoders, decoders, supervision at equal time; against MONAI",
         "benchmarks/learning.py:run",
     ),
+    "serve": Entry(
+        "clicks through the server and the official client: seconds, memory, Dice",
+        "benchmarks/serve.py:run",
+    ),
     "classification": Entry(
         "classifying: networks on Gaussians against ResNet-8 and inr2vec, several seeds",
         "benchmarks/classification.py:classification",

@@ -192,7 +192,7 @@ def test_ended_sessions_say_so(server, connect):
 
 def test_keys():
     with Server(ServerSettings(port=0, api_key="secret key")) as server:
-        for wrong in ("", "secret", "secret key "):
+        for wrong in ("", "secret", "Secret key", "secret key2"):
             with pytest.raises(httpx.HTTPStatusError, match="401"):
                 remote.nnInteractiveRemoteInferenceSession(server.url, api_key=wrong)
         with remote.nnInteractiveRemoteInferenceSession(server.url, "secret key") as client:

@@ -19,6 +19,7 @@ from napari_medgs.errors import LabelError
 from napari_medgs.segmentation.advanced import InitialMaskParams
 from napari_medgs.segmentation.prompts.prompts import PRIOR_SCALE, Prompts
 
+SHARE_OF_DEPTH = 0.7  # of a class's depth at most that a margin may take
 LAYER_THICKNESS = 1.5  # of the marked layer along what is free, in finest voxels
 
 
@@ -163,6 +164,12 @@ def initial_mask_of(
     return prepare_initial_mask(labels, margin, relative_spacing, params, prompts.prior)
 
 
+def _extent(mask: NDArray[np.bool_], axis: int) -> tuple[int, int]:
+    """Return the first slice with a voxel, and one past the last."""
+    where = np.flatnonzero(mask.any(axis=tuple(b for b in range(3) if b != axis)))
+    return int(where[0]), int(where[-1]) + 1
+
+
 def prepare_initial_mask(
     labels: NDArray[Any],
     margin: float,
@@ -201,17 +208,18 @@ def prepare_initial_mask(
     if len(values) < 2:
         raise LabelError("The initial mask has one value everywhere: there is nothing to refine.")
     free = np.zeros(labels.shape, np.bool_)
+    # A voxel that is free is within the margin of another label; deeper ones only tell how deep a
+    # class is, which counts up to the depth from which the margin is the limit.
+    reach = np.ceil((margin / SHARE_OF_DEPTH + 1) / relative_spacing).astype(int)
     for value in values if margin > 1 else ():
         mine = labels == value
+        others = [_extent(~mine, a) for a in range(3)]
         box = tuple(
-            slice(max(0, int(w[0]) - 1), int(w[-1]) + 2)
-            for w in (
-                np.flatnonzero(mine.any(axis=tuple(b for b in range(3) if b != a)))
-                for a in range(3)
-            )
+            slice(max(0, w[0] - 1, o[0] - r), min(w[1] + 1, o[1] + r))
+            for w, o, r in zip((_extent(mine, a) for a in range(3)), others, reach.tolist())
         )
         depth = distance_transform_edt(mine[box], sampling=relative_spacing)
-        wanted = min(margin, 0.7 * float(depth.max()))
+        wanted = min(margin, SHARE_OF_DEPTH * float(depth.max()))
         free[box] |= mine[box] & (depth < wanted)
     params = params or InitialMaskParams()
     if prior is not None:
