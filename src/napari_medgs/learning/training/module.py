@@ -27,6 +27,8 @@ CLIP_NORM = 12.0
 WARM_UP = 0.03
 MOST_CHECKED = 8
 """Cases on which a network is measured while it trains."""
+RECENT = 10
+"""Steps whose mean loss is reported between checks."""
 LEARNED_RATE = 10.0
 """Learning rate of a supervision's own weights over that of the network's."""
 
@@ -82,6 +84,11 @@ class SegmenterModule(lightning.LightningModule):
         """Return the mean loss since the last call."""
         losses, self.losses = self.losses, []
         return float(torch.stack(losses).mean()) if losses else math.nan
+
+    def recent_loss(self) -> float | None:
+        """Return the mean loss of the last few steps, None before the first."""
+        recent = self.losses[-RECENT:]
+        return float(torch.stack(recent).mean()) if recent else None
 
     def check(self, should_stop: StopCallback) -> float:
         """Return the mean Dice of the averaged network on its cases; keep the best weights."""
@@ -201,7 +208,7 @@ class Conductor(lightning.Callback):
                 trainer.logger.save()
             self._report(loss, score)
         elif time.perf_counter() - self._reported > 0.5:
-            self._report(None, None)
+            self._report(pl_module.recent_loss(), None)
         if over:
             trainer.should_stop = True
 

@@ -219,6 +219,25 @@ class SegmentController:
         self._show(ResultUpdate.EDIT)
         return True
 
+    def set_prior(self, probabilities: NDArray[Any]) -> bool:
+        """Start from a model's probabilities, whose mask is shown; strokes then correct it.
+
+        Nothing is solved before the next stroke: without any the model's own mask is as good.
+
+        Returns
+        -------
+        bool
+            Whether they are other ones.
+        """
+        if self.layers is None or not self.layers.set_prior(probabilities):
+            return False
+        self.revision += 1
+        self._jobs.interrupt()
+        self._jobs.waiting -= {JobKind.PREVIEW, JobKind.INCREMENTAL, JobKind.FULL}
+        self._show(ResultUpdate.EDIT)
+        self._on_changed()
+        return True
+
     def add_part(
         self, label: int, part: PartSelection, mask: NDArray[Any], *, instead: bool = False
     ) -> bool:

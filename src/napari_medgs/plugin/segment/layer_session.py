@@ -122,6 +122,17 @@ class LayerSession:
             self.display.show_delta(step.result)
         return True
 
+    def set_prior(self, probabilities: NDArray[Any]) -> bool:
+        """Start from probabilities, as one step, and show their mask; return whether it is new."""
+        self.display.restore(refresh=False)
+        if not self.segmenter.set_prior(probabilities):
+            self.display.view.refresh()
+            return False
+        step = self.segmenter.session.history.done[-1]
+        if step.result is not None:
+            self.display.show_delta(step.result)
+        return True
+
     def add_part(
         self, label: int, part: PartSelection, mask: NDArray[Any], *, instead: bool = False
     ) -> bool:

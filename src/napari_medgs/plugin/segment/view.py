@@ -148,7 +148,14 @@ class SegmentView(QWidget):
         self.new_strokes = IconButton(
             "plus", "Add a layer to paint strokes in, with classes and colors.", "New"
         )
-        self._body.addWidget(self.new_strokes)
+        self.presegment = IconButton("auto_fix", "", "Pre-segment")
+        self.choose_model = IconButton("folder_open_outline", "Choose the model to pre-segment.")
+        line = row(self.new_strokes, self.presegment, self.choose_model)
+        line.setStretch(2, 0)
+        self._body.addLayout(line)
+        self.model_note = hint()
+        self.model_note.setVisible(False)
+        self._body.addWidget(self.model_note)
         self.restore_bar = QWidget()
         bar = QVBoxLayout(self.restore_bar)
         bar.setContentsMargins(8, 6, 8, 6)

@@ -46,6 +46,7 @@ from napari_medgs.plugin.segment.maps import MapLayers
 from napari_medgs.plugin.segment.model import JobKind, ResultUpdate
 from napari_medgs.plugin.segment.new_session import known_field, new_session
 from napari_medgs.plugin.segment.parts.tool import ClickParts
+from napari_medgs.plugin.segment.presegment import PreSegment
 from napari_medgs.plugin.segment.prompt_layers import PromptLayers
 from napari_medgs.plugin.segment.saving import SaveActions
 from napari_medgs.plugin.segment.statistics import Statistics
@@ -149,6 +150,7 @@ class SegmentWidget(MedGSWidget):
         self.surface.made.connect(lambda data: self.parts.show_in_space())
         self.files = SegmentFiles(self, *parts, self.accepted, self._resume)
         self.class_files = ClassFiles(self.view, self.context, self.classes)
+        self.presegment = PreSegment(self, *parts, self.class_files, self.make_strokes)
         self.saving = SaveActions(self, *parts, self.files)
         self.cases = CaseActions(
             self, *parts, self.class_files.current, self._begin_case, self.end
@@ -407,6 +409,7 @@ class SegmentWidget(MedGSWidget):
         if self.controller.session is None:
             return
         self.parts.close()
+        self.presegment.forget()
         self.controller.sync_strokes()
         self.files.finish()
         self.watcher.stop()
@@ -614,6 +617,7 @@ class SegmentWidget(MedGSWidget):
         for part in (
             self.saving,
             self.cases,
+            self.presegment,
             self.parts,
             self.tools,
             self.statistics,

@@ -58,6 +58,7 @@ STAGES = {
     "fit Gaussians": "Fitting Gaussians",
     "measure": "Measuring",
     "render": "Rendering",
+    "train all": "Training",
     "done": "Finishing",
 }
 
@@ -390,6 +391,8 @@ def describe(event: ProgressEvent) -> str:
         parts.append(f"{event.psnr:.1f} dB")
     if event.gaussians is not None:
         parts.append(f"{event.gaussians:,} Gaussians")
+    if event.dice is not None:
+        parts.append(f"Dice {event.dice:.2f}")
     if event.remaining is not None and event.remaining >= 0:
         parts.append(f"{duration(event.remaining)} left")
     return " · ".join(parts)

@@ -1,0 +1,1 @@
+"""The Learn widget: train a segmenter on one's own cases."""

@@ -1,0 +1,166 @@
+"""What the Learn widget asks of the core, and its results in words. No Qt."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
+from napari_medgs.errors import FileError, ParameterError
+from napari_medgs.learning.card import SUFFIX, SegmenterCard
+from napari_medgs.learning.training.params import LearnParams
+
+if TYPE_CHECKING:
+    from napari_medgs.learning import LearnResult
+
+MODEL = f"segmenter{SUFFIX}"
+FIRST = "train all"
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One report of a training.
+
+    Attributes
+    ----------
+    stage : str
+    done : float
+        Part of the stage, 0 to 1.
+    loss, dice : float, optional
+    """
+
+    stage: str
+    done: float
+    loss: float | None
+    dice: float | None
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """Everything that a training needs.
+
+    Attributes
+    ----------
+    source : Path
+        Of the cases.
+    output : Path
+        Of the segmenter.
+    params : LearnParams
+    start : Path, optional
+        A segmenter to continue.
+    curve : list of CurvePoint
+        Filled while the training runs.
+    """
+
+    source: Path
+    output: Path
+    params: LearnParams
+    start: Path | None = None
+    curve: list[CurvePoint] = field(default_factory=list)
+
+    def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> TrainOutcome:
+        """Train, and write the segmenter."""
+        from napari_medgs._optional import require
+        from napari_medgs.io.folders import check_folder_of
+
+        check_folder_of(self.output)
+        require("torch", "lightning", feature="Training")
+        from napari_medgs.learning import (
+            find_training_cases,
+            load_segmenter,
+            save_segmenter,
+            train_segmenter,
+        )
+
+        def report(event: ProgressEvent) -> None:
+            if event.loss is not None or event.dice is not None:
+                part = event.done / max(1, event.total)
+                self.curve.append(CurvePoint(event.stage, part, event.loss, event.dice))
+            progress(event)
+
+        report(ProgressEvent("look for cases", 0, 0, 0.0))
+        source = find_training_cases(self.source)
+        start = None if self.start is None else load_segmenter(self.start)
+        result = train_segmenter(
+            source, self.params, start=start, progress=report, should_stop=should_stop
+        )
+        save_segmenter(self.output, result.segmenter)
+        return TrainOutcome(self, result)
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """A trained segmenter and what made it."""
+
+    request: TrainRequest
+    result: LearnResult
+
+
+def make_train_request(
+    source: Path | None, output: Path | None, minutes: float, folds: bool, start: Path | None
+) -> TrainRequest:
+    """Check what the user chose.
+
+    Parameters
+    ----------
+    source, output : Path, optional
+    minutes : float
+    folds : bool
+        Whether the model is measured.
+    start : Path, optional
+
+    Raises
+    ------
+    MedGSError
+        When something is missing.
+    """
+    if source is None:
+        raise ParameterError("Choose the cases to learn from: a folder, or a table.")
+    if not source.exists():
+        raise FileError(f"{source}: no such file or folder.")
+    if output is None:
+        raise ParameterError("Choose where the model is saved.")
+    if not output.name.endswith(SUFFIX):
+        raise FileError(f"{output}: the name of a model ends in {SUFFIX}.")
+    params = LearnParams(minutes=minutes, folds=None if folds else 0)
+    return TrainRequest(source, output, params, start)
+
+
+def suggested_output(source: Path) -> Path:
+    """Return where the model of a data set is saved, unless the user says otherwise."""
+    folder = source if source.is_dir() else source.parent
+    return folder / MODEL
+
+
+def describe_outcome(outcome: TrainOutcome) -> str:
+    """Return a training's result as HTML."""
+    card, result = outcome.result.segmenter.card, outcome.result
+    lines = [f"<b>{html.escape(', '.join(card.class_names))}</b> from {len(card.cases)} cases"]
+    if card.dice:
+        mean = card.dice["mean"]
+        lines.append(
+            f"Dice on cases that were left out: <b>{mean['mean']:.2f}</b> "
+            f"({mean['low']:.2f} to {mean['high']:.2f})"
+        )
+        if len(card.class_names) > 1:
+            each = (f"{n} {card.dice[n]['mean']:.2f}" for n in card.class_names if n in card.dice)
+            lines.append(html.escape(", ".join(each)))
+    else:
+        lines.append("Not measured: no cases were left out.")
+    steps = card.training["done_steps"].get("all", 0)
+    early = " Stopped early; the best so far was kept." if result.stopped_by else ""
+    lines.append(f"{steps:,} steps, {result.seconds / 60:.1f} min.{early}")
+    if result.left_out:
+        names = ", ".join(list(result.left_out)[:3])
+        why = next(iter(result.left_out.values()))
+        lines.append(html.escape(f"Left out: {names} ({why})"))
+    lines.append(html.escape(f"Saved as {outcome.request.output.name}."))
+    return "<br>".join(lines)
+
+
+def describe_model(card: SegmenterCard) -> str:
+    """Return what a segmenter is, as plain text of one line."""
+    score = f", Dice {card.dice['mean']['mean']:.2f}" if card.dice else ""
+    return f"{', '.join(card.class_names)}; {len(card.cases)} cases{score}"

@@ -1,0 +1,210 @@
+"""The Learn widget: cases in, a trained segmenter out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QMenu,
+    QWidget,
+)
+
+from napari_medgs.learning.card import SUFFIX
+from napari_medgs.plugin.learn.curve import TrainingCurve
+from napari_medgs.plugin.learn.jobs import (
+    TrainOutcome,
+    TrainRequest,
+    describe_outcome,
+    make_train_request,
+    suggested_output,
+)
+from napari_medgs.plugin.report import guarded
+from napari_medgs.plugin.segmenter_choice import CHOICE
+from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row, hint
+from napari_medgs.plugin.widgets.icons import IconButton
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+MINUTES = 10.0
+TABLES = "Tables (*.csv *.tsv)"
+MODELS = f"Models (*{SUFFIX})"
+GUIDE = (
+    "Train a network on images with masks, such as the cases that you accepted in Segment. "
+    "Pre-segment there then draws the first mask of the next image."
+)
+
+
+class LearnWidget(MedGSWidget):
+    """Train a segmenter on one's own cases.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+
+    Attributes
+    ----------
+    source, output : QLineEdit
+        Where the cases are, and where the model is saved.
+    minutes : QDoubleSpinBox
+    measure, go_on : QCheckBox
+        Whether folds are trained, and whether the last model is continued.
+    panel : TaskPanel
+        Train, Cancel and progress.
+    curve : TrainingCurve
+    result : QLabel
+    """
+
+    title = "Training"
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.body.addWidget(hint(GUIDE))
+        form = self.form()
+        self.source, browse = QLineEdit(), IconButton("folder_open_outline", "Choose the cases.")
+        self.source.setPlaceholderText("folder or table of cases")
+        menu = QMenu(browse)
+        self.choose_folder = menu.addAction("Folder…")
+        self.choose_table = menu.addAction("Table…")
+        browse.setMenu(menu)
+        tip = (
+            "A folder of accepted cases or in nnU-Net's layout, one with images and labels, a "
+            "BIDS data set, or a table with the columns image and mask."
+        )
+        add_row(form, "Cases", _beside(self.source, browse), tip)
+        self.output = QLineEdit()
+        self.output.setPlaceholderText("beside the cases")
+        save = IconButton("content_save_outline", "Choose where the model is saved.")
+        add_row(form, "Model", _beside(self.output, save), "The file of the trained model.")
+        self.minutes = QDoubleSpinBox()
+        self.minutes.setRange(0.1, 10_000)
+        self.minutes.setDecimals(1)
+        self.minutes.setValue(MINUTES)
+        self.minutes.setSuffix(" min")
+        tip = "Time for everything. Cancel keeps the best network so far."
+        add_row(form, "Time", self.minutes, tip)
+        self.measure = QCheckBox("measure it on cases left out")
+        self.measure.setChecked(True)
+        self.measure.setToolTip(
+            "Train four further networks that each leave out half of the cases. They tell how "
+            "good the model is, and on new images where it is unsure. Takes two thirds of the "
+            "time."
+        )
+        form.addRow(self.measure)
+        self.go_on = QCheckBox("continue the last model")
+        self.go_on.setToolTip(
+            "Begin with the weights of the model that was trained last, for cases that were added."
+        )
+        form.addRow(self.go_on)
+        self.panel = TaskPanel(self, "Train", "Check the cases, then train on them.")
+        self.panel.cancel.setToolTip("Stop now; the best network so far is kept.")
+        self.body.addWidget(self.panel)
+        self.curve = TrainingCurve()
+        self.body.addWidget(self.curve)
+        self.result = QLabel()
+        self.result.setObjectName("medgs-result")
+        self.result.setWordWrap(True)
+        self.result.setVisible(False)
+        self.body.addWidget(self.result)
+        self.body.addStretch(1)
+        self._request: TrainRequest | None = None
+        self._show_start()
+        self.choose_folder.triggered.connect(lambda *_: self.ask_folder())
+        self.choose_table.triggered.connect(lambda *_: self.ask_table())
+        save.clicked.connect(lambda *_: self.ask_output())
+        self.source.textChanged.connect(lambda *_: self._suggest())
+        self.panel.button.clicked.connect(lambda *_: self.train())
+        self.panel.busy_changed.connect(lambda *_: self._show_curve())
+        self.panel.bar.valueChanged.connect(lambda *_: self._show_curve())
+        self.listen(CHOICE.changed, self._show_start)
+
+    # What is chosen
+
+    @property
+    def cases(self) -> Path | None:
+        """Where the cases are, if that is chosen."""
+        text = self.source.text().strip()
+        return Path(text).expanduser() if text else None
+
+    @property
+    def model(self) -> Path | None:
+        """Where the model is saved, if that is known."""
+        text = self.output.text().strip()
+        if text:
+            path = Path(text).expanduser()
+            return path if path.name.endswith(SUFFIX) else path.with_name(path.name + SUFFIX)
+        return None if self.cases is None else suggested_output(self.cases)
+
+    def _suggest(self) -> None:
+        cases = self.cases
+        shown = "beside the cases" if cases is None else str(suggested_output(cases))
+        self.output.setPlaceholderText(shown)
+
+    @guarded
+    def ask_folder(self) -> None:
+        """Ask for a folder of cases."""
+        chosen = QFileDialog.getExistingDirectory(self, "Folder of cases", self.source.text())
+        if chosen:
+            self.source.setText(chosen)
+
+    @guarded
+    def ask_table(self) -> None:
+        """Ask for a table of cases."""
+        chosen = QFileDialog.getOpenFileName(self, "Table of cases", self.source.text(), TABLES)[0]
+        if chosen:
+            self.source.setText(chosen)
+
+    @guarded
+    def ask_output(self) -> None:
+        """Ask for the file of the model."""
+        start = "" if self.model is None else str(self.model)
+        chosen = QFileDialog.getSaveFileName(self, "Save the model as", start, MODELS)[0]
+        if chosen:
+            self.output.setText(chosen)
+
+    def _show_start(self, *_: object) -> None:
+        path = CHOICE.path
+        self.go_on.setEnabled(path is not None)
+        self.go_on.setChecked(path is not None and self.go_on.isChecked())
+        self.go_on.setText(f"continue {path.name}" if path else "continue the last model")
+
+    # Training
+
+    @guarded
+    def train(self) -> None:
+        """Train; what is missing becomes a notification."""
+        start = CHOICE.path if self.go_on.isChecked() else None
+        request = make_train_request(
+            self.cases, self.model, self.minutes.value(), self.measure.isChecked(), start
+        )
+        self._request = request
+        self.result.setVisible(False)
+        self.panel.run(request, self._show_outcome, self.title)
+
+    def _show_curve(self) -> None:
+        if self._request is not None:
+            self.curve.show_points(self._request.curve)
+
+    def _show_outcome(self, outcome: TrainOutcome) -> None:
+        self._show_curve()
+        self.result.setText(describe_outcome(outcome))
+        self.result.setVisible(True)
+        CHOICE.choose(outcome.request.output)
+
+
+def _beside(field: QWidget, button: QWidget) -> QWidget:
+    """Return a field with a button beside it."""
+    holder = QWidget()
+    row = QHBoxLayout(holder)
+    row.setContentsMargins(0, 0, 0, 0)
+    row.setSpacing(4)
+    row.addWidget(field, 1)
+    row.addWidget(button)
+    return holder

@@ -1,0 +1,193 @@
+"""The Learn widget and Pre-segment: train, draw the first mask, take it back, correct it."""
+
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QFileDialog
+
+from napari_medgs.errors import Cancelled, FileError, ParameterError
+from napari_medgs.learning import LearnParams, Segmenter, save_segmenter, train_segmenter
+from napari_medgs.learning.data.sources import find_training_cases
+from napari_medgs.plugin.layer_frame import grid_kwargs
+from napari_medgs.plugin.learn.jobs import make_train_request, suggested_output
+from napari_medgs.plugin.learn.widget import LearnWidget
+from napari_medgs.plugin.segmenter_choice import CHOICE
+from tests.learning.cases import NAMES, phantom, write_nnunet
+from tests.plugin.strokes import WAIT, stroke
+
+TINY = LearnParams(
+    steps=60, folds=4, width=8, levels=2, workers=0, precision="32", threads=1,
+    learning_rate=0.02, ema=0.9,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    return write_nnunet(tmp_path_factory.mktemp("learn") / "cases", 4)
+
+
+@pytest.fixture(scope="module")
+def model(cases):
+    found = train_segmenter(find_training_cases(cases), TINY).segmenter
+    return save_segmenter(cases.parent / "ball.safetensors", found)
+
+
+@pytest.fixture(autouse=True)
+def no_choice():
+    """Begin and end without a model."""
+    CHOICE._path = None
+    yield
+    CHOICE._path = None
+
+
+@pytest.fixture
+def opened(docked):
+    """A viewer with the Segment widget and an image that the model has not seen."""
+
+    def open_it(contrasts=1):
+        viewer, widget = docked(image=False)
+        image, labels, grid = phantom(77)
+        place = grid_kwargs(grid)
+        metadata = place.pop("metadata")
+        layers = [
+            viewer.add_image(image * (k + 1), name=f"scan{k}", metadata=dict(metadata), **place)
+            for k in range(contrasts)
+        ]
+        widget.view.images.check(layers)
+        return viewer, widget, labels
+
+    return open_it
+
+
+def learn(make_viewer, cases=None):
+    viewer = make_viewer()
+    widget = LearnWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Learn")
+    if cases is not None:
+        widget.source.setText(str(cases))
+    return widget
+
+
+def test_train_and_continue(make_viewer, qtbot, cases, tmp_path, notes, monkeypatch):
+    widget = learn(make_viewer, cases)
+    assert widget.output.placeholderText() == str(suggested_output(cases))
+    assert not widget.go_on.isEnabled()
+    widget.output.setText(str(tmp_path / "mine"))
+    widget.minutes.setValue(0.1)
+    widget.measure.setChecked(False)
+    widget.panel.button.click()
+    qtbot.waitUntil(lambda: not widget.runner.busy, timeout=WAIT)
+    assert not notes
+    assert CHOICE.path == tmp_path / "mine.safetensors"
+    assert "ball, box" in widget.result.text()
+    assert "4 cases" in widget.result.text()
+    assert "loss" in widget.curve.words()
+    assert widget.go_on.text() == "continue mine.safetensors"
+    widget.go_on.setChecked(True)
+    started = []
+    monkeypatch.setattr(widget.panel, "run", lambda request, *_: started.append(request))
+    widget.panel.button.click()
+    assert started[0].start == tmp_path / "mine.safetensors"
+
+
+def test_cancel_keeps_the_best(make_viewer, qtbot, cases, tmp_path, notes):
+    widget = learn(make_viewer, cases)
+    widget.output.setText(str(tmp_path / "early.safetensors"))
+    widget.panel.button.click()
+    qtbot.waitUntil(lambda: "Training 2" in widget.panel.status.text(), timeout=WAIT)
+    widget.panel.cancel.click()
+    qtbot.waitUntil(lambda: not widget.runner.busy, timeout=WAIT)
+    assert not notes
+    assert (tmp_path / "early.safetensors").is_file()
+    assert "Stopped early" in widget.result.text()
+
+
+def test_what_is_missing(make_viewer, qtbot, tmp_path, notes):
+    widget = learn(make_viewer)
+    widget.panel.button.click()
+    assert notes == [("error", "Choose the cases to learn from: a folder, or a table.")]
+    notes.clear()
+    widget.source.setText(str(tmp_path))
+    widget.panel.button.click()
+    qtbot.waitUntil(lambda: not widget.runner.busy, timeout=WAIT)
+    assert "no images with masks" in notes[0][1]
+    with pytest.raises(FileError, match="no such file"):
+        make_train_request(tmp_path / "x", tmp_path / "m.safetensors", 1, True, None)
+    with pytest.raises(ParameterError, match="where the model is saved"):
+        make_train_request(tmp_path, None, 1, True, None)
+    with pytest.raises(FileError, match="ends in"):
+        make_train_request(tmp_path, tmp_path / "m.pt", 1, True, None)
+
+
+def test_choosing(make_viewer, cases, tmp_path, monkeypatch):
+    widget = learn(make_viewer)
+    table = tmp_path / "t.csv"
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(cases))
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(table), ""))
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "m"), ""))
+    widget.choose_folder.trigger()
+    assert widget.cases == cases
+    widget.choose_table.trigger()
+    assert widget.cases == table
+    assert widget.model == tmp_path / "segmenter.safetensors"
+    widget.ask_output()
+    assert widget.model == tmp_path / "m.safetensors"
+
+
+def test_pre_segment_is_one_step(opened, qtbot, model, notes):
+    _, widget, truth = opened()
+    CHOICE.choose(model)
+    widget.view.presegment.click()
+    qtbot.waitUntil(lambda: not widget.presegment.busy, timeout=WAIT)
+    session = widget.controller.session
+    assert not notes
+    assert len(session.history.done) == 1
+    assert {v: widget.view.table.name(v) for v in (2, 5)} == NAMES
+    mask = np.asarray(widget.result_layer.data)
+    assert 2 * ((mask > 0) & (truth > 0)).sum() / ((mask > 0).sum() + (truth > 0).sum()) > 0.8
+    assert "Agreement of the folds" in widget.view.model_note.text()
+    widget.view.undo.click()
+    assert not np.asarray(widget.result_layer.data).any()
+    widget.view.redo.click()
+    assert np.asarray(widget.result_layer.data).any()
+    # A stroke corrects it.
+    layer = widget.strokes_layer
+    stroke(layer, [(8, 8, 8)], widget.view.table.background)
+    qtbot.waitUntil(lambda: session.is_current and not widget.runner.busy, timeout=WAIT)
+    after = np.asarray(widget.result_layer.data)
+    assert after[8, 8, 8] == 0
+    assert after.any()
+
+
+def test_model_of_other_contrasts(opened, qtbot, model, notes, monkeypatch):
+    _, widget, _ = opened(contrasts=2)
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(model), ""))
+    widget.view.presegment.click()  # asks for the model first
+    assert CHOICE.path == model
+    assert "has 2 contrasts, the model reads 1" in notes[0][1]
+    assert widget.controller.session is None
+
+
+def test_stop(opened, qtbot, model, notes, monkeypatch):
+    def slow(self, volume, *, should_stop, **_):
+        while not should_stop():
+            pass
+        raise Cancelled("Stopped.")
+
+    monkeypatch.setattr(Segmenter, "segment", slow)
+    _, widget, _ = opened()
+    CHOICE.choose(model)
+    widget.view.presegment.click()
+    qtbot.waitUntil(lambda: widget.presegment.busy, timeout=WAIT)
+    assert widget.view.presegment.text() == "Stop"
+    widget.view.presegment.click()
+    qtbot.waitUntil(lambda: not widget.presegment.busy, timeout=WAIT)
+    assert widget.view.presegment.text() == "Pre-segment"
+    assert widget.view.model_note.text() == "Stopped; nothing has changed."
+    assert not widget.controller.session.history.done
+
+
+def test_no_image(docked, model, notes):
+    _, widget = docked(image=False)
+    CHOICE.choose(model)
+    widget.view.presegment.click()
+    assert notes == [("error", "Open an image and choose it first.")]
