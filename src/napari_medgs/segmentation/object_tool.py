@@ -32,7 +32,7 @@ from napari_medgs.segmentation.prompts.inferred import (
 from napari_medgs.segmentation.prompts.prompts import Box, Point, Prompts
 
 if TYPE_CHECKING:
-    from napari_medgs.hierarchy import PartTree
+    from napari_medgs.hierarchy import PartSelection, PartTree
     from napari_medgs.segmentation.interactive import InteractiveSegmenter
     from napari_medgs.segmentation.session.history import Delta
     from napari_medgs.segmentation.session.session import Session
@@ -41,7 +41,7 @@ Mask = NDArray[np.bool_]
 RADIUS = 1.5  # of a click, in finest voxels
 MARGIN = 0.3  # along borders, over the largest depth of the mask
 LARGEST_MARGIN = 8.0  # finest voxels
-RELEASE = 4.0  # radius around a prompt that contradicts the mask, over its depth there
+RELEASE = 6.0  # radius around a prompt that contradicts the mask, over its depth there
 ROOM = 0.2  # around the mask, over its sides
 LEAST_ROOM = 8.0  # finest voxels
 
@@ -62,6 +62,8 @@ class ObjectTool:
     ----------
     label : int
         Class of the object, from 1.
+    part : PartSelection or None
+        What the first click chose, as long as nothing came after it.
 
     Examples
     --------
@@ -84,6 +86,7 @@ class ObjectTool:
         self._new: list[Window] = []  # where prompts came since the last answer
         self._first: tuple[str, Any] | None = None
         self.label = 1
+        self.part: PartSelection | None = None
 
     @property
     def _session(self) -> Session:
@@ -220,6 +223,7 @@ class ObjectTool:
             self._session.set_mask(labels)
 
     def _begin(self, kind: str, what: Any) -> None:
+        self.part = None
         if self._first is None or kind == "points":
             self._first = (kind, what)
 
@@ -279,11 +283,41 @@ class ObjectTool:
             if there is None:
                 mask = self._start()
             else:
+                self.part = None
                 mask = self._corrected(mask, there, should_stop)
             after = session.labels.copy()
             after[session.labels == self.label] = 0
             after[mask] = self.label
         self.forget()
+        with self._lock:
+            return session.set_result(after, is_current=False)
+
+    def choose(self, part: PartSelection) -> Delta:
+        """Take another size of the part that the first click chose; undone with the click.
+
+        Parameters
+        ----------
+        part : PartSelection
+            Of :attr:`part`, larger or smaller.
+
+        Returns
+        -------
+        Delta
+            Voxels of ``segmenter.labels`` that changed.
+
+        Raises
+        ------
+        ParameterError
+            When other prompts came since.
+        """
+        if self.part is None:
+            raise ParameterError("Another size needs a first click, and no prompt after it.")
+        session = self._session
+        mask = self._marked(self._segmenter.parts.tree().mask(part.nodes))
+        after = session.labels.copy()
+        after[session.labels == self.label] = 0
+        after[mask] = self.label
+        self.part = part
         with self._lock:
             return session.set_result(after, is_current=False)
 
@@ -297,7 +331,9 @@ class ObjectTool:
         tree = self._segmenter.parts.tree()
         kind, what = self._first
         if kind == "points":
-            mask = _part_at(tree, positive, negative)
+            part = _part_at(tree, positive, negative)
+            self.part = part if len(self._new) == 1 else None
+            mask = tree.mask(part.nodes)
         elif kind == "scribble":
             mask = tree.mask(fit_stroke(tree, what))
         else:
@@ -417,11 +453,11 @@ def _in_boxes(place: Sequence[float], boxes: list[Box]) -> bool:
     )
 
 
-def _part_at(tree: PartTree, positive: list[Any], negative: list[Any]) -> Mask:
+def _part_at(tree: PartTree, positive: list[Any], negative: list[Any]) -> PartSelection:
     """Return the part at clicks; at the last positive one alone where they contradict."""
     for places in ((positive, negative), (positive[-1:], negative), (positive[-1:], [])):
         try:
-            return tree.mask(tree.at(*places[0], negative=places[1]).nodes)
+            return tree.at(*places[0], negative=places[1])
         except ParameterError:  # two places in one cell
             continue
     raise AssertionError("a place alone has a part")

@@ -18,6 +18,7 @@ from napari_medgs.errors import FileError
 from napari_medgs.server.compat import Handler, compat_routes
 from napari_medgs.server.http import Gate, add_error_answers
 from napari_medgs.server.leases import LeaseStore
+from napari_medgs.server.own import own_routes
 from napari_medgs.server.settings import ServerSettings
 from napari_medgs.server.work import WorkSession
 
@@ -78,6 +79,7 @@ def make_app(settings: ServerSettings) -> FastAPI:
     app.state.leases = store
     handler = Handler(settings, store)
     app.include_router(compat_routes(handler))
+    app.include_router(own_routes(handler))
     add_error_answers(app)
     app.add_middleware(Gate, settings=settings)
     return app

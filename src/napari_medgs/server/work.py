@@ -20,7 +20,9 @@ from napari_medgs.errors import Cancelled, MedGSError, MemoryEstimateError, Para
 if TYPE_CHECKING:
     from napari_medgs.data.field import GaussianField
     from napari_medgs.data.volume import Volume
-    from napari_medgs.segmentation import InteractiveSegmenter
+    from napari_medgs.hierarchy import PartSelection
+    from napari_medgs.segmentation import InteractiveSegmenter, SegmentResult
+    from napari_medgs.segmentation.session.session import Session
 
 log = logging.getLogger("napari_medgs.server")
 
@@ -204,7 +206,6 @@ class WorkSession:
         self.autozoom = True
         self._steps: list[int] = []  # steps of the segmenter's history per interaction
         self._field: Any = None
-        self._notch: Any = None
         self._closed = False
 
     # The image
@@ -264,7 +265,7 @@ class WorkSession:
         """Stop work on the image and forget it."""
         if self.preparation is not None:
             self.preparation.stop()
-        self.segmenter = self.preparation = self._field = self._notch = None
+        self.segmenter = self.preparation = self._field = None
         self._steps = []
 
     def close(self) -> None:
@@ -297,7 +298,7 @@ class WorkSession:
             return
         volume = self.segmenter.volume
         self.segmenter.set_image(volume)
-        self._field = self._notch = None
+        self._field = None
         self._steps = []
 
     def ready(self, seconds: float = LONGEST_WAIT) -> InteractiveSegmenter:
@@ -342,17 +343,75 @@ class WorkSession:
         history = segmenter.session.history
         before = len(history.done)
         add(segmenter.object)
-        self._notch = None
-        count = len(history.done) - before
-        if count:
-            self._steps = [*self._steps, count][-self._max_undo :]
+        self._count(len(history.done) - before)
         return self.predict() if run else Prediction(False)
+
+    def _count(self, steps: int) -> None:
+        if steps:
+            self._steps = [*self._steps, steps][-self._max_undo :]
 
     def predict(self) -> Prediction:
         """Answer the prompts since the last answer."""
         segmenter = self.ready()
         delta = segmenter.object.answer(should_stop=lambda: self._closed)
         return self._region(delta.where)
+
+    def part(self) -> PartSelection:
+        """Return the part that the first click chose.
+
+        Raises
+        ------
+        ParameterError
+            Where something else came since.
+        """
+        part = self.need().object.part
+        if part is None:
+            raise ParameterError(
+                "Sizes can be walked through after the first click on an object, before others."
+            )
+        return part
+
+    def resize(self, steps: int) -> Prediction:
+        """Take a part some notches larger or smaller in place of that of the first click."""
+        part = self.part()
+        delta = self.need().object.choose(part.at_notch(part.notch + steps))
+        return self._region(delta.where)
+
+    # All classes at once
+
+    def record(self, add: Callable[[InteractiveSegmenter], Any]) -> None:
+        """Add a prompt of any class, as one interaction."""
+        segmenter = self.need()
+        before = len(segmenter.session.history.done)
+        add(segmenter)
+        self._count(len(segmenter.session.history.done) - before)
+
+    def full(self) -> SegmentResult:
+        """Return a solve of all prompts in the whole image; the mask stays as it is."""
+        segmenter = self.ready()
+        segmenter.session.prompts().check(segmenter.session.grid.shape)
+        segmenter.prepare(should_stop=lambda: self._closed)
+        return segmenter.update(should_stop=lambda: self._closed)
+
+    def solve(self) -> Prediction:
+        """Solve all prompts in the whole image."""
+        result = self.full()
+        segmenter = self.need()
+        segmenter.object.forget()
+        return self._region(segmenter.set_result(result).where)
+
+    def go_on(self, session: Session, mask: NDArray[Any]) -> Prediction:
+        """Go on with another session of the same image, and its mask."""
+        from napari_medgs.segmentation import InteractiveSegmenter
+
+        old = self.ready()
+        before = old.labels
+        new = InteractiveSegmenter.from_session(session, old.volume, field=old.field)
+        new.threads = self._threads
+        new.parts.set_tree(old.parts.tree())
+        session.set_result(mask, is_current=False)
+        self.segmenter, self._steps = new, [1] * len(session.history.done)
+        return self._region(np.flatnonzero(before != new.labels))
 
     def set_mask(self, mask: NDArray[Any], run: bool) -> Prediction:
         """Begin with a mask; prompts before it go."""
@@ -370,7 +429,7 @@ class WorkSession:
         """Undo the last interaction."""
         segmenter = self.need()
         segmenter.object.forget()
-        self._notch = None
+        segmenter.object.part = None
         if not self._steps:
             return Prediction(False)
         where = []

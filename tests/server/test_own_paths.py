@@ -1,0 +1,131 @@
+"""The paths under /v1: several classes, sizes, uncertainty, surfaces, saved sessions."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+
+import httpx
+import numpy as np
+import pytest
+import trimesh
+from nnInteractive.inference.remote.serialization import pack_array, unpack_array
+
+from tests.server.conftest import SHAPE, make_image
+
+
+@pytest.fixture
+def http(client) -> httpx.Client:
+    """The client's own connection, its lease included."""
+    return client._http
+
+
+def test_progress_until_ready(connect):
+    http = connect()._http
+    assert http.get("/v1/progress").json()["stage"] == "none"
+    client = connect(make_image())
+    client.add_point_interaction((6, 12, 14), True)
+    for _ in range(200):
+        stage = client._http.get("/v1/progress").json()
+        if stage["stage"] == "ready":
+            return
+        time.sleep(0.05)
+    pytest.fail(f"not ready: {stage}")
+
+
+def test_sizes_up_and_down(client, http):
+    assert http.get("/v1/notches").status_code == 400
+    client.add_point_interaction((6, 12, 14), True)
+    before = client.target_buffer.copy()
+    sizes = http.get("/v1/notches").json()
+    assert sizes["milliliters"] == sorted(sizes["milliliters"])
+    steps = 1 if sizes["notch"] == 0 else -1
+    answer = http.post("/v1/notch", json={"steps": steps})
+    assert http.get("/v1/notches").json()["notch"] == sizes["notch"] + (
+        steps if len(sizes["milliliters"]) > 1 else 0
+    )
+    client._apply_prediction_response(answer)
+    http.post("/v1/notch", json={"steps": -steps})
+    assert np.array_equal(unpack_array(http.get("/v1/labels").content), before)
+    assert client.undo()
+    assert not unpack_array(http.get("/v1/labels").content).any()
+    assert http.post("/v1/notch", json={"steps": 1}).status_code == 400
+
+
+def test_several_classes_uncertainty_and_suggestions(client, http):
+    assert http.post("/v1/solve").status_code == 400
+    http.post("/v1/points", json={"label": 1, "coordinates": [6, 12, 14]}).raise_for_status()
+    http.post("/v1/points", json={"label": 0, "coordinates": [6, 2, 2]}).raise_for_status()
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[1, 2:4, 20:26] = 1
+    meta = {"X-Meta": json.dumps({"label": 2})}
+    http.post("/v1/scribbles", content=pack_array(mask), headers=meta).raise_for_status()
+    answer = http.post("/v1/solve")
+    client._apply_prediction_response(answer)
+    labels = unpack_array(http.get("/v1/labels").content)
+    assert np.array_equal(client.target_buffer, labels)
+    assert set(np.unique(labels)) == {0, 1, 2}
+    assert labels[6, 12, 14] == 1
+    uncertainty = unpack_array(http.get("/v1/uncertainty").content)
+    assert uncertainty.shape == SHAPE
+    assert 0 <= uncertainty.min() <= uncertainty.max() <= 1
+    found = http.get("/v1/suggestions", params={"count": 2}).json()
+    assert len(found) == 2
+    assert all(0 <= s["index"] < SHAPE[s["axis"]] for s in found)
+    assert np.array_equal(unpack_array(http.get("/v1/labels").content), labels)
+
+
+@pytest.mark.parametrize("form", ["stl", "ply"])
+def test_surface(client, http, form):
+    assert http.get("/v1/mesh").status_code == 400
+    client.add_point_interaction((6, 12, 14), True)
+    data = http.get("/v1/mesh", params={"form": form}).content
+    surface = trimesh.load_mesh(io.BytesIO(data), file_type=form)
+    assert surface.is_watertight
+    # Millimeters along the array's axes, whose spacing is 2, 1, 1.
+    assert surface.volume == pytest.approx(2 * (client.target_buffer > 0).sum(), rel=0.02)
+    assert surface.bounds.mean(axis=0) == pytest.approx([11, 11.5, 13.5], abs=0.5)
+
+
+def test_saved_and_loaded(client, http, connect):
+    client.add_point_interaction((6, 12, 14), True)
+    client.add_point_interaction((6, 12, 8), False)
+    saved = http.get("/v1/session").json()
+    other = connect(make_image())
+    answer = other._http.put("/v1/session", json=saved)
+    answer.raise_for_status()
+    other._apply_prediction_response(answer)
+    assert np.array_equal(other.target_buffer, client.target_buffer)
+    for one in (client, other):
+        one.add_point_interaction((6, 12, 19), True)
+    assert np.array_equal(other.target_buffer, client.target_buffer)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"events": [{"do": "prior", "classes": 2, "digest": "../../etc/passwd"}]},
+        {"events": [{"do": "strokes", "runs": [0, 10**15, 1]}]},
+        {"events": "none"},
+        {"grid": {"shape": [10**6, 10**6, 10**6], "affine": np.eye(4).tolist()}},
+        {"format": "something else"},
+        {"mask": [0, 5, 10**12]},
+        {"mask": [-5, 5, 1]},
+        {"mask": "all"},
+    ],
+)
+def test_damaged_sessions_are_refused(client, http, damage):
+    client.add_point_interaction((6, 12, 14), True)
+    before = client.target_buffer.copy()
+    answer = http.put("/v1/session", json={**http.get("/v1/session").json(), **damage})
+    assert answer.status_code == 400
+    assert "medgs-" not in answer.json()["detail"]
+    assert np.array_equal(unpack_array(http.get("/v1/labels").content), before)
+
+
+def test_described_by_openapi(server):
+    paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
+    for path in ("solve", "points", "scribbles", "notch", "notches", "uncertainty", "suggestions",
+                 "mesh", "session", "progress", "labels"):  # fmt: skip
+        assert all(way["description"] for way in paths[f"/v1/{path}"].values())
