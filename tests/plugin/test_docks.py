@@ -1,13 +1,23 @@
 """All widgets together in one window: their places, widths and readable texts."""
 
 import numpy as np
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDockWidget
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSpinBox,
+    QComboBox,
+    QDockWidget,
+    QLabel,
+    QLineEdit,
+    QScrollArea,
+    QWidget,
+)
 
-from napari_medgs.plugin.widgets.base import MedGSWidget, hint, primary_button
+from napari_medgs.plugin.widgets.base import MedGSWidget, Section, hint, primary_button
 
 NAMES = ("Load", "Fit Gaussians", "Segment", "Gaussians overlay", "Classify", "Export")
 WIDTH, HEIGHT = 1280, 800
+TEXTS = (QLabel, QAbstractButton, QComboBox, QAbstractSpinBox, QLineEdit)
 
 
 def luminance(color):
@@ -17,19 +27,40 @@ def luminance(color):
     return linear @ (0.2126, 0.7152, 0.0722)
 
 
-def contrast(widget):
-    """Contrast of the text that a widget draws with what is behind it."""
-    image = widget.grab().toImage().convertToFormat(image_format(widget))
+def pixels_of(widget):
+    """What a widget draws, (rows, columns, 3)."""
+    image = widget.grab().toImage()
+    image = image.convertToFormat(image.Format.Format_RGB32)
     size = image.width() * image.height() * 4
-    pixels = np.frombuffer(image.constBits(), np.uint8, size).reshape(-1, 4)[:, 2::-1]
-    colors, counts = np.unique(pixels, axis=0, return_counts=True)
-    behind = luminance(colors[counts.argmax()])
-    ratios = [(max(a, behind) + 0.05) / (min(a, behind) + 0.05) for a in map(luminance, colors)]
-    return max(ratios)
+    pixels = np.frombuffer(image.constBits(), np.uint8, size)
+    return pixels.reshape(image.height(), image.width(), 4)[..., 2::-1].copy()
 
 
-def image_format(widget):
-    return widget.grab().toImage().Format.Format_RGB32
+def contrast(pixels):
+    """Contrast of a text with what is behind it, the most frequent color."""
+    flat = pixels.reshape(-1, 3).astype(np.uint32) @ (1 << 16, 1 << 8, 1)
+    values, counts = np.unique(flat, return_counts=True)
+    colors = luminance(np.stack([values >> 16 & 255, values >> 8 & 255, values & 255], axis=-1))
+    behind = colors[counts.argmax()]
+    return ((np.maximum(colors, behind) + 0.05) / (np.minimum(colors, behind) + 0.05)).max()
+
+
+def texts(content):
+    """All visible controls with a text that may be used, and the texts."""
+    for widget in content.findChildren(QWidget):
+        if isinstance(widget, TEXTS) and widget.isVisible() and widget.isEnabled():
+            text = widget.currentText() if isinstance(widget, QComboBox) else widget.text()
+            if text:
+                yield widget, text
+
+
+def check_texts(content, where):
+    """Check the contrast of all texts of a panel, as WCAG 2 (AA) wants it."""
+    pixels = pixels_of(content)
+    for widget, text in texts(content):
+        corner = widget.mapTo(content, QPoint(0, 0))
+        part = pixels[corner.y() :, corner.x() :][: widget.height(), : widget.width()]
+        assert contrast(part) >= 4.5, (where, text)
 
 
 def test_all_widgets_fit_into_one_small_window(make_viewer, qtbot, session_cache):
@@ -56,16 +87,26 @@ def test_all_widgets_fit_into_one_small_window(make_viewer, qtbot, session_cache
         for dock in window.findChildren(QDockWidget)
         if dock.findChild(MedGSWidget) is None
     )
+    viewer.add_image(np.zeros((4, 8, 8), np.float32), name="scan")
+    for widget in widgets:
+        for section in widget.findChildren(Section):
+            section.open()
     for theme in ("dark", "light"):
         viewer.theme = theme
+        for dock, widget in zip(docks, widgets, strict=True):
+            dock.raise_()
+            qtbot.wait(40)
+            scroll = widget.findChild(QScrollArea)
+            assert scroll.horizontalScrollBar().maximum() == 0, (theme, widget.title)
+            check_texts(scroll.widget(), (theme, widget.title))
         label, button = hint("Press New, then paint."), primary_button("Fit", "")
         for part in (label, button):
             widgets[-1].body.addWidget(part)
             part.show()
         qtbot.wait(40)
-        assert contrast(label) >= 4.5, theme
-        assert contrast(button) >= 4.5, theme
-        assert contrast(widgets[-1].about) >= 4.5, theme
+        assert contrast(pixels_of(label)) >= 4.5, theme
+        assert contrast(pixels_of(button)) >= 4.5, theme
+        assert contrast(pixels_of(widgets[-1].about)) >= 4.5, theme
         for part in (label, button):
             part.setParent(None)
     for dock in docks:

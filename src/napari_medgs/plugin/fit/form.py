@@ -48,15 +48,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "blend": {
         "choices": {
-            "normalized": "normalized (best)",
+            "normalized": "normalized",
             "sum": "sum",
             "alpha": "alpha, as in MedGS",
         }
     },
-    "slice_axis": {"choices": {None: "coarsest spacing", 0: "z", 1: "y", 2: "x"}},
+    "slice_axis": {"choices": {None: "coarsest", 0: "z", 1: "y", 2: "x"}},
     "holdout": {"none_text": "none"},
     "interpolate": {"choices": {None: "automatic", True: "always", False: "never"}},
-    "loss": {"choices": {"l2": "squared (L2)", "l1": "absolute (L1)"}},
+    "loss": {"choices": {"l2": "squared", "l1": "absolute"}},
     "threads": {"none_text": "all"},
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import (
+    QAbstractSpinBox,
     QCheckBox,
     QFileDialog,
     QHBoxLayout,
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 FILTER = (
     "Medical images and fields (*.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd *.gipl *.mgz *.mgh *.hdr "
-    "*.img *.tif *.tiff *.zarr.zip *.ozx *.ply *.stl *.obj *.glb *.dcm *.npz *.safetensors);;"
+    "*.img *.tif *.tiff *.zarr.zip *.ozx *.ply *.stl *.obj *.glb *.dcm *.npz *.safetensors "
+    "*.medgs);;"
     "All files (*)"
 )
 
@@ -86,6 +88,9 @@ class LoadWidget(MedGSWidget):
         for axis, box in zip("zyx", self.spacing):
             box.setPrefix(f"{axis} ")
             box.setDecimals(3)
+            box.setMinimumWidth(58)
+            # The theme's large buttons would leave no room for the number.
+            box.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
             box.setToolTip(f"Millimeters between voxels along {axis}.")
             sizes.addWidget(box)
         tip = "Millimeters along z, y, x. Only for files without a voxel size, such as frames."

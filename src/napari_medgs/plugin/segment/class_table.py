@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QEvent, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -267,6 +267,13 @@ class ClassTable(QTableWidget):
         super().showEvent(event)
         self.show_locks(self._locked)  # in the color of the theme's text
         self._fit_height()
+
+    def changeEvent(self, event: Any) -> None:
+        """Draw the icons in the text color of another theme."""
+        super().changeEvent(event)
+        kinds = (QEvent.Type.StyleChange, QEvent.Type.PaletteChange)
+        if event.type() in kinds and self.isVisible() and not self._filling:
+            self.show_locks(self._locked)
 
     def _fit_height(self) -> None:
         rows = min(max(self.rowCount(), ROWS_SHOWN[0]), ROWS_SHOWN[1])

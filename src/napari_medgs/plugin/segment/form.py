@@ -19,15 +19,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "islands": {
         "label": "Separate parts",
         "choices": {
-            "connected": "those with a stroke",
+            "connected": "with a stroke",
             "largest": "the largest",
             "keep": "all",
         },
     },
     "appearance": {"label": "Use of brightness", "zero_text": "off"},
-    "shape": {"label": "Shape between slices", "zero_text": "off"},
-    "max_path_ratio": {"label": "Extent from strokes", "zero_text": "no limit"},
+    "shape": {"label": "Between slices", "zero_text": "off"},
+    "max_path_ratio": {"label": "Stroke extent", "zero_text": "no limit"},
     "refine_voxels": {"label": "Voxels refined", "zero_text": "none"},
+    "working_voxels": {"label": "Voxels in all"},
     "smooth": {"label": "Smooth edges", "zero_text": "off"},
     "threads": {"none_text": "all"},
 }

@@ -49,10 +49,12 @@ class ToolsPanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
-        layout.addLayout(row(self.margin, edits["grow"], edits["shrink"], edits["smooth"]))
-        layout.addLayout(
-            row(self.smallest, edits["remove small"], edits["keep largest"], edits["fill holes"])
-        )
+        for line in (
+            row(self.margin, edits["grow"], edits["shrink"], edits["smooth"]),
+            row(self.smallest, edits["remove small"], edits["keep largest"], edits["fill holes"]),
+        ):
+            line.setSpacing(4)
+            layout.addLayout(line)
         layout.addWidget(edits["fill between slices"])
         to = QLabel("to")
         line = row(self.low, to, self.high, self.threshold)
@@ -61,12 +63,13 @@ class ToolsPanel(QWidget):
         layout.addLayout(line)
         layout.addWidget(self.limit)
         for made in (*edits.values(), self.threshold):
-            made.setMinimumWidth(30)
-            made.setStyleSheet("padding: 5px 4px;")
+            made.setMinimumWidth(made.fontMetrics().horizontalAdvance(made.text()) + 8)
+            made.setStyleSheet("padding: 5px 2px;")
         for box in (self.margin, self.smallest, self.low, self.high):
-            box.setMinimumWidth(58)
             # The theme's large buttons would leave no room for the number.
             box.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
+            box.setStyleSheet("padding: 2px 0px 2px 3px;")
+            box.setMinimumWidth(box.fontMetrics().horizontalAdvance(box.text()) + 12)
 
     def limits(self) -> tuple[float | None, float | None]:
         """Return the range that limits brush and mask; None, None without one."""

@@ -45,7 +45,7 @@ class WindowBar(QWidget):
         self.presets.setToolTip(
             "Window and level of CT, in Hounsfield units. Offered where the values look like them."
         )
-        self.presets.setMinimumContentsLength(7)
+        self.presets.setMinimumContentsLength(5)
         self.presets.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
@@ -107,7 +107,7 @@ class WindowBar(QWidget):
             self.values.setText("")
             return
         window = Window.of(layers[0])
-        self.values.setText(f"L {window.level:.4g}  W {window.width:.4g}")
+        self.values.setText(f"L {_short(window.level)}  W {_short(window.width)}")
         self.presets.setCurrentText(self._name_of(window, layers[0]))
 
     def _name_of(self, window: Window, layer: Any) -> str:
@@ -161,3 +161,7 @@ class WindowBar(QWidget):
         self._watched = []
         if self._on_mouse in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._on_mouse)
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

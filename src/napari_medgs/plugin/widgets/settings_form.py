@@ -25,6 +25,7 @@ from napari_medgs.plugin.widgets.base import Section, add_row, compact_form
 
 LARGEST_INT = 2**31 - 1
 LARGEST_FLOAT = 1e6
+BOX_BUTTONS = 46  # pixels of a spin box beside its text, in napari's style
 STEPS: dict[type, float] = {int: 1, float: 0.1}
 P = TypeVar("P", bound=object)
 
@@ -90,7 +91,7 @@ class SettingWidget:
     def _dress(self, none_text: str, zero_text: str, step: float | None) -> None:
         box = self.control.native
         if isinstance(box, QComboBox):
-            box.setMinimumContentsLength(8)
+            box.setMinimumContentsLength(5)
             box.setSizeAdjustPolicy(
                 QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
             )
@@ -105,6 +106,9 @@ class SettingWidget:
                 box.setSpecialValueText(none_text)
             elif zero_text and box.minimum() == 0:
                 box.setSpecialValueText(zero_text)
+            # The viewer's style leaves too little room between its buttons.
+            least = box.fontMetrics().horizontalAdvance(box.text()) + BOX_BUTTONS
+            box.setStyleSheet(f"padding: 1px 2px; min-width: {least}px;")
 
     @property
     def label(self) -> str:
