@@ -29,6 +29,17 @@ def warm_up() -> None:
     _DONE.set()
 
 
+def make_units() -> None:
+    """Let napari read its table of units, in the main thread and before :func:`warm_up`.
+
+    It is read when first used, and whoever asks for a unit meanwhile from another thread, as an
+    image that is opened does, is told that there is none.
+    """
+    from napari.utils.transforms import Affine
+
+    Affine(ndim=3)
+
+
 def _compile() -> None:
     from napari.layers import Labels
 

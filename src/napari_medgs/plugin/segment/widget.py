@@ -56,7 +56,7 @@ from napari_medgs.plugin.segment.surface_view import FROM_THE_FRONT, SurfaceView
 from napari_medgs.plugin.segment.tools import ClassTools
 from napari_medgs.plugin.segment.tools_panel import ToolsPanel
 from napari_medgs.plugin.segment.view import RESTORE_HINT, SegmentView
-from napari_medgs.plugin.segment.warm_up import warm_up
+from napari_medgs.plugin.segment.warm_up import make_units, warm_up
 from napari_medgs.plugin.viewing.view_bar import ViewBar
 from napari_medgs.plugin.widgets.base import MedGSWidget, Section
 from napari_medgs.plugin.widgets.layers import NEWS
@@ -167,6 +167,7 @@ class SegmentWidget(MedGSWidget):
         self.view.table.fill([1, 2], BACKGROUND)
         self.files.look_for_saved()
         self._go_on()
+        make_units()
         self._warm_up = Runner(self)
         self._warm_up.start(
             lambda progress, should_stop: warm_up(),
