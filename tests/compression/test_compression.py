@@ -72,7 +72,7 @@ def test_numbers_agree_with_those_of_the_file(fitted, tmp_path):
     )
     assert psnr(truth, shown, data_range=1.0) == pytest.approx(result.metrics["psnr"], abs=0.01)
     assert again.info.metrics["psnr"] == pytest.approx(result.metrics["psnr"], rel=1e-5)
-    assert again.info.metrics["compression"]["step"] == 2.5
+    assert again.info.metrics["compression"]["step"] == 2.8
     found = dice(mg.render_labels(again) == 3, mask == 3)
     assert found == pytest.approx(result.metrics["dice"]["3"], abs=1e-6)
 

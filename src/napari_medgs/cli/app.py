@@ -25,6 +25,8 @@ COMMANDS: dict[str, str] = {
     "mesh": "Make closed surfaces of labels, or of a field's classes at any resolution.",
     "compress": "Make a field a tenth of its size: lossy, for research, no archive of the image.",
     "decompress": "Write a compressed field as an exact one, for programs that read only these.",
+    "pack": "Write all fields of a folder into one file, with tables that they share.",
+    "unpack": "Write the fields of a cohort, or some of them, into a folder.",
     "evaluate": "Score segmentations: Dice, IoU, NSD, HD95, ASSD and volumes, per label and mean.",
     "measure": "Measure labels: volume, intensities, surface, diameters and number of pieces.",
     "convert": "Write an image or mask in another format.",

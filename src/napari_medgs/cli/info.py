@@ -33,6 +33,7 @@ TABLES = (
     "splits",
     "levels",
     "parts",
+    "fields",
     "bytes_of",
     "metrics",
 )
@@ -72,6 +73,8 @@ def info(
     lower = file.lower()
     if is_field_file(file):
         numbers = describe_field(Path(file))
+    elif lower.endswith(".medgsz"):
+        numbers = describe_cohort(Path(file))
     elif lower.endswith(MESHES) or find_meshes(file):
         numbers = describe_mesh(Path(file))
     elif lower.endswith(".npz"):
@@ -179,6 +182,23 @@ def describe_field(path: Path) -> dict[str, Any]:
         "classes": list(field.info.class_names),
         "label_values": list(field.info.label_values),
         "metrics": field.info.metrics,
+    }
+
+
+def describe_cohort(path: Path) -> dict[str, Any]:
+    """Return what a file of many fields holds."""
+    from napari_medgs.io.codec.archive import FieldArchive
+
+    archive = FieldArchive(path)
+    sizes, counts = archive.sizes(), archive.gaussians()
+    return {
+        "kind": "cohort of fields",
+        "bytes": path.stat().st_size,
+        "shared_bytes": archive.header_bytes,
+        "count": len(archive.names),
+        "fields": {
+            name: {"gaussians": counts[name], "bytes": sizes[name]} for name in archive.names
+        },
     }
 
 

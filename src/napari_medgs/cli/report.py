@@ -17,7 +17,7 @@ from napari_medgs._util.progress import ProgressCallback, ProgressEvent
 from napari_medgs.errors import FileError
 
 LINE_SECONDS = 10.0  # between lines of progress where there is no terminal
-COUNTED = ("images", "cases")  # stages of which the bar says how many are done
+COUNTED = ("images", "cases", "fields")  # stages of which the bar says how many are done
 
 
 def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:

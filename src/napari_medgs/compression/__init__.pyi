@@ -3,5 +3,7 @@ from .api import compress as compress
 from .api import decompress as decompress
 from .attributes import AttributeCoder as AttributeCoder
 from .attributes import StepCoder as StepCoder
+from .cohort import pack as pack
+from .cohort import unpack as unpack
 from .params import CompressParams as CompressParams
 from .params import Profile as Profile

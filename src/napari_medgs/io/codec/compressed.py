@@ -32,10 +32,11 @@ from napari_medgs.io.codec.container import (
     read_header,
 )
 from napari_medgs.io.codec.exact import exact_chunk, exact_field
-from napari_medgs.io.codec.symbols import in_file_order, learn, read_chunk, write_chunk
+from napari_medgs.io.codec.model import Model, learn
+from napari_medgs.io.codec.symbols import Tables, in_file_order, read_chunk, write_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from napari_medgs.data.field import FieldInfo
 
@@ -117,11 +118,10 @@ def encode(
         if preview.info.channels != field.info.channels:
             raise ParameterError("The preview has other channels than its field.")
         first, preview_bytes, _, _ = _coded_part(preview, make_scheme(preview, quantization))
-    header = Header(decoded.info, main, first)
     record = asdict(decoded.info)
     record["grid"] = decoded.info.grid.to_dict()
     record["metrics"] = record["metrics"] if exact else _short(record["metrics"])
-    start = header.to_bytes(_plain(record))
+    start = Header(decoded.info, main, first).to_bytes(_plain(record))
     sizes = {"header": len(start)}
     if preview is not None:
         sizes["preview"] = len(preview_bytes)
@@ -171,45 +171,81 @@ def _coded_part(
     field: GaussianField, scheme: Scheme
 ) -> tuple[Part, bytes, GaussianField, dict[str, int]]:
     integers = quantize(field, scheme)
-    degree = kept_degree(scheme, field.info)
-    info = replace(field.info, degree=degree)
-    chunks, corners, sizes = [], [], []
-    groups = divide(integers.cells, CHUNK) if len(field) else []
-    for rows in groups:
+    chunks = []
+    for rows in divide(integers.cells, CHUNK) if len(field) else []:
         chunk = integers.rows(rows)
         corner = chunk.cells.min(axis=0)
         chunk.cells -= corner
         size = chunk.cells.max(axis=0) + 1
-        chunks.append(in_file_order(chunk, size)[0])
-        corners.append(corner)
-        sizes.append(size)
-    model = learn(chunks)
+        chunks.append(Placed(in_file_order(chunk, size)[0], corner, size))
+    info = replace(field.info, degree=kept_degree(scheme, field.info))
+    return code_part(chunks, scheme, field.background, info)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The Gaussians of a chunk, in the order of the file, and the box of their cells.
+
+    Attributes
+    ----------
+    integers : Integers
+        Cells count from the corner.
+    corner, size : (3,) ndarray of int64
+        Along x, y, t.
+    """
+
+    integers: Integers
+    corner: NDArray[np.int64]
+    size: NDArray[np.int64]
+
+
+def code_part(
+    chunks: list[Placed],
+    scheme: Scheme,
+    background: Any,
+    info: FieldInfo,
+    model: Model | None = None,
+    tables: Tables | None = None,
+) -> tuple[Part, bytes, GaussianField, dict[str, int]]:
+    """Return description, bytes, field and bytes by kind of some chunks.
+
+    Parameters
+    ----------
+    chunks : list of Placed
+    scheme : Scheme
+    background : (C,) array_like
+    info : FieldInfo
+        With the degree that is kept.
+    model : Model, optional
+        Learned from the chunks by default.
+    tables : Tables, optional
+        What the coder knows beforehand.
+    """
+    model = model or learn([chunk.integers for chunk in chunks])
     if not chunks:  # a model has a line for every column
-        model = replace(
-            model,
-            coefficients=np.zeros((len(scheme.columns), len(scheme.columns) + 2), np.int64),
-            starts=np.full((len(scheme.columns) + 1, 2), 32768, np.int64),
-        )
+        kept = len(scheme.columns)
+        model = Model(np.zeros((kept, kept + 2), np.int64), np.full((kept + 1, 2), 32768))
     spent = np.zeros(len(scheme.columns) + 3, np.int64)
+    background = np.asarray(background, np.float32)
     payloads, entries, decoded = [], [], []
-    for chunk, corner, size in zip(chunks, corners, sizes, strict=True):
-        payload = write_chunk(chunk, size, scheme, model, spent)
-        least = -(-len(chunk) * (16 + info.channels) // 64)
+    for chunk in chunks:
+        payload = write_chunk(chunk.integers, chunk.size, scheme, model, spent, tables)
+        least = -(-len(chunk.integers) * (16 + info.channels) // 64)
         payload = payload.ljust(least, b"\0")
-        here = dequantize(_moved(chunk, corner), scheme, field.background, info)
+        here = dequantize(_moved(chunk.integers, chunk.corner), scheme, background, info)
         decoded.append(here)
         payloads.append(payload)
-        entries.append(_entry(payload, corner, size, here))
+        entries.append(_entry(payload, chunk.corner, chunk.size, here))
     part = Part(
         "coded",
-        len(field),
-        degree,
-        tuple(map(float, field.background)),
+        sum(len(field) for field in decoded),
+        info.degree,
+        tuple(map(float, background)),
         tuple(entries),
         scheme,
         model,
     )
-    whole = concatenate(decoded) if decoded else field.with_info(degree=degree)
+    whole = concatenate(decoded) if decoded else _empty(background, info)
     return part, b"".join(payloads), whole, _by_kind(scheme, spent)
 
 
@@ -283,6 +319,7 @@ def read_part(
     box: Box | None = None,
     preview: bool = False,
     parts: dict[str, int] | None = None,
+    tables: Tables | None = None,
     check_memory: Callable[[int], None] | None = None,
 ) -> GaussianField:
     """Read the field, or its preview, from an open file.
@@ -295,6 +332,8 @@ def read_part(
         See :func:`decode`.
     parts : dict, optional
         Filled with bytes by kind of parameter.
+    tables : Tables, optional
+        What the coder knows beforehand.
     check_memory : callable, optional
         Asked with the number of bytes that will be needed.
 
@@ -313,31 +352,15 @@ def read_part(
     if check_memory is not None:
         check_memory(24 * count * (20 + info.channels))
     background = np.asarray(part.background, np.float32)
-    offsets = np.cumsum([0, *(chunk.length for chunk in part.chunks)]) + header.offset(preview)
     spent = np.zeros(0 if part.scheme is None else len(part.scheme.columns) + 3, np.int64)
     fields = []
-    for k in wanted:
-        chunk = part.chunks[k]
-        opened.seek(int(offsets[k]))
-        payload = opened.read(chunk.length)
-        if zlib.crc32(payload) != chunk.checksum:
-            raise ValueError("the checksum of a chunk is another")
-        if part.scheme is None or part.model is None:
+    for chunk, payload in _payloads(opened, part, header.offset(preview), wanted):
+        if part.scheme is None:
             fields.append(exact_field(payload, chunk.count, background, info))
             continue
-        size = np.asarray(chunk.size, np.int64)
-        integers = read_chunk(
-            payload,
-            chunk.count,
-            size,
-            part.scheme,
-            part.model,
-            max(0, len(info.class_names) - 1),
-            spent,
-        )
-        if integers is None:
-            raise ValueError("the numbers of a chunk make no sense")
-        fields.append(dequantize(_moved(integers, chunk.corner), part.scheme, background, info))
+        placed = placed_chunk(payload, chunk, part, info, spent, tables)
+        moved = _moved(placed.integers, placed.corner)
+        fields.append(dequantize(moved, part.scheme, background, info))
     if parts is not None:
         parts.update(
             {"parameters, exact": part.length}
@@ -346,6 +369,70 @@ def read_part(
         )
     field = concatenate(fields) if fields else _empty(background, info)
     return field if region is None else field.subset(within(field, region))
+
+
+def _payloads(
+    opened: IO[bytes], part: Part, start: int, wanted: list[int]
+) -> Iterator[tuple[Chunk, bytes]]:
+    """Read some chunks of a part and test their checksums."""
+    offsets = np.cumsum([0, *(chunk.length for chunk in part.chunks)]) + start
+    for k in wanted:
+        opened.seek(int(offsets[k]))
+        payload = opened.read(part.chunks[k].length)
+        if zlib.crc32(payload) != part.chunks[k].checksum:
+            raise ValueError("the checksum of a chunk is another")
+        yield part.chunks[k], payload
+
+
+def placed_chunk(
+    payload: bytes,
+    chunk: Chunk,
+    part: Part,
+    info: FieldInfo,
+    spent: NDArray[np.int64],
+    tables: Tables | None = None,
+) -> Placed:
+    """Return the numbers of a coded chunk.
+
+    Raises
+    ------
+    ValueError
+        When its bytes make no sense.
+    """
+    assert part.scheme is not None
+    assert part.model is not None
+    size = np.asarray(chunk.size, np.int64)
+    classes = max(0, len(info.class_names) - 1)
+    coded = (part.scheme, part.model, classes, spent, tables)
+    integers = read_chunk(payload, chunk.count, size, *coded)
+    if integers is None:
+        raise ValueError("the numbers of a chunk make no sense")
+    return Placed(integers, np.asarray(chunk.corner, np.int64), size)
+
+
+def coded_chunks(opened: IO[bytes], header: Header, tables: Tables | None = None) -> list[Placed]:
+    """Return the numbers of all chunks of a coded field.
+
+    Parameters
+    ----------
+    opened : binary file
+    header : Header
+    tables : Tables, optional
+        What the coder knows beforehand.
+
+    Raises
+    ------
+    ValueError
+        When the bytes are damaged.
+    """
+    part = header.main
+    assert part.scheme is not None
+    spent = np.zeros(len(part.scheme.columns) + 3, np.int64)
+    wanted = list(range(len(part.chunks)))
+    return [
+        placed_chunk(payload, chunk, part, header.info, spent, tables)
+        for chunk, payload in _payloads(opened, part, header.offset(preview=False), wanted)
+    ]
 
 
 def _empty(background: Any, info: FieldInfo) -> GaussianField:

@@ -15,7 +15,7 @@ from napari_medgs._util.records import checked, checked_record, parse_json
 from napari_medgs.data.field import FieldInfo
 from napari_medgs.errors import FormatVersionError, ParameterError
 from napari_medgs.io.codec.columns import Scheme
-from napari_medgs.io.codec.symbols import MOST_COEFFICIENT, Model
+from napari_medgs.io.codec.model import MOST_COEFFICIENT, Model
 
 MAGIC = b"\x89MGS\r\n\x1a\n"
 VERSION = 1
@@ -238,14 +238,16 @@ class Header:
         return pack_record(record)
 
 
-def pack_record(record: dict[str, Any]) -> bytes:
+def pack_record(record: dict[str, Any], magic: bytes = MAGIC) -> bytes:
     """Return the bytes of a header."""
     packer = zlib.compressobj(9, wbits=-15, zdict=_USUAL)
     packed = packer.compress(json.dumps(record).encode()) + packer.flush()
-    return _FIXED.pack(MAGIC, VERSION, len(packed), zlib.crc32(packed)) + packed
+    return _FIXED.pack(magic, VERSION, len(packed), zlib.crc32(packed)) + packed
 
 
-def unpack_record(opened: IO[bytes], size: int) -> tuple[Any, int]:
+def unpack_record(
+    opened: IO[bytes], size: int, magic: bytes = MAGIC, kind: str = "compressed field"
+) -> tuple[Any, int]:
     """Read a header; return its JSON value and the number of its bytes.
 
     Parameters
@@ -254,21 +256,25 @@ def unpack_record(opened: IO[bytes], size: int) -> tuple[Any, int]:
         At its beginning.
     size : int
         Bytes of the file.
+    magic : bytes
+        How the file begins.
+    kind : str
+        What it is, for messages.
 
     Raises
     ------
     FormatVersionError
         When it has another version.
     ValueError
-        When it is no compressed field or damaged.
+        When it is something else or damaged.
     """
     fixed = opened.read(_FIXED.size)
-    if len(fixed) < _FIXED.size or not fixed.startswith(MAGIC):
-        raise ValueError("it does not begin as compressed fields do")
+    if len(fixed) < _FIXED.size or not fixed.startswith(magic):
+        raise ValueError(f"it does not begin as a {kind} does")
     _, version, length, checksum = _FIXED.unpack(fixed)
     if version != VERSION:
         raise FormatVersionError(
-            f"compressed field version {version}; this program reads version {VERSION}. Update "
+            f"{kind} version {version}; this program reads version {VERSION}. Update "
             "napari-medgs to open it."
         )
     if length > min(MOST_HEADER, size - _FIXED.size):

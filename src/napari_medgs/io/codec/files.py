@@ -44,7 +44,7 @@ def write_compressed(path: str | Path, data: bytes) -> Path:
 
 
 @contextmanager
-def explained(path: str | Path) -> Iterator[None]:
+def explained(path: str | Path, kind: str = "compressed field") -> Iterator[None]:
     """Name the file in every failure of reading it."""
     try:
         yield
@@ -53,7 +53,7 @@ def explained(path: str | Path) -> Iterator[None]:
     except (FileError, MemoryEstimateError):
         raise
     except (MedGSError, ValueError, OSError) as error:
-        raise FileError(f"{path}: damaged, or no compressed field ({error}).") from error
+        raise FileError(f"{path}: damaged, or no {kind} ({error}).") from error
 
 
 @contextmanager

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from napari_medgs.io.codec.cells import COUNT_NODES, NEIGHBORS, code_cells, find_neighbors
+from napari_medgs.io.codec.cells import COUNT_NODES, NEIGHBORS, code_cells
 from napari_medgs.io.codec.coder import (
     FAULT,
     INPUTS,
@@ -25,31 +25,13 @@ from napari_medgs.io.codec.coder import (
     start_reading,
 )
 from napari_medgs.io.codec.columns import FINEST, LARGEST, Integers, Scheme
+from napari_medgs.io.codec.model import UNIT, Model, neighbors_of
 
 CONTEXTS = 32
 LOGIT_CONTEXTS = 256
-UNIT = 12
-"""Bits behind the point of the predictor's coefficients."""
-MOST_COEFFICIENT = 2**15 - 1
-_BITS_TO_PAY = 24.0  # for a coefficient in the header
-_SAMPLE = 20_000
-
-
-@dataclass(frozen=True)
-class Model:
-    """How the columns of a field are predicted, in whole numbers.
-
-    Attributes
-    ----------
-    coefficients : (A, A + 2) ndarray of int64
-        Of a constant, the sum over the neighbors, and the Gaussian's earlier columns.
-    starts : (A + 1, 2) ndarray of int64
-        First guess of how residuals are distributed, see
-        :func:`~napari_medgs.io.codec.coder.initial_chances`; class scores last.
-    """
-
-    coefficients: NDArray[np.int64]
-    starts: NDArray[np.int64]
+_TRUST, _TRUST_SHARED = 3, 60
+"""How often a probability counts as seen: a first guess, and one that another field has taught."""
+_WEIGHT = 18000
 
 
 @njit(nogil=True, cache=True)
@@ -74,7 +56,12 @@ def code_columns(
     shape_columns: Any,
     rules: Any,
     coefficients: Any,
-    starts: Any,
+    chances: Any,
+    seen: Any,
+    weights: Any,
+    class_chances: Any,
+    class_seen: Any,
+    class_weights: Any,
     spent: Any,
 ) -> None:
     """Code everything of a chunk but its cells; fill the arrays when reading.
@@ -90,30 +77,16 @@ def code_columns(
         Columns of log r1, log r2 and log rt; -1 where they are constant.
     rules : (3, 2) ndarray of int64
         Fractions of the scheme; a first number of -1 in ``shape_columns`` counts as zero.
-    coefficients, starts : ndarrays of int64
+    coefficients : ndarray of int64
         Of the model.
+    chances, seen, weights, class_chances, class_seen, class_weights : ndarrays
+        See :class:`Tables`; they learn.
     spent : (A + 2,) ndarray of int64
         Bytes per column, then of fractions and class scores; added to.
     """
     count, kept = columns.shape
     classes = logits.shape[1]
     last_shape = max(shape_columns[0], shape_columns[1], shape_columns[2])
-    chances = np.empty(kept * INPUTS * CONTEXTS * NODES, np.int64)
-    seen = np.full(len(chances), 3, np.uint8)
-    first = np.empty(NODES, np.int64)
-    for c in range(kept):
-        initial_chances(starts[c, 0], starts[c, 1], first)
-        for k in range(INPUTS * CONTEXTS):
-            begin = (c * INPUTS * CONTEXTS + k) * NODES
-            chances[begin : begin + NODES] = first
-    weights = np.full((kept, NODES, INPUTS), 18000, np.int64)
-    class_chances = np.empty(min(classes, 1) * INPUTS * LOGIT_CONTEXTS * NODES, np.int64)
-    class_seen = np.full(len(class_chances), 3, np.uint8)
-    class_weights = np.full((NODES, INPUTS), 18000, np.int64)
-    if classes:
-        initial_chances(starts[kept, 0], starts[kept, 1], first)
-        for k in range(INPUTS * LOGIT_CONTEXTS):
-            class_chances[k * NODES : (k + 1) * NODES] = first
     places = np.zeros(INPUTS, np.int64)
     residuals = np.zeros(kept + 2, np.int64)
     bits = np.zeros(3, np.int64)
@@ -213,6 +186,62 @@ def code_columns(
         spent[kept + 1] += state[PLACE] - begun
 
 
+@dataclass
+class Tables:
+    """What the coder knows of the bits: probabilities, how often seen, and how they are mixed.
+
+    Attributes
+    ----------
+    chances, seen : (A x INPUTS x CONTEXTS x NODES,) ndarrays
+    weights : (A, NODES, INPUTS) ndarray of int64
+    class_chances, class_seen, class_weights : ndarrays
+        Of class scores; empty without classes.
+    count_chances, count_seen : (COUNT_NODES,) ndarrays
+        Of the cells.
+    """
+
+    chances: NDArray[np.int64]
+    seen: NDArray[np.uint8]
+    weights: NDArray[np.int64]
+    class_chances: NDArray[np.int64]
+    class_seen: NDArray[np.uint8]
+    class_weights: NDArray[np.int64]
+    count_chances: NDArray[np.int64]
+    count_seen: NDArray[np.uint8]
+
+    @classmethod
+    def first(cls, model: Model, classes: int) -> Tables:
+        """Return tables that have seen nothing but the model's first guess."""
+        kept = len(model.coefficients)
+        guess = np.empty((kept + 1, NODES), np.int64)
+        for c, (zero, decay) in enumerate(model.starts):
+            initial_chances(zero, decay, guess[c])
+        chances = np.repeat(guess[:kept, None], INPUTS * CONTEXTS, axis=1).reshape(-1)
+        contexts = INPUTS * LOGIT_CONTEXTS if classes else 0
+        class_chances = np.repeat(guess[kept, None], contexts, axis=0).reshape(-1)
+        return cls(
+            chances,
+            np.full(len(chances), _TRUST, np.uint8),
+            np.full((kept, NODES, INPUTS), _WEIGHT, np.int64),
+            class_chances,
+            np.full(len(class_chances), _TRUST, np.uint8),
+            np.full((NODES, INPUTS), _WEIGHT, np.int64),
+            np.full(COUNT_NODES, 32768, np.int64),
+            np.zeros(COUNT_NODES, np.uint8),
+        )
+
+    def copy(self) -> Tables:
+        """Return tables that learn on their own."""
+        return Tables(*(getattr(self, entry.name).copy() for entry in fields(self)))
+
+    def relax(self) -> Tables:
+        """Return the tables ready to follow another field: with little trust in what they saw."""
+        made = self.copy()
+        for seen in (made.seen, made.class_seen, made.count_seen):
+            np.minimum(seen, _TRUST_SHARED, out=seen)
+        return made
+
+
 def _layout(scheme: Scheme) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return where the shapes stand and the rules of fractions, as the kernel wants them."""
     names = ("log_r1", "log_r2", "log_rt")
@@ -235,100 +264,19 @@ def in_file_order(integers: Integers, size: NDArray[np.int64]) -> tuple[Integers
     order = np.zeros(len(rows), np.int64)
     scratch = np.zeros(64 + 64 * len(rows), np.uint8)
     state = new_state(reading=False)
-    code_cells(state, scratch, size, sorted_cells, order, *_counts())
+    counts = np.full(COUNT_NODES, 32768, np.int64), np.zeros(COUNT_NODES, np.uint8)
+    code_cells(state, scratch, size, sorted_cells, order, *counts)
     rows = rows[order]
     return integers.rows(rows), rows
 
 
-def _counts() -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    return np.full(COUNT_NODES, 32768, np.int64), np.zeros(COUNT_NODES, np.uint8)
-
-
-def neighbors_of(cells: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the neighbors of every Gaussian, see :func:`find_neighbors`."""
-    neighbors = np.empty((len(cells), NEIGHBORS), np.int64)
-    find_neighbors(np.ascontiguousarray(cells), neighbors)
-    return neighbors
-
-
-def learn(chunks: list[Integers]) -> Model:
-    """Find the coefficients that predict best, and how their residuals are distributed.
-
-    Parameters
-    ----------
-    chunks : list of Integers
-        In the order of the file.
-    """
-    kept = chunks[0].columns.shape[1] if chunks else 0
-    coefficients = np.zeros((kept, kept + 2), np.int64)
-    starts = np.full((kept + 1, 2), 32768, np.int64)
-    if not chunks:
-        return Model(coefficients, starts)
-    sums, class_residuals = [], []
-    for chunk in chunks:
-        near = neighbors_of(chunk.cells)
-        here = chunk.columns[near].sum(axis=1)
-        here[near[:, 0] < 0] = 0
-        sums.append(here)
-        if chunk.logits.shape[1]:
-            total = chunk.logits[near].sum(axis=1)
-            total[near[:, 0] < 0] = 0
-            class_residuals.append((chunk.logits - ((total + 2) >> 2)).reshape(-1))
-    columns = np.concatenate([chunk.columns for chunk in chunks])
-    near_sums = np.concatenate(sums)
-    for c in range(kept):
-        features = np.column_stack([near_sums[:, c], columns[:, :c]])
-        coefficients[c, : c + 2] = _regress(columns[:, c], features)
-        guess = coefficients[c, 0] + features @ coefficients[c, 1 : c + 2]
-        starts[c] = _start(columns[:, c] - ((guess + (1 << (UNIT - 1))) >> UNIT))
-    if class_residuals:
-        starts[kept] = _start(np.concatenate(class_residuals))
-    return Model(coefficients, starts)
-
-
-def _start(residuals: NDArray[np.int64]) -> tuple[int, int]:
-    """Return the chance of a number that is not zero, and the decay of the sizes."""
-    size = np.abs(residuals)
-    nonzero = int((size > 0).sum())
-    zero = min(max((nonzero * 65536) // max(len(size), 1), 64), 65472)
-    mean = float(size.sum()) / max(nonzero, 1)
-    return zero, min(max(round(65536 * (1 - 1 / max(mean, 1.0))), 64), 65472)
-
-
-def _regress(wanted: NDArray[np.int64], features: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return whole coefficients of a constant and the features that are worth their bits."""
-    step = max(1, len(wanted) // _SAMPLE)
-    target, table = wanted[::step].astype(np.float64), features[::step].astype(np.float64)
-    chosen: list[int] = []
-    mean = target.mean()
-    best, left = np.zeros(0), float(((target - mean) ** 2).sum()) + 1e-9
-    means = table.mean(axis=0)
-    table, target = table - means, target - mean
-    usable = (table**2).sum(axis=0) > 0
-    while len(chosen) < table.shape[1]:
-        trials = []
-        for k in (k for k in range(table.shape[1]) if k not in chosen and usable[k]):
-            part = table[:, [*chosen, k]]
-            solution = np.linalg.lstsq(part, target, rcond=None)[0]
-            error = float(((target - part @ solution) ** 2).sum()) + 1e-9
-            trials.append((error, k, solution))
-        if not trials:
-            break
-        error, k, solution = min(trials, key=lambda trial: trial[:2])
-        if len(wanted) / 2 * np.log2(left / error) < _BITS_TO_PAY:
-            break
-        chosen, best, left = [*chosen, k], solution, error
-    result = np.zeros(table.shape[1] + 1, np.int64)
-    for k, number in zip(chosen, best, strict=True):
-        whole = round(float(number) * (1 << UNIT))
-        result[1 + k] = min(max(whole, -MOST_COEFFICIENT), MOST_COEFFICIENT)
-    constant = mean * (1 << UNIT) - float(means @ result[1:])
-    result[0] = min(max(round(constant), -(2**45)), 2**45)
-    return result
-
-
 def write_chunk(
-    integers: Integers, size: NDArray[np.int64], scheme: Scheme, model: Model, spent: Any
+    integers: Integers,
+    size: NDArray[np.int64],
+    scheme: Scheme,
+    model: Model,
+    spent: Any,
+    tables: Tables | None = None,
 ) -> bytes:
     """Return the bytes of a chunk whose Gaussians are in the order of the file.
 
@@ -342,34 +290,80 @@ def write_chunk(
     model : Model
     spent : (A + 3,) ndarray of int64
         Bytes by column, fractions, class scores and cells; added to.
+    tables : Tables, optional
+        To begin with; not changed.
     """
-    length = 64 + len(integers) * (16 + 4 * integers.columns.shape[1] + integers.logits.shape[1])
-    shape_columns, rules = _layout(scheme)
+    kept, classes = integers.columns.shape[1], integers.logits.shape[1]
+    length = 64 + len(integers) * (16 + 4 * kept + classes)
+    start = Tables.first(model, classes) if tables is None else tables
     while True:
         data = np.zeros(length, np.uint8)
         state, used = new_state(reading=False), np.zeros_like(spent)
-        order = np.zeros(len(integers), np.int64)
-        code_cells(state, data, size, integers.cells, order, *_counts())
-        used[-1] = state[PLACE]
-        code_columns(
-            state,
-            data,
-            neighbors_of(integers.cells),
-            integers.fractions,
-            integers.columns,
-            integers.logits,
-            shape_columns,
-            rules,
-            model.coefficients,
-            model.starts,
-            used,
-        )
+        _code(state, data, integers, size, scheme, model, start.copy(), used)
         end = finish_writing(state, data)
         if state[FAULT] == LIMIT:
             length *= 2
             continue
         spent += used
         return data[:end].tobytes()
+
+
+def teach(
+    chunks: list[tuple[Integers, NDArray[np.int64]]], scheme: Scheme, model: Model
+) -> Tables:
+    """Return tables that have seen a field: for others like it.
+
+    Parameters
+    ----------
+    chunks : list of (Integers, (3,) ndarray)
+        With the size of the box of each.
+    scheme : Scheme
+    model : Model
+    """
+    classes = chunks[0][0].logits.shape[1]
+    tables = Tables.first(model, classes)
+    for integers, size in chunks:
+        state = new_state(reading=False)
+        spent = np.zeros(integers.columns.shape[1] + 3, np.int64)
+        # Nothing is kept of what is written: a buffer that is too small does no harm.
+        _code(state, np.zeros(8, np.uint8), integers, size, scheme, model, tables, spent)
+    return tables.relax()
+
+
+def _code(
+    state: Any,
+    data: Any,
+    integers: Integers,
+    size: NDArray[np.int64],
+    scheme: Scheme,
+    model: Model,
+    tables: Tables,
+    spent: Any,
+) -> None:
+    """Write a chunk, or fill it when reading; the tables learn."""
+    order = np.zeros(len(integers), np.int64)
+    counts = (tables.count_chances, tables.count_seen)
+    code_cells(state, data, size, integers.cells, order, *counts)
+    spent[-1] += state[PLACE]
+    shape_columns, rules = _layout(scheme)
+    code_columns(
+        state,
+        data,
+        neighbors_of(integers.cells),
+        integers.fractions,
+        integers.columns,
+        integers.logits,
+        shape_columns,
+        rules,
+        model.coefficients,
+        tables.chances,
+        tables.seen,
+        tables.weights,
+        tables.class_chances,
+        tables.class_seen,
+        tables.class_weights,
+        spent,
+    )
 
 
 def read_chunk(
@@ -380,6 +374,7 @@ def read_chunk(
     model: Model,
     classes: int,
     spent: NDArray[np.int64],
+    tables: Tables | None = None,
 ) -> Integers | None:
     """Return the Gaussians of a chunk; None when its bytes make no sense.
 
@@ -395,27 +390,15 @@ def read_chunk(
         Class scores of each Gaussian: one less than there are classes.
     spent : (A + 3,) ndarray of int64
         Bytes by column, fractions, class scores and cells; added to.
+    tables : Tables, optional
+        To begin with; not changed.
     """
     buffer = np.frombuffer(data, np.uint8).copy()
     state = new_state(reading=True)
     start_reading(state, buffer)
     cells, fractions = np.zeros((2, count, 3), np.int64)
     columns = np.zeros((count, len(scheme.columns)), np.int64)
-    logits = np.zeros((count, classes), np.int64)
-    code_cells(state, buffer, size, cells, np.zeros(count, np.int64), *_counts())
-    spent[-1] += state[PLACE]
-    shape_columns, rules = _layout(scheme)
-    code_columns(
-        state,
-        buffer,
-        neighbors_of(cells),
-        fractions,
-        columns,
-        logits,
-        shape_columns,
-        rules,
-        model.coefficients,
-        model.starts,
-        spent,
-    )
-    return None if state[FAULT] else Integers(cells, fractions, columns, logits)
+    found = Integers(cells, fractions, columns, np.zeros((count, classes), np.int64))
+    start = Tables.first(model, classes) if tables is None else tables.copy()
+    _code(state, buffer, found, size, scheme, model, start, spent)
+    return None if state[FAULT] else found
