@@ -266,7 +266,8 @@ def test_the_manifest_offers_every_format_that_is_read():
     manifest = PluginManifest.from_file(f"{napari_medgs.__path__[0]}/napari.yaml")
     (reader,) = manifest.contributions.readers
     names = [f"scan{suffix}" for suffix in (*READ_SUFFIXES, *MESHES, *ZARR, ".tif", ".tiff")]
-    for name in (*names, "scan.seg.nrrd", "a.dcm", "DICOMDIR", "f.medgs.safetensors", "a.npz"):
+    fields = ("f.medgs.safetensors", "f.medgs")
+    for name in (*names, *fields, "scan.seg.nrrd", "a.dcm", "DICOMDIR", "a.npz"):
         assert any(fnmatch(name, pattern) for pattern in reader.filename_patterns), name
     assert reader.accepts_directories
 
