@@ -259,3 +259,27 @@ def test_users_of_one_choice_differ_in_the_slice_alone(monkeypatch):
     scores = users.simulated_user(bench, users.CORRECTS, 1, 0)
     assert scores[1] > scores[0]
     assert set(np.unique(bench.asked[-1])) <= {0, 1, 2}
+
+
+def test_fast_grow_cut_takes_the_seed_of_the_shortest_path(rng):
+    from fast_grow_cut import fast_grow_cut
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import dijkstra
+
+    shape = (3, 5, 6)
+    image = rng.random((1, *shape), np.float32)
+    marks = np.zeros(shape, np.uint8)
+    marks[0, 0, 0], marks[2, 4, 5], marks[1, 2, 0] = 1, 2, 2
+    voxels = np.argwhere(np.ones(shape, bool))
+    near = np.abs(voxels[:, None] - voxels[None]).max(axis=-1) == 1
+    one, other = np.nonzero(near)
+    flat = image.reshape(-1).astype(float)
+    graph = coo_matrix((np.abs(flat[one] - flat[other]), (one, other)), [len(flat)] * 2).tocsr()
+    seeds = np.flatnonzero(marks)
+    nearest = seeds[dijkstra(graph, indices=seeds).argmin(axis=0)]
+    expected = marks.reshape(-1)[nearest].reshape(shape).astype(int) - 1
+    np.testing.assert_array_equal(fast_grow_cut(image, marks, (1.0, 1.0, 1.0)), expected)
+    # Where the way counts most, the nearest seed wins.
+    far = fast_grow_cut(image, marks, (1.0, 1.0, 1.0), seed_locality=100.0)
+    assert far[0, 0, 1] == 0
+    assert far[2, 4, 4] == 1
