@@ -262,9 +262,10 @@ def test_users_of_one_choice_differ_in_the_slice_alone(monkeypatch):
 
 
 def test_fast_grow_cut_takes_the_seed_of_the_shortest_path(rng):
-    from fast_grow_cut import fast_grow_cut
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import dijkstra
+
+    from fast_grow_cut import fast_grow_cut
 
     shape = (3, 5, 6)
     image = rng.random((1, *shape), np.float32)
