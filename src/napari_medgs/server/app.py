@@ -81,7 +81,8 @@ def make_app(settings: ServerSettings) -> FastAPI:
     app.include_router(compat_routes(handler))
     app.include_router(own_routes(handler))
     add_error_answers(app)
-    app.add_middleware(Gate, settings=settings)
+    paths = frozenset(app.openapi()["paths"])
+    app.add_middleware(Gate, settings=settings, paths=paths)
     return app
 
 

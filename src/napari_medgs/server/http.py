@@ -133,10 +133,12 @@ class Gate:
     ----------
     app : ASGI application
     settings : ServerSettings
+    paths : set of str
+        Those that there are; others are not written into the log.
     """
 
-    def __init__(self, app: Any, settings: ServerSettings) -> None:
-        self._app = app
+    def __init__(self, app: Any, settings: ServerSettings, paths: frozenset[str]) -> None:
+        self._app, self._paths = app, paths
         self._key = settings.api_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -160,7 +162,7 @@ class Gate:
                 await self._app(scope, receive, sending)
         finally:
             seconds = time.perf_counter() - started
-            known = scope.get("route") is not None or scope["path"] == OPEN
+            known = scope["path"] in self._paths
             level = logging.DEBUG if scope["path"] in QUIET else logging.INFO
             log.log(
                 level, "%s %s %d %.3f s", scope["method"], scope["path"] if known else "-",
