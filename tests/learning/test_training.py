@@ -46,7 +46,7 @@ from napari_medgs.learning.card import ChannelScale  # noqa: E402
 from napari_medgs.learning.data.patches import Augmentation, PatchDataset  # noqa: E402
 from napari_medgs.learning.data.prepare import plan_sizes, prepare_case  # noqa: E402
 from napari_medgs.learning.resampling import resample_classes, resample_image  # noqa: E402
-from napari_medgs.learning.tiles import tile_starts, tiled_probabilities  # noqa: E402
+from napari_medgs.learning.tiles import tile_size, tile_starts, tiled_probabilities  # noqa: E402
 from napari_medgs.learning.training.folds import (  # noqa: E402
     fold_of_cases,
     left_out,
@@ -405,8 +405,11 @@ def test_tiles_do_not_show(shape: tuple[int, ...]):
     assert np.allclose(np.concatenate([p[2] for p in parts], 1), whole, atol=1e-5)
 
 
-@given(st.integers(1, 300), st.integers(1, 80))
-def test_tiles_cover(size: int, tile: int):
+@given(st.integers(1, 300), st.integers(1, 20), st.sampled_from([1, 4, 8]))
+def test_tiles_cover(size: int, most: int, multiple: int):
+    tile = tile_size(size, most * multiple, multiple)
+    assert tile % multiple == 0
+    assert tile <= most * multiple
     starts = tile_starts(size, tile)
     covered = {v for s in starts for v in range(s, min(s + tile, size))}
     assert covered == set(range(size))

@@ -25,13 +25,13 @@ from napari_medgs.errors import MemoryEstimateError, ParameterError
 from napari_medgs.learning.card import SegmenterCard, scale_channel
 from napari_medgs.learning.refinement import forest_probabilities
 from napari_medgs.learning.resampling import SAME, axis_weights, resample_image
-from napari_medgs.learning.tiles import tiled_probabilities
+from napari_medgs.learning.tiles import tile_size, tiled_probabilities
 
 if TYPE_CHECKING:
     from torch import nn
 
-TILE_FACTOR = 2
-"""Tiles of inference over training patches, along every axis."""
+TILE_FACTOR = 2.5
+"""Largest tiles of inference over training patches, along every axis."""
 MOST_TILE_VOXELS = {"cpu": 128**3, "cuda": 160**3}
 LARGEST_PRIOR_VALUE = 248
 BYTES_PER_TILE_VOXEL = 120  # measured for the U-Net with widths 16, 32, 64
@@ -293,13 +293,15 @@ class Segmenter:
         """Return the largest tile for an image of some shape at the model's spacing."""
         most = MOST_TILE_VOXELS.get(self.device.type, MOST_TILE_VOXELS["cpu"])
         multiple = (1,) * (3 - self.card.network.ndim) + self.card.network.multiple
-        tile = [
-            min(TILE_FACTOR * p, -(-n // m) * m)
-            for p, n, m in zip(self.card.patch, shape, multiple, strict=True)
+        largest = [
+            max(m, int(TILE_FACTOR * p) // m * m)
+            for p, m in zip(self.card.patch, multiple, strict=True)
         ]
-        while np.prod(tile) > most:
-            axis = int(np.argmax(tile))
-            tile[axis] = max(multiple[axis], tile[axis] // 2 // multiple[axis] * multiple[axis])
+        while np.prod(largest) > most:
+            axis = int(np.argmax(largest))
+            m = multiple[axis]
+            largest[axis] = max(m, int(0.8 * largest[axis]) // m * m)
+        tile = [tile_size(*sizes) for sizes in zip(shape, largest, multiple, strict=True)]
         return tuple(tile[3 - self.card.network.ndim :])
 
     def _check_memory(self, grid: Grid, probabilities: bool) -> None:

@@ -15,11 +15,41 @@ from napari_medgs.errors import Cancelled
 if TYPE_CHECKING:
     from torch import nn
 
-OVERLAP = 0.25
-"""Part of a tile that its neighbor covers, too."""
+OVERLAP = 16
+"""Voxels that neighboring tiles share along an axis; a quarter of the tile at most."""
 
 
-def tile_starts(size: int, tile: int, overlap: float = OVERLAP) -> list[int]:
+def overlap_of(tile: int) -> int:
+    """Return how many voxels neighbors of a size share."""
+    return min(OVERLAP, tile // 4)
+
+
+def tile_size(size: int, most: int, multiple: int = 1) -> int:
+    """Return the size of the tiles of an axis: so many as are needed, and no larger than needed.
+
+    Parameters
+    ----------
+    size : int
+        Voxels of the axis.
+    most : int
+        Largest tile, a multiple of ``multiple``.
+    multiple : int
+        Tiles are multiples of this.
+
+    Examples
+    --------
+    >>> tile_size(256, 120, 8), tile_size(30, 120, 8)
+    (96, 32)
+    """
+    if size <= most:
+        return -(-size // multiple) * multiple
+    shared = overlap_of(most)
+    count = -(-(size - shared) // (most - shared))
+    wanted = -(-(size + (count - 1) * shared) // count)
+    return min(most, -(-wanted // multiple) * multiple)
+
+
+def tile_starts(size: int, tile: int) -> list[int]:
     """Return the first voxels of the tiles along one axis, evenly spread.
 
     Examples
@@ -29,16 +59,16 @@ def tile_starts(size: int, tile: int, overlap: float = OVERLAP) -> list[int]:
     """
     if size <= tile:
         return [0]
-    step = max(1, int(tile * (1 - overlap)))
+    step = max(1, tile - overlap_of(tile))
     count = -(-(size - tile) // step) + 1
     return [round(k * (size - tile) / (count - 1)) for k in range(count)]
 
 
-def tile_weight(shape: tuple[int, ...], overlap: float = OVERLAP) -> Floats:
+def tile_weight(shape: tuple[int, ...]) -> Floats:
     """Return the weight of the voxels of a tile: falling linearly where tiles overlap."""
     weight = np.ones(shape, np.float32)
     for axis, n in enumerate(shape):
-        width = max(1, int(n * overlap))
+        width = max(1, overlap_of(n))
         distance = np.minimum(np.arange(n), np.arange(n)[::-1]) + 1.0
         ramp = np.minimum(distance / (width + 1), 1.0).astype(np.float32)
         weight *= ramp.reshape([-1 if a == axis else 1 for a in range(len(shape))])
