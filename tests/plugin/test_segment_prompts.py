@@ -126,6 +126,9 @@ def test_an_initial_mask_stays_until_it_is_corrected(docked, qtbot, notes, tiny_
     widget.view.initial.choose(mask)
     widget.view.new_strokes.click()
     assert widget.controller.session.initial is not None
+    # Its classes can be edited at once, before anything was solved.
+    np.testing.assert_array_equal(widget.result_layer.data, rough)
+    assert set(widget.state.volumes_ml) == set(widget.view.table.classes) == {1, 2}
     idle(qtbot, widget)
     np.testing.assert_array_equal(widget.result_layer.data, rough)
     np.testing.assert_array_equal(mask.data, rough)

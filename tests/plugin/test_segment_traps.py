@@ -12,7 +12,7 @@ from napari_medgs.data.grid import Grid
 from napari_medgs.plugin.layer_frame import grid_kwargs
 from napari_medgs.plugin.segment.class_table import ClassTable, volume_unit
 from napari_medgs.plugin.segment.steps import Step
-from tests.plugin.strokes import WAIT, begin, idle, stroke
+from tests.plugin.strokes import WAIT, begin, dice, idle, stroke
 
 
 def test_a_mask_of_erased_strokes_goes_and_comes_back_with_undo(docked, qtbot, notes):
@@ -24,7 +24,7 @@ def test_a_mask_of_erased_strokes_goes_and_comes_back_with_undo(docked, qtbot, n
     widget.view.table.choose(2)
     assert told == [2]  # napari's own control hears of it as well
     assert widget.view.suggest.objectName() == "medgs-primary"
-    where = np.argwhere(np.isin(layer.data, (2, 255)))
+    where = np.argwhere(np.isin(layer.data, (1, 2)))
     layer.data_setitem(tuple(where.T), 0)
     qtbot.waitUntil(lambda: not widget.result_layer.data.any(), timeout=WAIT)
     assert "Only one class is marked" in widget.state.message
@@ -32,6 +32,16 @@ def test_a_mask_of_erased_strokes_goes_and_comes_back_with_undo(docked, qtbot, n
     assert widget.state.volumes_ml == {}
     widget.undo()
     np.testing.assert_array_equal(widget.result_layer.data, mask)
+    idle(qtbot, widget)
+    # One class alone gives a first answer: what surrounds it is taken for background.
+    where = np.argwhere(np.isin(layer.data, (2, 255)))
+    layer.data_setitem(tuple(where.T), 0)
+    qtbot.waitUntil(lambda: "Provisional" in widget.state.summary, timeout=WAIT)
+    np.testing.assert_array_equal(widget.result_layer.data, widget.controller.session.labels)
+    assert (widget.result_layer.data[layer.data == 1] == 1).all()
+    assert dice(widget.result_layer.data, mask, 1) > 0.6
+    assert not widget.controller.is_current
+    widget.undo()
     idle(qtbot, widget)
     # With the image, its classes' names go.
     widget.view.table.names[1] = "spleen"

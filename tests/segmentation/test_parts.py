@@ -154,3 +154,18 @@ def test_a_damaged_record_of_a_click(segmenter, volume, tmp_path):
     path.write_text(json.dumps(record))
     with pytest.raises(mg.MedGSError, match="damaged"):
         mg.InteractiveSegmenter.load(path, volume)
+
+
+def test_one_class_alone_means_the_part_around_its_marks(segmenter, volume):
+    assert segmenter.parts.inferred() is None
+    segmenter.add_scribble(300, [(4, 10, 8), (4, 14, 14)])
+    mask = segmenter.parts.inferred()
+    truth = np.zeros(volume.grid.shape, bool)
+    truth[2:7, 5:20, 5:18] = True
+    assert set(np.unique(mask)) == {0, 300}
+    assert 2 * ((mask == 300) & truth).sum() > 0.9 * ((mask == 300).sum() + truth.sum())
+    segmenter.add_scribble(0, [(4, 2, 2), (4, 2, 36)])
+    assert segmenter.parts.inferred() is None
+    segmenter.undo()
+    segmenter.add_point(4, PLACE)  # another class
+    assert segmenter.parts.inferred() is None

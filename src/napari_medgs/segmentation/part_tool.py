@@ -163,6 +163,66 @@ class PartTool:
         outside = [to_voxels(grid, [place], world)[0].tolist() for place in negative]
         return self.tree().at(*inside, negative=outside)
 
+    def inferred(
+        self,
+        *,
+        progress: ProgressCallback = ignore_progress,
+        should_stop: StopCallback = never_stop,
+    ) -> NDArray[Any] | None:
+        """Return a provisional mask where strokes and points mark one class and no background.
+
+        It is the part that the marks mean; what surrounds it is taken for background.
+
+        Parameters
+        ----------
+        progress, should_stop : callable, optional
+
+        Returns
+        -------
+        (Z, Y, X) ndarray of int or None
+            None where the prompts say more, or nothing: they are to be solved then.
+
+        Raises
+        ------
+        MedGSError
+            For an unusable image or field.
+        Cancelled
+            When stopped.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import napari_medgs as mg
+        >>> image = np.random.default_rng(0).normal(size=(6, 24, 24)).astype(np.float32)
+        >>> image[1:5, 6:18, 6:18] += 20
+        >>> segmenter = mg.InteractiveSegmenter()
+        >>> segmenter.set_image(mg.Volume.from_array(image))
+        >>> segmenter.add_scribble(3, [(3, 10, 10), (3, 14, 14)])
+        True
+        >>> mask = segmenter.parts.inferred()
+        >>> int(mask[3, 12, 8]), int(mask[3, 2, 2])
+        (3, 0)
+        """
+        from napari_medgs.segmentation.prompts.inferred import fit_stroke
+
+        session = self._segmenter.session
+        settings, strokes = session.settings, session.strokes
+        more = (session.initial, session.prior, session.locked_labels)
+        if settings.boxes or settings.fully_labeled or any(x is not None for x in more):
+            return None
+        marked = np.argwhere(strokes != settings.unlabeled)
+        values = {int(v) for v in np.unique(strokes[tuple(marked.T)])}
+        values |= {p.label if p.positive else 0 for p in settings.points}
+        if len(values) != 1 or values & {0, session.prompts().background_value}:
+            return None
+        (label,) = values
+        places = [np.floor(np.asarray(p.position) + 0.5) for p in settings.points]
+        voxels = np.vstack([marked, np.reshape(places, (-1, 3))]).astype(np.int64)
+        tree = self.tree(progress=progress, should_stop=should_stop)
+        inside = tree.mask(fit_stroke(tree, voxels))
+        inside[tuple(voxels.T)] = True
+        return inside.astype(np.min_scalar_type(label)) * label
+
     def add(
         self, label: int, part: PartSelection, *, mask: NDArray[np.bool_] | None = None
     ) -> bool:

@@ -20,6 +20,7 @@ from napari_medgs.plugin.segment.jobs import (
     ComputeMaps,
     PrepareSegmenter,
     PreviewSlice,
+    ProvisionalMask,
     SolveMask,
     SuggestSlice,
 )
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
         SegmentResult,
         Session,
     )
+
+PROVISIONAL = (
+    "<b>Provisional</b>, from one class alone: a stroke in the background, or in another class, "
+    "makes it certain."
+)
 
 
 class SegmentController:
@@ -415,9 +421,16 @@ class SegmentController:
 
     # What is shown
 
-    def _show_result(self, kind: JobKind, result: SegmentResult) -> None:
+    def _show_result(self, kind: JobKind, result: SegmentResult | ProvisionalMask) -> None:
         assert self.layers is not None
         self._report_errors = False
+        if isinstance(result, ProvisionalMask):
+            self.result = None
+            self.layers.set_provisional(result.labels)
+            self.state.summary = PROVISIONAL
+            self._show(ResultUpdate.FULL)
+            self._call_waiting()
+            return
         self.result = result
         self.layers.set_result(result)
         self.state.summary = f"Mask updated in <b>{result.seconds_solve:.1f} s</b>"

@@ -50,8 +50,22 @@ class PrepareSegmenter:
 
 
 @dataclass(frozen=True)
+class ProvisionalMask:
+    """A mask of one class whose background is inferred.
+
+    Attributes
+    ----------
+    labels : (Z, Y, X) ndarray of int
+    """
+
+    labels: NDArray[Any]
+
+
+@dataclass(frozen=True)
 class SolveMask:
     """Compute the mask of all prompts so far; the segmenter's own mask is left as it is.
+
+    Where they mark one class alone, it is provisional: the part of the image that they mean.
 
     Attributes
     ----------
@@ -63,8 +77,13 @@ class SolveMask:
     segmenter: InteractiveSegmenter
     incremental: bool = False
 
-    def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> SegmentResult:
+    def __call__(
+        self, progress: ProgressCallback, should_stop: StopCallback
+    ) -> SegmentResult | ProvisionalMask:
         """Return the result."""
+        labels = self.segmenter.parts.inferred(progress=progress, should_stop=should_stop)
+        if labels is not None:
+            return ProvisionalMask(labels)
         return self.segmenter.update(
             quick=self.incremental, progress=progress, should_stop=should_stop
         )

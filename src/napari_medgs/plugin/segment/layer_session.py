@@ -191,6 +191,12 @@ class LayerSession:
         self.display.restore(refresh=False)
         self.display.show_delta(self.segmenter.set_result(result))
 
+    def set_provisional(self, labels: NDArray[Any]) -> None:
+        """Show a mask that the next full solve replaces."""
+        self.display.restore(refresh=False)
+        session = self.segmenter.session
+        self.display.show_delta(session.set_result(labels, is_current=False))
+
     def clear_result(self) -> bool:
         """Make an empty mask the segmenter's and show it; return whether there was another."""
         labels = self.segmenter.session.labels

@@ -52,12 +52,15 @@ def new_session(
         initial = labels_like(mask, context.image, context.frame, resample=resample)
         initial = initial.astype(np.int32)
     paths = [getattr(x.source, "path", None) or x.name for x in context.sources]
-    return Session(
+    session = Session(
         context.volume.grid,
         Settings(unlabeled=unlabeled, background=background, params=params),
         initial=initial,
         images=[str(p) for p in paths],
     )
+    if initial is not None:
+        session.set_result(initial, is_current=False)  # on show while the first solve runs
+    return session
 
 
 def known_field(context: SegmentContext, chosen: Any | None) -> GaussianField | None:
