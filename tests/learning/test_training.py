@@ -329,6 +329,15 @@ def test_file_round_trip(tmp_path: Path):
         assert torch.equal(a, b)
 
 
+def test_info(model: Path, tmp_path: Path):
+    said = run("info", model, "--json", tmp_path / "n.json")
+    assert "kind segmenter" in said
+    numbers = json.loads((tmp_path / "n.json").read_text())
+    assert numbers["classes"] == ["2 ball", "5 box"]
+    assert numbers["training_cases"] == 4
+    assert numbers["licence"] == "CC0-1.0"
+
+
 def test_damaged_files(tmp_path: Path):
     path = save_segmenter(tmp_path / "m.safetensors", untrained())
     data = path.read_bytes()
@@ -523,3 +532,19 @@ def test_other_dimensions_refused(model: Path, tmp_path: Path):
     source = find_training_cases(tmp_path)
     with pytest.raises(GeometryError, match="reads volumes, the cases are slices"):
         train_segmenter(source, TINY, start=load_segmenter(model))
+
+
+def test_small_images_lie_in_the_middle_of_a_patch_as_in_training():
+    """A network that knows where the border is gives what it gave in training."""
+
+    class Border(torch.nn.Module):
+        def forward(self, image):
+            rows = torch.arange(image.shape[2]).reshape(1, 1, -1, 1, 1) * torch.ones_like(image)
+            return torch.cat([rows, image], 1)
+
+    image = np.random.default_rng(0).random((1, 5, 9, 6)).astype(np.float32)
+    ((first, last, found),) = tiled_probabilities(Border(), image, (16, 16, 16), least=(9, 8, 8))
+    assert (first, last, found.shape) == (0, 5, (2, 5, 9, 6))
+    rows = np.arange(2, 7).reshape(-1, 1, 1)  # two voxels before, two behind
+    expected = 1 / (1 + np.exp(rows - image[0]))
+    np.testing.assert_allclose(found[1], expected, rtol=1e-5)

@@ -52,7 +52,8 @@ def info(
         str,
         typer.Argument(
             metavar="FILE",
-            help="An image or mask (as for fit), a field, a mesh, or a whole MedMNIST .npz.",
+            help="An image or mask (as for fit), a field, a mesh, a trained segmenter, or a "
+            "whole MedMNIST .npz.",
         ),
     ],
     spacing: VoxelSizeOption = None,
@@ -67,11 +68,14 @@ def info(
     del debug
     from napari_medgs.io.fields import is_field_file
     from napari_medgs.io.meshes import find_meshes
+    from napari_medgs.learning.files import is_segmenter_file
 
     reporter = Reporter(quiet, json_file)
     check_distinct([file], {"--json": json_file})
     lower = file.lower()
-    if is_field_file(file):
+    if is_segmenter_file(file):
+        numbers = describe_segmenter(Path(file))
+    elif is_field_file(file):
         numbers = describe_field(Path(file))
     elif lower.endswith(".medgsz"):
         numbers = describe_cohort(Path(file))
@@ -152,6 +156,29 @@ def text_of(value: Any, key: str = "") -> str:
             return f"{text} voxels"
         return f"{text} mm" if key.endswith("_mm") else text
     return str(value)
+
+
+def describe_segmenter(path: Path) -> dict[str, Any]:
+    """Return what a trained segmenter reads, finds and was measured at."""
+    from napari_medgs.learning.files import load_segmenter_card
+
+    card = load_segmenter_card(path)
+    mean = card.dice.get("mean", {})
+    return {
+        "kind": "segmenter",
+        "contrasts": list(card.channel_names),
+        "classes": [f"{value} {name}" for value, name in card.names.items()],
+        "reads": "slices" if card.network.ndim == 2 else "volumes",
+        "model_spacing_mm": list(card.spacing),
+        "training_cases": len(card.cases),
+        "folds": card.folds,
+        "dice": mean.get("mean"),
+        "dice_interval": [mean["low"], mean["high"]] if mean else None,
+        "parameters": card.parameters,
+        "licence": card.licence,
+        "bytes": path.stat().st_size,
+        "note": card.note,
+    }
 
 
 def describe_field(path: Path) -> dict[str, Any]:

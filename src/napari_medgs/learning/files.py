@@ -82,6 +82,17 @@ def load_segmenter_card(path: str | Path) -> SegmenterCard:
         raise FileError(f"{path}: damaged, or no segmenter ({error}).") from error
 
 
+def is_segmenter_file(path: str | Path) -> bool:
+    """Tell whether a file is a segmenter of this version; does not need torch."""
+    if not str(path).endswith(SUFFIX) or not Path(path).is_file():
+        return False
+    try:
+        FORMAT.read_header(path)
+    except FileError:
+        return False
+    return True
+
+
 def load_segmenter(path: str | Path) -> Segmenter:
     """Read a segmenter that training wrote.
 
