@@ -2,8 +2,8 @@
 
     python benchmarks/plots.py [--results FILE] [--out docs/images]
 
-Quality against time from the case ``fit``, quality against bytes from the case ``memory``; a plot
-whose case is not in the file is left out.
+Quality against time from the case ``fit``, quality against bytes from the cases ``memory`` and
+``compression``; a plot whose case is not in the file is left out.
 """
 
 from __future__ import annotations
@@ -69,6 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         curves = cases["memory"]["numbers"]["bytes"]
         title = "Quality against bytes, T1 brain"
         draw(curves, "bytes", title, options.out / "quality_bytes.svg")
+    if "compression" in cases:
+        for name, curves in cases["compression"]["numbers"]["curves"].items():
+            file = f"rate_{name.split(',')[0].lower().replace(' ', '_')}.svg"
+            draw(curves, "bytes", f"Quality against bytes, {name}", options.out / file)
 
 
 if __name__ == "__main__":

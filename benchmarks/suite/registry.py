@@ -102,6 +102,10 @@ ENTRIES: dict[str, Entry] = {
         "corrections of an initial mask by a simulated user",
         "benchmarks/segmentation_refinement.py:run",
     ),
+    "compression": Entry(
+        "compressed fields against image codecs at equal PSNR and SSIM; noise-free references",
+        "suite.compression_case:run",
+    ),
     "discover": Entry(
         "parts from one click: best nodes, notches and times; against other cells and hierarchies",
         "suite.discover_case:run",
