@@ -72,6 +72,15 @@ def tissues(
         ),
     ] = None,
     field: FieldOption = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            help="A network of train-tissues, in the place of the mixture.",
+            show_default=False,
+        ),
+    ] = None,
     probabilities: Annotated[
         Path | None,
         typer.Option(
@@ -122,7 +131,9 @@ def tissues(
         "--uncertainty": uncertainty,
         "--corrected": corrected,
     }
-    check_distinct([*images, region, field], {**outputs, "--json": json_file}, masks=("-o",))
+    check_distinct(
+        [*images, region, field, model], {**outputs, "--json": json_file}, masks=("-o",)
+    )
     from napari_medgs.io.dicom.reference import open_source
     from napari_medgs.io.fields import is_field_file
     from napari_medgs.io.formats import MASK_SUFFIXES, WRITTEN_SUFFIXES, is_dicom_output
@@ -143,7 +154,7 @@ def tissues(
         "volume": chosen_volume,
         "fill_nan": fill_nan,
     }
-    result, data = _divide(images, region, field, params, reading, reporter)
+    result, data = _divide(images, region, field, model, params, reading, reporter)
     from napari_medgs.io import write_image, write_labels
 
     source = None if is_field_file(images[0]) else images[0]
@@ -184,6 +195,7 @@ def _divide(
     images: list[str],
     region: Path | None,
     field: Path | None,
+    model: Path | None,
     params: TissueParams,
     reading: dict[str, Any],
     reporter: Reporter,
@@ -211,7 +223,7 @@ def _divide(
         reporter.progress() as progress,
     ):
         result = tissues(
-            volume, field=known, region=inside, params=params,
+            volume, field=known, region=inside, model=model, params=params,
             progress=progress, should_stop=should_stop,
         )  # fmt: skip
     return result, volume

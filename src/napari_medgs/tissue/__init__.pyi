@@ -1,6 +1,10 @@
 from .api import tissues as tissues
 from .bias import LegendreBasis as LegendreBasis
 from .choice import choose_classes as choose_classes
+from .deep.files import load_tissue_network as load_tissue_network
+from .deep.files import save_tissue_network as save_tissue_network
+from .deep.params import TissueTrainParams as TissueTrainParams
+from .networks import train_tissues as train_tissues
 from .params import TissueParams as TissueParams
 from .prepare import image_of_field as image_of_field
 from .result import TissueResult as TissueResult

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,18 +20,17 @@ from napari_medgs._util.threads import limit_threads
 from napari_medgs.errors import Cancelled, ParameterError
 from napari_medgs.tissue.bias import LegendreBasis
 from napari_medgs.tissue.choice import choose_classes
-from napari_medgs.tissue.mixture import LEAST_BIAS, Bags, Mixture, fit_mixture
+from napari_medgs.tissue.finish import finish
+from napari_medgs.tissue.mixture import fit_mixture
 from napari_medgs.tissue.params import TissueParams
 from napari_medgs.tissue.prepare import Prepared, prepare
-from napari_medgs.tissue.result import TissueResult, labels_of, table
+from napari_medgs.tissue.result import TissueResult
 from napari_medgs.tissue.statistics import FLOOR, make_bags, measure_bags
-from napari_medgs.tissue.voxels import VoxelMixture, VoxelModel
 
 if TYPE_CHECKING:
     from napari_medgs.data.field import GaussianField
     from napari_medgs.data.volume import Volume
-
-SOFT = 0.1  # of a Gaussian's responsibilities goes to all classes alike before the voxels
+    from napari_medgs.tissue.deep.training import TissueNetwork
 
 
 def tissues(
@@ -40,6 +40,7 @@ def tissues(
     bias: bool = False,
     region: NDArray[np.bool_] | None = None,
     field: GaussianField | None = None,
+    model: str | Path | TissueNetwork | None = None,
     params: TissueParams | None = None,
     progress: ProgressCallback = ignore_progress,
     should_stop: StopCallback = never_stop,
@@ -62,6 +63,9 @@ def tissues(
         Voxels to divide, on the canonical grid; all by default.
     field : GaussianField, optional
         Fitted to the image; fitted first otherwise.
+    model : path or TissueNetwork, optional
+        A network of :func:`~napari_medgs.tissue.train_tissues`, which gives the classes in the
+        place of the mixture; their numbers mean the same in all images.
     params : TissueParams, optional
         Further settings. ``classes`` and ``bias`` are taken from above where given there.
     progress, should_stop : callable, optional
@@ -105,6 +109,12 @@ def tissues(
         bias=bias or params.bias,
     )
     with limit_threads(params.threads):
+        if model is not None:
+            from napari_medgs.tissue.networks import divide_by_network
+
+            return divide_by_network(
+                image, model, params, region, field, progress=progress, should_stop=should_stop
+            )
         ready = prepare(image, region, field, params, progress=progress, should_stop=should_stop)
         return fit_tissues(ready, params, progress=progress, should_stop=should_stop)
 
@@ -137,10 +147,9 @@ def fit_tissues(
             raise Cancelled("The division into tissues was canceled.")
 
     timer.stage("measuring")
-    floor = np.full(contrasts, FLOOR)
     basis = LegendreBasis.over(*ready.box, params.bias_degree if params.bias else 0)
     moments = measure_bags(ready.shares, ready.image, ready.region)
-    bags, used = make_bags(ready.field, moments, basis, floor)
+    bags, used = make_bags(ready.field, moments, basis, np.full(contrasts, FLOOR))
     timer.end()
     timer.stage("classes")
     held_out: dict[int, float] = {}
@@ -155,35 +164,10 @@ def fit_tissues(
     mixture, gamma, trace = fit_mixture(bags, classes, params.seed, step=step)
     timer.end()
     timer.stage("voxels")
-    rounds = params.rounds_for(contrasts)
-    state = _start(bags, used, mixture, gamma, rounds > 0)
-    model = VoxelModel(ready.shares, ready.image, ready.region, basis, floor)
-    voxel_trace = []
-    for _ in range(rounds):
-        state, value = model.round(state)
-        voxel_trace.append(value)
-        step(0, value)
-    if rounds:
-        voxel_trace.append(model.objective(state))
-        state = _in_order(state)
-    probabilities = ready.canonical(model.probabilities(state, rounds > 0))
-    bias_field, mean = _bias_field(ready, basis, state.mixture)
-    labels = labels_of(probabilities, ready.canonical_region)
+    result = finish(ready, params, (bags, used, basis), (mixture, gamma), step, ordered=True)
     timer.end()
-    return TissueResult(
-        grid=ready.volume.grid,
-        contrasts=ready.volume.channel_names,
-        probabilities=probabilities,
-        region=ready.canonical_region,
-        means=state.mixture.means * mean * ready.scale,
-        deviations=np.sqrt(np.diag(state.mixture.covariance)) * ready.scale,
-        bias=bias_field,
-        rows=table(labels, ready.volume, classes),
-        log_likelihood=trace,
-        voxel_log_likelihood=voxel_trace,
-        held_out=held_out,
-        seconds=timer.seconds,
-        field=ready.field,
+    return replace(
+        result, log_likelihood=trace, held_out=held_out, seconds=timer.seconds, field=ready.field
     )
 
 
@@ -193,34 +177,3 @@ def _check_gaussians(count: int, classes: int) -> None:
             f"The region has {count} Gaussians, fewer than the {classes} classes asked for; take "
             "a larger region, or fit with more Gaussians."
         )
-
-
-def _start(
-    bags: Bags, used: NDArray[np.bool_], mixture: Mixture, gamma: NDArray[np.float64], soft: bool
-) -> VoxelMixture:
-    """Return the state before the voxels: no responsibility is 0, where it would remain."""
-    classes = len(mixture)
-    frequency = bags.mass @ gamma / bags.mass.sum()
-    everywhere = np.tile(frequency, (len(used), 1))
-    everywhere[used] = (1 - SOFT) * gamma + SOFT / classes if soft else gamma
-    return VoxelMixture(mixture, everywhere, frequency)
-
-
-def _in_order(state: VoxelMixture) -> VoxelMixture:
-    rank = np.lexsort(state.mixture.means.T[::-1])
-    return VoxelMixture(state.mixture.order(), state.gamma[:, rank], state.outside[rank])
-
-
-def _bias_field(
-    ready: Prepared, basis: LegendreBasis, mixture: Mixture
-) -> tuple[NDArray[np.float32] | None, NDArray[np.float64]]:
-    """Return the bias on the canonical grid with mean 1, and the means that it had."""
-    if not len(basis):
-        return None, np.ones(len(ready.image))
-    out = np.empty(ready.image.shape, np.float32)
-    for z in range(len(ready.region)):
-        field = basis.field(mixture.bias, ready.shares.shape, z)
-        out[:, z] = np.maximum(field, LEAST_BIAS)
-    mean = out[:, ready.region].mean(axis=1, dtype=np.float64)
-    out /= mean[:, None, None, None].astype(np.float32)
-    return ready.canonical(out), mean

@@ -191,6 +191,34 @@ def _bias(bags: Bags, mixture: Mixture, gamma: Doubles) -> Doubles:
     return mixture.bias
 
 
+def mixture_of(bags: Bags, gamma: Doubles, rounds: int = 10) -> Mixture:
+    """Return the mixture that fits given responsibilities best.
+
+    Parameters
+    ----------
+    bags : Bags
+    gamma : (N, K) ndarray
+    rounds : int
+        Of means, bias and covariance, which depend on each other.
+
+    Returns
+    -------
+    Mixture
+        With the classes in the order that they have.
+    """
+    share = gamma * bags.mass[:, None]
+    means = share.T @ bags.mean / np.maximum(share.sum(axis=0), 1e-12)[:, None]
+    bias = np.zeros((bags.mean.shape[1], bags.basis.shape[1]))
+    mixture = Mixture(gamma.mean(axis=0), means, np.eye(means.shape[1]), bias)
+    mixture = replace(mixture, covariance=_covariance(bags, mixture, gamma))
+    for _ in range(rounds if bias.size else 1):
+        mixture = replace(mixture, means=_means(bags, mixture, gamma))
+        if bias.size:
+            mixture = replace(mixture, bias=_bias(bags, mixture, gamma))
+        mixture = replace(mixture, covariance=_covariance(bags, mixture, gamma))
+    return mixture
+
+
 def fit_mixture(
     bags: Bags,
     classes: int,

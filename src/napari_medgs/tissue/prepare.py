@@ -22,14 +22,14 @@ NEGATIVE = 0.01  # of the voxels that may be negative where a bias is asked for
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """An image with its field, slice-first and in units of its own deviation.
+class Layout:
+    """An image slice-first, in units of its own deviation.
 
     Attributes
     ----------
     volume : Volume
-    field : GaussianField
-    shares : ShareProjector
+    slice_axis : int
+        Axis of the canonical grid that comes first here.
     image : (C, Z, Y, X) ndarray of float32
         Intensities over ``scale``.
     region : (Z, Y, X) ndarray of bool
@@ -38,8 +38,7 @@ class Prepared:
     """
 
     volume: Volume
-    field: GaussianField
-    shares: ShareProjector
+    slice_axis: int
     image: Floats
     region: NDArray[np.bool_]
     scale: Doubles
@@ -52,13 +51,26 @@ class Prepared:
 
     def canonical(self, stack: NDArray[Any]) -> NDArray[Any]:
         """Return an array (..., Z, Y, X) with the axes of the canonical grid."""
-        axis = self.field.info.slice_axis - 3
-        return np.ascontiguousarray(np.moveaxis(stack, -3, axis))
+        return np.ascontiguousarray(np.moveaxis(stack, -3, self.slice_axis - 3))
 
     @property
     def canonical_region(self) -> NDArray[np.bool_]:
         """The region on the canonical grid."""
         return self.canonical(self.region)
+
+
+@dataclass(frozen=True)
+class Prepared(Layout):
+    """An image with its field.
+
+    Attributes
+    ----------
+    field : GaussianField
+    shares : ShareProjector
+    """
+
+    field: GaussianField
+    shares: ShareProjector
 
 
 def region_of(
@@ -191,7 +203,26 @@ def prepare(
         )
     elif not len(field):
         raise ParameterError("The field holds no Gaussians; fit it again.")
-    axis = field.info.slice_axis
+    layout = lay_out(volume, inside, field.info.slice_axis)
+    shares = ShareProjector(field, params.threads)
+    return Prepared(**vars(layout), field=field, shares=shares)
+
+
+def lay_out(volume: Volume, inside: NDArray[np.bool_], axis: int) -> Layout:
+    """Return an image slice-first and scaled.
+
+    Parameters
+    ----------
+    volume : Volume
+    inside : (Z, Y, X) ndarray of bool
+        On the canonical grid.
+    axis : int
+        Of the slices.
+
+    Returns
+    -------
+    Layout
+    """
     stack = np.moveaxis(volume.data, 1 + axis, 1)
     flat = np.ascontiguousarray(np.moveaxis(inside, axis, 0))
     scaled = np.empty(stack.shape, np.float32)
@@ -202,7 +233,7 @@ def prepare(
         deviation = float(relative[flat].std())
         scaled[c] = relative / deviation
         scale[c] = largest * deviation
-    return Prepared(volume, field, ShareProjector(field, params.threads), scaled, flat, scale)
+    return Layout(volume, axis, scaled, flat, scale)
 
 
 def _fit(
