@@ -118,6 +118,10 @@ ENTRIES: dict[str, Entry] = {
         "clicks through the server and the official client: seconds, memory, Dice",
         "benchmarks/serve.py:run",
     ),
+    "tissues": Entry(
+        "tissue classes without training: mixtures, networks; against voxels and ANTs",
+        "suite.tissues_case:run",
+    ),
     "classification": Entry(
         "classifying: networks on Gaussians against ResNet-8 and inr2vec, several seeds",
         "benchmarks/classification.py:classification",

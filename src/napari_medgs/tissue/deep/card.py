@@ -44,7 +44,7 @@ class TissueCard:
     loss: Loss = setting("spatial")
     classes: int = setting(3, low=2, high=12)
     contrasts: int = setting(1, low=1, high=64)
-    width: int = setting(32, low=4, high=256)
+    width: int = setting(16, low=4, high=256)
     neighbors: int = setting(8, low=1, high=64)
     channel_names: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()

@@ -49,9 +49,9 @@ class TissueTrainParams:
         help="global: one mixture an image; spatial: class probabilities that vary in space.",
         group=GROUP,
     )
-    steps: int = setting(300, low=4, help="Steps, each on one image.", group=GROUP)
-    learning_rate: float = setting(3e-3, above=0, high=1, help="Of Adam.", group=GROUP)
-    width: int = setting(32, low=4, high=256, help="Channels of the first layer.", group=GROUP)
+    steps: int = setting(200, low=4, help="Steps, each on one image.", group=GROUP)
+    learning_rate: float = setting(1e-2, above=0, high=1, help="Of Adam.", group=GROUP)
+    width: int = setting(16, low=4, high=256, help="Channels of the first layer.", group=GROUP)
     padding: bool = setting(
         True,
         help="Leave out voxels with exactly the lowest value in all contrasts, if there are many.",
