@@ -122,6 +122,7 @@ def forest_probabilities(
     image: Floats,
     tile: tuple[int, ...],
     *,
+    least: tuple[int, ...] = (),
     device: Any = None,
     should_stop: StopCallback = never_stop,
     progress: Callable[[int, int], None] | None = None,
@@ -137,6 +138,8 @@ def forest_probabilities(
     image : (C, Z, Y, X) or (C, Y, X) ndarray of float32
     tile : tuple of int
         Of the coarse image.
+    least : tuple of int, optional
+        Of an image that is seen in full.
     device : torch.device, optional
     should_stop, progress : callable, optional
 
@@ -155,7 +158,8 @@ def forest_probabilities(
     size = tuple(int(n) for n in image.shape[1:])
     options: dict[str, Any] = {"device": device, "should_stop": should_stop}
     if np.prod(size) < LEAST_VOXELS:
-        yield from tiled_probabilities(network, image, tile, progress=progress, **options)
+        options["progress"] = progress
+        yield from tiled_probabilities(network, image, tile, least=least, **options)
         return
     small = _halved(image)
     coarse: Floats | None = None

@@ -264,7 +264,7 @@ class Segmenter:
             image = inputs[:, z] if flat else inputs
             for first, last, found in (forest_probabilities if forest else tiled_probabilities)(
                 network, image, tile, device=device, should_stop=should_stop,
-                progress=None if flat else report,
+                least=self.card.patch[flat:], progress=None if flat else report,
             ):  # fmt: skip
                 where = (z, slice(first, last)) if flat else (slice(first, last),)
                 if direct:
@@ -301,7 +301,9 @@ class Segmenter:
             axis = int(np.argmax(largest))
             m = multiple[axis]
             largest[axis] = max(m, int(0.8 * largest[axis]) // m * m)
-        tile = [tile_size(*sizes) for sizes in zip(shape, largest, multiple, strict=True)]
+        # Smaller images lie in the middle of a patch.
+        seen = [max(n, p) for n, p in zip(shape, self.card.patch, strict=True)]
+        tile = [tile_size(*sizes) for sizes in zip(seen, largest, multiple, strict=True)]
         return tuple(tile[3 - self.card.network.ndim :])
 
     def _check_memory(self, grid: Grid, probabilities: bool) -> None:

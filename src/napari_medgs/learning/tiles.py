@@ -80,6 +80,7 @@ def tiled_probabilities(
     image: Floats,
     tile: tuple[int, ...],
     *,
+    least: tuple[int, ...] = (),
     device: Any = None,
     should_stop: StopCallback = never_stop,
     progress: Callable[[int, int], None] | None = None,
@@ -93,6 +94,9 @@ def tiled_probabilities(
     image : (C, Z, Y, X) or (C, Y, X) ndarray of float32
     tile : tuple of int
         Largest size of a tile, one an axis.
+    least : tuple of int, optional
+        Patches of the training: smaller images lie in the middle of such a patch, as they did
+        there. Networks know the distance to the border.
     device : torch.device, optional
     should_stop : callable, optional
     progress : callable, optional
@@ -111,6 +115,10 @@ def tiled_probabilities(
     """
     import torch
 
+    if least and any(n < wanted for n, wanted in zip(image.shape[1:], least, strict=True)):
+        options: dict[str, Any] = {"device": device, "should_stop": should_stop}
+        yield from _in_the_middle(network, image, tile, least, {**options, "progress": progress})
+        return
     size = image.shape[1:]
     tile = tuple(min(n, t) for n, t in zip(size, tile, strict=True))
     starts = [tile_starts(n, t) for n, t in zip(size, tile, strict=True)]
@@ -154,3 +162,23 @@ def tiled_probabilities(
         for array in (sums.swapaxes(0, 1), weights):  # move what is left to the front
             array[: tile[0] - ready] = array[ready:].copy()
             array[tile[0] - ready :] = 0
+
+
+def _in_the_middle(
+    network: nn.Module,
+    image: Floats,
+    tile: tuple[int, ...],
+    least: tuple[int, ...],
+    options: dict[str, Any],
+) -> Iterator[tuple[int, int, Floats]]:
+    """Yield probabilities of an image whose borders are repeated up to some size."""
+    more = [max(0, m - n) for n, m in zip(image.shape[1:], least, strict=True)]
+    before = [m // 2 for m in more]
+    sides = [(b, m - b) for b, m in zip(before, more, strict=True)]
+    larger = np.pad(image, [(0, 0), *sides], mode="edge")
+    inside = [slice(b, b + n) for b, n in zip(before, image.shape[1:], strict=True)]
+    for first, last, found in tiled_probabilities(network, larger, tile, **options):
+        start, stop = max(first, inside[0].start), min(last, inside[0].stop)
+        if start < stop:
+            part = (slice(None), slice(start - first, stop - first), *inside[1:])
+            yield start - before[0], stop - before[0], found[part]

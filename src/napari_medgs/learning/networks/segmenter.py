@@ -75,7 +75,8 @@ class SegmenterNetwork(nn.Module):
         multiple = self.encoder.multiple
         padding = [-n % m for n, m in zip(size, multiple, strict=True)]
         if any(padding):
-            before_after = [side for p in reversed(padding) for side in (0, p)]
+            # On both sides: networks know the distance to the border.
+            before_after = [side for p in reversed(padding) for side in (p // 2, p - p // 2)]
             image = nn.functional.pad(image, before_after, mode="replicate")
         features = self.encoder(image)
         logits = [
@@ -85,7 +86,8 @@ class SegmenterNetwork(nn.Module):
         padded = tuple(image.shape[2:])
         logits.append(self.decoder(features, padded, image))
         if any(padding):
-            inside = (slice(None), slice(None), *(slice(n) for n in size))
+            places = [slice(p // 2, p // 2 + n) for p, n in zip(padding, size, strict=True)]
+            inside = (slice(None), slice(None), *places)
             mode = "trilinear" if len(size) == 3 else "bilinear"
             logits = [
                 nn.functional.interpolate(level, padded, mode=mode)[inside] for level in logits

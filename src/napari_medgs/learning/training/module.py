@@ -268,8 +268,9 @@ def dice_of(
     for z in planes:
         part = image if z is None else image[:, z]
         for first, last, probability in tiled_probabilities(
-            network, part, tile, device=device, should_stop=should_stop
-        ):
+            network, part, tile, least=tuple(n // 2 for n in tile), device=device,
+            should_stop=should_stop,
+        ):  # fmt: skip
             where = slice(first, last) if z is None else (z, slice(first, last))
             found[where] = probability.argmax(0)
     scores = []
