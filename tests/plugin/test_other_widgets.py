@@ -183,6 +183,47 @@ def test_export_of_a_field_and_its_pictures(export_scene, qtbot, tmp_path, notes
     assert all(str(tmp_path) in text for _, text in notes)
 
 
+def test_export_of_a_compressed_field(export_scene, qtbot, tmp_path, notes):
+    viewer, field, (image, _, _), widget = export_scene
+    choose(widget, "compressed", image)
+    box = widget.compression
+    assert not box.isHidden()
+    qtbot.waitUntil(lambda: "smaller" in box.text.text(), timeout=20_000)
+    first = box.text.text()
+    difference = box.difference
+    assert difference in viewer.layers
+    assert difference.data.shape == image.data.shape
+    assert difference.data.any()
+    box.slider.setValue(0)
+    qtbot.waitUntil(lambda: box.text.text() not in ("Measuring ...", first), timeout=20_000)
+    assert [layer for layer in viewer.layers if "difference" in layer.name] == [difference]
+    box.shows.setChecked(False)
+    assert not difference.visible
+    widget.save(tmp_path / "a")
+    wait_done(qtbot, widget)
+    assert widget.saved == tmp_path / "a.medgs"
+    small = load_field(widget.saved)
+    assert len(small) == len(field)
+    assert small.info.degree <= 1
+    widget.kind.setCurrentIndex(widget.kind.findData("mesh"))
+    assert box.isHidden()
+    assert [severity for severity, _ in notes] == ["info"]
+    widget.shut_down()
+
+
+def test_compression_to_an_image_that_is_another(export_scene, qtbot, tmp_path, notes):
+    viewer, _, (image, _, _), widget = export_scene
+    other = viewer.add_image(np.random.default_rng(0).random((3, 9, 9)), name="other")
+    choose(widget, "compressed", image)
+    widget.compression.image.choose(other)
+    qtbot.waitUntil(lambda: "not the image of this field" in widget.compression.text.text())
+    widget.save(tmp_path / "a")
+    assert notes[-1][0] in ("warning", "error")
+    assert "not the image of this field" in notes[-1][1]
+    assert not (tmp_path / "a.medgs").exists()
+    widget.shut_down()
+
+
 def test_export_of_splats(export_scene, qtbot, tmp_path):
     pytest.importorskip("napari_medgs.io.splats")
     _, field, (image, _, _), widget = export_scene

@@ -105,6 +105,14 @@ KINDS: dict[str, ExportKind] = {
         _has_field,
         NO_FIELD,
     ),
+    "compressed": ExportKind(
+        "Compressed field (.medgs)",
+        "A seventh to a twelfth of the bytes, to open here and with every command. Lossy: keep "
+        "the image.",
+        (".medgs",),
+        _has_field,
+        NO_FIELD,
+    ),
     "splat": ExportKind(
         "Splat cloud (.ply)",
         "For viewers of Gaussian splats: for looking at only, folds and masks are lost.",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QLineEdit, QWidget
 
 from napari_medgs.errors import ParameterError
+from napari_medgs.plugin.export.compression_box import CompressionBox
+from napari_medgs.plugin.export.compression_jobs import SaveCompressed, field_to_compress
 from napari_medgs.plugin.export.jobs import (
     KINDS,
     MeshOptions,
@@ -15,12 +17,14 @@ from napari_medgs.plugin.export.jobs import (
     parse_labels,
     place_warning,
     rank,
+    with_suffix,
 )
 from napari_medgs.plugin.file_names import suggested_path
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row, compact_form, hint
 from napari_medgs.plugin.widgets.controls import choice_box, float_box, int_box
 from napari_medgs.plugin.widgets.layers import LayerCombo
+from napari_medgs.plugin.worker import Job
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -49,6 +53,8 @@ class ExportWidget(MedGSWidget):
         self.body.addWidget(self.about)
         self.mesh_box = self._mesh_box()
         self.body.addWidget(self.mesh_box)
+        self.compression = CompressionBox(self)
+        self.body.addWidget(self.compression)
         self.panel = TaskPanel(self, "Save as…", "Choose a file and write it in the background.")
         self.body.addWidget(self.panel)
         self.body.addStretch(1)
@@ -101,6 +107,7 @@ class ExportWidget(MedGSWidget):
         kind = self.kind.currentData()
         self.layer.set_filter(KINDS[kind].sources)
         self.mesh_box.setVisible(kind == "mesh")
+        self.compression.setVisible(kind == "compressed")
         self._show_about()
 
     def _on_busy(self, busy: bool) -> None:
@@ -113,6 +120,7 @@ class ExportWidget(MedGSWidget):
         there = self.layer.layer is not None
         self.about.setText(KINDS[kind].tip if there else KINDS[kind].missing)
         self.panel.button.setEnabled(there and not self._busy)
+        self.compression.set_layer(self.layer.layer if kind == "compressed" else None)
 
     def options(self) -> MeshOptions:
         """Return the settings of meshes.
@@ -153,9 +161,21 @@ class ExportWidget(MedGSWidget):
         """Write to a path in the background; refusals become notifications."""
         kind = self.kind.currentData()
         options = self.options() if kind == "mesh" else None
-        job = export_job(kind, self.layer.layer, path, options)
+        layer = self.layer.layer
+        if kind == "compressed":
+            self.compression.runner.stop()
+            target = with_suffix(path, kind)
+            field, volume = field_to_compress(layer), self.compression.job_volume()
+            job: Job = SaveCompressed(target, field, self.compression.position, volume)
+        else:
+            job = export_job(kind, layer, path, options)
         warning = place_warning(kind, self.layer.layer)
         self.panel.run(job, lambda saved: self._tell(saved, warning), "Saving")
+
+    def shut_down(self) -> None:
+        """Stop what is running, the preview too."""
+        self.compression.shut_down()
+        super().shut_down()
 
     def _tell(self, path: Any, warning: str | None) -> None:
         from napari.utils.notifications import show_info, show_warning

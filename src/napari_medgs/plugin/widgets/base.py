@@ -59,6 +59,7 @@ STAGES = {
     "measure": "Measuring",
     "render": "Rendering",
     "train all": "Training",
+    "fine-tune": "Fine-tuning",
     "done": "Finishing",
 }
 
