@@ -86,6 +86,12 @@ def connect(url: str, data: NDArray[Any], spacing: tuple[float, ...]) -> Any:
     return client
 
 
+def wait_for(client: Any) -> None:
+    """Wait until the image of a client is prepared to the end."""
+    while client._http.get("/v1/progress").json()["stage"] not in ("ready", "failed"):
+        time.sleep(0.2)
+
+
 def dice(guess: NDArray[Any], truth: Mask) -> float:
     """Return the overlap of two masks."""
     mask = np.asarray(guess) > 0
@@ -216,6 +222,7 @@ def quality(context: Context, url: str) -> tuple[list[tuple[Any, ...]], dict[str
         sampling = np.asarray(volume.spacing) / min(volume.spacing)
         images = scaled(volume.data)
         client = connect(url, volume.data, volume.spacing)
+        wait_for(client)
         for name, truth in structures:
             found: dict[str, Any] = {}
             for kind in ("clicks", "box", "scribble"):
@@ -277,7 +284,13 @@ def latency(context: Context) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
                 while not done.wait(0.05):
                     peak = max(peak, watched.memory_info().rss)
 
-            def use(client: Any, mask: Mask = mask, sampling: Any = sampling) -> None:
+            def use(
+                client: Any,
+                mask: Mask = mask,
+                sampling: Any = sampling,
+                first: list[float] = first,
+                seconds: list[float] = seconds,
+            ) -> None:
                 started = time.perf_counter()
                 client.add_point_interaction(deepest(mask, sampling), True)
                 first.append(time.perf_counter() - started)
@@ -354,8 +367,8 @@ def run(context: Context) -> CaseResult:
         tables=tables,
         notes=[
             note,
-            "Clients are the official nninteractive-client. 'n prompts' are the first one and n - 1 "
-            "clicks. Baselines take clicks of their own sequence and the image's border as "
+            "Clients are the official nninteractive-client. 'n prompts' are the first one and "
+            "n - 1 clicks. Baselines take clicks of their own sequence and the image's border as "
             f"background; a method that takes more than {LIMIT:g} s for an answer has none (-). "
             "Times are those of the lateral ventricles of a brain MRI, cut or resampled to the "
             "size; 'first' begins with the click right after the upload and holds the wait for "

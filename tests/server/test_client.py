@@ -28,6 +28,7 @@ def test_what_the_client_learns(connect):
     assert sorted(numbers) == list(range(client.num_interaction_channels))
     assert client.license.startswith("BSD-3-Clause; no weights")
     assert client.supports_undo
+    assert len(client.preferred_scribble_thickness) == 3  # napari's panel takes one an axis
     assert client.supports_initial_label
     assert client.idle_timeout_seconds == 600
     assert client.liveness_timeout_seconds == 60

@@ -111,7 +111,11 @@ def serve(
         typer.echo(
             f"Listening on {address}, {'with' if key else 'without'} a key. Ctrl+C ends it."
         )
-    server.run()
+    try:
+        server.run()
+    except KeyboardInterrupt:  # the server has ended its sessions by then
+        if not quiet:
+            typer.echo("Ended.")
 
 
 def _load() -> tuple[Any, Any]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,29 +20,23 @@ from napari_medgs._util.progress import StopCallback, never_stop
 from napari_medgs._util.threads import limit_threads
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
 from napari_medgs.segmentation.local import Box as Window
-from napari_medgs.segmentation.local import LocalSolver, bounds
+from napari_medgs.segmentation.local import bounds
 from napari_medgs.segmentation.local import window as window_of
 from napari_medgs.segmentation.prompts.inferred import (
-    best_part,
     ellipsoid,
-    fit_stroke,
     lasso_strokes,
 )
-from napari_medgs.segmentation.prompts.prompts import Box, Point, Prompts
+from napari_medgs.segmentation.prompts.prompts import Box, Point
+from napari_medgs.segmentation.provisional import Beginning, Provisional, near
 
 if TYPE_CHECKING:
-    from napari_medgs.hierarchy import PartSelection, PartTree
+    from napari_medgs.hierarchy import PartSelection
     from napari_medgs.segmentation.interactive import InteractiveSegmenter
     from napari_medgs.segmentation.session.history import Delta
     from napari_medgs.segmentation.session.session import Session
 
 Mask = NDArray[np.bool_]
 RADIUS = 1.5  # of a click, in finest voxels
-MARGIN = 0.3  # along borders, over the largest depth of the mask
-LARGEST_MARGIN = 8.0  # finest voxels
-RELEASE = 6.0  # radius around a prompt that contradicts the mask, over its depth there
-ROOM = 0.2  # around the mask, over its sides
-LEAST_ROOM = 8.0  # finest voxels
 
 
 class ObjectTool:
@@ -81,10 +74,9 @@ class ObjectTool:
 
     def __init__(self, segmenter: InteractiveSegmenter, lock: AbstractContextManager[Any]) -> None:
         self._segmenter, self._lock = segmenter, lock
-        self._solver: LocalSolver | None = None
-        self._volume: Any = None
+        self._answers: Provisional | None = None
         self._new: list[Window] = []  # where prompts came since the last answer
-        self._first: tuple[str, Any] | None = None
+        self._first: Beginning | None = None
         self.label = 1
         self.part: PartSelection | None = None
 
@@ -111,12 +103,12 @@ class ObjectTool:
         label = self.label if positive else 0
         z, y, x = place
         # A later click on the same place wins: the earlier one goes.
-        points = [p for p in self._session.settings.points if _near(p.position) != place]
+        points = [p for p in self._session.settings.points if near(p.position) != place]
         point = Point((float(z), float(y), float(x)), label, radius=RADIUS)
         with self._lock:
             self._session.update_settings(points=(*points, point))
         if positive:
-            self._begin("points", None)
+            self._begin(Beginning("points"))
         self._new.append((slice(z, z + 1), slice(y, y + 1), slice(x, x + 1)))
 
     def add_scribble(self, where: Mask, positive: bool = True) -> None:
@@ -135,7 +127,9 @@ class ObjectTool:
         window = self._window(where)
         self._paint(window, where[window], self.label if positive else 0)
         if positive:
-            self._begin("scribble", np.argwhere(where[window]) + [s.start for s in window])
+            self._begin(
+                Beginning("stroke", voxels=np.argwhere(where[window]) + [s.start for s in window])
+            )
 
     def add_lasso(self, where: Mask, positive: bool = True) -> None:
         """Draw around the object, or around what is not of it; roughly is enough.
@@ -160,7 +154,7 @@ class ObjectTool:
         axis = int(np.argmin([s.stop - s.start for s in window]))
         wide, inside, outside = lasso_strokes(where, window, axis, self._relative_spacing)
         self._paint(wide, inside, self.label, ((outside, 0),))
-        self._begin("region", (window, where[window], axis))
+        self._begin(Beginning("region", window, where[window], axis))
 
     def add_box(self, start: Sequence[int], stop: Sequence[int], positive: bool = True) -> None:
         """Draw a box around the object in space or in one slice, or around what is not of it.
@@ -198,7 +192,7 @@ class ObjectTool:
                 self._session.update_settings(boxes=(*boxes, box))
             self._new.append(window)
         axis = int(flat[0]) if len(flat) else None
-        self._begin("region", (window, ellipsoid(high - low), axis))
+        self._begin(Beginning("region", window, ellipsoid(high - low), axis))
 
     def set_mask(self, mask: NDArray[Any]) -> None:
         """Begin with a mask; strokes that contradict it go.
@@ -222,10 +216,10 @@ class ObjectTool:
         with self._lock:
             self._session.set_mask(labels)
 
-    def _begin(self, kind: str, what: Any) -> None:
+    def _begin(self, first: Beginning) -> None:
         self.part = None
-        if self._first is None or kind == "points":
-            self._first = (kind, what)
+        if self._first is None or first.kind == "points":
+            self._first = first
 
     def _paint(
         self, window: Window, where: Mask, value: int, more: tuple[tuple[Mask, int], ...] = ()
@@ -281,10 +275,10 @@ class ObjectTool:
             mask = session.labels == self.label
             there = bounds(mask)
             if there is None:
-                mask = self._start()
+                mask = self._start(should_stop)
             else:
                 self.part = None
-                mask = self._corrected(mask, there, should_stop)
+                mask = self._provisional().correct(mask, there, self._new, should_stop)
             after = session.labels.copy()
             after[session.labels == self.label] = 0
             after[mask] = self.label
@@ -313,7 +307,7 @@ class ObjectTool:
         if self.part is None:
             raise ParameterError("Another size needs a first click, and no prompt after it.")
         session = self._session
-        mask = self._marked(self._segmenter.parts.tree().mask(part.nodes))
+        mask = self._provisional().marked(self._segmenter.parts.tree().mask(part.nodes))
         after = session.labels.copy()
         after[session.labels == self.label] = 0
         after[mask] = self.label
@@ -321,114 +315,22 @@ class ObjectTool:
         with self._lock:
             return session.set_result(after, is_current=False)
 
-    def _start(self) -> Mask:
+    def _provisional(self) -> Provisional:
+        if self._answers is None or self._answers.label != self.label:
+            self._answers = Provisional(self._segmenter, self.label)
+        return self._answers
+
+    def _start(self, should_stop: StopCallback) -> Mask:
         """Return the part of the image that the first prompts choose; empty without any."""
-        shape = self._session.grid.shape
-        mask: Mask = np.zeros(shape, np.bool_)
-        positive, negative = self._places()
         if self._first is None:
-            return mask
-        tree = self._segmenter.parts.tree()
-        kind, what = self._first
-        if kind == "points":
-            part = _part_at(tree, positive, negative)
-            self.part = part if len(self._new) == 1 else None
-            mask = tree.mask(part.nodes)
-        elif kind == "scribble":
-            mask = tree.mask(fit_stroke(tree, what))
-        else:
-            window, inside, axis = what
-            mask = tree.mask(best_part(tree, window, inside, axis))
-            mask &= self._held(window, axis)
-        return self._marked(mask)
-
-    def _held(self, window: Window, axis: int | None) -> Mask:
-        """Return where a mask can be that a box or a lasso begins."""
-        held: Mask = np.ones(self._session.grid.shape, np.bool_)
-        if axis is None:
-            held[:] = False
-            held[window] = True
-        else:
-            plane = [slice(None)] * 3
-            plane[axis] = window[axis]
-            held[tuple(plane)] = False
-            held[window] = True
-        return held
-
-    def _marked(self, mask: Mask) -> Mask:
-        """Return a mask with what is drawn in it."""
-        session = self._session
-        mask[session.strokes == self.label] = True
-        mask[session.strokes == 0] = False
-        for point in session.settings.points:
-            mask[_near(point.position)] = point.label == self.label
-        return mask
-
-    def _places(self) -> tuple[list[Any], list[Any]]:
-        points = self._session.settings.points
-        positive = [p.position for p in points if p.label == self.label]
-        return positive, [p.position for p in points if p.label != self.label]
-
-    def _corrected(self, mask: Mask, there: Window, should_stop: StopCallback) -> Mask:
-        """Return a mask corrected by the prompts since the last answer."""
-        segmenter, session = self._segmenter, self._session
-        relative = self._relative_spacing
-        low = np.min([[s.start for s in w] for w in (there, *self._new)], axis=0)
-        high = np.max([[s.stop for s in w] for w in (there, *self._new)], axis=0)
-        if self._solver is None or self._volume is not segmenter.volume:
-            self._solver, self._volume = LocalSolver(segmenter.volume), segmenter.volume
-        margin = np.maximum(ROOM * (high - low), LEAST_ROOM / relative)
-        box = self._solver.box_for(low, high, margin)
-        part = mask[box]
-        if part.all() or not part.any():
-            return self._marked(mask)
-        prompts = self._prompts(part, box, _margin_of(part, relative))
-        params = session.settings.params
-        released = replace(params.advanced.initial_mask, release_factor=RELEASE)
-        params = replace(params, advanced=replace(params.advanced, initial_mask=released))
-        field = segmenter.fit_field()
-        try:
-            result = self._solver.solve(box, field, prompts, params, should_stop=should_stop)
-        except (LabelError, ParameterError):  # one class alone is marked in the box
-            result = None
-        if result is None:
-            return self._marked(mask)
-        out = mask.copy()
-        out[box] = result.labels == 1
-        return out
-
-    def _prompts(self, part: Mask, box: Window, margin: float) -> Prompts:
-        """Return the prompts of a box, with 1 for the object."""
-        session, label = self._session, self.label
-        strokes = session.strokes[box]
-        marks = np.full(strokes.shape, -1, np.int32)
-        marks[strokes == label] = 1
-        marks[(strokes != label) & (strokes != session.settings.unlabeled)] = 0
-        low = np.array([s.start for s in box])
-        size = np.array(part.shape)
-        points = []
-        for point in session.settings.points:
-            place = np.asarray(point.position) - low
-            if (place >= 0).all() and (place <= size - 1).all():
-                z, y, x = place.tolist()
-                points.append(Point((z, y, x), int(point.label == label), radius=point.radius))
-        boxes = []
-        for held in session.settings.boxes:
-            first, last = np.asarray(held.start) - low, np.asarray(held.stop) - low
-            if held.label == label and (np.minimum(last, size) > np.maximum(first, 0)).all():
-                (a, b, c), (d, e, f) = first.tolist(), last.tolist()
-                boxes.append(Box((a, b, c), (d, e, f), 1))
-        if any(p.label == 1 and not _in_boxes(p.position, boxes) for p in points):
-            boxes = []  # who clicks outside of the box wants more than it
-        return Prompts(
-            labels=marks,
-            unlabeled=-1,
-            background=0,
-            points=tuple(points),
-            boxes=tuple(boxes),
-            initial=part.astype(np.uint8),
-            initial_margin=margin,
-        )
+            empty: Mask = np.zeros(self._session.grid.shape, np.bool_)
+            return empty
+        answers = self._provisional()
+        if self._first.kind != "points":
+            return answers.begin(self._first, should_stop)
+        part = answers.part()
+        self.part = part if len(self._new) == 1 else None
+        return answers.marked(self._segmenter.parts.tree().mask(part.nodes))
 
 
 def _voxel(position: Sequence[float], shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -439,37 +341,3 @@ def _voxel(position: Sequence[float], shape: tuple[int, int, int]) -> tuple[int,
         raise GeometryError(f"The place {place.tolist()} lies outside of the image of {shape}.")
     z, y, x = np.clip(np.floor(place + 0.5), 0, np.asarray(shape) - 1).astype(int).tolist()
     return z, y, x
-
-
-def _near(position: Sequence[float]) -> tuple[int, int, int]:
-    z, y, x = (int(p + 0.5) for p in position)
-    return z, y, x
-
-
-def _in_boxes(place: Sequence[float], boxes: list[Box]) -> bool:
-    return any(
-        all(a <= p < b for p, a, b in zip(place, box.start, box.stop, strict=True))
-        for box in boxes
-    )
-
-
-def _part_at(tree: PartTree, positive: list[Any], negative: list[Any]) -> PartSelection:
-    """Return the part at clicks; at the last positive one alone where they contradict."""
-    for places in ((positive, negative), (positive[-1:], negative), (positive[-1:], [])):
-        try:
-            return tree.at(*places[0], negative=places[1])
-        except ParameterError:  # two places in one cell
-            continue
-    raise AssertionError("a place alone has a part")
-
-
-def _margin_of(part: Mask, relative: NDArray[np.float64]) -> float:
-    from scipy.ndimage import distance_transform_edt
-
-    window = bounds(part)
-    assert window is not None
-    inner = part[window]
-    step = max(1, round((inner.size / 200_000) ** (1 / 3)))  # the depth needs no fine grid
-    coarse = np.pad(inner[::step, ::step, ::step], 1)
-    depth = float(distance_transform_edt(coarse, sampling=relative * step).max())
-    return min(max(1.0, MARGIN * depth), LARGEST_MARGIN)

@@ -30,7 +30,7 @@ LICENSE = (
 )
 KINDS = ("points", "bbox2d", "bbox3d", "lasso", "scribble")
 SESSION_VERSION = 2
-SCRIBBLE_THICKNESS = 3
+SCRIBBLE_THICKNESS = [3, 3, 3]  # voxels along the axes
 Act = Callable[[WorkSession], Any]
 
 
@@ -121,7 +121,7 @@ def read_meta(request: Request, model: type[BaseModel]) -> Any:
 
 
 def pairs(values: list[list[Any]], shape: tuple[int, ...] | None = None) -> list[tuple[int, int]]:
-    """Return [start, stop) pairs of integers, within a shape where one is given.
+    """Return [start, stop) pairs rounded to voxels, within a shape where one is given.
 
     Raises
     ------
@@ -130,16 +130,17 @@ def pairs(values: list[list[Any]], shape: tuple[int, ...] | None = None) -> list
 
     Examples
     --------
-    >>> pairs([[0, 2], [1.0, 3.0], [2, 5]])
-    [(0, 2), (1, 3), (2, 5)]
+    >>> pairs([[0, 2], [1.2, 3.0], [2.5, 2.7]])
+    [(0, 2), (1, 3), (3, 4)]
     """
     found = []
     for axis, pair in enumerate(values):
-        if len(pair) != 2 or any(abs(v) > 2**31 or int(v) != v for v in pair):
+        if len(pair) != 2 or any(abs(v) > 2**31 for v in pair):
             raise ParameterError("A box is three pairs of voxel indices, start and stop.")
-        start, stop = int(pair[0]), int(pair[1])
-        if stop <= start:
-            raise ParameterError(f"The box is empty along axis {axis}: from {start} to {stop}.")
+        if pair[1] <= pair[0]:
+            raise ParameterError(f"The box is empty along axis {axis}.")
+        start = int(np.floor(pair[0] + 0.5))
+        stop = max(int(np.floor(pair[1] + 0.5)), start + 1)
         if shape is not None and not (start >= 0 and stop <= shape[axis]):
             raise ParameterError("The box of the mask lies outside of the image.")
         found.append((start, stop))

@@ -28,7 +28,7 @@ log = logging.getLogger("napari_medgs.server")
 
 COARSE_VOXELS = 4_000_000  # larger images get a coarse field first
 COARSE_ITERATIONS = 8
-LONGEST_WAIT = 45.0  # seconds that a prompt waits for the image's preparation
+LONGEST_WAIT = 50.0  # seconds that a prompt waits for the image's preparation
 BYTES_PER_VOXEL = 90  # of a session in work: labels, strokes, tree, fit
 BYTES_ALWAYS = 200_000_000
 SHARE = 0.9  # of the free memory may be taken
