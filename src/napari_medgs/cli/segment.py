@@ -31,7 +31,13 @@ from napari_medgs.cli.place_prompts import BoxOption, PlacePrompts, PointOption
 from napari_medgs.cli.places import WorldOption
 from napari_medgs.cli.report import Reporter, check_output, label_title
 from napari_medgs.cli.segment_job import SegmentJob, is_batch
-from napari_medgs.cli.segment_model import ModelJob, is_case_list
+from napari_medgs.cli.segment_model import (
+    ModelJob,
+    case_rows,
+    is_case_list,
+    model_rows,
+    segment_cases,
+)
 from napari_medgs.cli.setting_options import takes_settings
 from napari_medgs.segmentation.params import SegmentParams
 
@@ -143,6 +149,26 @@ def segment(
             rich_help_panel=OUTPUTS,
         ),
     ] = False,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="With --model and many images: a Dask scheduler such as tcp://host:8786, whose "
+            "workers see the same files.",
+            show_default="this machine",
+            rich_help_panel=PROMPTS,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="With --model and many images: processes on this machine.",
+            show_default="1",
+            rich_help_panel=PROMPTS,
+        ),
+    ] = None,
     initial_margin: Annotated[
         float,
         typer.Option(
@@ -264,11 +290,16 @@ def segment(
             raise typer.BadParameter(
                 "--probability, --uncertainty and --explain are for one image at a time."
             )
-        metrics = _model_job(job, model, agreement, forest).segment_cases(images[0], output)
+        metrics = segment_cases(
+            job, images[0], model, output, agreement=agreement, forest=forest,
+            scheduler=scheduler, workers=workers or 1,
+        )  # fmt: skip
         reporter.finish(metrics)
-        reporter.pairs(str(output), _case_rows(metrics))
+        reporter.pairs(str(output), case_rows(metrics))
         _fail_if(metrics)
         return
+    if scheduler or workers:
+        raise typer.BadParameter("--scheduler and --workers are for --model with many images.")
     if prompts is not None and is_batch(prompts):
         if field or probability or uncertainty or initial or places or explain or model:
             raise typer.BadParameter(
@@ -300,7 +331,7 @@ def segment(
         )
         metrics.update(job.write(found, output, found.names, probability, uncertainty, lies_on))
         reporter.finish(metrics, mask=output)
-        reporter.pairs(str(output), _model_rows(metrics, found.names))
+        reporter.pairs(str(output), model_rows(metrics, found.names))
         return
     if session is not None:
         result, metrics, names = job.replay_session(images, session, field)
@@ -326,31 +357,6 @@ def _model_job(job: SegmentJob, model: Path, agreement: bool, forest: bool) -> M
     from napari_medgs.learning import load_segmenter
 
     return ModelJob(job, load_segmenter(model), agreement, forest)
-
-
-def _model_rows(metrics: dict[str, Any], names: dict[int, str]) -> list[tuple[str, Any]]:
-    """Return what is printed of a mask that a model made."""
-    volumes = metrics["volume_ml"]
-    rows: list[tuple[str, Any]] = [
-        (label_title(value, names), f"{volumes.get(value, 0.0):.3f} ml, {count:,} voxels")
-        for value, count in metrics["voxels"].items()
-    ]
-    if "agreement" in metrics:
-        text = f"{metrics['agreement']:.3f}, {metrics['trust']}. {metrics['calibration']}"
-        rows.append(("agreement of the folds", text))
-    rows += contrast_rows(metrics, names)
-    rows.append(("time", f"{metrics['seconds']:.2f} s"))
-    return rows
-
-
-def _case_rows(metrics: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Return what is printed of many masks."""
-    rows: list[tuple[str, Any]] = [("masks", f"{len(metrics['cases']) - metrics['failed']:,}")]
-    least = metrics["next"]
-    if least is not None:
-        agreement = metrics["cases"][least]["agreement"]
-        rows.append(("to correct next", f"{least}: the folds agree least, {agreement:.3f}"))
-    return rows
 
 
 def _fail_if(metrics: dict[str, Any]) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medgs._util.naming import naming
 from napari_medgs.cli.command import print_error, stoppable
-from napari_medgs.errors import Cancelled, MedGSError
+from napari_medgs.cli.explain import contrast_rows
+from napari_medgs.cli.report import label_title
 
 if TYPE_CHECKING:
     from napari_medgs._util.progress import ProgressCallback, StopCallback
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
     from napari_medgs.learning import Segmenter, SegmenterResult
     from napari_medgs.segmentation import ContrastExplanation
-
-MASK_SUFFIX = ".nii.gz"
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,7 @@ class ModelJob:
         self, images: list[str], *, probabilities: bool = False, explain: Explain | None = None
     ) -> tuple[SegmenterResult, dict[str, Any]]:
         """Segment one image; return the result and its numbers."""
-        from napari_medgs.learning.training.measure import agreement_of
-        from napari_medgs.learning.trust import badge_of, unlike_training
-        from napari_medgs.metrics.volumes import volumes_ml, voxel_counts
+        from napari_medgs.learning.summary import summarize
 
         volume = self.job.read(images)
         card = self.segmenter.card
@@ -70,32 +67,13 @@ class ModelJob:
             explained = None
             if explain is not None:
                 explained = explain.numbers(self._explain(volume, result, progress, should_stop))
-        unlike = None
-        if card.trust.get("reference"):
-            unlike = unlike_training(self.segmenter.inputs(volume.prepared()), card)
-        counts = voxel_counts(result.labels)
-        metrics: dict[str, Any] = {
-            "voxels": {str(v): counts.get(v, 0) for v in card.class_values},
-            "volume_ml": {str(v): n for v, n in volumes_ml(result.labels, result.grid).items()},
-            "seconds": result.seconds,
-        }
-        if self.agreement and result.fold_labels:
-            badge = badge_of(
-                agreement_of(result.fold_labels, card.class_values),
-                card.trust.get("agreement", {}),
+        metrics = summarize(self.segmenter, volume, result)
+        unlike = metrics.get("unlike_training")
+        if unlike is not None and unlike > 1:
+            print_error(
+                f"warning: {images[0]}: unlike the {len(card.cases)} cases that the model was "
+                f"trained on ({unlike:.1f} times as far from them as 19 of 20 of them)."
             )
-            metrics |= {
-                "agreement": badge.agreement,
-                "trust": badge.level,
-                "calibration": badge.sentence,
-            }
-        if unlike is not None:
-            metrics["unlike_training"] = unlike
-            if unlike > 1:
-                print_error(
-                    f"warning: {images[0]}: unlike the {len(card.cases)} cases that the model was "
-                    f"trained on ({unlike:.1f} times as far from them as 19 of 20 of them)."
-                )
         if explained is not None:
             metrics["contrasts"] = explained
         return result, metrics
@@ -127,30 +105,46 @@ class ModelJob:
             should_stop=should_stop,
         )
 
-    def segment_cases(self, source: str, output: Path) -> dict[str, Any]:
-        """Segment every image of a folder or list into a folder of masks."""
-        from napari_medgs.io.cases import find_cases
-        from napari_medgs.io.folders import make_folder
 
-        cases = find_cases(source)
-        make_folder(output)
-        done: dict[str, Any] = {}
-        failed = 0
-        for number, case in enumerate(cases):
-            self.job.reporter.note(f"{number + 1}/{len(cases)}  {case.name}")
-            target = output / f"{case.name}{MASK_SUFFIX}"
-            try:
-                make_folder(target.parent)
-                result, metrics = self.segment_image(list(case.images))
-                metrics.update(self.job.write(result, target, result.names))
-                done[case.name] = metrics
-            except MedGSError as error:
-                if isinstance(error, Cancelled) or self.job.debug:
-                    raise
-                failed += 1
-                print_error(f"{case.name}: {error}")
-                done[case.name] = {"error": str(error)}
-        return {"cases": done, "failed": failed, "next": least_agreed(done)}
+def segment_cases(
+    job: SegmentJob,
+    source: str,
+    model: Path,
+    output: Path,
+    *,
+    agreement: bool,
+    forest: bool,
+    scheduler: str | None,
+    workers: int,
+) -> dict[str, Any]:
+    """Segment every image of a folder or list into a folder of masks."""
+    from napari_medgs.batch.segmenting import segment_many
+    from napari_medgs.io.cases import find_cases
+
+    def done(name: str, numbers: dict[str, Any]) -> None:
+        if "error" in numbers:
+            print_error(f"{name}: {numbers['error']}")
+
+    with (
+        stoppable("what is finished") as should_stop,
+        job.reporter.progress() as progress,
+    ):
+        found = segment_many(
+            find_cases(source),
+            model,
+            output,
+            agreement=agreement,
+            forest=forest,
+            reading=job.reading,
+            scheduler=scheduler,
+            workers=workers,
+            threads=job.params.threads,
+            progress=progress,
+            should_stop=should_stop,
+            done=done,
+        )
+    failed = sum("error" in numbers for numbers in found.values())
+    return {"cases": found, "failed": failed, "next": least_agreed(found)}
 
 
 def least_agreed(done: dict[str, Any]) -> str | None:
@@ -159,6 +153,31 @@ def least_agreed(done: dict[str, Any]) -> str | None:
         name: numbers["agreement"] for name, numbers in done.items() if "agreement" in numbers
     }
     return min(known, key=lambda name: known[name]) if known else None
+
+
+def model_rows(metrics: dict[str, Any], names: dict[int, str]) -> list[tuple[str, Any]]:
+    """Return what is printed of a mask that a model made."""
+    volumes = metrics["volume_ml"]
+    rows: list[tuple[str, Any]] = [
+        (label_title(value, names), f"{volumes.get(value, 0.0):.3f} ml, {count:,} voxels")
+        for value, count in metrics["voxels"].items()
+    ]
+    if "agreement" in metrics:
+        text = f"{metrics['agreement']:.3f}, {metrics['trust']}. {metrics['calibration']}"
+        rows.append(("agreement of the folds", text))
+    rows += contrast_rows(metrics, names)
+    rows.append(("time", f"{metrics['seconds']:.2f} s"))
+    return rows
+
+
+def case_rows(metrics: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return what is printed of many masks."""
+    rows: list[tuple[str, Any]] = [("masks", f"{len(metrics['cases']) - metrics['failed']:,}")]
+    least = metrics["next"]
+    if least is not None:
+        agreement = metrics["cases"][least]["agreement"]
+        rows.append(("to correct next", f"{least}: the folds agree least, {agreement:.3f}"))
+    return rows
 
 
 def is_case_list(images: Sequence[str]) -> bool:

@@ -64,12 +64,10 @@ class DrawFirstMask:
     def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> FirstMask:
         """Return the probabilities and what the folds say."""
         from napari_medgs.learning import load_segmenter
-        from napari_medgs.learning.training.measure import agreement_of
-        from napari_medgs.learning.trust import badge_of, unlike_training
+        from napari_medgs.learning.summary import summarize
 
         progress(ProgressEvent("load the model", 0, 0, 0.0))
         segmenter = load_segmenter(self.model)
-        card = segmenter.card
         found = segmenter.segment(
             self.volume,
             probabilities=True,
@@ -77,13 +75,12 @@ class DrawFirstMask:
             progress=progress,
             should_stop=should_stop,
         )
+        numbers = summarize(segmenter, self.volume, found)
         note = "Correct it with strokes."
-        if found.fold_labels:
-            agreement = agreement_of(found.fold_labels, card.class_values)
-            badge = badge_of(agreement, card.trust.get("agreement", {}))
-            note = f"Agreement of the folds {badge.agreement:.2f}, {badge.level}. {badge.sentence}"
-        unlike = unlike_training(segmenter.inputs(self.volume), card)
-        warning = ""
+        if "agreement" in numbers:
+            level, said = numbers["trust"], numbers["calibration"]
+            note = f"Agreement of the folds {numbers['agreement']:.2f}, {level}. {said}"
+        unlike, warning = numbers.get("unlike_training"), ""
         if unlike is not None and unlike > 1:
             warning = "This image is unlike the cases that the model learned from: check the mask."
         return FirstMask(segmenter.by_value(found.probability()), note, warning)

@@ -1,0 +1,238 @@
+"""Masks of many images by one trained segmenter: here, in processes, or on Dask."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_medgs._util.naming import naming
+from napari_medgs._util.progress import (
+    ProgressCallback,
+    ProgressEvent,
+    StopCallback,
+    ignore_progress,
+    never_stop,
+)
+from napari_medgs._util.threads import limit_threads
+from napari_medgs.errors import Cancelled, MedGSError
+from napari_medgs.io.cases import Case
+from napari_medgs.io.folders import make_folder
+
+if TYPE_CHECKING:
+    from napari_medgs.learning import Segmenter
+
+SUFFIX = ".nii.gz"
+POLL_SECONDS = 0.25
+DIED = "its process died, perhaps for lack of memory; use fewer workers or a smaller image."
+
+
+@dataclass(frozen=True)
+class SegmentTask:
+    """One image to segment; only plain values, for any process.
+
+    Attributes
+    ----------
+    case : Case
+        With absolute paths.
+    model, output : str
+        The segmenter's file, and the mask to write.
+    agreement, forest : bool
+        See :meth:`~napari_medgs.learning.Segmenter.segment`.
+    reading : dict
+        Options of :func:`~napari_medgs.io.read_volumes`.
+    threads : int, optional
+    """
+
+    case: Case
+    model: str
+    output: str
+    agreement: bool = True
+    forest: bool = False
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    threads: int | None = None
+
+
+@lru_cache(maxsize=2)
+def _segmenter(path: str, stamp: float) -> Segmenter:
+    """Read a segmenter once in each process."""
+    from napari_medgs.learning import load_segmenter
+
+    del stamp  # a file that was written anew is another one
+    return load_segmenter(path)
+
+
+def segment_case(task: SegmentTask, should_stop: StopCallback = never_stop) -> dict[str, Any]:
+    """Segment one image and write its mask.
+
+    Parameters
+    ----------
+    task : SegmentTask
+    should_stop : callable, optional
+
+    Returns
+    -------
+    dict
+        As :func:`~napari_medgs.learning.summary.summarize`, and ``output``; or ``error``, a
+        sentence, where it failed.
+
+    Raises
+    ------
+    Cancelled
+        When ``should_stop`` returned True.
+    """
+    from napari_medgs.io import read_volumes, write_labels
+    from napari_medgs.learning.summary import summarize
+
+    try:
+        with naming(image=task.case.images), limit_threads(task.threads):
+            segmenter = _segmenter(task.model, Path(task.model).stat().st_mtime)
+            volume = read_volumes(task.case.images, **task.reading)
+            result = segmenter.segment(
+                volume, folds=task.agreement, forest=task.forest, should_stop=should_stop
+            )
+            numbers = summarize(segmenter, volume, result)
+            make_folder(Path(task.output).parent)
+            write_labels(task.output, result.labels, result.grid, result.names)
+    except Cancelled:
+        raise
+    except MedGSError as error:
+        return {"error": str(error)}
+    except MemoryError:
+        return {"error": "out of memory; crop the image, or close other programs."}
+    return {**numbers, "output": task.output}
+
+
+def segment_many(
+    cases: Sequence[Case],
+    model: str | Path,
+    output: str | Path,
+    *,
+    agreement: bool = True,
+    forest: bool = False,
+    reading: Mapping[str, Any] | None = None,
+    scheduler: str | None = None,
+    workers: int = 1,
+    threads: int | None = None,
+    progress: ProgressCallback = ignore_progress,
+    should_stop: StopCallback = never_stop,
+    done: Callable[[str, dict[str, Any]], None] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Segment many images with a trained segmenter.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        From :func:`~napari_medgs.io.cases.find_cases`.
+    model : str or Path
+    output : str or Path
+        Folder of the masks, which are called like the cases.
+    agreement, forest : bool
+        See :meth:`~napari_medgs.learning.Segmenter.segment`.
+    reading : mapping, optional
+        Options of :func:`~napari_medgs.io.read_volumes`.
+    scheduler : str, optional
+        Address of a Dask scheduler whose workers see the same files.
+    workers : int
+        Processes on this machine; with 1 the work is done in this one.
+    threads : int, optional
+        CPU threads of each.
+    progress, should_stop : callable, optional
+    done : callable, optional
+        Gets the name and the numbers of every case that is through.
+
+    Returns
+    -------
+    dict of str to dict
+        As :func:`segment_case`, by the name of the case, in the order of the cases.
+
+    Raises
+    ------
+    Cancelled
+        When ``should_stop`` returned True; masks that were written stay.
+    FileError
+        When the folder or the model cannot be used.
+    BackendError
+        When the scheduler cannot be reached.
+    """
+    from napari_medgs.learning import load_segmenter_card
+
+    load_segmenter_card(model)  # before any worker is asked
+    folder = make_folder(Path(output).absolute())
+    tasks = [
+        SegmentTask(
+            Case(case.name, tuple(_absolute(image) for image in case.images)),
+            str(Path(model).absolute()),
+            str(folder / f"{case.name}{SUFFIX}"),
+            agreement,
+            forest,
+            dict(reading or {}),
+            threads,
+        )
+        for case in cases
+    ]
+    started = time.perf_counter()
+    found: dict[str, dict[str, Any]] = {}
+
+    def report(name: str, numbers: dict[str, Any]) -> None:
+        found[name] = numbers
+        if done is not None:
+            done(name, numbers)
+        spent = time.perf_counter() - started
+        left = spent / len(found) * (len(tasks) - len(found))
+        progress(ProgressEvent("cases", len(found), len(tasks), spent, remaining=left))
+
+    if scheduler is None and workers <= 1:
+        for task in tasks:
+            if should_stop():
+                raise Cancelled(_canceled(len(found), len(tasks)))
+            report(task.case.name, segment_case(task, should_stop))
+        return found
+    with _submitter(scheduler, workers) as submit:
+        waiting = {submit(task): task for task in tasks}
+        while waiting:
+            ready = wait(list(waiting), POLL_SECONDS, "FIRST_COMPLETED").done
+            for future in ready:
+                name = waiting.pop(future).case.name
+                try:
+                    report(name, future.result())
+                except BrokenExecutor:
+                    report(name, {"error": DIED})
+            if should_stop():
+                for future in waiting:
+                    future.cancel()
+                raise Cancelled(_canceled(len(found), len(tasks)))
+    return {task.case.name: found[task.case.name] for task in tasks}
+
+
+def _canceled(done: int, total: int) -> str:
+    return f"Canceled; {done} of {total} masks were written."
+
+
+def _absolute(image: str) -> str:
+    """Return an image's path from the root; items of a MedMNIST file keep what follows it."""
+    return str(Path(image).absolute())
+
+
+@contextmanager
+def _submitter(
+    scheduler: str | None, workers: int
+) -> Iterator[Callable[[SegmentTask], Future[dict[str, Any]]]]:
+    """Yield what starts a task somewhere."""
+    if scheduler is not None:
+        from napari_medgs.batch.executors import dask_client
+
+        with dask_client(scheduler) as client:
+            dask = client.get_executor(pure=False)
+            yield lambda task: dask.submit(segment_case, task)
+        return
+    # Not forked: threads and CUDA contexts of this process do not survive that.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context) as pool:
+        yield lambda task: pool.submit(segment_case, task)

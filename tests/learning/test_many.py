@@ -1,0 +1,78 @@
+"""Masks of many images: in this process, on Dask, and what happens to those that fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from typer.testing import CliRunner
+
+from napari_medgs.batch.segmenting import segment_many
+from napari_medgs.cli import app
+from napari_medgs.errors import Cancelled, FileError
+from napari_medgs.io import write_image
+from napari_medgs.io.cases import find_cases
+from napari_medgs.learning import save_segmenter
+from tests.learning.cases import phantom
+from tests.learning.test_training import untrained
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for k in range(3):
+        image, _, grid = phantom(k)
+        (tmp_path / "images" / "more").mkdir(parents=True, exist_ok=True)
+        write_image(tmp_path / "images" / f"{k}.nii.gz", image, grid)
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return save_segmenter(tmp_path / "m.safetensors", untrained())
+
+
+def test_in_this_process(images: Path, model: Path, tmp_path: Path):
+    told = []
+    found = segment_many(
+        find_cases(images), model, tmp_path / "masks", done=lambda name, _: told.append(name)
+    )
+    assert list(found) == told == ["0", "1", "2"]
+    image = nib.load(images / "1.nii.gz")
+    mask = nib.load(found["1"]["output"])
+    assert np.allclose(mask.affine, image.affine)
+    data = np.asarray(mask.dataobj)
+    assert found["1"]["voxels"] == {str(v): int((data == v).sum()) for v in (2, 5)}
+
+
+def test_on_dask(images: Path, model: Path, tmp_path: Path):
+    """Also a case that fails, and one in a folder below."""
+    distributed = pytest.importorskip("distributed")
+    (images / "more" / "bad.nii.gz").write_bytes(b"nothing")
+    cases = find_cases(images, pattern="**/*.nii.gz")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
+        found = segment_many(cases, model, tmp_path / "masks", scheduler=cluster.scheduler_address)
+    assert list(found) == [case.name for case in cases]
+    assert "bad.nii.gz" in found["more/bad"]["error"]
+    here = segment_many(cases[:1], model, tmp_path / "here")
+    one, other = (np.asarray(nib.load(f["0"]["output"]).dataobj) for f in (found, here))
+    assert (one == other).all()
+
+
+def test_refused(images: Path, model: Path, tmp_path: Path):
+    cases = find_cases(images)
+    with pytest.raises(Cancelled, match="0 of 3 masks"):
+        segment_many(cases, model, tmp_path / "a", should_stop=lambda: True)
+    with pytest.raises(FileError, match="no such"):
+        segment_many(cases, tmp_path / "none.safetensors", tmp_path / "a")
+    result = CliRunner().invoke(
+        app, ["segment", str(images / "0.nii.gz"), "--model", str(model), "-o", "x.nii.gz",
+              "--workers", "2"],
+    )  # fmt: skip
+    assert result.exit_code == 2
