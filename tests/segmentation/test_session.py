@@ -345,3 +345,15 @@ def test_priors_are_kept_to_a_255th(values):
     assert (kept.sum(axis=0, dtype=int) == 255).all()
     others = values != values.max(axis=0)
     assert np.abs(kept / 255 - values)[others].max(initial=0) <= 1.1 / 255
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int32])
+def test_changes_of_large_masks_are_found(rng, kind):
+    old = rng.integers(0, 3, (3, 1000, 701)).astype(np.int32)
+    new = old.astype(kind)
+    new[1, 400:420, 30:50] = 7
+    new[2, 999, 700] = 9
+    delta = difference(old, new)
+    np.testing.assert_array_equal(delta.where, np.flatnonzero(old != new))
+    delta.apply(old)
+    np.testing.assert_array_equal(old, new)

@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
+
+from napari_medgs._util.threads import run_chunks
+
+CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,47 @@ def difference(before: NDArray[Any], after: NDArray[Any]) -> Delta:
     ([1], [2])
     """
     old, new = before.reshape(-1), after.reshape(-1)
-    where = np.flatnonzero(old != new)
-    return Delta(where, old[where].copy(), new[where].copy())
+    where = _changed(old, new)
+    return Delta(where, old[where], new[where])
+
+
+def _changed(old: NDArray[Any], new: NDArray[Any]) -> NDArray[np.int64]:
+    """Return where two flat arrays differ; masks of large images are compared in threads."""
+    if old.size < CHUNK or old.dtype == bool or new.dtype == bool:
+        return np.flatnonzero(old != new)
+    starts = np.append(np.arange(0, old.size, CHUNK), old.size)
+    counts = np.zeros(len(starts), np.int64)
+
+    def count(k: int) -> None:
+        counts[k + 1] = _count_changed(old, new, starts[k], starts[k + 1])
+
+    run_chunks(count, len(starts) - 1)
+    places = np.cumsum(counts)
+    where = np.empty(int(places[-1]), np.int64)
+
+    def list_them(k: int) -> None:
+        if counts[k + 1]:
+            _list_changed(old, new, starts[k], starts[k + 1], where[places[k] : places[k + 1]])
+
+    run_chunks(list_them, len(starts) - 1)
+    return where
+
+
+@njit(nogil=True, cache=True)
+def _count_changed(old: Any, new: Any, start: int, stop: int) -> int:
+    count = 0
+    for k in range(start, stop):
+        count += old[k] != new[k]
+    return count
+
+
+@njit(nogil=True, cache=True)
+def _list_changed(old: Any, new: Any, start: int, stop: int, out: Any) -> None:
+    slot = 0
+    for k in range(start, stop):
+        if old[k] != new[k]:
+            out[slot] = k
+            slot += 1
 
 
 def compose(first: Delta, second: Delta) -> Delta:
