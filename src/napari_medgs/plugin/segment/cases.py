@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog
 
 from napari_medgs._util.progress import ProgressCallback, StopCallback
 from napari_medgs.errors import MedGSError, ParameterError
 from napari_medgs.plugin.file_names import file_of
 from napari_medgs.plugin.layer_metadata import SOURCE_KEY
-from napari_medgs.plugin.report import guarded, show_failure
+from napari_medgs.plugin.report import LOGGER, guarded, show_failure
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
 from napari_medgs.plugin.segment.view import SegmentView
@@ -104,6 +105,42 @@ def next_image(path: Path, kept: set[str]) -> Path | None:
     return next((p for p in images[k + 1 :] + images[:k] if str(p) not in kept), None)
 
 
+def kept_files(place: Path | None) -> set[str]:
+    """Return the files of all cases that a folder of cases holds."""
+    from napari_medgs.segmentation import CaseStore
+
+    kept: set[str] = set()
+    if place is None:
+        return kept
+    store = CaseStore(place)
+    for name in store.names:
+        try:
+            kept |= set(store.record(name).images)
+        except MedGSError:
+            continue
+    return kept
+
+
+@dataclass(frozen=True)
+class FindNext:
+    """Find the next image of a folder that is not kept yet.
+
+    Attributes
+    ----------
+    path : Path
+        Of the image that is open.
+    place : Path or None
+        The folder of cases.
+    """
+
+    path: Path
+    place: Path | None
+
+    def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> Path | None:
+        """Return it, or None where all are done."""
+        return next_image(self.path, kept_files(self.place))
+
+
 class CaseActions:
     """What the buttons for the cases of a folder do.
 
@@ -136,7 +173,8 @@ class CaseActions:
     ) -> None:
         self._view, self._controller, self._context = view, controller, context
         self._classes, self._begin, self._end = classes, begin, end
-        self._runner = Runner(owner)
+        self._runner, self._lister = Runner(owner), Runner(owner)
+        self._listed: Path | None = None
         self.folder: Path | None = None
         saving = view.saving
         saving.keep.clicked.connect(lambda *_: self.keep())
@@ -165,12 +203,30 @@ class CaseActions:
         return path.parent / FOLDER
 
     def refresh(self) -> None:
-        """Follow the chosen image: whether there is a next one."""
+        """Follow the chosen image: whether there is a next one. The folder is read in a thread."""
         image = self._image()
         path = None if image is None else file_of(image)
-        there = path is not None and len(images_beside(path)) > 1
-        self._controller.state.has_next_case = there
-        self._view.saving.next.setEnabled(there)
+        if path != self._listed:
+            self._listed = path
+            self._show_next(path, False)
+            if path is not None and not self._lister.busy:
+                self._list()
+
+    def _list(self) -> None:
+        path = self._listed
+        if path is None:
+            return
+        self._lister.start(
+            lambda progress, should_stop: len(images_beside(path)) > 1,
+            returned=lambda there: self._show_next(path, there),
+            errored=lambda error: LOGGER.info("no list of %s", path.parent, exc_info=error),
+            finished=lambda: None if self._listed == path else QTimer.singleShot(0, self._list),
+        )
+
+    def _show_next(self, path: Path | None, there: bool) -> None:
+        if path == self._listed:
+            self._controller.state.has_next_case = there
+            self._view.saving.next.setEnabled(there)
 
     @guarded
     def ask_folder(self) -> None:
@@ -248,10 +304,23 @@ class CaseActions:
 
     def _open_next(self) -> None:
         """Open the next image and close this one with its layers."""
-        viewer, image = self._context.viewer, self._image()
+        image = self._image()
         path = None if image is None else file_of(image)
-        coming = None if path is None else next_image(path, self._kept_files())
-        if coming is None:
+        if path is None:
+            return
+        if self._runner.busy:  # the thread that wrote the case reports before it has ended
+            QTimer.singleShot(20, self._open_next)
+            return
+        self._runner.start(
+            FindNext(path, self.place()),
+            returned=self._open,
+            errored=lambda error: show_failure(error, self.title),
+        )
+
+    @guarded
+    def _open(self, coming: Path | None) -> None:
+        viewer, image = self._context.viewer, self._image()
+        if coming is None or image is None:
             self._controller.state.message = "All images of the folder are done."
             return
         classes = self._classes()
@@ -269,18 +338,7 @@ class CaseActions:
                 viewer.layers.remove(layer)
         self._begin(found[0], classes)
 
-    def _kept_files(self) -> set[str]:
-        from napari_medgs.segmentation import CaseStore
-
-        place, kept = self.place(), set()
-        store = CaseStore(place) if place is not None else None
-        for name in store.names if store is not None else ():
-            try:
-                kept |= set(store.record(name).images) if store is not None else set()
-            except MedGSError:
-                continue
-        return kept
-
     def shut_down(self) -> None:
         """Stop and join the thread."""
         self._runner.shut_down()
+        self._lister.shut_down()
