@@ -21,6 +21,7 @@ from typer.testing import CliRunner  # noqa: E402
 
 from napari_medgs import Volume  # noqa: E402
 from napari_medgs.cli import app  # noqa: E402
+from napari_medgs.data.grid import Grid  # noqa: E402
 from napari_medgs.errors import (  # noqa: E402
     Cancelled,
     FileError,
@@ -548,3 +549,14 @@ def test_small_images_lie_in_the_middle_of_a_patch_as_in_training():
     rows = np.arange(2, 7).reshape(-1, 1, 1)  # two voxels before, two behind
     expected = 1 / (1 + np.exp(rows - image[0]))
     np.testing.assert_allclose(found[1], expected, rtol=1e-5)
+
+
+def test_a_single_sagittal_slice_gives_patches(tmp_path: Path):
+    """An image of one voxel along x is a volume to training; smoothing must not need three."""
+    image, labels, grid = phantom(0)
+    thin = Grid((16, 16, 1), grid.affine)
+    for k in range(2):
+        write_image(tmp_path / f"c{k}.nii.gz", image[:, :, 7:8], thin)
+        write_labels(tmp_path / f"c{k}_seg.nii.gz", labels[:, :, 7:8], thin)
+    params = replace(TINY, steps=30)
+    assert train_segmenter(find_training_cases(tmp_path), params).segmenter.card.parameters > 0

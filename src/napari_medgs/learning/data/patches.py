@@ -237,7 +237,7 @@ class PatchDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
                 exponent = float(np.exp(a.gamma * random.uniform(-1, 1)))
                 values = ((values - low) / span) ** exponent * span + low
             if random.random() < a.blur:
-                kernel = (1, 3, 3) if self.flat else (3, 3, 3)
+                kernel = tuple(3 if n >= 3 else 1 for n in values.shape)
                 values = torch.nn.functional.avg_pool3d(
                     values[None, None], kernel, 1, tuple(k // 2 for k in kernel),
                     count_include_pad=False,
