@@ -36,7 +36,7 @@ def shaken(decoder: str, ndim: int):
     made = network(decoder, ndim)
     with torch.no_grad():
         for parameter in made.decoder.parameters():
-            parameter += 0.3 * torch.randn_like(parameter)
+            parameter += 2.0 * torch.randn_like(parameter)
     return made
 
 
