@@ -273,6 +273,7 @@ def latency(context: Context) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
         sampling = np.asarray(spacing) / min(spacing)
         first: list[float] = []
         seconds: list[float] = []
+        used: list[float] = []
         peak = 0
         with served(context.threads) as (url, process):
             clients = [connect(url, data[None], spacing) for _ in range(sessions)]
@@ -290,17 +291,21 @@ def latency(context: Context) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
                 sampling: Any = sampling,
                 first: list[float] = first,
                 seconds: list[float] = seconds,
+                watched: Any = watched,
+                used: list[float] = used,
             ) -> None:
                 started = time.perf_counter()
                 client.add_point_interaction(deepest(mask, sampling), True)
                 first.append(time.perf_counter() - started)
+                wait_for(client)
                 for _ in range(4 if context.quick else LATENCY_CLICKS):
                     click = next_click(client.target_buffer > 0, mask, sampling)
                     if click is None:
                         return
-                    started = time.perf_counter()
+                    started, before = time.perf_counter(), sum(watched.cpu_times()[:2])
                     client.add_point_interaction(*click)
                     seconds.append(time.perf_counter() - started)
+                    used.append(sum(watched.cpu_times()[:2]) - before)
 
             watcher = threading.Thread(target=watch)
             users = [threading.Thread(target=use, args=(client,)) for client in clients]
@@ -316,9 +321,11 @@ def latency(context: Context) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
         p95 = float(np.percentile(seconds, 95))
         rows.append(
             (name, sessions, f"{max(first):.2f}", f"{median(seconds):.3f}", f"{p95:.3f}",
-             len(seconds), f"{peak / 1e9:.2f}")
+             f"{median(used):.2f}" if sessions == 1 else "", len(seconds), f"{peak / 1e9:.2f}")
         )  # fmt: skip
-        numbers[f"{name}, {sessions}"] = {"first": first, "seconds": seconds, "peak_bytes": peak}
+        numbers[f"{name}, {sessions}"] = {
+            "first": first, "seconds": seconds, "cpu_seconds": used, "peak_bytes": peak,
+        }  # fmt: skip
         context.say(f"{name}, {sessions} session(s): {rows[-1][2:]}")
     return rows, numbers
 
@@ -336,7 +343,16 @@ def run(context: Context) -> CaseResult:
         ),
         Table(
             "Seconds from click to mask through the client, and memory of the server",
-            ("image", "sessions", "first, s", "median, s", "95 %, s", "clicks", "peak, GB"),
+            (
+                "image",
+                "sessions",
+                "first, s",
+                "median, s",
+                "95 %, s",
+                "CPU s, median",
+                "clicks",
+                "peak, GB",
+            ),
             tuple(times),
         ),
     ]

@@ -446,7 +446,7 @@ class WorkSession:
         labels = self.need().labels
         places = np.unravel_index(where, labels.shape)
         window = tuple(slice(int(p.min()), int(p.max()) + 1) for p in places)
-        kind = self.dtype if self.dtype.kind in "bui" else np.dtype(np.uint8)
+        kind = self.dtype if self.dtype.kind in ("b", "u", "i") else np.dtype(np.uint8)
         return Prediction(
             True,
             [[s.start, s.stop] for s in window],
