@@ -12,6 +12,7 @@ from .files import save_tree as save_tree
 from .files import tree_tensors as tree_tensors
 from .files import write_tree_json as write_tree_json
 from .params import PartParams as PartParams
+from .partition import Partition as Partition
 from .selection import PartSelection as PartSelection
 from .selection import preselect as preselect
 from .selection import select as select

@@ -89,6 +89,32 @@ def translate(points: Doubles, center: Doubles) -> Doubles:
     return np.where(length > limit, moved * (limit / np.maximum(length, 1e-12)), moved)
 
 
+def geodesics(first: Doubles, second: Doubles, steps: int = 12) -> Doubles:
+    """Return the shortest lines between pairs of points, (P, steps, D).
+
+    Parameters
+    ----------
+    first, second : (P, D) ndarray of float64
+    steps : int
+        Points on every line, its ends included.
+
+    Returns
+    -------
+    ndarray of float64
+    """
+    along = np.linspace(0, 1, steps)[:, None]
+    lines = np.empty((len(first), steps, first.shape[1]))
+    for k, (a, b) in enumerate(zip(first, second, strict=True)):
+        far = to_flat(translate(b, a))  # through the origin lines are straight
+        lines[k] = translate(from_flat(along * far), -a)
+    return lines
+
+
+def drag(points: Doubles, start: Doubles, end: Doubles) -> Doubles:
+    """Move the ball so that what is at ``start`` comes to ``end``."""
+    return translate(translate(points, start), -np.asarray(end))
+
+
 def pull_back(vectors: Doubles, gradient: Doubles) -> Doubles:
     """Return derivatives with respect to flat vectors, given those to their points."""
     length = np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

@@ -1,0 +1,1 @@
+"""The Discover widget: tissues, parts, and the map of the parts."""
