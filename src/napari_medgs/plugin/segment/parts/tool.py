@@ -14,7 +14,6 @@ from napari_medgs.errors import LabelError, ParameterError
 from napari_medgs.plugin.report import guarded, show_failure
 from napari_medgs.plugin.segment.class_table import volume_text
 from napari_medgs.plugin.segment.context import SegmentContext
-from napari_medgs.plugin.segment.controller import SegmentController
 from napari_medgs.plugin.segment.model import JobKind
 from napari_medgs.plugin.segment.parts.canvas import PartCanvas
 from napari_medgs.plugin.segment.parts.jobs import MaskOfPart
@@ -26,6 +25,7 @@ from napari_medgs.plugin.worker import Runner
 
 if TYPE_CHECKING:
     from napari_medgs.hierarchy import PartSelection
+    from napari_medgs.plugin.segment.controller import SegmentController
     from napari_medgs.plugin.viewing.four_views import FourViews
     from napari_medgs.segmentation import InteractiveSegmenter
 
