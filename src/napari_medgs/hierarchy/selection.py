@@ -54,6 +54,25 @@ class PartSelection:
         chosen = min(max(int(notch), 0), len(self.notches) - 1)
         return replace(self, notch=chosen, confidence=self._prominence[chosen])
 
+    def with_smaller(self, node: int, prominence: float) -> PartSelection:
+        """Return the same places with one more size on offer, the smallest one, chosen.
+
+        Parameters
+        ----------
+        node : int
+            Below those on offer.
+        prominence : float
+            See :meth:`PartTree.prominence`.
+        """
+        return replace(
+            self,
+            notches=((node,), *self.notches),
+            notch=0,
+            confidence=prominence,
+            is_determined=False,
+            _prominence=(prominence, *self._prominence),
+        )
+
     def larger(self, steps: int = 1) -> PartSelection:
         """Return the part some notches up."""
         return self.at_notch(self.notch + steps)

@@ -198,6 +198,24 @@ class LocalSolver:
         SegmentResult or None
             None where the box holds too few Gaussians.
         """
+        model = self.prepare(box, field, params, should_stop=should_stop)
+        return None if model is None else model.update(prompts, should_stop=should_stop)
+
+    def prepare(
+        self,
+        box: Box,
+        field: GaussianField,
+        params: SegmentParams,
+        *,
+        should_stop: StopCallback = never_stop,
+    ) -> SegmentModel | None:
+        """Do what needs no prompts; see :meth:`solve`.
+
+        Returns
+        -------
+        SegmentModel or None
+            None where the box holds too few Gaussians.
+        """
         kept = self._kept
         if (
             kept is None
@@ -212,7 +230,7 @@ class LocalSolver:
             model = SegmentModel(volume, inside, params, should_stop=should_stop)
             kept = self._kept = _Kept(box, field, params.advanced, model)
         kept.model.params = replace(params)
-        return kept.model.update(prompts, should_stop=should_stop)
+        return kept.model
 
 
 def _volume(box: Box) -> int:

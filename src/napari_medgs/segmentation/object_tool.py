@@ -286,6 +286,23 @@ class ObjectTool:
         with self._lock:
             return session.set_result(after, is_current=False)
 
+    def prepare(self, *, should_stop: StopCallback = never_stop) -> None:
+        """Do ahead what the next correction needs, while the user looks at the answer.
+
+        Parameters
+        ----------
+        should_stop : callable, optional
+
+        Raises
+        ------
+        Cancelled
+            When stopped.
+        """
+        there = bounds(self._session.labels == self.label)
+        if there is not None:
+            with limit_threads(self._segmenter.threads):
+                self._provisional().prepare(there, should_stop)
+
     def choose(self, part: PartSelection) -> Delta:
         """Take another size of the part that the first click chose; undone with the click.
 

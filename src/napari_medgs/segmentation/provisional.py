@@ -25,6 +25,7 @@ from napari_medgs.segmentation.prompts.prompts import Box, Point, Prompts
 if TYPE_CHECKING:
     from napari_medgs.hierarchy import PartSelection, PartTree
     from napari_medgs.segmentation.interactive import InteractiveSegmenter
+    from napari_medgs.segmentation.params import SegmentParams
     from napari_medgs.segmentation.session.session import Session
 
 Mask = NDArray[np.bool_]
@@ -35,7 +36,7 @@ FAR = 1.0  # distance of a click from the mask over its radius from which its pa
 REACH = 3.0  # radius of a part that joins, as a ball, over that distance
 ROOM = 0.2  # around the mask, over its sides
 LEAST_ROOM = 8.0  # finest voxels
-POOR = 0.5  # Dice of a part with the ellipsoid of a box below which the box is solved instead
+POOR = 0.3  # Dice of a part with the ellipsoid of a box below which the box is solved instead
 
 
 @dataclass(frozen=True)
@@ -174,12 +175,29 @@ class Provisional:
         out[box] = found
         return self._within_boxes(out)
 
-    def _solve(self, box: Window, prompts: Prompts, should_stop: StopCallback) -> Mask | None:
-        """Return the object in a box; None where one class alone is marked, or nothing fitted."""
+    def prepare(self, there: Window, should_stop: StopCallback) -> None:
+        """Do ahead what a first correction of a mask needs.
+
+        Parameters
+        ----------
+        there : tuple of slice
+            The smallest box of the mask.
+        should_stop : callable
+        """
+        low, high = np.array([s.start for s in there]), np.array([s.stop for s in there])
+        margin = np.maximum(ROOM * (high - low), LEAST_ROOM / self._relative_spacing)
+        box = self._solver.box_for(low, high, margin)
+        field = self._segmenter.fit_field()
+        self._solver.prepare(box, field, self._params(), should_stop=should_stop)
+
+    def _params(self) -> SegmentParams:
         params = self._session.settings.params
         released = replace(params.advanced.initial_mask, release_factor=RELEASE)
-        params = replace(params, advanced=replace(params.advanced, initial_mask=released))
-        field = self._segmenter.fit_field()
+        return replace(params, advanced=replace(params.advanced, initial_mask=released))
+
+    def _solve(self, box: Window, prompts: Prompts, should_stop: StopCallback) -> Mask | None:
+        """Return the object in a box; None where one class alone is marked, or nothing fitted."""
+        field, params = self._segmenter.fit_field(), self._params()
         try:
             result = self._solver.solve(box, field, prompts, params, should_stop=should_stop)
         except (LabelError, ParameterError):
@@ -307,10 +325,30 @@ def _part_at(tree: PartTree, positive: list[Any], negative: list[Any]) -> PartSe
     """Return the part at clicks; at the last positive one alone where they contradict."""
     for places in ((positive, negative), (positive[-1:], negative), (positive[-1:], [])):
         try:
-            return tree.at(*places[0], negative=places[1])
+            return _not_too_large(tree, tree.at(*places[0], negative=places[1]))
         except ParameterError:  # two places in one cell
             continue
     raise AssertionError("a place alone has a part")
+
+
+def _not_too_large(tree: PartTree, part: PartSelection) -> PartSelection:
+    """Return a part, or a smaller one where it is more than an object is likely to be.
+
+    Where a place grows by small steps up to nearly all of the image, no size of its stands out
+    enough to be on offer: it gets one more, the likeliest of all its sizes.
+    """
+    from napari_medgs.hierarchy import preselect
+    from napari_medgs.hierarchy.selection import LARGEST
+
+    most = LARGEST * tree.covered
+    if part.negative or len(part.positive) > 1 or tree.voxels[list(part.nodes)].sum() <= most:
+        return part
+    chain = tree.ancestors(tree.leaf_at(part.positive[0])).tolist()
+    small = [n for n in chain if tree.voxels[n] <= most]
+    if not small:
+        return part
+    node = small[preselect(tree, small)]
+    return part.with_smaller(node, tree.prominence(node))
 
 
 def _margin_of(part: Mask, relative: NDArray[np.float64]) -> float:

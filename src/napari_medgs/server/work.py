@@ -353,8 +353,21 @@ class WorkSession:
     def predict(self) -> Prediction:
         """Answer the prompts since the last answer."""
         segmenter = self.ready()
+        begins = not (segmenter.labels == segmenter.object.label).any()
         delta = segmenter.object.answer(should_stop=lambda: self._closed)
+        if begins:
+            threading.Thread(target=self._ahead, name="medgs-ahead", daemon=True).start()
         return self._region(delta.where)
+
+    def _ahead(self) -> None:
+        """Do what the first correction needs, while the user looks at the first answer."""
+        with self.lock:
+            if self.segmenter is None:
+                return
+            try:
+                self.segmenter.object.prepare(should_stop=lambda: self._closed)
+            except (MedGSError, MemoryError) as error:
+                log.debug("nothing was prepared ahead: %s", error)
 
     def part(self) -> PartSelection:
         """Return the part that the first click chose.
