@@ -122,6 +122,10 @@ ENTRIES: dict[str, Entry] = {
         "tissue classes without training: mixtures, networks; against voxels and ANTs",
         "suite.tissues_case:run",
     ),
+    "hyperbolic": Entry(
+        "the tree of parts as points: distortion and Dice in hyperbolic and flat space",
+        "suite.hyperbolic_case:run",
+    ),
     "classification": Entry(
         "classifying: networks on Gaussians against ResNet-8 and inr2vec, several seeds",
         "benchmarks/classification.py:classification",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "napari-medgs train-tissues t1-images/ -o brain-tissues.safetensors --classes 3",
-    "napari-medgs tissues new.nii.gz -o tissues.nii.gz --model brain-tissues.safetensors",
+    "napari-medgs train-tissues cases.csv -o heart.safetensors --classes 4 --architecture unet",
 )
 """Shown at the end of the help page."""
 

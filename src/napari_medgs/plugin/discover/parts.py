@@ -152,7 +152,13 @@ class PartsView:
     # Choosing
 
     def _on_click(self, layer: Any, event: Any) -> Any:
-        """Choose the part under a click; a drag moves the view as ever."""
+        """Choose the part under a click; a drag moves the view as ever.
+
+        Yields
+        ------
+        None
+            Once, and at every move of a drag.
+        """
         yield
         dragged = False
         while event.type == "mouse_move":

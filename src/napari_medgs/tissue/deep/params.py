@@ -41,12 +41,12 @@ class TissueTrainParams:
     classes: int = setting(3, low=2, high=12, help="Number of classes.", group=GROUP, metavar="K")
     architecture: Architecture = setting(
         "graph",
-        help="graph: convolutions on the Gaussians; unet: a U-Net on slices.",
+        help="Graph: convolutions on the Gaussians; unet: a U-Net on slices.",
         group=GROUP,
     )
     loss: Loss = setting(
         "spatial",
-        help="global: one mixture an image; spatial: class probabilities that vary in space.",
+        help="Global: one mixture an image; spatial: class probabilities that vary in space.",
         group=GROUP,
     )
     steps: int = setting(200, low=4, help="Steps, each on one image.", group=GROUP)
