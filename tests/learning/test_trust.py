@@ -163,6 +163,22 @@ def test_explaining_and_trusting_a_mask_of_a_model(trained, tmp_path):
     assert found["calibration"] in " ".join(result.output.split())
 
 
+def test_the_forest_on_a_small_image_and_with_prompts(trained, tmp_path):
+    import nibabel
+
+    model, data = trained
+    images = [str(data / "imagesTr" / f"case1_000{c}.nii.gz") for c in (0, 1)]
+    masks = [tmp_path / "full.nii.gz", tmp_path / "forest.nii.gz"]
+    for mask, more in zip(masks, ([], ["--forest"]), strict=True):
+        command = ["segment", *images, "--model", str(model), "-o", str(mask), "-q", *more]
+        assert CliRunner().invoke(app, command).exit_code == 0
+    found = [np.asarray(nibabel.load(mask).dataobj) for mask in masks]
+    np.testing.assert_array_equal(*found)
+    refused = CliRunner().invoke(app, [*command, "--point", "2", "8", "8", "8"])
+    assert refused.exit_code == 2
+    assert "without prompts" in " ".join(refused.output.replace("│", " ").split())
+
+
 @pytest.mark.parametrize("ndim", [2, 3])
 @pytest.mark.parametrize(
     "slots",
