@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,9 @@ class Studio:
 
     def solved(self) -> None:
         """Wait for the mask of a full solve."""
-        control, parts = self.widget.controller, self.widget.parts
-        self.until(
-            lambda: (
-                control.session.is_current and not (self.widget.runner.busy or parts.runner.busy)
-            )
-        )
+        control = self.widget.controller
+        runners = (self.widget.runner, self.widget.parts.runner)
+        self.until(lambda: control.is_current and not any(r.busy for r in runners))
         self.rest()
 
     def paint(self, value: int, lines: Sequence[tuple[float, ...]]) -> None:
@@ -167,7 +165,7 @@ def main(image: str, folder: str) -> None:
 
     for name, act in (("parts", click_a_part), ("steps", all_steps)):
         with tempfile.TemporaryDirectory() as cache:
-            segment_autosave.folder = lambda cache=cache: Path(cache)
+            segment_autosave.folder = partial(Path, cache)
             studio = Studio(Path(image))
             strip(act(studio), Path(folder) / f"{name}.png")
             studio.viewer.close()

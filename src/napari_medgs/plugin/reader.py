@@ -15,6 +15,7 @@ from napari_medgs.plugin.layer_frame import ITEMS_KEY, grid_kwargs
 from napari_medgs.plugin.layer_metadata import CODES_KEY, COLORS_KEY, NAMES_KEY, unwrap
 from napari_medgs.plugin.report import show_failure
 from napari_medgs.plugin.responsive import in_event_loop, run_responsive
+from napari_medgs.plugin.segment.warm_up import make_units
 from napari_medgs.plugin.surface_layers import read_surface_layers
 from napari_medgs.plugin.volume_layers import colormap_option, volume_layers
 from napari_medgs.plugin.zarr_layers import read_zarr_layers
@@ -58,6 +59,8 @@ def get_reader(path: str | list[str]) -> ReaderFunction | None:
     def read(path: str | list[str]) -> list[LayerData]:
         follow_planes()
         layers: list[LayerData] = []
+        if in_event_loop():
+            make_units()  # now, and not when the window waits for the layer
         for one in [path] if isinstance(path, str) else path:
             try:
                 if _offer_series(Path(one)):

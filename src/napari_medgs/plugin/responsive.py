@@ -52,6 +52,17 @@ def run_responsive(work: Callable[[], T], text: str) -> T:
     return outcome[0]
 
 
+def breathe() -> None:
+    """Let the window draw and timers run between two steps of long work in the main thread.
+
+    Mouse and keys wait. In scripts, where no event loop is running, nothing happens.
+    """
+    if in_event_loop():
+        from qtpy.QtCore import QCoreApplication, QEventLoop
+
+        QCoreApplication.processEvents(QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents)
+
+
 def in_event_loop() -> bool:
     """Tell whether this is the main thread, called by Qt."""
     from qtpy.QtCore import QThread

@@ -25,6 +25,7 @@ from napari_medgs.plugin.layer_metadata import (
 from napari_medgs.plugin.layer_orientation import grid_warning
 from napari_medgs.plugin.levels import at_fitting_level, segment_need
 from napari_medgs.plugin.report import LOGGER, guarded, show_failure, show_hint
+from napari_medgs.plugin.responsive import breathe
 from napari_medgs.plugin.segment.accept import AcceptAction
 from napari_medgs.plugin.segment.accepted import AcceptedLayers
 from napari_medgs.plugin.segment.cases import CaseActions
@@ -248,7 +249,9 @@ class SegmentWidget(MedGSWidget):
         follower = follow_planes(self.viewer)
         if follower is not None:
             follower.show_slices(image)
+        breathe()
         strokes = add_strokes_layer(self.viewer, image, names, table.colors, frame.ndim)
+        breathe()  # napari takes some tenths of a second for each layer
         self.begin(strokes, reuse=False)
 
     def _begin_case(self, image: Any, classes: ClassList) -> None:
@@ -346,6 +349,7 @@ class SegmentWidget(MedGSWidget):
         table.fill(values, background, names)
         old = context.find_layer("result") if reuse else None
         context.result_layer = old or self._make_result()
+        breathe()
         result = LabelView(context.result_layer, frame)
         self.controller.threads = self.settings.params().threads
         field = known_field(context, self.view.fields.layer)
