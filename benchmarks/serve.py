@@ -50,6 +50,7 @@ OTHERS = {
     "hippocampus_025": ("hippocampus",),
 }
 BASELINES = ("watershed", "random walker")
+KINDS = ("clicks", "box", "scribble")
 LIMIT = 20.0
 LATENCY_CLICKS = 25
 
@@ -225,7 +226,7 @@ def quality(context: Context, url: str) -> tuple[list[tuple[Any, ...]], dict[str
         wait_for(client)
         for name, truth in structures:
             found: dict[str, Any] = {}
-            for kind in ("clicks", "box", "scribble"):
+            for kind in KINDS:
                 found[kind] = ours(client, kind, truth, sampling, [])
             for other in BASELINES:
                 found[other] = baseline(other, images, truth, volume.spacing, sampling)

@@ -1,0 +1,163 @@
+"""One object with an answer after every prompt, and solves in a box of the image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_medgs.errors import GeometryError, LabelError, ParameterError
+from napari_medgs.segmentation import InteractiveSegmenter
+from napari_medgs.segmentation.local import LocalSolver, bounds, crop
+
+SHAPE = (12, 24, 28)
+BLOCK = np.s_[3:9, 6:18, 8:20]
+
+
+@pytest.fixture
+def segmenter() -> InteractiveSegmenter:
+    image = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+    image[BLOCK] += 20
+    made = InteractiveSegmenter()
+    made.threads = 1
+    made.set_image(image, spacing=(2.0, 1.0, 1.0))
+    return made
+
+
+def truth() -> np.ndarray:
+    mask = np.zeros(SHAPE, bool)
+    mask[BLOCK] = True
+    return mask
+
+
+def dice(segmenter: InteractiveSegmenter) -> float:
+    mask = segmenter.labels > 0
+    return 2 * (mask & truth()).sum() / (mask.sum() + truth().sum())
+
+
+def test_clicks_answers_and_undo(segmenter):
+    tool = segmenter.object
+    tool.add_point((6, 12, 14))
+    delta = tool.answer()
+    assert dice(segmenter) > 0.95
+    assert np.array_equal(np.sort(delta.where), np.flatnonzero(segmenter.labels))
+    first = segmenter.labels.copy()
+    tool.prepare()  # changes nothing
+    assert np.array_equal(segmenter.labels, first)
+    tool.add_point((6, 12, 23))
+    tool.answer()
+    assert segmenter.labels[6, 12, 23] == 1
+    segmenter.undo()
+    assert np.array_equal(segmenter.labels, first)
+    segmenter.redo()
+    assert segmenter.labels[6, 12, 23] == 1
+
+
+def test_the_last_click_on_a_place_counts(segmenter):
+    tool = segmenter.object
+    tool.add_point((6, 12, 14))
+    tool.answer()
+    for positive in (False, True):
+        tool.add_point((5, 9, 10), positive)
+        tool.answer()
+        assert segmenter.labels[5, 9, 10] == positive
+    assert len(segmenter.session.settings.points) == 2
+
+
+def test_other_classes_stay(segmenter):
+    other = np.zeros(SHAPE, np.int32)
+    other[0, :2, :2] = 7
+    segmenter.session.set_mask(other)
+    tool = segmenter.object
+    tool.label = 2
+    tool.add_point((6, 12, 14))
+    tool.answer()
+    tool.add_point((1, 3, 3), positive=False)
+    tool.answer()
+    assert set(np.unique(segmenter.labels)) == {0, 2, 7}
+    assert np.array_equal(segmenter.labels == 7, other == 7)
+
+
+def test_sizes_of_the_first_click(segmenter):
+    tool = segmenter.object
+    assert tool.part is None
+    with pytest.raises(ParameterError, match="first click"):
+        tool.choose(segmenter.parts.at((6, 12, 14)))
+    tool.add_point((6, 12, 14))
+    tool.answer()
+    assert tool.part is not None
+    tool.choose(tool.part.smaller(100))
+    smallest = int((segmenter.labels > 0).sum())
+    tool.choose(tool.part.larger(100))
+    assert (segmenter.labels > 0).sum() >= smallest
+    tool.add_point((1, 1, 1), positive=False)
+    tool.answer()
+    assert tool.part is None
+
+
+def test_clicks_outside_of_a_box_free_from_it(segmenter):
+    tool = segmenter.object
+    tool.add_box((3, 6, 8), (9, 18, 14))
+    tool.answer()
+    assert not segmenter.labels[:, :, 14:].any()
+    tool.add_point((6, 7, 9))
+    tool.answer()
+    assert not segmenter.labels[:, :, 14:].any()
+    tool.add_point((6, 12, 17))
+    tool.answer()
+    assert segmenter.labels[6, 12, 17] == 1
+
+
+def test_a_box_that_no_part_fits_is_solved(segmenter):
+    segmenter.object.add_box((0, 0, 0), (2, 24, 28))
+    segmenter.object.answer()
+    assert segmenter.labels[:2].any()
+    assert not segmenter.labels[2:].any()
+
+
+def test_one_click_never_takes_most_of_the_image():
+    ramp = np.linspace(0, 1, 20 * 20 * 20, dtype=np.float32).reshape(20, 20, 20)
+    segmenter = InteractiveSegmenter()
+    segmenter.set_image(ramp)
+    segmenter.object.add_point((10, 10, 10))
+    segmenter.object.answer()
+    assert 0 < (segmenter.labels > 0).mean() <= 0.3
+
+
+@pytest.mark.parametrize(
+    ("prompt", "error", "says"),
+    [
+        (lambda t: t.add_point((99, 0, 0)), GeometryError, "outside"),
+        (lambda t: t.add_point((0, np.nan, 0)), GeometryError, "finite"),
+        (lambda t: t.add_box((5, 5, 5), (5, 6, 6)), GeometryError, "no voxel"),
+        (lambda t: t.add_scribble(np.zeros(SHAPE, bool)), LabelError, "no voxel"),
+        (lambda t: t.add_lasso(np.ones((2, 2, 2), bool)), GeometryError, "shape"),
+        (lambda t: t.set_mask(np.ones((2, 2, 2), bool)), GeometryError, "shape"),
+    ],
+)
+def test_unusable_prompts(segmenter, prompt, error, says):
+    with pytest.raises(error, match=says):
+        prompt(segmenter.object)
+    assert not segmenter.can_undo
+
+
+def test_a_crop_is_the_same_field(segmenter):
+    field, volume = segmenter.fit_field(), segmenter.volume
+    box = np.s_[2:10, 4:20, 6:22]
+    part, inside = crop(volume, field, box)
+    assert np.array_equal(part.data[0], volume.data[0][box])
+    assert np.allclose(part.grid.to_world([0, 0, 0]), volume.grid.to_world([2, 4, 6]))
+    centers = field.voxel_centers()
+    kept = ((centers >= [1.5, 3.5, 5.5]) & (centers < [9.5, 19.5, 21.5])).all(axis=1)
+    assert np.allclose(inside.voxel_centers(), centers[kept] - [2, 4, 6], atol=1e-3)
+
+
+def test_boxes_are_kept_while_they_fit(segmenter):
+    solver, margin = LocalSolver(segmenter.volume), np.full(3, 1.0)
+    low, high = np.array([3, 6, 8]), np.array([9, 18, 20])
+    box = solver.box_for(low, high, margin)
+    params = segmenter.session.settings.params
+    first = solver.prepare(box, segmenter.fit_field(), params)
+    assert solver.box_for(low + 1, high - 1, margin) == box
+    assert solver.prepare(box, segmenter.fit_field(), params) is first
+    assert solver.box_for(low - 5, high, margin) != box
+    assert bounds(np.zeros((2, 2, 2), bool)) is None
