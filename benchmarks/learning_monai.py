@@ -54,7 +54,8 @@ def train_monai(
     from napari_medgs.learning.data.patches import Augmentation, PatchDataset
     from napari_medgs.learning.data.prepare import plan_sizes, prepare_case
     from napari_medgs.learning.networks.slots import IGNORED
-    from napari_medgs.learning.training.train import look_at_cases, make_card
+    from napari_medgs.learning.training.cards import make_card
+    from napari_medgs.learning.training.train import look_at_cases
 
     started = time.perf_counter()
     torch.manual_seed(seed)

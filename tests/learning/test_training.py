@@ -299,6 +299,35 @@ def test_settings_refused(setting: dict[str, object], words: str):
         LearnParams(**setting)
 
 
+def test_settings_refused_before_the_cases_are_read(tmp_path: Path):
+    nothing = find_training_cases(write_nnunet(tmp_path / "c", 2))
+    for folder in ("imagesTr", "labelsTr"):
+        for path in (tmp_path / "c" / folder).iterdir():
+            path.unlink()
+    with pytest.raises(ParameterError, match="accelerator 'warp' cannot be trained on"):
+        train_segmenter(nothing, replace(TINY, accelerator="warp"))
+    with pytest.raises(FileError, match="no run to resume"):
+        train_segmenter(nothing, replace(TINY, resume=True, log_dir=str(tmp_path)))
+
+
+def test_tensorboard_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    nothing = find_training_cases(write_nnunet(tmp_path / "c", 2))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ParameterError, match="pip install tensorboard"):
+        train_segmenter(nothing, replace(TINY, logger="tensorboard", log_dir=str(tmp_path)))
+
+
+def test_checkpoints_that_cannot_be_resumed(cases: Path, tmp_path: Path):
+    source = find_training_cases(cases)
+    params = replace(TINY, steps=20, log_dir=str(tmp_path))
+    train_segmenter(source, params)
+    with pytest.raises(FileError, match="had other settings"):
+        train_segmenter(source, replace(params, width=4, resume=True))
+    (tmp_path / "all" / "last.ckpt").write_bytes(b"nothing")
+    with pytest.raises(FileError, match="damaged"):
+        train_segmenter(source, replace(params, resume=True))
+
+
 def test_more_folds_than_cases(cases: Path):
     with pytest.raises(ParameterError, match="6 folds need at least as many cases; there are 4"):
         train_segmenter(find_training_cases(cases), replace(TINY, folds=6))
@@ -474,7 +503,7 @@ def test_working_spacing_and_patches(tmp_path: Path):
     assert sizes.spacing == (4.0, 1.0, 1.0)
     assert sizes.strides[0] == (1, 2, 2)
     assert sizes.kernels[0] == (1, 3, 3) or sizes.kernels[0] == (3, 3, 3)
-    from napari_medgs.learning.training.train import make_card
+    from napari_medgs.learning.training.cards import make_card
 
     card = make_card(checked, TINY, sizes)
     made = [prepare_case(f, card, tmp_path, k) for k, f in enumerate(checked.facts)]

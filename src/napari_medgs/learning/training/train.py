@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import shutil
 import tempfile
 import time
-import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari_medgs._optional import require
 from napari_medgs._util.progress import (
@@ -21,13 +18,9 @@ from napari_medgs._util.progress import (
     ignore_progress,
     never_stop,
 )
-from napari_medgs._util.threads import default_threads
 from napari_medgs.errors import (
     Cancelled,
     FileError,
-    GeometryError,
-    ImageError,
-    LabelError,
     MedGSError,
     ParameterError,
 )
@@ -42,30 +35,24 @@ from napari_medgs.learning.data.checks import (
 from napari_medgs.learning.data.prepare import (
     PreparedCase,
     Sizes,
-    channel_scales,
     needed_bytes,
     plan_sizes,
     prepare_case,
 )
 from napari_medgs.learning.data.sources import TrainingSource
-from napari_medgs.learning.networks.slots import SegmenterConfig
 from napari_medgs.learning.segmenter import Segmenter
+from napari_medgs.learning.training.cards import check_continued, make_card
+from napari_medgs.learning.training.fit import FIRST, check_run, fit_network, precision_for
 from napari_medgs.learning.training.folds import default_folds, fold_of_cases, left_out
 from napari_medgs.learning.training.params import LearnParams
 from napari_medgs.learning.trust import calibrate, describe_input, reference_of
-
-if TYPE_CHECKING:
-    from napari_medgs.learning.networks.segmenter import SegmenterNetwork
 
 STEPS = 1000
 RETRAINING_STEPS = 300
 FOLD_SHARE = 0.5
 """Steps of a fold's network over those of the first."""
-LEAST_STEPS = 20
-"""A network that was canceled before is not worth keeping."""
 MEASURING_SHARE = 0.08
 """Part of the minutes that the measurement of the folds may take."""
-CHECKS = 10
 
 
 @dataclass(frozen=True)
@@ -178,6 +165,7 @@ def train_segmenter(
     """
     params = params or LearnParams()
     require("torch", "lightning", feature="Training")
+    check_run(params)
     started = time.perf_counter()
     if isinstance(source, TrainingSource):
         checked = look_at_cases(source, values=values, progress=progress, should_stop=should_stop)
@@ -247,7 +235,7 @@ class _Run:
             held = self._held_out(len(facts))
             shown = [case for k, case in enumerate(prepared) if k not in held]
             checks = [prepared[k] for k in sorted(held)]
-            first, canceled = self._network("all", 0, shown, checks, seconds, 1.0)
+            first, canceled = self._network(FIRST, 0, shown, checks, seconds, 1.0)
             states, kept = [first], 0
             groups = self._groups()
             for k in range(self.folds):
@@ -349,108 +337,15 @@ class _Run:
             if number < len(known) and (number == 0 or self.continues_folds):
                 network.load_state_dict(known[number].state_dict(), strict=False)
         budget = None if seconds is None else seconds * share
-        return self._fit(name, number, network, cases, checks, most, budget)
-
-    def _fit(
-        self,
-        name: str,
-        number: int,
-        network: SegmenterNetwork,
-        cases: Sequence[PreparedCase],
-        checks: Sequence[PreparedCase],
-        steps: int,
-        seconds: float | None,
-    ) -> tuple[dict[str, Any], bool]:
-        """Run Lightning's trainer."""
-        import lightning
-        import torch
-
-        from napari_medgs.learning.data.patches import (
-            Augmentation,
-            PatchDataset,
-            has_lateral_classes,
-        )
-        from napari_medgs.learning.supervision.registry import build_supervision
-        from napari_medgs.learning.training.module import (
-            CLIP_NORM,
-            Conductor,
-            SegmenterModule,
-        )
-        from napari_medgs.learning.training.precision import choose_precision
-
-        params, card = self.params, self.card
-        data = PatchDataset(
-            cases, card.patch, card.spacing, card.network.classes, steps * params.batch_size,
-            Augmentation(mirror=not has_lateral_classes(card.class_names)),
-            params.seed * 1000 + number,
-        )  # fmt: skip
-        folder = Path(params.log_dir) / name.replace(" ", "") if params.log_dir else None
         if not self.precision:
-            batch = next(iter(torch.utils.data.DataLoader(data, params.batch_size)))
-            heads = card.network.supervision.multi_scale
-            self.precision = {"32": "32-true", "bf16": "bf16-mixed"}.get(params.precision) or (
-                choose_precision(
-                    network, build_supervision(card.network), batch, self.device, heads
-                )
-            )
-        every = max(20, min(200, steps // CHECKS)) if seconds is None else 50
-        conductor = Conductor(
-            f"train {name}", steps, seconds, every, params.patience, self.progress,
-            self.should_stop,
+            self.precision = precision_for(network, self.card, cases, self.params, self.device)
+        found = fit_network(
+            network, self.card, self.params, cases, checks, name=name, number=number, steps=most,
+            seconds=budget, precision=self.precision, progress=self.progress,
+            should_stop=self.should_stop,
         )  # fmt: skip
-        tile = tuple(card.patch[3 - card.network.ndim :])
-        module = SegmenterModule(
-            network, card.network, params, conductor.fraction, checks, tuple(2 * n for n in tile)
-        )
-        callbacks: list[Any] = [conductor]
-        checkpoint = folder / "last.ckpt" if folder else None
-        if folder is not None and checkpoint is not None:
-            with contextlib.suppress(OSError):
-                folder.mkdir(parents=True, exist_ok=True)
-            if not folder.is_dir():
-                raise FileError(f"{folder}: the folder of the logs cannot be made.")
-            callbacks.append(_checkpoints(folder, every))
-        resumed = params.resume and checkpoint is not None and checkpoint.is_file()
-        if params.resume and number == 0 and not resumed:
-            raise FileError(f"{checkpoint}: there is no run to resume.")
-        if resumed and checkpoint is not None:
-            done = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
-            data.first = int(done) * params.batch_size
-        with _quiet():
-            trainer = lightning.Trainer(
-                max_steps=steps, max_epochs=1, accelerator=params.accelerator, devices=1,
-                precision=self.precision, gradient_clip_val=CLIP_NORM,
-                logger=_logger(params, folder),
-                callbacks=callbacks, enable_checkpointing=folder is not None,
-                enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=every,
-            )  # fmt: skip
-            loader = self._loader(data)
-            trainer.fit(module, loader, ckpt_path=str(checkpoint) if resumed else None)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
-        conductor.done = int(trainer.global_step)  # also where a finished run was resumed
-        self.history[name] = conductor.history
-        self.done_steps[name] = conductor.done
-        if conductor.canceled and conductor.done < min(LEAST_STEPS, steps):
-            raise Cancelled("Training was canceled; nothing was written.")
-        early = conductor.canceled or (conductor.done < steps and seconds is None)
-        state = module.average.module.state_dict()
-        if early and module.best is not None and module.best[1]:
-            state = module.best[1]
-        state = {k: v.detach().cpu() for k, v in state.items() if not k.startswith("side_heads.")}
-        return state, conductor.canceled
-
-    def _loader(self, data: Any) -> Any:
-        import torch
-
-        workers = self.params.workers
-        if workers is None:
-            workers = min(4, (self.params.threads or default_threads()) // 2)
-        return torch.utils.data.DataLoader(
-            data, self.params.batch_size, num_workers=workers, drop_last=False,
-            prefetch_factor=4 if workers else None,
-            worker_init_fn=_one_thread if workers else None,
-        )  # fmt: skip
+        self.history[name], self.done_steps[name] = found.history, found.steps
+        return found.state, found.canceled
 
     def _finish(self, states: Sequence[dict[str, Any]], folds: Sequence[int]) -> Segmenter:
         """Return the segmenter with its card, measured on what the folds left out."""
@@ -502,110 +397,3 @@ class _Run:
             card = card.with_numbers(cases=entries, dice=dice)
         card.training["seconds"] = time.perf_counter() - self.started
         return Segmenter(card, networks)
-
-
-def make_card(
-    checked: CheckedCases, params: LearnParams, sizes: Sizes, licence: str = ""
-) -> SegmenterCard:
-    """Return the card of an untrained segmenter for cases.
-
-    Parameters
-    ----------
-    checked : CheckedCases
-    params : LearnParams
-    sizes : Sizes
-    licence : str
-    """
-    levels = len(sizes.strides)
-    config = SegmenterConfig(
-        ndim=len(sizes.strides[0]),
-        channels=len(checked.channels),
-        classes=1 + len(checked.classes),
-        encoder=params.encoder,
-        decoder=params.decoder,
-        supervision=params.supervision,
-        widths=tuple(min(1024, params.width * 2**k) for k in range(levels)),
-        strides=sizes.strides,
-        kernels=sizes.kernels,
-    )
-    return SegmenterCard(
-        network=config,
-        class_values=tuple(checked.classes),
-        class_names=tuple(checked.classes.values()),
-        channel_names=checked.channels,
-        scales=channel_scales(checked.facts),
-        spacing=sizes.spacing,
-        patch=sizes.patch,
-        licence=licence,
-    )
-
-
-def check_continued(card: SegmenterCard, checked: CheckedCases) -> None:
-    """Refuse to continue a model on cases of another kind.
-
-    Raises
-    ------
-    ImageError, LabelError, GeometryError
-        When contrasts, classes or dimensions differ.
-    """
-    if len(card.channel_names) != len(checked.channels):
-        raise ImageError(
-            f"The model to continue reads {len(card.channel_names)} contrast(s) "
-            f"({', '.join(card.channel_names)}), the cases have {len(checked.channels)}."
-        )
-    if card.class_values != tuple(checked.classes):
-        mine = ", ".join(f"{v} {n}" for v, n in card.names.items())
-        theirs = ", ".join(f"{v} {n}" for v, n in checked.classes.items())
-        raise LabelError(
-            f"The model to continue has the classes {mine}, the cases {theirs}; train a new one."
-        )
-    flat = checked.facts[0].shape[0] == 1
-    if (card.network.ndim == 2) != flat:
-        kinds = ("slices", "volumes") if card.network.ndim == 2 else ("volumes", "slices")
-        raise GeometryError(
-            f"The model to continue reads {kinds[0]}, the cases are {kinds[1]}; train a new one."
-        )
-
-
-def _checkpoints(folder: Path, every: int) -> Any:
-    from lightning.pytorch.callbacks import ModelCheckpoint
-
-    return ModelCheckpoint(
-        dirpath=folder, save_last=True, save_top_k=0, every_n_train_steps=every,
-        enable_version_counter=False,
-    )  # fmt: skip
-
-
-def _logger(params: LearnParams, folder: Path | None) -> Any:
-    from lightning.pytorch import loggers
-
-    if folder is None or params.logger == "none":
-        return False
-    if params.logger == "tensorboard":
-        try:
-            return loggers.TensorBoardLogger(str(folder), name="", version="")
-        except ModuleNotFoundError as error:
-            raise ParameterError(
-                "TensorBoard logs need the package tensorboard (pip install tensorboard); CSV "
-                "logs need nothing."
-            ) from error
-    return loggers.CSVLogger(str(folder), name="", version="")
-
-
-def _one_thread(worker: int) -> None:
-    """Let a process that makes patches use one thread."""
-    import torch
-
-    del worker
-    torch.set_num_threads(1)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide what Lightning and torch say to programmers."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"lightning\..*")
-        warnings.filterwarnings("ignore", module=r"torch\..*")
-        yield
