@@ -124,7 +124,8 @@ def make_train_request(
         raise ParameterError("Choose where the model is saved.")
     if not output.name.endswith(SUFFIX):
         raise FileError(f"{output}: the name of a model ends in {SUFFIX}.")
-    params = LearnParams(minutes=minutes, folds=None if folds else 0)
+    # No processes for patches: they would be forked from a program with a window and threads.
+    params = LearnParams(minutes=minutes, folds=None if folds else 0, workers=0)
     return TrainRequest(source, output, params, start)
 
 
