@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "classify": "Print class probabilities. Research software: they are no diagnosis.",
     "train-segmenter": "Train a segmenter on images with masks.",
     "train-tissues": "Train a network that gives tissue classes, on images without labels.",
+    "train-codec": "Train a codec for fields that are alike: an autoencoder on their parameters.",
     "train": "Train a classifier and score it once on the test split.",
     "evaluate-classifier": "Score a classifier on a labeled set: AUC and accuracy with intervals.",
     "sample": "Write small sample files to try the other commands on.",

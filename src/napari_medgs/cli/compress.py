@@ -40,7 +40,11 @@ EXAMPLES = (
 def compress(
     field: Annotated[
         Path,
-        typer.Argument(metavar="FIELD", help="A field, .medgs.safetensors or .medgs."),
+        typer.Argument(
+            metavar="FIELD",
+            help="A field, .medgs.safetensors or .medgs; with --model also an image, where the "
+            "codec has a start to fit it from.",
+        ),
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT.medgs", help="The compressed field.")
@@ -70,6 +74,15 @@ def compress(
         ),
     ] = None,
     *,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CODEC",
+            help="Code by a codec of train-codec, to OUT.latents.safetensors. Such a codec sets "
+            "rate and loss itself.",
+            show_default=False,
+        ),
+    ] = None,
     params: CompressParams,
     spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,
@@ -90,7 +103,9 @@ def compress(
     del debug  # read by the command class
     from dataclasses import replace
 
+    from napari_medgs.cli.learned_codec import compress_by_model
     from napari_medgs.compression import compress as run
+    from napari_medgs.errors import ParameterError
     from napari_medgs.io import read_labels, read_volumes
     from napari_medgs.io.codec.files import SUFFIX
     from napari_medgs.io.fields import load_extra, load_field
@@ -100,6 +115,15 @@ def compress(
         threads=threads,
     )  # fmt: skip
     reporter = Reporter(quiet, json_file)
+    if model is not None:
+        usual = CompressParams(backend=params.backend, threads=threads)
+        if image or mask is not None or params != usual:
+            raise ParameterError(
+                "A learned codec takes neither image nor mask, and sets rate and loss itself: "
+                "leave these options out."
+            )
+        compress_by_model(field, output, model, threads, reporter, json_file)
+        return
     check_output(output, (SUFFIX,))
     check_distinct([field, *(image or []), mask], {"-o": output, "--json": json_file})
     loaded = load_field(field)

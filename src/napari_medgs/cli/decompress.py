@@ -26,6 +26,12 @@ def decompress(
     preview: Annotated[
         bool, typer.Option("--preview", help="The preview in place of the field.")
     ] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CODEC", help="The learned codec that coded the field.", show_default=False
+        ),
+    ] = None,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -36,10 +42,17 @@ def decompress(
     are.
     """
     del debug  # read by the command class
+    from napari_medgs.cli.learned_codec import decompress_by_model
+    from napari_medgs.errors import ParameterError
     from napari_medgs.io.codec.files import load_compressed
     from napari_medgs.io.fields import SUFFIX, save_field
 
     reporter = Reporter(quiet, json_file)
+    if model is not None:
+        if preview:
+            raise ParameterError("A field that a learned codec coded has no preview.")
+        decompress_by_model(field, output, model, reporter, json_file)
+        return
     check_output(output, (SUFFIX,))
     check_distinct([field], {"-o": output, "--json": json_file})
     loaded = load_compressed(field, preview=preview)

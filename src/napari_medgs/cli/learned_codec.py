@@ -1,0 +1,87 @@
+"""What ``compress`` and ``decompress`` do with a learned codec."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from napari_medgs._util.naming import naming
+from napari_medgs.cli.outputs import check_distinct
+from napari_medgs.cli.report import Reporter, check_output
+from napari_medgs.errors import ParameterError
+
+
+def compress_by_model(
+    source: Path, output: Path, model: Path, threads: int | None, reporter: Reporter,
+    json_file: Path | None,
+) -> None:  # fmt: skip
+    """Code a field, or an image that is fitted from the codec's start, by a learned codec.
+
+    Parameters
+    ----------
+    source, output, model : Path
+    threads : int, optional
+    reporter : Reporter
+    json_file : Path, optional
+    """
+    from napari_medgs.compression.learned import fit_alike, load_codec
+    from napari_medgs.compression.learned.files import CODED_SUFFIX, save_coded
+    from napari_medgs.io import read_volume
+    from napari_medgs.io.fields import is_field_file, load_field
+    from napari_medgs.rendering import render_stack
+
+    check_output(output, (CODED_SUFFIX,))
+    check_distinct([source, model], {"-o": output, "--json": json_file})
+    codec = load_codec(model)
+    with reporter.doing("reading"), naming(field=source, image=source):
+        if is_field_file(source):
+            field = load_field(source)
+        else:
+            start = codec.start()
+            if start is None:
+                raise ParameterError("The codec has no start to fit an image from; give a field.")
+            iterations = int(codec.card.training.get("fit_iterations") or 60)
+            field = fit_alike([read_volume(source)], start, iterations, threads=threads)[0]
+        codec.check(field)
+    size = save_coded(output, field, codec)
+    images = len(field.info.image_channels) or field.info.channels
+    apart = (render_stack(codec.restored(field)) - render_stack(field))[:images]
+    psnr = -10 * math.log10(max(float((apart**2).mean()), 1e-12))
+    numbers = {
+        "output": str(output),
+        "bytes": output.stat().st_size,
+        "bytes_of_latents": size,
+        "gaussians": len(field),
+        "psnr_to_field": psnr,
+    }
+    reporter.finish(numbers)
+    rows = [
+        ("latents", f"{size:,} bytes for {len(field):,} Gaussians"),
+        ("file", f"{numbers['bytes']:,} bytes with grid and scale"),
+        ("PSNR to the field", f"{psnr:.2f} dB"),
+    ]
+    reporter.pairs(str(output), rows)
+
+
+def decompress_by_model(
+    source: Path, output: Path, model: Path, reporter: Reporter, json_file: Path | None
+) -> None:
+    """Write a field that a learned codec has coded as an exact one.
+
+    Parameters
+    ----------
+    source, output, model : Path
+    reporter : Reporter
+    json_file : Path, optional
+    """
+    from napari_medgs.compression.learned import load_codec
+    from napari_medgs.compression.learned.files import load_coded
+    from napari_medgs.io.fields import SUFFIX, save_field
+
+    check_output(output, (SUFFIX,))
+    check_distinct([source, model], {"-o": output, "--json": json_file})
+    field = load_coded(source, load_codec(model))
+    save_field(output, field)
+    sizes = {"bytes": output.stat().st_size, "input_bytes": source.stat().st_size}
+    reporter.finish({"gaussians": len(field), "output": str(output), **sizes})
+    reporter.note(f"{output}: {len(field):,} Gaussians, {sizes['bytes']:,} bytes")

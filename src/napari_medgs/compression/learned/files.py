@@ -1,0 +1,235 @@
+"""Files of learned codecs and of fields that they coded: safetensors, which never run code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_medgs._optional import require
+from napari_medgs._typing import Floats
+from napari_medgs._util.records import checked, parse_json
+from napari_medgs.compression.learned.card import CodecCard
+from napari_medgs.data.field import GaussianField
+from napari_medgs.errors import FileError, GeometryError, ParameterError
+from napari_medgs.io._limits import check_memory
+from napari_medgs.io._safetensors import TensorFormat
+from napari_medgs.io.fields import info_from_json, info_to_json
+from napari_medgs.io.json_files import plain_json
+
+if TYPE_CHECKING:
+    from napari_medgs.compression.learned.codec import Codec
+
+SUFFIX = ".safetensors"
+CODED_SUFFIX = ".latents.safetensors"
+FORMAT = TensorFormat("napari-medgs codec", 1, "codec", 2**22)
+CODED = TensorFormat("napari-medgs coded field", 1, "coded field", 2**22)
+MAX_BYTES = 2**29
+MOST_GAUSSIANS = 20_000_000
+
+
+def save_codec(path: str | Path, codec: Codec) -> Path:
+    """Write a codec to a ``.safetensors`` file, atomically.
+
+    Parameters
+    ----------
+    path : str or Path
+    codec : Codec
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    FileError
+        When the name has another suffix or the folder cannot be written.
+    """
+    from safetensors.torch import save
+
+    path = Path(path)
+    if not path.name.endswith(SUFFIX):
+        raise FileError(f"{path}: the file of a codec must end in {SUFFIX}.")
+    state = codec.model.state_dict()
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    card = json.dumps(plain_json(codec.card.to_dict()), ensure_ascii=False)
+    FORMAT.write(path, save(tensors, metadata=FORMAT.header(card=card)))
+    return path
+
+
+def load_codec_card(path: str | Path) -> CodecCard:
+    """Read only the card of a codec's file; does not need torch.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Raises
+    ------
+    FileError, FormatVersionError
+        As :func:`load_codec`.
+    """
+    header = FORMAT.read_header(path)
+    try:
+        return CodecCard.from_dict(parse_json(header["card"]))
+    except (ValueError, KeyError, ParameterError, GeometryError) as error:
+        raise FileError(f"{path}: damaged, or no codec ({error}).") from None
+
+
+def load_codec(path: str | Path) -> Codec:
+    """Read a codec that training wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Codec
+
+    Raises
+    ------
+    FileError
+        When the file is missing, damaged or no codec.
+    FormatVersionError
+        When a newer version of the package wrote it.
+    MissingPackageError
+        When torch is not installed.
+    """
+    path = Path(path)
+    card = load_codec_card(path)
+    require("torch", feature="A learned codec")
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from napari_medgs.compression.learned.codec import Codec
+    from napari_medgs.compression.learned.model import CodecModel
+
+    if path.stat().st_size > MAX_BYTES:
+        raise FileError(f"{path}: too large for a codec of this package.")
+    try:
+        tensors = load_file(path)
+        with torch.device("meta"):  # sizes only: a damaged card may ask for any amount of memory
+            expected = {k: v.shape for k, v in CodecModel(card).state_dict().items()}
+        if {k: v.shape for k, v in tensors.items()} != expected:
+            raise FileError(
+                f"{path}: its weights do not fit the network that its card describes: it is "
+                "damaged or was written by another version; train it again."
+            )
+        if not all(math.isfinite(float(v.double().sum())) for v in tensors.values()):
+            raise FileError(f"{path}: contains weights that are not finite.")
+        if int(tensors["frequencies"].min()) < 1 or int(tensors["frequencies"].max()) > 2**20:
+            raise FileError(f"{path}: damaged codec: its tables hold impossible counts.")
+        with torch.random.fork_rng(devices=[]):
+            model = CodecModel(card)
+        model.load_state_dict(tensors)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise FileError(f"{path}: damaged or truncated codec ({error}).") from error
+    return Codec(card, model.eval())
+
+
+def fingerprint(codec: Codec) -> str:
+    """Return a short text that only codecs with the same weights share.
+
+    Parameters
+    ----------
+    codec : Codec
+    """
+    found = hashlib.sha256()
+    for name, value in sorted(codec.model.state_dict().items()):
+        found.update(name.encode())
+        found.update(np.ascontiguousarray(value.numpy()).tobytes())
+    return found.hexdigest()[:32]
+
+
+def save_coded(path: str | Path, field: GaussianField, codec: Codec) -> int:
+    """Write what a codec makes of a field, atomically.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.latents.safetensors``.
+    field : GaussianField
+    codec : Codec
+
+    Returns
+    -------
+    int
+        Bytes of the latents; the rest of the file describes grid and scale.
+
+    Raises
+    ------
+    FileError
+        When the name has another suffix or the folder cannot be written.
+    ParameterError
+        When the field is not of the codec's kind.
+    """
+    from safetensors.numpy import save
+
+    path = Path(path)
+    if not path.name.endswith(CODED_SUFFIX):
+        raise FileError(f"{path}: a field coded by a learned codec must end in {CODED_SUFFIX}.")
+    data = codec.compress(field)
+    header = CODED.header(
+        info=info_to_json(replace(field.info, params={}, metrics={})),
+        codec=fingerprint(codec),
+        gaussians=str(len(field)),
+        crc32=str(_checksum(data, field.background)),
+    )
+    tensors = {"latents": np.frombuffer(data, np.uint8), "background": field.background}
+    CODED.write(path, save(tensors, metadata=header))
+    return len(data)
+
+
+def load_coded(path: str | Path, codec: Codec) -> GaussianField:
+    """Read a field that a codec has coded.
+
+    Parameters
+    ----------
+    path : str or Path
+    codec : Codec
+        The one that coded it.
+
+    Returns
+    -------
+    GaussianField
+
+    Raises
+    ------
+    FileError, FormatVersionError, MemoryEstimateError
+        When the file is missing or damaged, or another codec wrote it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = Path(path)
+    header = CODED.read_header(path)
+    if header.get("codec") != fingerprint(codec):
+        raise FileError(f"{path}: another codec wrote it; give that one.")
+    try:
+        info = info_from_json(header["info"])
+        count = checked(int, parse_json(header["gaussians"]), "gaussians")
+        if not 0 < count <= MOST_GAUSSIANS:
+            raise ParameterError(f"{count} Gaussians")
+        check_memory(path, count * 8 * (codec.card.latents + 64))
+        tensors = load_file(path)
+        data = tensors["latents"].tobytes()
+        background = tensors["background"]
+        if str(_checksum(data, background)) != header["crc32"]:
+            raise ParameterError("its checksum does not fit")
+        return codec.decompress(data, count, info, background)
+    except (
+        SafetensorError, OSError, ValueError, KeyError, TypeError, ParameterError, GeometryError,
+    ) as error:  # fmt: skip
+        raise FileError(f"{path}: damaged, or no coded field ({error}).") from error
+
+
+def _checksum(data: bytes, background: Floats) -> int:
+    return zlib.crc32(np.ascontiguousarray(background, np.float32).tobytes(), zlib.crc32(data))
