@@ -66,6 +66,8 @@ def screenshot(image: Path, field: Path) -> None:
     in_viewer([*segment, str(image), str(HERE / "segment.png")])
     strips = [sys.executable, str(HERE.parent / "filmstrip_pictures.py")]
     in_viewer([*strips, str(image), str(HERE)])
+    discover = [sys.executable, str(HERE.parent / "discover_pictures.py")]
+    in_viewer([*discover, str(image), str(HERE)])
 
 
 def in_viewer(command: list[str]) -> None:
@@ -79,6 +81,7 @@ if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
     make(Path(sys.argv[1]) if len(sys.argv) > 1 else fetch("breastmnist"))
     widths = {"fit.png": 1280, "mesh.png": 1100, "viewer.png": 1200, "segment.png": 1200,
-              "classify.png": 1200, "parts.png": 1400, "steps.png": 1400}  # fmt: skip
+              "classify.png": 1200, "parts.png": 1400, "steps.png": 1400,
+              "tissues.png": 1200, "map.png": 1200}  # fmt: skip
     for name, width in widths.items():
         shrink(HERE / name, width)

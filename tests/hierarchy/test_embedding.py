@@ -116,6 +116,8 @@ def test_a_map_can_be_moved(tree):
     e = embed_parts(tree, 2, count=10, steps=200)
     again = embed_parts(tree, 2, count=10, steps=200)
     assert np.array_equal(e.points, again.points)
+    sums = [e.distances(k)[e.is_part].sum() for k in range(len(e))]
+    assert sums[e.middle] == min(sums)
     moved = e.centered(e.points[3])
     assert np.allclose(moved[3], 0, atol=1e-12)
     assert (np.linalg.norm(moved, axis=1) < 1).all()

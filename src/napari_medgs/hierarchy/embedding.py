@@ -66,6 +66,12 @@ class PartEmbedding:
         found: Doubles = np.linalg.norm(self.points - point, axis=1)
         return found
 
+    @property
+    def middle(self) -> int:
+        """Index of the node with the least sum of distances to the parts."""
+        sums = [float(self.distances(k)[self.is_part].sum()) for k in range(len(self))]
+        return int(np.argmin(sums))
+
     def centered(self, center: Doubles) -> Doubles:
         """Return the points (P, D) moved so that ``center`` is the origin.
 

@@ -71,7 +71,7 @@ class PartDisc(QWidget):
         self._labels = {}
         if embedding is not None:
             if moved:
-                self.points = embedding.centered(embedding.points[-1])
+                self.points = embedding.centered(embedding.points[embedding.middle])
             for k, node in enumerate(embedding.nodes.tolist()):
                 if node in labels:
                     self._labels[k] = labels[node]
