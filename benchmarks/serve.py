@@ -296,7 +296,12 @@ def latency(context: Context) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
                 used: list[float] = used,
             ) -> None:
                 started = time.perf_counter()
-                client.add_point_interaction(deepest(mask, sampling), True)
+                while True:
+                    try:
+                        client.add_point_interaction(deepest(mask, sampling), True)
+                        break
+                    except RuntimeError:  # not prepared within the longest wait
+                        continue
                 first.append(time.perf_counter() - started)
                 wait_for(client)
                 for _ in range(4 if context.quick else LATENCY_CLICKS):

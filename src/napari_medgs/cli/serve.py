@@ -14,7 +14,8 @@ from napari_medgs.errors import MissingPackageError
 KEY_VARIABLE = "MEDGS_API_KEY"
 EXAMPLES = (
     "napari-medgs serve",
-    f"{KEY_VARIABLE}=... napari-medgs serve --host 0.0.0.0 --max-sessions 4",
+    "napari-medgs serve --port 8000 --threads 4",
+    "napari-medgs serve --host 0.0.0.0 --max-sessions 8",
 )
 """Shown at the end of the help page."""
 LIMITS = "Limits"
