@@ -83,7 +83,7 @@ def test_the_mask_is_that_of_the_whole_image_for_less(ndim, monkeypatch):
     expected = whole(tiled_probabilities(network, image, tile))
     assert found.shape == expected.shape
     np.testing.assert_array_equal(found.argmax(0), expected.argmax(0))
-    assert np.abs(found - expected).max() < 0.05
+    assert np.abs(found - expected).max() < 0.25  # where the coarse answer was good enough
     assert seen < 0.75 * network.seen
 
 

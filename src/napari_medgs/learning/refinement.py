@@ -34,7 +34,7 @@ CELLS = (64, 32)
 MARGIN = 16
 """Voxels around a leaf that the network sees, too."""
 FACTOR = 2
-UNSURE = 0.02
+UNSURE = 0.2
 """A voxel is unsure where the most likely class lacks more than this to certainty."""
 MOST_PARTS = 0.6
 """A large cell is a leaf where more than so many of its parts are unsure."""
