@@ -203,7 +203,10 @@ def test_continue(model: Path, cases: Path, tmp_path: Path):
     assert 2 * ((mask > 0) & (labels > 0)).sum() / ((mask > 0).sum() + (labels > 0).sum()) > 0.7
 
 
-def test_continue_refused(model: Path, tmp_path: Path):
+def test_continue_refused(model: Path, cases: Path, tmp_path: Path):
+    words = ["train-segmenter", cases, "--continue", model, "-o", tmp_path / "x.safetensors"]
+    assert "--width" in run(*words, "--width", 32, status=2)
+    assert "would overwrite" in run(*words[:-1], model, status=1)
     start = load_segmenter(model)
     two = look_at_cases(find_training_cases(write_nnunet(tmp_path / "two", 2, 2)))
     with pytest.raises(ImageError, match=r"reads 1 contrast\(s\) \(T1\), the cases have 2"):

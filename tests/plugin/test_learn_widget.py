@@ -118,6 +118,13 @@ def test_what_is_missing(make_viewer, qtbot, tmp_path, notes):
         make_train_request(tmp_path, tmp_path / "m.pt", 1, True, None)
 
 
+def test_earlier_models_stay(tmp_path):
+    first = suggested_output(tmp_path)
+    assert first == tmp_path / "segmenter.safetensors"
+    first.touch()
+    assert suggested_output(tmp_path / "cases.csv") == tmp_path / "segmenter-2.safetensors"
+
+
 def test_choosing(make_viewer, cases, tmp_path, monkeypatch):
     widget = learn(make_viewer)
     table = tmp_path / "t.csv"

@@ -51,8 +51,13 @@ EXAMPLES = (
 """Shown at the end of the help page."""
 
 
+OF_THE_MODEL = ("encoder", "decoder", "supervision", "width", "levels", "spacing")
+"""Settings that a model which is continued has itself."""
+
+
 @takes_settings(LearnParams, NAMES)
 def train_segmenter(
+    ctx: typer.Context,
     data: Annotated[
         str,
         typer.Argument(
@@ -122,6 +127,8 @@ def train_segmenter(
     network so far. Research software: check every mask.
     """
     del debug  # read by the command class
+    if continued is not None:
+        _refuse_ignored(ctx)
     check_output(output, (SUFFIX,))
     check_distinct([data, continued], {"-o": output, "--json": json_file})
     reporter = Reporter(quiet, json_file)
@@ -175,6 +182,25 @@ def train_segmenter(
     title = f"{output}: {', '.join(card.class_names)} from {len(card.cases)} cases"
     reporter.pairs(title, _rows(card, result))
     reporter.note(card.note)
+
+
+def _refuse_ignored(ctx: typer.Context) -> None:
+    """Refuse options that a model to continue has itself, if they were given.
+
+    Raises
+    ------
+    typer.BadParameter
+        Naming them.
+    """
+    given = [
+        f"--{name}"
+        for name in OF_THE_MODEL
+        if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        raise typer.BadParameter(
+            f"the model to --continue has its own {', '.join(given)}: leave that out."
+        )
 
 
 def _rows(card: Any, result: Any) -> list[tuple[str, str]]:

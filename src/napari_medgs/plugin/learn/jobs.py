@@ -130,9 +130,16 @@ def make_train_request(
 
 
 def suggested_output(source: Path) -> Path:
-    """Return where the model of a data set is saved, unless the user says otherwise."""
+    """Return where the model of a data set is saved, unless the user says otherwise.
+
+    A name that is free: earlier models stay.
+    """
     folder = source if source.is_dir() else source.parent
-    return folder / MODEL
+    path, k = folder / MODEL, 1
+    while path.exists():
+        k += 1
+        path = folder / MODEL.replace(SUFFIX, f"-{k}{SUFFIX}")
+    return path
 
 
 def describe_outcome(outcome: TrainOutcome) -> str:

@@ -197,6 +197,7 @@ class LearnWidget(MedGSWidget):
         self.result.setText(describe_outcome(outcome))
         self.result.setVisible(True)
         CHOICE.choose(outcome.request.output)
+        self._suggest()
 
 
 def _beside(field: QWidget, button: QWidget) -> QWidget:
