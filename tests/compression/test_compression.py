@@ -13,7 +13,8 @@ from napari_medgs.errors import Cancelled, FileError, GeometryError, LabelError,
 from napari_medgs.io.codec.columns import Quantization
 from napari_medgs.metrics import dice, psnr
 from napari_medgs.rendering import render_stack
-from napari_medgs.rendering.parameters import to_parameters
+from napari_medgs.rendering.parameters import from_parameters, to_parameters
+from tests.test_field import make_field
 
 
 def scene(spacing=(1.0, 1.0, 1.0), seed=0):
@@ -72,7 +73,7 @@ def test_numbers_agree_with_those_of_the_file(fitted, tmp_path):
     )
     assert psnr(truth, shown, data_range=1.0) == pytest.approx(result.metrics["psnr"], abs=0.01)
     assert again.info.metrics["psnr"] == pytest.approx(result.metrics["psnr"], rel=1e-5)
-    assert again.info.metrics["compression"]["step"] == 2.8
+    assert again.info.metrics["compression"]["step"] == 2.5
     found = dice(mg.render_labels(again) == 3, mask == 3)
     assert found == pytest.approx(result.metrics["dice"]["3"], abs=1e-6)
 
@@ -274,3 +275,28 @@ def test_files_of_other_kinds_are_named(tmp_path):
         mg.decompress(path)
     with pytest.raises(FileError, match="the data: damaged"):
         mg.decompress(b"something else")
+
+
+def test_moving_against_the_rate_makes_the_file_smaller(fitted):
+    _, _, field = fitted
+    coder = StepCoder(field, Quantization(1.0))
+    table = to_parameters(field)
+    before = len(coder.encode(field).data)
+    slope = coder.rate_gradient(table, anew=True)
+    assert slope.shape == table.shape
+    assert (slope[:, :3] == 0).all()  # positions cost the same everywhere
+    for _ in range(20):
+        slope = coder.rate_gradient(table, anew=False)
+        table = table - 0.5 * slope / np.maximum(np.abs(slope).max(axis=0) ** 2, 1e-9)
+    after = from_parameters(table.astype(np.float32), field.background, field.info)
+    assert len(coder.encode(after).data) < 0.97 * before
+
+
+def test_many_classes_cost_little_where_most_are_absent():
+    rng = np.random.default_rng(0)
+    field = make_field(400, (10, 30, 30), classes=60)
+    field.values[:, 1:] = -rng.uniform(3, 9, (400, 1))
+    field.values[np.arange(400), 2 + rng.integers(0, 50, 400)] = 6
+    coder = StepCoder(field, Quantization(2.0))
+    assert coder.encode(field).parts["class scores"] < 400 * 3
+    assert np.abs(coder.rate_gradient(to_parameters(field), anew=True)[:, 16:]).max() > 0

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from napari_medgs._typing import Floats
+from napari_medgs.compression.rate import RateModel, table_columns
 from napari_medgs.data.field import FieldInfo, GaussianField
 from napari_medgs.io.codec.columns import (
     Quantization,
@@ -22,20 +23,7 @@ from napari_medgs.io.codec.columns import (
     quantize,
 )
 from napari_medgs.io.codec.compressed import Encoded, encode
-from napari_medgs.rendering.parameters import (
-    A1,
-    B1,
-    LOG_R1,
-    LOG_R2,
-    LOG_RT,
-    LOG_W,
-    SHEAR,
-    T,
-    X,
-    Y,
-    from_parameters,
-    to_parameters,
-)
+from napari_medgs.rendering.parameters import T, X, Y, from_parameters, to_parameters
 
 
 class AttributeCoder(Protocol):
@@ -54,6 +42,13 @@ class AttributeCoder(Protocol):
 
     def trainable(self) -> Floats:
         """Return 1 for columns (14 + C,) that a reader gets back, 0 for what is fixed."""
+
+    def rate_gradient(self, parameters: Floats, *, anew: bool) -> Floats:
+        """Return the derivative of the bits by the table (N, 14 + C).
+
+        ``anew`` asks for a look at how the bits are spent now; it is costly, and they change
+        slowly.
+        """
 
     def encode(self, field: GaussianField, preview: GaussianField | None = None) -> Encoded:
         """Return the bytes of a field."""
@@ -74,6 +69,7 @@ class StepCoder:
         self.scheme: Scheme = make_scheme(field, quantization)
         self._info: FieldInfo = field.info
         self._background = field.background
+        self._rate: RateModel | None = None
 
     @property
     def degree(self) -> int:
@@ -93,23 +89,18 @@ class StepCoder:
 
     def trainable(self) -> Floats:
         """Return 1 for columns that a reader gets back; see :class:`AttributeCoder`."""
-        places = {
-            "x": X,
-            "y": Y,
-            "t": T,
-            "log_r1": LOG_R1,
-            "log_r2": LOG_R2,
-            "log_rt": LOG_RT,
-            "shear": SHEAR,
-            "log_weight": LOG_W,
-            **{f"a{k + 1}": A1 + k for k in range(3)},
-            **{f"b{k + 1}": B1 + k for k in range(3)},
-            **{f"value{c}": 14 + c for c in range(len(self._info.image_channels))},
-        }
+        places = {"x": X, "y": Y, "t": T, **table_columns(len(self._info.image_channels))}
         used = np.ones(14 + self._info.channels, np.float32)
         for name in self.scheme.constants:
             used[places[name]] = 0
         return used
+
+    def rate_gradient(self, parameters: Floats, *, anew: bool) -> Floats:
+        """Return the derivative of the bits; see :class:`AttributeCoder`."""
+        field = from_parameters(parameters, self._background, self._info)
+        if anew or self._rate is None:
+            self._rate = RateModel(field, self.scheme)
+        return self._rate.gradient(field)
 
     def encode(self, field: GaussianField, preview: GaussianField | None = None) -> Encoded:
         """Return the bytes of a field; see :class:`AttributeCoder`."""

@@ -110,7 +110,7 @@ class CompressParams:
 
     def quantization(self, step: float | None = None) -> Quantization:
         """Return how finely parameters are stored, with another step where one is given."""
-        usual = 2.8 if self.profile == "small" else 1.0
+        usual = 2.5 if self.profile == "small" else 1.0
         chosen = step or self.step or usual
         return quantization_of(chosen, all_columns=self.profile != "small")
 

@@ -198,7 +198,7 @@ def make_scheme(field: GaussianField, quantization: Quantization) -> Scheme:
         When its numbers are too large for so fine steps.
     """
     images = len(field.info.image_channels)
-    numbers = _natural(field)
+    numbers = natural_columns(field)
     steps, constants = {}, {}
     for name in column_names(images):
         base = _STEPS["value" if name.startswith("value") else name]
@@ -237,7 +237,7 @@ def make_scheme(field: GaussianField, quantization: Quantization) -> Scheme:
     )
 
 
-def _natural(field: GaussianField) -> dict[str, NDArray[np.float64]]:
+def natural_columns(field: GaussianField) -> dict[str, NDArray[np.float64]]:
     """Return columns in their own units; folds as they are."""
     precision = field.log_precision.astype(np.float64)
     # A shape beyond all bounds overflows here, and is refused when it is rounded.
@@ -284,12 +284,12 @@ def quantize(field: GaussianField, scheme: Scheme) -> Integers:
         When its numbers are too large for so fine steps.
     """
     columns = np.zeros((len(field), len(scheme.columns)), np.int64)
-    numbers = _natural(field)
+    numbers = natural_columns(field)
     known: dict[str, Any] = dict(scheme.constants)
     for k, (name, step) in enumerate(zip(scheme.columns, scheme.steps, strict=True)):
         column = numbers[name]
         if name in FOLDS:
-            column = column * _fold_unit(name, known)
+            column = column * fold_unit(name, known)
         columns[:, k] = _rounded(column / step)
         if name in SHAPE:
             known[name] = columns[:, k] * step
@@ -314,7 +314,7 @@ def _rounded(column: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.rint(column).astype(np.int64)
 
 
-def _fold_unit(name: str, known: dict[str, Any]) -> Any:
+def fold_unit(name: str, known: dict[str, Any]) -> Any:
     """Return by how much a coefficient is multiplied to count in standard deviations."""
     across = known["log_r1" if name[0] == "a" else "log_r2"]
     return np.exp(across - int(name[1]) * np.asarray(known["log_rt"]))
@@ -351,7 +351,7 @@ def dequantize(
         fold = np.zeros((count, 3, 2))
         for name in FOLDS:
             if name in scheme.columns:
-                fold[:, int(name[1]) - 1, "ab".index(name[0])] = known[name] / _fold_unit(
+                fold[:, int(name[1]) - 1, "ab".index(name[0])] = known[name] / fold_unit(
                     name, known
                 )
             else:

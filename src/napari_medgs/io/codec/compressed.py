@@ -170,14 +170,7 @@ def _entry(payload: bytes, corner: Any, size: Any, field: GaussianField) -> Chun
 def _coded_part(
     field: GaussianField, scheme: Scheme
 ) -> tuple[Part, bytes, GaussianField, dict[str, int]]:
-    integers = quantize(field, scheme)
-    chunks = []
-    for rows in divide(integers.cells, CHUNK) if len(field) else []:
-        chunk = integers.rows(rows)
-        corner = chunk.cells.min(axis=0)
-        chunk.cells -= corner
-        size = chunk.cells.max(axis=0) + 1
-        chunks.append(Placed(in_file_order(chunk, size)[0], corner, size))
+    chunks = [placed for placed, _ in arrange(quantize(field, scheme))]
     info = replace(field.info, degree=kept_degree(scheme, field.info))
     return code_part(chunks, scheme, field.background, info)
 
@@ -197,6 +190,19 @@ class Placed:
     integers: Integers
     corner: NDArray[np.int64]
     size: NDArray[np.int64]
+
+
+def arrange(integers: Integers) -> list[tuple[Placed, NDArray[np.int64]]]:
+    """Divide a field into chunks, each in the order of the file, with the rows they came from."""
+    chunks = []
+    for rows in divide(integers.cells, CHUNK) if len(integers) else []:
+        chunk = integers.rows(rows)
+        corner = chunk.cells.min(axis=0)
+        chunk.cells -= corner
+        size = chunk.cells.max(axis=0) + 1
+        ordered, order = in_file_order(chunk, size)
+        chunks.append((Placed(ordered, corner, size), rows[order]))
+    return chunks
 
 
 def code_part(

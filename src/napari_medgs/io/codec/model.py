@@ -41,6 +41,18 @@ def neighbors_of(cells: NDArray[np.int64]) -> NDArray[np.int64]:
     return neighbors
 
 
+def predictions(chunk: Integers, model: Model) -> NDArray[np.float64]:
+    """Return what the coder expects of every column (N, A), before it is rounded."""
+    near = neighbors_of(chunk.cells)
+    sums = chunk.columns[near].sum(axis=1)
+    sums[near[:, 0] < 0] = 0
+    guess = np.empty(chunk.columns.shape)
+    for c, row in enumerate(model.coefficients):
+        earlier = chunk.columns[:, :c] @ row[2 : 2 + c]
+        guess[:, c] = (row[0] + row[1] * sums[:, c] + earlier) / (1 << UNIT)
+    return guess
+
+
 def learn(chunks: list[Integers]) -> Model:
     """Find the coefficients that predict best, and how their residuals are distributed.
 
@@ -61,9 +73,8 @@ def learn(chunks: list[Integers]) -> Model:
         here[near[:, 0] < 0] = 0
         sums.append(here)
         if chunk.logits.shape[1]:
-            total = chunk.logits[near].sum(axis=1)
-            total[near[:, 0] < 0] = 0
-            class_residuals.append((chunk.logits - ((total + 2) >> 2)).reshape(-1))
+            usual = np.rint(np.median(chunk.logits, axis=1, keepdims=True)).astype(np.int64)
+            class_residuals.append((chunk.logits - usual).reshape(-1))
     columns = np.concatenate([chunk.columns for chunk in chunks])
     near_sums = np.concatenate(sums)
     for c in range(kept):

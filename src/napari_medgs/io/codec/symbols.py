@@ -90,6 +90,7 @@ def code_columns(
     places = np.zeros(INPUTS, np.int64)
     residuals = np.zeros(kept + 2, np.int64)
     bits = np.zeros(3, np.int64)
+    levels = np.zeros(count, np.int64)  # of most class scores of each Gaussian
     for i in range(count):
         has = neighbors[i, 0] >= 0
         size_class = 0
@@ -142,23 +143,30 @@ def code_columns(
             residuals[c + 2] = residual
         begun = state[PLACE]
         run, different = 0, 0
+        last: Any = np.int64(0)
+        usual = np.int64(0)
+        if has and classes:
+            for n in range(NEIGHBORS):
+                usual += levels[neighbors[i, n]]
+            usual = (usual + 2) >> 2
         for k in range(classes):
             total, low, high = np.int64(0), np.int64(0), np.int64(0)
             near = np.int64(0)
             if has:
-                near = logits[neighbors[i, 0], k]
+                near = logits[neighbors[i, 0], k] - levels[neighbors[i, 0]]
                 low = high = near
                 for n in range(NEIGHBORS):
-                    value = logits[neighbors[i, n], k]
+                    value = logits[neighbors[i, n], k] - levels[neighbors[i, n]]
                     total += value
                     low, high = min(low, value), max(high, value)
-            guess = (total + 2) >> 2
+            apart = (total + 2) >> 2
+            guess = usual + apart
             spread = min(_bucket(high - low), 7)
-            level = min(_bucket(guess), 7) * 2 + (1 if guess < 0 else 0)
+            level = min(_bucket(apart), 7) * 2 + (1 if apart < 0 else 0)
             places[0] = (k & 255) * NODES
             places[1] = (LOGIT_CONTEXTS + spread * 16 + level) * NODES
             places[2] = (2 * LOGIT_CONTEXTS + min(run, 15) * 8 + min(different, 7)) * NODES
-            side = near - guess
+            side = near - apart
             lean = min(_bucket(side), 7)
             places[3] = (
                 3 * LOGIT_CONTEXTS + (15 - lean if side < 0 else lean) * 8 + min(different, 7)
@@ -178,11 +186,17 @@ def code_columns(
                 state[FAULT] = TABLE
                 return
             logits[i, k] = value
+            if residual and residual == last:
+                usual += residual  # the scores of absent classes lie at one level
+                last = 0
+            else:
+                last = residual
             if residual:
                 different += 1
                 run = 0
             else:
                 run += 1
+        levels[i] = usual
         spent[kept + 1] += state[PLACE] - begun
 
 

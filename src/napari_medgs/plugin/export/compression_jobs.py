@@ -19,9 +19,9 @@ from napari_medgs.plugin.layer_metadata import field_of
 if TYPE_CHECKING:
     from napari_medgs.compression import CompressParams
 
-STEPS = (6.0, 4.5, 3.5, 2.8, 2.2, 1.7, 1.3, 1.0, 0.7)
+STEPS = (6.0, 4.5, 3.3, 2.5, 2.0, 1.6, 1.3, 1.0, 0.7)
 """Steps of the positions of the slider, from the smallest file to the best."""
-USUAL = STEPS.index(2.8)
+USUAL = STEPS.index(2.5)
 ALL_COLUMNS = 1.0
 """From this step on down all parameters are kept."""
 PREVIEW_ITERATIONS, FEWEST_ITERATIONS = 60, 12
