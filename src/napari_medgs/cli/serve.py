@@ -13,7 +13,6 @@ from napari_medgs.errors import MissingPackageError
 
 KEY_VARIABLE = "MEDGS_API_KEY"
 EXAMPLES = (
-    "napari-medgs serve",
     "napari-medgs serve --port 8000 --threads 4",
     "napari-medgs serve --host 0.0.0.0 --max-sessions 8",
 )
