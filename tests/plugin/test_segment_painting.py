@@ -59,7 +59,7 @@ def test_refusals_are_sentences(docked, qtbot, notes, tiny_labels):
     assert "differ in shape" in notes.pop()[1]
     assert widget.controller.session is None
     widget.view.new_strokes.click()
-    stroke(widget.strokes_layer, [(5, 10, 8)], 1)
+    stroke(widget.strokes_layer, [(5, 2, 8)], 255)  # no class to infer a mask from
     qtbot.waitUntil(lambda: widget.controller.segmenter.is_prepared and not widget.runner.busy,
                     timeout=WAIT)  # fmt: skip
     assert "two" in widget.view.panel.status.text()

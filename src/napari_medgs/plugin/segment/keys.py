@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari_medgs.plugin.segment.view import KEYS, LAYER_KEYS
+from napari_medgs.plugin.segment.key_names import KEYS, LAYER_KEYS
 from napari_medgs.plugin.widgets.shortcuts import Shortcuts
 
 if TYPE_CHECKING:

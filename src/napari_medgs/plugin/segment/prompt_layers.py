@@ -9,8 +9,9 @@ import numpy as np
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
+from napari_medgs.plugin.segment.key_names import LAYER_KEYS
 from napari_medgs.plugin.segment.layers import add_prompt_layer, read_boxes, read_points
-from napari_medgs.plugin.segment.view import LAYER_KEYS, SegmentView
+from napari_medgs.plugin.segment.view import SegmentView
 from napari_medgs.plugin.widgets.shortcuts import Shortcuts
 
 if TYPE_CHECKING:

@@ -9,12 +9,14 @@ from typing import Any
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QMenu, QVBoxLayout, QWidget
 
 from napari_medgs._util.progress import ProgressEvent
-from napari_medgs.plugin.layer_metadata import ROLE_KEY, field_of
 from napari_medgs.plugin.segment.brush_bar import BrushBar
 from napari_medgs.plugin.segment.class_table import ClassTable
 from napari_medgs.plugin.segment.form import LabelValueForm
+from napari_medgs.plugin.segment.key_names import KEYS, LAYER_KEYS, PAINT_KEYS, PART_KEYS
+from napari_medgs.plugin.segment.layer_kinds import is_accepted, is_mask, is_scan
 from napari_medgs.plugin.segment.maps import uncertainty_bar
 from napari_medgs.plugin.segment.model import JobKind, SegmentState
+from napari_medgs.plugin.segment.panels import AcceptPanel, InputsPanel
 from napari_medgs.plugin.segment.parts.panel import PartsPanel
 from napari_medgs.plugin.segment.save_bar import SaveBar
 from napari_medgs.plugin.segment.step_heads import Guide, StepHead
@@ -31,25 +33,8 @@ from napari_medgs.plugin.widgets.base import (
 )
 from napari_medgs.plugin.widgets.controls import button, compact, row
 from napari_medgs.plugin.widgets.icons import IconButton
-from napari_medgs.plugin.widgets.layers import LayerChecklist, LayerCombo, is_source_image
+from napari_medgs.plugin.widgets.layers import LayerChecklist, LayerCombo
 
-KEYS = {
-    "U": "update now",
-    "N": "go to the slice where one more stroke helps most",
-    ".": "next class",
-    ",": "previous class",
-    "K": "lock or unlock the class",
-    "H": "show or hide the mask",
-}
-LAYER_KEYS = {
-    "Ctrl+Z": "undo the last step and its effect on the mask",
-    "Ctrl+Shift+Z": "redo it",
-}
-PAINT_KEYS = {
-    "1 … 9": "choose a class",
-    "0": "choose the background",
-    "E": "erase while it is held, or until it is pressed again",
-}
 RESTORE_HINT = "The strokes are saved: Restore brings them back."
 BUSY = {
     JobKind.PREPARE: "Preparing",
@@ -61,27 +46,6 @@ BUSY = {
     JobKind.MAPS: "Computing the maps",
 }
 LONG = (JobKind.PREPARE, JobKind.PARTS, JobKind.SUGGEST, JobKind.MAPS)
-
-
-def is_scan(layer: Any) -> bool:
-    """Tell whether a layer could be segmented: an image that was not made by this plugin."""
-    return is_source_image(layer) and ROLE_KEY not in layer.metadata
-
-
-def is_strokes(layer: Any) -> bool:
-    """Tell whether a layer could hold strokes: a Labels layer that is no result."""
-    role = layer.metadata.get(ROLE_KEY, "strokes")
-    return type(layer).__name__ == "Labels" and role == "strokes" and field_of(layer) is None
-
-
-def is_mask(layer: Any) -> bool:
-    """Tell whether a layer could be a starting mask or hold accepted classes."""
-    return type(layer).__name__ == "Labels" and layer.metadata.get(ROLE_KEY, "final") == "final"
-
-
-def is_accepted(layer: Any) -> bool:
-    """Tell whether a layer holds accepted classes."""
-    return type(layer).__name__ == "Labels" and layer.metadata.get(ROLE_KEY) == "final"
 
 
 class SegmentView(QWidget):
@@ -252,32 +216,19 @@ class SegmentView(QWidget):
         """Show another button among those that check the mask."""
         self._check_row.addWidget(compact(made), 1)
 
-    def _build_accept(self) -> QWidget:
-        holder = QWidget()
-        form = compact_form()
-        holder.setLayout(form)
-        self.target = LayerCombo(self._owner, is_mask, none="new layer")
-        tip = "A layer for finished classes. Other classes in it are not overwritten."
-        add_row(form, "Accept into", self.target, tip)
-        self.accept_one = QCheckBox("selected class only")
-        self.accept_one.setToolTip("Copy only the class that is selected in the table.")
-        self.replace_same = QCheckBox("replace the class there")
-        self.replace_same.setToolTip(
-            "Remove what that layer already has of the class; otherwise it is kept and added to."
-        )
-        form.addRow(self.accept_one)
-        form.addRow(self.replace_same)
-        self.accept = button("Accept", "Copy the mask to that layer; Ctrl+Z there undoes it.")
-        form.addRow(self.accept)
-        return holder
-
     def _build_sections(self, settings: QWidget, values: LabelValueForm) -> None:
+        inputs, accepting = InputsPanel(self._owner, values), AcceptPanel(self._owner)
+        self.add_points, self.add_boxes = inputs.add_points, inputs.add_boxes
+        self.negative, self.probability = inputs.negative, inputs.probability
+        self.strokes, self.fields, self.load = inputs.strokes, inputs.fields, inputs.load
+        self.target, self.accept = accepting.target, accepting.accept
+        self.accept_one, self.replace_same = accepting.accept_one, accepting.replace_same
         keys = [f"<tr><td><b>{k}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>"
-                for k, text in (PAINT_KEYS | LAYER_KEYS | KEYS).items()]  # fmt: skip
+                for k, text in (PAINT_KEYS | PART_KEYS | LAYER_KEYS | KEYS).items()]  # fmt: skip
         self.sections = [
-            Section("Points, boxes, other inputs", self._build_prompts(values)),
+            Section("Points, boxes, other inputs", inputs),
             Section("Settings", settings),
-            Section("Keep classes one by one", self._build_accept()),
+            Section("Keep classes one by one", accepting),
             Section("Shortcuts", hint("<table>" + "".join(keys) + "</table>")),
         ]
         self._parts = QVBoxLayout()
@@ -294,42 +245,6 @@ class SegmentView(QWidget):
     def section(self, title: str) -> Section:
         """Return the section of a title."""
         return next(part for part in self.sections if part.title == title)
-
-    def _build_prompts(self, values: LabelValueForm) -> QWidget:
-        holder = QWidget()
-        layout = QVBoxLayout(holder)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(6)
-        self.add_points = button("Points", "Add a layer for clicks in the selected class.")
-        self.add_boxes = button(
-            "Boxes",
-            "Add a layer for rectangles around the whole selected class. One rectangle covers all "
-            "slices; two in different slices cover the slices from one to the other.",
-        )
-        layout.addLayout(row(self.add_points, self.add_boxes))
-        self.negative = QCheckBox("new points are outside the class")
-        self.negative.setToolTip("Clicks then mark places that are not the selected class.")
-        layout.addWidget(self.negative)
-        form = compact_form()
-        layout.addLayout(form)
-        self.strokes = LayerCombo(self._owner, is_strokes, none="none yet")
-        tip = "The Labels layer that you paint in: short strokes or whole slices, any orientation."
-        add_row(form, "Strokes in", self.strokes, tip)
-        self.fields = LayerCombo(
-            self._owner, lambda layer: field_of(layer) is not None, none="automatic"
-        )
-        tip = (
-            "The fitted Gaussians to segment with. Automatic: those of this image if there are "
-            "any, otherwise fitted when first needed."
-        )
-        add_row(form, "Gaussians", self.fields, tip)
-        layout.addWidget(values)
-        self.probability = QCheckBox("show the class's probability")
-        self.probability.setToolTip("Probability of the class that is selected in the table.")
-        layout.addWidget(self.probability)
-        self.load = button("Open session…", "Continue a saved session of this image.")
-        layout.addWidget(self.load)
-        return holder
 
     # What they show
 

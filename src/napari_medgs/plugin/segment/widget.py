@@ -24,7 +24,7 @@ from napari_medgs.plugin.layer_metadata import (
 )
 from napari_medgs.plugin.layer_orientation import grid_warning
 from napari_medgs.plugin.levels import at_fitting_level, segment_need
-from napari_medgs.plugin.report import LOGGER, guarded, show_failure, show_hint
+from napari_medgs.plugin.report import LOGGER, guarded, show_failure
 from napari_medgs.plugin.responsive import breathe
 from napari_medgs.plugin.segment.accept import AcceptAction
 from napari_medgs.plugin.segment.accepted import AcceptedLayers
@@ -36,6 +36,7 @@ from napari_medgs.plugin.segment.controller import SegmentController
 from napari_medgs.plugin.segment.files import SegmentFiles
 from napari_medgs.plugin.segment.form import LabelValueForm, SegmentForm
 from napari_medgs.plugin.segment.keys import bind_layer_keys, bind_viewer_keys
+from napari_medgs.plugin.segment.layer_events import LayerEvents
 from napari_medgs.plugin.segment.layer_watcher import LayerWatcher
 from napari_medgs.plugin.segment.layers import (
     BACKGROUND,
@@ -164,6 +165,7 @@ class SegmentWidget(MedGSWidget):
         self.rest_timer.setInterval(REST_MS)
         self.rest_timer.timeout.connect(self.controller.request_full_solve)
         self._connect()
+        self.layer_events = LayerEvents(self)
         bind_viewer_keys(self)
         self.view.table.fill([1, 2], BACKGROUND)
         self.files.look_for_saved()
@@ -177,21 +179,16 @@ class SegmentWidget(MedGSWidget):
         )
 
     def _connect(self) -> None:
-        view, controller, watcher = self.view, self.controller, self.watcher
+        view, controller = self.view, self.controller
         controller.solve_due.connect(self._on_solve_due)
         controller.settings_restored.connect(self._on_settings_restored)
         controller.progressed.connect(view.show_progress)
         controller.failed.connect(lambda error: show_failure(error, "Segmenting"))
         controller.shown.connect(self._on_shown)
         controller.refused.connect(self._on_refused)
-        controller.prepared.connect(self._give_field)
-        watcher.painted.connect(self._on_painted)
-        watcher.edited.connect(self._on_painted)
-        watcher.corrected.connect(self._on_corrected)
-        watcher.painting_changed.connect(self._on_painting)
-        watcher.label_selected.connect(self._on_label)
+        controller.prepared.connect(self.give_field)
         view.new_strokes.clicked.connect(lambda *_: self.make_strokes())
-        view.strokes.changed.connect(self._on_strokes_chosen)
+        view.strokes.changed.connect(self.follow_strokes)
         view.images.changed.connect(self._on_images)
         view.initial.changed.connect(self.restart)
         view.fields.changed.connect(self.restart)
@@ -208,7 +205,6 @@ class SegmentWidget(MedGSWidget):
         view.panel.cancel.clicked.connect(lambda *_: controller.cancel())
         view.undo.clicked.connect(lambda *_: self.undo())
         view.redo.clicked.connect(lambda *_: self.redo())
-        view.table.selected.connect(self._on_class)
         for checking in (
             view.suggest.clicked,
             view.uncertainty.toggled,
@@ -216,7 +212,6 @@ class SegmentWidget(MedGSWidget):
         ):
             checking.connect(self._on_checked)
         self.listen(self.viewer.dims.events.current_step, self._on_checked)
-        self.listen(self.viewer.layers.events.removed, self._on_removed)
 
     @property
     def strokes_layer(self) -> Any:
@@ -268,7 +263,8 @@ class SegmentWidget(MedGSWidget):
     def _load_images(self) -> tuple[Volume, LayerFrame]:
         return self.context.load_images(self.view.images.layers)
 
-    def _on_strokes_chosen(self) -> None:
+    def follow_strokes(self) -> None:
+        """Go on in the strokes layer that is chosen now, or in none."""
         if self._choosing:
             return
         layer = self.view.strokes.layer
@@ -348,7 +344,7 @@ class SegmentWidget(MedGSWidget):
         values = (painted | set(names)) - {unlabeled, background} or {1, 2}
         table.fill(values, background, names)
         old = context.find_layer("result") if reuse else None
-        context.result_layer = old or self._make_result()
+        context.result_layer = old or self.make_result()
         breathe()
         result = LabelView(context.result_layer, frame)
         self.controller.threads = self.settings.params().threads
@@ -366,7 +362,7 @@ class SegmentWidget(MedGSWidget):
         if is_new:
             self.controller.sync_strokes()
         self.viewer.layers.selection.active = layer
-        self._on_class(table.value)
+        self.layer_events.choose_class(table.value)
         if self.state.auto_update:
             self.controller.request(JobKind.PREPARE, JobKind.FULL)
 
@@ -401,7 +397,8 @@ class SegmentWidget(MedGSWidget):
             field = self.files.found.path.parent / session.field if session.field else None
             self._resume(session, field)
 
-    def _make_result(self) -> Any:
+    def make_result(self) -> Any:
+        """Add the layer that shows the mask."""
         table, active = self.view.table, self.viewer.layers.selection.active
         names = {v: table.name(v) for v in table.classes}
         layer = add_result_layer(self.viewer, self.context.image, names, table.colors)
@@ -433,7 +430,7 @@ class SegmentWidget(MedGSWidget):
         self.surface.close()
         self.suggestion.hide_marker()
 
-    def _give_field(self) -> None:
+    def give_field(self) -> None:
         """Let the result carry its Gaussians, for the Export and overlay widgets."""
         layer, frame, field = self.result_layer, self.context.frame, self.controller.field
         if layer is not None and frame is not None and field is not None:
@@ -469,82 +466,6 @@ class SegmentWidget(MedGSWidget):
         if last is not None and last not in self.view.images.layers:
             self._named_for = lambda: None
             self.view.table.reset()
-
-    # What happens in the layers
-
-    def _on_painting(self, painting: bool) -> None:
-        self.controller.painting = painting
-
-    @guarded
-    def _on_painted(self, box: Any) -> None:
-        if self.controller.sync_strokes(box):
-            self._warn_of_locked()
-
-    def _warn_of_locked(self) -> None:
-        """Say that strokes on locked classes change nothing there."""
-        session = self.controller.session
-        if session is None or session.locked_labels is None or not session.history.done:
-            return
-        delta = session.history.done[-1].strokes
-        if delta is None:
-            return
-        under = session.locked_labels.reshape(-1)[delta.where]
-        over = under[(under != 0) & (delta.after != session.settings.unlabeled)]
-        names = [self.view.table.name(int(v)) for v in np.unique(over)]
-        if names:
-            show_hint(
-                f"{' and '.join(names)}: locked, so that the stroke changes nothing there. Unlock "
-                "it in the table to change it."
-            )
-
-    @guarded
-    def _on_corrected(self, box: Any) -> None:
-        self.controller.sync_result(box)
-
-    def _on_label(self, layer: Any, value: int) -> None:
-        table = self.view.table
-        if value and value not in table.values and layer is self.strokes_layer:
-            table.fill([*table.values, value], table.background)
-            self.classes.show_colors()
-        table.choose(value)
-
-    def _on_class(self, value: int | None) -> None:
-        if value is None:
-            return
-        for layer in (self.strokes_layer, self.result_layer):
-            is_result = layer is self.result_layer
-            target = 0 if is_result and value == self.view.table.background else value
-            if layer is not None and layer.selected_label != target:
-                layer.selected_label = target  # napari's own control follows, and so do we
-        self.prompt_layers.choose_class(value)
-        self.maps.request()
-
-    def _on_removed(self, event: Any) -> None:
-        layer = event.value
-        if layer is self.strokes_layer:
-            self._on_strokes_chosen()  # the combo box has lost it, or will
-        elif layer is self.result_layer and self.strokes_layer is not None:
-            self.watcher.forget_result()
-            self.shortcuts.free(layer)
-            QTimer.singleShot(0, self._replace_result)
-        for part in (self.prompt_layers, self.suggestion, self.maps):
-            part.on_removed(layer)
-
-    @guarded
-    def _replace_result(self) -> None:
-        """Show the result in a new layer after its layer was removed."""
-        context = self.context
-        gone = self.strokes_layer not in self.viewer.layers or self.controller.session is None
-        if gone or context.frame is None:
-            return
-        context.result_layer = self._make_result()
-        result = LabelView(context.result_layer, context.frame)
-        self.controller.show_in(result)
-        self._give_field()
-        self.watcher.watch_result(result)
-        bind_layer_keys(self, context.result_layer)
-        self.view.brush.follow(self.strokes_layer, context.result_layer)
-        self._on_class(self.view.table.value)
 
     # What the buttons do
 
