@@ -29,6 +29,7 @@ from napari_medgs.errors import (  # noqa: E402
     GeometryError,
     ImageError,
     LabelError,
+    MemoryEstimateError,
     ParameterError,
 )
 from napari_medgs.io import write_image, write_labels  # noqa: E402
@@ -429,6 +430,13 @@ def test_wrong_contrasts(tmp_path: Path):
 def test_slice_for_a_model_of_volumes():
     with pytest.raises(ImageError, match="a single slice"):
         untrained().segment(Volume.from_array(np.random.default_rng(0).random((16, 16))))
+
+
+def test_memory_is_checked_first(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("napari_medgs.learning.segmenter.free_bytes", lambda: 1000)
+    volume = Volume.from_array(np.random.default_rng(0).random((16, 16, 16)))
+    with pytest.raises(MemoryEstimateError, match=r"GiB of memory, 0\.0 GiB are free"):
+        untrained().segment(volume)
 
 
 class Local(torch.nn.Module):

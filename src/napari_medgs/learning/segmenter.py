@@ -34,7 +34,8 @@ TILE_FACTOR = 2.5
 """Largest tiles of inference over training patches, along every axis."""
 MOST_TILE_VOXELS = {"cpu": 128**3, "cuda": 160**3}
 LARGEST_PRIOR_VALUE = 248
-BYTES_PER_TILE_VOXEL = 120  # measured for the U-Net with widths 16, 32, 64
+BYTES_PER_CHANNEL = 52
+"""Memory of a voxel of a tile and a channel, both of the finest level; measured for U-Nets."""
 
 
 @dataclass(frozen=True)
@@ -311,15 +312,18 @@ class Segmenter:
         shape = self.shape_for(grid)
         voxels, whole = int(np.prod(shape)), int(np.prod(grid.shape))
         classes = self.card.network.classes
-        tile = int(np.prod(self._tile(shape)))
-        needed = 4 * len(self.card.scales) * (voxels + whole) + BYTES_PER_TILE_VOXEL * tile
-        needed += (
-            (4 if shape == grid.shape else 2)
-            * classes
-            * voxels
-            * (probabilities or shape != grid.shape)
-        )
-        needed += 4 * classes * whole * (probabilities and shape != grid.shape)
+        config, tile = self.card.network, self._tile(shape)
+        inside = int(np.prod(tile))
+        finest = BYTES_PER_CHANNEL * config.widths[0] / int(np.prod(config.strides[0]))
+        # One contrast as floats, its voxels that are not empty, and labels.
+        needed = 4.0 * len(self.card.scales) * voxels + 11 * whole
+        needed += inside * max(finest, 12 * classes)
+        if inside < voxels:  # sums of the tiles of one row
+            needed += 4 * (classes + 1) * voxels * tile[0] / max(1, shape[3 - config.ndim])
+        if shape != grid.shape:
+            needed += 2 * classes * voxels + 4 * classes * whole * probabilities
+        elif probabilities:
+            needed += 4 * classes * voxels
         free = free_bytes()
         if needed > free:
             raise MemoryEstimateError(
