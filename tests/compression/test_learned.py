@@ -252,6 +252,9 @@ def test_commands(tmp_path):
     )  # fmt: skip
     assert "kept out" in text
     assert json.loads((tmp_path / "n.json").read_text())["training"]["fields"] == 20
+    text = run("info", codec)
+    assert "loss: render" in text
+    assert "shear" in text
     text = run("compress", f"{tmp_path / 'mine.npz'}:test:3", "--model", codec, "-o", coded)
     assert "PSNR to the field" in text
     field = tmp_path / "a.medgs.safetensors"

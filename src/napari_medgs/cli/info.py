@@ -52,8 +52,8 @@ def info(
         str,
         typer.Argument(
             metavar="FILE",
-            help="An image or mask (as for fit), a field, a mesh, a trained segmenter, or a "
-            "whole MedMNIST .npz.",
+            help="An image or mask (as for fit), a field, a mesh, a trained segmenter "
+            "or codec, or a whole MedMNIST .npz.",
         ),
     ],
     spacing: VoxelSizeOption = None,
@@ -66,6 +66,8 @@ def info(
 ) -> None:
     """Describe an image, mask, field or mesh."""
     del debug
+    from napari_medgs.cli.learned_codec import describe_codec
+    from napari_medgs.compression.learned.files import is_codec_file
     from napari_medgs.io.fields import is_field_file
     from napari_medgs.io.meshes import find_meshes
     from napari_medgs.learning.files import is_segmenter_file
@@ -75,6 +77,8 @@ def info(
     lower = file.lower()
     if is_segmenter_file(file):
         numbers = describe_segmenter(Path(file))
+    elif is_codec_file(file):
+        numbers = describe_codec(Path(file))
     elif is_field_file(file):
         numbers = describe_field(Path(file))
     elif lower.endswith(".medgsz"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from napari_medgs._util.naming import naming
 from napari_medgs.cli.outputs import check_distinct
@@ -85,3 +86,31 @@ def decompress_by_model(
     sizes = {"bytes": output.stat().st_size, "input_bytes": source.stat().st_size}
     reporter.finish({"gaussians": len(field), "output": str(output), **sizes})
     reporter.note(f"{output}: {len(field):,} Gaussians, {sizes['bytes']:,} bytes")
+
+
+def describe_codec(path: Path) -> dict[str, Any]:
+    """Return what a codec codes and what was measured when it was trained.
+
+    Parameters
+    ----------
+    path : Path
+    """
+    from napari_medgs.compression.learned.files import load_codec_card
+
+    card = load_codec_card(path)
+    measured = card.metrics
+    return {
+        "kind": "codec",
+        "network": card.network,
+        "form": "as published" if card.published else f"loss: {card.loss}",
+        "latents": card.latents,
+        "gaussians_of_a_block": card.block,
+        "order": "fixed" if card.slots else "Morton",
+        "training_fields": card.training.get("fields"),
+        "bytes_a_field": measured.get("bytes"),
+        "psnr_to_field": measured.get("psnr_to_field"),
+        "variance_explained": [f"{k} {v:.2f}" for k, v in measured.get("explained", {}).items()],
+        "parameters": card.weights,
+        "bytes": path.stat().st_size,
+        "note": card.note,
+    }

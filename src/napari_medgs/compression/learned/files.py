@@ -82,6 +82,22 @@ def load_codec_card(path: str | Path) -> CodecCard:
         raise FileError(f"{path}: damaged, or no codec ({error}).") from None
 
 
+def is_codec_file(path: str | Path) -> bool:
+    """Tell whether a file is a codec of this version; does not need torch.
+
+    Parameters
+    ----------
+    path : str or Path
+    """
+    if not str(path).endswith(SUFFIX) or not Path(path).is_file():
+        return False
+    try:
+        FORMAT.read_header(path)
+    except FileError:
+        return False
+    return True
+
+
 def load_codec(path: str | Path) -> Codec:
     """Read a codec that training wrote.
 

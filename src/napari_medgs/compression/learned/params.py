@@ -53,8 +53,8 @@ class CodecParams:
 
     network: Architecture = setting(
         "tokens",
-        help="Of tokens, a transformer on groups of 4 Gaussians; conv1d and resnet are the published "
-        "networks along the Morton order, of 1.6 and 16 million weights.",
+        help="Of tokens, a transformer on groups of 4 Gaussians; conv1d and resnet are the "
+        "published networks along the Morton order, of 1.6 and 16 million weights.",
     )
     published: bool = setting(
         False,
