@@ -41,6 +41,7 @@ def test_a_mask_of_erased_strokes_goes_and_comes_back_with_undo(docked, qtbot, n
     assert (widget.result_layer.data[layer.data == 1] == 1).all()
     assert dice(widget.result_layer.data, mask, 1) > 0.6
     assert not widget.controller.is_current
+    assert "paint a stroke in the background" in widget.view.next_step.text
     widget.undo()
     idle(qtbot, widget)
     # With the image, its classes' names go.

@@ -291,7 +291,7 @@ class SegmentController:
             return False
         self._jobs.interrupt()
         self._jobs.waiting.clear()
-        self.result = None
+        self.result, self.state.provisional = None, False
         self.revision += 1
         if step.settings_before is not None:
             self.settings_restored.emit()
@@ -427,11 +427,11 @@ class SegmentController:
         if isinstance(result, ProvisionalMask):
             self.result = None
             self.layers.set_provisional(result.labels)
-            self.state.summary = PROVISIONAL
+            self.state.summary, self.state.provisional = PROVISIONAL, True
             self._show(ResultUpdate.FULL)
             self._call_waiting()
             return
-        self.result = result
+        self.result, self.state.provisional = result, False
         self.layers.set_result(result)
         self.state.summary = f"Mask updated in <b>{result.seconds_solve:.1f} s</b>"
         self._show(ResultUpdate.FULL if kind is JobKind.FULL else ResultUpdate.INCREMENTAL)
@@ -471,7 +471,7 @@ class SegmentController:
         state.locked = session.settings.locked if session is not None else frozenset()
         state.volumes_ml = {} if self.layers is None else self.layers.display.volumes_ml
         if not state.volumes_ml:
-            state.summary = ""
+            state.summary, state.provisional = "", False
 
     def _call_waiting(self) -> None:
         calls, self._on_current = self._on_current, []

@@ -65,6 +65,8 @@ class SegmentState:
         Whether the mask is that of a full solve of the present strokes.
     checked : bool
         Whether the user has looked at the mask with one of the tools for it.
+    provisional : bool
+        Whether the mask's background is inferred, as one class alone is marked.
     clicking : bool
         Whether the mouse takes whole parts.
     saved : bool
@@ -90,6 +92,7 @@ class SegmentState:
     can_redo: bool = False
     is_current: bool = False
     checked: bool = False
+    provisional: bool = False
     clicking: bool = False
     saved: bool = False
     has_next_case: bool = False

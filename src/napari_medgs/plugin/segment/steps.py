@@ -85,6 +85,10 @@ def next_step(state: SegmentState, *, has_image: bool) -> NextStep:
             Step.PAINT,
             "Paint a short stroke in each class, and one in the background; or click a part.",
         )
+    if state.provisional:
+        return NextStep(
+            Step.PAINT, "Provisional: paint a stroke in the background, or in another class."
+        )
     if state.saved:
         action = Action.NEXT_CASE if state.has_next_case else None
         more = "open the next case, or go on painting." if action else "paint to go on."
