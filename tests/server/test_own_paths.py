@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -12,6 +13,9 @@ import pytest
 import trimesh
 from nnInteractive.inference.remote.serialization import pack_array, unpack_array
 
+from napari_medgs.errors import ImageError
+from napari_medgs.server.app import Server
+from napari_medgs.server.settings import ServerSettings
 from tests.server.conftest import SHAPE, make_image
 
 
@@ -129,3 +133,35 @@ def test_described_by_openapi(server):
     for path in ("solve", "points", "scribbles", "notch", "notches", "uncertainty", "suggestions",
                  "mesh", "session", "progress", "labels"):  # fmt: skip
         assert all(way["description"] for way in paths[f"/v1/{path}"].values())
+
+
+class Halves:
+    """A model that finds two classes wherever the image is bright."""
+
+    def segment(self, volume, *, should_stop):
+        labels = (volume.data[0] > 10).astype(np.uint8)
+        labels[:, :, 14:] *= 2
+        return SimpleNamespace(labels=labels, names={1: "left", 2: "right"})
+
+
+class Unfit:
+    def segment(self, volume, *, should_stop):
+        raise ImageError("The model needs two contrasts.")
+
+
+@pytest.mark.parametrize(("model", "fits"), [(Halves(), True), (Unfit(), False)])
+def test_a_model_before_any_prompt(connect, model, fits):
+    with Server(ServerSettings(port=0, threads=1), model) as server:
+        client = connect(make_image(), url=server.url)
+        http = client._http
+        while http.get("/v1/progress").json()["stage"] != "ready":
+            time.sleep(0.02)
+        answer = http.get("/v1/presegmentation")
+        client.add_point_interaction((6, 12, 10), True)
+        assert answer.status_code == (200 if fits else 400)
+        assert client.target_buffer[6, 12, 10] == 1
+        if fits:
+            assert json.loads(answer.headers["X-Meta"])["names"] == {"1": "left", "2": "right"}
+            found = unpack_array(answer.content)
+            assert np.array_equal(client.target_buffer == 1, found == 1)
+        client.close()

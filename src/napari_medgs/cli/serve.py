@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -65,6 +66,15 @@ def serve(
         int,
         typer.Option(min=1, metavar="N", help="Most voxels of an image.", rich_help_panel=LIMITS),
     ] = 300_000_000,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MODEL.safetensors",
+            help="A trained segmenter: a first click on one of its classes takes what it found "
+            "there. The clients' images must lie as those that it was trained on.",
+            show_default=False,
+        ),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(
@@ -102,7 +112,12 @@ def serve(
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     if debug:
         logging.getLogger("napari_medgs").setLevel(logging.DEBUG)
-    server = make(settings)
+    network = None
+    if model is not None:
+        from napari_medgs.learning import load_segmenter
+
+        network = load_segmenter(model)
+    server = make(settings, network)
     if not quiet:
         typer.echo("Compiling what a first prompt needs; at once where that was done before ...")
     warm_up(threads)

@@ -55,6 +55,9 @@ class ObjectTool:
     ----------
     label : int
         Class of the object, from 1.
+    hints : (Z, Y, X) ndarray of int, optional
+        A mask of other origin, such as a trained segmenter's: a first click on one of its classes
+        takes the connected piece there in place of a part.
     part : PartSelection or None
         What the first click chose, as long as nothing came after it.
 
@@ -78,6 +81,7 @@ class ObjectTool:
         self._new: list[Window] = []  # where prompts came since the last answer
         self._first: Beginning | None = None
         self.label = 1
+        self.hints: NDArray[Any] | None = None
         self.part: PartSelection | None = None
 
     @property
@@ -345,6 +349,9 @@ class ObjectTool:
         answers = self._provisional()
         if self._first.kind != "points":
             return answers.begin(self._first, should_stop)
+        hinted = answers.hinted(self.hints)
+        if hinted is not None:
+            return hinted
         part = answers.part()
         self.part = part if len(self._new) == 1 else None
         return answers.marked(self._segmenter.parts.tree().mask(part.nodes))

@@ -91,6 +91,27 @@ class Provisional:
         """Return the part at the clicks."""
         return _part_at(self._segmenter.parts.tree(), *self._places())
 
+    def hinted(self, hints: NDArray[Any] | None) -> Mask | None:
+        """Return the connected piece of a class of a mask at the last positive click.
+
+        Parameters
+        ----------
+        hints : (Z, Y, X) ndarray of int, optional
+
+        Returns
+        -------
+        (Z, Y, X) ndarray of bool, or None
+            None where there is no mask, or background at the click.
+        """
+        positive, _ = self._places()
+        if hints is None or not positive or not hints[near(positive[-1])]:
+            return None
+        from scipy.ndimage import label
+
+        place = near(positive[-1])
+        pieces, _ = label(hints == hints[place])
+        return self.marked(pieces == pieces[place])
+
     def begin(self, first: Beginning, should_stop: StopCallback) -> Mask:
         """Return the mask that a stroke or a region begins.
 

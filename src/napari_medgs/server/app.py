@@ -20,7 +20,7 @@ from napari_medgs.server.http import Gate, add_error_answers
 from napari_medgs.server.leases import LeaseStore
 from napari_medgs.server.own import own_routes
 from napari_medgs.server.settings import ServerSettings
-from napari_medgs.server.work import WorkSession
+from napari_medgs.server.work import Model, WorkSession
 
 log = logging.getLogger("napari_medgs.server")
 
@@ -32,12 +32,14 @@ DESCRIPTION = (
 )
 
 
-def make_app(settings: ServerSettings) -> FastAPI:
+def make_app(settings: ServerSettings, model: Model | None = None) -> FastAPI:
     """Return the application of a server.
 
     Parameters
     ----------
     settings : ServerSettings
+    model : Model, optional
+        Segments every image before any prompt, such as a trained segmenter.
 
     Returns
     -------
@@ -51,7 +53,7 @@ def make_app(settings: ServerSettings) -> FastAPI:
     True
     """
     store: LeaseStore[WorkSession] = LeaseStore(
-        lambda: WorkSession(settings.threads),
+        lambda: WorkSession(settings.threads, model),
         settings.max_sessions,
         settings.idle_timeout,
         settings.liveness_timeout,
@@ -92,6 +94,8 @@ class Server:
     Parameters
     ----------
     settings : ServerSettings
+    model : Model, optional
+        See :func:`make_app`.
 
     Attributes
     ----------
@@ -107,10 +111,10 @@ class Server:
     {"ok":true}
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, model: Model | None = None) -> None:
         import uvicorn
 
-        self.settings, self.app, self.url = settings, make_app(settings), ""
+        self.settings, self.app, self.url = settings, make_app(settings, model), ""
         config = uvicorn.Config(
             self.app,
             log_config=None,

@@ -12,7 +12,15 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from napari_medgs.errors import MedGSError, ParameterError
-from napari_medgs.server.compat import PREDICTION, Handler, MaskMeta, answer, mask_of, read_meta
+from napari_medgs.server.compat import (
+    META,
+    PREDICTION,
+    Handler,
+    MaskMeta,
+    answer,
+    mask_of,
+    read_meta,
+)
 from napari_medgs.server.http import parse_object, read_body, read_json
 from napari_medgs.server.packing import pack
 from napari_medgs.server.settings import MEGABYTE
@@ -49,7 +57,7 @@ class ClassMeta(MaskMeta):
 class ProgressAnswer(BaseModel):
     """How far an image is prepared."""
 
-    stage: Literal["none", "waiting", "coarse", "fine", "ready", "failed"]
+    stage: Literal["none", "waiting", "coarse", "fine", "model", "ready", "failed"]
     detail: str
     done: int
     total: int
@@ -143,6 +151,24 @@ def own_routes(handler: Handler) -> APIRouter:
             return pack(work.need().labels.astype(np.uint8))
 
         return _binary(await handler.act(request, act, acts=False))
+
+    @router.get("/presegmentation", responses=PACKED)
+    async def presegmentation(request: Request) -> Response:
+        """Return the mask of the server's model, packed; names of its classes in X-Meta."""
+
+        def act(work: WorkSession) -> tuple[bytes, dict[int, str]]:
+            preparation = work.preparation
+            if preparation is None or preparation.hints is None:
+                raise ParameterError(
+                    "There is no mask of a model: the server has none, it is not done yet, or it "
+                    "does not fit this image; see the server's log."
+                )
+            return pack(preparation.hints), preparation.names
+
+        data, names = await handler.act(request, act, acts=False)
+        answered = _binary(data)
+        answered.headers[META] = json.dumps({"names": names})
+        return answered
 
     @router.get("/uncertainty", responses=PACKED)
     async def uncertainty(request: Request) -> Response:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +66,7 @@ class Stage:
     Attributes
     ----------
     name : str
-        "waiting", "coarse", "fine", "ready" or "failed".
+        "waiting", "coarse", "fine", "model", "ready" or "failed".
     detail : str
         What is being done.
     done, total : int
@@ -79,6 +79,16 @@ class Stage:
     total: int = 0
 
 
+class Model(Protocol):
+    """What segments images before any prompt, such as a trained segmenter."""
+
+    def segment(self, volume: Volume, *, should_stop: Callable[[], bool]) -> Any:
+        """Return an object with ``labels`` (Z, Y, X) and ``names``, a dict of int to str."""
+
+
+_model_lock = threading.Lock()  # one image at a time: networks take much memory
+
+
 class Preparation:
     """Fits the field of an image and makes its tree of parts, in a thread.
 
@@ -89,10 +99,22 @@ class Preparation:
     volume : Volume
         Prepared.
     threads : int, optional
+    model : Model, optional
+        Asked once the image is prepared.
+
+    Attributes
+    ----------
+    stage : Stage
+    hints : ndarray of int, optional
+        The model's mask, once it is there.
+    names : dict of int to str
+        Of its classes.
     """
 
-    def __init__(self, volume: Volume, threads: int | None) -> None:
-        self._volume, self._threads = volume, threads
+    def __init__(self, volume: Volume, threads: int | None, model: Model | None = None) -> None:
+        self._volume, self._threads, self._model = volume, threads, model
+        self.hints: NDArray[Any] | None = None
+        self.names: dict[int, str] = {}
         self._stop = threading.Event()
         self._changed = threading.Condition()
         self._ready: tuple[GaussianField, Any] | None = None
@@ -117,6 +139,7 @@ class Preparation:
                 if self._volume.data[0].size > COARSE_VOXELS:
                     self._make("coarse", COARSE_ITERATIONS)
                 self._make("fine", None)
+                self._ask_model()
             self.stage = Stage("ready")
             log.info("image prepared in %.1f s", time.perf_counter() - started)
         except Cancelled:
@@ -130,6 +153,21 @@ class Preparation:
             self._fail(MedGSError("The image could not be prepared; the server's log says why."))
         finally:
             self.finished.set()
+
+    def _ask_model(self) -> None:
+        if self._model is None:
+            return
+        self.stage = Stage("model")
+        try:
+            with _model_lock:
+                found = self._model.segment(self._volume, should_stop=self._stop.is_set)
+        except Cancelled:
+            raise
+        except MedGSError as error:  # another kind of image than the model's
+            log.info("the model does not segment this image: %s", error)
+            return
+        self.names = dict(found.names)
+        self.hints = found.labels
 
     def _fail(self, error: MedGSError) -> None:
         with self._changed:
@@ -193,12 +231,16 @@ class WorkSession:
     Parameters
     ----------
     threads : int, optional
+    model : Model, optional
+        Segments images before any prompt.
     max_undo : int
         Interactions that can be undone.
     """
 
-    def __init__(self, threads: int | None = None, max_undo: int = 200) -> None:
-        self._threads, self._max_undo = threads, max_undo
+    def __init__(
+        self, threads: int | None = None, model: Model | None = None, max_undo: int = 200
+    ) -> None:
+        self._threads, self._model, self._max_undo = threads, model, max_undo
         self.lock = threading.Lock()
         self.segmenter: InteractiveSegmenter | None = None
         self.preparation: Preparation | None = None
@@ -259,7 +301,7 @@ class WorkSession:
         segmenter.threads = self._threads
         segmenter.set_image(volume)
         self.segmenter = segmenter
-        self.preparation = Preparation(segmenter.volume, self._threads)
+        self.preparation = Preparation(segmenter.volume, self._threads, self._model)
 
     def drop_image(self) -> None:
         """Stop work on the image and forget it."""
@@ -321,6 +363,7 @@ class WorkSession:
             segmenter.set_field(field)
             segmenter.parts.set_tree(tree)
             self._field = field
+        segmenter.object.hints = self.preparation.hints
         return segmenter
 
     # Prompts of the one object
