@@ -19,8 +19,9 @@ from napari_medgs.server.compat import Handler, compat_routes
 from napari_medgs.server.http import Gate, add_error_answers
 from napari_medgs.server.leases import LeaseStore
 from napari_medgs.server.own import own_routes
+from napari_medgs.server.preparation import Model
 from napari_medgs.server.settings import ServerSettings
-from napari_medgs.server.work import Model, WorkSession
+from napari_medgs.server.work import WorkSession
 
 log = logging.getLogger("napari_medgs.server")
 

@@ -17,8 +17,8 @@ from napari_medgs._util.memory import free_bytes
 from napari_medgs.errors import MedGSError, MemoryEstimateError
 from napari_medgs.server.leases import FullError, LeaseGoneError
 from napari_medgs.server.packing import TooLargeError
+from napari_medgs.server.preparation import BusyError
 from napari_medgs.server.settings import MEGABYTE, ServerSettings, is_loopback
-from napari_medgs.server.work import BusyError
 
 log = logging.getLogger("napari_medgs.server")
 
