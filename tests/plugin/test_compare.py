@@ -10,6 +10,7 @@ from napari_medgs.metrics import image_difference
 from napari_medgs.plugin import preferences as preferences_module
 from napari_medgs.plugin.fit.compare import Comparison, grid_of
 from napari_medgs.plugin.fit.quality import OWN, QUALITIES, quality_settings
+from napari_medgs.plugin.fit.swipe import Swipe
 from napari_medgs.plugin.fit.widget import FitWidget
 from napari_medgs.plugin.preferences import Preferences, cache_folder, preferences
 from napari_medgs.plugin.widgets.layers import is_source_image
@@ -87,7 +88,13 @@ def test_a_result_is_compared_with_its_image(docked, qtbot, add_tiny, notes):
     choose("instead")
     assert (image.visible, picture.visible) == (False, True)
     assert not grid_of(viewer).enabled
+    choose("beside")
+    choose("swipe")
+    assert (image.visible, picture.visible, bar.swipe.is_on) == (True, True, True)
+    assert viewer.layers.index(picture) > viewer.layers.index(image)
+    bar.line.setValue(20)
     choose("difference")
+    assert not bar.swipe.is_on
     qtbot.waitUntil(lambda: bar.difference is not None, timeout=WAIT)
     found = bar.difference
     np.testing.assert_allclose(found.data, picture.data - image.data, atol=1e-4)
@@ -161,3 +168,30 @@ def test_differences_have_numbers():
     assert found.largest == 3
     with pytest.raises(GeometryError):
         image_difference(truth, truth[:, :1])
+
+
+def test_a_swipe_shows_one_image_left_of_a_line_and_another_right_of_it(make_viewer):
+    viewer = make_viewer(show=True)
+    viewer.add_image(np.full((4, 20, 20), 1.0), name="dark", contrast_limits=(0, 10))
+    bright = viewer.add_image(np.full((4, 20, 20), 9.0), name="bright", contrast_limits=(0, 10))
+    swipe = Swipe(viewer)
+
+    def shares():
+        shot = viewer.screenshot(canvas_only=True, flash=False)[..., 0].astype(int)
+        row = shot[shot.shape[0] // 2]
+        return (row > 200).sum(), ((row > 10) & (row < 60)).sum()
+
+    full, none = shares()
+    assert none == 0
+    swipe.begin(bright, 0.5)
+    half = shares()
+    assert abs(half[0] - full / 2) <= 2
+    assert abs(half[1] - full / 2) <= 2
+    swipe.move(0)
+    assert shares()[0] == 0
+    viewer.dims.ndisplay = 3  # ends it
+    assert not swipe.is_on
+    with pytest.raises(ParameterError, match="3D"):
+        swipe.begin(bright)
+    viewer.dims.ndisplay = 2
+    assert shares() == (full, 0)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QSlider, QVBoxLayout, QWidget
 
 from napari_medgs.plugin.fit.compare import Comparison
 from napari_medgs.plugin.fit.jobs import FindDifference, FitOutcome
 from napari_medgs.plugin.fit.results import add_difference_layer, difference_text
+from napari_medgs.plugin.fit.swipe import Swipe
 from napari_medgs.plugin.report import guarded, show_failure
 from napari_medgs.plugin.widgets.base import MedGSWidget, add_row, compact_form, hint
 from napari_medgs.plugin.widgets.controls import choice_box
 from napari_medgs.plugin.worker import Runner
 
-IMAGE, BESIDE, INSTEAD, DIFFERENCE = "image", "beside", "instead", "difference"
+IMAGE, BESIDE, INSTEAD, SWIPE, DIFFERENCE = "image", "beside", "instead", "swipe", "difference"
 CHOICES = {
     IMAGE: "the image alone",
     BESIDE: "reconstruction beside it",
     INSTEAD: "reconstruction in its place",
+    SWIPE: "reconstruction up to a line",
     DIFFERENCE: "difference beside it",
 }
 TIP = (
@@ -45,6 +48,7 @@ class CompareBar(QWidget):
         self._viewer = owner.viewer
         self._runner = Runner(owner)
         self.comparison = Comparison(owner.viewer)
+        self.swipe = Swipe(owner.viewer)
         self._outcome: FitOutcome | None = None
         self._sources: list[Any] = []
         self._pictures: list[Any] = []
@@ -59,6 +63,14 @@ class CompareBar(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
         layout.addLayout(form)
+        self.line = QSlider(Qt.Orientation.Horizontal)
+        self.line.setRange(0, 100)
+        self.line.setValue(50)
+        self.line.setToolTip("Left of the line is the reconstruction, right of it the image.")
+        self.line.setAccessibleName("Line between reconstruction and image")
+        self.line.setVisible(False)
+        self.line.valueChanged.connect(lambda value: self.swipe.move(value / 100))
+        layout.addWidget(self.line)
         self.setVisible(False)
         self.choice.currentIndexChanged.connect(lambda *_: self.apply())
 
@@ -78,6 +90,8 @@ class CompareBar(QWidget):
 
     def clear(self) -> None:
         """Forget the result; the viewer shows what it did before."""
+        self.swipe.end()
+        self.line.setVisible(False)
         self.comparison.end()
         self._outcome, self.difference = None, None
         self._sources, self._pictures = [], []
@@ -95,14 +109,26 @@ class CompareBar(QWidget):
         """Show what is chosen; the difference is computed when it is wanted first."""
         wanted, pictures = self.choice.currentData(), self._there(self._pictures)
         self.numbers.setVisible(wanted == DIFFERENCE)
+        self.line.setVisible(wanted == SWIPE)
+        self.swipe.end()
         if wanted == DIFFERENCE:
             self._show_difference()
         elif wanted == IMAGE or not pictures:
             self.comparison.end()
         elif wanted == BESIDE:
             self.comparison.show_beside(pictures[0])
+        elif wanted == SWIPE:
+            self._show_swipe(pictures[0])
         else:
             self.comparison.show_instead(pictures[0], self._there(self._sources))
+
+    def _show_swipe(self, picture: Any) -> None:
+        self.comparison.show_instead(picture, [])
+        layers, sources = self._viewer.layers, self._there(self._sources)
+        top = max((layers.index(source) for source in sources), default=0)
+        if layers.index(picture) < top:  # side by side it goes to the bottom
+            layers.move(layers.index(picture), top + 1)
+        self.swipe.begin(picture, self.line.value() / 100)
 
     def _show_difference(self) -> None:
         if self.difference is not None and self.difference in self._viewer.layers:
@@ -133,4 +159,5 @@ class CompareBar(QWidget):
     def shut_down(self) -> None:
         """Stop the work, and give the viewer its own arrangement back."""
         self._runner.shut_down()
+        self.swipe.end()
         self.comparison.end()
