@@ -218,7 +218,7 @@ def run(context: Context) -> CaseResult:
                 what = f"{name}: bytes at {main.psnr:.1f} dB"
                 ratios.append(Ratio(what, codec, main.size, theirs))
         curves[name] = {
-            "compressed field": [(p.size, p.psnr) for p in ours if ", small" in p.what],
+            "compressed field": [(p.size, p.psnr) for p in ours if p.what.endswith("small")],
             **{codec: [(p.size, p.psnr) for p in points] for codec, points in others.items()},
         }
     rows: list[tuple[str, ...]] = []
