@@ -228,8 +228,8 @@ def load_info(path: str | Path) -> FieldInfo:
     if is_compressed_field(path):
         from napari_medgs.io.codec.files import open_compressed
 
-        with open_compressed(path) as (_, header):
-            return header.info
+        with open_compressed(path) as (_, compressed):
+            return compressed.info
     header = FORMAT.read_header(path)
     try:
         return info_from_json(header["info"])
