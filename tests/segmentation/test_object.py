@@ -161,3 +161,11 @@ def test_boxes_are_kept_while_they_fit(segmenter):
     assert solver.prepare(box, segmenter.fit_field(), params) is first
     assert solver.box_for(low - 5, high, margin) != box
     assert bounds(np.zeros((2, 2, 2), bool)) is None
+
+
+def test_a_click_against_all_of_a_mask_still_changes_it(segmenter):
+    segmenter.object.set_mask(truth())
+    segmenter.object.add_point((6, 12, 14), positive=False)
+    delta = segmenter.object.answer()
+    assert segmenter.labels[6, 12, 14] == 0
+    assert len(delta.where) > 20

@@ -32,6 +32,7 @@ Mask = NDArray[np.bool_]
 MARGIN = 0.3  # along borders, over the largest depth of the mask
 LARGEST_MARGIN = 8.0  # finest voxels
 RELEASE = 6.0  # radius around a prompt that contradicts the mask, over its depth there
+LESS_RELEASE = 1.0  # the same, where that would leave nothing of the mask
 FAR = 1.0  # distance of a click from the mask over its radius from which its part joins
 REACH = 3.0  # radius of a part that joins, as a ball, over that distance
 ROOM = 0.2  # around the mask, over its sides
@@ -211,19 +212,23 @@ class Provisional:
         field = self._segmenter.fit_field()
         self._solver.prepare(box, field, self._params(), should_stop=should_stop)
 
-    def _params(self) -> SegmentParams:
+    def _params(self, release: float = RELEASE) -> SegmentParams:
         params = self._session.settings.params
-        released = replace(params.advanced.initial_mask, release_factor=RELEASE)
+        released = replace(params.advanced.initial_mask, release_factor=release)
         return replace(params, advanced=replace(params.advanced, initial_mask=released))
 
     def _solve(self, box: Window, prompts: Prompts, should_stop: StopCallback) -> Mask | None:
         """Return the object in a box; None where one class alone is marked, or nothing fitted."""
-        field, params = self._segmenter.fit_field(), self._params()
-        try:
-            result = self._solver.solve(box, field, prompts, params, should_stop=should_stop)
-        except (LabelError, ParameterError):
-            return None
-        return None if result is None else result.labels == 1
+        field = self._segmenter.fit_field()
+        for release in (RELEASE, LESS_RELEASE):
+            try:
+                result = self._solver.solve(
+                    box, field, prompts, self._params(release), should_stop=should_stop
+                )
+            except (LabelError, ParameterError):  # such a large ball leaves nothing of the mask
+                continue
+            return None if result is None else result.labels == 1
+        return None
 
     def _prompts(self, part: Mask, box: Window, margin: float) -> Prompts:
         """Return the prompts of a box, with 1 for the object."""
