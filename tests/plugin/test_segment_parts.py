@@ -7,6 +7,7 @@ from qtpy.QtGui import QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
+from napari_medgs.plugin.fit.compare import camera_of
 from napari_medgs.segmentation.session.replay import load_session, save_session
 from tests.plugin.strokes import NO_KEY, WAIT, Mouse, idle, stroke
 
@@ -72,7 +73,7 @@ def settle(qtbot, widget):
 def test_hover_wheel_click_and_a_stroke(clicking, qtbot, notes, tmp_path):
     viewer, widget, pointer = clicking
     picker, canvas = widget.parts.picker, widget.parts.canvases[0]
-    zoom = viewer.camera.zoom
+    zoom = camera_of(viewer).zoom
     pointer.move(PLACE)
     part = picker.hovered
     assert canvas.lines_shown == (True, False)
@@ -83,7 +84,7 @@ def test_hover_wheel_click_and_a_stroke(clicking, qtbot, notes, tmp_path):
     assert picker.hovered.notch == 0
     widget.view.parts.size.setValue(part.notch)
     assert picker.hovered.nodes == part.nodes
-    assert viewer.camera.zoom == zoom
+    assert camera_of(viewer).zoom == zoom
     pointer.click(PLACE)
     settle(qtbot, widget)
     tree = picker.tree
