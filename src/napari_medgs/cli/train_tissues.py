@@ -67,8 +67,9 @@ def train_tissues(
 ) -> None:
     """Train a network that gives tissue classes in one pass, on images without labels.
 
-    The network learns the likelihood of a mixture. It brings speed and classes with the same
-    numbers in all images, no better masks than the command tissues without it.
+    The network learns the likelihood of a mixture. It brings speed, and classes with the same
+    numbers in all images like those it was trained on; no better masks than the command tissues
+    without it.
     """
     del debug
     check_output(output, (SUFFIX,))

@@ -65,7 +65,7 @@ def tissues(
         Fitted to the image; fitted first otherwise.
     model : path or TissueNetwork, optional
         A network of :func:`~napari_medgs.tissue.train_tissues`, which gives the classes in the
-        place of the mixture; their numbers mean the same in all images.
+        place of the mixture; their numbers mean the same in all images of a kind.
     params : TissueParams, optional
         Further settings. ``classes`` and ``bias`` are taken from above where given there.
     progress, should_stop : callable, optional
