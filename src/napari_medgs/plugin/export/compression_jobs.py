@@ -34,8 +34,9 @@ def params_for(position: int) -> CompressParams:
     from napari_medgs.compression import CompressParams
 
     step = STEPS[position]
-    profile = "faithful" if step <= ALL_COLUMNS else "small"
-    return CompressParams(profile=profile, step=step)  # type: ignore[arg-type]
+    if step <= ALL_COLUMNS:
+        return CompressParams(profile="faithful", step=step)
+    return CompressParams(step=step)
 
 
 def image_of(layer: Any | None, field: GaussianField) -> Volume | None:
