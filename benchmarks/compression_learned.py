@@ -200,7 +200,7 @@ def codecs(steps: int, quick: bool) -> list[tuple[str, bool, CodecParams]]:
         ("tokens, rendering, fixed order", True, CodecParams(rate=0.03, **shown)),
         ("tokens, rendering, fixed order, finer", True, CodecParams(rate=0.003, **shown)),
         ("conv1d, rendering, fixed order", True, CodecParams("conv1d", **shown)),
-        # A step takes 15 times as long as one of conv1d: a fifth of them.
+        # A step takes 11 times as long as one of conv1d: a fifth of them.
         ("published ResNet VAE, Morton", False,
          CodecParams("resnet", **{**published, "steps": max(1, steps // 5)})),
     ]  # fmt: skip

@@ -169,6 +169,8 @@ def test_latents_of_wrong_length():
         read_latents(data + b"\x01" * 20, 50, tables)
     with pytest.raises(ParameterError, match="too early"):
         read_latents(data[:20], 50, tables)
+    with pytest.raises(ParameterError, match="too early"):
+        read_latents(data, 10**9, tables)
 
 
 def test_files(cohort, fixed, tmp_path):

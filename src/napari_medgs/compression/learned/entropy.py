@@ -116,6 +116,10 @@ def read_latents(
     ParameterError
         When bytes are left over or missing.
     """
+    # A hostile count would keep the coder busy for long; likely numbers take a share of a bit.
+    likely = frequencies.max(axis=1) / frequencies.sum(axis=1)
+    if 0.9 * count * (3 * bits - np.log2(likely).sum()) > 8 * (len(data) + 8):
+        raise ParameterError("its latents end too early")
     chances = _chances(frequencies)
     array = np.frombuffer(data, np.uint8).copy()  # the coder takes writable arrays only
     state = new_state(True)
