@@ -299,4 +299,4 @@ def test_many_classes_cost_little_where_most_are_absent():
     field.values[np.arange(400), 2 + rng.integers(0, 50, 400)] = 6
     coder = StepCoder(field, Quantization(2.0))
     assert coder.encode(field).parts["class scores"] < 400 * 3
-    assert np.abs(coder.rate_gradient(to_parameters(field), anew=True)[:, 16:]).max() > 0
+    assert (coder.rate_gradient(to_parameters(field), anew=True)[:, 15:] == 0).all()
