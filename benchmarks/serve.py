@@ -49,7 +49,7 @@ OTHERS = {
     "hippocampus_017": ("hippocampus",),
     "hippocampus_025": ("hippocampus",),
 }
-BASELINES = ("watershed", "random walker")
+BASELINES = ("fast GrowCut", "watershed", "random walker")
 KINDS = ("clicks", "box", "scribble")
 LIMIT = 20.0
 LATENCY_CLICKS = 25
