@@ -233,8 +233,8 @@ def test_places_combine_with_strokes(ball, tmp_path):
         (("--box", 0, 1, 1, 1, 3, 3, 3), "a box holds a class, not background", 2),
         (("--box", 1, 1, 1, 1), "4 numbers where 7 are needed", 2),
         (("--world", "--box", 1, 500, 0, 0, 510, 9, 9), "holds no voxel center of {image}", 1),
-        (("--world",), "give --prompts, --point, --box, --initial or --session", 2),
-        ((), "give --prompts, --point, --box, --initial or --session", 2),
+        (("--world",), "give --prompts, --point, --box, --initial, --session or --model", 2),
+        ((), "give --prompts, --point, --box, --initial, --session or --model", 2),
     ],
 )  # fmt: skip
 def test_places_that_cannot_be_are_one_line(ball, tmp_path, words, says, status):

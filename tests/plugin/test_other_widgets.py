@@ -303,7 +303,7 @@ def test_label_lists_and_suffixes():
     assert with_suffix("a/b", "mask").name == "b.nii.gz"
     assert with_suffix("a/b.nii", "mask").name == "b.nii"
     assert with_suffix("b.v2", "mesh").name == "b.v2.ply"
-    assert set(KINDS) == {"mesh", "mask", "image", "field", "splat"}
+    assert set(KINDS) == {"mesh", "mask", "image", "field", "compressed", "splat"}
 
 
 # Load

@@ -65,7 +65,7 @@ def train_tissues(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Train a network that gives tissue classes in one pass, on images without labels.
+    """Train a network that gives tissue classes, on images without labels.
 
     The network learns the likelihood of a mixture. It brings speed, and classes with the same
     numbers in all images like those it was trained on; no better masks than the command tissues
