@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from napari_medgs.classification.card import SUFFIX, ModelCard
 from napari_medgs.classification.classifier import Classifier
 from napari_medgs.classification.gaussians.settings import FitSettings
 from napari_medgs.errors import FileError, ParameterError
-from napari_medgs.io._safetensors import TensorFormat
+from napari_medgs.io._safetensors import TensorFormat, check_weights
 from napari_medgs.io.json_files import plain_json
 
 FORMAT = TensorFormat("napari-medgs classifier", 1, "classifier", 4 * 2**20)
@@ -152,13 +151,7 @@ def load_classifier(path: str | Path) -> Classifier:
         state = {_current_name(card.model, k): v for k, v in load_file(path).items()}
         with torch.device("meta"):  # sizes only: a damaged card may ask for any amount of memory
             expected = make_network(card).state_dict()
-        if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in state.items()}:
-            raise FileError(
-                f"{path}: its weights do not fit the network that its card describes: it is "
-                "damaged or was written by another version; train it again."
-            )
-        if not all(math.isfinite(float(v.double().sum())) for v in state.values()):
-            raise FileError(f"{path}: contains weights that are not finite.")
+        check_weights(path, state, {k: v.shape for k, v in expected.items()})
         network = make_network(card)
         network.load_state_dict(state)
     except ParameterError as error:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 from napari_medgs._optional import require
 from napari_medgs._util.records import parse_json
 from napari_medgs.errors import FileError, ParameterError
-from napari_medgs.io._safetensors import TensorFormat
+from napari_medgs.io._safetensors import TensorFormat, check_weights
 from napari_medgs.io.json_files import plain_json
 from napari_medgs.learning.card import SUFFIX, SegmenterCard
 from napari_medgs.learning.segmenter import Segmenter
@@ -132,13 +131,7 @@ def load_segmenter(path: str | Path) -> Segmenter:
         networks = []
         for number in range(1 + card.folds):
             state = _part(tensors, _prefix(number))
-            if {k: v.shape for k, v in state.items()} != expected:
-                raise FileError(
-                    f"{path}: its weights do not fit the network that its card describes: it is "
-                    "damaged or was written by another version; train it again."
-                )
-            if not all(math.isfinite(float(v.double().sum())) for v in state.values()):
-                raise FileError(f"{path}: contains weights that are not finite.")
+            check_weights(path, state, expected)
             network = build_segmenter(card.network)
             network.load_state_dict(state)
             networks.append(network)

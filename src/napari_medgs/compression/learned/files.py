@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from napari_medgs.compression.learned.card import CodecCard
 from napari_medgs.data.field import GaussianField
 from napari_medgs.errors import FileError, GeometryError, ParameterError
 from napari_medgs.io._limits import check_memory
-from napari_medgs.io._safetensors import TensorFormat
+from napari_medgs.io._safetensors import TensorFormat, check_weights
 from napari_medgs.io.fields import info_from_json, info_to_json
 from napari_medgs.io.json_files import plain_json
 
@@ -134,13 +133,7 @@ def load_codec(path: str | Path) -> Codec:
         tensors = load_file(path)
         with torch.device("meta"):  # sizes only: a damaged card may ask for any amount of memory
             expected = {k: v.shape for k, v in CodecModel(card).state_dict().items()}
-        if {k: v.shape for k, v in tensors.items()} != expected:
-            raise FileError(
-                f"{path}: its weights do not fit the network that its card describes: it is "
-                "damaged or was written by another version; train it again."
-            )
-        if not all(math.isfinite(float(v.double().sum())) for v in tensors.values()):
-            raise FileError(f"{path}: contains weights that are not finite.")
+        check_weights(path, tensors, expected)
         if int(tensors["frequencies"].min()) < 1 or int(tensors["frequencies"].max()) > 2**20:
             raise FileError(f"{path}: damaged codec: its tables hold impossible counts.")
         with torch.random.fork_rng(devices=[]):

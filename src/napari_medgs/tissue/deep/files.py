@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from napari_medgs._optional import require
 from napari_medgs._util.records import parse_json
 from napari_medgs.errors import FileError, ParameterError
-from napari_medgs.io._safetensors import TensorFormat
+from napari_medgs.io._safetensors import TensorFormat, check_weights
 from napari_medgs.tissue.deep.card import SUFFIX, TissueCard
 
 if TYPE_CHECKING:
@@ -85,16 +85,11 @@ def load_tissue_network(path: str | Path) -> TissueNetwork:
         raise FileError(f"{path}: too large for a tissue network of this package.")
     try:
         tensors = load_file(path)
+        with torch.device("meta"):  # sizes only: a damaged card may ask for any amount of memory
+            expected = {k: v.shape for k, v in build(card).state_dict().items()}
+        check_weights(path, tensors, expected)
         with torch.random.fork_rng(devices=[]):
             network = build(card)
-        expected = {k: v.shape for k, v in network.state_dict().items()}
-        if {k: v.shape for k, v in tensors.items()} != expected:
-            raise FileError(
-                f"{path}: its weights do not fit the network that its card describes; train it "
-                "again."
-            )
-        if not all(bool(torch.isfinite(v).all()) for v in tensors.values()):
-            raise FileError(f"{path}: contains weights that are not finite.")
         network.load_state_dict(tensors)
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise FileError(f"{path}: damaged or truncated tissue network ({error}).") from error
