@@ -45,7 +45,8 @@ def train_monai(
 ) -> tuple[Any, dict[str, float]]:
     """Train a network of MONAI; return it as a segmenter, with its steps and seconds.
 
-    Dice plus cross-entropy of MONAI, AdamW at 1e-3 with a cosine over the time.
+    Dice plus cross-entropy of MONAI, AdamW at 1e-3 with a cosine over the time, bfloat16 where
+    a step is faster in it.
     """
     import torch
     from monai.losses import DiceCELoss
@@ -72,7 +73,7 @@ def train_monai(
         )  # fmt: skip
         optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-5)
         criterion = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
-        done = 0
+        done, mixed = 0, None
         for image, target in torch.utils.data.DataLoader(data, BATCH):
             spent = time.perf_counter() - started
             part = done / steps if steps else spent / seconds
@@ -82,8 +83,20 @@ def train_monai(
                 group["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * part))
             # The loss knows no voxels without a label; here these are borders, background.
             target = torch.where(target == IGNORED, 0, target)[:, None].to(accelerator)
-            optimizer.zero_grad()
-            criterion(network(image.to(accelerator)), target).backward()
+
+            def backward(image: Any, target: Any, mixed: bool) -> float:
+                begun = time.perf_counter()
+                optimizer.zero_grad()
+                with torch.autocast(accelerator, torch.bfloat16, enabled=mixed):
+                    logits = network(image)
+                criterion(logits.float(), target).backward()
+                return time.perf_counter() - begun
+
+            image = image.to(accelerator)
+            if mixed is None:
+                tried = [min(backward(image, target, m) for _ in range(2)) for m in (False, True)]
+                mixed = tried[1] < tried[0]
+            backward(image, target, mixed)
             optimizer.step()
             done += 1
     numbers = {"steps": float(done), "seconds": time.perf_counter() - started}
