@@ -13,7 +13,12 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.errors import ParameterError
 from napari_medgs.fitting import FitParams
 from napari_medgs.segmentation import Prompts, SegmentModel, SegmentParams, SegmentStage, segment
-from napari_medgs.segmentation.advanced import GraphParams, SolverParams, WatershedParams
+from napari_medgs.segmentation.advanced import (
+    FeatureParams,
+    GraphParams,
+    SolverParams,
+    WatershedParams,
+)
 from tests.segmentation.conftest import BACKGROUND
 
 
@@ -154,3 +159,22 @@ def test_settings_survive_the_way_through_json():
     with pytest.raises(ParameterError, match="magic"):
         SegmentParams.from_dict({"advanced": {"graph": {"magic": 1}}})
     assert SegmentParams.from_dict({"reach": 2.0}).max_path_ratio == 2.0
+
+
+@pytest.mark.parametrize("width", [0.0, 1e-308])
+def test_widths_of_smoothing_whose_squares_underflow_are_none(ball_scene, prompts, width):
+    volume, _, field = ball_scene
+    features = FeatureParams(guide_sigma=width)
+    with np.errstate(all="raise", under="ignore"):
+        params = SegmentParams(smooth=width, advanced=SolverParams(features=features))
+        labels = SegmentModel(volume, field, params).update(prompts).labels
+    plain = SegmentParams(smooth=0, advanced=SolverParams(features=FeatureParams(guide_sigma=0.1)))
+    np.testing.assert_array_equal(
+        labels, SegmentModel(volume, field, plain).update(prompts).labels
+    )
+    assert set(np.unique(labels)) == {0, 1, 2}
+
+
+def test_coarse_features_must_not_get_finer():
+    with pytest.raises(ParameterError, match="increase"):
+        FeatureParams(coarse_sigmas=(4.0, 2.0))

@@ -220,6 +220,8 @@ class NarrowBandRefiner:
         offsets = grid.reshape(-1, 3)
         square = ((offsets * self.image.relative_spacing) ** 2).sum(axis=1)
         near = square <= (2 * sigma) ** 2 + 1e-6
+        if np.count_nonzero(near) == 1:  # the square of a tiny width may be zero
+            return scores
         offsets = np.ascontiguousarray(offsets[near])
         weights = np.exp(-0.5 * square[near] / sigma**2).astype(np.float32)
         out = np.empty_like(scores)

@@ -18,6 +18,7 @@ from napari_medgs.segmentation.advanced import FeatureParams
 DENSITY = 1  # which of a channel's features the densities are of
 MIN_STEP = 1e-3  # differences of neighbors below this are empty space, not noise
 CHUNK = 16384
+TRUNCATE = 3.0  # standard deviations of a smoothing kernel
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz"}}
 
@@ -248,18 +249,23 @@ def _smooth_in_place(volume: Floats, sigma: float, relative_spacing: NDArray[np.
 
     slabs = 8
     for axis in range(3):
-        if volume.shape[axis] < 3:
-            continue
+        width = sigma / relative_spacing[axis]
+        if volume.shape[axis] < 3 or int(TRUNCATE * width + 0.5) == 0:
+            continue  # a kernel of one voxel; the square of a tiny width may be zero
         across = 1 if axis == 0 else 0
         edges = np.linspace(0, volume.shape[across], slabs + 1).astype(int)
 
-        def blur(k: int, axis: int = axis, across: int = across, edges: Any = edges) -> None:
+        def blur(
+            k: int,
+            axis: int = axis,
+            across: int = across,
+            edges: Any = edges,
+            width: float = float(width),
+        ) -> None:
             part = np.moveaxis(volume, across, 0)[edges[k] : edges[k + 1]]
             along = axis if across == 0 else 1  # axis 0 moved behind the slab axis
             if part.size:
-                part[:] = gaussian_filter1d(
-                    part, sigma / relative_spacing[axis], axis=along, truncate=3.0
-                )
+                part[:] = gaussian_filter1d(part, width, axis=along, truncate=TRUNCATE)
 
         run_chunks(blur, slabs)
 
