@@ -21,8 +21,8 @@ from napari_medgs.errors import (
 )
 from napari_medgs.io.codec.archive import MAGIC, FieldArchive, check_name, write_archive
 from napari_medgs.io.codec.columns import Quantization
-from napari_medgs.io.codec.compressed import encode
 from napari_medgs.io.codec.container import pack_record, unpack_record
+from napari_medgs.io.codec.encoding import encode
 from tests.test_field import make_field
 
 
@@ -80,10 +80,10 @@ def test_a_box_of_one_field(cohort):
 
 
 def _within(data, box):
-    from napari_medgs.io.codec.compressed import _in_stack, within
+    from napari_medgs.io.codec.region import in_stack, within
 
     field = mg.decompress(data)
-    return within(field, _in_stack(box, field.info))
+    return within(field, in_stack(box, field.info))
 
 
 def test_names_that_are_not_there(cohort):

@@ -17,8 +17,9 @@ import napari_medgs as mg
 from napari_medgs.errors import FileError, FormatVersionError, MedGSError, ParameterError
 from napari_medgs.io.codec.cells import divide
 from napari_medgs.io.codec.columns import CELL, Quantization, make_scheme, position_bits, quantize
-from napari_medgs.io.codec.compressed import decode, encode
 from napari_medgs.io.codec.container import pack_record, read_header, unpack_record
+from napari_medgs.io.codec.decoding import decode
+from napari_medgs.io.codec.encoding import encode
 from napari_medgs.io.codec.files import bytes_by_part, write_compressed
 from napari_medgs.io.codec.symbols import read_chunk, write_chunk
 from napari_medgs.io.fields import info_to_json, load_extra, load_field, save_field

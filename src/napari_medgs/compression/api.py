@@ -28,7 +28,8 @@ from napari_medgs.compression.tuning import Tuner
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import Cancelled, ParameterError
-from napari_medgs.io.codec.compressed import Encoded, decode, encode
+from napari_medgs.io.codec.decoding import decode
+from napari_medgs.io.codec.encoding import Encoded, encode
 from napari_medgs.io.codec.files import explained, load_compressed, write_compressed
 from napari_medgs.rendering.parameters import from_parameters, to_parameters
 

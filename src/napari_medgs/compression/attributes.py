@@ -22,7 +22,7 @@ from napari_medgs.io.codec.columns import (
     make_scheme,
     quantize,
 )
-from napari_medgs.io.codec.compressed import Encoded, encode
+from napari_medgs.io.codec.encoding import Encoded, encode
 from napari_medgs.rendering.parameters import T, X, Y, from_parameters, to_parameters
 
 

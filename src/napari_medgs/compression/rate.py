@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs.data.field import GaussianField
+from napari_medgs.io.codec.chunks import arrange
 from napari_medgs.io.codec.columns import (
     FOLDS,
     SHAPE,
@@ -15,7 +16,6 @@ from napari_medgs.io.codec.columns import (
     natural_columns,
     quantize,
 )
-from napari_medgs.io.codec.compressed import arrange
 from napari_medgs.io.codec.model import learn, predictions
 from napari_medgs.rendering.parameters import (
     A1,

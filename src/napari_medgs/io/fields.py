@@ -97,7 +97,7 @@ def save_field(
 
     path = Path(path)
     if is_compressed_field(path):
-        from napari_medgs.io.codec.compressed import encode
+        from napari_medgs.io.codec.encoding import encode
         from napari_medgs.io.codec.files import write_compressed
 
         if extra:
@@ -203,7 +203,7 @@ def load_field(
         raise FileError(f"{path}: damaged or truncated field file ({error}).") from error
     if box is None:
         return field
-    from napari_medgs.io.codec.compressed import field_within
+    from napari_medgs.io.codec.region import field_within
 
     return field_within(field, box)
 

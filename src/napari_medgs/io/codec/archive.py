@@ -19,7 +19,7 @@ from napari_medgs.data.field import FieldInfo, GaussianField
 from napari_medgs.errors import FileError, ParameterError
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io._limits import check_file, check_memory
-from napari_medgs.io.codec.compressed import Box, Placed, code_part, coded_chunks, read_part
+from napari_medgs.io.codec.chunks import Placed
 from napari_medgs.io.codec.container import (
     Header,
     Part,
@@ -27,9 +27,13 @@ from napari_medgs.io.codec.container import (
     read_header,
     unpack_record,
 )
+from napari_medgs.io.codec.decoding import coded_chunks, read_part
+from napari_medgs.io.codec.encoding import code_part
 from napari_medgs.io.codec.files import explained
 from napari_medgs.io.codec.model import Model, learn
-from napari_medgs.io.codec.symbols import Tables, teach
+from napari_medgs.io.codec.region import Box
+from napari_medgs.io.codec.symbols import teach
+from napari_medgs.io.codec.tables import Tables
 
 SUFFIX = ".medgsz"
 MAGIC = b"\x89MGZ\r\n\x1a\n"
@@ -88,7 +92,7 @@ class FieldArchive:
     >>> import numpy as np
     >>> import napari_medgs as mg
     >>> from napari_medgs.io.codec.archive import FieldArchive, write_archive
-    >>> from napari_medgs.io.codec.compressed import encode
+    >>> from napari_medgs.io.codec.encoding import encode
     >>> image = np.random.default_rng(0).random((4, 8, 8), np.float32)
     >>> field = mg.fit(mg.Volume.from_array(image), mg.FitParams(gaussians=20)).field
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -11,8 +11,9 @@ from typing import IO, TYPE_CHECKING
 from napari_medgs.errors import FileError, FormatVersionError, MedGSError, MemoryEstimateError
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io._limits import check_file, check_memory
-from napari_medgs.io.codec.compressed import Box, read_part
 from napari_medgs.io.codec.container import Header, read_header
+from napari_medgs.io.codec.decoding import read_part
+from napari_medgs.io.codec.region import Box
 
 if TYPE_CHECKING:
     from napari_medgs.data.field import GaussianField
@@ -28,7 +29,7 @@ def write_compressed(path: str | Path, data: bytes) -> Path:
     path : str or Path
         Ends in ``.medgs``.
     data : bytes
-        Of :func:`~napari_medgs.io.codec.compressed.encode`.
+        Of :func:`~napari_medgs.io.codec.encoding.encode`.
 
     Raises
     ------
