@@ -230,27 +230,40 @@ def measure_times(
     return numbers
 
 
+Measured = tuple[list[Scores], dict[str, Any] | None, dict[str, float]]
+
+
+def measure_case(case: Case, context: Context) -> Measured:
+    """Return scores of one image's targets, times where it has a row for them, and seconds."""
+    from napari_medgs.segmentation.api import FIT_PARAMS, fit_for_segmentation
+
+    volume, masks = case.load(context)
+    field = fit_for_segmentation(volume, FIT_PARAMS)
+    tree = part_tree(volume, field=field)
+    baselines, seconds = baselines_of(volume, tree, case.name, context)
+    rows = [
+        score(case, target, mask, tree, baselines, context.seed) for target, mask in masks.items()
+    ]
+    for row in rows:
+        context.say(f"  {case.name}: {row.target} {row.rendered:.3f}")
+    timed = not case.name.startswith("hippocampus")
+    times = measure_times(tree, volume, field, context.runs) if timed else None
+    return rows, times, seconds
+
+
 def run(context: Context) -> CaseResult:
     """Run the case; about ten minutes, or less than one with ``quick``."""
     from napari_medgs._util.threads import limit_threads
-    from napari_medgs.segmentation.api import FIT_PARAMS, fit_for_segmentation
 
     rows: list[Scores] = []
     times: list[tuple[str, dict[str, Any]]] = []
     baseline_seconds: dict[str, dict[str, float]] = {}
-    with limit_threads(context.threads):
-        for case in cases(context.quick):
-            volume, masks = case.load(context)
-            field = fit_for_segmentation(volume, FIT_PARAMS)
-            tree = part_tree(volume, field=field)
-            baselines, seconds = baselines_of(volume, tree, case.name, context)
-            baseline_seconds[case.name] = seconds
-            for target, mask in masks.items():
-                rows.append(score(case, target, mask, tree, baselines, context.seed))
-                row = rows[-1]
-                context.say(f"  {case.name}: {target} {row.rendered:.3f}")
-            if not case.name.startswith("hippocampus"):
-                times.append((case.name, measure_times(tree, volume, field, context.runs)))
+    for case in cases(context.quick):
+        with limit_threads(context.threads):
+            found, timed, baseline_seconds[case.name] = measure_case(case, context)
+        rows += found
+        if timed is not None:
+            times.append((case.name, timed))
     from suite.discover_report import notes, ratios, tables
 
     return CaseResult(

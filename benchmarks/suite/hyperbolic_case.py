@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -125,54 +126,82 @@ def best_nodes(
     return float(np.mean(scores))
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Rows of both tables for one image, and the numbers by image, dimensions and space."""
+
+    given: list[tuple[str, ...]]
+    learned: list[tuple[str, ...]]
+    numbers: dict[str, dict[str, float]]
+
+
+def measure_case(case: Case, context: Context) -> Measured:
+    """Embed the parts of one image by optimization and by an encoder, in both spaces."""
+    from napari_medgs.segmentation.api import FIT_PARAMS, fit_for_segmentation
+
+    volume, masks = case.load(context)
+    tree = part_tree(volume, field=fit_for_segmentation(volume, FIT_PARAMS))
+    nodes, leaf_part = parts_of(tree)
+    heights = common_heights(tree, nodes)
+    features = part_features(tree, volume.data)[nodes]
+    parts = np.random.default_rng(context.seed).permutation(len(nodes))
+    known, left_out = parts[: 2 * len(parts) // 3], parts[2 * len(parts) // 3 :]
+    held = triplets(heights, left_out, 20_000, context.seed)
+
+    def row(dim: str, what: str, order: float, distances: NDArray[Any]) -> tuple[str, ...]:
+        dice = best_nodes(distances.copy(), leaf_part, tree, masks)
+        return case.name, dim, what, f"{order:.3f}", f"{dice:.3f}"
+
+    plain = pair_distances(features, "euclidean")
+    found = Measured(
+        [],
+        [
+            row("-", "features, no encoder", right_order(plain, held), plain),
+            row("-", "the tree itself", 1.0, heights),
+        ],
+        {},
+    )
+    for dim in (2,) if context.quick else (2, 4, 8):
+        for space in SPACES:
+            before = time.process_time()
+            e = embed_parts(tree, dim, space, count=min(PARTS, len(nodes)))  # type: ignore[arg-type]
+            spent = time.process_time() - before
+            where = np.array([int(np.flatnonzero(e.nodes == n)[0]) for n in nodes])
+            decoded = best_nodes(pair_distances(e.points[where], space), leaf_part, tree, masks)
+            found.given.append(
+                (case.name, str(dim), space, f"{e.distortion:.3f}", f"{e.rank_correlation:.3f}",
+                 f"{decoded:.3f}", f"{spent:.1f}")
+            )  # fmt: skip
+            steps = 20 if context.quick else 400
+            points = learn(features, heights, known, dim, space, context.seed, steps)
+            distances = pair_distances(points, space)
+            order = right_order(distances, held)
+            found.learned.append(row(str(dim), space, order, distances))
+            found.numbers[f"{case.name}, {dim}, {space}"] = {
+                "distortion": e.distortion, "rank correlation": e.rank_correlation,
+                "decoded": decoded, "held-out order": order,
+                "dice": float(found.learned[-1][-1]),
+            }  # fmt: skip
+            context.say(f"  {case.name} {dim} {space}: {e.distortion:.3f}, order {order:.3f}")
+    return found
+
+
 def run(context: Context) -> CaseResult:
     """Run the case; a few minutes."""
     from napari_medgs._util.threads import limit_threads
-    from napari_medgs.segmentation.api import FIT_PARAMS, fit_for_segmentation
 
     wanted = ("spinal cord T2",) if context.quick else ("abdominal CT", "glioma MR, 4 contrasts")
-    chosen: list[Case] = [c for c in cases(context.quick) if c.name in wanted]
-    dims = (2,) if context.quick else (2, 4, 8)
-    given, learned, numbers = [], [], {}
-    for case in chosen:
+    given: list[tuple[str, ...]] = []
+    learned: list[tuple[str, ...]] = []
+    numbers: dict[str, dict[str, float]] = {}
+    for case in cases(context.quick):
+        if case.name not in wanted:
+            continue
         with limit_threads(context.threads):
-            volume, masks = case.load(context)
-            field = fit_for_segmentation(volume, FIT_PARAMS)
-            tree = part_tree(volume, field=field)
-        nodes, leaf_part = parts_of(tree)
-        heights = common_heights(tree, nodes)
-        features = part_features(tree, volume.data)[nodes]
-        parts = np.random.default_rng(context.seed).permutation(len(nodes))
-        known, left_out = parts[: 2 * len(parts) // 3], parts[2 * len(parts) // 3 :]
-        held = triplets(heights, left_out, 20_000, context.seed)
-        own = best_nodes(heights.copy(), leaf_part, tree, masks)
-        plain = pair_distances(features, "euclidean")
-        learned.append((case.name, "-", "features, no encoder", f"{right_order(plain, held):.3f}",
-                        f"{best_nodes(plain.copy(), leaf_part, tree, masks):.3f}"))  # fmt: skip
-        learned.append((case.name, "-", "the tree itself", "1", f"{own:.3f}"))
-        for dim in dims:
-            for space in SPACES:
-                before = time.process_time()
-                e = embed_parts(tree, dim, space, count=min(PARTS, len(nodes)))  # type: ignore[arg-type]
-                spent = time.process_time() - before
-                where = np.array([int(np.flatnonzero(e.nodes == n)[0]) for n in nodes])
-                decoded = best_nodes(
-                    pair_distances(e.points[where], space), leaf_part, tree, masks
-                )
-                given.append((case.name, str(dim), space, f"{e.distortion:.3f}",
-                              f"{e.rank_correlation:.3f}", f"{decoded:.3f}",
-                              f"{spent:.1f}"))  # fmt: skip
-                steps = 20 if context.quick else 400
-                points = learn(features, heights, known, dim, space, context.seed, steps)
-                distances = pair_distances(points, space)
-                order = right_order(distances, held)
-                dice = best_nodes(distances, leaf_part, tree, masks)
-                learned.append((case.name, str(dim), space, f"{order:.3f}", f"{dice:.3f}"))
-                numbers[f"{case.name}, {dim}, {space}"] = {
-                    "distortion": e.distortion, "rank correlation": e.rank_correlation,
-                    "decoded": decoded, "held-out order": order, "dice": dice,
-                }  # fmt: skip
-                context.say(f"  {case.name} {dim} {space}: {e.distortion:.3f}, order {order:.3f}")
+            found = measure_case(case, context)
+        given += found.given
+        learned += found.learned
+        numbers |= found.numbers
     ratios = [
         Ratio(f"{name.rpartition(',')[0]} dimensions, distortion", "flat space",
               values["distortion"],

@@ -140,26 +140,48 @@ def ours(
     return found
 
 
+def train_network(name: str, volume: Volume, field: Any, context: Context) -> tuple[Any, float]:
+    """Train one network on one image; return it and its CPU seconds."""
+    from napari_medgs.tissue import TissueTrainParams, train_tissues
+
+    unet = name.startswith("U-Net")
+    params = TissueTrainParams(
+        architecture="unet" if unet else "graph",
+        loss="global" if "global" in name else "spatial",
+        seed=context.seed,
+        threads=context.threads,
+        steps=10 if context.quick else 60 if unet else 200,
+        width=8 if unet else 16,
+    )
+    before = time.process_time()
+    network = train_tissues([volume], params, fields=[None if unet else field])
+    seconds = time.process_time() - before
+    context.say(f"  {name}: {seconds:.0f} s")
+    return network, seconds
+
+
 def train(
     volume: Volume, field: Any, context: Context, what: str
 ) -> tuple[dict[str, Any], dict[str, float]]:
-    """Train the networks on one image; return them and their CPU seconds."""
-    from napari_medgs.tissue import TissueTrainParams, train_tissues
-
-    networks, seconds = {}, {}
-    for architecture in ("graph", "unet"):
+    """Train both networks by both losses on one image; return them and their CPU seconds."""
+    found = {}
+    for architecture in ("graph network", "U-Net"):
         for loss in ("spatial", "global"):
-            unet = architecture == "unet"
-            params = TissueTrainParams(
-                architecture=architecture, loss=loss, seed=context.seed, threads=context.threads,
-                steps=(10 if context.quick else 60 if unet else 200), width=8 if unet else 16,
-            )  # fmt: skip
-            name = f"{'U-Net' if unet else 'graph network'}, {loss} loss, {what}"
-            before = time.process_time()
-            networks[name] = train_tissues([volume], params, fields=[None if unet else field])
-            seconds[name] = time.process_time() - before
-            context.say(f"  {name}: {seconds[name]:.0f} s")
-    return networks, seconds
+            name = f"{architecture}, {loss} loss, {what}"
+            found[name] = train_network(name, volume, field, context)
+    return {k: v[0] for k, v in found.items()}, {k: v[1] for k, v in found.items()}
+
+
+def measure_method(
+    name: str, method: Method, truth: NDArray[np.uint8], context: Context
+) -> dict[str, Any]:
+    """Return the scores of a method, and its CPU seconds with those of its own processes."""
+    before = time.process_time(), os.times().children_user
+    labels = method()
+    spent = time.process_time() - before[0] + os.times().children_user - before[1]
+    mean, each, rand = scores(labels, truth)
+    context.say(f"  {name} {mean:.3f} {spent:.1f} s")
+    return {"dice": mean, "by class": each, "ari": rand, "cpu seconds": spent}
 
 
 def run(context: Context) -> CaseResult:
@@ -192,17 +214,20 @@ def run(context: Context) -> CaseResult:
                 **baselines(volume, context.seed), **ours(volume, known, models, context.threads)
             }  # fmt: skip
             for name, method in methods.items():
-                before = time.process_time(), os.times().children_user
-                found = method()
-                spent = time.process_time() - before[0] + os.times().children_user - before[1]
-                mean, each, rand = scores(found, truth)
+                found = measure_method(f"{image}: {name}", method, truth, context)
+                numbers[f"{image}: {name}"] = found
                 trained = {**training, **seconds}.get(name.split(", bias")[0])
-                shown = "-" if trained is None else f"{trained:.0f}"
-                rows.append((image, name, f"{mean:.3f}", " ".join(f"{d:.2f}" for d in each),
-                             f"{rand:.3f}", f"{spent:.1f}", shown))  # fmt: skip
-                numbers[f"{image}: {name}"] = {"dice": mean, "by class": each, "ari": rand,
-                                               "cpu seconds": spent}  # fmt: skip
-                context.say(f"  {image}: {name} {mean:.3f} {spent:.1f} s")
+                rows.append(
+                    (
+                        image,
+                        name,
+                        f"{found['dice']:.3f}",
+                        " ".join(f"{d:.2f}" for d in found["by class"]),
+                        f"{found['ari']:.3f}",
+                        f"{found['cpu seconds']:.1f}",
+                        "-" if trained is None else f"{trained:.0f}",
+                    )
+                )
     best = numbers["original: Gaussians, bias, 3 rounds at voxels"]["dice"]
     compared = [f"original: {name}" for name in baselines(plain, context.seed)]
     return CaseResult(
