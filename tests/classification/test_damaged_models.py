@@ -61,7 +61,9 @@ FUZZ = {
 @given(record=damaged(CARD))
 def test_cards_that_are_damaged(tmp_path, saved, record):
     path = tmp_path / "m.safetensors"
-    path.write_bytes(save(load_file(saved), metadata=FORMAT.header(card=json.dumps(record))))
+    path.write_bytes(
+        save(load_file(saved), metadata=FORMAT.tensors.header(card=json.dumps(record)))
+    )
     use(path)
 
 
@@ -81,7 +83,7 @@ def test_weights_that_are_damaged(tmp_path, saved, data):
     else:
         del state[name]
     path = tmp_path / "m.safetensors"
-    path.write_bytes(save(state, metadata=FORMAT.header(card=json.dumps(CARD))))
+    path.write_bytes(save(state, metadata=FORMAT.tensors.header(card=json.dumps(CARD))))
     use(path)
 
 
@@ -89,7 +91,7 @@ def test_weights_that_overflow_give_no_probabilities(tmp_path, saved):
     state = load_file(saved)
     state["resnet.stem.1.running_var"] *= -1e30
     path = tmp_path / "m.safetensors"
-    path.write_bytes(save(state, metadata=FORMAT.header(card=json.dumps(CARD))))
+    path.write_bytes(save(state, metadata=FORMAT.tensors.header(card=json.dumps(CARD))))
     with pytest.raises(ParameterError, match="weights overflow"):
         load_classifier(path).predict(IMAGE)
 
@@ -109,6 +111,6 @@ def test_weights_that_overflow_give_no_probabilities(tmp_path, saved):
 def test_what_is_wrong_with_a_card_is_named(tmp_path, saved, changes, message):
     path = tmp_path / "m.safetensors"
     record = json.dumps({**CARD, **changes})
-    path.write_bytes(save(load_file(saved), metadata=FORMAT.header(card=record)))
+    path.write_bytes(save(load_file(saved), metadata=FORMAT.tensors.header(card=record)))
     with pytest.raises(FileError, match=message):
         load_card(path)

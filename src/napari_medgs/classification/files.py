@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
+from typing import Any
 
 from napari_medgs._optional import require
-from napari_medgs._util.records import checked_record, parse_json
+from napari_medgs._util.records import checked_record
 from napari_medgs.classification.card import SUFFIX, ModelCard
 from napari_medgs.classification.classifier import Classifier
 from napari_medgs.classification.gaussians.settings import FitSettings
-from napari_medgs.errors import FileError, ParameterError
-from napari_medgs.io._safetensors import TensorFormat, check_weights
-from napari_medgs.io.json_files import plain_json
+from napari_medgs.errors import ParameterError
+from napari_medgs.io._networks import NetworkFormat
+from napari_medgs.io._safetensors import TensorFormat
 
-FORMAT = TensorFormat("napari-medgs classifier", 1, "classifier", 4 * 2**20)
-MAX_BYTES = 256 * 2**20
+FORMAT = NetworkFormat(
+    TensorFormat("napari-medgs classifier", 1, "classifier", 4 * 2**20), 2**28, SUFFIX
+)
 # Weights of graph networks that versions before 0.2 named differently.
 _RENAMED = {
     "gnn": (
@@ -65,16 +66,7 @@ def save_classifier(path: str | Path, classifier: Classifier) -> Path:
     FileError
         When the name has another suffix or the folder cannot be written.
     """
-    from safetensors.torch import save
-
-    path = Path(path)
-    if not path.name.endswith(SUFFIX):
-        raise FileError(f"{path}: a classifier file must end in {SUFFIX}.")
-    card = json.dumps(plain_json(classifier.card.to_dict()), ensure_ascii=False)
-    state = classifier.network.state_dict()
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    FORMAT.write(path, save(tensors, metadata=FORMAT.header(card=card)))
-    return path
+    return FORMAT.write(path, classifier.card.to_dict(), classifier.network.state_dict())
 
 
 def load_card(path: str | Path) -> ModelCard:
@@ -93,19 +85,7 @@ def load_card(path: str | Path) -> ModelCard:
     FileError, FormatVersionError
         As :func:`load_classifier`.
     """
-    header = FORMAT.read_header(path)
-    try:
-        card = ModelCard.from_dict(parse_json(header["card"]))
-        if card.on_gaussians:
-            fit: FitSettings = checked_record(FitSettings, card.fit, "fit")
-            unknown = set(card.fit) - set(fit.to_dict())
-            if unknown:
-                raise ParameterError(f"fit has no setting {min(unknown)!r}.")
-        return card
-    except (FileError, ParameterError) as error:
-        raise FileError(f"{path}: {error}") from error
-    except (ValueError, KeyError) as error:
-        raise FileError(f"{path}: damaged, or no classifier file ({error}).") from error
+    return FORMAT.read_card(path, _card)
 
 
 def load_classifier(path: str | Path) -> Classifier:
@@ -136,29 +116,22 @@ def load_classifier(path: str | Path) -> Classifier:
     >>> load_classifier(bundled_models()["breastmnist"]).card.class_names
     ('malignant', 'normal, benign')
     """
-    path = Path(path)
     card = load_card(path)
     require("torch", feature="classify")
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     from napari_medgs.classification.networks.registry import make_network
 
-    if path.stat().st_size > MAX_BYTES:
-        raise FileError(f"{path}: too large for a classifier of this package.")
-    try:
-        state = {_current_name(card.model, k): v for k, v in load_file(path).items()}
-        with torch.device("meta"):  # sizes only: a damaged card may ask for any amount of memory
-            expected = make_network(card).state_dict()
-        check_weights(path, state, {k: v.shape for k, v in expected.items()})
-        network = make_network(card)
-        network.load_state_dict(state)
-    except ParameterError as error:
-        raise FileError(f"{path}: damaged classifier. {error}") from error
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise FileError(f"{path}: damaged or truncated classifier ({error}).") from error
-    return Classifier(card, network)
+    weights = {_current_name(card.model, k): v for k, v in FORMAT.read_weights(path).items()}
+    return Classifier(card, FORMAT.build(path, lambda: make_network(card), weights))
+
+
+def _card(record: Any) -> ModelCard:
+    card = ModelCard.from_dict(record)
+    if card.on_gaussians:
+        fit: FitSettings = checked_record(FitSettings, card.fit, "fit")
+        unknown = set(card.fit) - set(fit.to_dict())
+        if unknown:
+            raise ParameterError(f"fit has no setting {min(unknown)!r}.")
+    return card
 
 
 def _current_name(model: str, name: str) -> str:

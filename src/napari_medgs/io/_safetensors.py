@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from napari_medgs._util.records import checked, parse_json
 from napari_medgs.errors import FileError, FormatVersionError, ParameterError
@@ -89,31 +87,3 @@ class TensorFormat:
                 f"version {self.version}. Update napari-medgs to open it."
             )
         return dict(found)
-
-
-def check_weights(
-    path: Path, weights: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]
-) -> None:
-    """Refuse weights of a network that do not fit it or are not finite.
-
-    Parameters
-    ----------
-    path : Path
-        The file that they come from.
-    weights : mapping of str to torch.Tensor
-    expected : mapping of str to tuple of int
-        The shape of every weight of the network that the file's card describes.
-
-    Raises
-    ------
-    FileError
-    """
-    if {name: tuple(v.shape) for name, v in weights.items()} != {
-        name: tuple(shape) for name, shape in expected.items()
-    }:
-        raise FileError(
-            f"{path}: its weights do not fit the network that its card describes: it is "
-            "damaged or was written by another version; train it again."
-        )
-    if not all(math.isfinite(float(v.double().sum())) for v in weights.values()):
-        raise FileError(f"{path}: contains weights that are not finite.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -18,18 +17,16 @@ from napari_medgs.compression.learned.card import CodecCard
 from napari_medgs.data.field import GaussianField
 from napari_medgs.errors import FileError, GeometryError, ParameterError
 from napari_medgs.io._limits import check_memory
-from napari_medgs.io._safetensors import TensorFormat, check_weights
+from napari_medgs.io._networks import NetworkFormat
+from napari_medgs.io._safetensors import TensorFormat
 from napari_medgs.io.fields import info_from_json, info_to_json
-from napari_medgs.io.json_files import plain_json
 
 if TYPE_CHECKING:
     from napari_medgs.compression.learned.codec import Codec
 
-SUFFIX = ".safetensors"
 CODED_SUFFIX = ".latents.safetensors"
-FORMAT = TensorFormat("napari-medgs codec", 1, "codec", 2**22)
+FORMAT = NetworkFormat(TensorFormat("napari-medgs codec", 1, "codec", 2**22), 2**29)
 CODED = TensorFormat("napari-medgs coded field", 1, "coded field", 2**22)
-MAX_BYTES = 2**29
 MOST_GAUSSIANS = 20_000_000
 
 
@@ -50,16 +47,7 @@ def save_codec(path: str | Path, codec: Codec) -> Path:
     FileError
         When the name has another suffix or the folder cannot be written.
     """
-    from safetensors.torch import save
-
-    path = Path(path)
-    if not path.name.endswith(SUFFIX):
-        raise FileError(f"{path}: the file of a codec must end in {SUFFIX}.")
-    state = codec.model.state_dict()
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    card = json.dumps(plain_json(codec.card.to_dict()), ensure_ascii=False)
-    FORMAT.write(path, save(tensors, metadata=FORMAT.header(card=card)))
-    return path
+    return FORMAT.write(path, codec.card.to_dict(), codec.model.state_dict())
 
 
 def load_codec_card(path: str | Path) -> CodecCard:
@@ -74,11 +62,7 @@ def load_codec_card(path: str | Path) -> CodecCard:
     FileError, FormatVersionError
         As :func:`load_codec`.
     """
-    header = FORMAT.read_header(path)
-    try:
-        return CodecCard.from_dict(parse_json(header["card"]))
-    except (ValueError, KeyError, ParameterError, GeometryError) as error:
-        raise FileError(f"{path}: damaged, or no codec ({error}).") from None
+    return FORMAT.read_card(path, CodecCard.from_dict)
 
 
 def is_codec_file(path: str | Path) -> bool:
@@ -88,13 +72,7 @@ def is_codec_file(path: str | Path) -> bool:
     ----------
     path : str or Path
     """
-    if not str(path).endswith(SUFFIX) or not Path(path).is_file():
-        return False
-    try:
-        FORMAT.read_header(path)
-    except FileError:
-        return False
-    return True
+    return FORMAT.matches(path)
 
 
 def load_codec(path: str | Path) -> Codec:
@@ -117,30 +95,15 @@ def load_codec(path: str | Path) -> Codec:
     MissingPackageError
         When torch is not installed.
     """
-    path = Path(path)
     card = load_codec_card(path)
     require("torch", feature="A learned codec")
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     from napari_medgs.compression.learned.codec import Codec
     from napari_medgs.compression.learned.model import CodecModel
 
-    if path.stat().st_size > MAX_BYTES:
-        raise FileError(f"{path}: too large for a codec of this package.")
-    try:
-        tensors = load_file(path)
-        with torch.device("meta"):  # sizes only: a damaged card may ask for any amount of memory
-            expected = {k: v.shape for k, v in CodecModel(card).state_dict().items()}
-        check_weights(path, tensors, expected)
-        if int(tensors["frequencies"].min()) < 1 or int(tensors["frequencies"].max()) > 2**20:
-            raise FileError(f"{path}: damaged codec: its tables hold impossible counts.")
-        with torch.random.fork_rng(devices=[]):
-            model = CodecModel(card)
-        model.load_state_dict(tensors)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise FileError(f"{path}: damaged or truncated codec ({error}).") from error
+    weights = FORMAT.read_weights(path)
+    model = FORMAT.build(path, lambda: CodecModel(card), weights)
+    if int(weights["frequencies"].min()) < 1 or int(weights["frequencies"].max()) > 2**20:
+        raise FileError(f"{path}: damaged codec: its tables hold impossible counts.")
     return Codec(card, model.eval())
 
 
