@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from napari_medgs.segmentation.object_tool import ObjectTool
     from napari_medgs.segmentation.part_tool import PartTool
     from napari_medgs.segmentation.postprocess.class_edits import ClassEdit
+    from napari_medgs.segmentation.postprocess.scissors import Cut
     from napari_medgs.segmentation.result.result import SegmentResult
     from napari_medgs.segmentation.result.suggest import Suggestion
     from napari_medgs.segmentation.session.history import Delta, Step
@@ -585,6 +586,47 @@ class InteractiveSegmenter:
             edit_class(
                 labels, label, edit, spacing, amount, within=within, slices=slices, axis=axis
             )
+        )
+
+    def cut_class(
+        self,
+        label: int,
+        outline: ArrayLike,
+        cut: Cut | str = "cut",
+        *,
+        axis: int = 0,
+        slices: tuple[int, int] | None = None,
+        within: NDArray[np.bool_] | None = None,
+    ) -> bool:
+        """Cut a class of the present mask along an outline through the slices, as one step.
+
+        Parameters
+        ----------
+        label : int
+        outline : (P, 2) array of float
+            Corners of a closed line, in voxels of the two other axes.
+        cut : Cut or str
+            "cut" and "keep" take away what is inside or outside, "fill" adds the inside.
+        axis, slices, within
+            See :func:`~napari_medgs.segmentation.postprocess.scissors.cut_class`.
+
+        Returns
+        -------
+        bool
+            False where nothing changed.
+
+        Raises
+        ------
+        LabelError, ParameterError
+            When the class is locked or has no voxels, or the outline holds none.
+        """
+        from napari_medgs.segmentation.postprocess.scissors import cut_class
+
+        session = self._need()
+        if label in session.settings.locked:
+            raise LabelError(f"Class {label} is locked: unlock it to edit it.")
+        return self.set_mask(
+            cut_class(session.labels, label, outline, cut, axis=axis, slices=slices, within=within)
         )
 
     @property

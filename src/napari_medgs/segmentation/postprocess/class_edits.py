@@ -107,6 +107,30 @@ def edit_class(
     if label <= 0 or not before.any():
         raise LabelError(f"The mask has no voxels of class {label} to {edit}.")
     after = _edited(before, edit, sizes, amount, slices, axis)
+    return with_shape(labels, label, after, within)
+
+
+def with_shape(
+    labels: NDArray[Any], label: int, after: Mask, within: Mask | None = None
+) -> NDArray[Any]:
+    """Return a mask in which a class has another shape; other classes keep their voxels.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) ndarray of int
+        Not changed.
+    label : int
+    after : (Z, Y, X) ndarray of bool
+        The shape wanted.
+    within : (Z, Y, X) ndarray of bool, optional
+        Where voxels may be added.
+
+    Raises
+    ------
+    LabelError
+        When the class would lose all of its voxels.
+    """
+    before = labels == label
     added = after & ~before & (labels == 0)
     if within is not None:
         added &= within
