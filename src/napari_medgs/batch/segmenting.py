@@ -48,6 +48,8 @@ class SegmentTask:
     reading : dict
         Options of :func:`~napari_medgs.io.read_volumes`.
     threads : int, optional
+    features : str, optional
+        Import path of the model's pre-trained features.
     """
 
     case: Case
@@ -57,15 +59,16 @@ class SegmentTask:
     forest: bool = False
     reading: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
+    features: str | None = None
 
 
 @lru_cache(maxsize=2)
-def _segmenter(path: str, stamp: float) -> Segmenter:
+def _segmenter(path: str, stamp: float, features: str | None) -> Segmenter:
     """Read a segmenter once in each process."""
     from napari_medgs.learning import load_segmenter
 
     del stamp  # a file that was written anew is another one
-    return load_segmenter(path)
+    return load_segmenter(path, features)
 
 
 def segment_case(task: SegmentTask, should_stop: StopCallback = never_stop) -> dict[str, Any]:
@@ -92,7 +95,8 @@ def segment_case(task: SegmentTask, should_stop: StopCallback = never_stop) -> d
 
     try:
         with naming(image=task.case.images), limit_threads(task.threads):
-            segmenter = _segmenter(task.model, Path(task.model).stat().st_mtime)
+            stamp = Path(task.model).stat().st_mtime
+            segmenter = _segmenter(task.model, stamp, task.features)
             volume = read_volumes(task.case.images, **task.reading)
             result = segmenter.segment(
                 volume, folds=task.agreement, forest=task.forest, should_stop=should_stop
@@ -120,6 +124,7 @@ def segment_many(
     scheduler: str | None = None,
     workers: int = 1,
     threads: int | None = None,
+    features: str | None = None,
     progress: ProgressCallback = ignore_progress,
     should_stop: StopCallback = never_stop,
     done: Callable[[str, dict[str, Any]], None] | None = None,
@@ -143,6 +148,8 @@ def segment_many(
         Processes on this machine; with 1 the work is done in this one.
     threads : int, optional
         CPU threads of each.
+    features : str, optional
+        Import path of the model's pre-trained features, for models that were trained with some.
     progress, should_stop : callable, optional
     done : callable, optional
         Gets the name and the numbers of every case that is through.
@@ -161,9 +168,9 @@ def segment_many(
     BackendError
         When the scheduler cannot be reached.
     """
-    from napari_medgs.learning import load_segmenter_card
+    from napari_medgs.learning.files import check_features_named, load_segmenter_card
 
-    load_segmenter_card(model)  # before any worker is asked
+    check_features_named(model, load_segmenter_card(model), features)  # before workers are asked
     folder = make_folder(Path(output).absolute())
     tasks = [
         SegmentTask(
@@ -174,6 +181,7 @@ def segment_many(
             forest,
             dict(reading or {}),
             threads,
+            features,
         )
         for case in cases
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,6 +40,9 @@ from napari_medgs.cli.segment_model import (
 )
 from napari_medgs.cli.setting_options import takes_settings
 from napari_medgs.segmentation.params import SegmentParams
+
+if TYPE_CHECKING:
+    from napari_medgs.learning import Segmenter
 
 NAMES = tuple(settings_of(SegmentParams))
 PROMPTS, OUTPUTS = "Prompts", "More outputs"
@@ -149,6 +152,16 @@ def segment(
             rich_help_panel=OUTPUTS,
         ),
     ] = False,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FACTORY",
+            help="With --model: import path of its pre-trained features, for a model that was "
+            "trained with some. Its code is run.",
+            show_default=False,
+            rich_help_panel=PROMPTS,
+        ),
+    ] = None,
     scheduler: Annotated[
         str | None,
         typer.Option(
@@ -254,6 +267,8 @@ def segment(
         raise typer.BadParameter("--model takes the place of --initial and --session.")
     if forest and (model is None or prompts is not None or point or box):
         raise typer.BadParameter("--forest is for --model without prompts.")
+    if features and model is None:
+        raise typer.BadParameter("--features is for --model.")
     if prompts is not None and session is not None:
         raise typer.BadParameter("give either --prompts or --session.")
     places = PlacePrompts.read(
@@ -292,7 +307,7 @@ def segment(
             )
         metrics = segment_cases(
             job, images[0], model, output, agreement=agreement, forest=forest,
-            scheduler=scheduler, workers=workers or 1,
+            scheduler=scheduler, workers=workers or 1, features=features,
         )  # fmt: skip
         reporter.finish(metrics)
         reporter.pairs(str(output), case_rows(metrics))
@@ -326,7 +341,7 @@ def segment(
             check_output(extra, WRITTEN_SUFFIXES)
     if model is not None and alone:
         both = probability is not None or uncertainty is not None
-        found, metrics = _model_job(job, model, agreement, forest).segment_image(
+        found, metrics = _model_job(job, model, agreement, forest, features).segment_image(
             images, probabilities=both, explain=explained
         )
         metrics.update(job.write(found, output, found.names, probability, uncertainty, lies_on))
@@ -338,8 +353,9 @@ def segment(
     else:
         if prompts is None and initial is None and model is None:
             places.check_classes(background_label)
+        segmenter = None if model is None else _read_segmenter(model, features)
         result, metrics, names = job.segment_image(
-            images, prompts, field, initial, places, initial_margin, explained, model
+            images, prompts, field, initial, places, initial_margin, explained, segmenter
         )
     metrics.update(job.write(result, output, names, probability, uncertainty, lies_on))
     reporter.finish(metrics, mask=output)
@@ -352,11 +368,17 @@ def segment(
     reporter.pairs(str(output), rows)
 
 
-def _model_job(job: SegmentJob, model: Path, agreement: bool, forest: bool) -> ModelJob:
-    """Read a segmenter."""
+def _read_segmenter(model: Path, features: str | None) -> Segmenter:
     from napari_medgs.learning import load_segmenter
 
-    return ModelJob(job, load_segmenter(model), agreement, forest)
+    return load_segmenter(model, features)
+
+
+def _model_job(
+    job: SegmentJob, model: Path, agreement: bool, forest: bool, features: str | None
+) -> ModelJob:
+    """Return what segments with a model alone."""
+    return ModelJob(job, _read_segmenter(model, features), agreement, forest)
 
 
 def _fail_if(metrics: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_medgs.cli.explain import Explain
     from napari_medgs.data.volume import Volume
-    from napari_medgs.learning import SegmenterResult
+    from napari_medgs.learning import Segmenter, SegmenterResult
     from napari_medgs.segmentation import SegmentResult
 
 NO_PLACES = PlacePrompts()
@@ -66,7 +66,7 @@ class SegmentJob:
         places: PlacePrompts = NO_PLACES,
         initial_margin: float = 1.0,
         explain: Explain | None = None,
-        model: Path | None = None,
+        model: Segmenter | None = None,
     ) -> tuple[SegmentResult, dict[str, Any], dict[int, str]]:
         """Segment one image from a scribble file, points and boxes."""
         from napari_medgs.io import read_label_names, read_labels
@@ -151,12 +151,9 @@ class SegmentJob:
         return result, metrics, names
 
     def _prior_of_model(
-        self, model: Path, volume: Volume, images: list[str]
+        self, segmenter: Segmenter, volume: Volume, images: list[str]
     ) -> tuple[NDArray[Any], dict[int, str]]:
         """Return probabilities by label value and the names of a trained segmenter."""
-        from napari_medgs.learning import load_segmenter
-
-        segmenter = load_segmenter(model)
         with (
             naming(image=images),
             stoppable("nothing") as should_stop,

@@ -116,6 +116,7 @@ def segment_cases(
     forest: bool,
     scheduler: str | None,
     workers: int,
+    features: str | None = None,
 ) -> dict[str, Any]:
     """Segment every image of a folder or list into a folder of masks."""
     from napari_medgs.batch.segmenting import segment_many
@@ -139,6 +140,7 @@ def segment_cases(
             scheduler=scheduler,
             workers=workers,
             threads=job.params.threads,
+            features=features,
             progress=progress,
             should_stop=should_stop,
             done=done,

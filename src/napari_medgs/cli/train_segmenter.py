@@ -27,6 +27,7 @@ NAMES = (
     "encoder",
     "decoder",
     "supervision",
+    "features",
     "width",
     "levels",
     "spacing",
@@ -142,7 +143,7 @@ def train_segmenter(
     from napari_medgs.learning import train_segmenter as run
 
     require("torch", "lightning", feature="train-segmenter")
-    start = None if continued is None else load_segmenter(continued)
+    start = None if continued is None else load_segmenter(continued, params.features)
     with reporter.doing("looking for cases"):
         source = find_training_cases(data, mask=mask, pattern=pattern)
     with (

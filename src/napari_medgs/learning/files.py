@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from napari_medgs._optional import require
-from napari_medgs._util.records import parse_json
-from napari_medgs.errors import FileError, ParameterError
-from napari_medgs.io._safetensors import TensorFormat, check_weights
-from napari_medgs.io.json_files import plain_json
+from napari_medgs.errors import ParameterError
+from napari_medgs.io._networks import NetworkFormat
+from napari_medgs.io._safetensors import TensorFormat
 from napari_medgs.learning.card import SUFFIX, SegmenterCard
 from napari_medgs.learning.segmenter import Segmenter
 
-FORMAT = TensorFormat("napari-medgs segmenter", 1, "segmenter", 16 * 2**20)
-MAX_BYTES = 2**30
+FORMAT = NetworkFormat(
+    TensorFormat("napari-medgs segmenter", 1, "segmenter", 2**24), 2**30, SUFFIX
+)
 
 
 def _prefix(number: int) -> str:
@@ -41,19 +40,12 @@ def save_segmenter(path: str | Path, segmenter: Segmenter) -> Path:
     FileError
         When the name has another suffix or the folder cannot be written.
     """
-    from safetensors.torch import save
-
-    path = Path(path)
-    if not path.name.endswith(SUFFIX):
-        raise FileError(f"{path}: the file of a segmenter must end in {SUFFIX}.")
-    card = json.dumps(plain_json(segmenter.card.to_dict()), ensure_ascii=False)
-    tensors = {
-        _prefix(k) + name: value.detach().cpu().contiguous()
+    weights = {
+        _prefix(k) + name: value
         for k, network in enumerate(segmenter.networks)
         for name, value in network.state_dict().items()
     }
-    FORMAT.write(path, save(tensors, metadata=FORMAT.header(card=card)))
-    return path
+    return FORMAT.write(path, segmenter.card.to_dict(), weights)
 
 
 def load_segmenter_card(path: str | Path) -> SegmenterCard:
@@ -72,32 +64,23 @@ def load_segmenter_card(path: str | Path) -> SegmenterCard:
     FileError, FormatVersionError
         As :func:`load_segmenter`.
     """
-    header = FORMAT.read_header(path)
-    try:
-        return SegmenterCard.from_dict(parse_json(header["card"]))
-    except FileError as error:
-        raise FileError(f"{path}: {error}") from error
-    except (ValueError, KeyError) as error:
-        raise FileError(f"{path}: damaged, or no segmenter ({error}).") from error
+    return FORMAT.read_card(path, SegmenterCard.from_dict)
 
 
 def is_segmenter_file(path: str | Path) -> bool:
     """Tell whether a file is a segmenter of this version; does not need torch."""
-    if not str(path).endswith(SUFFIX) or not Path(path).is_file():
-        return False
-    try:
-        FORMAT.read_header(path)
-    except FileError:
-        return False
-    return True
+    return FORMAT.matches(path)
 
 
-def load_segmenter(path: str | Path) -> Segmenter:
+def load_segmenter(path: str | Path, features: str | None = None) -> Segmenter:
     """Read a segmenter that training wrote.
 
     Parameters
     ----------
     path : str or Path
+    features : str, optional
+        ``package.module:factory`` of the pre-trained features of a model that was trained with
+        some. Its code is run; a file alone never makes that happen.
 
     Returns
     -------
@@ -112,34 +95,48 @@ def load_segmenter(path: str | Path) -> Segmenter:
         When a newer version of the package wrote it.
     MissingPackageError
         When torch is not installed.
+    ParameterError
+        When the model's pre-trained features are not named, or are not those of its training.
     """
-    path = Path(path)
     card = load_segmenter_card(path)
+    check_features_named(path, card, features)
     require("torch", feature="A trained segmenter")
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     from napari_medgs.learning.networks.segmenter import build_segmenter
 
-    if path.stat().st_size > MAX_BYTES:
-        raise FileError(f"{path}: too large for a segmenter of this package.")
-    try:
-        tensors = load_file(path)
-        with torch.device("meta"):  # sizes only: a damaged card may ask for any amount of memory
-            expected = {k: v.shape for k, v in build_segmenter(card.network).state_dict().items()}
-        networks = []
-        for number in range(1 + card.folds):
-            state = _part(tensors, _prefix(number))
-            check_weights(path, state, expected)
-            network = build_segmenter(card.network)
-            network.load_state_dict(state)
-            networks.append(network)
-    except ParameterError as error:
-        raise FileError(f"{path}: damaged segmenter. {error}") from error
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise FileError(f"{path}: damaged or truncated segmenter ({error}).") from error
+    frozen = None
+    if features is not None and card.network.features is not None:
+        from napari_medgs.learning.networks.features import check_same_features, load_features
+
+        frozen, found = load_features(features, card.network.ndim, card.network.channels)
+        check_same_features(found, card.network.features)
+    weights = FORMAT.read_weights(path)
+    networks = [
+        FORMAT.build(
+            path,
+            lambda: build_segmenter(card.network, frozen=frozen),
+            _part(weights, _prefix(number)),
+        )
+        for number in range(1 + card.folds)
+    ]
     return Segmenter(card, networks)
+
+
+def check_features_named(path: str | Path, card: SegmenterCard, features: str | None) -> None:
+    """Refuse a model whose pre-trained features the user does not name: files start no code.
+
+    Raises
+    ------
+    ParameterError
+        When they are not named, or there are none.
+    """
+    own = card.network.features
+    if own is not None and features is None:
+        raise ParameterError(
+            f"{path}: the model uses features of {own.place}, which is code that no file may "
+            f"start; name it (--features {own.place}) if you trust it."
+        )
+    if own is None and features is not None:
+        raise ParameterError(f"{path}: the model uses no pre-trained features.")
 
 
 def _part(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from napari_medgs.learning.networks.features import PROJECTED, FeatureChannels, FrozenFeatures
 from napari_medgs.learning.networks.slots import DecoderKind, EncoderKind, SegmenterConfig
 from napari_medgs.learning.networks.unet import convolution
 
@@ -47,7 +49,9 @@ class SegmenterNetwork(nn.Module):
     def __init__(self, config: SegmenterConfig, training_heads: bool = False) -> None:
         super().__init__()
         self.config = config
-        self.encoder = load_class(ENCODERS[config.encoder])(config)
+        self.features = None if config.features is None else FeatureChannels(config)
+        seen = config.channels + (PROJECTED if config.features else 0)
+        self.encoder = load_class(ENCODERS[config.encoder])(replace(config, channels=seen))
         widths: tuple[int, ...] = self.encoder.widths
         self.decoder = load_class(DECODERS[config.decoder])(config, widths)
         self.side_heads = nn.ModuleList()
@@ -78,7 +82,7 @@ class SegmenterNetwork(nn.Module):
             # On both sides: networks know the distance to the border.
             before_after = [side for p in reversed(padding) for side in (p // 2, p - p // 2)]
             image = nn.functional.pad(image, before_after, mode="replicate")
-        features = self.encoder(image)
+        features = self.encoder(image if self.features is None else self.features(image))
         logits = [
             head(level)
             for head, level in zip(self.side_heads if heads else (), features, strict=False)
@@ -95,7 +99,11 @@ class SegmenterNetwork(nn.Module):
         return logits
 
 
-def build_segmenter(config: SegmenterConfig, training_heads: bool = False) -> SegmenterNetwork:
+def build_segmenter(
+    config: SegmenterConfig,
+    training_heads: bool = False,
+    frozen: FrozenFeatures | None = None,
+) -> SegmenterNetwork:
     """Return the untrained network of a configuration.
 
     Parameters
@@ -103,6 +111,8 @@ def build_segmenter(config: SegmenterConfig, training_heads: bool = False) -> Se
     config : SegmenterConfig
     training_heads : bool
         Make what only the supervision needs, too.
+    frozen : FrozenFeatures, optional
+        The module of a configuration with ``features``.
 
     Returns
     -------
@@ -116,4 +126,7 @@ def build_segmenter(config: SegmenterConfig, training_heads: bool = False) -> Se
     >>> network(torch.zeros(1, 1, 20, 17, 9)).shape
     torch.Size([1, 3, 20, 17, 9])
     """
-    return SegmenterNetwork(config, training_heads)
+    network = SegmenterNetwork(config, training_heads)
+    if network.features is not None:
+        network.features.frozen = frozen
+    return network

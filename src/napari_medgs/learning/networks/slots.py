@@ -7,6 +7,7 @@ training is over. Each can be exchanged without the others.
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -99,6 +100,41 @@ class Supervision(Protocol):
         """
 
 
+_PLACE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """A pre-trained module whose features are further channels of the image.
+
+    Attributes
+    ----------
+    place : str
+        ``package.module:factory``, to be imported when the user says so.
+    channels : int
+        Its features.
+    digest : str
+        Of its weights.
+
+    Raises
+    ------
+    ParameterError
+        When the place is no import path.
+    """
+
+    place: str
+    channels: int = setting(1, low=1, high=16_384)
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        check(self)
+        if len(self.place) > 500 or not _PLACE.fullmatch(self.place):
+            raise ParameterError(
+                f"features must be an import path such as package.module:factory, not "
+                f"{self.place[:60]!r}."
+            )
+
+
 @dataclass(frozen=True)
 class SegmenterConfig:
     """What fills the slots, and the sizes of a segmenter.
@@ -121,6 +157,8 @@ class SegmenterConfig:
     kernels : tuple of tuple of int
         By level the size of the convolutions along each axis, 1 or 3: 1 along axes whose voxels
         are much longer than along the others.
+    features : FeatureSource, optional
+        A pre-trained module that adds channels to the image.
 
     Raises
     ------
@@ -142,6 +180,7 @@ class SegmenterConfig:
     widths: tuple[int, ...] = (16, 32, 64)
     strides: tuple[tuple[int, ...], ...] = ()
     kernels: tuple[tuple[int, ...], ...] = ()
+    features: FeatureSource | None = None
 
     def __post_init__(self) -> None:
         check(self)

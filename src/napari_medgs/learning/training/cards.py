@@ -6,12 +6,16 @@ from napari_medgs.errors import GeometryError, ImageError, LabelError
 from napari_medgs.learning.card import SegmenterCard
 from napari_medgs.learning.data.checks import CheckedCases
 from napari_medgs.learning.data.prepare import Sizes, channel_scales
-from napari_medgs.learning.networks.slots import SegmenterConfig
+from napari_medgs.learning.networks.slots import FeatureSource, SegmenterConfig
 from napari_medgs.learning.training.params import LearnParams
 
 
 def make_card(
-    checked: CheckedCases, params: LearnParams, sizes: Sizes, licence: str = ""
+    checked: CheckedCases,
+    params: LearnParams,
+    sizes: Sizes,
+    licence: str = "",
+    features: FeatureSource | None = None,
 ) -> SegmenterCard:
     """Return the card of an untrained segmenter for cases.
 
@@ -21,6 +25,7 @@ def make_card(
     params : LearnParams
     sizes : Sizes
     licence : str
+    features : FeatureSource, optional
     """
     levels = len(sizes.strides)
     config = SegmenterConfig(
@@ -33,6 +38,7 @@ def make_card(
         widths=tuple(min(1024, params.width * 2**k) for k in range(levels)),
         strides=sizes.strides,
         kernels=sizes.kernels,
+        features=features,
     )
     return SegmenterCard(
         network=config,

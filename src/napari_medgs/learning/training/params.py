@@ -34,6 +34,9 @@ class LearnParams:
         Part of the cases that the first network is not shown, to measure it while it trains.
     encoder, decoder, supervision
         What fills the slots of the network.
+    features : str, optional
+        Import path ``package.module:factory`` of a torch module whose features are further
+        channels of the image.
     width : int
         Channels of its finest level; they double from level to level.
     levels : int, optional
@@ -144,6 +147,15 @@ class LearnParams:
         label="Supervision",
         group=NETWORK,
         help="Which logits are compared with the mask.",
+    )
+    features: str | None = setting(
+        None,
+        none="none",
+        label="Features",
+        group=NETWORK,
+        metavar="MODULE:FACTORY",
+        help="Import path of a pre-trained torch module, whose features are further channels of "
+        "the image. Its code is run.",
     )
     width: int = setting(
         16,

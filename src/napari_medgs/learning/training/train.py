@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_medgs._optional import require
 from napari_medgs._util.progress import (
@@ -46,6 +46,9 @@ from napari_medgs.learning.training.fit import FIRST, check_run, fit_network, pr
 from napari_medgs.learning.training.folds import default_folds, fold_of_cases, left_out
 from napari_medgs.learning.training.params import LearnParams
 from napari_medgs.learning.trust import calibrate, describe_input, reference_of
+
+if TYPE_CHECKING:
+    from napari_medgs.learning.networks.features import FrozenFeatures
 
 STEPS = 1000
 RETRAINING_STEPS = 300
@@ -194,6 +197,7 @@ class _Run:
         self.progress, self.should_stop = progress, should_stop
         on_gpu = torch.cuda.is_available() and params.accelerator in ("auto", "gpu", "cuda")
         self.device = "cuda" if on_gpu else "cpu"
+        self.frozen: FrozenFeatures | None = None
         self.card = self._card(licence)
         count = default_folds(len(checked.facts)) if params.folds is None else params.folds
         if count > len(checked.facts):
@@ -211,13 +215,22 @@ class _Run:
         checked, params = self.checked, self.params
         if self.start is not None:
             check_continued(self.start.card, checked)
+            own: Any = self.start.networks[0].features
+            self.frozen = None if own is None else own.frozen
             return replace(
                 self.start.card, licence=licence or self.start.card.licence, training={}, trust={}
             )
         sizes = plan_sizes(
             checked.facts, self.device, spacing=params.spacing, levels=params.levels
         )
-        return make_card(checked, params, sizes, licence)
+        source = None
+        if params.features is not None:
+            from napari_medgs.learning.networks.features import load_features
+
+            self.frozen, source = load_features(
+                params.features, len(sizes.strides[0]), len(checked.channels)
+            )
+        return make_card(checked, params, sizes, licence, source)
 
     def train(self) -> LearnResult:
         """Train all networks."""
@@ -331,7 +344,7 @@ class _Run:
         most = max(1, round(share * steps)) if steps is not None else 10_000_000
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.params.seed * 1000 + number)
-            network = build_segmenter(self.card.network, training_heads=True)
+            network = build_segmenter(self.card.network, True, self.frozen)
         if self.start is not None:
             known = self.start.networks
             if number < len(known) and (number == 0 or self.continues_folds):
@@ -358,7 +371,7 @@ class _Run:
 
         networks = []
         for state in states:
-            network = build_segmenter(self.card.network)
+            network = build_segmenter(self.card.network, frozen=self.frozen)
             network.load_state_dict(state)
             networks.append(network)
         count = sum(p.numel() for p in networks[0].parameters())
