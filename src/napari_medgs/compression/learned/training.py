@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import time
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from napari_medgs._typing import Floats
-from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
+from napari_medgs._util.progress import ProgressCallback, StopCallback
+from napari_medgs._util.training import CaseBatches, StepsModule, train_steps
 from napari_medgs.compression.learned.model import CodecModel
 from napari_medgs.compression.learned.params import CodecParams
 from napari_medgs.data.field import GaussianField
-from napari_medgs.errors import Cancelled
 from napari_medgs.rendering import EngineSpec, differentiable_render, make_engine, render_stack
 from napari_medgs.rendering.engine import DifferentiableEngine
 
@@ -66,24 +61,7 @@ def make_case(
     return TrainingCase(blocks, len(field), centers, EngineSpec.of_field(field), image)
 
 
-class _Batches(torch.utils.data.IterableDataset[list[int]]):
-    """Numbers of the cases of every step: all of them in turn, in a new order each time."""
-
-    def __init__(self, cases: int, params: CodecParams) -> None:
-        self._cases, self._params = cases, params
-
-    def __iter__(self) -> Iterator[list[int]]:
-        random = np.random.default_rng([self._params.seed, 1])
-        left: list[int] = []
-        for _ in range(self._params.steps):
-            batch = min(self._params.batch, self._cases)
-            while len(left) < batch:
-                left += random.permutation(self._cases).tolist()
-            chosen, left = left[:batch], left[batch:]
-            yield chosen
-
-
-class CodecModule(lightning.LightningModule):
+class CodecModule(StepsModule):
     """A codec, the distribution of its latents, and its loss.
 
     Parameters
@@ -96,7 +74,7 @@ class CodecModule(lightning.LightningModule):
     variance: Tensor
 
     def __init__(self, model: CodecModel, cases: list[TrainingCase], params: CodecParams) -> None:
-        super().__init__()
+        super().__init__(params.learning_rate, params.steps)
         self.model, self.cases, self.params = model, cases, params
         latents = model.card.latents
         self.middle = nn.Parameter(torch.zeros(latents))
@@ -160,28 +138,6 @@ class CodecModule(lightning.LightningModule):
             self._engines[key] = engine
         return self._engines[key]
 
-    def configure_optimizers(self) -> Any:
-        """Return Adam with a rate that falls to zero along a cosine."""
-        optimizer = torch.optim.Adam(self.parameters(), self.params.learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.params.steps)
-        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
-
-
-class _Watch(lightning.Callback):
-    """Reports every step, and stops when asked."""
-
-    def __init__(self, steps: int, progress: ProgressCallback, should_stop: StopCallback) -> None:
-        self._steps, self._progress, self._stop = steps, progress, should_stop
-        self._started, self.stopped = time.perf_counter(), False
-
-    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-        spent = time.perf_counter() - self._started
-        done = trainer.global_step
-        left = spent / max(done, 1) * (self._steps - done)
-        self._progress(ProgressEvent("training", done, self._steps, spent, remaining=left))
-        if self._stop():
-            self.stopped = trainer.should_stop = True
-
 
 def train_model(
     model: CodecModel,
@@ -205,20 +161,7 @@ def train_model(
     Cancelled
         When stopped.
     """
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Lightning: loaders without workers, no logger
-        watch = _Watch(params.steps, progress, should_stop)
-        trainer = lightning.Trainer(
-            max_steps=params.steps, max_epochs=1, accelerator="cpu", devices=1, logger=False,
-            callbacks=[watch], enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, gradient_clip_val=1.0,
-        )  # fmt: skip
-        module = CodecModule(model, cases, params)
-        loader = torch.utils.data.DataLoader(_Batches(len(cases), params), batch_size=None)
-        trainer.fit(module, loader)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    if watch.stopped:
-        raise Cancelled("Training was canceled; nothing was written.")
+    batches = CaseBatches(len(cases), params.steps, params.batch, params.seed)
+    module = CodecModule(model, cases, params)
+    train_steps(module, batches, progress=progress, should_stop=should_stop)
     model.eval()
