@@ -166,7 +166,7 @@ def test_limits_of_body_and_voxels():
 
 
 def test_without_a_lease(server):
-    for path in ("heartbeat", "undo", "set_image", "add_lasso_interaction", "v1/solve"):
+    for path in ("heartbeat", "undo", "set_image", "add_initial_seg_interaction", "v1/solve"):
         assert httpx.post(f"{server.url}/{path}").status_code == 410
     for path in ("lease_status", "capabilities", "v1/progress"):
         assert httpx.get(f"{server.url}/{path}").status_code == 410
@@ -248,6 +248,25 @@ def test_both_clocks_end_a_session():
     assert busy.held.closed  # heartbeats alone do not help for more than ten minutes
     with pytest.raises(LeaseGoneError), store.use(busy.token):
         pass
+
+
+def test_programs_without_heartbeats_keep_their_session_for_longer():
+    clock = Clock()
+    store: LeaseStore[Held] = LeaseStore(Held, 2, 600.0, 60.0, clock)
+    first, second = store.claim(beats=False), store.claim(beats=False)
+    clock.now = 500.0
+    with store.use(second.token):
+        pass
+    clock.now = 700.0
+    assert store.reap() == 0
+    store.claim()  # needs a place: the one that did nothing for ten minutes goes
+    assert first.held.closed
+    assert not second.held.closed
+    with pytest.raises(FullError):
+        store.claim()
+    clock.now = 4101.0
+    store.reap()
+    assert second.held.closed
 
 
 def test_no_session_ends_while_it_works():

@@ -144,6 +144,7 @@ def _load() -> tuple[Any, Any]:
     try:
         import blosc2  # noqa: F401
         import fastapi  # noqa: F401
+        import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingPackageError(

@@ -15,21 +15,24 @@ from fastapi import FastAPI
 
 from napari_medgs import __version__
 from napari_medgs.errors import FileError
-from napari_medgs.server.compat import Handler, compat_routes
+from napari_medgs.server.compat import compat_routes
+from napari_medgs.server.handler import Handler
 from napari_medgs.server.http import Gate, add_error_answers
+from napari_medgs.server.itksnap import itksnap_routes
 from napari_medgs.server.leases import LeaseStore
 from napari_medgs.server.own import own_routes
 from napari_medgs.server.preparation import Model
 from napari_medgs.server.settings import ServerSettings
+from napari_medgs.server.slicer import SlicerPaths, slicer_routes
 from napari_medgs.server.work import WorkSession
 
 log = logging.getLogger("napari_medgs.server")
 
 REAP_SECONDS = 1.0
 DESCRIPTION = (
-    "Interactive segmentation without weights. The paths without a version are those of the "
-    "nnInteractive protocol 2.6; those under /v1 are our own. Research software, no medical "
-    "device."
+    "Interactive segmentation without weights: the nnInteractive protocol 2.6, what ITK-SNAP and "
+    "the older extension of 3D Slicer call, and paths of our own under /v1. Research software, no "
+    "medical device."
 )
 
 
@@ -83,6 +86,10 @@ def make_app(settings: ServerSettings, model: Model | None = None) -> FastAPI:
     handler = Handler(settings, store)
     app.include_router(compat_routes(handler))
     app.include_router(own_routes(handler))
+    app.include_router(itksnap_routes(handler))
+    if not settings.api_key:
+        app.include_router(slicer_routes(handler))
+        app.add_middleware(SlicerPaths)
     add_error_answers(app)
     paths = frozenset(app.openapi()["paths"])
     app.add_middleware(Gate, settings=settings, paths=paths)

@@ -162,12 +162,12 @@ class Gate:
                 await self._app(scope, receive, sending)
         finally:
             seconds = time.perf_counter() - started
-            known = scope["path"] in self._paths
-            level = logging.DEBUG if scope["path"] in QUIET else logging.INFO
-            log.log(
-                level, "%s %s %d %.3f s", scope["method"], scope["path"] if known else "-",
-                status, seconds,
-            )  # fmt: skip
+            # A route's path names no session.
+            path = getattr(scope.get("route"), "path", "-")
+            if scope["path"] in self._paths:
+                path = scope["path"]
+            level = logging.DEBUG if path in QUIET else logging.INFO
+            log.log(level, "%s %s %d %.3f s", scope["method"], path, status, seconds)
 
     def _refused(self, scope: Scope) -> JSONResponse | None:
         headers = dict(scope["headers"])
@@ -180,6 +180,8 @@ class Gate:
         host = headers.get(b"host", b"").decode("latin-1")
         if not is_loopback(_name_of(host)):
             return error_response(403, "Without a key the server answers its own machine alone.")
+        if headers.get(b"sec-fetch-site", b"none") in (b"cross-site", b"same-site"):
+            return error_response(403, "Without a key the server answers no web pages.")
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin and not is_loopback(_name_of(origin.partition("://")[2])):
             return error_response(403, "Without a key the server answers no web pages.")

@@ -12,6 +12,8 @@ from typing import Generic, Protocol, TypeVar
 
 from napari_medgs.errors import MedGSError
 
+BEATLESS_SECONDS = 3600.0  # programs without a heartbeat cannot connect again by themselves
+
 
 class LeaseGoneError(MedGSError):
     """The session has ended, or never was."""
@@ -47,6 +49,8 @@ class Lease(Generic[Held]):
         Time of the last action of the user, and of the last request.
     running : int
         Requests that are being answered: a session is not ended while one is.
+    beats : bool
+        Whether the client sends heartbeats.
     """
 
     token: str
@@ -55,6 +59,7 @@ class Lease(Generic[Held]):
     acted: float
     seen: float
     running: int = 0
+    beats: bool = True
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -103,8 +108,18 @@ class LeaseStore(Generic[Held]):
     def __len__(self) -> int:
         return len(self._leases)
 
-    def claim(self) -> Lease[Held]:
+    def claim(self, *, beats: bool = True) -> Lease[Held]:
         """Return a new lease.
+
+        Parameters
+        ----------
+        beats : bool
+            Whether the client sends heartbeats. One that does not keeps its session for an hour
+            without an action, unless another client needs the place.
+
+        Returns
+        -------
+        Lease
 
         Raises
         ------
@@ -113,6 +128,10 @@ class LeaseStore(Generic[Held]):
         """
         self.reap()
         with self._lock:
+            full = len(self._leases) >= self.max_sessions
+        if full:
+            self._reap(self.idle_timeout)
+        with self._lock:
             if len(self._leases) >= self.max_sessions:
                 raise FullError(
                     f"All {self.max_sessions} sessions of the server are taken; try again later."
@@ -120,7 +139,8 @@ class LeaseStore(Generic[Held]):
             self._count += 1
             now = self._clock()
             token = secrets.token_urlsafe(32)
-            lease = Lease(token, f"session {self._count}", self._make(), now, now)
+            name = f"session {self._count}"
+            lease = Lease(token, name, self._make(), now, now, beats=beats)
             self._leases[token] = lease
             return lease
 
@@ -176,17 +196,22 @@ class LeaseStore(Generic[Held]):
 
     def reap(self) -> int:
         """End the sessions whose time is up; return how many."""
+        return self._reap(max(self.idle_timeout, BEATLESS_SECONDS))
+
+    def _reap(self, beatless: float) -> int:
+        """End sessions; those without heartbeats after so many seconds without an action."""
         now = self._clock()
+
+        def is_over(lease: Lease[Held]) -> bool:
+            if lease.running:
+                return False
+            if not lease.beats:
+                return now - lease.acted > beatless
+            idle, unseen = now - lease.acted, now - lease.seen
+            return idle > self.idle_timeout or unseen > self.liveness_timeout
+
         with self._lock:
-            over = [
-                lease
-                for lease in self._leases.values()
-                if not lease.running
-                and (
-                    now - lease.acted > self.idle_timeout
-                    or now - lease.seen > self.liveness_timeout
-                )
-            ]
+            over = [lease for lease in self._leases.values() if is_over(lease)]
             for lease in over:
                 del self._leases[lease.token]
         for lease in over:

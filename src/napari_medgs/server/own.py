@@ -12,11 +12,11 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from napari_medgs.errors import MedGSError, ParameterError
-from napari_medgs.server.compat import (
+from napari_medgs.server.compat import MaskMeta
+from napari_medgs.server.handler import (
     META,
     PREDICTION,
     Handler,
-    MaskMeta,
     answer,
     mask_of,
     read_meta,
