@@ -16,9 +16,10 @@ setup: ## Make .venv with all dependencies (and, on Debian as root, a virtual di
 	@bash tools/setup.sh
 
 test: setup ## Lint, types, manifest, an install without extras, all tests
-	@$(MAKE) --no-print-directory lint types
+	@$(MAKE) --no-print-directory lint
 	$(PY) -m npe2 validate napari_medgs
-	@$(MAKE) --no-print-directory minimal units gui
+	@$(MAKE) --no-print-directory -j 2 types minimal # one core each
+	@$(MAKE) --no-print-directory units gui
 
 lint: setup ## Rules, format, dependencies, layers, docstrings, spelling, workflow files
 	$(PY) -m ruff check $(PATHS)
