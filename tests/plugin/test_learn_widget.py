@@ -1,16 +1,34 @@
 """The Learn widget and Pre-segment: train, draw the first mask, take it back, correct it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from qtpy.QtWidgets import QFileDialog
 
+from napari_medgs.data.volume import Volume
 from napari_medgs.errors import Cancelled, FileError, ParameterError
-from napari_medgs.learning import LearnParams, Segmenter, save_segmenter, train_segmenter
-from napari_medgs.learning.data.sources import find_training_cases
+from napari_medgs.io import write_image
+from napari_medgs.io.cases import find_cases
+from napari_medgs.learning import (
+    LearnParams,
+    Segmenter,
+    find_training_cases,
+    load_segmenter,
+    save_segmenter,
+    train_segmenter,
+)
+from napari_medgs.learning.ranking import rank_cases
 from napari_medgs.plugin.layer_frame import grid_kwargs
-from napari_medgs.plugin.learn.jobs import make_train_request, suggested_output
+from napari_medgs.plugin.learn.jobs import (
+    make_order_request,
+    make_train_request,
+    suggested_output,
+)
 from napari_medgs.plugin.learn.widget import LearnWidget
+from napari_medgs.plugin.next_cases import ORDER, next_image
 from napari_medgs.plugin.segmenter_choice import CHOICE
+from napari_medgs.segmentation import CaseStore, ClassList
 from tests.learning.cases import NAMES, phantom, write_nnunet
 from tests.plugin.strokes import WAIT, stroke
 
@@ -34,9 +52,9 @@ def model(cases):
 @pytest.fixture(autouse=True)
 def no_choice():
     """Begin and end without a model."""
-    CHOICE._path = None
+    CHOICE._path, ORDER.files = None, ()
     yield
-    CHOICE._path = None
+    CHOICE._path, ORDER.files = None, ()
 
 
 @pytest.fixture
@@ -116,6 +134,56 @@ def test_what_is_missing(make_viewer, qtbot, tmp_path, notes):
         make_train_request(tmp_path, None, 1, True, None)
     with pytest.raises(FileError, match="ends in"):
         make_train_request(tmp_path, tmp_path / "m.pt", 1, True, None)
+
+
+def test_the_images_that_folds_disagree_on_come_first(
+    make_viewer, qtbot, cases, model, tmp_path, notes
+):
+    """In the list, and with Next case in Segment."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for name, noise in (("a", 0), ("b", 400), ("c", 0), ("kept", 0)):
+        image, labels, grid = phantom(31)
+        image = image + np.random.default_rng(0).normal(0, noise, image.shape)
+        write_image(images / f"{name}.nii.gz", image.astype(np.float32), grid)
+    (images / "d.nii.gz").write_bytes(b"none")
+    store = CaseStore(tmp_path / "kept")
+    files = (str(images / "kept.nii.gz"),)
+    store.add("kept", Volume(image[None], grid), labels, ClassList.of(NAMES), images=files)
+    widget = learn(make_viewer, tmp_path / "kept")
+    widget.order_button.click()
+    assert notes.pop() == ("error", "Train a model first, or choose one beside Pre-segment.")
+    CHOICE.choose(model)
+    assert widget.images.placeholderText() == str(images)
+    widget.order_button.click()
+    qtbot.waitUntil(lambda: not widget.runner.busy, timeout=WAIT)
+    assert not notes
+    said = widget.coming.text()
+    assert said.index("b 0.") < said.index("a 0.") < said.index("c 0.")
+    assert "kept" not in said
+    assert "d.nii.gz" in said
+    order = [str(images / f"{n}.nii.gz") for n in "bac"]
+    assert list(ORDER.files) == order
+    kept = {files[0]}
+    paths = [images / f"{n}.nii.gz" for n in "abc"]
+    assert next_image(paths[0], kept, ORDER.files) == paths[2]
+    assert next_image(paths[2], kept, ORDER.files) == paths[1]
+    assert next_image(Path(files[0]), kept, ORDER.files) == paths[1]
+    assert next_image(paths[1], kept | {order[1]}, ORDER.files) == paths[2]
+    assert next_image(paths[1], kept, [str(tmp_path / "other.nii.gz")]) == paths[2]
+
+
+def test_ordering_needs_images_and_folds(cases, model, tmp_path):
+    with pytest.raises(ParameterError, match="images without masks"):
+        make_order_request(model, None, None)
+    with pytest.raises(FileError, match="no such file"):
+        make_order_request(model, tmp_path / "x", None)
+    segmenter = load_segmenter(model)
+    plain = Segmenter(segmenter.card.with_numbers(folds=0), segmenter.networks[:1])
+    with pytest.raises(ParameterError, match="no folds"):
+        rank_cases(plain, find_cases(cases / "imagesTr"))
+    with pytest.raises(Cancelled):
+        rank_cases(segmenter, find_cases(cases / "imagesTr"), should_stop=lambda: True)
 
 
 def test_earlier_models_stay(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +12,16 @@ from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCal
 from napari_medgs.errors import FileError, ParameterError
 from napari_medgs.learning.card import SUFFIX, SegmenterCard
 from napari_medgs.learning.training.params import LearnParams
+from napari_medgs.plugin.next_cases import kept_files
 
 if TYPE_CHECKING:
     from napari_medgs.learning import LearnResult
+    from napari_medgs.learning.ranking import RankedCase
 
 MODEL = f"segmenter{SUFFIX}"
 FIRST = "train all"
+SHOWN = 5
+"""Images that are listed, least agreement first."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,88 @@ def make_train_request(
     # No processes for patches: they would be forked from a program with a window and threads.
     params = LearnParams(minutes=minutes, folds=None if folds else 0, workers=0)
     return TrainRequest(source, output, params, start)
+
+
+@dataclass(frozen=True)
+class OrderRequest:
+    """Order unlabeled images by how little a model's folds agree on them.
+
+    Attributes
+    ----------
+    model : Path
+    source : Path
+        Folder or table of images.
+    cases : Path, optional
+        Folder of the cases that are finished: their images are left out.
+    """
+
+    model: Path
+    source: Path
+    cases: Path | None = None
+
+    def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> list[RankedCase]:
+        """Return the images, least agreement first."""
+        from napari_medgs.io.cases import find_cases
+        from napari_medgs.io.formats import image_stem
+        from napari_medgs.io.labels import is_mask_name
+        from napari_medgs.learning.files import load_segmenter
+        from napari_medgs.learning.ranking import rank_cases
+
+        progress(ProgressEvent("load the model", 0, 0, 0.0))
+        segmenter = load_segmenter(self.model)
+        kept = kept_files(self.cases if self.cases and self.cases.is_dir() else None)
+        coming = [
+            case
+            for case in find_cases(self.source)
+            if not kept & set(case.images) and not is_mask_name(image_stem(Path(case.images[0])))
+        ]
+        if not coming:
+            raise ParameterError(f"{self.source}: all of its images are finished cases.")
+        return rank_cases(segmenter, coming, progress=progress, should_stop=should_stop)
+
+
+def make_order_request(
+    model: Path | None, source: Path | None, cases: Path | None
+) -> OrderRequest:
+    """Check what the user chose.
+
+    Parameters
+    ----------
+    model, source, cases : Path, optional
+
+    Raises
+    ------
+    MedGSError
+        When something is missing.
+    """
+    if model is None:
+        raise ParameterError("Train a model first, or choose one beside Pre-segment.")
+    if source is None:
+        raise ParameterError("Choose the folder or table of the images without masks.")
+    if not source.exists():
+        raise FileError(f"{source}: no such file or folder.")
+    return OrderRequest(model, source.absolute(), cases)
+
+
+def suggested_images(cases: Path) -> Path | None:
+    """Return the folder that the finished cases' images came from, if that is known."""
+    if not cases.is_dir():
+        return None
+    folders = [Path(file).parent for file in sorted(kept_files(cases))]
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def describe_order(ranked: Sequence[RankedCase]) -> str:
+    """Return which images to annotate next, as HTML."""
+    known = [one for one in ranked if one.agreement is not None]
+    lines = ["<b>Annotate next</b>, least agreement of the folds first:"]
+    lines += [f"{html.escape(one.case.name)} {one.agreement:.2f}" for one in known[:SHOWN]]
+    if len(known) > SHOWN:
+        lines.append(f"and {len(known) - SHOWN} more")
+    lines += [html.escape(one.error) for one in ranked if one.agreement is None][:SHOWN]
+    if known:
+        lines.append("Next case in Segment goes in this order.")
+    return "<br>".join(lines)
 
 
 def suggested_output(source: Path) -> Path:

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QMenu,
+    QPushButton,
     QWidget,
 )
 
@@ -21,10 +22,14 @@ from napari_medgs.plugin.learn.curve import TrainingCurve
 from napari_medgs.plugin.learn.jobs import (
     TrainOutcome,
     TrainRequest,
+    describe_order,
     describe_outcome,
+    make_order_request,
     make_train_request,
+    suggested_images,
     suggested_output,
 )
+from napari_medgs.plugin.next_cases import ORDER
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.segmenter_choice import CHOICE
 from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row, hint
@@ -32,6 +37,8 @@ from napari_medgs.plugin.widgets.icons import IconButton
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
+
+    from napari_medgs.learning.ranking import RankedCase
 
 MINUTES = 10.0
 TABLES = "Tables (*.csv *.tsv)"
@@ -60,6 +67,11 @@ class LearnWidget(MedGSWidget):
         Train, Cancel and progress.
     curve : TrainingCurve
     result : QLabel
+    images : QLineEdit
+        Where the images without masks are.
+    order_button : QPushButton
+    coming : QLabel
+        Which of them to annotate next.
     """
 
     title = "Training"
@@ -113,6 +125,7 @@ class LearnWidget(MedGSWidget):
         self.result.setWordWrap(True)
         self.result.setVisible(False)
         self.body.addWidget(self.result)
+        self._add_order()
         self.body.addStretch(1)
         self._request: TrainRequest | None = None
         self._show_start()
@@ -120,10 +133,31 @@ class LearnWidget(MedGSWidget):
         self.choose_table.triggered.connect(lambda *_: self.ask_table())
         save.clicked.connect(lambda *_: self.ask_output())
         self.source.textChanged.connect(lambda *_: self._suggest())
+        self.order_button.clicked.connect(lambda *_: self.order())
         self.panel.button.clicked.connect(lambda *_: self.train())
         self.panel.busy_changed.connect(lambda *_: self._show_curve())
         self.panel.bar.valueChanged.connect(lambda *_: self._show_curve())
         self.listen(CHOICE.changed, self._show_start)
+
+    def _add_order(self) -> None:
+        """Add what orders images without masks."""
+        form = self.form()
+        self.images = QLineEdit()
+        self.images.setPlaceholderText("folder or table of images")
+        browse = IconButton("folder_open_outline", "Choose the images without masks.")
+        browse.clicked.connect(lambda *_: self.ask_images())
+        add_row(form, "No masks", _beside(self.images, browse), "Images that are to be annotated.")
+        self.order_button = QPushButton("Which case next?")
+        self.order_button.setToolTip(
+            "Let the model's folds segment these images, and list those first on which they "
+            "agree least: their masks teach the model most. Next case in Segment follows."
+        )
+        self.body.addWidget(self.order_button)
+        self.coming = QLabel()
+        self.coming.setObjectName("medgs-result")
+        self.coming.setWordWrap(True)
+        self.coming.setVisible(False)
+        self.body.addWidget(self.coming)
 
     # What is chosen
 
@@ -146,6 +180,8 @@ class LearnWidget(MedGSWidget):
         cases = self.cases
         shown = "beside the cases" if cases is None else str(suggested_output(cases))
         self.output.setPlaceholderText(shown)
+        found = None if cases is None else suggested_images(cases)
+        self.images.setPlaceholderText(str(found or "folder or table of images"))
 
     @guarded
     def ask_folder(self) -> None:
@@ -168,6 +204,13 @@ class LearnWidget(MedGSWidget):
         chosen = QFileDialog.getSaveFileName(self, "Save the model as", start, MODELS)[0]
         if chosen:
             self.output.setText(chosen)
+
+    @guarded
+    def ask_images(self) -> None:
+        """Ask for the folder of images without masks."""
+        chosen = QFileDialog.getExistingDirectory(self, "Images", self.images.text())
+        if chosen:
+            self.images.setText(chosen)
 
     def _show_start(self, *_: object) -> None:
         path = CHOICE.path
@@ -198,6 +241,22 @@ class LearnWidget(MedGSWidget):
         self.result.setVisible(True)
         CHOICE.choose(outcome.request.output)
         self._suggest()
+
+    @guarded
+    def order(self) -> None:
+        """Order the images without masks; what is missing becomes a notification."""
+        text, cases = self.images.text().strip(), self.cases
+        images = Path(text).expanduser() if text else None
+        if images is None and cases is not None:
+            images = suggested_images(cases)
+        request = make_order_request(CHOICE.path, images, cases)
+        self.coming.setVisible(False)
+        self.panel.run(request, self._show_order, "Ordering")
+
+    def _show_order(self, ranked: list[RankedCase]) -> None:
+        ORDER.files = tuple(one.case.images[0] for one in ranked if one.agreement is not None)
+        self.coming.setText(describe_order(ranked))
+        self.coming.setVisible(True)
 
 
 def _beside(field: QWidget, button: QWidget) -> QWidget:

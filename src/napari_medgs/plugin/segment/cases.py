@@ -13,9 +13,10 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog
 
 from napari_medgs._util.progress import ProgressCallback, StopCallback
-from napari_medgs.errors import MedGSError, ParameterError
+from napari_medgs.errors import ParameterError
 from napari_medgs.plugin.file_names import file_of
 from napari_medgs.plugin.layer_metadata import SOURCE_KEY
+from napari_medgs.plugin.next_cases import ORDER, images_beside, kept_files, next_image
 from napari_medgs.plugin.report import LOGGER, guarded, show_failure
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
@@ -64,66 +65,9 @@ class KeepCase:
         )
 
 
-def images_beside(path: Path) -> list[Path]:
-    """Return the images in the folder of one, in order; masks are left out.
-
-    Parameters
-    ----------
-    path : Path
-        A file, or a folder of slices.
-
-    Returns
-    -------
-    list of Path
-        Empty where the folder cannot be read.
-    """
-    from napari_medgs.io.cases import find_cases
-    from napari_medgs.io.formats import image_stem
-    from napari_medgs.io.labels import is_mask_name
-
-    try:
-        found = [Path(case.images[0]) for case in find_cases(path.parent)]
-    except MedGSError:
-        return []
-    return [p for p in found if p == path or not is_mask_name(image_stem(p))]
-
-
-def next_image(path: Path, kept: set[str]) -> Path | None:
-    """Return the next image of a folder that is not kept yet, from the start after the last one.
-
-    Parameters
-    ----------
-    path : Path
-        Of the image that is open.
-    kept : set of str
-        Files of the cases that are finished.
-    """
-    images = images_beside(path)
-    if path not in images:
-        return None
-    k = images.index(path)
-    return next((p for p in images[k + 1 :] + images[:k] if str(p) not in kept), None)
-
-
-def kept_files(place: Path | None) -> set[str]:
-    """Return the files of all cases that a folder of cases holds."""
-    from napari_medgs.segmentation import CaseStore
-
-    kept: set[str] = set()
-    if place is None:
-        return kept
-    store = CaseStore(place)
-    for name in store.names:
-        try:
-            kept |= set(store.record(name).images)
-        except MedGSError:
-            continue
-    return kept
-
-
 @dataclass(frozen=True)
 class FindNext:
-    """Find the next image of a folder that is not kept yet.
+    """Find the next image of a folder that is not kept yet, in the order of Learn if it has one.
 
     Attributes
     ----------
@@ -138,7 +82,7 @@ class FindNext:
 
     def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> Path | None:
         """Return it, or None where all are done."""
-        return next_image(self.path, kept_files(self.place))
+        return next_image(self.path, kept_files(self.place), ORDER.files)
 
 
 class CaseActions:
