@@ -104,11 +104,13 @@ class _Run:
     ) -> tuple[Floats, Encoded, Measured]:
         """Return the table, the file and its quality after fine-tuning to a coder."""
         table = self.tuner.run(parameters, coder, steps, stage) if steps else parameters
-        field = from_parameters(table, self.field.background, self.field.info)
-        measured = self.ruler.measure(coder.encode(field).field)
+        background, info = self.field.background, self.field.info
+        read = from_parameters(coder.rounded(table), background, info)
+        measured = self.ruler.measure(read)
         note = {"profile": self.params.profile, "step": coder.step, "iterations": steps}
         record = {**self.field.info.metrics, **measured.record(), "compression": note}
-        return table, coder.encode(field.with_info(metrics=record), self.preview), measured
+        field = from_parameters(table, background, replace(info, metrics=record))
+        return table, coder.encode(field, self.preview), measured
 
 
 def compress(

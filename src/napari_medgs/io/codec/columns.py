@@ -63,6 +63,8 @@ class Quantization:
         Whether the Gaussians keep their weights; 1 for all otherwise.
     logit_step : float
         Step of class scores.
+    value_step : float
+        Another factor of the steps of intensities.
 
     Examples
     --------
@@ -75,6 +77,7 @@ class Quantization:
     degree: int = setting(3, low=0, high=3)
     weights: bool = setting(True)
     logit_step: float = setting(1.0, low=0.01, high=20.0)
+    value_step: float = setting(1.0, low=0.01, high=20.0)
 
     def __post_init__(self) -> None:
         check(self)
@@ -212,7 +215,8 @@ def make_scheme(field: GaussianField, quantization: Quantization) -> Scheme:
         else:
             if name.startswith("value"):  # fits stay within 0 to 1; others set their own span
                 low, high = np.quantile(column, [0.01, 0.99])
-                step = float(np.float32(step * max(1.0, (high - low) / 4)))
+                wider = quantization.value_step * max(1.0, (high - low) / 4)
+                step = float(np.float32(step * wider))
             steps[name] = step
     axes = []
     for axis, name in enumerate("xyt"):
