@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import trimesh
 from nnInteractive.inference.remote.serialization import pack_array, unpack_array
+from scipy.ndimage import label
 
 from napari_medgs.errors import ImageError
 from napari_medgs.server.app import Server
 from napari_medgs.server.settings import ServerSettings
+from tests.learning.cases import phantom, write_nnunet
 from tests.server.conftest import SHAPE, make_image
 
 
@@ -165,3 +167,60 @@ def test_a_model_before_any_prompt(connect, model, fits):
             found = unpack_array(answer.content)
             assert np.array_equal(client.target_buffer == 1, found == 1)
         client.close()
+
+
+def prepared(client) -> dict:
+    while (stage := client._http.get("/v1/progress").json())["stage"] != "ready":
+        time.sleep(0.02)
+    return stage
+
+
+def test_a_trained_segmenter(connect, tmp_path):
+    """Its mask begins every object, clicks correct it, and it says what it cannot read."""
+    pytest.importorskip("torch")
+    from napari_medgs.learning import (
+        LearnParams,
+        find_training_cases,
+        load_segmenter,
+        save_segmenter,
+        train_segmenter,
+    )
+
+    params = LearnParams(
+        steps=40, folds=0, width=8, levels=2, workers=0, precision="32", threads=1,
+        learning_rate=0.02, ema=0.9,
+    )  # fmt: skip
+    trained = train_segmenter(find_training_cases(write_nnunet(tmp_path, 3)), params)
+    save_segmenter(tmp_path / "ball.safetensors", trained.segmenter)
+    image, truth, _ = phantom(77)
+    ball, box = truth == 2, truth == 5
+    model = load_segmenter(tmp_path / "ball.safetensors")
+    with Server(ServerSettings(port=0, threads=1), model) as server:
+        client = connect(image[None], (1.0, 1.0, 1.0), server.url)
+        assert prepared(client)["detail"] == ""
+        answer = client._http.get("/v1/presegmentation")
+        found = unpack_array(answer.content)
+        assert json.loads(answer.headers["X-Meta"])["names"] == {"2": "ball", "5": "box"}
+        assert overlap(found == 2, ball) > 0.7
+        for wanted, value in ((ball, 2), (box, 5)):
+            pieces, _ = label(found == value)
+            place = tuple(map(int, np.argwhere(wanted & (found == value))[0]))
+            client.reset_interactions()
+            client.add_point_interaction(place, True)
+            assert np.array_equal(client.target_buffer > 0, pieces == pieces[place])
+        wrong = tuple(map(int, np.argwhere(client.target_buffer > 0)[0]))
+        client.add_point_interaction(wrong, False)
+        assert client.target_buffer[wrong] == 0
+        assert overlap(client.target_buffer > 0, box) > 0.5
+        client.close()
+        two = connect(np.stack([image, image + 1]), (1.0, 1.0, 1.0), server.url)
+        says = "The image has 2 contrasts, the model reads 1"
+        assert says in prepared(two)["detail"]
+        assert says in two._http.get("/v1/presegmentation").json()["detail"]
+        two.add_point_interaction(place, True)
+        assert two.target_buffer[place] == 1
+        two.close()
+
+
+def overlap(mask: np.ndarray, truth: np.ndarray) -> float:
+    return 2 * (mask & truth).sum() / (mask.sum() + truth.sum())

@@ -157,11 +157,16 @@ def own_routes(handler: Handler) -> APIRouter:
         """Return the mask of the server's model, packed; names of its classes in X-Meta."""
 
         def act(work: WorkSession) -> tuple[bytes, dict[int, str]]:
+            work.need()
             preparation = work.preparation
-            if preparation is None or preparation.hints is None:
+            assert preparation is not None
+            if preparation.refusal:
                 raise ParameterError(
-                    "There is no mask of a model: the server has none, it is not done yet, or it "
-                    "does not fit this image; see the server's log."
+                    f"The server's model does not segment this image: {preparation.refusal}"
+                )
+            if preparation.hints is None:
+                raise ParameterError(
+                    "There is no mask of a model: the server has none, or it is not done yet."
                 )
             return pack(preparation.hints), preparation.names
 

@@ -79,12 +79,15 @@ class Preparation:
         The model's mask, once it is there.
     names : dict of int to str
         Of its classes.
+    refusal : str
+        Why the model does not segment this image; empty where it does.
     """
 
     def __init__(self, volume: Volume, threads: int | None, model: Model | None = None) -> None:
         self._volume, self._threads, self._model = volume, threads, model
         self.hints: NDArray[Any] | None = None
         self.names: dict[int, str] = {}
+        self.refusal = ""
         self._stop = threading.Event()
         self._changed = threading.Condition()
         self._ready: tuple[GaussianField, Any] | None = None
@@ -110,7 +113,8 @@ class Preparation:
                     self._make("coarse", COARSE_ITERATIONS)
                 self._make("fine", None)
                 self._ask_model()
-            self.stage = Stage("ready")
+            refusal = f"The model does not segment this image: {self.refusal}"
+            self.stage = Stage("ready", refusal if self.refusal else "")
             log.info("image prepared in %.1f s", time.perf_counter() - started)
         except Cancelled:
             self._fail(MedGSError("The image was replaced while it was prepared."))
@@ -135,6 +139,7 @@ class Preparation:
             raise
         except MedGSError as error:  # another kind of image than the model's
             log.info("the model does not segment this image: %s", error)
+            self.refusal = str(error)
             return
         self.names = dict(found.names)
         self.hints = found.labels
