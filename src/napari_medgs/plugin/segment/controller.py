@@ -170,6 +170,11 @@ class SegmentController:
         return None if self.segmenter is None else self.segmenter.field
 
     @property
+    def field_file(self) -> Path | None:
+        """The file that the session's field may have been read from."""
+        return self._known_field[1]
+
+    @property
     def is_current(self) -> bool:
         """Whether the result is that of a full solve of the present prompts."""
         return self.segmenter is not None and self.segmenter.is_current

@@ -19,6 +19,7 @@ from napari_medgs.plugin.segment.accepted import AcceptedLayers
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
 from napari_medgs.plugin.segment.view import RESTORE_HINT, SegmentView
+from napari_medgs.plugin.trees import save_with_tree, tree_of
 from napari_medgs.plugin.worker import Runner
 
 if TYPE_CHECKING:
@@ -200,8 +201,6 @@ class SegmentFiles:
         self._controller.when_current(lambda: self._write(path))
 
     def _write(self, path: Path) -> None:
-        from napari_medgs.io.fields import save_field
-
         controller = self._controller
         segmenter = controller.segmenter
         if segmenter is None:
@@ -210,7 +209,8 @@ class SegmentFiles:
             self._accepted.collect(segmenter.session)
             if segmenter.field is not None:
                 field = path.with_name(path.stem + autosave.FIELD)
-                save_field(field, segmenter.field)
+                tree = tree_of(self._context.viewer.layers, segmenter.field)
+                save_with_tree(field, segmenter.field, tree)
                 segmenter.session.field = field.name
             segmenter.save(path)
         except MedGSError as error:

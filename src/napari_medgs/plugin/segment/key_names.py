@@ -16,7 +16,7 @@ LAYER_KEYS = {
 }
 PART_KEYS = {
     "] and [": "while parts are clicked: the next larger or smaller one",
-    "Esc": "leave the clicked part as it is",
+    "Esc": "leave the clicked part as it is; put the scissors away",
 }
 PAINT_KEYS = {
     "1 … 9": "choose a class",

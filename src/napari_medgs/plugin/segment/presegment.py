@@ -64,6 +64,7 @@ class DrawFirstMask:
     def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> FirstMask:
         """Return the probabilities and what the folds say."""
         from napari_medgs.learning import load_segmenter
+        from napari_medgs.learning.polishing import is_polished, polish_result
         from napari_medgs.learning.summary import summarize
 
         progress(ProgressEvent("load the model", 0, 0, 0.0))
@@ -75,6 +76,10 @@ class DrawFirstMask:
             progress=progress,
             should_stop=should_stop,
         )
+        if is_polished(segmenter.card):
+            found = polish_result(
+                segmenter.card, self.volume, found, progress=progress, should_stop=should_stop
+            )
         numbers = summarize(segmenter, self.volume, found)
         note = "Correct it with strokes."
         if "agreement" in numbers:

@@ -19,6 +19,7 @@ from napari_medgs.plugin.worker import Runner
 
 if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
+    from napari_medgs.segmentation import Session
 
 CHANGED = "The mask changed meanwhile: press the button again."
 
@@ -140,26 +141,32 @@ class ClassTools:
             made.clicked.connect(lambda *_, edit=edit: self.edit(edit))
         panel.threshold.clicked.connect(lambda *_: self.threshold())
 
-    def _class(self) -> int:
+    def inputs(self) -> tuple[int, Session, Volume]:
+        """Return the class to edit, the session and the image.
+
+        Raises
+        ------
+        ParameterError, LabelError
+            Without a session, or when no class or a locked one is selected.
+        """
         label = self._selected()
-        if self._controller.session is None:
+        session, volume = self._controller.session, self._context.volume
+        if session is None or volume is None:
             raise ParameterError("Press New first: there is no mask to edit yet.")
         if not label or label == self._background():
             raise ParameterError("Select a class in the table first; the background has no shape.")
         if label in self._controller.state.locked:
             raise LabelError("The class is locked: unlock it in the table to edit it.")
-        return label
+        return label, session, volume
 
     @guarded
     def edit(self, edit: str) -> None:
         """Edit the selected class."""
-        label, session, volume = self._class(), self._controller.session, self._context.volume
-        assert session is not None
-        assert volume is not None
+        label, session, volume = self.inputs()
         amount = self.panel.smallest if edit == "remove small" else self.panel.margin
         place = self._context.visible_slice()
         params = session.settings.params
-        self._run(
+        self.run(
             EditClass(
                 session.labels.copy(),
                 session.strokes.copy(),
@@ -175,13 +182,18 @@ class ClassTools:
     @guarded
     def threshold(self) -> None:
         """Give the voxels of the range to the selected class."""
-        label, session, volume = self._class(), self._controller.session, self._context.volume
-        assert session is not None
-        assert volume is not None
+        label, session, volume = self.inputs()
         low, high = self.panel.low.value(), self.panel.high.value()
-        self._run(ThresholdClass(session.labels.copy(), label, volume, low, high))
+        self.run(ThresholdClass(session.labels.copy(), label, volume, low, high))
 
-    def _run(self, job: Any) -> None:
+    def run(self, job: Any) -> None:
+        """Compute a mask in a thread and record it as one step.
+
+        Parameters
+        ----------
+        job : callable
+            As of :class:`~napari_medgs.plugin.worker.Runner`; returns the mask.
+        """
         if self.runner.busy:
             return
         revision = self._controller.revision

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QAbstractSpinBox, QCheckBox, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from napari_medgs.plugin.segment.scissors.panel import ScissorsPanel
 from napari_medgs.plugin.widgets.controls import button, float_box, row
 
 LARGEST = 1e6
@@ -56,6 +57,8 @@ class ToolsPanel(QWidget):
             line.setSpacing(4)
             layout.addLayout(line)
         layout.addWidget(edits["fill between slices"])
+        self.scissors = ScissorsPanel()
+        layout.addWidget(self.scissors)
         to = QLabel("to")
         line = row(self.low, to, self.high, self.threshold)
         line.setStretch(1, 0)

@@ -47,10 +47,12 @@ from napari_medgs.plugin.segment.layers import (
 from napari_medgs.plugin.segment.maps import MapLayers
 from napari_medgs.plugin.segment.model import JobKind, ResultUpdate
 from napari_medgs.plugin.segment.new_session import known_field, new_session
+from napari_medgs.plugin.segment.parts.ahead import PartsAhead
 from napari_medgs.plugin.segment.parts.tool import ClickParts
 from napari_medgs.plugin.segment.presegment import PreSegment
 from napari_medgs.plugin.segment.prompt_layers import PromptLayers
 from napari_medgs.plugin.segment.saving import SaveActions
+from napari_medgs.plugin.segment.scissors.tool import Scissors
 from napari_medgs.plugin.segment.statistics import Statistics
 from napari_medgs.plugin.segment.statistics_table import StatisticsPanel
 from napari_medgs.plugin.segment.suggestion import SliceSuggestion
@@ -131,6 +133,14 @@ class SegmentWidget(MedGSWidget):
             lambda: self.view.table.background,
         )
         self.view.add_section(Section("Edit the class", self.tools.panel))
+        self.scissors = Scissors(
+            self.tools.panel.scissors,
+            self.tools,
+            self.controller,
+            self.context,
+            self.look.four_views,
+            self._free_mouse,
+        )
         self.surface = SurfaceView(
             self, self.look.show_3d, self.controller, self.context, self.view.table.color
         )
@@ -150,6 +160,7 @@ class SegmentWidget(MedGSWidget):
             self.make_strokes,
         )
         self.surface.made.connect(lambda data: self.parts.show_in_space())
+        self.parts_ahead = PartsAhead(self, self.controller, self.context)
         self.files = SegmentFiles(self, *parts, self.accepted, self._resume)
         self.class_files = ClassFiles(self.view, self.context, self.classes)
         self.presegment = PreSegment(self, *parts, self.class_files, self.make_strokes)
@@ -248,6 +259,11 @@ class SegmentWidget(MedGSWidget):
         strokes = add_strokes_layer(self.viewer, image, names, table.colors, frame.ndim)
         breathe()  # napari takes some tenths of a second for each layer
         self.begin(strokes, reuse=False)
+
+    def _free_mouse(self) -> None:
+        """End what takes clicks and drags on the canvas."""
+        self.parts.close()
+        self.look.window_bar.drag.setChecked(False)
 
     def _begin_case(self, image: Any, classes: ClassList) -> None:
         """Begin with another image and the classes of the last one."""
@@ -411,6 +427,7 @@ class SegmentWidget(MedGSWidget):
         if self.controller.session is None:
             return
         self.parts.close()
+        self.scissors.close()
         self.presegment.forget()
         self.controller.sync_strokes()
         self.files.finish()
@@ -545,6 +562,7 @@ class SegmentWidget(MedGSWidget):
             self.cases,
             self.presegment,
             self.parts,
+            self.parts_ahead,
             self.tools,
             self.statistics,
             self.surface,

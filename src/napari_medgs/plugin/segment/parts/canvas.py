@@ -6,18 +6,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from psygnal import Signal
 
-from napari_medgs.plugin.layer_frame import visible_slice
-from napari_medgs.plugin.layer_orientation import layer_matrix
+from napari_medgs.plugin.segment.canvas_place import CanvasPlace
 from napari_medgs.plugin.segment.parts.outline import (
     CLICKED,
     HOVERED,
     OutlineNode,
     PointerText,
 )
-from napari_medgs.plugin.segment.parts.picker import PartPicker, Place
+from napari_medgs.plugin.segment.parts.picker import PartPicker
 
 if TYPE_CHECKING:
     from napari_medgs.plugin.layer_frame import LayerFrame
@@ -45,8 +43,8 @@ class PartCanvas:
     def __init__(
         self, model: Any, canvas: Any, image: Any, frame: LayerFrame, picker: PartPicker
     ) -> None:
-        self._model, self._image, self._frame, self._picker = model, image, frame, picker
-        self._to_world = layer_matrix(image)
+        self._model, self._picker = model, picker
+        self._places = CanvasPlace(model, image, frame)
         self._hovered, self._clicked = OutlineNode(canvas, HOVERED), OutlineNode(canvas, CLICKED)
         self._text = PointerText(canvas)
         self._pixel: Any = None
@@ -70,23 +68,10 @@ class PartCanvas:
 
     # The mouse
 
-    def _voxel(self, position: Any) -> Place | None:
-        """Return the voxel at a place in the world, if it is in the image."""
-        if self._model.dims.ndisplay != 2:
-            return None
-        image = self._image
-        inside = image.world_to_data(np.asarray(position, float)[-image.ndim :])
-        place = self._frame.points_from_layer(np.asarray(inside))[0]
-        shape = np.asarray(self._frame.grid.shape)
-        if ((place < -0.5) | (place >= shape - 0.5)).any():
-            return None
-        z, y, x = (float(v) for v in place)
-        return z, y, x
-
     def _on_move(self, model: Any, event: Any) -> None:
         if event.is_dragging:
             return
-        place = self._voxel(event.position)
+        place = self._places.voxel_inside(event.position)
         self._pixel = None if place is None else tuple(event.pos)
         self.pointed.emit(place)
 
@@ -94,7 +79,7 @@ class PartCanvas:
         if event.button != 1:
             return
         start, keys = np.asarray(event.pos, float), tuple(event.modifiers)
-        place, still = self._voxel(event.position), True
+        place, still = self._places.voxel_inside(event.position), True
         yield
         while event.type == "mouse_move":
             still &= bool(np.linalg.norm(np.asarray(event.pos, float) - start) <= STILL)
@@ -119,22 +104,12 @@ class PartCanvas:
         """Draw the outlines of the picker's parts in the slice on show."""
         picker = self._picker
         for node, part in ((self._hovered, picker.hovered), (self._clicked, picker.clicked)):
-            place = visible_slice(self._model.dims, self._image, self._frame)
+            place = self._places.slice
             if part is None or place is None:
                 node.show([])
             else:
                 lines = picker.outline(part, *place)
-                node.show([self._on_canvas(line, *place) for line in lines])
-
-    def _on_canvas(self, line: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
-        """Turn a line in a plane of the grid into (x, y) on the canvas."""
-        places = np.insert(line, axis, index, axis=1)
-        data = self._frame.points_to_layer(places)
-        n = self._image.ndim
-        world = data @ self._to_world[:n, :n].T + self._to_world[:n, n]
-        dims = self._model.dims
-        down, across = (axis - (dims.ndim - n) for axis in dims.displayed)
-        return world[:, [across, down]]
+                node.show([self._places.line(line, *place) for line in lines])
 
     def say(self, text: str) -> None:
         """Show a text beside the mouse, if it is on this canvas."""

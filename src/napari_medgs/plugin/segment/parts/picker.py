@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 
 from napari_medgs._typing import Doubles
+from napari_medgs.plugin.segment.canvas_place import Place
 
 if TYPE_CHECKING:
     from napari_medgs.hierarchy import PartSelection, PartTree
 
-Place = tuple[float, float, float]
 KEPT = 512  # outlines and selections: some seconds of moving the mouse
 
 

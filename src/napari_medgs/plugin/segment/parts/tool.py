@@ -12,13 +12,14 @@ from qtpy.QtCore import QTimer
 
 from napari_medgs.errors import LabelError, ParameterError
 from napari_medgs.plugin.report import guarded, show_failure
+from napari_medgs.plugin.segment.canvas_place import Place
 from napari_medgs.plugin.segment.class_table import volume_text
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.model import JobKind
 from napari_medgs.plugin.segment.parts.canvas import PartCanvas
 from napari_medgs.plugin.segment.parts.jobs import MaskOfPart
 from napari_medgs.plugin.segment.parts.panel import PartsPanel
-from napari_medgs.plugin.segment.parts.picker import PartPicker, Place
+from napari_medgs.plugin.segment.parts.picker import PartPicker
 from napari_medgs.plugin.segment.parts.surface import PartSurface
 from napari_medgs.plugin.widgets.shortcuts import Shortcuts
 from napari_medgs.plugin.worker import Runner

@@ -1,0 +1,1 @@
+"""Scissors: a line drawn on the canvas that cuts a class."""

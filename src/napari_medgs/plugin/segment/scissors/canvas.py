@@ -1,0 +1,140 @@
+"""The mouse on one canvas, which draws a closed line: freehand, or corner by corner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from psygnal import Signal
+
+from napari_medgs.plugin.segment.canvas_place import CanvasPlace
+from napari_medgs.plugin.segment.parts.outline import HOVERED, OutlineNode
+
+if TYPE_CHECKING:
+    from napari_medgs.plugin.layer_frame import LayerFrame
+
+STILL = 4.0  # pixels that the mouse may move in a click
+
+
+class LassoCanvas:
+    """Draws a line while the left button is down, or from click to click.
+
+    Parameters
+    ----------
+    model : napari.components.ViewerModel
+        The viewer of the canvas.
+    canvas : object
+    image : napari.layers.Image
+    frame : LayerFrame
+    """
+
+    drawn = Signal(object, int, int)  # corners (P, 2) in voxels, axis and index of the slice
+
+    def __init__(self, model: Any, canvas: Any, image: Any, frame: LayerFrame) -> None:
+        self._model = model
+        self._places = CanvasPlace(model, image, frame)
+        self._node = OutlineNode(canvas, HOVERED)
+        self._corners: list[NDArray[Any]] = []
+        self._slice: tuple[int, int] | None = None
+        model.mouse_drag_callbacks.insert(0, self._on_drag)
+        model.mouse_move_callbacks.append(self._on_move)
+        # A double click closes the line; napari would zoom.
+        self._double = list(model.mouse_double_click_callbacks)
+        model.mouse_double_click_callbacks.clear()
+        model.mouse_double_click_callbacks.append(self._on_double)
+        self._emitters = (model.dims.events.point, model.dims.events.order,
+                          model.dims.events.ndisplay)  # fmt: skip
+        for emitter in self._emitters:
+            emitter.connect(self._on_dims)
+
+    @property
+    def corners(self) -> int:
+        """How many corners were clicked."""
+        return len(self._corners)
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is a line on the canvas."""
+        return self._node.is_shown
+
+    def _point(self, position: Any) -> NDArray[Any] | None:
+        place = self._places.voxel(position)
+        if place is None or self._slice is None:
+            return None
+        return np.delete(np.asarray(place), self._slice[0])
+
+    def _on_drag(self, model: Any, event: Any) -> Iterator[None]:
+        if event.button != 1 or event.handled:
+            return
+        if not self._corners:
+            self._slice = self._places.slice
+        point = self._point(event.position)
+        if point is None:
+            return
+        event.handled = True  # neither panned nor painted
+        start, free = np.asarray(event.pos, float), [point]
+        moved = False
+        yield
+        while event.type == "mouse_move":
+            event.handled = True
+            moved |= bool(np.linalg.norm(np.asarray(event.pos, float) - start) > STILL)
+            point = self._point(event.position)
+            if moved and point is not None and not self._corners:
+                free.append(point)
+                self._show(free)
+            yield
+        event.handled = True
+        if self._corners or not moved:
+            self._corners.append(free[0])
+            self._show(self._corners)
+        else:
+            self._finish(free)
+
+    def _on_move(self, model: Any, event: Any) -> None:
+        """Let the line end at the mouse until the next corner is clicked."""
+        if not self._corners or event.is_dragging:
+            return
+        point = self._point(event.position)
+        self._show(self._corners if point is None else [*self._corners, point])
+
+    def _on_double(self, model: Any, event: Any) -> None:
+        event.handled = True
+        corners, self._corners = self._corners, []
+        self._finish(corners)
+
+    def _finish(self, corners: list[NDArray[Any]]) -> None:
+        place = self._slice
+        self.forget()
+        if place is not None and len(corners) > 2:
+            self.drawn.emit(np.asarray(corners), *place)
+
+    def _show(self, corners: list[NDArray[Any]]) -> None:
+        assert self._slice is not None
+        closed = np.asarray([*corners, corners[0]])
+        self._node.show([self._places.line(closed, *self._slice)])
+
+    def _on_dims(self, event: Any = None) -> None:
+        if self._slice is not None and self._places.slice != self._slice:
+            self.forget()
+
+    def forget(self) -> None:
+        """Forget a line that is not closed yet."""
+        self._corners, self._slice = [], None
+        self._node.show([])
+
+    def close(self) -> None:
+        """Leave the mouse to others, and take the line away."""
+        model = self._model
+        for callbacks, mine in (
+            (model.mouse_drag_callbacks, self._on_drag),
+            (model.mouse_move_callbacks, self._on_move),
+            (model.mouse_double_click_callbacks, self._on_double),
+        ):
+            if mine in callbacks:
+                callbacks.remove(mine)
+        model.mouse_double_click_callbacks.extend(self._double)
+        for emitter in self._emitters:
+            emitter.disconnect(self._on_dims)
+        self._node.close()

@@ -1,0 +1,206 @@
+"""The scissors: from a line on the canvas to a step of the session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from napari_medgs._util.progress import ProgressCallback, StopCallback
+from napari_medgs.errors import ParameterError
+from napari_medgs.plugin.report import guarded
+from napari_medgs.plugin.segment.scissors.canvas import LassoCanvas
+from napari_medgs.plugin.segment.scissors.panel import ScissorsPanel
+from napari_medgs.plugin.widgets.shortcuts import Shortcuts
+
+if TYPE_CHECKING:
+    from napari_medgs.data.volume import Volume
+    from napari_medgs.plugin.segment.context import SegmentContext
+    from napari_medgs.plugin.segment.controller import SegmentController
+    from napari_medgs.plugin.segment.tools import ClassTools
+    from napari_medgs.plugin.viewing.four_views import FourViews
+
+
+@dataclass(frozen=True)
+class CutClass:
+    """Cut one class of a mask on the canonical grid.
+
+    Attributes
+    ----------
+    labels : (Z, Y, X) ndarray of int
+        A copy.
+    label : int
+    outline : (P, 2) ndarray
+    cut : str
+        A :class:`~napari_medgs.segmentation.postprocess.scissors.Cut`.
+    axis : int
+    slices : (int, int) or None
+    volume : Volume
+    limits : (float or None, float or None)
+        The range of intensities in which voxels may be added.
+    """
+
+    labels: NDArray[Any]
+    label: int
+    outline: NDArray[Any]
+    cut: str
+    axis: int
+    slices: tuple[int, int] | None
+    volume: Volume
+    limits: tuple[float | None, float | None]
+
+    def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> NDArray[Any]:
+        """Return the mask."""
+        from napari_medgs.segmentation.postprocess.class_edits import intensity_mask
+        from napari_medgs.segmentation.postprocess.scissors import cut_class
+
+        within = None
+        if self.limits != (None, None):
+            within = intensity_mask(self.volume.channel(0), *self.limits)
+        return cut_class(
+            self.labels,
+            self.label,
+            self.outline,
+            self.cut,
+            axis=self.axis,
+            slices=self.slices,
+            within=within,
+        )
+
+
+class Scissors:
+    """Cuts with lines on napari's own canvas and on those of four views, while the button is down.
+
+    Parameters
+    ----------
+    panel : ScissorsPanel
+    tools : ClassTools
+        Computes the cut and records it.
+    controller : SegmentController
+    context : SegmentContext
+    four : FourViews
+    free_mouse : callable
+        Ends the other tools that take the mouse.
+    """
+
+    title = "The scissors"
+
+    def __init__(
+        self,
+        panel: ScissorsPanel,
+        tools: ClassTools,
+        controller: SegmentController,
+        context: SegmentContext,
+        four: FourViews,
+        free_mouse: Callable[[], Any],
+    ) -> None:
+        self.panel, self._tools, self._free_mouse = panel, tools, free_mouse
+        self._controller, self._context, self._four = controller, context, four
+        self.canvases: list[LassoCanvas] = []
+        self._layers: list[Any] = []
+        self._shortcuts = Shortcuts()
+        panel.button.toggled.connect(self._on_toggled)
+        controller.prompts_changed.connect(self._on_prompts)
+        controller.state.events.clicking.connect(self._on_clicking)
+        four.opened.connect(self._on_views)
+        four.closing.connect(self._close_canvases)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the mouse cuts."""
+        return self.panel.button.isChecked()
+
+    def _on_toggled(self, on: bool) -> None:
+        if not on:
+            self.close()
+        elif not self._start():
+            self.panel.button.setChecked(False)
+
+    @guarded
+    def _start(self) -> bool:
+        context, viewer = self._context, self._context.viewer
+        if self._controller.session is None or context.strokes_layer is None:
+            raise ParameterError("Press New first: there is no mask to cut yet.")
+        self._free_mouse()
+        viewer.dims.ndisplay = 2
+        self._layers = [context.strokes_layer, context.result_layer]
+        for layer in self._layers:
+            layer.mode = "pan_zoom"
+            layer.events.mode.connect(self._on_mode)
+        for target in (viewer, *self._layers):
+            self._shortcuts.bind(target, "Escape", self.escape)
+        self._open_canvases()
+        return True
+
+    def _on_mode(self, event: Any = None) -> None:
+        """Put the scissors away when the user takes the brush."""
+        if any(str(layer.mode) not in ("pan_zoom", "transform") for layer in self._layers):
+            self.panel.button.setChecked(False)
+
+    def _on_clicking(self, clicking: bool, *_: object) -> None:
+        if clicking:
+            self.panel.button.setChecked(False)
+
+    def _on_prompts(self) -> None:
+        if self._controller.session is None:
+            self.panel.button.setChecked(False)
+
+    def _on_views(self) -> None:
+        if self.is_on:
+            self._close_canvases()
+            self._open_canvases()
+
+    def _open_canvases(self) -> None:
+        context, frame = self._context, self._context.frame
+        assert frame is not None
+        main = (context.viewer, context.viewer.window._qt_viewer.canvas)
+        planes = [(view.model, view.widget.canvas) for view in self._four.planes]
+        for model, canvas in (main, *planes):
+            made = LassoCanvas(model, canvas, context.image, frame)
+            made.drawn.connect(self._on_drawn)
+            self.canvases.append(made)
+
+    def _close_canvases(self) -> None:
+        for canvas in self.canvases:
+            canvas.close()
+        self.canvases = []
+
+    def escape(self) -> None:
+        """Forget the corners that were clicked; without any, put the scissors away."""
+        begun = [canvas for canvas in self.canvases if canvas.corners]
+        for canvas in begun:
+            canvas.forget()
+        if not begun:
+            self.panel.button.setChecked(False)
+
+    @guarded
+    def _on_drawn(self, outline: NDArray[Any], axis: int, index: int) -> None:
+        label, session, volume = self._tools.inputs()
+        params = session.settings.params
+        self._tools.run(
+            CutClass(
+                session.labels.copy(),
+                label,
+                outline,
+                str(self.panel.cut.currentData()),
+                axis,
+                self.panel.range_around(index),
+                volume,
+                (params.lowest, params.highest),
+            )
+        )
+
+    def close(self) -> None:
+        """Put the scissors away; what was cut stays."""
+        self._close_canvases()
+        self._shortcuts.free()
+        layers, self._layers = self._layers, []
+        for layer in layers:
+            layer.events.mode.disconnect(self._on_mode)
+        for layer in layers:
+            if str(layer.mode) == "pan_zoom" and not self._controller.state.clicking:
+                layer.mode = "paint"
+        if self.is_on:
+            self.panel.button.setChecked(False)

@@ -1,0 +1,154 @@
+"""Scissors on the canvas of the Segment widget."""
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_medgs.segmentation.postprocess.scissors import cut_class
+from tests.plugin.strokes import WAIT, Mouse, begin, idle
+
+
+@pytest.fixture
+def shown(docked, qtbot, notes):
+    viewer, widget = docked()
+    viewer.window._qt_window.resize(1280, 800)
+    viewer.window._qt_window.show()
+    QApplication.processEvents()
+    begin(qtbot, widget)
+    viewer.dims.set_point(0, widget.strokes_layer.data_to_world((5, 0, 0))[0])
+    widget.view.table.choose(1)
+    widget.view.section("Edit the class").open()
+    QApplication.processEvents()
+    return viewer, widget
+
+
+def settle(qtbot, widget):
+    qtbot.waitUntil(lambda: not widget.tools.runner.busy, timeout=WAIT)
+    idle(qtbot, widget)
+
+
+def ring(z=5, low=(7, 5), high=(13, 9)):
+    """Return corners of a rectangle, and places along it close enough for a free line."""
+    (a, b), (c, d) = low, high
+    return [(z, a, b), (z, a, d), (z, c, d), (z, c, b)]
+
+
+def click(mouse, layer, place, double=False):
+    """Click at a place; the second press of a double click is another event."""
+    left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
+    mouse._send(QEvent.Type.MouseMove, layer, place, none, none)
+    mouse._send(QEvent.Type.MouseButtonPress, layer, place, left, left)
+    mouse._send(QEvent.Type.MouseButtonRelease, layer, place, left, none)
+    if double:
+        mouse._send(QEvent.Type.MouseButtonDblClick, layer, place, left, left)
+        mouse._send(QEvent.Type.MouseButtonRelease, layer, place, left, none)
+    QTest.qWait(25)
+
+
+def test_a_line_cuts_through_slices_and_undo_mends_it(shown, qtbot, notes):
+    viewer, widget = shown
+    panel, layer, result = widget.tools.panel.scissors, widget.strokes_layer, widget.result_layer
+    before, strokes = result.data.copy(), layer.data.copy()
+    center = tuple(viewer.camera.center)
+    QTest.mouseClick(panel.button, Qt.MouseButton.LeftButton)
+    assert panel.help.isVisible()
+    corners = ring(low=(7.2, 5.2), high=(13.3, 8.7))
+    with Mouse(viewer).drag(layer, [*corners, corners[0]]):
+        assert widget.scissors.canvases[0].is_shown
+    settle(qtbot, widget)
+    outline = [place[1:] for place in corners]
+    expected = cut_class(before, 1, outline, "cut")
+    assert (expected != before).any(axis=(1, 2)).sum() > 1  # in other slices, too
+    inside = np.zeros(before.shape, bool)
+    inside[:, 8:13, 6:8] = True  # at least a pixel of the screen from the line
+    np.testing.assert_array_equal(result.data[inside], expected[inside])
+    assert (result.data != expected).mean() < 0.01
+    assert not widget.scissors.canvases[0].is_shown
+    # Neither painted nor panned.
+    assert tuple(viewer.camera.center) == center
+    assert not (layer.data[layer.data != strokes]).any()
+    widget.undo()
+    np.testing.assert_array_equal(result.data, before)
+    np.testing.assert_array_equal(layer.data, strokes)
+
+    # A lasso in this slice alone; corner by corner, closed by a double click.
+    panel.slices.setValue(1)
+    panel.cut.setCurrentIndex(panel.cut.findData("fill"))
+    mouse = Mouse(viewer)
+    wide = ring(low=(1.2, 3.2), high=(4.3, 8.7))
+    for place in wide:
+        click(mouse, layer, place, double=place is wide[-1])
+    settle(qtbot, widget)
+    expected = cut_class(before, 1, [p[1:] for p in wide], "fill", slices=(5, 5))
+    changed = np.flatnonzero((result.data != before).any(axis=(1, 2)))
+    assert changed.tolist() == [5]
+    assert (result.data[5] != expected[5]).sum() <= 2
+    assert notes == []
+
+
+def test_the_scissors_are_put_away_with_the_brush_by_escape_and_for_parts(shown, qtbot, notes):
+    viewer, widget = shown
+    panel, layer = widget.tools.panel.scissors, widget.strokes_layer
+    panel.button.setChecked(True)
+    assert str(layer.mode) == "pan_zoom"
+    mouse = Mouse(viewer)
+    before = widget.result_layer.data.copy()
+    for place in ring()[:2]:
+        click(mouse, layer, place)
+    canvas = widget.scissors.canvases[0]
+    assert canvas.corners == 2
+    widget.scissors.escape()
+    assert (canvas.corners, panel.button.isChecked()) == (0, True)
+    click(mouse, layer, ring()[0])
+    viewer.dims.set_point(0, layer.data_to_world((6, 0, 0))[0])
+    assert canvas.corners == 0  # a line belongs to one slice
+    widget.scissors.escape()
+    assert not panel.button.isChecked()
+    assert str(layer.mode) == "paint"
+    panel.button.setChecked(True)
+    widget.view.brush.set_mode("erase")
+    assert not panel.button.isChecked()
+    assert str(layer.mode) == "erase"
+    panel.button.setChecked(True)
+    widget.view.parts.button.setChecked(True)
+    assert not panel.button.isChecked()
+    assert str(layer.mode) == "pan_zoom"
+    panel.button.setChecked(True)
+    assert not widget.view.parts.button.isChecked()
+    assert widget.scissors.is_on
+    # What cannot be cut is said.
+    widget.view.table.choose(255)
+    with Mouse(viewer).drag(layer, [*ring(6), ring(6)[0]]):
+        pass
+    assert "background has no shape" in notes.pop()[1]
+    np.testing.assert_array_equal(widget.result_layer.data, before)
+    widget.end()
+    assert not panel.button.isChecked()
+    panel.button.click()
+    assert "Press New first" in notes.pop()[1]
+    assert not panel.button.isChecked()
+
+
+def test_lines_cut_in_the_planes_of_four_views(shown, qtbot, notes):
+    _viewer, widget = shown
+    QTest.mouseClick(widget.look.four, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: widget.look.four_views.is_on, timeout=WAIT)
+    qtbot.waitUntil(lambda: widget.look.four_views.space is not None, timeout=WAIT)
+    QTest.qWait(100)
+    before = widget.result_layer.data.copy()
+    widget.tools.panel.scissors.button.setChecked(True)
+    assert len(widget.scissors.canvases) == 3
+    canvas = widget.scissors.canvases[1]
+    axis, index = canvas._places.slice
+    flat = [n for a, n in enumerate(before.shape) if a != axis]
+    half = np.array([(-1, -1), (-1, flat[1]), (flat[0] / 2, flat[1]), (flat[0] / 2, -1)])
+    canvas.drawn.emit(half, axis, index)
+    settle(qtbot, widget)
+    np.testing.assert_array_equal(
+        widget.result_layer.data, cut_class(before, 1, half, "cut", axis=axis)
+    )
+    widget.look.four.setChecked(False)
+    assert widget.scissors.canvases == []
+    assert notes == []
