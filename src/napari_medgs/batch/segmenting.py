@@ -50,6 +50,8 @@ class SegmentTask:
     threads : int, optional
     features : str, optional
         Import path of the model's pre-trained features.
+    polish : bool, optional
+        Polish the mask; None for as the model's card says.
     """
 
     case: Case
@@ -60,6 +62,7 @@ class SegmentTask:
     reading: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
     features: str | None = None
+    polish: bool | None = None
 
 
 @lru_cache(maxsize=2)
@@ -91,6 +94,7 @@ def segment_case(task: SegmentTask, should_stop: StopCallback = never_stop) -> d
         When ``should_stop`` returned True.
     """
     from napari_medgs.io import read_volumes, write_labels
+    from napari_medgs.learning.polishing import is_polished, polish_result
     from napari_medgs.learning.summary import summarize
 
     try:
@@ -101,6 +105,10 @@ def segment_case(task: SegmentTask, should_stop: StopCallback = never_stop) -> d
             result = segmenter.segment(
                 volume, folds=task.agreement, forest=task.forest, should_stop=should_stop
             )
+            if is_polished(segmenter.card) if task.polish is None else task.polish:
+                result = polish_result(
+                    segmenter.card, volume, result, threads=task.threads, should_stop=should_stop
+                )
             numbers = summarize(segmenter, volume, result)
             make_folder(Path(task.output).parent)
             write_labels(task.output, result.labels, result.grid, result.names)
@@ -125,6 +133,7 @@ def segment_many(
     workers: int = 1,
     threads: int | None = None,
     features: str | None = None,
+    polish: bool | None = None,
     progress: ProgressCallback = ignore_progress,
     should_stop: StopCallback = never_stop,
     done: Callable[[str, dict[str, Any]], None] | None = None,
@@ -150,6 +159,8 @@ def segment_many(
         CPU threads of each.
     features : str, optional
         Import path of the model's pre-trained features, for models that were trained with some.
+    polish : bool, optional
+        Polish the masks; None for as the model's card says.
     progress, should_stop : callable, optional
     done : callable, optional
         Gets the name and the numbers of every case that is through.
@@ -182,6 +193,7 @@ def segment_many(
             dict(reading or {}),
             threads,
             features,
+            polish,
         )
         for case in cases
     ]

@@ -152,6 +152,16 @@ def segment(
             rich_help_panel=OUTPUTS,
         ),
     ] = False,
+    polish: Annotated[
+        bool | None,
+        typer.Option(
+            "--polish/--no-polish",
+            help="With --model alone: let the solver move the borders of the mask along the edges "
+            "of the image.",
+            show_default="as cross-validation decided (train-segmenter --polish), else not",
+            rich_help_panel=OUTPUTS,
+        ),
+    ] = None,
     features: Annotated[
         str | None,
         typer.Option(
@@ -267,6 +277,8 @@ def segment(
         raise typer.BadParameter("--model takes the place of --initial and --session.")
     if forest and (model is None or prompts is not None or point or box):
         raise typer.BadParameter("--forest is for --model without prompts.")
+    if polish is not None and (model is None or prompts is not None or point or box):
+        raise typer.BadParameter("--polish is for --model without prompts.")
     if features and model is None:
         raise typer.BadParameter("--features is for --model.")
     if prompts is not None and session is not None:
@@ -307,7 +319,7 @@ def segment(
             )
         metrics = segment_cases(
             job, images[0], model, output, agreement=agreement, forest=forest,
-            scheduler=scheduler, workers=workers or 1, features=features,
+            scheduler=scheduler, workers=workers or 1, features=features, polish=polish,
         )  # fmt: skip
         reporter.finish(metrics)
         reporter.pairs(str(output), case_rows(metrics))
@@ -341,9 +353,9 @@ def segment(
             check_output(extra, WRITTEN_SUFFIXES)
     if model is not None and alone:
         both = probability is not None or uncertainty is not None
-        found, metrics = _model_job(job, model, agreement, forest, features).segment_image(
-            images, probabilities=both, explain=explained
-        )
+        found, metrics = ModelJob(
+            job, _read_segmenter(model, features), agreement, forest, polish
+        ).segment_image(images, probabilities=both, explain=explained)
         metrics.update(job.write(found, output, found.names, probability, uncertainty, lies_on))
         reporter.finish(metrics, mask=output)
         reporter.pairs(str(output), model_rows(metrics, found.names))
@@ -372,13 +384,6 @@ def _read_segmenter(model: Path, features: str | None) -> Segmenter:
     from napari_medgs.learning import load_segmenter
 
     return load_segmenter(model, features)
-
-
-def _model_job(
-    job: SegmentJob, model: Path, agreement: bool, forest: bool, features: str | None
-) -> ModelJob:
-    """Return what segments with a model alone."""
-    return ModelJob(job, _read_segmenter(model, features), agreement, forest)
 
 
 def _fail_if(metrics: dict[str, Any]) -> None:

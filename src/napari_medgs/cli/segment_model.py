@@ -34,17 +34,21 @@ class ModelJob:
         Run the networks of the folds, too.
     forest : bool
         See the image at half of the resolution first, and again where that is unsure.
+    polish : bool, optional
+        Let the solver move the mask's borders; None for as the model's card says.
     """
 
     job: SegmentJob
     segmenter: Segmenter
     agreement: bool
     forest: bool = False
+    polish: bool | None = None
 
     def segment_image(
         self, images: list[str], *, probabilities: bool = False, explain: Explain | None = None
     ) -> tuple[SegmenterResult, dict[str, Any]]:
         """Segment one image; return the result and its numbers."""
+        from napari_medgs.learning.polishing import is_polished, polish_result
         from napari_medgs.learning.summary import summarize
 
         volume = self.job.read(images)
@@ -64,6 +68,15 @@ class ModelJob:
                 progress=progress,
                 should_stop=should_stop,
             )
+            if is_polished(card) if self.polish is None else self.polish:
+                result = polish_result(
+                    card,
+                    volume,
+                    result,
+                    threads=self.job.params.threads,
+                    progress=progress,
+                    should_stop=should_stop,
+                )
             explained = None
             if explain is not None:
                 explained = explain.numbers(self._explain(volume, result, progress, should_stop))
@@ -117,6 +130,7 @@ def segment_cases(
     scheduler: str | None,
     workers: int,
     features: str | None = None,
+    polish: bool | None = None,
 ) -> dict[str, Any]:
     """Segment every image of a folder or list into a folder of masks."""
     from napari_medgs.batch.segmenting import segment_many
@@ -141,6 +155,7 @@ def segment_cases(
             workers=workers,
             threads=job.params.threads,
             features=features,
+            polish=polish,
             progress=progress,
             should_stop=should_stop,
             done=done,

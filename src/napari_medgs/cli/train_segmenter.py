@@ -21,6 +21,7 @@ NAMES = (
     "folds",
     "patience",
     "held_out",
+    "polish",
     "batch_size",
     "learning_rate",
     "ema",
@@ -206,7 +207,9 @@ def _refuse_ignored(ctx: typer.Context) -> None:
 
 def _rows(card: Any, result: Any) -> list[tuple[str, str]]:
     """Return what is printed of a trained segmenter."""
-    rows = []
+    from napari_medgs.learning.polishing import describe_polishing
+
+    rows, polishing = [], describe_polishing(card)
     for name, numbers in card.dice.items():
         title = "Dice, cross-validated" if name == "mean" else f"Dice of {name}"
         interval = f"{numbers['low']:.3f} to {numbers['high']:.3f}"
@@ -218,6 +221,7 @@ def _rows(card: Any, result: Any) -> list[tuple[str, str]]:
     rows += [
         ("network", f"{card.parameters:,} parameters, patches of {patch} at {size} mm"),
         ("folds", f"{card.folds} further networks" if card.folds else "none"),
+        *([("polishing", polishing)] if polishing else []),
         ("steps", steps),
         ("time", f"{result.seconds:.0f} s" + (", stopped early" if result.stopped_by else "")),
     ]

@@ -15,12 +15,13 @@ from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCal
 from napari_medgs.errors import Cancelled
 from napari_medgs.learning.card import CaseEntry
 from napari_medgs.learning.data.checks import CaseFacts, read_case
+from napari_medgs.learning.polishing import decide_polishing, polish_result
 from napari_medgs.learning.segmenter import Segmenter
 from napari_medgs.learning.training.folds import unseen_by
 from napari_medgs.learning.trust import contrast_contributions
 from napari_medgs.metrics.contrasts import label_agreement
 
-MOST_CASES = 60
+MOST_CASES, MOST_POLISHED = 60, 30
 MOST_EXPLAINED, CASES_EXPLAINED = 6, 4
 """Contrasts, and cases of each fold, of which contributions are measured."""
 RESAMPLES = 2000
@@ -133,6 +134,58 @@ def measure_contrasts(
         return contrast_contributions(dice_without, count, card.channel_names, card.class_names)
     except Cancelled:
         return {}
+
+
+def measure_polishing(
+    segmenter: Segmenter,
+    facts: Sequence[CaseFacts],
+    folds: Sequence[int],
+    *,
+    seconds: float | None = None,
+    threads: int | None = None,
+    progress: ProgressCallback,
+    should_stop: StopCallback,
+) -> dict[str, Any]:
+    """Return what polishing brings on cases that a network had not seen.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+        With the networks of the folds.
+    facts : sequence of CaseFacts
+    folds : sequence of int
+        Of every case.
+    seconds : float, optional
+        Most time.
+    threads : int, optional
+    progress, should_stop : callable
+
+    Returns
+    -------
+    dict
+        See :func:`~napari_medgs.learning.polishing.decide_polishing`.
+    """
+    card, count = segmenter.card, segmenter.card.folds
+    started = time.perf_counter()
+    chosen = np.random.default_rng(count).permutation(len(facts))[:MOST_POLISHED]
+    before: list[float] = []
+    after: list[float] = []
+    for done, number in enumerate(chosen):
+        spent = time.perf_counter() - started
+        progress(ProgressEvent("measure polishing", done, len(chosen), spent))
+        if should_stop() or (seconds is not None and spent > seconds):
+            break
+        volume, truth = read_case(facts[number].case)
+        there = [v for v in card.class_values if (truth == v).any()]
+        one = Segmenter(card, [segmenter.networks[1 + unseen_by(folds[number], count)[0]]])
+        try:
+            plain = one.segment(volume, should_stop=should_stop)
+            polished = polish_result(card, volume, plain, threads=threads, should_stop=should_stop)
+        except Cancelled:
+            break
+        before.append(float(np.mean(label_agreement(plain.labels, truth, there))))
+        after.append(float(np.mean(label_agreement(polished.labels, truth, there))))
+    return decide_polishing(before, after)
 
 
 def agreement_of(masks: Sequence[NDArray[Any]], values: Sequence[int]) -> float:

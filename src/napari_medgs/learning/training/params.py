@@ -32,6 +32,8 @@ class LearnParams:
         Stop a network when so many checks bring no better Dice on the cases it was not shown.
     held_out : float
         Part of the cases that the first network is not shown, to measure it while it trains.
+    polish : bool
+        Measure on the folds' cases whether polishing helps; the model does it where it does.
     encoder, decoder, supervision
         What fills the slots of the network.
     features : str, optional
@@ -110,6 +112,13 @@ class LearnParams:
         label="Held out",
         group=TRAINING,
         help="Part of the cases that the first network is not shown, to measure it meanwhile.",
+    )
+    polish: bool = setting(
+        False,
+        label="Polish",
+        group=TRAINING,
+        help="Measure on cases left out whether the solver of segment improves the masks; where "
+        "it does, the model's masks are polished from then on.",
     )
     batch_size: int = setting(
         2, low=1, high=256, label="Batch size", group=TRAINING, help="Patches per step."
@@ -233,6 +242,10 @@ class LearnParams:
         check(self)
         if self.folds == 1:
             raise ParameterError("folds must be 0 or at least 2: one fold is no cross-validation.")
+        if self.polish and self.folds == 0:
+            raise ParameterError(
+                "Whether polishing helps is measured by folds: leave out folds=0."
+            )
         if self.resume and not self.log_dir:
             raise ParameterError("Resuming needs the folder of the run: set log_dir as well.")
 

@@ -56,6 +56,8 @@ FOLD_SHARE = 0.5
 """Steps of a fold's network over those of the first."""
 MEASURING_SHARE = 0.08
 """Part of the minutes that the measurement of the folds may take."""
+POLISHING_SHARE = 0.15
+"""Part of the minutes that the measurement of polishing may take."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,11 @@ class _Run:
             raise ParameterError(
                 f"{count} folds need at least as many cases; there are {len(checked.facts)}."
             )
+        if params.polish and not count:
+            raise ParameterError(
+                f"Whether polishing helps is measured by folds, for which {len(checked.facts)} "
+                "cases are too few; leave out --polish."
+            )
         self.folds = count
         self.precision = ""
         self.reference: dict[str, Any] | None = None
@@ -310,8 +317,15 @@ class _Run:
         if self.params.minutes is None:
             return None
         spent = time.perf_counter() - self.started
-        left = 60 * self.params.minutes * (1 - MEASURING_SHARE * bool(self.folds)) - spent
+        measuring = MEASURING_SHARE * bool(self.folds) + POLISHING_SHARE * self.params.polish
+        left = 60 * self.params.minutes * (1 - measuring) - spent
         return max(1.0, left) / (1 + FOLD_SHARE * self.folds)
+
+    def _left(self) -> float | None:
+        """Return the time that is left for measurements, if the user gave a time."""
+        if self.params.minutes is None:
+            return None
+        return max(1.0, 60 * self.params.minutes - (time.perf_counter() - self.started))
 
     def _held_out(self, count: int) -> set[int]:
         """Return the cases that the first network is not shown."""
@@ -367,6 +381,7 @@ class _Run:
             dice_with_intervals,
             measure_contrasts,
             measure_folds,
+            measure_polishing,
         )
 
         networks = []
@@ -390,13 +405,9 @@ class _Run:
         )  # fmt: skip
         segmenter = Segmenter(card, networks)
         if card.folds:
-            seconds = None
-            if self.params.minutes is not None:
-                spent = time.perf_counter() - self.started
-                seconds = max(1.0, 60 * self.params.minutes - spent)
             segmenter.to(self.device)
             entries = measure_folds(
-                segmenter, facts, folds, seconds=seconds, progress=self.progress,
+                segmenter, facts, folds, seconds=self._left(), progress=self.progress,
                 should_stop=self.should_stop,
             )  # fmt: skip
             trust = {**card.trust, "agreement": calibrate(entries)}
@@ -404,6 +415,11 @@ class _Run:
                 trust["contrasts"] = measure_contrasts(
                     segmenter, facts, folds, should_stop=self.should_stop
                 )
+            if self.params.polish:
+                trust["polishing"] = measure_polishing(
+                    segmenter, facts, folds, seconds=self._left(), threads=self.params.threads,
+                    progress=self.progress, should_stop=self.should_stop,
+                )  # fmt: skip
             segmenter.to("cpu")
             card = card.with_numbers(trust=trust)
             dice = dice_with_intervals(entries, card.class_names, self.params.seed)

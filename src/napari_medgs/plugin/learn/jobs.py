@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
 from napari_medgs.errors import FileError, ParameterError
 from napari_medgs.learning.card import SUFFIX, SegmenterCard
+from napari_medgs.learning.polishing import describe_polishing
 from napari_medgs.learning.training.params import LearnParams
 from napari_medgs.plugin.next_cases import kept_files
 
@@ -104,7 +105,13 @@ class TrainOutcome:
 
 
 def make_train_request(
-    source: Path | None, output: Path | None, minutes: float, folds: bool, start: Path | None
+    source: Path | None,
+    output: Path | None,
+    minutes: float,
+    folds: bool,
+    start: Path | None,
+    *,
+    polish: bool = False,
 ) -> TrainRequest:
     """Check what the user chose.
 
@@ -115,6 +122,8 @@ def make_train_request(
     folds : bool
         Whether the model is measured.
     start : Path, optional
+    polish : bool
+        Whether the folds tell if polishing helps.
 
     Raises
     ------
@@ -130,7 +139,9 @@ def make_train_request(
     if not output.name.endswith(SUFFIX):
         raise FileError(f"{output}: the name of a model ends in {SUFFIX}.")
     # No processes for patches: they would be forked from a program with a window and threads.
-    params = LearnParams(minutes=minutes, folds=None if folds else 0, workers=0)
+    params = LearnParams(
+        minutes=minutes, folds=None if folds else 0, workers=0, polish=polish and folds
+    )
     return TrainRequest(source, output, params, start)
 
 
@@ -242,6 +253,8 @@ def describe_outcome(outcome: TrainOutcome) -> str:
         if len(card.class_names) > 1:
             each = (f"{n} {card.dice[n]['mean']:.2f}" for n in card.class_names if n in card.dice)
             lines.append(html.escape(", ".join(each)))
+        if polishing := describe_polishing(card):
+            lines.append(html.escape(f"Polishing: {polishing}"))
     else:
         lines.append("Not measured: no cases were left out.")
     steps = card.training["done_steps"].get("all", 0)

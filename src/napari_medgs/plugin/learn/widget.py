@@ -61,8 +61,9 @@ class LearnWidget(MedGSWidget):
     source, output : QLineEdit
         Where the cases are, and where the model is saved.
     minutes : QDoubleSpinBox
-    measure, go_on : QCheckBox
-        Whether folds are trained, and whether the last model is continued.
+    measure, polish, go_on : QCheckBox
+        Whether folds are trained, whether polishing is tried on them, and whether the last model
+        is continued.
     panel : TaskPanel
         Train, Cancel and progress.
     curve : TrainingCurve
@@ -110,6 +111,13 @@ class LearnWidget(MedGSWidget):
             "time."
         )
         form.addRow(self.measure)
+        self.polish = QCheckBox("polish masks where that helps")
+        self.polish.setToolTip(
+            "Also measure on the cases left out whether moving the masks' borders along the edges "
+            "of the image helps. Where it does, the model's masks are polished from then on."
+        )
+        self.measure.toggled.connect(self.polish.setEnabled)
+        form.addRow(self.polish)
         self.go_on = QCheckBox("continue the last model")
         self.go_on.setToolTip(
             "Begin with the weights of the model that was trained last, for cases that were added."
@@ -225,8 +233,9 @@ class LearnWidget(MedGSWidget):
         """Train; what is missing becomes a notification."""
         start = CHOICE.path if self.go_on.isChecked() else None
         request = make_train_request(
-            self.cases, self.model, self.minutes.value(), self.measure.isChecked(), start
-        )
+            self.cases, self.model, self.minutes.value(), self.measure.isChecked(), start,
+            polish=self.polish.isChecked(),
+        )  # fmt: skip
         self._request = request
         self.result.setVisible(False)
         self.panel.run(request, self._show_outcome, self.title)

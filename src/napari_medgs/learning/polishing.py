@@ -1,0 +1,145 @@
+"""Polishing: the solver that strokes use moves the border of a model's mask, without any stroke.
+
+It draws borders along the edges of the image. That helps a weak network and harms a good one, so
+that cross-validation decides it: cases that a network has not seen are polished, and the card says
+what came of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from napari_medgs._util.progress import (
+    ProgressCallback,
+    StopCallback,
+    ignore_progress,
+    never_stop,
+)
+from napari_medgs.data.volume import Volume
+from napari_medgs.learning.card import SegmenterCard
+from napari_medgs.learning.segmenter import SegmenterResult
+
+MARGIN = 1.5
+"""Voxels nearer than this to another class may change."""
+SHARE = 0.6
+"""Weight of the polished class in the probabilities of a voxel that changed."""
+RESAMPLES = 2000
+LEAST_CASES = 4
+"""Cases below which nothing is decided."""
+
+
+def polish_result(
+    card: SegmenterCard,
+    volume: Volume,
+    result: SegmenterResult,
+    *,
+    threads: int | None = None,
+    progress: ProgressCallback = ignore_progress,
+    should_stop: StopCallback = never_stop,
+) -> SegmenterResult:
+    """Return a mask with polished borders; probabilities follow where its class changed.
+
+    Parameters
+    ----------
+    card : SegmenterCard
+    volume : Volume
+        That was segmented.
+    result : SegmenterResult
+    threads : int, optional
+    progress, should_stop : callable, optional
+
+    Returns
+    -------
+    SegmenterResult
+        The masks of the folds stay as they are.
+
+    Raises
+    ------
+    MedGSError
+        When the solver refuses the image; ``Cancelled``.
+    """
+    from napari_medgs.segmentation import Prompts, SegmentParams, segment
+
+    values = np.array([0, *card.class_values])
+    order = np.argsort(values)
+    index = order[np.searchsorted(values[order], result.labels)].astype(np.uint8)
+    if index.min() == index.max():
+        return result  # there is no border
+    solved = segment(
+        volume,
+        Prompts(initial=index, initial_margin=MARGIN),
+        SegmentParams(threads=threads),
+        progress=progress,
+        should_stop=should_stop,
+    ).labels
+    labels = values.astype(result.labels.dtype)[solved]
+    probabilities = result.probabilities
+    if probabilities is not None:
+        probabilities = np.array(probabilities)
+        where = np.nonzero(solved != index)
+        probabilities[(slice(None), *where)] *= 1 - SHARE
+        probabilities[(solved[where], *where)] += SHARE
+    return replace(result, labels=labels, probabilities=probabilities)
+
+
+def decide_polishing(
+    before: Sequence[float], after: Sequence[float], seed: int = 0
+) -> dict[str, Any]:
+    """Return what polishing brought on cases that the networks had not seen.
+
+    Parameters
+    ----------
+    before, after : sequence of float
+        Mean Dice of every case without and with it.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict
+        ``cases``; the mean ``difference`` with its 95 % interval ``low`` to ``high``; ``worse``,
+        the number of cases that lost; ``used``, whether the model does it from now on: where the
+        whole interval is above 0. Empty without cases.
+
+    Examples
+    --------
+    >>> decide_polishing([0.7, 0.8, 0.75, 0.8], [0.72, 0.81, 0.77, 0.82])["used"]
+    True
+    """
+    if not before:
+        return {}
+    gain = np.subtract(after, before)
+    random = np.random.default_rng(seed)
+    means = gain[random.integers(len(gain), size=(RESAMPLES, len(gain)))].mean(axis=1)
+    low, high = np.percentile(means, (2.5, 97.5))
+    return {
+        "cases": len(gain),
+        "difference": float(gain.mean()),
+        "low": float(low),
+        "high": float(high),
+        "worse": int((gain < 0).sum()),
+        "used": bool(low > 0 and len(gain) >= LEAST_CASES),
+    }
+
+
+def is_polished(card: SegmenterCard) -> bool:
+    """Tell whether a model's masks are polished unless the user says otherwise."""
+    found = card.trust.get("polishing")
+    return isinstance(found, dict) and found.get("used") is True
+
+
+def describe_polishing(card: SegmenterCard) -> str:
+    """Return in words what cross-validation said of polishing; empty where it was not tried."""
+    found: Any = card.trust.get("polishing")
+    try:
+        text = (
+            f"{float(found['difference']):+.3f} Dice ({float(found['low']):+.3f} to "
+            f"{float(found['high']):+.3f}; {int(found['cases'])} cases)"
+        )
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return f"{text}, {'used' if is_polished(card) else 'not used'}"
