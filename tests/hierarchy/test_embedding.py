@@ -159,6 +159,19 @@ def test_like_parts_are_found_in_another_image(tree):
         assert max(np.sum(masks, axis=0)) == 1  # none overlap
 
 
+def test_chosen_parts_are_laid_out(tree):
+    whole = tree.cut(6).nodes
+    found = embed_parts(tree, parts=whole, steps=20)
+    assert np.array_equal(found.points, embed_parts(tree, count=6, steps=20).points)
+    some = embed_parts(tree, parts=whole[2:5], steps=20)
+    assert set(some.nodes[some.is_part]) == set(whole[2:5])
+    for parts in ([whole[0], whole[0]], [whole[0], tree.root]):
+        with pytest.raises(ParameterError, match="outside of each other"):
+            embed_parts(tree, parts=parts)
+    with pytest.raises(ParameterError, match="2 to 1000 parts, not 1"):
+        embed_parts(tree, parts=whole[:1])
+
+
 def test_bad_input(tree):
     with pytest.raises(ParameterError, match="poincare and euclidean, not 'sphere'"):
         embed_parts(tree, 2, "sphere")

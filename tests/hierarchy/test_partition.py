@@ -56,6 +56,11 @@ def test_merging_and_splitting(tree):
     cells = parts.labels(rendered=False)
     assert (labels == cells).mean() > 0.9
     while True:  # down to a single cell
+        nodes = [n for found in parts.nodes.values() for n in found]
+        assert set(parts.nodes) == set(np.unique(parts.leaf_label))
+        assert len(set(nodes)) == len(nodes)
+        for label, found in parts.nodes.items():
+            assert (parts.leaf_label[tree.leaf_mask(found)] == label).any()
         leaves = np.flatnonzero(parts.leaf_label == 7)
         if len(leaves) == 1:
             break

@@ -112,11 +112,19 @@ def test_naming_merging_splitting(with_parts, qtbot):
     whole = min(first, second)
     assert set(np.unique(layer.data)) == set(range(1, 17)) - {max(first, second)}
     assert widget.parts.parts.names[whole] == "core"
+    # The map has a point for each piece of the whole, all of them with its color and name.
+    disc = widget.disc
+    assert sorted(disc._labels.values()) == sorted(
+        [whole, whole, *set(range(1, 17)) - {first, second}]
+    )
+    assert set(disc._colors) == set(disc._texts) == set(disc._labels.values())
+    assert disc._texts[whole].startswith("core, ")
     tab.select({whole})
     tab.split.click()
     settled(widget, qtbot)
     assert tab.table.rowCount() == 16
     assert 17 in np.unique(layer.data)
+    assert set(disc._labels.values()) == set(np.unique(layer.data))
 
 
 def test_the_map_and_the_viewer_choose_for_each_other(with_parts, qtbot):

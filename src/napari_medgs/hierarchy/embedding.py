@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -81,6 +82,17 @@ class PartEmbedding:
             return hyperbolic.translate(self.points, center)
         moved: Doubles = self.points - center
         return moved
+
+
+def _disjoint(tree: NestedParts, parts: Sequence[int]) -> tuple[int, ...]:
+    """Return parts after a check of their number and places."""
+    chosen = tuple(int(part) for part in parts)
+    if not 2 <= len(chosen) <= MOST_PARTS:
+        raise ParameterError(f"Embed 2 to {MOST_PARTS} parts, not {len(chosen)}.")
+    above = {int(n) for part in chosen for n in tree.ancestors(part)[1:]}
+    if len(set(chosen)) < len(chosen) or above & set(chosen):
+        raise ParameterError("Embed parts that lie outside of each other, each of them once.")
+    return chosen
 
 
 def _joined(tree: NestedParts, parts: tuple[int, ...]) -> tuple[Indices, Indices]:
@@ -181,6 +193,7 @@ def embed_parts(
     *,
     count: int = 100,
     min_fraction: float = 1e-3,
+    parts: Sequence[int] | None = None,
     steps: int = 1000,
     should_stop: StopCallback = never_stop,
 ) -> PartEmbedding:
@@ -201,6 +214,8 @@ def embed_parts(
         Parts of the cut, 2 to 1000; see :func:`~napari_medgs.hierarchy.cut_tree`.
     min_fraction : float
         Least size of a part.
+    parts : sequence of int, optional
+        Nodes to lay out instead of those of a cut; none lies within another.
     steps : int
         Of the optimization (Adam, double precision).
     should_stop : callable, optional
@@ -213,7 +228,7 @@ def embed_parts(
     Raises
     ------
     ParameterError
-        For an unknown space, or numbers out of range.
+        For an unknown space, numbers out of range, or nodes that lie within each other.
     Cancelled
         When stopped.
 
@@ -242,11 +257,13 @@ def embed_parts(
         raise ParameterError(f"An embedding has 2 to 16 dimensions, not {dim}.")
     if not 2 <= count <= MOST_PARTS:
         raise ParameterError(f"Embed 2 to {MOST_PARTS} parts, not {count}.")
-    from napari_medgs.hierarchy.cutting import cut_tree
+    if parts is None:
+        from napari_medgs.hierarchy.cutting import cut_tree
 
-    parts = cut_tree(tree, count, min_fraction).nodes
-    nodes, parent = _joined(tree, parts)
-    is_part = np.isin(nodes, np.array(parts))
+        parts = cut_tree(tree, count, min_fraction).nodes
+    chosen = _disjoint(tree, parts)
+    nodes, parent = _joined(tree, chosen)
+    is_part = np.isin(nodes, np.array(chosen))
     height = np.where(is_part, 0.0, tree.height[nodes])
     least = height[height > 0].min() if (height > 0).any() else 1.0
     distances = _tree_distances(parent, np.log1p(height / least))

@@ -47,24 +47,24 @@ class Partition:
 
     def __init__(self, tree: NestedParts, count: int, min_fraction: float = 1e-3) -> None:
         self.tree, self.min_fraction = tree, min_fraction
-        self._node_names: dict[int, str] = {}
+        self._node_names: dict[tuple[int, ...], str] = {}
         self.set_count(count)
 
     def set_count(self, count: int) -> None:
         """Cut the tree anew: merges and splits end, names of nodes that are parts stay."""
         cut = cut_tree(self.tree, count, self.min_fraction)
         self.leaf_label = cut.leaf_part + 1
-        self._nodes = dict(enumerate(cut.nodes, 1))
+        self._nodes: dict[int, tuple[int, ...]] = {k: (n,) for k, n in enumerate(cut.nodes, 1)}
         self._used = len(cut)
         self.names = {
-            label: self._node_names[node]
-            for label, node in self._nodes.items()
-            if node in self._node_names
+            label: self._node_names[nodes]
+            for label, nodes in self._nodes.items()
+            if nodes in self._node_names
         }
 
     @property
-    def nodes(self) -> dict[int, int]:
-        """The node that a part grew around, by label, of parts that are no merge."""
+    def nodes(self) -> dict[int, tuple[int, ...]]:
+        """The nodes that a part grew around, by label; several of a merge."""
         return dict(self._nodes)
 
     def milliliters(self) -> dict[int, float]:
@@ -85,10 +85,10 @@ class Partition:
             self.names[label] = text
         else:
             self.names.pop(label, None)
-        if label in self._nodes:
-            self._node_names[self._nodes[label]] = text
-            if not text:
-                del self._node_names[self._nodes[label]]
+        nodes = self._nodes[label]
+        self._node_names[nodes] = text
+        if not text:
+            del self._node_names[nodes]
 
     def merge(self, labels: Iterable[int]) -> int:
         """Join parts; return the label of the whole, which is the lowest.
@@ -104,8 +104,10 @@ class Partition:
             raise ParameterError("Choose two parts or more to merge.")
         kept = wanted[0]
         self.leaf_label[np.isin(self.leaf_label, wanted)] = kept
+        self._nodes[kept] = tuple(n for label in wanted for n in self._nodes[label])
         for label in wanted:
-            self._nodes.pop(label, None)
+            if label != kept:
+                del self._nodes[label]
             name = self.names.pop(label, None) if label != kept else None
             if name and kept not in self.names:
                 self.names[kept] = name
@@ -133,11 +135,24 @@ class Partition:
                 if sizes[small] >= needed:
                     self._used += 1
                     self.leaf_label[mine & tree.leaf_mask(small)] = self._used
-                    self._nodes[self._used] = small
-                    self._nodes[label] = large
+                    self._nodes[label], self._nodes[self._used] = self._divided(
+                        self._nodes[label], small, large
+                    )
                     return self._used
                 node = large
         raise ParameterError("The part is a single cell, which cannot be split.")
+
+    def _divided(
+        self, nodes: tuple[int, ...], small: int, large: int
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Share the nodes of a part among what stays and what is split off."""
+        chains = {n: set(self.tree.ancestors(n).tolist()) for n in nodes}
+        off = tuple(n for n in nodes if small in chains[n])
+        rest = tuple(n for n in nodes if small not in chains[n])
+        # Where the split goes through a node, its two sides take its place.
+        cut = set(self.tree.ancestors(small).tolist()) & set(rest)
+        kept = tuple(n for n in rest if n not in cut) + (large,) * bool(cut)
+        return kept or (large,), off or (small,)
 
     def labels(self, rendered: bool = True) -> NDArray[np.int32]:
         """Return the label image, (Z, Y, X); see :meth:`PartCut.labels`."""

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
-from napari_medgs.errors import LabelError, ParameterError
+from napari_medgs.errors import Cancelled, LabelError, ParameterError
 from napari_medgs.segmentation.prompts.coordinates import check_label, to_voxels
 
 if TYPE_CHECKING:
+    from napari_medgs.data.field import GaussianField
     from napari_medgs.hierarchy import PartParams, PartSelection, PartTree
     from napari_medgs.segmentation.interactive import InteractiveSegmenter
+
+POLL_SECONDS = 0.05
 
 
 class PartTool:
@@ -59,6 +63,7 @@ class PartTool:
         self._segmenter, self._lock = segmenter, lock
         self._tree: PartTree | None = None
         self._field: Any = None  # the one that the tree was made from
+        self._making = Lock()
         self.params: PartParams | None = None
 
     @property
@@ -89,23 +94,37 @@ class PartTool:
         Cancelled
             When stopped.
         """
-        if self._tree is None or not self.is_ready:
-            from dataclasses import replace
+        if self._tree is not None and self.is_ready:
+            return self._tree
+        # Another thread may be making it: then its tree is waited for.
+        while not self._making.acquire(timeout=POLL_SECONDS):
+            if should_stop():
+                raise Cancelled("The making of parts was canceled.")
+        try:
+            if self._tree is None or not self.is_ready:
+                self._tree, self._field = self._make(progress, should_stop)
+            return self._tree
+        finally:
+            self._making.release()
 
-            from napari_medgs.hierarchy import PartParams, part_tree
+    def _make(
+        self, progress: ProgressCallback, should_stop: StopCallback
+    ) -> tuple[PartTree, GaussianField]:
+        from dataclasses import replace
 
-            segmenter = self._segmenter
-            field = segmenter.fit_field(progress=progress, should_stop=should_stop)
-            params = replace(self.params or PartParams(), threads=segmenter.threads)
-            self._tree = part_tree(
-                segmenter.volume,
-                field=field,
-                params=params,
-                progress=progress,
-                should_stop=should_stop,
-            )
-            self._field = field
-        return self._tree
+        from napari_medgs.hierarchy import PartParams, part_tree
+
+        segmenter = self._segmenter
+        field = segmenter.fit_field(progress=progress, should_stop=should_stop)
+        params = replace(self.params or PartParams(), threads=segmenter.threads)
+        tree = part_tree(
+            segmenter.volume,
+            field=field,
+            params=params,
+            progress=progress,
+            should_stop=should_stop,
+        )
+        return tree, field
 
     def set_tree(self, tree: PartTree) -> None:
         """Use a tree that was made before, such as one from a field file.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from napari_medgs._util.progress import ProgressCallback, StopCallback
 from napari_medgs.plugin.layer_frame import LayerFrame, labels_like, volume_from_layers
 from napari_medgs.plugin.layer_metadata import fitted_to
 from napari_medgs.plugin.report import prepared_volume
+from napari_medgs.plugin.trees import stored_tree
 
 if TYPE_CHECKING:
     from napari_medgs.data.field import GaussianField
@@ -91,10 +93,23 @@ class DivideTissues:
 
 @dataclass(frozen=True)
 class FindParts:
-    """Make the tree of an image, and a first cut of it."""
+    """Make the tree of an image, and a first cut of it.
+
+    Attributes
+    ----------
+    task : ImageTask
+    count : int
+        Of parts.
+    known : PartTree or None
+        A tree of the task's field that there is already.
+    file : Path or None
+        Of the field; it may hold the tree.
+    """
 
     task: ImageTask
     count: int
+    known: PartTree | None = None
+    file: Path | None = None
 
     def __call__(
         self, progress: ProgressCallback, should_stop: StopCallback
@@ -102,9 +117,13 @@ class FindParts:
         """Return the tree, its partition, and the labels."""
         from napari_medgs.hierarchy import Partition, part_tree
 
-        tree = part_tree(
-            self.task.volume, field=self.task.field, progress=progress, should_stop=should_stop
-        )
+        tree = self.known
+        if tree is None:
+            tree = stored_tree(self.file, self.task.field)
+        if tree is None:
+            tree = part_tree(
+                self.task.volume, field=self.task.field, progress=progress, should_stop=should_stop
+            )
         parts = Partition(tree, min(self.count, tree.leaves))
         return tree, parts, parts.labels()
 
@@ -135,15 +154,18 @@ class DrawParts:
 
 @dataclass(frozen=True)
 class MapParts:
-    """Lay the parts of a tree out in the disc."""
+    """Lay nodes of a tree out in the disc; none where there are fewer than two."""
 
     tree: PartTree
-    count: int
+    nodes: tuple[int, ...]
 
-    def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> PartEmbedding:
+    def __call__(
+        self, progress: ProgressCallback, should_stop: StopCallback
+    ) -> PartEmbedding | None:
         """Return the points."""
         from napari_medgs.hierarchy import embed_parts
 
         del progress
-        count = max(2, min(self.count, MOST_POINTS, self.tree.leaves))
-        return embed_parts(self.tree, 2, count=count, should_stop=should_stop)
+        if len(self.nodes) < 2:
+            return None
+        return embed_parts(self.tree, 2, parts=self.nodes, should_stop=should_stop)

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
 from napari_medgs.plugin.discover.disc import PartDisc
-from napari_medgs.plugin.discover.jobs import DrawParts, ImageTask, MapParts
+from napari_medgs.plugin.discover.jobs import MOST_POINTS, DrawParts, ImageTask, MapParts
 from napari_medgs.plugin.discover.layers import add_labels
 from napari_medgs.plugin.discover.parts_tab import PartsTab
 from napari_medgs.plugin.report import guarded, show_failure
+from napari_medgs.plugin.trees import keep_tree
 from napari_medgs.plugin.worker import Runner
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class PartsView:
         self.embedding = None
         self._tab.set_ready(True)
         self._show(labels)
+        keep_tree(self.viewer.layers, self.tree)
         self.map_parts()
 
     # The layer
@@ -91,7 +93,7 @@ class PartsView:
         colors = self.colors(sizes)
         self._tab.show_parts(sizes, self.parts.names, colors)
         texts = {k: f"{self._title(k)}, {v:.3g} ml" for k, v in sizes.items()}
-        nodes = {node: label for label, node in self.parts.nodes.items()}
+        nodes = {node: label for label, nodes in self.parts.nodes.items() for node in nodes}
         self._disc.show_parts(self.embedding, nodes, colors, texts)
 
     def _title(self, label: int) -> str:
@@ -131,20 +133,34 @@ class PartsView:
 
     def map_parts(self) -> None:
         """Lay the parts out on the map, in the background."""
-        if self.tree is None:
+        if self.tree is None or self._is_mapped():
             return
         if self.mapping.busy:
             self.mapping.stop()
             self._rest.start()
             return
         self.mapping.start(
-            MapParts(self.tree, self._tab.count),
+            MapParts(self.tree, self._nodes()),
             returned=self._on_mapped,
             errored=lambda error: show_failure(error, "The map of the parts"),
             cancelled=lambda: None,
         )
 
-    def _on_mapped(self, embedding: PartEmbedding) -> None:
+    def _nodes(self) -> tuple[int, ...]:
+        """Return the nodes of the parts, the largest ones where there are many."""
+        assert self.parts is not None
+        assert self.tree is not None
+        nodes = {n for nodes in self.parts.nodes.values() for n in nodes}
+        above = {int(n) for node in nodes for n in self.tree.ancestors(node)[1:]}
+        sizes = self.tree.voxels
+        return tuple(sorted(nodes - above, key=lambda n: (-sizes[n], n))[:MOST_POINTS])
+
+    def _is_mapped(self) -> bool:
+        """Tell whether the map shows the parts that there are."""
+        shown = self.embedding
+        return shown is not None and set(self._nodes()) == set(shown.nodes[shown.is_part].tolist())
+
+    def _on_mapped(self, embedding: PartEmbedding | None) -> None:
         self.embedding = embedding
         if self.layer is not None:
             self._fill()
@@ -218,7 +234,7 @@ class PartsView:
         """Join the selected parts."""
         if self.parts is not None:
             label = self.parts.merge(self._tab.labels())
-            self._draw(DrawParts(self.parts, None, rendered=True))
+            self._draw(DrawParts(self.parts, None, rendered=True), self.map_parts)
             self._tab.select({label})
 
     @guarded
@@ -226,7 +242,7 @@ class PartsView:
         """Divide the selected part."""
         if self.parts is not None and self._tab.labels():
             self.parts.split(self._tab.labels()[0])
-            self._draw(DrawParts(self.parts, None, rendered=True))
+            self._draw(DrawParts(self.parts, None, rendered=True), self.map_parts)
 
     def shut_down(self) -> None:
         """Stop the threads and let go of the layer."""

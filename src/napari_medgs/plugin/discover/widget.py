@@ -24,6 +24,7 @@ from napari_medgs.plugin.discover.parts_tab import PartsTab
 from napari_medgs.plugin.discover.tissues_tab import TissuesTab
 from napari_medgs.plugin.report import guarded, show_hint
 from napari_medgs.plugin.responsive import run_responsive
+from napari_medgs.plugin.trees import file_with_tree, tree_of
 from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row, hint
 from napari_medgs.plugin.widgets.layers import LayerChecklist, is_source_image
 from napari_medgs.plugin.worker import Runner
@@ -118,7 +119,13 @@ class DiscoverWidget(MedGSWidget):
     def find_parts(self) -> None:
         """Make the tree of the chosen image; refusals become notifications."""
         task = self._task()
-        job = FindParts(task, self.parts_tab.count)
+        layers = self.viewer.layers
+        job = FindParts(
+            task,
+            self.parts_tab.count,
+            tree_of(layers, task.field),
+            file_with_tree(layers, task.field),
+        )
         self.parts_panel.run(job, partial(self.parts.set_tree, task), "Finding parts")
 
     @guarded

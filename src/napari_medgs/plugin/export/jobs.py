@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,12 @@ from napari_medgs.plugin.layer_metadata import (
     role_of,
 )
 from napari_medgs.plugin.layer_orientation import orientation_warning
+from napari_medgs.plugin.trees import save_with_tree, tree_of
 from napari_medgs.plugin.worker import Job
 from napari_medgs.plugin.writer import frame_for_saving, has_known_place
+
+if TYPE_CHECKING:
+    from napari_medgs.hierarchy import PartTree
 
 
 @dataclass(frozen=True)
@@ -200,7 +204,8 @@ def export_job(kind: str, layer: Any, path: str | Path, options: MeshOptions | N
     field = field_of(layer)
     names = {int(k): str(v) for k, v in dict(layer.metadata.get(NAMES_KEY, {})).items()}
     if kind == "field":
-        return _simple(lambda: _save_field(target, field), target)
+        tree = tree_of([layer], field)
+        return _simple(lambda: _save_field(target, field, tree), target)
     if kind == "splat":
         return _simple(lambda: _save_splat(target, field), target)
     if kind == "image":
@@ -263,11 +268,9 @@ def _simple(write: Callable[[], None], target: Path) -> Job:
     return job
 
 
-def _save_field(path: Path, field: GaussianField | None) -> None:
-    from napari_medgs.io.fields import save_field
-
+def _save_field(path: Path, field: GaussianField | None, tree: PartTree | None) -> None:
     assert field is not None
-    save_field(path, field)
+    save_with_tree(path, field, tree)
 
 
 def _save_splat(path: Path, field: GaussianField | None) -> None:

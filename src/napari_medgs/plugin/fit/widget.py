@@ -15,6 +15,7 @@ from napari_medgs.plugin.fit.results import add_fit_layers, replace_earlier, res
 from napari_medgs.plugin.levels import at_fitting_level, fit_need
 from napari_medgs.plugin.report import guarded, show_failure, show_hint
 from napari_medgs.plugin.responsive import run_responsive
+from napari_medgs.plugin.trees import MakeTree, TreesAhead
 from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row
 from napari_medgs.plugin.widgets.controls import button, row
 from napari_medgs.plugin.widgets.layers import (
@@ -42,6 +43,7 @@ class FitWidget(MedGSWidget):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
+        self.trees = TreesAhead(self, self.viewer)
         self.last: FitOutcome | None = None
         self.made: list[Any] = []
         form = self.form()
@@ -151,6 +153,8 @@ class FitWidget(MedGSWidget):
         self.decide.setVisible(canceled)
         if not canceled:
             self.keep_result()
+            volume = outcome.request.volume
+            self.trees.make(MakeTree(volume, outcome.result.field), volume.data[0].size)
 
     @guarded
     def keep_result(self) -> None:
@@ -191,6 +195,7 @@ class FitWidget(MedGSWidget):
     def shut_down(self) -> None:
         """Stop the fit and the check of backends."""
         self._backend_check.shut_down()
+        self.trees.shut_down()
         self.compare.shut_down()
         super().shut_down()
 
