@@ -311,3 +311,20 @@ def test_left_overs_of_killed_processes_go(tmp_path):
         path.write_bytes(b"")
     remove_partial_files([output])
     assert sorted(p.name for p in Path(tmp_path).iterdir()) == [other.name, output.name]
+
+
+def test_fields_can_be_compressed(folder, client):
+    batch = BatchParams(compress="small")
+    result = fit(folder, client, batch=batch)
+    assert sorted(result.done) == ["a", "b"]
+    entry = json.loads((folder / "out/manifest.json").read_text())["cases"]["a"]
+    assert entry["output"] == "a.medgs"
+    assert entry["output_bytes"] == (folder / "out/a.medgs").stat().st_size
+    assert entry["metrics"]["compression"]["profile"] == "small"
+    assert load_field(folder / "out/a.medgs").info.metrics["psnr"] == pytest.approx(
+        entry["metrics"]["psnr"], rel=1e-5
+    )
+    assert sorted(fit(folder, client, batch=batch).skipped) == ["a", "b"]
+    assert sorted(fit(folder, client, batch=BatchParams(compress="exact")).done) == ["a", "b"]
+    assert sorted(fit(folder, client).done) == ["a", "b"]  # beside them, as plain numbers
+    assert (folder / "out/a.medgs.safetensors").exists()

@@ -14,12 +14,12 @@ from napari_medgs.batch.params import BatchParams
 from napari_medgs.errors import FileError, FormatVersionError, ParameterError
 from napari_medgs.fitting.params import FitParams
 from napari_medgs.io.cases import Case
+from napari_medgs.io.fields import SUFFIX, SUFFIXES
 from napari_medgs.io.json_files import plain_json, write_json
 
 FILE = "manifest.json"
 FORMAT, FORMAT_VERSION = "napari-medgs batch", 1
 OLD_FORMAT = "napari-medgs cohort"  # as versions before 0.2 wrote it; otherwise the same
-SUFFIX = ".medgs.safetensors"
 # They change how a fit runs, not its result.
 _IRRELEVANT = ("threads", "checkpoint", "checkpoint_every", "positions_every")
 LEAST_SECONDS = 1.0  # between two writes of the manifest
@@ -35,6 +35,8 @@ def settings_of(params: FitParams, batch: BatchParams) -> dict[str, Any]:
         record["volume"] = batch.volume
     if batch.resample:  # absent in manifests of earlier versions, which always refused
         record["resample"] = True
+    if batch.compress is not None:
+        record["compress"] = batch.compress
     plain: dict[str, Any] = plain_json(record)
     return plain
 
@@ -78,6 +80,8 @@ class Manifest:
     ----------
     folder : Path
         Of the fields; an existing manifest in it is read.
+    suffix : str
+        Of the fields.
 
     Raises
     ------
@@ -85,14 +89,14 @@ class Manifest:
         When the file of this name is not a manifest or is damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.path = folder, folder / FILE
+    def __init__(self, folder: Path, suffix: str = SUFFIX) -> None:
+        self.folder, self.path, self.suffix = folder, folder / FILE, suffix
         self.cases: dict[str, dict[str, Any]] = _read(self.path) if self.path.exists() else {}
         self._written, self._cost = time.monotonic(), 0.0
 
     def output(self, case: Case) -> Path:
         """Return where the field of a case goes."""
-        return self.folder / f"{case.name}{SUFFIX}"
+        return self.folder / f"{case.name}{self.suffix}"
 
     def finished(self, case: Case, settings: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the entry of an existing field that was made with exactly these settings.
@@ -117,7 +121,7 @@ class Manifest:
         self.cases[case.name] = {
             "images": list(case.images),
             "mask": case.mask,
-            "output": f"{case.name}{SUFFIX}",
+            "output": f"{case.name}{self.suffix}",
             **plain_json(entry),
         }
         wait = max(LEAST_SECONDS, self._cost / WRITING_FRACTION)
@@ -176,7 +180,9 @@ def remove_partial_files(outputs: list[Path]) -> None:
         if not place.is_dir():
             continue
         for entry in os.scandir(place):
-            if entry.name.startswith(".") and entry.name.endswith(f".tmp{SUFFIX}"):
-                original = entry.name[1:].removesuffix(f".tmp{SUFFIX}").rpartition(".")[0]
+            for suffix in SUFFIXES:
+                if not (entry.name.startswith(".") and entry.name.endswith(f".tmp{suffix}")):
+                    continue
+                original = entry.name[1:].removesuffix(f".tmp{suffix}").rpartition(".")[0]
                 if original in files:
                     Path(entry.path).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_medgs._util.settings import check, setting
+from napari_medgs.compression.params import Profile
 from napari_medgs.data.intensities import parse_fill
 from napari_medgs.errors import ParameterError
 from napari_medgs.io.fourth_axis import check_volume
@@ -33,6 +34,9 @@ class BatchParams:
         Processes on this machine; by default as many as CPUs and free memory allow.
     overwrite : bool
         Fit images again whose field exists already.
+    compress : {"small", "faithful", "exact"}, optional
+        Write compressed fields, ``NAME.medgs``, by this profile; fine-tuning works towards image
+        and mask.
 
     Raises
     ------
@@ -65,6 +69,12 @@ class BatchParams:
         help="Processes on this machine.",
     )
     overwrite: bool = setting(False, label="Overwrite", help="Fit images again that have a field.")
+    compress: Profile | None = setting(
+        None,
+        none="exact fields",
+        label="Compress",
+        help="Write compressed fields by this profile.",
+    )
 
     def __post_init__(self) -> None:
         check(self)

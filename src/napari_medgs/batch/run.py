@@ -27,6 +27,7 @@ from napari_medgs.batch.task import FitTask, reason
 from napari_medgs.errors import BackendError, FileError, ParameterError
 from napari_medgs.fitting.params import FitParams
 from napari_medgs.io.cases import Case, find_cases
+from napari_medgs.io.fields import COMPRESSED, SUFFIX
 from napari_medgs.io.folders import make_folder
 
 __all__ = ["BatchResult", "Case", "find_cases", "fit_many"]
@@ -104,6 +105,8 @@ def fit_many(
     should_stop: StopCallback = never_stop,
 ) -> BatchResult:
     """Fit every case and write its field to ``output/NAME.medgs.safetensors``.
+
+    With ``batch.compress`` to ``output/NAME.medgs``, compressed.
 
     Existing fields of the same input and the same settings are kept. A case that fails is
     recorded and does not stop the others.
@@ -197,7 +200,7 @@ class _Run:
         should_stop: StopCallback,
     ) -> None:
         self.started = time.perf_counter()
-        self.manifest = Manifest(folder)
+        self.manifest = Manifest(folder, SUFFIX if batch.compress is None else COMPRESSED)
         self.params, self.batch = params, batch
         self.settings = settings_of(params, batch)
         self.progress, self.should_stop = progress, should_stop

@@ -24,6 +24,7 @@ from napari_medgs.fitting.params import FitParams
 from napari_medgs.io.cases import Case
 
 if TYPE_CHECKING:
+    from napari_medgs.data.field import GaussianField
     from napari_medgs.data.volume import Volume
     from napari_medgs.io.medmnist.reader import MedMNISTSet
 
@@ -182,7 +183,12 @@ def _fit(task: FitTask, should_stop: StopCallback) -> dict[str, Any]:
         raise Cancelled
     output = Path(task.output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    save_field(output, result.field)
+    metrics = result.metrics
+    if task.batch.compress is None:
+        save_field(output, result.field)
+    else:
+        made = _compressed(task, result.field, volume, mask, should_stop)
+        metrics = {**metrics, **made.info.metrics}
     return {
         "status": "done",
         "digest": found,
@@ -190,8 +196,27 @@ def _fit(task: FitTask, should_stop: StopCallback) -> dict[str, Any]:
         "spacing": list(volume.spacing),
         "input_bytes": int(volume.data.nbytes),
         "output_bytes": output.stat().st_size,
-        "metrics": result.metrics,
+        "metrics": metrics,
     }
+
+
+def _compressed(
+    task: FitTask,
+    field: GaussianField,
+    volume: Volume,
+    mask: NDArray[Any] | None,
+    should_stop: StopCallback,
+) -> GaussianField:
+    """Write a field compressed; return what a reader gets."""
+    from napari_medgs.compression import CompressParams, compress
+
+    assert task.batch.compress is not None
+    wanted = CompressParams(
+        profile=task.batch.compress, backend=task.params.backend, threads=task.params.threads
+    )
+    made = compress(field, wanted, volume, mask, should_stop=should_stop)
+    made.save(task.output)
+    return made.field
 
 
 def read(case: Case, batch: BatchParams) -> Volume:

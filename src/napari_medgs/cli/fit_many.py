@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,8 +30,18 @@ if TYPE_CHECKING:
 
 IMAGES, WORKERS = "Images", "Workers"
 
+
+class Compression(StrEnum):
+    """Profiles of compressed fields."""
+
+    SMALL = "small"
+    FAITHFUL = "faithful"
+    EXACT = "exact"
+
+
 EXAMPLES = (
     "napari-medgs fit-many images/ -o fields/ --gaussians 20000",
+    "napari-medgs fit-many images/ -o fields/ --quality 36 --compress small",
     "napari-medgs fit-many cohort.csv -o fields/ --workers 4 --threads 2",
 )
 """Shown at the end of the help page."""
@@ -75,6 +86,15 @@ def fit_many(
             "--overwrite", help="Fit images again that have a field.", rich_help_panel=IMAGES
         ),
     ] = False,
+    profile: Annotated[
+        Compression | None,
+        typer.Option(
+            "--compress",
+            help="Write compressed fields, NAME.medgs, by this profile of compress; fine-tuning "
+            "works towards image and mask.",
+            show_default="exact fields",
+        ),
+    ] = None,
     scheduler: Annotated[
         str | None,
         typer.Option(
@@ -135,6 +155,7 @@ def fit_many(
         scheduler=scheduler,
         workers=workers,
         overwrite=overwrite,
+        compress=None if profile is None else profile.value,
     )
     reporter = Reporter(quiet, json_file)
     check_distinct([source], {"-o": output, "--json": json_file})
