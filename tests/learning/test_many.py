@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -63,6 +64,22 @@ def test_on_dask(images: Path, model: Path, tmp_path: Path):
     here = segment_many(cases[:1], model, tmp_path / "here")
     one, other = (np.asarray(nib.load(f["0"]["output"]).dataobj) for f in (found, here))
     assert (one == other).all()
+
+
+def test_in_two_processes(images: Path, model: Path, tmp_path: Path):
+    """The same masks as here, in the order of the cases; one that fails stops no other."""
+    (images / "bad.nii.gz").write_bytes(b"nothing")
+    words = ("segment", images, "--model", model, "-o", tmp_path / "masks", "--workers", 2)
+    result = CliRunner().invoke(app, [*map(str, words), "--json", str(tmp_path / "n.json")])
+    assert result.exit_code == 1
+    assert "1 of 4 cases failed" in result.output
+    numbers = json.loads((tmp_path / "n.json").read_text())["cases"]
+    assert list(numbers) == ["0", "1", "2", "bad"]
+    assert "bad.nii.gz" in numbers["bad"]["error"]
+    here = segment_many(find_cases(images)[:1], model, tmp_path / "here")
+    one, other = (np.asarray(nib.load(f["0"]["output"]).dataobj) for f in (numbers, here))
+    assert (one == other).all()
+    assert numbers["0"]["voxels"] == here["0"]["voxels"]
 
 
 def test_refused(images: Path, model: Path, tmp_path: Path):

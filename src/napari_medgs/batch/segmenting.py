@@ -214,7 +214,7 @@ def segment_many(
                 raise Cancelled(_canceled(len(found), len(tasks)))
             report(task.case.name, segment_case(task, should_stop))
         return found
-    with _submitter(scheduler, workers) as submit:
+    with _submitter(scheduler, min(workers, len(tasks))) as submit:
         waiting = {submit(task): task for task in tasks}
         while waiting:
             ready = wait(list(waiting), POLL_SECONDS, "FIRST_COMPLETED").done

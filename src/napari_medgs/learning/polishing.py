@@ -80,9 +80,10 @@ def polish_result(
     probabilities = result.probabilities
     if probabilities is not None:
         probabilities = np.array(probabilities)
-        where = np.nonzero(solved != index)
-        probabilities[(slice(None), *where)] *= 1 - SHARE
-        probabilities[(solved[where], *where)] += SHARE
+        changed = solved != index
+        there = probabilities[:, changed] * (1 - SHARE)
+        there[solved[changed], np.arange(there.shape[1])] += SHARE
+        probabilities[:, changed] = there
     return replace(result, labels=labels, probabilities=probabilities)
 
 
