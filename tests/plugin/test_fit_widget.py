@@ -143,6 +143,7 @@ def test_a_fit_of_image_and_mask_becomes_layers(docked, qtbot, add_tiny, tiny_la
     assert overlay.layer is surface
     assert "dB" in widget.result.text()
     assert "left lobe" in widget.result.text()
+    qtbot.waitUntil(lambda: not widget.trees.runner.busy, timeout=WAIT)  # the tree of parts
     assert medgs_threads() == []
 
 

@@ -193,6 +193,15 @@ def test_intensities_of_any_size(volume, truth):
     assert found.deviations[0] < 17
 
 
+def test_padding_need_not_be_the_darkest(volume, truth):
+    image = volume.data[0].copy()
+    rim = np.argwhere(truth > 0)[::400]
+    image[tuple(rim.T)] = image.min() - 5  # as interpolation leaves them
+    found = mg.tissues(mg.Volume.from_array(image, spacing=(3.0, 1, 1)), classes=3)
+    assert (found.labels[truth == 0] == 0).all()
+    assert agreement(found.labels, truth) > 0.95
+
+
 def test_bad_input_is_explained(volume, field, truth):
     with pytest.raises(ParameterError, match="classes must be from 2 to 12, not 1"):
         mg.tissues(volume, classes=1, field=field)

@@ -26,8 +26,10 @@ class TissueParams:
         Rounds at the voxels after those at the Gaussians; None for 3 with one contrast and 0
         with several. With 0 a voxel's class comes from its Gaussians alone.
     padding : bool
-        Whether voxels that have exactly the lowest value of every contrast are left out, where
-        they are at least a hundredth of the image: skull-stripped heads, padded CT.
+        Whether the padding around the image is left out, of skull-stripped heads or padded CT:
+        voxels that have exactly the lowest value of every contrast, where they are at least a
+        hundredth of the image; else those with the value that half of the border has, where they
+        are a tenth.
     seed : int
     threads : int or None
         CPU threads; None for all. Results do not depend on it.
@@ -72,8 +74,8 @@ class TissueParams:
     )
     padding: bool = setting(
         True,
-        help="Leave out voxels with exactly the lowest value in all contrasts, if there are many "
-        "(skull-stripped or padded images).",
+        help="Leave out the padding of skull-stripped or padded images: voxels with exactly the "
+        "lowest value in all contrasts, or that of most of the border, if there are many.",
         group=GROUP,
     )
     seed: int = setting(0, low=0, help="Seed of all random choices.", group="Common options")

@@ -18,6 +18,7 @@ from napari_medgs.tissue.params import TissueParams
 
 FIT_ITERATIONS = 40  # as before a segmentation
 PADDING = 0.01  # of the voxels that have the lowest value, from which on it is padding
+PADDING_ABOVE = 0.1  # the same, of a value that is not the lowest one
 NEGATIVE = 0.01  # of the voxels that may be negative where a bias is asked for
 
 
@@ -73,6 +74,38 @@ class Prepared(Layout):
     shares: ShareProjector
 
 
+def padding_of(volume: Volume) -> NDArray[np.bool_] | None:
+    """Return the voxels around the image proper, which hold exactly one value in every contrast.
+
+    It is the lowest one; or, as interpolation may have made some voxels darker than the padding,
+    the one that half of the border or more has.
+
+    Parameters
+    ----------
+    volume : Volume
+
+    Returns
+    -------
+    (Z, Y, X) ndarray of bool, or None
+        None where there is no padding.
+    """
+    lowest = [channel.min() for channel in volume.data]
+    around = [np.median(_border(channel)) for channel in volume.data]
+    for values, least in ((lowest, PADDING), (around, PADDING_ABOVE)):
+        padded = np.ones(volume.shape, np.bool_)
+        for channel, value in zip(volume.data, values, strict=True):
+            padded &= channel == value
+        if padded.mean() >= least:
+            return padded
+    return None
+
+
+def _border(channel: NDArray[Any]) -> NDArray[Any]:
+    """Return the voxels of the six faces; those at edges count more than once."""
+    axes = [axis for axis in range(3) if channel.shape[axis] > 1]
+    return np.concatenate([channel.take(k, axis).reshape(-1) for axis in axes for k in (0, -1)])
+
+
 def region_of(
     volume: Volume, region: NDArray[np.bool_] | None, params: TissueParams
 ) -> NDArray[np.bool_]:
@@ -109,10 +142,8 @@ def region_of(
         if not inside.any():
             raise ParameterError("The region is empty; mark at least two voxels.")
     if params.padding:
-        padded = np.ones(volume.shape, np.bool_)
-        for channel in volume.data:
-            padded &= channel == channel.min()
-        if padded.mean() >= PADDING:
+        padded = padding_of(volume)
+        if padded is not None:
             inside &= ~padded
             if not inside.any():
                 raise ParameterError(
