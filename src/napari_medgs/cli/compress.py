@@ -30,6 +30,7 @@ EXAMPLES = (
     "napari-medgs compress scan.medgs.safetensors -o scan.medgs --image scan.nii.gz",
     "napari-medgs compress scan.medgs.safetensors -o s.medgs --image scan.nii.gz --max-loss 0.3",
     "napari-medgs compress scan.medgs.safetensors -o scan.medgs --bytes 60000",
+    "napari-medgs compress fields/ -o small/ --image images/",
 )
 """Shown at the end of the help page."""
 
@@ -42,12 +43,18 @@ def compress(
         Path,
         typer.Argument(
             metavar="FIELD",
-            help="A field, .medgs.safetensors or .medgs; with --model also an image, where the "
-            "codec has a start to fit it from.",
+            help="A field, .medgs.safetensors or .medgs, or a folder of them; with --model also "
+            "an image, where the codec has a start to fit it from.",
         ),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="OUT.medgs", help="The compressed field.")
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="OUT.medgs",
+            help="The compressed field; of a folder, the folder of the compressed ones.",
+        ),
     ],
     image: Annotated[
         list[str] | None,
@@ -55,13 +62,19 @@ def compress(
             "--image",
             metavar="IMAGE",
             help="The image that was fitted, once for each contrast: fine-tuning works towards it "
-            "instead of towards the field, which is better by 0.5 to 1.2 dB.",
+            "instead of towards the field, which is better by 0.5 to 1.2 dB. Of a folder, the "
+            "folder or list of images as fit-many takes it.",
             show_default=False,
         ),
     ] = None,
     mask: Annotated[
-        Path | None,
-        typer.Option(metavar="MASK", help="The mask that was fitted.", show_default=False),
+        str | None,
+        typer.Option(
+            metavar="MASK",
+            help="The mask that was fitted; of a folder, where masks lie, relative to each image: "
+            "'../labels/{name}.nii.gz'.",
+            show_default=False,
+        ),
     ] = None,
     max_bytes: Annotated[
         int | None,
@@ -98,11 +111,13 @@ def compress(
 ) -> None:
     """Make a field a tenth of its size: lossy, for research, no archive of the image.
 
-    Ctrl-C ends it and writes nothing. A tree of parts is left out: it belongs to the exact field.
+    Ctrl-C ends it and writes nothing; of a folder, the same command continues. A tree of parts is
+    left out: it belongs to the exact field.
     """
     del debug  # read by the command class
     from dataclasses import replace
 
+    from napari_medgs.cli.compress_folder import compress_fields
     from napari_medgs.cli.learned_codec import compress_by_model
     from napari_medgs.compression import compress as run
     from napari_medgs.errors import ParameterError
@@ -122,25 +137,31 @@ def compress(
                 "A learned codec takes neither image nor mask, and sets rate and loss itself: "
                 "leave these options out."
             )
+        if field.is_dir():
+            raise ParameterError(
+                f"{field} is a folder: pack --model codes all of its fields by a learned codec."
+            )
         compress_by_model(field, output, model, threads, reporter, json_file)
+        return
+    reading: dict[str, Any] = {
+        "spacing": spacing,
+        "assume_identity": assume_identity,
+        "series": series,
+        "volume": chosen_volume,
+        "fill_nan": fill_nan,
+    }
+    if field.is_dir():
+        compress_fields(
+            field, output, params, image, mask, reporter, json_file, reading=reading,
+            resample=resample,
+        )  # fmt: skip
         return
     check_output(output, (SUFFIX,))
     check_distinct([field, *(image or []), mask], {"-o": output, "--json": json_file})
     loaded = load_field(field)
     trees = bool(load_extra(field, "tree")[0])
     with reporter.doing("reading"), naming(image=image):
-        volume = (
-            None
-            if not image
-            else read_volumes(
-                image,
-                spacing=spacing,
-                assume_identity=assume_identity,
-                series=series,
-                volume=chosen_volume,
-                fill_nan=fill_nan,
-            )
-        )
+        volume = read_volumes(image, **reading) if image else None
         grid = loaded.info.grid
         labels = None if mask is None else read_labels(mask, grid, resample=resample)[0]
     with naming(image=image, mask=mask, field=field), reporter.progress() as progress:

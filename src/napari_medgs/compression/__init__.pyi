@@ -5,5 +5,7 @@ from .attributes import AttributeCoder as AttributeCoder
 from .attributes import StepCoder as StepCoder
 from .cohort import pack as pack
 from .cohort import unpack as unpack
+from .folder import FolderResult as FolderResult
+from .folder import compress_folder as compress_folder
 from .params import CompressParams as CompressParams
 from .params import Profile as Profile
