@@ -87,6 +87,25 @@ def test_the_mask_is_that_of_the_whole_image_for_less(ndim, monkeypatch):
     assert seen < 0.75 * network.seen
 
 
+def test_neighbors_are_seen_together():
+    unsure = np.zeros((32, 96), bool)
+    unsure[4, :] = True
+    leaves = choose_leaves(unsure, (64, 192))
+    assert leaves == [refinement.Leaf((0, 0), (32, 128)), refinement.Leaf((0, 128), (32, 192))]
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_what_is_unsure_everywhere_is_seen_once_in_tiles(ndim, monkeypatch):
+    monkeypatch.setattr(refinement, "LEAST_VOXELS", 0)
+    image = np.full((1, *SIZES[ndim]), 0.5, np.float32)
+    network, tile = Brightness(), (64,) * ndim
+    found = whole(forest_probabilities(network, image, tile))
+    seen, network.seen = network.seen, 0
+    np.testing.assert_array_equal(found, whole(tiled_probabilities(network, image, tile)))
+    coarse = np.prod([-(-n // 2) for n in SIZES[ndim]])
+    assert seen < network.seen + 2 * coarse
+
+
 def test_small_images_are_seen_in_full():
     image, network = ball(3), Brightness()
     found = whole(forest_probabilities(network, image, (64, 64, 64)))

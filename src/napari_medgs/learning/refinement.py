@@ -2,8 +2,9 @@
 
 The network first sees the image at half of its resolution, an eighth of the voxels. Cells of an
 octree in which that answer is unsure are seen again at the full resolution, with voxels around
-them; cells of which most parts are unsure are seen as a whole. A scan thus costs as the surfaces
-in it, not as its volume [1]_. It takes a network that can make out its classes at half of the
+them; cells are seen as a whole where that is cheaper than part by part, and neighbors together. A
+scan thus costs as the surfaces in it, not as its volume [1]_. Where that would cost as much as all
+of the image, all of it is seen. It takes a network that can make out its classes at half of the
 resolution, too.
 
 References
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from napari_medgs._typing import Floats
 from napari_medgs._util.progress import StopCallback, never_stop
 from napari_medgs.errors import Cancelled
-from napari_medgs.learning.tiles import tiled_probabilities
+from napari_medgs.learning.tiles import tile_starts, tiled_probabilities
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,15 +37,17 @@ MARGIN = 16
 FACTOR = 2
 UNSURE = 0.2
 """A voxel is unsure where the most likely class lacks more than this to certainty."""
-MOST_PARTS = 0.6
-"""A large cell is a leaf where more than so many of its parts are unsure."""
+MOST_MERGED = 4
+"""Small cells along an axis that are seen together at most; two along the first."""
+WORTH = 0.9
+"""The leaves are seen where they cost less than this part of the whole image."""
 LEAST_VOXELS = 128**3
 """Smaller images are seen in full: nothing would be gained."""
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A cell that is seen at full resolution.
+    """A cell, or neighboring ones, that are seen at full resolution.
 
     Attributes
     ----------
@@ -89,32 +92,75 @@ def choose_leaves(unsure: NDArray[np.bool_], size: tuple[int, ...]) -> list[Leaf
     [Leaf(start=(0, 96), stop=(32, 128))]
     """
     large, small = CELLS
-    ndim = unsure.ndim
+    ndim, parts = unsure.ndim, large // small
     counts = [-(-n // large) for n in size]
     edge = small // FACTOR
     padded = np.zeros([c * large // FACTOR for c in counts], bool)
     padded[tuple(slice(n) for n in unsure.shape)] = unsure
-    blocks = padded.reshape([side for c in counts for side in (c * large // small, edge)])
+    blocks = padded.reshape([side for c in counts for side in (c * parts, edge)])
     flags: NDArray[np.bool_] = np.asarray(blocks.any(axis=tuple(range(1, 2 * ndim, 2))))
-    found: list[Leaf] = []
-    parts = large // small
-
-    def add(corner: tuple[int, ...], extent: int) -> None:
-        stop = tuple(min(c + extent, n) for c, n in zip(corner, size, strict=True))
-        if all(a < b for a, b in zip(corner, stop, strict=True)):
-            found.append(Leaf(corner, stop))
-
+    # A whole cell where its parts, each with its margin, would be more voxels.
+    most = ((large + 2 * MARGIN) / (small + 2 * MARGIN)) ** ndim
     for cell in np.ndindex(*counts):
-        inside = flags[tuple(slice(parts * c, parts * (c + 1)) for c in cell)]
-        if not inside.any():
-            continue
-        corner = tuple(large * c for c in cell)
-        if inside.mean() > MOST_PARTS:
-            add(corner, large)
-            continue
-        for part in np.argwhere(inside):
-            add(tuple(c + small * int(p) for c, p in zip(corner, part, strict=True)), small)
+        where = tuple(slice(parts * c, parts * (c + 1)) for c in cell)
+        if flags[where].sum() > most:
+            flags[where] = True
+    found: list[Leaf] = []
+    for corner, extent in _boxes(flags, (parts, *[MOST_MERGED] * (ndim - 1))):
+        start = tuple(small * c for c in corner)
+        stop = tuple(min(small * (c + e), n) for c, e, n in zip(corner, extent, size, strict=True))
+        if all(a < b for a, b in zip(start, stop, strict=True)):
+            found.append(Leaf(start, stop))
     return found
+
+
+def _boxes(
+    flags: NDArray[np.bool_], largest: tuple[int, ...]
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Yield boxes (corner, extent) that cover every flag once and nothing else.
+
+    Boxes grow along the last axis first, up to the largest extent; along the first axis they stay
+    within steps of theirs.
+    """
+    left = flags.copy()
+    for first in range(0, flags.shape[0], largest[0]):
+        for place in np.argwhere(left[first : first + largest[0]]):
+            corner = (first + int(place[0]), *map(int, place[1:]))
+            if not left[corner]:
+                continue
+            limit = [min(c + e, n) for c, e, n in zip(corner, largest, flags.shape, strict=True)]
+            limit[0] = min(first + largest[0], flags.shape[0])
+            stop = [c + 1 for c in corner]
+            for axis in reversed(range(flags.ndim)):
+                while stop[axis] < limit[axis]:
+                    layer = [slice(c, e) for c, e in zip(corner, stop, strict=True)]
+                    layer[axis] = slice(stop[axis], stop[axis] + 1)
+                    if not left[tuple(layer)].all():
+                        break
+                    stop[axis] += 1
+            left[tuple(slice(c, e) for c, e in zip(corner, stop, strict=True))] = False
+            yield corner, tuple(e - c for c, e in zip(corner, stop, strict=True))
+
+
+def _with_margin(leaf: Leaf, size: tuple[int, ...]) -> tuple[slice, ...]:
+    """Return the voxels that the network sees of a leaf."""
+    return tuple(
+        slice(max(0, a - MARGIN), min(n, b + MARGIN))
+        for a, b, n in zip(leaf.start, leaf.stop, size, strict=True)
+    )
+
+
+def _seen(leaves: list[Leaf], size: tuple[int, ...]) -> int:
+    """Return the voxels that the network sees of all leaves."""
+    boxes = (_with_margin(leaf, size) for leaf in leaves)
+    return sum(int(np.prod([s.stop - s.start for s in box])) for box in boxes)
+
+
+def _tiled(size: tuple[int, ...], tile: tuple[int, ...]) -> int:
+    """Return the voxels that the network sees of an image in tiles."""
+    tile = tuple(min(n, t) for n, t in zip(size, tile, strict=True))
+    counts = [len(tile_starts(n, t)) for n, t in zip(size, tile, strict=True)]
+    return int(np.prod(counts) * np.prod(tile))
 
 
 def forest_probabilities(
@@ -169,6 +215,10 @@ def forest_probabilities(
         coarse[:, first:last] = found
     assert coarse is not None
     leaves = choose_leaves(unsure_voxels(coarse), size)
+    if _seen(leaves, size) > WORTH * _tiled(size, tile):
+        del coarse
+        yield from tiled_probabilities(network, image, tile, progress=progress, **options)
+        return
     done = 0
     for first in range(0, size[0], CELLS[0]):
         last = min(first + CELLS[0], size[0])
@@ -178,15 +228,14 @@ def forest_probabilities(
                 continue
             if should_stop():
                 raise Cancelled("The segmentation was canceled.")
-            low = [max(0, a - MARGIN) for a in leaf.start]
-            high = [min(n, b + MARGIN) for n, b in zip(size, leaf.stop, strict=True)]
-            box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+            box = _with_margin(leaf, size)
             part = torch.from_numpy(np.ascontiguousarray(image[(slice(None), *box)])[None])
             with torch.inference_mode():
                 logits = network(part if device is None else part.to(device))[0]
                 seen = logits.float().softmax(0).cpu().numpy()
             inner = tuple(
-                slice(a - c, b - c) for a, b, c in zip(leaf.start, leaf.stop, low, strict=True)
+                slice(a - s.start, b - s.start)
+                for a, b, s in zip(leaf.start, leaf.stop, box, strict=True)
             )
             target = [slice(a, b) for a, b in zip(leaf.start, leaf.stop, strict=True)]
             target[0] = slice(leaf.start[0] - first, leaf.stop[0] - first)
