@@ -20,6 +20,7 @@ from napari_medgs.errors import (
 )
 from napari_medgs.fitting import AdvancedFitParams, FitParams, OptimizerParams, fit
 from napari_medgs.fitting import api as run
+from napari_medgs.fitting import start as fit_start
 from napari_medgs.fitting.optim import loop
 from napari_medgs.fitting.problem import index_labels
 from napari_medgs.io.fields import load_field
@@ -256,7 +257,7 @@ def test_remaining_time_is_that_of_steps(scene, monkeypatch):
     volume, _ = scene
     now, events = [100.0], []
     monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
-    start, step = run._start, loop.FitLoop._step
+    start, step = run.place_start, loop.FitLoop._step
 
     def slow_start(*arguments):
         now[0] += 1000
@@ -266,7 +267,7 @@ def test_remaining_time_is_that_of_steps(scene, monkeypatch):
         now[0] += 40 if self.state.iteration == 0 else 2
         return step(self, decay)
 
-    monkeypatch.setattr(run, "_start", slow_start)
+    monkeypatch.setattr(run, "place_start", slow_start)
     monkeypatch.setattr(loop.FitLoop, "_step", even_step)
     fit(volume, replace(FAST, iterations=5, backend="cpu"), progress=events.append)
     steps = [event for event in events if event.stage == "fit"]
@@ -491,7 +492,7 @@ def test_a_time_limit_counts_the_preparation(monkeypatch):
     params = FitParams(gaussians=60, iterations=3, interpolate=True, seed=0)
     assert "through_plane_targets" in fit(volume, params).metrics
     # What takes more than its share of the limit is left out, and the fit goes on.
-    monkeypatch.setattr(run, "PREPARATION_SHARE", 0.0)
+    monkeypatch.setattr(fit_start, "PREPARATION_SHARE", 0.0)
     hurried = fit(volume, replace(params, time_limit=1000))
     assert "through_plane_targets" not in hurried.metrics
     assert hurried.metrics["iterations"] == 3

@@ -17,8 +17,10 @@ from napari_medgs.segmentation import (
     Prompts,
     SegmentModel,
     SegmentParams,
+    fit_for_segmentation,
     segment,
 )
+from napari_medgs.segmentation.api import FIT_PARAMS
 from napari_medgs.segmentation.large_model import LargeSegmentModel, segment_model
 from napari_medgs.segmentation.postprocess.upsampling import upsample_labels
 from napari_medgs.segmentation.prompts.prompts import Box, Point
@@ -40,8 +42,6 @@ def scene():
     strokes = np.full(SHAPE, -1, np.int32)
     for k in (4, 9):
         strokes[k, 20, 15:28], strokes[k, 3, 3:40] = 4, 0
-    from napari_medgs.segmentation import fit_for_segmentation
-
     return volume, truth, strokes, fit_for_segmentation(volume, FIT, working_voxels=8000)
 
 
@@ -195,3 +195,27 @@ def test_one_call_and_the_interactive_object_agree(scene):
     segmenter.set_params(replace(FEW, working_voxels=10**6))
     assert not segmenter.is_prepared
     assert not np.array_equal(segmenter.result().labels, quick.labels)
+
+
+def test_a_large_image_is_fitted_along_its_own_slices():
+    """Blocks of 1 x 2 x 2 are coarser in plane, which does not make columns slices."""
+    rng = np.random.default_rng(0)
+    grid = Grid((24, 40, 40), np.diag([1.0, 0.8, 0.8, 1.0]))
+    volume = mg.Volume(rng.random((1, 24, 40, 40)).astype(np.float32), grid)
+    field = fit_for_segmentation(
+        volume, mg.FitParams(gaussians=50, iterations=2), working_voxels=9800
+    )
+    assert field.info.slice_axis == 0
+    assert field.info.grid.matches(grid)
+    assert "through_plane_targets" not in field.info.metrics
+    wanted = mg.FitParams(gaussians=50, iterations=2, slice_axis=2, interpolate=True)
+    field = fit_for_segmentation(volume, wanted, working_voxels=9800)
+    assert field.info.slice_axis == 2
+    assert "through_plane_targets" in field.info.metrics
+
+
+def test_default_steps_are_fewer_on_blocks():
+    volume = mg.Volume.from_array(np.random.default_rng(0).random((8, 24, 24)).astype(np.float32))
+    few = replace(FIT_PARAMS, gaussians=40, slice_axis=0)
+    assert fit_for_segmentation(volume, few).info.metrics["iterations"] == 40
+    assert fit_for_segmentation(volume, few, working_voxels=1000).info.metrics["iterations"] == 20

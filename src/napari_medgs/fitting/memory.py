@@ -13,9 +13,11 @@ from napari_medgs.errors import MemoryEstimateError
 from napari_medgs.fitting.params import FitParams
 from napari_medgs.fitting.problem import choose_slice_axis, make_problem
 from napari_medgs.fitting.through_plane import through_plane_factor
+from napari_medgs.rendering.api import MANY_CLASSES
 
 BYTES_PER_GAUSSIAN = 4 * 14 * 8
 SHARE = 0.9  # of the free memory may be used
+USUAL_SLOTS = 32  # of many classes at most: 13 to 23 of 59 and 188 were needed
 
 
 def estimate_bytes(shape: tuple[int, int, int], images: int, classes: int, gaussians: int) -> int:
@@ -42,6 +44,8 @@ def check_memory(volume: Volume, params: FitParams, mask: NDArray[Any] | None) -
     if mask is not None and mask.size and np.asarray(mask).dtype.kind in "iub":
         sample = np.unique(np.asarray(mask).reshape(-1)[:: max(1, mask.size // 1_000_000)])
         classes = len(sample) + 1
+        if classes > MANY_CLASSES:
+            classes = min(classes, USUAL_SLOTS)
     axis = choose_slice_axis(volume, params.slice_axis)
     factor = through_plane_factor(params, volume.grid, axis)
 

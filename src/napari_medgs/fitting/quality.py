@@ -28,12 +28,13 @@ def measure_fit(
     clipped; the rendering is clipped alike. SSIM is the mean over slices of scikit-image's
     (7 x 7 uniform window).
     """
-    from napari_medgs.metrics import dice
-    from napari_medgs.rendering import render_stack
+    from napari_medgs.rendering import render_labels, render_stack
+    from napari_medgs.rendering.api import MANY_CLASSES, only_head
 
     info = field.info
-    rendered = render_stack(field, threads=params.threads)
     images = len(info.image_channels)
+    many = len(info.class_names) > MANY_CLASSES
+    rendered = render_stack(only_head(field, "image") if many else field, threads=params.threads)
     rendered_images = rendered[:images]
     truth = np.empty_like(rendered_images)
     stacks = np.moveaxis(volume.data, info.slice_axis + 1, 1)
@@ -68,15 +69,32 @@ def measure_fit(
         )
     if info.class_names and mask is not None:
         labels = np.moveaxis(np.asarray(mask), info.slice_axis, 0)
-        prediction = np.asarray(info.label_values)[rendered[images:].argmax(axis=0)]
-        prediction[labels == -1] = -1
-        metrics["dice"] = {
-            str(value): dice(prediction == value, labels == value)
-            for value in info.label_values[1:]
-        }
+        values = np.asarray(info.label_values)
+        if many:
+            found = np.moveaxis(render_labels(field, threads=params.threads), info.slice_axis, 0)
+        else:
+            found = values[rendered[images:].argmax(axis=0)]
+        scores = _dice_of_labels(found, labels, values)
+        metrics["dice"] = dict(zip(map(str, info.label_values[1:]), scores[1:], strict=True))
         known = [v for v in metrics["dice"].values() if np.isfinite(v)]
         metrics["dice_mean"] = float(np.mean(known)) if known else None
     return metrics
+
+
+def _dice_of_labels(found: NDArray[Any], truth: NDArray[Any], values: NDArray[Any]) -> list[float]:
+    """Return the Dice of every value (increasing) where the truth (Z, Y, X) is not -1."""
+    size = len(values)
+    counts = np.zeros((3, size), np.int64)
+    for one, other in zip(found, truth, strict=True):
+        known = other != -1
+        a, b = np.searchsorted(values, one[known]), np.searchsorted(values, other[known])
+        for row, indices in zip(counts, (a, b, a[a == b]), strict=True):
+            row += np.bincount(indices, minlength=size)
+    total = counts[0] + counts[1]
+    return [
+        2 * int(both) / int(all_) if all_ else float("nan")
+        for both, all_ in zip(counts[2], total, strict=True)
+    ]
 
 
 def explain_shortfall(

@@ -16,6 +16,7 @@ from napari_medgs.rendering.engine import EngineSpec
 from napari_medgs.rendering.registry import make_engine
 
 View = Literal["image", "seg", "probability"]
+MANY_CLASSES = 20  # with more, labels are rendered without a volume of logits for each class
 
 
 def render(
@@ -62,7 +63,7 @@ def render(
     >>> mg.render(field, grid=finer).shape
     (1, 1, 32, 32)
     """
-    field = _only(field, head)
+    field = only_head(field, head)
     if grid is not None and not grid.matches(field.info.grid, 1e-6):
         try:
             field = field.on_grid(grid)
@@ -115,10 +116,27 @@ def render_labels(
     >>> int(mg.render_labels(field)[0, 8, 8])
     7
     """
-    logits = render(field, "seg", grid=grid, backend=backend, threads=threads)
     values = np.asarray(field.info.label_values, np.int32)
+    if MANY_CLASSES < len(values) <= 255 and _renders_on_cpu(field, backend):
+        from napari_medgs.rendering.cpu.labels import label_stack
+
+        try:
+            placed = field if grid is None else field.on_grid(grid)
+        except ParameterError:
+            pass  # axes that are not the field's: at points, below
+        else:
+            stack = label_stack(placed, threads)
+            return values[np.moveaxis(stack, 0, field.info.slice_axis)]
+    logits = render(field, "seg", grid=grid, backend=backend, threads=threads)
     labels: NDArray[np.int32] = values[logits.argmax(axis=0)]
     return labels
+
+
+def _renders_on_cpu(field: GaussianField, backend: str) -> bool:
+    from napari_medgs.rendering.registry import choose_engine
+
+    blend = field.info.blend
+    return blend != "alpha" and choose_engine(backend, blend)[0] == "cpu"
 
 
 def render_stack(
@@ -200,13 +218,13 @@ def render_points(
     points = np.asarray(points, np.float32)
     if points.ndim != 2 or points.shape[1] != 3:
         raise ParameterError(f"Points must have shape (P, 3), not {points.shape}.")
-    field = _only(field, head)
+    field = only_head(field, head)
     stacked = points[:, list(field.info.stack_axes)]
     values = render_at_points(field, stacked, threads)
     return _finish(values.T, field, head).T
 
 
-def _only(field: GaussianField, head: View) -> GaussianField:
+def only_head(field: GaussianField, head: View) -> GaussianField:
     """Return the field with the channels of one head alone."""
     info = field.info
     if head not in ("image", "seg", "probability"):
