@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from napari_medgs._util import training_settings as shared
 from napari_medgs._util.settings import check, setting
+from napari_medgs._util.training_settings import LIGHTNING, LOGS, TRAINING
 from napari_medgs.classification.card import MODELS
 from napari_medgs.errors import ParameterError
-
-TRAINING, LOGS, LIGHTNING = "Training", "Logs and checkpoints", "Lightning's trainer"
-COMMON = "Common options"
 
 
 @dataclass(frozen=True)
@@ -72,25 +71,9 @@ class TrainParams:
     batch_size: int = setting(
         32, low=2, high=4096, label="Batch size", group=TRAINING, help="Images per step."
     )
-    learning_rate: float = setting(
-        2e-3,
-        above=0,
-        high=1,
-        label="Learning rate",
-        group=TRAINING,
-        help="Highest learning rate of AdamW.",
-    )
-    weight_decay: float = setting(
-        0.05, low=0, label="Weight decay", group=TRAINING, help="Weight decay of AdamW."
-    )
-    ema: float = setting(
-        0.99,
-        low=0,
-        below=1,
-        label="EMA decay",
-        group=TRAINING,
-        help="Decay of the exponential moving average of the weights; 0 keeps the last weights.",
-    )
+    learning_rate: float = shared.learning_rate(2e-3)
+    weight_decay: float = shared.weight_decay(0.05)
+    ema: float = shared.ema(0.99)
     smoothing: float = setting(
         0.05,
         low=0,
@@ -122,10 +105,8 @@ class TrainParams:
         group=TRAINING,
         help="Gaussians per image, a power of 2.",
     )
-    seed: int = setting(0, low=0, label="Seed", group=COMMON, help="Seed of all random choices.")
-    accelerator: str = setting(
-        "auto", group=LIGHTNING, help="Hardware: auto, cpu, gpu and others that Lightning knows."
-    )
+    seed: int = shared.seed()
+    accelerator: str = shared.accelerator()
     devices: str = setting("auto", group=LIGHTNING, help="Number of devices, or auto.")
     strategy: str = setting(
         "auto", group=LIGHTNING, help="Strategy of distributed training, such as ddp."
@@ -136,20 +117,9 @@ class TrainParams:
     logger: Literal["none", "csv", "tensorboard"] = setting(
         "none", label="Logger", group=LOGS, help="Where training curves are written."
     )
-    log_dir: str | None = setting(
-        None,
-        none="none",
-        label="Log folder",
-        group=LOGS,
-        metavar="DIR",
-        help="Folder of logs and checkpoints.",
-    )
-    resume: bool = setting(
-        False, label="Resume", group=LOGS, help="Continue the run in --log-dir."
-    )
-    threads: int | None = setting(
-        None, low=1, none="all CPUs", label="CPU threads", group=COMMON, help="CPU threads to use."
-    )
+    log_dir: str | None = shared.log_dir()
+    resume: bool = shared.resume()
+    threads: int | None = shared.threads()
     cache_dir: str | None = None
 
     def __post_init__(self) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from napari_medgs._util import training_settings as shared
 from napari_medgs._util.settings import check, setting
+from napari_medgs._util.training_settings import LIGHTNING, LOGS, TRAINING
 from napari_medgs.errors import ParameterError
 from napari_medgs.learning.networks.slots import DecoderKind, EncoderKind, SupervisionKind
 
-TRAINING, NETWORK, LOGS = "Training", "Network", "Logs and checkpoints"
-LIGHTNING, COMMON = "Lightning's trainer", "Common options"
+NETWORK = "Network"
 
 
 @dataclass(frozen=True)
@@ -123,25 +124,9 @@ class LearnParams:
     batch_size: int = setting(
         2, low=1, high=256, label="Batch size", group=TRAINING, help="Patches per step."
     )
-    learning_rate: float = setting(
-        3e-3,
-        above=0,
-        high=1,
-        label="Learning rate",
-        group=TRAINING,
-        help="Highest learning rate of AdamW.",
-    )
-    weight_decay: float = setting(
-        0.01, low=0, high=10, label="Weight decay", group=TRAINING, help="Weight decay of AdamW."
-    )
-    ema: float = setting(
-        0.99,
-        low=0,
-        below=1,
-        label="EMA decay",
-        group=TRAINING,
-        help="Decay of the exponential moving average of the weights; 0 keeps the last weights.",
-    )
+    learning_rate: float = shared.learning_rate(3e-3)
+    weight_decay: float = shared.weight_decay(0.01)
+    ema: float = shared.ema(0.99)
     encoder: EncoderKind = setting(
         EncoderKind.UNET, label="Encoder", group=NETWORK, help="What makes features of the image."
     )
@@ -199,9 +184,7 @@ class LearnParams:
         group=LIGHTNING,
         help="Numbers to calculate with; auto measures which are faster.",
     )
-    accelerator: str = setting(
-        "auto", group=LIGHTNING, help="Hardware: auto, cpu, gpu and others that Lightning knows."
-    )
+    accelerator: str = shared.accelerator()
     workers: int | None = setting(
         None,
         low=0,
@@ -214,21 +197,10 @@ class LearnParams:
     logger: Literal["csv", "tensorboard", "none"] = setting(
         "csv", label="Logger", group=LOGS, help="How curves are written to --log-dir."
     )
-    log_dir: str | None = setting(
-        None,
-        none="none",
-        label="Log folder",
-        group=LOGS,
-        metavar="DIR",
-        help="Folder of the curves and of what --resume continues from.",
-    )
-    resume: bool = setting(
-        False, label="Resume", group=LOGS, help="Continue the interrupted run in --log-dir."
-    )
-    seed: int = setting(0, low=0, label="Seed", group=COMMON, help="Seed of all random choices.")
-    threads: int | None = setting(
-        None, low=1, none="all CPUs", label="CPU threads", group=COMMON, help="CPU threads to use."
-    )
+    log_dir: str | None = shared.log_dir()
+    resume: bool = shared.resume()
+    seed: int = shared.seed()
+    threads: int | None = shared.threads()
 
     def __post_init__(self) -> None:
         for name, kind in (
