@@ -1,6 +1,6 @@
 """Large scans coarse first, in full where unsure: seconds, memory and Dice by size.
 
-    python benchmarks/learning_forest.py [--sizes 128 192 256] [--steps 200] [--json FILE]
+    python benchmarks/learning_forest.py [--sizes 128 256 400x512x512] [--steps 300] [--json FILE]
 
 A network is trained on synthetic volumes of 112 voxels an edge: a smooth organ, in half of them
 with a branching tree of thin tubes, in noise. Larger volumes are then segmented in full and by
@@ -29,13 +29,21 @@ TRAIN_SIZE = 112
 """Half of the size in voxels of what an organ lies in, tubes in so much, their length."""
 
 
-def synthetic(size: int, seed: int, kind: str) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+def shape_of(size: str) -> tuple[int, int, int]:
+    """Return the shape (z, y, x) of "256" or "400x512x512"."""
+    sides = [int(n) for n in size.split("x")]
+    z, y, x = sides if len(sides) == 3 else sides * 3
+    return z, y, x
+
+
+def synthetic(
+    shape: tuple[int, int, int], seed: int, kind: str
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Return a noisy volume and its mask: 1 a smooth organ, 2 a branching tree.
 
     Parameters
     ----------
-    size : int
-        Voxels of an edge.
+    shape : (z, y, x)
     seed : int
     kind : {"organ", "tree"}
         "tree": the tree, too.
@@ -43,16 +51,16 @@ def synthetic(size: int, seed: int, kind: str) -> tuple[NDArray[np.float32], NDA
     from scipy.ndimage import distance_transform_edt, gaussian_filter
 
     random = np.random.default_rng(seed)
-    axes = (np.arange(size, dtype=np.float32) - size / 2) / SCALE
-    z, y, x = np.meshgrid(axes, axes, axes, indexing="ij", sparse=True)
+    axes = [(np.arange(n, dtype=np.float32) - n / 2) / SCALE for n in shape]
+    z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
     middle, radii = random.uniform(-0.3, 0.3, 3), random.uniform(0.25, 0.4, 3)
     wave = 0.12 * np.sin(4 * z + 3 * y + random.uniform(0, 6)) * np.cos(5 * x)
     away = ((z - middle[0]) / radii[0]) ** 2 + ((y - middle[1]) / radii[1]) ** 2
     labels = (away + ((x - middle[2]) / radii[2]) ** 2 + wave < 1).astype(np.uint8)
     if kind == "tree":
-        lines = np.ones((size,) * 3, bool)
+        lines, size = np.ones(shape, bool), np.array(shape)
         ends = [(random.uniform(0.1, 0.9, 3) * size, random.normal(size=3))]
-        for _ in range(int(TUBES * (size / (2 * SCALE)) ** 3)):
+        for _ in range(int(TUBES * float(np.prod(size / (2 * SCALE))))):
             place, way = ends[random.integers(len(ends))]
             for _ in range(STEPS_OF_TUBE):
                 way = way / np.linalg.norm(way) + 0.15 * random.normal(size=3)
@@ -65,8 +73,9 @@ def synthetic(size: int, seed: int, kind: str) -> tuple[NDArray[np.float32], NDA
         tube = distance_transform_edt(lines) < 2.0
         labels[tube] = 2
     values = np.array([0.0, 1.0, 2.0], np.float32)[labels]
-    image = gaussian_filter(values, 0.7) + random.normal(0, 0.35, labels.shape)
-    return image.astype(np.float32), labels
+    image = gaussian_filter(values, 0.7)
+    image += 0.35 * random.standard_normal(shape, np.float32)
+    return image, labels
 
 
 def train(steps: int, out: Path) -> None:
@@ -85,7 +94,7 @@ def train(steps: int, out: Path) -> None:
             (Path(folder) / name).mkdir()
         grid = Grid((TRAIN_SIZE,) * 3, np.eye(4))
         for seed in range(8):
-            image, labels = synthetic(TRAIN_SIZE, seed, "tree" if seed % 2 else "organ")
+            image, labels = synthetic((TRAIN_SIZE,) * 3, seed, "tree" if seed % 2 else "organ")
             write_image(Path(folder) / "images" / f"c{seed}.nii.gz", image, grid)
             write_labels(Path(folder) / "labels" / f"c{seed}.nii.gz", labels, grid)
         params = LearnParams(
@@ -95,7 +104,7 @@ def train(steps: int, out: Path) -> None:
         save_segmenter(out, result.segmenter)
 
 
-def measure(model: Path, size: int, kind: str, forest: bool) -> dict[str, Any]:
+def measure(model: Path, size: str, kind: str, forest: bool) -> dict[str, Any]:
     """Return what one segmentation takes and how good it is."""
     import torch
 
@@ -104,7 +113,7 @@ def measure(model: Path, size: int, kind: str, forest: bool) -> dict[str, Any]:
     from napari_medgs.metrics import dice
 
     torch.set_num_threads(1)
-    image, labels = synthetic(size, 100, kind)
+    image, labels = synthetic(shape_of(size), 100, kind)
     segmenter = load_segmenter(model)
     volume = Volume.from_array(image)
     before, started = peak_bytes(), time.process_time()
@@ -121,7 +130,8 @@ def measure(model: Path, size: int, kind: str, forest: bool) -> dict[str, Any]:
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--sizes", nargs="+", type=int, default=[128, 192, 256])
+    parser.add_argument("--sizes", nargs="+", default=["128", "192", "256"])
+    parser.add_argument("--kinds", nargs="+", default=["organ", "tree"])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--model", type=Path, help="a segmenter trained before")
     parser.add_argument("--json", type=Path)
@@ -136,7 +146,7 @@ def main() -> None:
             train(options.steps, model)
         rows = []
         for size in options.sizes:
-            for kind in ("organ", "tree"):
+            for kind in options.kinds:
                 for forest in (False, True):
                     task = json.dumps({"size": size, "kind": kind, "forest": forest})
                     command = [sys.executable, __file__, "--model", str(model), "--one", task]
@@ -149,7 +159,7 @@ def main() -> None:
                     scores = " ".join(f"{d:.3f}" for d in row["dice"])
                     how = "forest" if forest else "full"
                     print(
-                        f"{size:4d} {kind:6s} {how:6s} {row['cpu_seconds']:6.1f} CPU s "
+                        f"{size:>11s} {kind:6s} {how:6s} {row['cpu_seconds']:6.1f} CPU s "
                         f"{row['more_bytes'] / 2**20:6.0f} MiB  Dice {scores}",
                         flush=True,
                     )
