@@ -136,3 +136,11 @@ def test_failures_are_one_line(place, words, message):
     assert message in done.output
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (place / "x.nii.gz").exists()
+
+
+def test_a_place_outside_is_refused_before_anything_is_fitted(place, monkeypatch):
+    monkeypatch.setattr("napari_medgs.fitting.fit", None)
+    done = run(place, "parts scan.nii.gz -o x.nii.gz --at 99 1 1")
+    assert done.exit_code == 1
+    assert "--at 99 1 1: lies outside of" in done.output
+    assert len(done.stderr.strip().splitlines()) == 1

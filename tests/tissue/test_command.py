@@ -68,6 +68,20 @@ def test_a_region_and_a_field_alone(place, truth):
     assert np.array_equal(labels > 0, truth > 1)
 
 
+def test_a_region_of_another_grid_is_resampled_on_request(place, truth):
+    region = nib.load(place / "region.nii.gz")
+    affine = region.affine @ np.diag([2, 2, 2, 1])
+    coarse = nib.Nifti1Image(np.asarray(region.dataobj)[::2, ::2, ::2], affine)
+    nib.save(coarse, place / "coarse.nii.gz")
+    line = "tissues scan.medgs.safetensors -o o.nii.gz --classes 2 --region coarse.nii.gz -q"
+    refused = run(place, line)
+    assert refused.exit_code == 1
+    assert "--resample" in refused.output
+    assert run(place, f"{line} --resample").exit_code == 0
+    found = np.asarray(nib.load(place / "o.nii.gz").dataobj)
+    assert ((found > 0) == (truth > 1)).mean() > 0.9
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [

@@ -215,8 +215,11 @@ def test_bad_input_is_explained(volume, field, truth):
         mg.tissues(volume, classes=2, field=field, region=truth == 0)
     one = np.zeros(volume.shape, bool)
     one[5, 20, 20:22] = True
-    with pytest.raises(ParameterError, match="fewer than the 12 classes"):
-        mg.tissues(volume, classes=12, field=field, region=one)
+    with pytest.raises(ParameterError, match="2 voxels, fewer than the 3 classes"):
+        mg.tissues(volume, classes=3, field=field, region=one)
+    few = mg.fit(volume, mg.FitParams(gaussians=6, iterations=2)).field
+    with pytest.raises(ParameterError, match="Gaussians, fewer than the 12 classes"):
+        mg.tissues(volume, classes=12, field=few)
     flat = mg.Volume.from_array(np.where(truth > 1, 50.0, volume.data[0]), spacing=(3.0, 1, 1))
     with pytest.raises(ImageError, match=r"one gray level \(50\)"):
         mg.tissues(flat, classes=2, region=truth > 1)

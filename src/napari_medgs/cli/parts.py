@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -176,7 +177,14 @@ def parts(
         "volume": chosen_volume,
         "fill_nan": fill_nan,
     }
-    found = _make_tree(images, field, params, reading, reporter)
+
+    def check_places(grid: Grid) -> None:
+        """Refuse places outside of the image before any work is done."""
+        for option, text, place in places:
+            what = f"{option} {text}"
+            place_point(grid, place, world=world, what=what, image=images[0])
+
+    found = _make_tree(images, field, params, reading, check_places, reporter)
     seconds = time.perf_counter() - started
     numbers: dict[str, Any] = {
         "seconds": seconds,
@@ -243,6 +251,7 @@ def _make_tree(
     field: Path | None,
     params: PartParams,
     reading: dict[str, Any],
+    check: Callable[[Grid], None],
     reporter: Reporter,
 ) -> PartTree:
     """Read a tree from a field file that has one, or make it."""
@@ -250,18 +259,22 @@ def _make_tree(
     from napari_medgs.io import read_volumes
     from napari_medgs.io.fields import is_field_file, load_field
 
+    plain = params == PartParams(threads=params.threads)
     if any(is_field_file(image) for image in images):
         if len(images) > 1 or field is not None:
             raise typer.BadParameter(
                 "give one field alone, or images with their field by --field."
             )
-        if has_tree(images[0]) and params == PartParams(threads=params.threads):
-            return load_tree(images[0])
+        own = load_field(images[0])
+        check(own.info.grid)
+        if plain and has_tree(images[0]):
+            return load_tree(images[0], own)
         with naming(field=Path(images[0])), reporter.progress() as progress:
-            return part_tree(load_field(images[0]), params=params, progress=progress)
+            return part_tree(own, params=params, progress=progress)
     known = None if field is None else load_field(field)
     with reporter.doing("reading"), naming(image=images):
         volume = read_volumes(images, **reading)
+    check(volume.grid)
     with (
         naming(image=images, field=field),
         stoppable("nothing") as should_stop,

@@ -18,6 +18,7 @@ from napari_medgs.cli.options import (
     IdentityOption,
     JsonOption,
     QuietOption,
+    ResampleOption,
     SeriesOption,
     VolumeOption,
     VoxelSizeOption,
@@ -72,6 +73,7 @@ def tissues(
         ),
     ] = None,
     field: FieldOption = None,
+    resample: ResampleOption = False,
     model: Annotated[
         Path | None,
         typer.Option(
@@ -154,7 +156,8 @@ def tissues(
         "volume": chosen_volume,
         "fill_nan": fill_nan,
     }
-    result, data = _divide(images, region, field, model, params, reading, reporter)
+    mask = None if region is None else (region, resample)
+    result, data = _divide(images, mask, field, model, params, reading, reporter)
     from napari_medgs.io import write_image, write_labels
 
     source = None if is_field_file(images[0]) else images[0]
@@ -193,14 +196,17 @@ def tissues(
 
 def _divide(
     images: list[str],
-    region: Path | None,
+    mask: tuple[Path, bool] | None,
     field: Path | None,
     model: Path | None,
     params: TissueParams,
     reading: dict[str, Any],
     reporter: Reporter,
 ) -> tuple[TissueResult, Any]:
-    """Read everything and divide; return the result and the image."""
+    """Read everything and divide; return the result and the image.
+
+    A mask comes with whether to resample it.
+    """
     from napari_medgs.io import read_labels, read_volumes
     from napari_medgs.io.fields import is_field_file, load_field
     from napari_medgs.tissue import image_of_field, tissues
@@ -214,9 +220,11 @@ def _divide(
         known = None if field is None else load_field(field)
         with reporter.doing("reading"), naming(image=images):
             volume = read_volumes(images, **reading)
-    inside = None
-    if region is not None:
-        inside = read_labels(region, like=volume.grid)[0] != 0
+    region, inside = None, None
+    if mask is not None:
+        region, resample = mask
+        with naming(image=images):
+            inside = read_labels(region, like=volume.grid, resample=resample)[0] != 0
     with (
         naming(image=images, field=field, region=region),
         stoppable("nothing") as should_stop,

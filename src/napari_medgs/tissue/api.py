@@ -154,7 +154,7 @@ def fit_tissues(
     timer.stage("classes")
     held_out: dict[int, float] = {}
     classes = params.classes
-    _check_gaussians(len(bags), classes or 2)
+    _check_counts(len(bags), int(ready.region.sum()), classes or 2)
     if classes is None:
         places = ready.field.centers[used][:, [2, 1, 0]].astype(np.float64)
         unbiased = replace(bags, basis=bags.basis[:, :0])
@@ -171,9 +171,12 @@ def fit_tissues(
     )
 
 
-def _check_gaussians(count: int, classes: int) -> None:
-    if count < classes:
-        raise ParameterError(
-            f"The region has {count} Gaussians, fewer than the {classes} classes asked for; take "
-            "a larger region, or fit with more Gaussians."
-        )
+def _check_counts(gaussians: int, voxels: int, classes: int) -> None:
+    for count, what, more in (
+        (voxels, "voxels", ""), (gaussians, "Gaussians", ", or fit with more Gaussians")
+    ):  # fmt: skip
+        if count < classes:
+            raise ParameterError(
+                f"The region has {count} {what}, fewer than the {classes} classes asked for; take "
+                f"a larger region{more}."
+            )
