@@ -190,5 +190,21 @@ def test_refusals_are_told(docked, qtbot, notes):
     widget.tissue_panel.button.click()
     qtbot.waitUntil(lambda: bool(notes), timeout=WAIT)
     assert any("'nothing' is empty" in text for _, text in notes)
+    viewer.add_labels(np.ones((4, 5, 6), np.uint8), name="elsewhere")
+    widget.tissues.region.setCurrentText("elsewhere")
+    notes.clear()
+    widget.tissue_panel.button.click()
+    qtbot.waitUntil(lambda: bool(notes), timeout=WAIT)
+    assert "elsewhere" in notes[0][1]
+    flat = viewer.add_image(np.full(truth.shape, 7.0), name="flat")
+    widget.tissues.region.setCurrentIndex(0)
+    widget.images.check([flat])
+    for panel in (widget.tissue_panel, widget.parts_panel):
+        notes.clear()
+        panel.button.click()
+        qtbot.waitUntil(lambda: bool(notes), timeout=WAIT)
+        assert "constant (7)" in notes[0][1]
+        assert len(notes) == 1
+    assert widget.tissues.classes.minimum() == 1  # which stands for "chosen by itself"
     widget.send(as_classes=False)
     assert any("Select one or more parts" in text for _, text in notes)
