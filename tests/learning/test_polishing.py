@@ -21,6 +21,7 @@ from napari_medgs.errors import Cancelled, ParameterError  # noqa: E402
 from napari_medgs.io import write_image  # noqa: E402
 from napari_medgs.learning import (  # noqa: E402
     LearnParams,
+    Segmenter,
     SegmenterResult,
     find_training_cases,
     save_segmenter,
@@ -35,7 +36,17 @@ from napari_medgs.learning.polishing import (  # noqa: E402
 from tests.learning.cases import phantom, write_nnunet  # noqa: E402
 from tests.learning.test_training import untrained  # noqa: E402
 
+PARAMS = LearnParams(
+    steps=40, folds=4, width=4, levels=2, workers=0, precision="32", threads=1, polish=True,
+    learning_rate=0.03, ema=0.8,
+)  # fmt: skip
 DECIDED = {"cases": 9, "difference": 0.01, "low": 0.005, "high": 0.02, "worse": 1, "used": True}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
+    source = find_training_cases(write_nnunet(tmp_path_factory.mktemp("polish"), 4))
+    return train_segmenter(source, PARAMS).segmenter
 
 
 def dice(one, other) -> float:
@@ -52,8 +63,11 @@ def test_borders_move_to_edges_and_probabilities_follow():
     image, truth, grid = phantom(3, size=24)
     rough = np.where(ndimage.binary_dilation(truth == 2), 2, truth)
     one_hot = np.stack([rough == v for v in (0, 2, 5)]).astype(np.float32)
+    p = np.stack([ndimage.gaussian_filter(one, 1.2) for one in one_hot])
+    p /= p.sum(0)
+    rough = np.array([0, 2, 5], np.uint8)[p.argmax(0)]
     card = untrained().card
-    result = SegmenterResult(rough, grid, 0.8 * one_hot + 0.2 / 3, (rough,), card.names)
+    result = SegmenterResult(rough, grid, p, (rough,), card.names)
     polished = polish_result(card, Volume(image[None], grid), result, threads=1)
     assert dice(polished.labels == 2, truth == 2) > dice(rough == 2, truth == 2) + 0.02
     assert polished.labels.dtype == rough.dtype
@@ -65,7 +79,7 @@ def test_borders_move_to_edges_and_probabilities_follow():
     assert polished.fold_labels[0] is rough
     with pytest.raises(Cancelled):
         polish_result(card, Volume(image[None], grid), result, should_stop=lambda: True)
-    nothing = replace(result, labels=np.zeros_like(rough))
+    nothing = replace(result, probabilities=np.stack([1 - 0 * p[0], 0 * p[0], 0 * p[0]]))
     assert polish_result(card, Volume(image[None], grid), nothing) is nothing
 
 
@@ -82,16 +96,19 @@ def test_only_a_clear_gain_is_used():
     assert decide_polishing([], []) == {}
 
 
-def test_the_card_decides_unless_the_user_does(tmp_path: Path):
+def test_the_card_decides_unless_the_user_does(trained, tmp_path: Path):
     image, _, grid = phantom(5)
     (tmp_path / "scans").mkdir()
     scan = write_image(tmp_path / "scans" / "a.nii.gz", image, grid)
-    plain, deciding = untrained(), untrained(trust={"polishing": DECIDED})
+    plain, deciding = (
+        Segmenter(trained.card.with_numbers(trust=trust), trained.networks)
+        for trust in ({}, {"polishing": DECIDED})
+    )
     paths = [
         save_segmenter(tmp_path / f"{k}.safetensors", s) for k, s in enumerate((plain, deciding))
     ]
     volume = Volume(image[None], grid)
-    found = plain.segment(volume)
+    found = plain.segment(volume, probabilities=True)
     polished = polish_result(plain.card, volume, found).labels
     assert (polished != found.labels).any()
     outputs = []
@@ -120,22 +137,28 @@ def test_the_card_decides_unless_the_user_does(tmp_path: Path):
     assert "--polish is for --model" in " ".join(result.output.split())
 
 
-def test_folds_measure_it(tmp_path: Path):
-    source = find_training_cases(write_nnunet(tmp_path, 4))
-    params = LearnParams(
-        steps=10, folds=4, width=4, levels=2, workers=0, precision="32", threads=1, polish=True
-    )
-    card = train_segmenter(source, params).segmenter.card
+def test_what_is_sure_of_one_class_only_stays(tmp_path: Path):
+    image, _, grid = phantom(5)
+    model, volume = untrained(), Volume(image[None], grid)
+    found = model.segment(volume, probabilities=True)
+    assert found.probability().max() < 0.9
+    assert polish_result(model.card, volume, found) is found
+    with pytest.raises(ParameterError, match="probabilities"):
+        polish_result(model.card, volume, model.segment(volume))
+
+
+def test_folds_measure_it(trained, tmp_path: Path):
+    card = trained.card
     found = card.trust["polishing"]
     assert found["cases"] == 4
     assert found["low"] <= found["difference"] <= found["high"]
     assert is_polished(card) == found["used"] == (found["low"] > 0)
     assert describe_polishing(card).endswith("used")
     with pytest.raises(ParameterError, match="leave out folds=0"):
-        replace(params, folds=0)
+        replace(PARAMS, folds=0)
     two = find_training_cases(write_nnunet(tmp_path / "two", 2))
     with pytest.raises(ParameterError, match="2 cases are too few"):
-        train_segmenter(two, replace(params, folds=None))
+        train_segmenter(two, replace(PARAMS, folds=None))
 
 
 @pytest.mark.parametrize("found", [{}, {"used": True}, {"used": "yes"}, 3, {"difference": []}])

@@ -102,10 +102,12 @@ def segment_case(task: SegmentTask, should_stop: StopCallback = never_stop) -> d
             stamp = Path(task.model).stat().st_mtime
             segmenter = _segmenter(task.model, stamp, task.features)
             volume = read_volumes(task.case.images, **task.reading)
+            polish = is_polished(segmenter.card) if task.polish is None else task.polish
             result = segmenter.segment(
-                volume, folds=task.agreement, forest=task.forest, should_stop=should_stop
-            )
-            if is_polished(segmenter.card) if task.polish is None else task.polish:
+                volume, probabilities=polish, folds=task.agreement, forest=task.forest,
+                should_stop=should_stop,
+            )  # fmt: skip
+            if polish:
                 result = polish_result(
                     segmenter.card, volume, result, threads=task.threads, should_stop=should_stop
                 )

@@ -53,6 +53,7 @@ class ModelJob:
 
         volume = self.job.read(images)
         card = self.segmenter.card
+        polish = is_polished(card) if self.polish is None else self.polish
         if explain is not None:
             explain.check(images, card.channel_names)
         with (
@@ -62,13 +63,13 @@ class ModelJob:
         ):
             result = self.segmenter.segment(
                 volume,
-                probabilities=probabilities,
+                probabilities=probabilities or polish,
                 folds=self.agreement,
                 forest=self.forest,
                 progress=progress,
                 should_stop=should_stop,
             )
-            if is_polished(card) if self.polish is None else self.polish:
+            if polish:
                 result = polish_result(
                     card,
                     volume,

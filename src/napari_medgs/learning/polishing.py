@@ -1,8 +1,8 @@
-"""Polishing: the solver that strokes use moves the border of a model's mask, without any stroke.
+"""Polishing: the solver that strokes use decides where a model is unsure, without any stroke.
 
-It draws borders along the edges of the image. That helps a weak network and harms a good one, so
-that cross-validation decides it: cases that a network has not seen are polished, and the card says
-what came of it.
+It draws borders along the edges of the image. That helps a weak network much and a good one little
+or not, and takes longer than the network, so that cross-validation decides it: cases that a
+network has not seen are polished, and the card says what came of it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from napari_medgs._util.progress import (
     never_stop,
 )
 from napari_medgs.data.volume import Volume
+from napari_medgs.errors import LabelError
 from napari_medgs.learning.card import SegmenterCard
 from napari_medgs.learning.segmenter import SegmenterResult
 
-MARGIN = 1.5
-"""Voxels nearer than this to another class may change."""
 SHARE = 0.6
 """Weight of the polished class in the probabilities of a voxel that changed."""
 RESAMPLES = 2000
@@ -49,41 +48,42 @@ def polish_result(
     volume : Volume
         That was segmented.
     result : SegmenterResult
+        With probabilities.
     threads : int, optional
     progress, should_stop : callable, optional
 
     Returns
     -------
     SegmenterResult
-        The masks of the folds stay as they are.
+        The masks of the folds stay as they are; so does that of the model where too little of it
+        is sure for the solver to start from.
 
     Raises
     ------
     MedGSError
-        When the solver refuses the image; ``Cancelled``.
+        When there are no probabilities, or the solver refuses the image; ``Cancelled``.
     """
     from napari_medgs.segmentation import Prompts, SegmentParams, segment
 
-    values = np.array([0, *card.class_values])
-    order = np.argsort(values)
-    index = order[np.searchsorted(values[order], result.labels)].astype(np.uint8)
+    probabilities = np.array(result.probability())
+    index = probabilities.argmax(axis=0)
     if index.min() == index.max():
         return result  # there is no border
-    solved = segment(
-        volume,
-        Prompts(initial=index, initial_margin=MARGIN),
-        SegmentParams(threads=threads),
-        progress=progress,
-        should_stop=should_stop,
-    ).labels
-    labels = values.astype(result.labels.dtype)[solved]
-    probabilities = result.probabilities
-    if probabilities is not None:
-        probabilities = np.array(probabilities)
-        changed = solved != index
-        there = probabilities[:, changed] * (1 - SHARE)
-        there[solved[changed], np.arange(there.shape[1])] += SHARE
-        probabilities[:, changed] = there
+    try:
+        solved = segment(
+            volume,
+            Prompts(prior=probabilities),
+            SegmentParams(threads=threads),
+            progress=progress,
+            should_stop=should_stop,
+        ).labels
+    except LabelError:  # fewer than two classes have a voxel that is sure
+        return result
+    labels = np.array([0, *card.class_values], result.labels.dtype)[solved]
+    changed = solved != index
+    there = probabilities[:, changed] * (1 - SHARE)
+    there[solved[changed], np.arange(there.shape[1])] += SHARE
+    probabilities[:, changed] = there
     return replace(result, labels=labels, probabilities=probabilities)
 
 

@@ -179,7 +179,7 @@ def measure_polishing(
         there = [v for v in card.class_values if (truth == v).any()]
         one = Segmenter(card, [segmenter.networks[1 + unseen_by(folds[number], count)[0]]])
         try:
-            plain = one.segment(volume, should_stop=should_stop)
+            plain = one.segment(volume, probabilities=True, should_stop=should_stop)
             polished = polish_result(card, volume, plain, threads=threads, should_stop=should_stop)
         except Cancelled:
             break
