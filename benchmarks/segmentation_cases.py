@@ -68,6 +68,12 @@ def all_cases() -> list[Case]:
              ((88,), (89,), (90,), (91,), (104,))),
         Case("cord_t1", "tune", ("mr_spinalcord_t1/t1w.nii.gz",), "mr_spinalcord_t1/seg.nii.gz",
              ((1,),)),
+        # Kinds that fail in the same way: alike neighbors, small classes beside a large one.
+        Case("vessels", "tune", (ct + "ct.nii.gz",), ct + "seg_ml.nii.gz", ((7,), (8,))),
+        Case("muscles", "tune", (ct + "ct.nii.gz",), ct + "seg_ml.nii.gz",
+             ((94,), (96,), (98,))),
+        Case("temporal", "tune", (fs + "norm.nii.gz",), fs + "aparc_aseg.nii.gz",
+             ((17, 53), (18, 54), (2, 41))),
         Case("lumen", "report", (aorta + "ct.nii.gz",), aorta + "seg_true_false_lumen.nii.gz",
              ((1,), (2,))),
         Case("t12", "report", (aorta + "ct.nii.gz",), aorta + "seg_vertebra_T12.nii.gz",

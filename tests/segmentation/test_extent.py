@@ -57,9 +57,17 @@ def test_fully_labeled_slices_set_no_limit_within_slices(path_costs):
     points, distance = path_costs
     extent = estimate_extent(points, distance, markers_of(line((10, 20)), (10, 20)), 4.0, NEVER)
     assert extent.cost == NEVER
-    costs = extent.at(np.array([[0, 0, 0], [30, 0, 0], [31, 0, 0], [40, 9, 9]]))
-    np.testing.assert_allclose(costs, [NEVER, NEVER, extent.outside, extent.outside])
+    costs = extent.at(np.array([[0, 0, 0], [30, 0, 0], [30.001, 0, 0], [40, 9, 9]]))
+    np.testing.assert_allclose(
+        costs, [NEVER, NEVER, extent.outside, 2 * extent.outside], rtol=1e-3
+    )
     assert extent.outside < 6
+
+
+def test_the_limit_past_the_last_slice_grows_by_itself_with_every_gap():
+    extent = ExtentLimits(20.0, 2.0, 0, 5.0, 30.0, 10.0)
+    places = np.array([[4.999, 0, 0], [0, 0, 0], [30, 0, 0], [50, 0, 0], [5000, 0, 0]])
+    np.testing.assert_allclose(extent.at(places), [2, 3, 20, 6, 20], rtol=1e-3)
 
 
 def test_one_slice_limits_by_its_own_path_costs(path_costs):

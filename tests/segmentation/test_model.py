@@ -89,6 +89,18 @@ def test_a_box_bounds_its_class(model, prompts):
     assert (where < [14, 14, 23]).all()
 
 
+def test_a_box_that_holds_a_class_does_not_shrink_what_strokes_found(ball_scene, model, prompts):
+    labels = ball_scene[1]
+    lone = np.zeros(labels.shape, bool)
+    lone[:, 30:, 28:] = labels[:, 30:, 28:] == 1
+    truth = (labels == 1) & ~lone
+    where = np.argwhere(truth)
+    box = Box(tuple(where.min(axis=0) - 1), tuple(where.max(axis=0) + 2), 1)
+    free = model.update(prompts).labels == 1
+    held = model.update(replace(prompts, boxes=(box,))).labels == 1
+    assert overlap(held, truth) > overlap(free, truth) - 0.005
+
+
 def test_a_box_alone_finds_what_is_in_it(ball_scene, model):
     _, labels, _ = ball_scene
     result = model.update(Prompts(boxes=(Box((2, 5, 25), (15, 23, 44), 2),)))

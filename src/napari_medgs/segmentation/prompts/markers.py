@@ -387,7 +387,7 @@ def rasterize_prompts(
         markers.add(*initial.markers(free), user_marked=False)
         markers.extend(drawn)
         kept = ~free
-    boxes = _box_markers(prompts, shape, markers)
+    boxes = _box_markers(prompts, shape, markers, _has_background_strokes(prompts))
     flat, label, user_marked = markers.result()
     if len(label) and label.min() < 0:
         raise LabelError(f"The label {label.min()} is marked; labels must not be negative.")
@@ -459,13 +459,25 @@ def _contradictions(
     return np.stack(np.unravel_index(wrong, shape), axis=1)
 
 
+def _has_background_strokes(prompts: Prompts) -> bool:
+    """Return whether strokes (clicks are too few) say what the background is."""
+    background = prompts.background_value
+    if prompts.labels is None or background is None:
+        return False
+    return bool(prompts.fully_labeled) or bool((prompts.labels == background).any())
+
+
 def _box_markers(
-    prompts: Prompts, shape: tuple[int, int, int], markers: _MarkerCollector
+    prompts: Prompts, shape: tuple[int, int, int], markers: _MarkerCollector, stroked: bool
 ) -> dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]]:
-    """Return the boxes by label; mark background around them, and the cores of empty ones."""
+    """Return the boxes by label; mark the cores of empty ones, and background around them.
+
+    Where background is ``stroked`` none is marked: so many markers all around the objects would
+    outdo the strokes, and masks get too small.
+    """
     boxes: dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
     flat, label, _ = markers.result()
-    held = np.zeros(shape, np.bool_) if prompts.boxes else None
+    held = np.zeros(shape, np.bool_) if prompts.boxes and not stroked else None
     for box in prompts.boxes:
         start = np.maximum(box.start, 0)
         stop = np.minimum(box.stop, shape)

@@ -4,10 +4,12 @@ Within an annotated slice all of a class lies around its markers, so that a path
 costly as the largest one there leads out of the class. Fully labeled slices say nothing of that
 kind (every node in them is a seed), and between them no limit is needed.
 
-Annotated slices are usually spread over the structure. Path costs between the outermost two
-therefore tell how large they get at all, and a class that leaks past the last slice (from one
-vertebra to the next, say) is stopped by that. One gap past the outermost slices is exempt, since
-the tip of a structure may well cost more than its middle.
+Path costs between the outermost two annotated slices tell how fast costs grow with the distance
+from the strokes. A class that leaks past the last slice (from one vertebra to the next, say) has to
+cross an edge there, which costs more, and is stopped by that. One gap past the outermost slices is
+exempt, since the tip of a structure may well cost more than its middle. Beyond, the limit is the
+largest cost between the slices at first and grows with the distance, so that slices that lie at one
+end of a structure do not cut off its other end.
 """
 
 from __future__ import annotations
@@ -31,11 +33,13 @@ class ExtentLimits:
     cost : float
         Anywhere.
     outside : float
-        Before ``first`` and after ``last``.
+        Before ``first`` and after ``last``; it grows by itself with every ``gap`` from there.
     axis : int
         Normal of the annotated slices, in slice-first axes.
     first, last : float
         In slices.
+    gap : float
+        Mean distance of the annotated slices, in slices.
     """
 
     cost: float
@@ -43,6 +47,7 @@ class ExtentLimits:
     axis: int = 0
     first: float = -np.inf
     last: float = np.inf
+    gap: float = 1.0
 
     def at(self, points: NDArray[Any]) -> Floats:
         """Return the limit at points.
@@ -57,8 +62,10 @@ class ExtentLimits:
         (P,) ndarray of float32
         """
         position = points[:, self.axis]
-        past = (position < self.first) | (position > self.last)
-        return np.where(past, np.float32(min(self.outside, self.cost)), np.float32(self.cost))
+        away = np.maximum(np.maximum(self.first - position, position - self.last), 0)
+        grown = np.minimum(self.outside * (1 + away / self.gap), self.cost)
+        limit: Floats = np.where(away > 0, grown, self.cost).astype(np.float32)
+        return limit
 
 
 def estimate_extent(
@@ -105,7 +112,8 @@ def estimate_extent(
     empty = markers.empty_slices()
     first = float(max([slices[0] - (slices[1] - slices[0]), *empty[empty < slices[0]]]))
     last = float(min([slices[-1] + (slices[-1] - slices[-2]), *empty[empty > slices[-1]]]))
-    return ExtentLimits(cost, outside, axis, first, last)
+    gap = float(slices[-1] - slices[0]) / (len(slices) - 1)
+    return ExtentLimits(cost, outside, axis, first, last, gap)
 
 
 def _largest(distance: Floats, percentile: float) -> float:
