@@ -114,13 +114,21 @@ def refine_with_intensity(
         tell.
     """
     near = np.abs(distances) < BAND
+    predictions = [
+        (k, f, np.abs(f) < NEAR) for k, f in _predictions(distances, positions, threads)
+    ]
+    used = near.copy()
+    for k, _, unsure in predictions:
+        used[k] |= unsure
     codes = []
     for channel in image:
-        edges = np.quantile(channel[positions][near], np.linspace(0, 1, BINS + 1)[1:-1])
-        codes.append((edges, np.digitize(channel[positions], edges).astype(np.uint8)))
+        drawn = channel[positions]
+        edges = np.quantile(drawn[near], np.linspace(0, 1, BINS + 1)[1:-1])
+        code = np.zeros(drawn.shape, np.uint8)
+        code[used] = np.digitize(drawn[used], edges)
+        codes.append((edges, code))
     features, inside = [], []
-    for k, frame in _predictions(distances, positions, threads):
-        unsure = np.abs(frame) < NEAR
+    for k, frame, unsure in predictions:
         columns = [frame[unsure].astype(np.float64)]
         for _, code in codes:
             columns.append(_histogram_odds(code, distances, skip=k)[code[k][unsure]])
@@ -133,6 +141,7 @@ def refine_with_intensity(
     for (edges, code), channel, weight in zip(codes, image, pixels, strict=True):
         if weight > 0:
             odds = (weight * _histogram_odds(code, distances)).astype(np.float32)
-            for k, z in enumerate(wanted):
-                shape[k] += odds[np.digitize(channel[z], edges)]
+            for frame, z in zip(shape, wanted, strict=True):
+                near = np.abs(frame) < NEAR
+                frame[near] += odds[np.digitize(channel[z][near], edges)]
     return np.asarray(pixels, np.float64)

@@ -89,9 +89,8 @@ def _shape_in_box(
     z, y, x = box
     some = np.ascontiguousarray(mask[first:last, y, x])
     where = labeled[first:last]
-    drawn = signed_distances(some, stack.sampling, threads)
-    if method == "flow":
-        drawn = smooth_distances(drawn, some, threads)
+    exact = signed_distances(some, stack.sampling, threads)
+    drawn = smooth_distances(exact, some, threads) if method == "flow" else exact
     depth = z.stop - z.start
     distance = np.empty((depth, *some.shape[1:]), np.float32)
     wanted = np.setdiff1d(np.arange(z.start, z.stop), where)
@@ -101,7 +100,7 @@ def _shape_in_box(
             near = [image[:, y, x] for image in stack.images]
             refine_with_intensity(between, wanted, drawn, where, near, threads)
         distance[wanted - z.start] = between
-    distance[where - z.start] = signed_distances(some, stack.sampling, threads)
+    distance[where - z.start] = exact
     return (z, y, x), np.clip(distance, -CLIP, CLIP, out=distance)
 
 

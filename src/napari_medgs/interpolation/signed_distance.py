@@ -18,6 +18,7 @@ from napari_medgs._util.threads import run_chunks
 from napari_medgs.errors import ParameterError
 from napari_medgs.interpolation.baselines import interpolate_baseline
 from napari_medgs.interpolation.flow import (
+    Flow,
     FlowParams,
     check_stack,
     estimate_flow,
@@ -29,10 +30,10 @@ ShapeMethod = Literal["flow", "linear", "cubic"]
 
 CLIP = 6.0
 SMOOTH = 0.8
-# Ridges for distances in pixels whose "noise" is one pixel.
+# On every second pixel; ridges for distances in pixels whose "noise" is one pixel.
 SHAPE_FLOWS = (
-    FlowParams(window=1.5, ridge=1.44),
-    FlowParams(window=5.0, ridge=0.043, levels=3),
+    FlowParams(window=0.75, ridge=5.76, presmooth=0.2, iterations=3),
+    FlowParams(window=2.5, ridge=0.172, levels=2, presmooth=0.2, iterations=3),
 )
 STILL_SHARE = 0.3
 
@@ -126,8 +127,8 @@ def interpolate_distances(
         Increasing positions of the slices; gaps may differ.
     wanted : (W,) array_like
     method : {"flow", "linear", "cubic"}
-        "flow" follows the motion of the distances themselves, with a share of "cubic"
-        (Catmull-Rom without motion).
+        "flow" follows the motion of the distances themselves, found on every second pixel, with
+        a share of "cubic" (Catmull-Rom without motion).
     threads : int, optional
 
     Returns
@@ -149,13 +150,49 @@ def interpolate_distances(
     )
     if method != "flow" or len(where) < 2:
         return plain
-    moved = np.zeros((1, *plain.shape), np.float32)
-    for params in SHAPE_FLOWS:
-        flow = estimate_flow(distances, where, params, noise=np.ones(1), threads=threads)
-        compensate(distances[None], flow, wanted, moved, threads=threads)
-    moved *= np.float32((1 - STILL_SHARE) / len(SHAPE_FLOWS))
-    result: Floats = moved[0] + np.float32(STILL_SHARE) * plain
-    return result
+    plain += np.float32(1 - STILL_SHARE) * _gain_by_motion(
+        distances, plain, where, wanted, threads
+    )
+    return plain
+
+
+def _gain_by_motion(
+    distances: Floats,
+    plain: Floats,
+    where: NDArray[np.float64],
+    wanted: NDArray[Any],
+    threads: int | None,
+) -> Floats:
+    """Return what motion compensation changes in plain frames (W, Y, X).
+
+    Distances are smooth, and so is this change: all of it is computed on every second pixel.
+    """
+    from napari_medgs.interpolation.kernels import resize
+
+    small, still = _halved(distances), _halved(plain)
+    flows = [
+        estimate_flow(small, where, params, noise=np.ones(1), threads=threads)
+        for params in SHAPE_FLOWS
+    ]
+    mean: Floats = np.mean([flow.half_displacement for flow in flows], axis=0)
+    moved = np.zeros((1, *still.shape), np.float32)
+    compensate(small[None], Flow(mean, where), wanted, moved, threads=threads)
+    change = moved[0] - still
+    _, rows, columns = change.shape
+    out = np.empty((len(change), 2 * rows, 2 * columns), np.float32)
+    run_chunks(lambda k: resize(change[k], np.float32(1), out[k]), len(change), threads)
+    return out[:, : plain.shape[1], : plain.shape[2]]
+
+
+def _halved(stack: Floats) -> Floats:
+    """Return the means of 2 x 2 pixels; the last ones of odd sizes count twice."""
+    _, height, width = stack.shape
+    if height % 2 or width % 2:
+        stack = np.pad(stack, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")
+    total = stack[:, ::2, ::2] + stack[:, 1::2, ::2]
+    total += stack[:, ::2, 1::2]
+    total += stack[:, 1::2, 1::2]
+    return np.ascontiguousarray(total * np.float32(0.25))
 
 
 def interpolate_shape(
