@@ -4,12 +4,12 @@ Within an annotated slice all of a class lies around its markers, so that a path
 costly as the largest one there leads out of the class. Fully labeled slices say nothing of that
 kind (every node in them is a seed), and between them no limit is needed.
 
-Path costs between the outermost two annotated slices tell how fast costs grow with the distance
-from the strokes. A class that leaks past the last slice (from one vertebra to the next, say) has to
-cross an edge there, which costs more, and is stopped by that. One gap past the outermost slices is
-exempt, since the tip of a structure may well cost more than its middle. Beyond, the limit is the
-largest cost between the slices at first and grows with the distance, so that slices that lie at one
-end of a structure do not cut off its other end.
+Path costs between the outermost two annotated slices tell how fast costs grow with the
+distance from the strokes. A class that leaks past the last slice (from one vertebra to the next,
+say) has to cross an edge there, which costs more, and is stopped by that. One gap past the
+outermost slices is exempt, since the tip of a structure may well cost more than its middle.
+Beyond, the limit is the largest cost between the slices at first and grows with the distance, so
+that slices that lie at one end of a structure do not cut off its other end.
 """
 
 from __future__ import annotations
