@@ -105,7 +105,13 @@ def read_case(case: TrainingCase) -> tuple[Volume, NDArray[Any]]:
 
     with naming(image=case.images, mask=case.mask):
         volume = read_volumes(case.images).prepared()
-        labels, _ = read_labels(case.mask, like=volume.grid)
+        try:
+            labels, _ = read_labels(case.mask, like=volume.grid)
+        except GeometryError as error:
+            raise GeometryError(
+                f"{case.mask}: the mask lies on another grid than its image {case.images[0]}; "
+                "resample one onto the other first."
+            ) from error
     return volume, labels
 
 
