@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 
@@ -19,7 +20,8 @@ from napari_medgs.errors import (
     MedGSError,
     ParameterError,
 )
-from napari_medgs.io.codec.archive import MAGIC, FieldArchive, check_name, write_archive
+from napari_medgs.io.codec.archive import MAGIC, FieldArchive, check_name
+from napari_medgs.io.codec.archive_writer import write_archive
 from napari_medgs.io.codec.columns import Quantization
 from napari_medgs.io.codec.container import pack_record, unpack_record
 from napari_medgs.io.codec.encoding import encode
@@ -239,3 +241,86 @@ def test_commands(tmp_path):
     run("unpack", out, "-o", tmp_path / "some", "--name", "case 1")
     assert [p.name for p in (tmp_path / "some").iterdir()] == ["case 1.medgs"]
     assert "exists already" in run("unpack", out, "-o", tmp_path / "some", code=1)
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """A folder of small fields and a codec that has learned from them, in a file."""
+    pytest.importorskip("torch")
+    from napari_medgs.compression.learned import CodecParams, train_codec
+    from napari_medgs.compression.learned.files import save_codec
+
+    place = tmp_path_factory.mktemp("learned")
+    (place / "fields").mkdir()
+    fields = [make_field(40 + k, seed=k) for k in range(5)]
+    for k, field in enumerate(fields):
+        mg.save_field(place / f"fields/case {k}.medgs.safetensors", field)
+    codec = train_codec(fields, CodecParams(block=16, latents=4, steps=2, threads=1))
+    save_codec(place / "codec.safetensors", codec)
+    return place, codec, fields
+
+
+def test_fields_of_a_learned_codec_in_one_file(learned, tmp_path):
+    place, codec, fields = learned
+    out = tmp_path / "c.medgsz"
+
+    def run(*words, code=0):
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        assert result.exit_code == code, result.output
+        return result.output
+
+    model = ("--model", place / "codec.safetensors")
+    run("pack", place / "fields", "-o", out, *model)
+    latents = sum(len(codec.compress(field)) for field in fields)
+    archive = FieldArchive(out)
+    assert out.stat().st_size == latents + archive.header_bytes
+    assert archive.gaussians()["case 3"] == 43
+    assert "case 3" in run("info", out)
+    run("unpack", out, "-o", tmp_path / "one", "--name", "case 3", *model)
+    (made,) = (tmp_path / "one").iterdir()
+    wanted = codec.restored(fields[3])
+    for tensor in wanted.tensor_names():
+        np.testing.assert_array_equal(
+            getattr(mg.load_field(made), tensor), getattr(wanted, tensor)
+        )
+    assert "unpack --model" in run("unpack", out, "-o", tmp_path / "none", code=1)
+    assert "exists already" in run("unpack", out, "-o", tmp_path / "one", *model, code=1)
+    text = run("pack", place / "fields", "-o", out, "--step", 2, *model, code=1)
+    assert "leave these options out" in text
+
+
+def test_another_codec_and_damage_are_refused(learned, cohort, tmp_path):
+    from napari_medgs.compression.learned.cohort import pack_coded, unpack_coded
+
+    place, codec, _ = learned
+    other = copy.deepcopy(codec)
+    other.model.scale.mul_(2)
+    path = pack_coded(place / "fields", tmp_path / "c.medgsz", codec)
+    with pytest.raises(FileError, match="another codec wrote it"):
+        unpack_coded(path, tmp_path / "out", other)
+    with pytest.raises(FileError, match="no learned codec wrote it"):
+        unpack_coded(cohort[0], tmp_path / "out", codec)
+    with pytest.raises(FileError, match="no learned codec has coded 'exact'"):
+        FieldArchive(cohort[0]).coded("exact")
+    data = path.read_bytes()
+    assert data[8:10] == b"\x02\x00"  # earlier versions of the package refuse it
+    rng = np.random.default_rng(0)
+    made = tmp_path / "b.medgsz"
+    for k in range(30):
+        changed = bytearray(data)
+        changed[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
+        made.write_bytes(bytes(changed) if k % 5 else data[: int(rng.integers(len(data)))])
+        with pytest.raises(MedGSError, match=r"b\.medgsz"):
+            unpack_coded(made, tmp_path / f"out{k}", codec)
+    for number in (0, -1, 2**40):
+        changed = rewritten_as(path, 2, lambda r, n=number: r["fields"][0].update(gaussians=n))
+        made.write_bytes(changed)
+        with pytest.raises(FileError, match="impossible number"):
+            FieldArchive(made)
+
+
+def rewritten_as(path, version, change):
+    data = path.read_bytes()
+    record, length = unpack_record(io.BytesIO(data), len(data), MAGIC, versions=(version,))
+    change(record)
+    return pack_record(record, MAGIC, version) + data[length:]

@@ -24,6 +24,15 @@ def pack(
         Path, typer.Option("-o", "--output", metavar="OUT.medgsz", help="The cohort.")
     ],
     *,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CODEC",
+            help="Code all fields by a codec of train-codec, which sets rate and loss itself; "
+            "unpack --model reads them.",
+            show_default=False,
+        ),
+    ] = None,
     params: CompressParams,
     threads: ThreadsOption = None,
     json_file: JsonOption = None,
@@ -38,6 +47,7 @@ def pack(
     del debug  # read by the command class
     from dataclasses import replace
 
+    from napari_medgs.cli.learned_codec import pack_by_model
     from napari_medgs.compression.cohort import fields_in
     from napari_medgs.compression.cohort import pack as run
     from napari_medgs.io.codec.archive import SUFFIX
@@ -45,9 +55,12 @@ def pack(
     reporter = Reporter(quiet, json_file)
     check_output(output, (SUFFIX,))
     found = fields_in(folder)
-    check_distinct(found.values(), {"-o": output, "--json": json_file})
-    with reporter.progress() as progress:
-        run(folder, output, replace(params, threads=threads), progress=progress)
+    check_distinct([*found.values(), model], {"-o": output, "--json": json_file})
+    if model is None:
+        with reporter.progress() as progress:
+            run(folder, output, replace(params, threads=threads), progress=progress)
+    else:
+        pack_by_model(folder, output, model, params, reporter)
     before = sum(path.stat().st_size for path in found.values())
     size = output.stat().st_size
     numbers = {

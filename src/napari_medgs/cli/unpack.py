@@ -38,17 +38,29 @@ def unpack(
     exact: Annotated[
         bool, typer.Option("--exact", help="Write .medgs.safetensors files.")
     ] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CODEC",
+            help="The learned codec that coded the fields; they become .medgs.safetensors files.",
+            show_default=False,
+        ),
+    ] = None,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Write the fields of a cohort, or some of them, into a folder."""
     del debug  # read by the command class
+    from napari_medgs.cli.learned_codec import unpack_by_model
     from napari_medgs.compression.cohort import unpack as run
 
     reporter = Reporter(quiet, json_file)
-    check_distinct([cohort], {"-o": output, "--json": json_file})
-    with reporter.progress() as progress:
-        paths = run(cohort, output, name, exact=exact, progress=progress)
+    check_distinct([cohort, model], {"-o": output, "--json": json_file})
+    if model is not None:
+        paths = unpack_by_model(cohort, output, model, name, reporter)
+    else:
+        with reporter.progress() as progress:
+            paths = run(cohort, output, name, exact=exact, progress=progress)
     reporter.finish({"output": str(output), "files": [str(path) for path in paths]})
     reporter.note(f"{output}: {len(paths):,} fields")

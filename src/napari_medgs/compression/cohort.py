@@ -17,7 +17,8 @@ from napari_medgs._util.progress import (
 from napari_medgs.compression.api import compress
 from napari_medgs.compression.params import CompressParams
 from napari_medgs.errors import Cancelled, FileError
-from napari_medgs.io.codec.archive import SUFFIX, FieldArchive, write_archive
+from napari_medgs.io.codec.archive import SUFFIX, FieldArchive
+from napari_medgs.io.codec.archive_writer import write_archive
 from napari_medgs.io.codec.files import write_compressed
 from napari_medgs.io.fields import (
     COMPRESSED,
@@ -27,6 +28,7 @@ from napari_medgs.io.fields import (
     load_field,
     save_field,
 )
+from napari_medgs.io.folders import make_folder
 
 
 def fields_in(folder: str | Path) -> dict[str, Path]:
@@ -166,22 +168,7 @@ def unpack(
         When canceled; the files so far are kept.
     """
     opened = FieldArchive(archive)
-    wanted = list(opened.names if names is None else dict.fromkeys(names))
-    unknown = [name for name in wanted if name not in opened.names]
-    if unknown:
-        raise FileError(f"{archive}: holds no field {unknown[0]!r}; info lists its fields.")
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise FileError(f"{folder}: is a file; choose another name for the folder.")
-    suffix = SUFFIXES[0] if exact else COMPRESSED
-    paths = {name: folder / f"{name}{suffix}" for name in wanted}
-    for path in paths.values():
-        if path.exists():
-            raise FileError(f"{path}: exists already; choose another folder.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder}: cannot be made ({error.strerror or error}).") from error
+    paths = targets(opened, folder, names, SUFFIXES[0] if exact else COMPRESSED)
     started = time.perf_counter()
     for done, (name, path) in enumerate(paths.items()):
         if should_stop():
@@ -193,3 +180,35 @@ def unpack(
             write_compressed(path, opened.extract(name))
     progress(ProgressEvent("fields", len(paths), len(paths), time.perf_counter() - started))
     return list(paths.values())
+
+
+def targets(
+    opened: FieldArchive, folder: str | Path, names: Iterable[str] | None, suffix: str
+) -> dict[str, Path]:
+    """Return where fields of an archive go; the folder is made.
+
+    Parameters
+    ----------
+    opened : FieldArchive
+    folder : str or Path
+    names : iterable of str, optional
+        All by default.
+    suffix : str
+        Of the files.
+
+    Raises
+    ------
+    FileError
+        When there is no such field, a file is there already, or the folder cannot be made.
+    """
+    wanted = list(opened.names if names is None else dict.fromkeys(names))
+    unknown = [name for name in wanted if name not in opened.names]
+    if unknown:
+        raise FileError(f"{opened.path}: holds no field {unknown[0]!r}; info lists its fields.")
+    place = Path(folder)
+    paths = {name: place / f"{name}{suffix}" for name in wanted}
+    for path in paths.values():
+        if path.exists():
+            raise FileError(f"{path}: exists already; choose another folder.")
+    make_folder(place)
+    return paths

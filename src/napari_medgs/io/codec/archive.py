@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -17,28 +17,26 @@ from typing import IO, Any
 from napari_medgs._util.records import checked
 from napari_medgs.data.field import FieldInfo, GaussianField
 from napari_medgs.errors import FileError, ParameterError
-from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io._limits import check_file, check_memory
 from napari_medgs.io.codec.chunks import Placed
 from napari_medgs.io.codec.container import (
     Header,
     Part,
-    pack_record,
-    read_header,
     unpack_record,
 )
 from napari_medgs.io.codec.decoding import coded_chunks, read_part
 from napari_medgs.io.codec.encoding import code_part
 from napari_medgs.io.codec.files import explained
-from napari_medgs.io.codec.model import Model, learn
+from napari_medgs.io.codec.model import Model
 from napari_medgs.io.codec.region import Box
 from napari_medgs.io.codec.symbols import teach
 from napari_medgs.io.codec.tables import Tables
 
 SUFFIX = ".medgsz"
 MAGIC = b"\x89MGZ\r\n\x1a\n"
-MOST_TAUGHT = 20_000
-"""Gaussians of a primer, if there is one of so few: a reader decodes it before any other."""
+VERSIONS = (1, 2)
+"""What is read: 2 has fields that a learned codec has coded, and is written for these only."""
+MOST_GAUSSIANS = 20_000_000
 _KIND = "cohort of fields"
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -62,6 +60,27 @@ def check_name(name: str) -> str:
     if bad:
         raise ParameterError(f"{name[:80]!r} is no safe name of a file.")
     return name
+
+
+@dataclass(frozen=True)
+class CodedField:
+    """What a learned codec has made of a field; only that codec knows what the bytes mean.
+
+    Attributes
+    ----------
+    info : FieldInfo
+    gaussians : int
+    background : tuple of float
+    codec : str
+        Fingerprint of the codec.
+    data : bytes
+    """
+
+    info: FieldInfo
+    gaussians: int
+    background: tuple[float, ...]
+    codec: str
+    data: bytes
 
 
 @dataclass(frozen=True)
@@ -91,7 +110,8 @@ class FieldArchive:
     >>> from pathlib import Path
     >>> import numpy as np
     >>> import napari_medgs as mg
-    >>> from napari_medgs.io.codec.archive import FieldArchive, write_archive
+    >>> from napari_medgs.io.codec.archive import FieldArchive
+    >>> from napari_medgs.io.codec.archive_writer import write_archive
     >>> from napari_medgs.io.codec.encoding import encode
     >>> image = np.random.default_rng(0).random((4, 8, 8), np.float32)
     >>> field = mg.fit(mg.Volume.from_array(image), mg.FitParams(gaussians=20)).field
@@ -107,7 +127,7 @@ class FieldArchive:
         self._taught: dict[int, Tables] = {}
         with explained(self.path, _KIND), self.path.open("rb") as opened:
             size = self.path.stat().st_size
-            record, self.header_bytes = unpack_record(opened, size, MAGIC, _KIND)
+            record, self.header_bytes = unpack_record(opened, size, MAGIC, _KIND, VERSIONS)
             entries = checked(list[dict[str, Any]], _get(record, "fields"), "fields")
             self._groups = checked(list[dict[str, Any]], _get(record, "groups"), "groups")
             self._schemes = checked(list[dict[str, Any]], _get(record, "schemes"), "schemes")
@@ -119,6 +139,10 @@ class FieldArchive:
                 length = checked(int, entry.get("bytes"), "bytes")
                 if length < 0 or name.casefold() in folded:
                     raise ParameterError("Two of its fields have one name, or a wrong size.")
+                if _is_latent(entry):
+                    count = checked(int, entry.get("gaussians"), "gaussians")
+                    if not 0 < count <= MOST_GAUSSIANS:
+                        raise ParameterError("A field has an impossible number of Gaussians.")
                 folded.add(name.casefold())
                 self._entries[name] = _Entry(entry, offset)
                 offset += length
@@ -144,9 +168,52 @@ class FieldArchive:
     def gaussians(self) -> dict[str, int]:
         """Return the number of Gaussians of every field, as the directory has it."""
         return {
-            name: sum(int(row[0]) for row in entry.record.get("chunks", []))
+            name: int(entry.record["gaussians"])
+            if _is_latent(entry.record)
+            else sum(int(row[0]) for row in entry.record.get("chunks", []))
             for name, entry in self._entries.items()
         }
+
+    @property
+    def codec(self) -> str | None:
+        """Fingerprint of the learned codec that has coded the fields, if one has."""
+        for entry in self._entries.values():
+            if _is_latent(entry.record):
+                return checked(str, entry.record.get("codec"), "codec")
+        return None
+
+    def coded(self, name: str) -> CodedField:
+        """Read what a learned codec has made of one field.
+
+        Parameters
+        ----------
+        name : str
+
+        Raises
+        ------
+        FileError
+            When there is no such field, no learned codec has coded it, or it is damaged.
+        """
+        record = self._entry(name).record
+        if not _is_latent(record):
+            raise FileError(f"{self.path}: no learned codec has coded {name!r}; leave it out.")
+        with explained(self.path, _KIND), self.path.open("rb") as opened:
+            opened.seek(self._entries[name].offset)
+            data = opened.read(record["bytes"])
+            if zlib.crc32(data) != checked(int, record.get("checksum"), "checksum"):
+                raise ValueError("the checksum of a field is another")
+            info = FieldInfo.from_dict(record.get("info"))
+            background = checked(tuple[float, ...], record.get("background"), "background")
+            if len(background) != info.channels:
+                raise ParameterError("Its background has another number of channels.")
+            codec = checked(str, record.get("codec"), "codec")
+            return CodedField(info, int(record["gaussians"]), background, codec, data)
+
+    def _entry(self, name: str) -> _Entry:
+        if name not in self._entries:
+            known = ", ".join(list(self._entries)[:8])
+            raise FileError(f"{self.path}: holds no field {name!r}; it has {known}.")
+        return self._entries[name]
 
     def load(self, name: str, *, box: Box | None = None) -> GaussianField:
         """Read one field.
@@ -196,16 +263,17 @@ class FieldArchive:
                 return Header(header.info, header.main).to_bytes(info) + payload
             check_memory(self.path, 24 * header.main.gaussians * (20 + header.info.channels))
             chunks = coded_chunks(opened, header, self._tables(opened, name, group))
-            part, payload = _recoded(chunks, header)
+            part, payload = recoded(chunks, header)
             return Header(header.info, part).to_bytes(info) + payload
 
     def _header(self, name: str) -> tuple[Header, int]:
         """Return one field's header, as if it stood alone, and its group; -1 for none."""
-        if name not in self._entries:
-            known = ", ".join(list(self._entries)[:8])
-            raise FileError(f"{self.path}: holds no field {name!r}; it has {known}.")
-        entry = self._entries[name]
+        entry = self._entry(name)
         record, group = dict(entry.record), -1
+        if _is_latent(record):
+            raise FileError(
+                f"{self.path}: a learned codec has coded {name!r}; unpack --model reads it."
+            )
         if "group" in record:
             group = checked(int, record.get("group"), "group")
             scheme = checked(int, record["scheme"], "scheme")
@@ -249,7 +317,7 @@ def _get(record: Any, key: str) -> Any:
     return record.get(key) if isinstance(record, Mapping) else None
 
 
-def _recoded(
+def recoded(
     chunks: list[Placed],
     header: Header,
     model: Model | None = None,
@@ -264,105 +332,5 @@ def _recoded(
     return part, payload
 
 
-def write_archive(path: str | Path, fields: Mapping[str, bytes]) -> Path:
-    """Write compressed fields into one file.
-
-    Parameters
-    ----------
-    path : str or Path
-        Ends in ``.medgsz``.
-    fields : mapping of str to bytes
-        Contents of ``.medgs`` files by name. Previews are left out; all else comes back bit for
-        bit.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    FileError
-        When the name has another suffix, there is nothing to write, or a field is damaged.
-    ParameterError
-        When a name cannot be that of a file on every system, or two differ in case only.
-    """
-    path = Path(path)
-    if not path.name.lower().endswith(SUFFIX):
-        raise FileError(f"{path}: the file name of a cohort must end in {SUFFIX}.")
-    if not fields:
-        raise FileError(f"{path}: there are no fields to write.")
-    names = sorted(fields)
-    if len({check_name(name).casefold() for name in names}) < len(names):
-        raise ParameterError("Two fields have names that differ in their case only; rename one.")
-    opened = {name: _opened(name, fields[name]) for name in names}
-    groups = _grouped(names, opened)
-    entries: dict[str, dict[str, Any]] = {}
-    payloads: dict[str, bytes] = {}
-    schemes: list[dict[str, Any]] = []
-    shared: list[dict[str, Any]] = []
-    for members in groups.values():
-        chunks = {name: coded_chunks(*opened[name][:2]) for name in members}
-        model = learn([chunk.integers for name in members for chunk in chunks[name]])
-        primer = _primer(members, opened)
-        scheme = opened[primer][1].main.scheme
-        assert scheme is not None
-        pairs = [(chunk.integers, chunk.size) for chunk in chunks[primer]]
-        tables = teach(pairs, scheme, model) if len(members) > 1 else None
-        for name in members:
-            known = None if name == primer else tables
-            part, payloads[name] = _recoded(chunks[name], opened[name][1], model, known)
-            record = part.to_record()
-            own = record.pop("scheme")
-            if own not in schemes:
-                schemes.append(own)
-            rows, starts = record.pop("coefficients"), record.pop("starts")
-            entries[name] = {**record, "group": len(shared), "scheme": schemes.index(own)}
-        shared.append({"primer": primer, "coefficients": rows, "starts": starts})
-    for name in names:
-        if name not in entries:
-            data, header = opened[name][:2]
-            data.seek(header.offset(preview=False))
-            payloads[name] = data.read(header.main.length)
-            entries[name] = header.main.to_record()
-    directory = [
-        {"name": name, "bytes": len(payloads[name]), "info": opened[name][2], **entries[name]}
-        for name in names
-    ]
-    start = pack_record({"groups": shared, "schemes": schemes, "fields": directory}, MAGIC)
-    with atomic_path(path) as temporary, temporary.open("wb") as out:
-        out.write(start)
-        for name in names:
-            out.write(payloads[name])
-    return path
-
-
-def _opened(name: str, data: bytes) -> tuple[IO[bytes], Header, Any]:
-    """Return a field's file, its header, and what that says of the field."""
-    opened = io.BytesIO(data)
-    with explained(name):
-        header = read_header(opened, len(data))
-    opened.seek(0)
-    record = unpack_record(opened, len(data))[0]
-    return opened, header, record["info"]
-
-
-def _grouped(
-    names: Iterable[str], opened: Mapping[str, tuple[IO[bytes], Header, Any]]
-) -> dict[Any, list[str]]:
-    """Return the names of coded fields whose columns mean the same."""
-    groups: dict[Any, list[str]] = {}
-    for name in names:
-        part, info = opened[name][1].main, opened[name][1].info
-        if part.scheme is not None and part.gaussians:
-            key = (part.scheme.columns, len(info.class_names))
-            groups.setdefault(key, []).append(name)
-    return groups
-
-
-def _primer(members: list[str], opened: Mapping[str, tuple[IO[bytes], Header, Any]]) -> str:
-    """Return the field that teaches the others: the largest that is decoded quickly."""
-    sizes = {name: opened[name][1].main.gaussians for name in members}
-    quick = [name for name in members if sizes[name] <= MOST_TAUGHT]
-    if quick:
-        return max(quick, key=lambda name: sizes[name])
-    return min(members, key=lambda name: sizes[name])
+def _is_latent(record: Any) -> bool:
+    return isinstance(record, Mapping) and record.get("form") == "latents"

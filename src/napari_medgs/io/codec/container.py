@@ -238,15 +238,19 @@ class Header:
         return pack_record(record)
 
 
-def pack_record(record: dict[str, Any], magic: bytes = MAGIC) -> bytes:
+def pack_record(record: dict[str, Any], magic: bytes = MAGIC, version: int = VERSION) -> bytes:
     """Return the bytes of a header."""
     packer = zlib.compressobj(9, wbits=-15, zdict=_USUAL)
     packed = packer.compress(json.dumps(record).encode()) + packer.flush()
-    return _FIXED.pack(magic, VERSION, len(packed), zlib.crc32(packed)) + packed
+    return _FIXED.pack(magic, version, len(packed), zlib.crc32(packed)) + packed
 
 
 def unpack_record(
-    opened: IO[bytes], size: int, magic: bytes = MAGIC, kind: str = "compressed field"
+    opened: IO[bytes],
+    size: int,
+    magic: bytes = MAGIC,
+    kind: str = "compressed field",
+    versions: tuple[int, ...] = (VERSION,),
 ) -> tuple[Any, int]:
     """Read a header; return its JSON value and the number of its bytes.
 
@@ -260,6 +264,8 @@ def unpack_record(
         How the file begins.
     kind : str
         What it is, for messages.
+    versions : tuple of int
+        That are read.
 
     Raises
     ------
@@ -272,9 +278,9 @@ def unpack_record(
     if len(fixed) < _FIXED.size or not fixed.startswith(magic):
         raise ValueError(f"it does not begin as a {kind} does")
     _, version, length, checksum = _FIXED.unpack(fixed)
-    if version != VERSION:
+    if version not in versions:
         raise FormatVersionError(
-            f"{kind} version {version}; this program reads version {VERSION}. Update "
+            f"{kind} version {version}; this program reads version {max(versions)}. Update "
             "napari-medgs to open it."
         )
     if length > min(MOST_HEADER, size - _FIXED.size):

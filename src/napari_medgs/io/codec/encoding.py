@@ -108,7 +108,7 @@ def encode(
     record = asdict(decoded.info)
     record["grid"] = decoded.info.grid.to_dict()
     record["metrics"] = record["metrics"] if exact else _short(record["metrics"])
-    start = Header(decoded.info, main, first).to_bytes(_plain(record))
+    start = Header(decoded.info, main, first).to_bytes(plain_record(record))
     sizes = {"header": len(start)}
     if preview is not None:
         sizes["preview"] = len(preview_bytes)
@@ -130,14 +130,14 @@ def _short(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, (float, np.floating)) else value
 
 
-def _plain(value: Any) -> Any:
+def plain_record(value: Any) -> Any:
     """Return a record made of JSON's types."""
     if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain_record(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
+        return [plain_record(entry) for entry in value]
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain_record(value.tolist())
     return value.item() if isinstance(value, np.generic) else value
 
 
