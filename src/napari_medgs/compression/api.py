@@ -257,13 +257,16 @@ def _within_loss(
     ways = (True,) if run.params.profile == "faithful" else (False, True)
     for all_columns in ways:
         found: dict[float, tuple[StepCoder, Encoded, Measured]] = {}
+        table = to_parameters(field)
 
         def measure(step: float, found: Any = found, all_columns: bool = all_columns) -> Trial:
-            nonlocal taken
+            nonlocal taken, table
             coder = StepCoder(field, quantization_of(step, all_columns=all_columns))
+            # Later rounds go on from what the one before has found.
+            count = -(-steps // 2) if found else steps
             stage = f"fine-tune, step {step:.2f}"
-            _, encoded, after = run.tuned(to_parameters(field), coder, steps, stage)
-            taken += steps
+            table, encoded, after = run.tuned(table, coder, count, stage)
+            taken += count
             found[step] = (coder, encoded, after)
             return Trial(step, before.loss(after) or 0.0, len(encoded.data))
 

@@ -62,20 +62,16 @@ def coarsest_step(
         spare = max_loss - trial.loss
         if 0 <= spare <= CLOSE_DB:
             break
-        good = [t.step for t in trials if t.loss <= max_loss]
-        bad = [t.step for t in trials if t.loss > max_loss]
+        good = max((t.step for t in trials if t.loss <= max_loss), default=0.0)
+        # A step that failed before a coarser one did not: the parameters have moved since.
+        bad = [t.step for t in trials if t.loss > max_loss and t.step > good]
         aim = step * 2 ** ((spare - CLOSE_DB / 2) / _DB_PER_DOUBLING)
         aim = float(np.clip(aim, step / 3, step * 2))
         if good and bad:
-            low, high = (
-                max(s for s in good if s < min(bad))
-                if any(s < min(bad) for s in good)
-                else min(good),
-                min(bad),
-            )
-            if high / low < 1.06:
+            high = min(bad)
+            if high / good < 1.06:
                 break
-            aim = float(np.clip(aim, low * (high / low) ** 0.2, low * (high / low) ** 0.8))
+            aim = float(np.clip(aim, good * (high / good) ** 0.2, good * (high / good) ** 0.8))
         aim = float(np.clip(aim, FINEST, COARSEST))
         if aim == step:
             break

