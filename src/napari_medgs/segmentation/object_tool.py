@@ -3,8 +3,9 @@
 The first prompt chooses a part of the image: where it does not say what is background, the tree of
 parts does. Every further one corrects the mask that there is: it stays as it is except within a
 margin along its borders and around prompts that contradict it, which are solved anew in a box
-around them. The answers are provisional: :meth:`InteractiveSegmenter.result` solves the same
-prompts in the whole image, where two classes are marked.
+around them. A mask of the user or of a model is corrected near the prompts alone. The answers are
+provisional: :meth:`InteractiveSegmenter.result` solves the same prompts in the whole image, where
+two classes are marked.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class ObjectTool:
         self._answers: Provisional | None = None
         self._new: list[Window] = []  # where prompts came since the last answer
         self._first: Beginning | None = None
+        self._trusted = False  # whether the mask comes from the user or a model
         self.label = 1
         self.hints: NDArray[Any] | None = None
         self.part: PartSelection | None = None
@@ -219,6 +221,7 @@ class ObjectTool:
         labels[mask != 0] = self.label
         with self._lock:
             self._session.set_mask(labels)
+        self._trusted = True
 
     def _begin(self, first: Beginning) -> None:
         self.part = None
@@ -282,7 +285,9 @@ class ObjectTool:
                 mask = self._start(should_stop)
             else:
                 self.part = None
-                mask = self._provisional().correct(mask, there, self._new, should_stop)
+                mask = self._provisional().correct(
+                    mask, there, self._new, should_stop, careful=self._trusted
+                )
             after = session.labels.copy()
             after[session.labels == self.label] = 0
             after[mask] = self.label
@@ -347,10 +352,12 @@ class ObjectTool:
             empty: Mask = np.zeros(self._session.grid.shape, np.bool_)
             return empty
         answers = self._provisional()
+        self._trusted = False
         if self._first.kind != "points":
             return answers.begin(self._first, should_stop)
         hinted = answers.hinted(self.hints)
         if hinted is not None:
+            self._trusted = True
             return hinted
         part = answers.part()
         self.part = part if len(self._new) == 1 else None

@@ -33,6 +33,8 @@ MARGIN = 0.3  # along borders, over the largest depth of the mask
 LARGEST_MARGIN = 8.0  # finest voxels
 RELEASE = 6.0  # radius around a prompt that contradicts the mask, over its depth there
 LESS_RELEASE = 1.0  # the same, where that would leave nothing of the mask
+CAREFUL_RELEASE = 2.0  # the same, where the mask is trusted
+CAREFUL_MARGIN = 0.5  # along borders of a trusted mask, over the depth of the prompt
 FAR = 1.0  # distance of a click from the mask over its radius from which its part joins
 REACH = 3.0  # radius of a part that joins, as a ball, over that distance
 ROOM = 0.2  # around the mask, over its sides
@@ -162,9 +164,18 @@ class Provisional:
         return mask
 
     def correct(
-        self, mask: Mask, there: Window, new: list[Window], should_stop: StopCallback
+        self,
+        mask: Mask,
+        there: Window,
+        new: list[Window],
+        should_stop: StopCallback,
+        *,
+        careful: bool = False,
     ) -> Mask:
         """Return a mask corrected by new prompts.
+
+        A prompt lies in an error: where the mask is trusted, all that changes hangs together with
+        the prompt, and nothing changes that is much farther from it than the prompt is deep.
 
         Parameters
         ----------
@@ -174,13 +185,16 @@ class Provisional:
         new : list of tuple of slice
             Where prompts are new.
         should_stop : callable
+        careful : bool
+            Whether the mask is trusted.
 
         Returns
         -------
         (Z, Y, X) ndarray of bool
         """
         relative = self._relative_spacing
-        mask = self._with_parts(mask, there, new)
+        if not careful:
+            mask = self._with_parts(mask, there, new)
         there = bounds(mask) or there
         low = np.min([[s.start for s in w] for w in (there, *new)], axis=0)
         high = np.max([[s.stop for s in w] for w in (there, *new)], axis=0)
@@ -189,10 +203,15 @@ class Provisional:
         part = mask[box]
         if part.all() or not part.any():
             return self.marked(mask)
-        prompts = self._prompts(part, box, _margin_of(part, relative))
-        found = self._solve(box, prompts, should_stop)
+        free = _margin_of(part, relative)
+        if careful:
+            free = min(free, max(1.0, CAREFUL_MARGIN * _depth_at(mask, new, relative)))
+        release = CAREFUL_RELEASE if careful else RELEASE
+        found = self._solve(box, self._prompts(part, box, free), should_stop, release)
         if found is None:
             return self.marked(mask)
+        if careful:
+            found = _changed_near(part, found, [_within(w, box) for w in new])
         out = mask.copy()
         out[box] = found
         return self._within_boxes(out)
@@ -217,10 +236,16 @@ class Provisional:
         released = replace(params.advanced.initial_mask, release_factor=release)
         return replace(params, advanced=replace(params.advanced, initial_mask=released))
 
-    def _solve(self, box: Window, prompts: Prompts, should_stop: StopCallback) -> Mask | None:
+    def _solve(
+        self,
+        box: Window,
+        prompts: Prompts,
+        should_stop: StopCallback,
+        most: float = RELEASE,
+    ) -> Mask | None:
         """Return the object in a box; None where one class alone is marked, or nothing fitted."""
         field = self._segmenter.fit_field()
-        for release in (RELEASE, LESS_RELEASE):
+        for release in (most, LESS_RELEASE):
             try:
                 result = self._solver.solve(
                     box, field, prompts, self._params(release), should_stop=should_stop
@@ -375,6 +400,45 @@ def _not_too_large(tree: PartTree, part: PartSelection) -> PartSelection:
         return part
     node = small[preselect(tree, small)]
     return part.with_smaller(node, tree.prominence(node))
+
+
+def _within(window: Window, box: Window) -> Window:
+    """Return a window, one voxel larger, in the voxels of a box."""
+    low = [max(w.start - b.start - 1, 0) for w, b in zip(window, box, strict=True)]
+    return window_of(low, [w.stop - b.start + 1 for w, b in zip(window, box, strict=True)])
+
+
+def _changed_near(before: Mask, after: Mask, windows: list[Window]) -> Mask:
+    """Return a mask with those changes alone that hang together with one of some windows."""
+    from scipy.ndimage import label
+
+    pieces, count = label(before != after, np.ones((3, 3, 3)))
+    wanted = np.zeros(count + 1, np.bool_)
+    for window in windows:
+        wanted[pieces[window]] = True
+    wanted[0] = False
+    return np.where(wanted[pieces], after, before)
+
+
+def _depth_at(mask: Mask, windows: list[Window], relative: NDArray[np.float64]) -> float:
+    """Return how deep windows lie in the label of the mask there, up to where it matters."""
+    from scipy.ndimage import distance_transform_edt
+
+    most = LARGEST_MARGIN / CAREFUL_MARGIN
+    deepest = 0.0
+    for window in windows:
+        low, high = ([getattr(s, end) for s in window] for end in ("start", "stop"))
+        pad = np.ceil(most / relative).astype(int)
+        first = np.maximum(np.array(low) - pad, 0)
+        part = mask[window_of(first, np.minimum(np.array(high) + pad, mask.shape))]
+        inner = window_of(low - first, high - first)
+        for side in (part, ~part):
+            if side[inner].any():
+                depth = most
+                if not side.all():
+                    depth = float(distance_transform_edt(side, sampling=relative)[inner].max())
+                deepest = max(deepest, min(depth, most))
+    return deepest
 
 
 def _margin_of(part: Mask, relative: NDArray[np.float64]) -> float:
