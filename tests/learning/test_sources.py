@@ -275,4 +275,3 @@ def test_damaged_description(dataset: Path):
 )
 def test_lateral_names(names: list[str], lateral: bool):
     assert has_lateral_classes(names) is lateral
-
