@@ -21,8 +21,9 @@ class Prediction:
     field : GaussianField or None
         The network's input Gaussians, on the image's grid; None for networks on pixels.
     novelty : float or None
-        How unlike the image is to the training images, in units of the distance that 5 % of
-        these exceed; None where the classifier does not know them.
+        How unlike the image is to the training images, in units of the distance that a
+        few of these exceed (``Reference.false_alarms``); None where the classifier does not know
+        them.
     """
 
     probabilities: dict[str, float]

@@ -31,7 +31,7 @@ EXAMPLES = (
 
 UNLIKE = (
     "This image is unlike those of {dataset} that the classifier was trained on (at {times:.1f} "
-    "times the distance that 5 % of them exceed): do not rely on the probabilities."
+    "times the distance that {share:.0f} % of them exceed): do not rely on the probabilities."
 )
 
 
@@ -112,8 +112,9 @@ def classify(
     reporter.table(title, ("class", "probability"), [(n, f"{p:.3f}") for n, p in ranked])
     area = card.metrics.get("test_auc")
     tested = "" if area is None else f"Its test AUC was {area:.3f}. "
-    if result.is_unlike:
-        reporter.note(UNLIKE.format(dataset=card.dataset, times=result.novelty))
+    if result.is_unlike and card.reference is not None:
+        share = 100 * card.reference.false_alarms
+        reporter.note(UNLIKE.format(dataset=card.dataset, times=result.novelty, share=share))
     if result.is_undecided and not card.multi_label:
         reporter.note("Undecided: no class is more probable than all others together.")
     reporter.note(f"{tested}{card.note}")

@@ -249,10 +249,14 @@ def describe_novelty(outcome: ClassifyOutcome) -> str:
     if not prediction.is_unlike:
         return ""
     name = html.escape(dataset_title(outcome.card.dataset))
+    reference = outcome.card.reference
+    assert reference is not None
+    share = reference.false_alarms
     return (
         f"<b>This image is unlike those of {name} that the classifier was trained on.</b> Do not "
         "rely on what it says: a network answers anything, noise too. "
-        f"(Distance {prediction.novelty:.1f} times that which 5 % of those images exceed.)"
+        f"(Distance {prediction.novelty:.1f} times that which {100 * share:.0f} % of those images "
+        "exceed.)"
     )
 
 
