@@ -110,6 +110,10 @@ ENTRIES: dict[str, Entry] = {
         "parts from one click: best nodes, notches and times; against other cells and hierarchies",
         "suite.discover_case:run",
     ),
+    "part-strokes": Entry(
+        "a part and two corrections against six strokes, by simulated users",
+        "suite.part_strokes_case:run",
+    ),
     "learn": Entry(
         "trained segmenters: encoders, decoders, supervision at equal time; against MONAI",
         "benchmarks/learning.py:run",

@@ -7,6 +7,7 @@ import pytest
 
 from suite.discover_baselines import Baseline
 from suite.discover_case import best_dice, cases, clicks, nodes_needed
+from suite.part_strokes_case import chosen, correct, first_strokes
 
 # Leaves 0 to 3; node 4 joins 0 and 1, node 5 joins 2 and 3, node 6 is all.
 PARENT = np.array([4, 4, 5, 5, 6, 6, -1])
@@ -51,3 +52,32 @@ def test_every_case_says_what_it_was_used_for():
     assert {case.split for case in found} == {"tune", "report"}
     assert len({case.name for case in found}) == len(found)
     assert len(cases(quick=True)) == 2
+
+
+def test_corrections_are_strokes_where_most_is_wrong():
+    truth = np.zeros((5, 12, 12), bool)
+    truth[1:4, 2:8, 2:8] = True
+    marks = first_strokes(truth, 0, seed=0)
+    assert set(np.unique(marks)) == {-1, 0, 1}
+    assert truth[marks == 1].all()
+    assert not truth[marks == 0].any()
+    found = truth.copy()
+    found[2, 2:8, 2:4] = False  # twelve voxels of one slice are missing
+    found[3, 9, 9] = True
+    marks = np.full(truth.shape, -1, np.int32)
+    correct(marks, found, truth, 0)
+    where = np.argwhere(marks >= 0)
+    assert set(where[:, 0]) == {2}
+    assert (marks[tuple(where.T)] == 1).all()
+    assert (truth & ~found)[tuple(where.T)].all()
+    before = marks.copy()
+    correct(marks, truth, truth, 0)
+    assert np.array_equal(marks, before)
+
+
+def test_hippocampi_and_targets_of_the_users():
+    found = list(chosen(quick=False))
+    names = [case.name for case in found]
+    assert len(set(names)) == len(names)
+    assert sum(name.startswith("hippocampus") for name in names) == 8
+    assert sum(len(case.targets) for case in found) == 25
