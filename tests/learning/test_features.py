@@ -133,6 +133,7 @@ def test_on_the_command_line(trained, tmp_path):
     assert f"--features {BLUR}" in run(*many, status=1)
     assert len(pretrained.IMPORTED) == before
     run(*many, "--features", BLUR)
+    assert BLUR in run("info", trained[1])
     assert "--features is for --model" in run(
         "segment", folder, "--features", BLUR, "-o", out, "--prompts", folder, status=2
     )

@@ -165,9 +165,10 @@ def text_of(value: Any, key: str = "") -> str:
 def describe_segmenter(path: Path) -> dict[str, Any]:
     """Return what a trained segmenter reads, finds and was measured at."""
     from napari_medgs.learning.files import load_segmenter_card
+    from napari_medgs.learning.polishing import describe_polishing
 
     card = load_segmenter_card(path)
-    mean = card.dice.get("mean", {})
+    mean, features = card.dice.get("mean", {}), card.network.features
     return {
         "kind": "segmenter",
         "contrasts": list(card.channel_names),
@@ -176,6 +177,8 @@ def describe_segmenter(path: Path) -> dict[str, Any]:
         "model_spacing_mm": list(card.spacing),
         "training_cases": len(card.cases),
         "folds": card.folds,
+        "features": features.place if features else None,
+        "polishing": describe_polishing(card) or None,
         "dice": mean.get("mean"),
         "dice_interval": [mean["low"], mean["high"]] if mean else None,
         "parameters": card.parameters,
