@@ -10,12 +10,18 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QScrollArea,
+    QTabBar,
+    QTabWidget,
     QWidget,
 )
 
+from napari_medgs.plugin.segment.scissors.panel import ScissorsPanel
 from napari_medgs.plugin.widgets.base import MedGSWidget, Section, hint, primary_button
 
-NAMES = ("Load", "Fit Gaussians", "Segment", "Gaussians overlay", "Classify", "Export")
+NAMES = (
+    "Load", "Fit Gaussians", "Segment", "Learn", "Discover", "Gaussians overlay", "Classify",
+    "Export",
+)  # fmt: skip
 WIDTH, HEIGHT = 1280, 800
 TEXTS = (QLabel, QAbstractButton, QComboBox, QAbstractSpinBox, QLineEdit)
 
@@ -63,6 +69,33 @@ def check_texts(content, where):
         assert contrast(part) >= 4.5, (where, text)
 
 
+def check_widths(content, where):
+    """Check that no text is cut off: labels in one line, buttons and boxes with a text."""
+    for widget, text in texts(content):
+        if isinstance(widget, (QComboBox, QLineEdit, QAbstractSpinBox)):
+            continue  # they show the part of a long text that is looked for
+        if isinstance(widget, QLabel) and (widget.wordWrap() or "<" in text):
+            assert widget.height() >= widget.heightForWidth(widget.width()) - 2, (where, text)
+            continue
+        shown = max(text.replace("&", "").split("\n"), key=len)
+        width = widget.fontMetrics().horizontalAdvance(shown)
+        assert widget.width() >= width - 1, (where, text)
+    for bar in content.findChildren(QTabBar):
+        needed = sum(bar.tabSizeHint(k).width() for k in range(bar.count()))
+        assert needed <= bar.width() + 1, (where, bar.tabText(0))
+
+
+def pages(content):
+    """Show one page of the tabs after the other."""
+    tabs = content.findChildren(QTabWidget)
+    yield None
+    for tab in tabs:
+        for page in range(1, tab.count()):
+            tab.setCurrentIndex(page)
+            yield tab.tabText(page)
+        tab.setCurrentIndex(0)
+
+
 def test_all_widgets_fit_into_one_small_window(make_viewer, qtbot, session_cache):
     viewer = make_viewer(show=True)
     window = viewer.window._qt_window
@@ -91,6 +124,8 @@ def test_all_widgets_fit_into_one_small_window(make_viewer, qtbot, session_cache
     for widget in widgets:
         for section in widget.findChildren(Section):
             section.open()
+        for made in widget.findChildren(ScissorsPanel):
+            made.details.setVisible(True)
     for theme in ("dark", "light"):
         viewer.theme = theme
         for dock, widget in zip(docks, widgets, strict=True):
@@ -98,7 +133,10 @@ def test_all_widgets_fit_into_one_small_window(make_viewer, qtbot, session_cache
             qtbot.wait(40)
             scroll = widget.findChild(QScrollArea)
             assert scroll.horizontalScrollBar().maximum() == 0, (theme, widget.title)
-            check_texts(scroll.widget(), (theme, widget.title))
+            for page in pages(widget):
+                qtbot.wait(20)
+                check_texts(scroll.widget(), (theme, widget.title, page))
+                check_widths(scroll.widget(), (theme, widget.title, page))
         label, button = hint("Press New, then paint."), primary_button("Fit", "")
         for part in (label, button):
             widgets[-1].body.addWidget(part)

@@ -53,7 +53,7 @@ def test_a_line_cuts_through_slices_and_undo_mends_it(shown, qtbot, notes):
     before, strokes = result.data.copy(), layer.data.copy()
     center = tuple(viewer.camera.center)
     QTest.mouseClick(panel.button, Qt.MouseButton.LeftButton)
-    assert panel.help.isVisible()
+    assert panel.details.isVisible()
     corners = ring(low=(7.2, 5.2), high=(13.3, 8.7))
     with Mouse(viewer).drag(layer, [*corners, corners[0]]):
         assert widget.scissors.canvases[0].is_shown

@@ -11,11 +11,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from napari_medgs.plugin.anatomy.follower import follow_planes
+from napari_medgs.plugin.first_use import prepare_images
 from napari_medgs.plugin.layer_frame import ITEMS_KEY, grid_kwargs
 from napari_medgs.plugin.layer_metadata import CODES_KEY, COLORS_KEY, NAMES_KEY, unwrap
 from napari_medgs.plugin.report import show_failure
 from napari_medgs.plugin.responsive import in_event_loop, run_responsive
-from napari_medgs.plugin.segment.warm_up import make_units
 from napari_medgs.plugin.surface_layers import read_surface_layers
 from napari_medgs.plugin.volume_layers import colormap_option, volume_layers
 from napari_medgs.plugin.zarr_layers import read_zarr_layers
@@ -59,18 +59,23 @@ def get_reader(path: str | list[str]) -> ReaderFunction | None:
     def read(path: str | list[str]) -> list[LayerData]:
         follow_planes()
         layers: list[LayerData] = []
-        if in_event_loop():
-            make_units()  # now, and not when the window waits for the layer
         for one in [path] if isinstance(path, str) else path:
             try:
                 if _offer_series(Path(one)):
                     continue
-                layers += run_responsive(partial(function, Path(one)), f"Reading {Path(one).name}")
+                read_one = partial(_read_prepared, function, Path(one))
+                layers += run_responsive(read_one, f"Reading {Path(one).name}")
             except Exception as error:
                 show_failure(error, f"Opening {Path(one).name}")
         return layers or NOTHING
 
     return read
+
+
+def _read_prepared(function: Callable[[Path], list[LayerData]], path: Path) -> list[LayerData]:
+    """Read a file, in a thread as a rule, and what napari will need to show it."""
+    prepare_images()
+    return function(path)
 
 
 def _offer_series(path: Path) -> bool:

@@ -7,7 +7,12 @@ import threading
 
 import numpy as np
 
+from napari_medgs.plugin.first_use import prepare_images
+from napari_medgs.plugin.report import LOGGER
+from napari_medgs.plugin.responsive import run_responsive
+
 _DONE = threading.Event()
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def warm_up() -> None:
@@ -17,27 +22,27 @@ def warm_up() -> None:
     rests meanwhile: the compiler would set it off in this thread, and Qt objects that it finds
     must not be deleted outside of the main thread.
     """
-    if _DONE.is_set():
-        return
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        _compile()
-    finally:
-        if collects:
-            gc.enable()
-    _DONE.set()
+    with _ONE_AT_A_TIME:
+        if _DONE.is_set():
+            return
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            prepare_images()
+            _compile()
+        finally:
+            if collects:
+                gc.enable()
+            _DONE.set()  # what failed once is left to napari
 
 
-def make_units() -> None:
-    """Let napari read its table of units, in the main thread and before :func:`warm_up`.
-
-    It is read when first used, and whoever asks for a unit meanwhile from another thread, as an
-    image that is opened does, is told that there is none.
-    """
-    from napari.utils.transforms import Affine
-
-    Affine(ndim=3)
+def wait_until_warm() -> None:
+    """Let :func:`warm_up` end before the first Labels layer is added, in a window that draws."""
+    if not _DONE.is_set():
+        try:
+            run_responsive(warm_up, "Preparing")
+        except Exception as error:
+            LOGGER.info("warming up failed", exc_info=error)
 
 
 def _compile() -> None:

@@ -60,7 +60,7 @@ from napari_medgs.plugin.segment.surface_view import FROM_THE_FRONT, SurfaceView
 from napari_medgs.plugin.segment.tools import ClassTools
 from napari_medgs.plugin.segment.tools_panel import ToolsPanel
 from napari_medgs.plugin.segment.view import RESTORE_HINT, SegmentView
-from napari_medgs.plugin.segment.warm_up import make_units, warm_up
+from napari_medgs.plugin.segment.warm_up import wait_until_warm, warm_up
 from napari_medgs.plugin.viewing.view_bar import ViewBar
 from napari_medgs.plugin.widgets.base import MedGSWidget, Section
 from napari_medgs.plugin.widgets.layers import NEWS
@@ -105,9 +105,12 @@ class SegmentWidget(MedGSWidget):
         self.context = SegmentContext(self.viewer)
         self.controller = SegmentController(self.runner, self.context.visible_slice)
         self.state = self.controller.state
+        breathe()  # here and below: all of it takes some tenths of a second
         self.settings, self.values = SegmentForm(), LabelValueForm(0, BACKGROUND)
+        breathe()
         self.view = SegmentView(self, self.state, self.settings, self.values)
         self.body.addWidget(self.view)
+        breathe()
         self.look = ViewBar(self)
         self.view.add_look(self.look)
         self.view.add_check(self.look.show_3d)
@@ -133,6 +136,7 @@ class SegmentWidget(MedGSWidget):
             lambda: self.view.table.background,
         )
         self.view.add_section(Section("Edit the class", self.tools.panel))
+        breathe()
         self.scissors = Scissors(
             self.tools.panel.scissors,
             self.tools,
@@ -181,7 +185,6 @@ class SegmentWidget(MedGSWidget):
         self.view.table.fill([1, 2], BACKGROUND)
         self.files.look_for_saved()
         self._go_on()
-        make_units()
         self._warm_up = Runner(self)
         self._warm_up.start(
             lambda progress, should_stop: warm_up(),
@@ -255,7 +258,7 @@ class SegmentWidget(MedGSWidget):
         follower = follow_planes(self.viewer)
         if follower is not None:
             follower.show_slices(image)
-        breathe()
+        wait_until_warm()
         strokes = add_strokes_layer(self.viewer, image, names, table.colors, frame.ndim)
         breathe()  # napari takes some tenths of a second for each layer
         self.begin(strokes, reuse=False)

@@ -17,7 +17,7 @@ HELP = (
 
 
 class ScissorsPanel(QWidget):
-    """The button of the tool, what it does with the region, and through how many slices."""
+    """The button of the tool; while it is down, what it does, and through how many slices."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,14 +41,19 @@ class ScissorsPanel(QWidget):
             "that slice alone."
         )
         self.slices.setAccessibleName("Slices to cut")
+        self.details = QWidget()
+        inner = QVBoxLayout(self.details)
+        inner.setContentsMargins(0, 0, 0, 0)
+        inner.setSpacing(4)
+        inner.addLayout(row(self.cut, self.slices))
+        inner.addWidget(hint(HELP))
+        self.details.setVisible(False)
+        self.button.toggled.connect(self.details.setVisible)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        layout.addLayout(row(self.button, self.cut, self.slices))
-        self.help = hint(HELP)
-        self.help.setVisible(False)
-        layout.addWidget(self.help)
-        self.button.toggled.connect(self.help.setVisible)
+        layout.addWidget(self.button)
+        layout.addWidget(self.details)
 
     def range_around(self, index: int) -> tuple[int, int] | None:
         """Return first and last slice to cut around the one on show; None for all."""
