@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fast_grow_cut import fast_grow_cut
 from napari_medgs._util.threads import default_threads
+from precomputed_random_walker import precomputed_random_walker
 
 OURS = "ours"
 Images = NDArray[np.float32]
@@ -147,6 +148,7 @@ def nearest_stroke(images: Images, marks: Marks, spacing: Spacing) -> NDArray[An
 
 BASELINES: dict[str, Callable[[Images, Marks, Spacing], NDArray[Any]]] = {
     "random walker": random_walker,
+    "precomputed random walker": precomputed_random_walker,
     "random forest": random_forest,
     "voxel geodesic": voxel_geodesic,
     "mixture geodesic": mixture_geodesic,

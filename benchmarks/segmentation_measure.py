@@ -92,6 +92,12 @@ def dice_of(guess: NDArray[Any], truth: NDArray[Any]) -> list[float]:
     return scores
 
 
+def ratios_of(guess: NDArray[Any], truth: NDArray[Any]) -> list[float]:
+    """Return the volume of every class over its true one."""
+    there = range(1, int(truth.max()) + 1)
+    return [float(np.count_nonzero(guess == k) / np.count_nonzero(truth == k)) for k in there]
+
+
 def hd95_of(guess: NDArray[Any], truth: NDArray[Any], grid: Grid) -> float:
     """Return the mean HD95 in mm over classes; the image's diagonal where a class is missing."""
     diagonal = float(np.linalg.norm(np.asarray(truth.shape) * grid.spacing))
@@ -178,6 +184,7 @@ class Bench:
         return {
             "seconds": seconds,
             "dice": float(np.mean(dice_of(guess, self.truth))),
+            "volume": ratios_of(guess, self.truth),
             "hd95": hd95_of(guess, self.truth, self.volume.grid),
         }
 
