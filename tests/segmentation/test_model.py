@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from napari_medgs.data.phantom import make_phantom
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import Cancelled, GeometryError, ParameterError
 from napari_medgs.fitting import FitParams
 from napari_medgs.segmentation import Box, Point, Prompts, SegmentModel, SegmentParams, segment
+from napari_medgs.segmentation.api import fit_for_segmentation
 from tests.segmentation.conftest import BACKGROUND, overlap
 
 
@@ -72,6 +74,18 @@ def test_points_alone_are_enough(ball_scene, model):
     )
     result = model.update(Prompts(points=points))
     assert overlap(result.labels == 2, labels == 2) > 0.8
+
+
+def test_a_click_near_a_rim_does_not_flood_what_no_click_shows():
+    """Its ball holds voxels of the tissue around the lesion, too."""
+    head = make_phantom(spacing=3.0)
+    volume = Volume.from_array(head.image, affine=head.grid.affine)
+    model = SegmentModel(volume, fit_for_segmentation(volume))
+    places = [(33, 27, 39), (33, 27, 48), (33, 24, 38), (34, 29, 40)]
+    clicks = [Point(place, int(k != 1)) for k, place in enumerate(places)]
+    for count in (2, 3, 4):
+        found = model.update(Prompts(points=tuple(clicks[:count]))).labels == 1
+        assert overlap(found, head.labels == 7) > 0.85
 
 
 def test_a_negative_point_takes_the_class_away_there(model, prompts):

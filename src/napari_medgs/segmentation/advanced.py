@@ -86,6 +86,9 @@ class AppearanceParams:
         Weight of the uniform density that is mixed in.
     shrinkage : float
         The forest counts with weight n / (n + shrinkage), n the samples of the rarest class.
+    image_samples : int
+        Random places of the image that are samples of the background beside its markers: few
+        strokes do not show all of it.
     """
 
     trees: int = setting(20, low=1, high=1000)
@@ -94,6 +97,7 @@ class AppearanceParams:
     bandwidth: float = setting(0.03, above=0, high=10)
     density_floor: float = setting(0.05, low=0, high=10)
     shrinkage: float = setting(40.0, low=0, high=1e6)
+    image_samples: int = setting(100, low=0, high=1_000_000)
 
     def __post_init__(self) -> None:
         check(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,8 @@ from napari_medgs.segmentation.solver.narrow_band import (
 )
 from napari_medgs.segmentation.terms.calibration import fit_terms
 from napari_medgs.segmentation.terms.image_features import image_features
+
+LIKE_NOISE = 4.0  # differences of neighbors (their median) up to which voxels look alike
 
 
 @dataclass(frozen=True)
@@ -217,8 +219,30 @@ class SegmentModel:
                 )
                 self._initial = (*key, (source, prepared))
             initial = self._initial[2][1]
-        rasterized = rasterize_prompts(prompts, shape, self._axes, self._relative_spacing, initial)
+        # Clicks that correct a mask mean all of their balls.
+        alike = self._alike if initial is None else None
+        rasterized = rasterize_prompts(
+            prompts, shape, self._axes, self._relative_spacing, initial, alike
+        )
         return PromptSnapshot(rasterized, Constraints(prompts, rasterized, shape, self._axes))
+
+    @cached_property
+    def _contrast(self) -> NDArray[np.float64]:
+        """Largest difference of two voxels of one tissue by noise, per channel."""
+        axis = int(np.argmax(self.volume.shape)) + 1
+        found = []
+        for channel in self.volume.data:
+            steps = np.abs(np.diff(channel[None].astype(np.float64), axis=axis)).reshape(-1)
+            steps = steps[steps > 0]
+            found.append(LIKE_NOISE * float(np.median(steps)) if len(steps) else 0.0)
+        return np.array(found)
+
+    def _alike(self, flat: NDArray[np.int64], middle: int) -> NDArray[np.bool_]:
+        """Return which voxels do not differ from one by more than noise does."""
+        values = self.volume.data.reshape(len(self.volume.data), -1)
+        away = np.abs(values[:, flat].astype(np.float64) - values[:, [middle]].astype(np.float64))
+        near: NDArray[np.bool_] = (away <= self._contrast[:, None]).all(axis=0)
+        return near
 
     def _snapshot_of(self, prompts: Prompts | PromptSnapshot) -> PromptSnapshot:
         return prompts if isinstance(prompts, PromptSnapshot) else self.snapshot(prompts)

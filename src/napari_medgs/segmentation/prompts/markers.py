@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ MIN_MARKERS = 4
 MIN_FRACTION = 0.05
 MIN_FRACTION_ACROSS = 0.2
 NO_CLASS = 255
+Alike = Callable[[NDArray[np.int64], int], NDArray[np.bool_]]
 EMPTY_FRACTION = 0.5  # least background markers of a slice past the ends of everything
 BOX_CORE = 0.3  # axes of the ellipsoid that marks a box without strokes, over the box's sides
 
@@ -91,6 +93,8 @@ class Markers:
         Markers that were drawn by the user: the result has exactly these labels.
     kept : KeptLabels or None
         What stays of an initial mask.
+    clicked : bool
+        There are points only: the slices of one ball tell nothing about each other.
     """
 
     values: tuple[int, ...]
@@ -104,6 +108,7 @@ class Markers:
     fully_labeled: dict[int, NDArray[np.int64]] = field(default_factory=dict)
     user_marked: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     kept: KeptLabels | None = None
+    clicked: bool = False
 
     @property
     def count(self) -> int:
@@ -134,6 +139,8 @@ class Markers:
             mean = len(place) / max(int(np.count_nonzero(total)), 1)
             if several.any() and mean > most:
                 best, chosen, most = axis, np.flatnonzero(several), mean
+                if self.clicked:
+                    chosen = np.array([int(np.where(several, total, 0).argmax())])
         return best, chosen
 
     def empty_slices(self) -> NDArray[np.int64]:
@@ -264,6 +271,7 @@ def _collect_drawn(
     shape: tuple[int, int, int],
     axes: tuple[int, int, int],
     relative_spacing: NDArray[Any],
+    alike: Alike | None = None,
 ) -> tuple[
     _MarkerCollector,
     dict[int, NDArray[np.int64]],
@@ -298,6 +306,10 @@ def _collect_drawn(
     denied_flat, denied_label = [], []
     for point in prompts.points:
         ball = _ball(point.position, point.radius, relative_spacing, shape)
+        background_point = point.positive and prompts.is_background(point.label)
+        if alike is not None and len(ball) > 1 and not background_point:
+            middle = np.clip(np.round(point.position), 0, np.asarray(shape) - 1).astype(int)
+            ball = ball[alike(ball, int(np.ravel_multi_index(tuple(middle), shape)))]
         if point.positive:
             value = 0 if prompts.is_background(point.label) else point.label
             markers.add(ball, value, user_marked=True)
@@ -346,6 +358,7 @@ def rasterize_prompts(
     axes: tuple[int, int, int],
     relative_spacing: NDArray[Any],
     initial: InitialMask | None = None,
+    alike: Alike | None = None,
 ) -> Markers:
     """Rasterize checked prompts into marked voxels.
 
@@ -359,6 +372,10 @@ def rasterize_prompts(
         Canonical voxel sizes over the finest one.
     initial : optional
         ``prompts.initial`` or ``prompts.prior``, prepared, when already known.
+    alike : callable, optional
+        Tells which voxels (flat indices) of a point's ball look like the one that was clicked;
+        the others are not marked. All are marked by default, and for the background, which looks
+        like many things.
 
     Returns
     -------
@@ -371,7 +388,7 @@ def rasterize_prompts(
         values.
     """
     markers, fully_labeled, denied_flat, denied_label = _collect_drawn(
-        prompts, shape, axes, relative_spacing
+        prompts, shape, axes, relative_spacing, alike
     )
     background = prompts.background_value
     kept: NDArray[np.bool_] | None = None
@@ -387,7 +404,7 @@ def rasterize_prompts(
         markers.add(*initial.markers(free), user_marked=False)
         markers.extend(drawn)
         kept = ~free
-    boxes = _box_markers(prompts, shape, markers, _has_background_strokes(prompts))
+    boxes = _box_markers(prompts, shape, markers)
     flat, label, user_marked = markers.result()
     if len(label) and label.min() < 0:
         raise LabelError(f"The label {label.min()} is marked; labels must not be negative.")
@@ -424,6 +441,7 @@ def rasterize_prompts(
         fully_labeled,
         user_marked,
         None if kept is None or initial is None else _kept(initial, kept, nearness, ordered, axes),
+        prompts.labels is None and kept is None,
     )
 
 
@@ -459,25 +477,18 @@ def _contradictions(
     return np.stack(np.unravel_index(wrong, shape), axis=1)
 
 
-def _has_background_strokes(prompts: Prompts) -> bool:
-    """Return whether strokes (clicks are too few) say what the background is."""
-    background = prompts.background_value
-    if prompts.labels is None or background is None:
-        return False
-    return bool(prompts.fully_labeled) or bool((prompts.labels == background).any())
-
-
 def _box_markers(
-    prompts: Prompts, shape: tuple[int, int, int], markers: _MarkerCollector, stroked: bool
+    prompts: Prompts, shape: tuple[int, int, int], markers: _MarkerCollector
 ) -> dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]]:
     """Return the boxes by label; mark the cores of empty ones, and background around them.
 
-    Where background is ``stroked`` none is marked: so many markers all around the objects would
-    outdo the strokes, and masks get too small.
+    Where the user marks background none is added: so many markers all around the objects would
+    outdo the user's, and masks get too small.
     """
     boxes: dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
-    flat, label, _ = markers.result()
-    held = np.zeros(shape, np.bool_) if prompts.boxes and not stroked else None
+    flat, label, user_marked = markers.result()
+    known = bool((user_marked & (label == 0)).any())
+    held = np.zeros(shape, np.bool_) if prompts.boxes and not known else None
     for box in prompts.boxes:
         start = np.maximum(box.start, 0)
         stop = np.minimum(box.stop, shape)

@@ -25,6 +25,8 @@ from napari_medgs.segmentation.terms.stochastic_watershed import (
     WatershedVotes,
 )
 
+MOST_LIKELY = 0.7  # probability of a class up to which a random place counts as background
+
 
 @dataclass(frozen=True)
 class HeldOutPredictions:
@@ -94,6 +96,7 @@ def leave_one_slice_out(
     watershed: StochasticWatershed,
     seed: int,
     params: SolverParams | None = None,
+    anywhere: Floats | None = None,
 ) -> HeldOutPredictions | None:
     """Predict the markers of annotated slices from those of the others.
 
@@ -107,6 +110,8 @@ def leave_one_slice_out(
     seed : int
         Of the choice of samples and of the appearance models.
     params : SolverParams, optional
+    anywhere : (Q, F) ndarray of float32, optional
+        Features of more background.
 
     Returns
     -------
@@ -122,13 +127,18 @@ def leave_one_slice_out(
         return None
     fold = np.where(groups >= 0, np.searchsorted(slices, groups) % own.folds, -1)
     rng = np.random.default_rng(seed)
+    more = features[:0] if anywhere is None else anywhere
     parts: list[tuple[NDArray[Any], Floats, Floats]] = []
     for f in range(min(own.folds, len(slices))):
         train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
         model = learn_appearance(
-            features[train], classes[train], count, image.density_columns, image.value_ranges,
-            seed, forest,
-        )  # fmt: skip
+            *_with_background(features[train], classes[train], more),
+            count,
+            image.density_columns,
+            image.value_ranges,
+            seed,
+            forest,
+        )
         # A class that the other slices do not show cannot be predicted.
         test = test[np.isin(classes[test], model.present)]
         if len(model.present) < 2 or not len(test):
@@ -144,6 +154,40 @@ def leave_one_slice_out(
         return None
     truth, log_probability, fractions = (np.concatenate(part) for part in zip(*parts, strict=True))
     return HeldOutPredictions(truth, log_probability, fractions, own)
+
+
+def _anywhere(markers: Markers, image: ImageFeatures, seed: int, params: SolverParams) -> Floats:
+    """Return the features of random places that look like no class; none without background.
+
+    An initial mask says what the background looks like better than these.
+    """
+    count, own = params.appearance.image_samples, params.calibration
+    if markers.kept is not None or not (markers.classes == 0).any():
+        count = 0
+    shape = image.guide.shape[1:]
+    places = np.random.default_rng([seed, 3]).integers(0, shape, (count, 3))
+    features = image.at(places)
+    if not count:
+        return features
+    model = learn_appearance(
+        image.at(markers.voxels),
+        markers.classes,
+        markers.count,
+        image.density_columns,
+        image.value_ranges,
+        seed,
+        replace(params.appearance, max_samples=own.max_samples, trees=own.trees),
+    )
+    likely = np.exp(model.log_probability(features)[:, 1:].max(axis=1, initial=-np.inf))
+    return features[likely <= MOST_LIKELY]
+
+
+def _with_background(
+    features: Floats, classes: NDArray[Any], more: Floats
+) -> tuple[Floats, NDArray[Any]]:
+    """Return samples with more of the background."""
+    background = np.zeros(len(more), classes.dtype)
+    return np.concatenate([features, more]), np.concatenate([classes, background])
 
 
 def fit_terms(
@@ -170,13 +214,18 @@ def fit_terms(
     """
     params = params or SolverParams()
     features = image.at(markers.voxels)
+    anywhere = _anywhere(markers, image, seed, params)
     appearance = learn_appearance(
-        features, markers.classes, markers.count, image.density_columns, image.value_ranges, seed,
+        *_with_background(features, markers.classes, anywhere),
+        markers.count,
+        image.density_columns,
+        image.value_ranges,
+        seed,
         params.appearance,
-    )  # fmt: skip
+    )
     # Corrections of an initial mask lie where it is wrong; they do not stand for its slices.
     held_out = (
-        leave_one_slice_out(markers, image, features, watershed, seed, params)
+        leave_one_slice_out(markers, image, features, watershed, seed, params, anywhere)
         if markers.kept is None
         else None
     )
