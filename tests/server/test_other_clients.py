@@ -182,7 +182,7 @@ def test_slicer_before_1_0(http, server):
     assert overlap(slicer.mask(slicer.point([6, 12, 14], True))) > 0.95
     assert not slicer.mask(slicer.point([6, 12, 8], False))[6, 12, 8]
     slicer.segment(np.zeros(SHAPE, bool))
-    assert overlap(slicer.mask(slicer.box([3, 6, 8], [8, 17, 19]))) > 0.75
+    assert overlap(slicer.mask(slicer.box([3, 6, 8], [8, 17, 19]))) > 0.85
     slicer.segment(np.zeros(SHAPE, bool))
     drawn = np.zeros(SHAPE, np.uint8)
     drawn[6, 5:19, 7:21] = 1

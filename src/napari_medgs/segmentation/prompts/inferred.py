@@ -16,6 +16,7 @@ Window = tuple[slice, slice, slice]
 CORE = 0.5  # depth of a lasso over its largest one from which on all is object
 GAP = 0.15  # distance around a lasso, over its largest depth, that is left open
 LEAST_GAP = 2.0  # finest voxels
+CLOSE = 0.1  # Dice below the best at which a part may be chosen that stands out
 COVERED = 0.9  # of a stroke that a part must hold
 
 
@@ -79,6 +80,9 @@ def lasso_strokes(
 def best_part(tree: PartTree, window: Window, inside: Mask, axis: int | None) -> int:
     """Return the node of a tree that fits a region best, by the Dice of its cells.
 
+    A region in space is rough, such as the ellipsoid in a box: of all nodes that fit it nearly as
+    well as the best one, the part is chosen that a click would preselect.
+
     Parameters
     ----------
     tree : PartTree
@@ -113,6 +117,11 @@ def best_part(tree: PartTree, window: Window, inside: Mask, axis: int | None) ->
         seen = tree.cells[tuple(plane)].reshape(-1)
         total = tree.sum_up(np.bincount(seen, minlength=tree.leaves))
     dice = 2 * shared / np.maximum(total + np.count_nonzero(inside), 1)
+    if axis is None:
+        from napari_medgs.hierarchy import preselect
+
+        close = np.flatnonzero(dice >= dice.max() - CLOSE).tolist()
+        return int(close[preselect(tree, close)])
     # Of nodes that look the same in the slices, the one that stands out.
     best = np.flatnonzero(dice >= dice.max() - 1e-9)
     above = np.where(tree.parent[best] >= 0, tree.parent[best], best)
