@@ -148,3 +148,29 @@ def test_statistics_and_the_surface_follow_the_mask(docked, qtbot, notes, tmp_pa
     assert not look.show_3d.isChecked()
     assert viewer.layers["scan"].visible
     assert notes == []
+
+
+def test_contrasts_have_a_bar_for_every_class(docked, qtbot, notes):
+    viewer, widget = docked()
+    assert not widget.contrasts.button.isVisibleTo(widget)
+    scan = viewer.layers["scan"]
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=scan.data.shape).astype(np.float32)
+    viewer.add_image(noise, name="noise", scale=scan.scale, translate=scan.translate,
+                     affine=scan.affine, metadata=dict(scan.metadata))  # fmt: skip
+    widget.view.images.check([scan, viewer.layers["noise"]])
+    begin(qtbot, widget)
+    contrasts = widget.contrasts
+    assert contrasts.button.isVisibleTo(widget)
+    contrasts.button.click()
+    qtbot.waitUntil(lambda: bool(contrasts.panel.bars), timeout=WAIT)
+    for value in (1, 2):
+        shares = [contrasts.panel.bars[value, name].value() for name in ("scan", "noise")]
+        assert shares[0] > shares[1]
+    stroke(widget.strokes_layer, [(5, 12, x) for x in range(6, 10)], 1)
+    idle(qtbot, widget)
+    assert "changed since" in contrasts.panel.note.text()
+    contrasts.button.click()
+    assert not contrasts.panel.bars
+    assert not contrasts.panel.isVisibleTo(widget)
+    assert notes == []

@@ -241,7 +241,7 @@ class SegmentModel:
         """Return which voxels do not differ from one by more than noise does."""
         values = self.volume.data.reshape(len(self.volume.data), -1)
         away = np.abs(values[:, flat].astype(np.float64) - values[:, [middle]].astype(np.float64))
-        near: NDArray[np.bool_] = (away <= self._contrast[:, None]).all(axis=0)
+        near: NDArray[np.bool_] = np.logical_and.reduce(away <= self._contrast[:, None], axis=0)
         return near
 
     def _snapshot_of(self, prompts: Prompts | PromptSnapshot) -> PromptSnapshot:

@@ -216,6 +216,10 @@ class SegmentView(QWidget):
         """Show another button among those that check the mask."""
         self._check_row.addWidget(compact(made), 1)
 
+    def add_check_panel(self, made: QWidget) -> None:
+        """Show what a button of :meth:`add_check` found, above the volumes."""
+        self._body.insertWidget(self._body.indexOf(self.result), made)
+
     def _build_sections(self, settings: QWidget, values: LabelValueForm) -> None:
         inputs, accepting = InputsPanel(self._owner, values), AcceptPanel(self._owner)
         self.add_points, self.add_boxes = inputs.add_points, inputs.add_boxes

@@ -32,6 +32,7 @@ from napari_medgs.plugin.segment.cases import CaseActions
 from napari_medgs.plugin.segment.class_files import ClassFiles
 from napari_medgs.plugin.segment.classes import ClassActions
 from napari_medgs.plugin.segment.context import SegmentContext
+from napari_medgs.plugin.segment.contrasts import Contributions
 from napari_medgs.plugin.segment.controller import SegmentController
 from napari_medgs.plugin.segment.files import SegmentFiles
 from napari_medgs.plugin.segment.form import LabelValueForm, SegmentForm
@@ -121,6 +122,9 @@ class SegmentWidget(MedGSWidget):
         self.prompt_layers = PromptLayers(*parts, self.shortcuts)
         self.maps = MapLayers(*parts)
         self.suggestion = SliceSuggestion(*parts)
+        self.contrasts = Contributions(self, self.controller, self.context, self._class_names)
+        self.view.add_check(self.contrasts.button)
+        self.view.add_check_panel(self.contrasts.panel)
         self.accepted = AcceptedLayers(self.context, lambda: self.files.schedule_autosave())
         self.accept = AcceptAction(*parts, self.accepted)
         self.statistics = Statistics(
@@ -447,6 +451,7 @@ class SegmentWidget(MedGSWidget):
         self.prompt_layers.close()
         self.maps.close()
         self.statistics.close()
+        self.contrasts.close()
         self.surface.close()
         self.suggestion.hide_marker()
 
@@ -568,6 +573,7 @@ class SegmentWidget(MedGSWidget):
             self.parts_ahead,
             self.tools,
             self.statistics,
+            self.contrasts,
             self.surface,
             self.look,
         ):
