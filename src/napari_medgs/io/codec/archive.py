@@ -89,6 +89,7 @@ class _Entry:
 
     record: dict[str, Any]
     offset: int
+    gaussians: int
 
 
 class FieldArchive:
@@ -139,12 +140,8 @@ class FieldArchive:
                 length = checked(int, entry.get("bytes"), "bytes")
                 if length < 0 or name.casefold() in folded:
                     raise ParameterError("Two of its fields have one name, or a wrong size.")
-                if _is_latent(entry):
-                    count = checked(int, entry.get("gaussians"), "gaussians")
-                    if not 0 < count <= MOST_GAUSSIANS:
-                        raise ParameterError("A field has an impossible number of Gaussians.")
                 folded.add(name.casefold())
-                self._entries[name] = _Entry(entry, offset)
+                self._entries[name] = _Entry(entry, offset, _gaussians_of(entry))
                 offset += length
             if offset != size:
                 raise ValueError(f"it has {size:,} bytes where its header promises {offset:,}")
@@ -167,19 +164,14 @@ class FieldArchive:
 
     def gaussians(self) -> dict[str, int]:
         """Return the number of Gaussians of every field, as the directory has it."""
-        return {
-            name: int(entry.record["gaussians"])
-            if _is_latent(entry.record)
-            else sum(int(row[0]) for row in entry.record.get("chunks", []))
-            for name, entry in self._entries.items()
-        }
+        return {name: entry.gaussians for name, entry in self._entries.items()}
 
     @property
     def codec(self) -> str | None:
         """Fingerprint of the learned codec that has coded the fields, if one has."""
         for entry in self._entries.values():
             if _is_latent(entry.record):
-                return checked(str, entry.record.get("codec"), "codec")
+                return str(entry.record["codec"])
         return None
 
     def coded(self, name: str) -> CodedField:
@@ -206,8 +198,8 @@ class FieldArchive:
             background = checked(tuple[float, ...], record.get("background"), "background")
             if len(background) != info.channels:
                 raise ParameterError("Its background has another number of channels.")
-            codec = checked(str, record.get("codec"), "codec")
-            return CodedField(info, int(record["gaussians"]), background, codec, data)
+            count = self._entries[name].gaussians
+            return CodedField(info, count, background, record["codec"], data)
 
     def _entry(self, name: str) -> _Entry:
         if name not in self._entries:
@@ -330,6 +322,18 @@ def recoded(
         chunks, header.main.scheme, header.main.background, info, model, tables
     )
     return part, payload
+
+
+def _gaussians_of(record: Mapping[str, Any]) -> int:
+    """Return how many Gaussians a field has, as the directory says."""
+    if not _is_latent(record):
+        rows = checked(list[tuple[int, ...]], record.get("chunks"), "chunks")
+        return sum(row[0] for row in rows if row)
+    checked(str, record.get("codec"), "codec")
+    count = checked(int, record.get("gaussians"), "gaussians")
+    if not 0 < count <= MOST_GAUSSIANS:
+        raise ParameterError("A field has an impossible number of Gaussians.")
+    return count
 
 
 def _is_latent(record: Any) -> bool:
