@@ -98,3 +98,14 @@ def test_classes_come_from_a_file_and_can_be_hidden_and_chosen_by_number(docked,
     next(held)
     assert layer.mode == "erase"
     idle(qtbot, widget)
+    next(held, None)
+    brush, result = widget.view.brush, widget.result_layer
+    brush.outline.click()
+    assert result.contour == 1
+    result.contour = 0  # in napari's own controls
+    assert not brush.outline.isChecked()
+    brush.mask.click()
+    assert not result.visible
+    brush.toggle_mask()
+    assert result.visible
+    assert brush.mask.isChecked()

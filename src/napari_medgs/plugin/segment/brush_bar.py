@@ -28,7 +28,7 @@ class BrushBar(QWidget):
         self._viewer = viewer
         self._layers: list[Any] = []
         self.brush = IconButton(
-            "brush", "Paint strokes. P or 2 on the strokes layer.", checkable=True
+            "brush", "Paint strokes. P on the strokes layer does the same.", checkable=True
         )
         self.eraser = IconButton(
             "eraser", "Erase strokes. Hold E to erase for a moment.", checkable=True
@@ -43,6 +43,9 @@ class BrushBar(QWidget):
         self.number.setMinimumWidth(self.number.fontMetrics().horizontalAdvance("000"))
         self.mask = IconButton("eye", "Show or hide the mask. H does the same.", checkable=True)
         self.mask.setChecked(True)
+        self.outline = IconButton(
+            "shape_outline", "Show the mask as outlines, which hide nothing.", checkable=True
+        )
         line = QHBoxLayout(self)
         line.setContentsMargins(0, 0, 0, 0)
         line.setSpacing(4)
@@ -51,10 +54,12 @@ class BrushBar(QWidget):
         line.addWidget(self.size, 1)
         line.addWidget(self.number)
         line.addWidget(self.mask)
+        line.addWidget(self.outline)
         self.brush.clicked.connect(lambda *_: self.set_mode("paint"))
         self.eraser.clicked.connect(lambda *_: self.set_mode("erase"))
         self.size.valueChanged.connect(self._on_size)
         self.mask.clicked.connect(lambda *_: self._show_mask())
+        self.outline.clicked.connect(lambda *_: self._show_outline())
         self._viewer.layers.selection.events.active.connect(self.refresh)
         self.refresh()
 
@@ -68,6 +73,7 @@ class BrushBar(QWidget):
             layer.events.mode.connect(self.refresh)
             layer.events.brush_size.connect(self.refresh)
         result.events.visible.connect(self.refresh)
+        result.events.contour.connect(self.refresh)
         self.refresh()
 
     def release(self) -> None:
@@ -77,6 +83,7 @@ class BrushBar(QWidget):
             layer.events.brush_size.disconnect(self.refresh)
         if self._layers:
             self._layers[1].events.visible.disconnect(self.refresh)
+            self._layers[1].events.contour.disconnect(self.refresh)
         self._layers = []
         self.refresh()
 
@@ -91,7 +98,7 @@ class BrushBar(QWidget):
     def refresh(self, event: Any = None) -> None:
         """Show what the layers have."""
         layer = self.layer
-        for control in (self.brush, self.eraser, self.size, self.mask):
+        for control in (self.brush, self.eraser, self.size, self.mask, self.outline):
             control.setEnabled(layer is not None)
         mode = None if layer is None else str(layer.mode)
         active = layer is not None and layer is self._viewer.layers.selection.active
@@ -106,6 +113,7 @@ class BrushBar(QWidget):
             shown = bool(self._layers[1].visible)
             self.mask.setChecked(shown)
             self.mask.set_glyph("eye" if shown else "eye_off")
+            self.outline.setChecked(bool(self._layers[1].contour))
 
     # What the user does
 
@@ -145,6 +153,10 @@ class BrushBar(QWidget):
     def _show_mask(self) -> None:
         if self._layers:
             self._layers[1].visible = self.mask.isChecked()
+
+    def _show_outline(self) -> None:
+        if self._layers:
+            self._layers[1].contour = int(self.outline.isChecked())
 
     def _on_size(self, size: int) -> None:
         for layer in self._layers:
