@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_medgs._util.priority import give_way
 from napari_medgs._util.progress import ProgressCallback, StopCallback
 from napari_medgs.errors import MedGSError
 from napari_medgs.plugin.layer_metadata import field_of
@@ -126,8 +127,13 @@ class TreesAhead:
         if self._next is None or self.runner.busy:
             return
         job, self._next = self._next, None
+
+        def make(progress: ProgressCallback, should_stop: StopCallback) -> PartTree:
+            give_way()  # a solve that runs meanwhile comes first
+            return job(progress, should_stop)
+
         self.runner.start(
-            job,
+            make,
             returned=lambda tree: keep_tree(self._viewer.layers, tree),
             # Whoever needs the tree asks for it again, and is told why there is none.
             errored=lambda error: LOGGER.info("no tree of parts", exc_info=error),
