@@ -53,6 +53,7 @@ from napari_medgs.segmentation.solver.narrow_band import (
 from napari_medgs.segmentation.terms.calibration import fit_terms
 from napari_medgs.segmentation.terms.image_features import image_features
 
+NOISE_SAMPLES = 1e6  # voxels that noise is measured on
 LIKE_NOISE = 4.0  # differences of neighbors (their median) up to which voxels look alike
 
 
@@ -229,10 +230,12 @@ class SegmentModel:
     @cached_property
     def _contrast(self) -> NDArray[np.float64]:
         """Largest difference of two voxels of one tissue by noise, per channel."""
-        axis = int(np.argmax(self.volume.shape)) + 1
+        longest = int(np.argmax(self.volume.shape))
+        step = max(1, int(np.sqrt(np.prod(self.volume.shape) / NOISE_SAMPLES)))
         found = []
         for channel in self.volume.data:
-            steps = np.abs(np.diff(channel[None].astype(np.float64), axis=axis)).reshape(-1)
+            part = np.moveaxis(channel, longest, 2)[::step, ::step].astype(np.float64)
+            steps = np.abs(np.diff(part, axis=2)).reshape(-1)
             steps = steps[steps > 0]
             found.append(LIKE_NOISE * float(np.median(steps)) if len(steps) else 0.0)
         return np.array(found)
