@@ -166,7 +166,8 @@ class ThroughPlaneParams:
     Attributes
     ----------
     weight : float
-        Loss weight of interpolated slices, relative to that of the slices there are.
+        Loss weight of slices interpolated by motion alone, relative to that of the slices there
+        are; nearer to 1 the less motion counts.
     anisotropy : float
         Spacing along the slice axis, in pixels, above which targets are added by default.
     max_voxels : int
@@ -175,7 +176,8 @@ class ThroughPlaneParams:
         Motion, in pixels per gap, at which half of a slope comes from the flow; the structure
         tensor sees smaller motion better.
     dense_gaussians : float
-        Factor of the automatic number of Gaussians where motion has no weight in the targets:
+        Factor of the automatic number of Gaussians where motion has no weight in the targets, and
+        twice as many are allowed at most:
         slices then lie so densely that interpolation errs less than the fit would.
     slice_sigma, slice_sigma_holdout : float
         Smallest standard deviation along the slice axis, in slices, and in steps of the hold-out.
@@ -185,7 +187,7 @@ class ThroughPlaneParams:
     anisotropy: float = 1.5
     max_voxels: int = 32_000_000
     half_motion: float = 1.0
-    dense_gaussians: float = 4.0
+    dense_gaussians: float = 8.0
     slice_sigma: float = 0.35
     slice_sigma_holdout: float = 0.8
 

@@ -31,6 +31,7 @@ from napari_medgs.fitting.through_plane import (
 )
 from napari_medgs.rendering.parameters import A1, A3, B1, B3, GEOMETRY, X, Y, to_parameters
 
+DENSE_MAX = 2  # times the usual most Gaussians where targets between slices have no motion
 PREPARATION_SHARE = 0.5  # of a time limit, for targets between slices
 
 
@@ -112,10 +113,10 @@ def place_start(
             by_detail=wanted is None,
         )
         if through_plane is not None and wanted is None:
-            budget = min(
-                int(budget * through_plane.budget_factor),
-                max(budget, params.advanced.initialization.max_gaussians),
-            )
+            most = params.advanced.initialization.max_gaussians
+            if not through_plane.motion_weight:
+                most *= DENSE_MAX
+            budget = min(int(budget * through_plane.budget_factor), max(budget, most))
         if wanted is not None:
             budget = int(
                 budget * params.advanced.target.quality_fraction

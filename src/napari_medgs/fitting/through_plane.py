@@ -149,8 +149,9 @@ def add_through_plane_targets(
     )
     target.images[:, left] = frames
     inside = left[left < training[-1]]
-    target.image_weights[:, inside] = settings.weight * params.lambda_img
     motion = selection.weights["motion"]
+    # What is interpolated without motion lies between dense slices, and counts as much as they do.
+    target.image_weights[:, inside] = settings.weight**motion * params.lambda_img
     return ThroughPlaneTargets(
         fine,
         factor,
@@ -159,7 +160,7 @@ def add_through_plane_targets(
         True,
         settings.half_motion,
         motion,
-        settings.dense_gaussians ** (1 - motion),
+        settings.dense_gaussians ** (1 - motion) ** 2,
     )
 
 

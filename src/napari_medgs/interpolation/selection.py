@@ -44,6 +44,9 @@ PROFILE_VARIANCE = 1 / 12
 SHARPNESS = 3
 # A method of less weight changes the frames by less than it costs.
 LEAST_WEIGHT = 0.1
+# A method that errs by more than the best one over twice the distance is left out: what it would
+# average away there is less than what it adds at the distance asked for.
+MOST_BEHIND_DB = 1.0
 
 
 @dataclass(frozen=True)
@@ -276,7 +279,10 @@ def select_method(
         products += _error_products(run, known, threads, should_stop) / len(runs)
     if not np.trace(products) > 0:
         return _only("cubic")  # nothing changes from slice to slice
-    weights = convex_weights(products) ** SHARPNESS
+    weights = np.zeros(len(METHODS))
+    error = np.diag(products)
+    near = np.flatnonzero(error <= error.min() * 10 ** (MOST_BEHIND_DB / 10))
+    weights[near] = convex_weights(products[np.ix_(near, near)]) ** SHARPNESS
     weights /= weights.sum()
     weights[weights < LEAST_WEIGHT] = 0
     weights /= weights.sum()
