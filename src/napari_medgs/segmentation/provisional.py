@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from napari_medgs._util.progress import StopCallback
 from napari_medgs.errors import LabelError, ParameterError
+from napari_medgs.segmentation.borders import changed_near, distance_to, margin_of
 from napari_medgs.segmentation.local import Box as Window
 from napari_medgs.segmentation.local import LocalSolver, bounds
 from napari_medgs.segmentation.local import window as window_of
@@ -29,12 +30,9 @@ if TYPE_CHECKING:
     from napari_medgs.segmentation.session.session import Session
 
 Mask = NDArray[np.bool_]
-MARGIN = 0.3  # along borders, over the largest depth of the mask
-LARGEST_MARGIN = 8.0  # finest voxels
 RELEASE = 6.0  # radius around a prompt that contradicts the mask, over its depth there
 LESS_RELEASE = 1.0  # the same, where that would leave nothing of the mask
 CAREFUL_RELEASE = 2.0  # the same, where the mask is trusted
-CAREFUL_MARGIN = 0.5  # along borders of a trusted mask, over the depth of the prompt
 FAR = 1.0  # distance of a click from the mask over its radius from which its part joins
 REACH = 3.0  # radius of a part that joins, as a ball, over that distance
 ROOM = 0.2  # around the mask, over its sides
@@ -203,15 +201,13 @@ class Provisional:
         part = mask[box]
         if part.all() or not part.any():
             return self.marked(mask)
-        free = _margin_of(part, relative)
-        if careful:
-            free = min(free, max(1.0, CAREFUL_MARGIN * _depth_at(mask, new, relative)))
+        free = margin_of(part, relative, [_within(w, box) for w in new] if careful else None)
         release = CAREFUL_RELEASE if careful else RELEASE
         found = self._solve(box, self._prompts(part, box, free), should_stop, release)
         if found is None:
             return self.marked(mask)
         if careful:
-            found = _changed_near(part, found, [_within(w, box) for w in new])
+            found = changed_near(part, found, [_within(w, box) for w in new])
         out = mask.copy()
         out[box] = found
         return self._within_boxes(out)
@@ -290,7 +286,7 @@ class Provisional:
         if len(clicks) != 1 or mask[near(clicks[0])]:
             return mask
         relative = self._relative_spacing
-        depth = _distance_to(mask, there, near(clicks[0]), relative)
+        depth = distance_to(mask, there, near(clicks[0]), relative)
         cell = float(np.prod(relative))
         radius = (mask.sum() * cell * 3 / 4 / np.pi) ** (1 / 3)
         if depth < FAR * radius:
@@ -356,15 +352,6 @@ def _in_window(place: Sequence[float], window: Window) -> bool:
     return all(s.start <= p < s.stop for p, s in zip(near(place), window, strict=True))
 
 
-def _distance_to(
-    mask: Mask, there: Window, place: tuple[int, int, int], relative: NDArray[np.float64]
-) -> float:
-    """Return the distance of a voxel from a mask, in finest voxels."""
-    voxels = np.argwhere(mask[there])
-    voxels = voxels[:: max(1, len(voxels) // 200_000)] + [s.start for s in there]
-    return float(np.sqrt((((voxels - place) * relative) ** 2).sum(axis=1).min()))
-
-
 def _in_boxes(place: Sequence[float], boxes: list[Box]) -> bool:
     return any(
         all(a <= p < b for p, a, b in zip(place, box.start, box.stop, strict=True))
@@ -403,51 +390,6 @@ def _not_too_large(tree: PartTree, part: PartSelection) -> PartSelection:
 
 
 def _within(window: Window, box: Window) -> Window:
-    """Return a window, one voxel larger, in the voxels of a box."""
-    low = [max(w.start - b.start - 1, 0) for w, b in zip(window, box, strict=True)]
-    return window_of(low, [w.stop - b.start + 1 for w, b in zip(window, box, strict=True)])
-
-
-def _changed_near(before: Mask, after: Mask, windows: list[Window]) -> Mask:
-    """Return a mask with those changes alone that hang together with one of some windows."""
-    from scipy.ndimage import label
-
-    pieces, count = label(before != after, np.ones((3, 3, 3)))
-    wanted = np.zeros(count + 1, np.bool_)
-    for window in windows:
-        wanted[pieces[window]] = True
-    wanted[0] = False
-    return np.where(wanted[pieces], after, before)
-
-
-def _depth_at(mask: Mask, windows: list[Window], relative: NDArray[np.float64]) -> float:
-    """Return how deep windows lie in the label of the mask there, up to where it matters."""
-    from scipy.ndimage import distance_transform_edt
-
-    most = LARGEST_MARGIN / CAREFUL_MARGIN
-    deepest = 0.0
-    for window in windows:
-        low, high = ([getattr(s, end) for s in window] for end in ("start", "stop"))
-        pad = np.ceil(most / relative).astype(int)
-        first = np.maximum(np.array(low) - pad, 0)
-        part = mask[window_of(first, np.minimum(np.array(high) + pad, mask.shape))]
-        inner = window_of(low - first, high - first)
-        for side in (part, ~part):
-            if side[inner].any():
-                depth = most
-                if not side.all():
-                    depth = float(distance_transform_edt(side, sampling=relative)[inner].max())
-                deepest = max(deepest, min(depth, most))
-    return deepest
-
-
-def _margin_of(part: Mask, relative: NDArray[np.float64]) -> float:
-    from scipy.ndimage import distance_transform_edt
-
-    window = bounds(part)
-    assert window is not None
-    inner = part[window]
-    step = max(1, round((inner.size / 200_000) ** (1 / 3)))  # the depth needs no fine grid
-    coarse = np.pad(inner[::step, ::step, ::step], 1)
-    depth = float(distance_transform_edt(coarse, sampling=relative * step).max())
-    return min(max(1.0, MARGIN * depth), LARGEST_MARGIN)
+    """Return a window in the voxels of a box."""
+    low = [w.start - b.start for w, b in zip(window, box, strict=True)]
+    return window_of(low, [w.stop - b.start for w, b in zip(window, box, strict=True)])

@@ -1,0 +1,144 @@
+"""How far prompts reach into a mask: depths, margins along borders, distances."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.segmentation.local import Box, bounds, window
+
+Mask = NDArray[np.bool_]
+MARGIN = 0.3  # along borders, over the largest depth of the mask
+LARGEST_MARGIN = 8.0  # finest voxels
+CAREFUL_MARGIN = 0.5  # along borders of a trusted mask, over the depth of the prompt
+DEPTH_VOXELS = 200_000  # the largest depth needs no finer grid
+
+
+def margin_of(
+    mask: Mask, relative_spacing: NDArray[np.float64], prompts: list[Box] | None = None
+) -> float:
+    """Return how far from the borders of a mask a correction may change it.
+
+    Parameters
+    ----------
+    mask : (Z, Y, X) ndarray of bool
+        Not empty.
+    relative_spacing : (3,) ndarray
+        Voxel sizes over the finest one.
+    prompts : list of tuple of slice, optional
+        Where prompts are new, if the mask is trusted: no border is off by more than a prompt in
+        the largest error is deep.
+
+    Returns
+    -------
+    float
+        Finest voxels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mask = np.zeros((30, 30, 30), bool)
+    >>> mask[5:25, 5:25, 5:25] = True
+    >>> margin_of(mask, np.ones(3)), margin_of(mask, np.ones(3), [np.s_[6:7, 9:10, 9:10]])
+    (3.0, 1.0)
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    around = bounds(mask)
+    assert around is not None
+    inner = mask[around]
+    step = max(1, round((inner.size / DEPTH_VOXELS) ** (1 / 3)))
+    coarse = np.pad(inner[::step, ::step, ::step], 1)
+    depth = float(distance_transform_edt(coarse, sampling=relative_spacing * step).max())
+    free = min(max(1.0, MARGIN * depth), LARGEST_MARGIN)
+    if prompts is None:
+        return free
+    return min(free, max(1.0, CAREFUL_MARGIN * _depth_at(mask, prompts, relative_spacing)))
+
+
+def _depth_at(mask: Mask, windows: list[Box], relative: NDArray[np.float64]) -> float:
+    """Return how deep windows lie in the label of the mask there, up to where it matters."""
+    from scipy.ndimage import distance_transform_edt
+
+    most = LARGEST_MARGIN / CAREFUL_MARGIN
+    pad = np.ceil(most / relative).astype(int)
+    deepest = 0.0
+    for place in windows:
+        low, high = (np.array([getattr(s, end) for s in place]) for end in ("start", "stop"))
+        first = np.maximum(low - pad, 0)
+        part = mask[window(first, np.minimum(high + pad, mask.shape))]
+        inner = window(low - first, high - first)
+        for side in (part, ~part):
+            if side[inner].any():
+                depth = most
+                if not side.all():
+                    depth = float(distance_transform_edt(side, sampling=relative)[inner].max())
+                deepest = max(deepest, min(depth, most))
+    return deepest
+
+
+def changed_near(before: Mask, after: Mask, prompts: list[Box]) -> Mask:
+    """Return a mask with those changes alone that hang together with prompts.
+
+    Parameters
+    ----------
+    before, after : (Z, Y, X) ndarray of bool
+    prompts : list of tuple of slice
+        Changes that touch one of these count.
+
+    Returns
+    -------
+    (Z, Y, X) ndarray of bool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> after = np.zeros((1, 1, 9), bool)
+    >>> after[..., 2:4] = after[..., 7] = True
+    >>> found = changed_near(np.zeros_like(after), after, [np.s_[0:1, 0:1, 1:2]])
+    >>> np.flatnonzero(found).tolist()
+    [2, 3]
+    """
+    from scipy.ndimage import label
+
+    pieces, count = label(before != after, np.ones((3, 3, 3)))
+    wanted = np.zeros(count + 1, np.bool_)
+    for place in prompts:
+        wanted[pieces[tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in place)]] = True
+    wanted[0] = False
+    return np.where(wanted[pieces], after, before)
+
+
+def distance_to(
+    mask: Mask,
+    around: Box,
+    place: tuple[int, int, int],
+    relative_spacing: NDArray[np.float64],
+) -> float:
+    """Return the distance of a voxel from a mask.
+
+    Parameters
+    ----------
+    mask : (Z, Y, X) ndarray of bool
+    around : tuple of slice
+        The smallest box of the mask.
+    place : (z, y, x)
+    relative_spacing : (3,) ndarray
+        Voxel sizes over the finest one.
+
+    Returns
+    -------
+    float
+        Finest voxels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mask = np.zeros((3, 4, 5), bool)
+    >>> mask[1, 1, 1] = True
+    >>> distance_to(mask, np.s_[1:2, 1:2, 1:2], (1, 1, 4), np.ones(3))
+    3.0
+    """
+    voxels = np.argwhere(mask[around])
+    voxels = voxels[:: max(1, len(voxels) // DEPTH_VOXELS)] + [s.start for s in around]
+    return float(np.sqrt((((voxels - place) * relative_spacing) ** 2).sum(axis=1).min()))
