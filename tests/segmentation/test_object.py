@@ -114,6 +114,24 @@ def test_a_box_that_no_part_fits_is_solved(segmenter):
     assert not segmenter.labels[2:].any()
 
 
+def test_a_click_against_the_part_of_a_box_takes_another_one():
+    image = np.random.default_rng(0).normal(size=(12, 28, 40)).astype(np.float32)
+    image[2:10, 4:24, 4:20] += 30
+    image[2:10, 8:20, 24:34] += 60
+    segmenter = InteractiveSegmenter()
+    segmenter.threads = 1
+    segmenter.set_image(image)
+    segmenter.object.add_box((2, 3, 3), (10, 25, 35))
+    segmenter.object.answer()
+    assert segmenter.labels[6, 14, 12] == 1
+    segmenter.object.add_point((6, 14, 12), positive=False)
+    segmenter.object.answer()
+    assert segmenter.labels[2:10, 8:20, 24:34].mean() > 0.9
+    assert segmenter.labels[2:10, 4:24, 4:20].mean() < 0.1
+    segmenter.undo()
+    assert segmenter.labels[6, 14, 12] == 1
+
+
 def test_one_click_never_takes_most_of_the_image():
     ramp = np.linspace(0, 1, 20 * 20 * 20, dtype=np.float32).reshape(20, 20, 20)
     segmenter = InteractiveSegmenter()

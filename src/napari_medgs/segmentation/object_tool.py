@@ -81,6 +81,7 @@ class ObjectTool:
         self._answers: Provisional | None = None
         self._new: list[Window] = []  # where prompts came since the last answer
         self._first: Beginning | None = None
+        self._begun: Beginning | None = None  # what the mask began with
         self._trusted = False  # whether the mask comes from the user or a model
         self.label = 1
         self.hints: NDArray[Any] | None = None
@@ -221,7 +222,7 @@ class ObjectTool:
         labels[mask != 0] = self.label
         with self._lock:
             self._session.set_mask(labels)
-        self._trusted = True
+        self._trusted, self._begun = True, None
 
     def _begin(self, first: Beginning) -> None:
         self.part = None
@@ -286,8 +287,9 @@ class ObjectTool:
             else:
                 self.part = None
                 mask = self._provisional().correct(
-                    mask, there, self._new, should_stop, careful=self._trusted
-                )
+                    mask, there, self._new, should_stop,
+                    careful=self._trusted, first=self._begun,
+                )  # fmt: skip
             after = session.labels.copy()
             after[session.labels == self.label] = 0
             after[mask] = self.label
@@ -352,7 +354,7 @@ class ObjectTool:
             empty: Mask = np.zeros(self._session.grid.shape, np.bool_)
             return empty
         answers = self._provisional()
-        self._trusted = False
+        self._trusted, self._begun = False, self._first
         if self._first.kind != "points":
             return answers.begin(self._first, should_stop)
         hinted = answers.hinted(self.hints)

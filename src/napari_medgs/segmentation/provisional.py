@@ -20,11 +20,11 @@ from napari_medgs.segmentation.borders import changed_near, distance_to, margin_
 from napari_medgs.segmentation.local import Box as Window
 from napari_medgs.segmentation.local import LocalSolver, bounds
 from napari_medgs.segmentation.local import window as window_of
-from napari_medgs.segmentation.prompts.inferred import best_part, fit_stroke
+from napari_medgs.segmentation.prompts.inferred import best_part, fit_stroke, part_at
 from napari_medgs.segmentation.prompts.prompts import Box, Point, Prompts
 
 if TYPE_CHECKING:
-    from napari_medgs.hierarchy import PartSelection, PartTree
+    from napari_medgs.hierarchy import PartSelection
     from napari_medgs.segmentation.interactive import InteractiveSegmenter
     from napari_medgs.segmentation.params import SegmentParams
     from napari_medgs.segmentation.session.session import Session
@@ -90,7 +90,7 @@ class Provisional:
 
     def part(self) -> PartSelection:
         """Return the part at the clicks."""
-        return _part_at(self._segmenter.parts.tree(), *self._places())
+        return part_at(self._segmenter.parts.tree(), *self._places())
 
     def hinted(self, hints: NDArray[Any] | None) -> Mask | None:
         """Return the connected piece of a class of a mask at the last positive click.
@@ -131,7 +131,9 @@ class Provisional:
         window, inside, axis = first.window, first.inside, first.axis
         assert window is not None
         assert inside is not None
-        mask = tree.mask(best_part(tree, window, inside, axis)) & self._held(window, axis)
+        node = best_part(tree, window, inside, axis)
+        assert node is not None
+        mask = tree.mask(node) & self._held(window, axis)
         if axis is None:
             shared = np.count_nonzero(mask[window] & inside)
             total = np.count_nonzero(mask) + np.count_nonzero(inside)
@@ -169,6 +171,7 @@ class Provisional:
         should_stop: StopCallback,
         *,
         careful: bool = False,
+        first: Beginning | None = None,
     ) -> Mask:
         """Return a mask corrected by new prompts.
 
@@ -185,6 +188,9 @@ class Provisional:
         should_stop : callable
         careful : bool
             Whether the mask is trusted.
+        first : Beginning, optional
+            What the mask began with: where a prompt is against all of it, a box takes another
+            part.
 
         Returns
         -------
@@ -203,7 +209,13 @@ class Provisional:
             return self.marked(mask)
         free = margin_of(part, relative, [_within(w, box) for w in new] if careful else None)
         release = CAREFUL_RELEASE if careful else RELEASE
-        found = self._solve(box, self._prompts(part, box, free), should_stop, release)
+        prompts = self._prompts(part, box, free)
+        found = self._solve(box, prompts, should_stop, release)
+        if found is None:
+            other = self._other_part(first)
+            if other is not None:
+                return other
+            found = self._solve(box, prompts, should_stop, LESS_RELEASE)
         if found is None:
             return self.marked(mask)
         if careful:
@@ -237,19 +249,28 @@ class Provisional:
         box: Window,
         prompts: Prompts,
         should_stop: StopCallback,
-        most: float = RELEASE,
+        release: float = RELEASE,
     ) -> Mask | None:
         """Return the object in a box; None where one class alone is marked, or nothing fitted."""
         field = self._segmenter.fit_field()
-        for release in (most, LESS_RELEASE):
-            try:
-                result = self._solver.solve(
-                    box, field, prompts, self._params(release), should_stop=should_stop
-                )
-            except (LabelError, ParameterError):  # such a large ball leaves nothing of the mask
-                continue
-            return None if result is None else result.labels == 1
-        return None
+        params = self._params(release)
+        try:
+            result = self._solver.solve(box, field, prompts, params, should_stop=should_stop)
+        except (LabelError, ParameterError):  # such a large ball leaves nothing of the mask
+            return None
+        return None if result is None else result.labels == 1
+
+    def _other_part(self, first: Beginning | None) -> Mask | None:
+        """Return the part of a box without negative clicks; None where there is none."""
+        if first is None or first.window is None or first.inside is None:
+            return None
+        tree = self._segmenter.parts.tree()
+        negative = [near(p) for p in self._places()[1]]
+        node = best_part(tree, first.window, first.inside, first.axis, negative)
+        if node is None:
+            return None
+        mask = self.marked(tree.mask(node) & self._held(first.window, first.axis))
+        return mask if mask.any() else None
 
     def _prompts(self, part: Mask, box: Window, margin: float) -> Prompts:
         """Return the prompts of a box, with 1 for the object."""
@@ -292,7 +313,7 @@ class Provisional:
         if depth < FAR * radius:
             return mask
         tree = self._segmenter.parts.tree()
-        part = _part_at(tree, clicks, negative)
+        part = part_at(tree, clicks, negative)
         most = 4 / 3 * np.pi * (REACH * depth) ** 3 / cell
         sizes = [sum(int(tree.voxels[n]) for n in nodes) for nodes in part.notches]
         notch = part.notch
@@ -357,36 +378,6 @@ def _in_boxes(place: Sequence[float], boxes: list[Box]) -> bool:
         all(a <= p < b for p, a, b in zip(place, box.start, box.stop, strict=True))
         for box in boxes
     )
-
-
-def _part_at(tree: PartTree, positive: list[Any], negative: list[Any]) -> PartSelection:
-    """Return the part at clicks; at the last positive one alone where they contradict."""
-    for places in ((positive, negative), (positive[-1:], negative), (positive[-1:], [])):
-        try:
-            return _not_too_large(tree, tree.at(*places[0], negative=places[1]))
-        except ParameterError:  # two places in one cell
-            continue
-    raise AssertionError("a place alone has a part")
-
-
-def _not_too_large(tree: PartTree, part: PartSelection) -> PartSelection:
-    """Return a part, or a smaller one where it is more than an object is likely to be.
-
-    Where a place grows by small steps up to nearly all of the image, no size of its stands out
-    enough to be on offer: it gets one more, the likeliest of all its sizes.
-    """
-    from napari_medgs.hierarchy import preselect
-    from napari_medgs.hierarchy.selection import LARGEST
-
-    most = LARGEST * tree.covered
-    if part.negative or len(part.positive) > 1 or tree.voxels[list(part.nodes)].sum() <= most:
-        return part
-    chain = tree.ancestors(tree.leaf_at(part.positive[0])).tolist()
-    small = [n for n in chain if tree.voxels[n] <= most]
-    if not small:
-        return part
-    node = small[preselect(tree, small)]
-    return part.with_smaller(node, tree.prominence(node))
 
 
 def _within(window: Window, box: Window) -> Window:

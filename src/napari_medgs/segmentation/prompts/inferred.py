@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs.errors import ParameterError
+
 if TYPE_CHECKING:
-    from napari_medgs.hierarchy import PartTree
+    from napari_medgs.hierarchy import PartSelection, PartTree
 
 Mask = NDArray[np.bool_]
 Window = tuple[slice, slice, slice]
@@ -77,7 +79,13 @@ def lasso_strokes(
     return wide, np.moveaxis(inside, 0, axis), np.moveaxis(outside, 0, axis)
 
 
-def best_part(tree: PartTree, window: Window, inside: Mask, axis: int | None) -> int:
+def best_part(
+    tree: PartTree,
+    window: Window,
+    inside: Mask,
+    axis: int | None,
+    without: Sequence[tuple[int, int, int]] = (),
+) -> int | None:
     """Return the node of a tree that fits a region best, by the Dice of its cells.
 
     A region in space is rough, such as the ellipsoid in a box: of all nodes that fit it nearly as
@@ -92,10 +100,13 @@ def best_part(tree: PartTree, window: Window, inside: Mask, axis: int | None) ->
     axis : int, optional
         Normal of the window's slices where the region is known in these alone; None where it is
         known in space.
+    without : sequence of (z, y, x)
+        Voxels that are not of it.
 
     Returns
     -------
-    int
+    int or None
+        None where every node has one of these, or nothing of the region.
 
     Examples
     --------
@@ -117,6 +128,11 @@ def best_part(tree: PartTree, window: Window, inside: Mask, axis: int | None) ->
         seen = tree.cells[tuple(plane)].reshape(-1)
         total = tree.sum_up(np.bincount(seen, minlength=tree.leaves))
     dice = 2 * shared / np.maximum(total + np.count_nonzero(inside), 1)
+    if without:
+        wrong = [int(tree.cells[place]) for place in without]
+        dice[tree.sum_up(np.bincount(wrong, minlength=tree.leaves)) > 0] = 0
+        if not dice.any():
+            return None
     if axis is None:
         from napari_medgs.hierarchy import preselect
 
@@ -157,6 +173,58 @@ def fit_stroke(tree: PartTree, voxels: NDArray[Any]) -> int:
     holds = np.flatnonzero(counts >= COVERED * len(voxels))
     notches = tree.notches(int(holds[np.argmin(tree.voxels[holds])]))
     return int(notches[preselect(tree, notches)])
+
+
+def part_at(tree: PartTree, positive: list[Any], negative: list[Any]) -> PartSelection:
+    """Return the part at clicks; at the last positive one alone where they contradict.
+
+    Parameters
+    ----------
+    tree : PartTree
+    positive, negative : list of (z, y, x)
+        At least one positive.
+
+    Returns
+    -------
+    PartSelection
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_medgs as mg
+    >>> image = np.random.default_rng(0).normal(size=(6, 20, 20)).astype(np.float32)
+    >>> image[:, 4:12, 4:12] += 50
+    >>> tree = mg.part_tree(mg.Volume.from_array(image))
+    >>> mask = tree.mask(part_at(tree, [(3, 8, 8)], []).nodes)
+    >>> bool(mask[3, 5, 5]), bool(mask[3, 16, 16])
+    (True, False)
+    """
+    for places in ((positive, negative), (positive[-1:], negative), (positive[-1:], [])):
+        try:
+            return _not_too_large(tree, tree.at(*places[0], negative=places[1]))
+        except ParameterError:  # two places in one cell
+            continue
+    raise AssertionError("a place alone has a part")
+
+
+def _not_too_large(tree: PartTree, part: PartSelection) -> PartSelection:
+    """Return a part, or a smaller one where it is more than an object is likely to be.
+
+    Where a place grows by small steps up to nearly all of the image, no size of its stands out
+    enough to be on offer: it gets one more, the likeliest of all its sizes.
+    """
+    from napari_medgs.hierarchy import preselect
+    from napari_medgs.hierarchy.selection import LARGEST
+
+    most = LARGEST * tree.covered
+    if part.negative or len(part.positive) > 1 or tree.voxels[list(part.nodes)].sum() <= most:
+        return part
+    chain = tree.ancestors(tree.leaf_at(part.positive[0])).tolist()
+    small = [n for n in chain if tree.voxels[n] <= most]
+    if not small:
+        return part
+    node = small[preselect(tree, small)]
+    return part.with_smaller(node, tree.prominence(node))
 
 
 def ellipsoid(size: Sequence[int] | NDArray[Any]) -> Mask:
