@@ -23,8 +23,8 @@ from napari_medgs.plugin.classify.jobs import (
     percent,
 )
 from napari_medgs.plugin.classify.widget import ClassifyWidget
-from napari_medgs.plugin.layer_frame import volume_from_layers, volume_from_rgb
 from napari_medgs.plugin.layer_metadata import FIELD_KEY, FRAME_KEY, field_of
+from napari_medgs.plugin.layer_volumes import volume_from_layers, volume_from_rgb
 from napari_medgs.plugin.overlay.colors import gaussian_colors, is_background, strengths
 from napari_medgs.plugin.overlay.layer import overlay_of
 from napari_medgs.plugin.overlay.widget import OverlayWidget

@@ -14,12 +14,11 @@ from napari_medgs.plugin.layer_frame import (
     frame_of,
     geometry_kwargs,
     grid_kwargs,
-    labels_like,
     layer_to_ras,
     same_place,
-    volume_from_layers,
 )
 from napari_medgs.plugin.layer_orientation import layer_matrix
+from napari_medgs.plugin.layer_volumes import labels_like, volume_from_layers
 
 RAMP = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
 TURN = np.array([[1, 0, 0], [0, np.cos(0.2), -np.sin(0.2)], [0, np.sin(0.2), np.cos(0.2)]])

@@ -18,8 +18,9 @@ from napari_medgs.io import read_label_names, read_volume, write_labels
 from napari_medgs.io.formats import read_label_colors
 from napari_medgs.io.meshes import load_meshes, save_meshes
 from napari_medgs.meshing import MeshParams, mesh_from_labels
-from napari_medgs.plugin.layer_frame import frame_of, geometry_kwargs, grid_kwargs, labels_like
+from napari_medgs.plugin.layer_frame import frame_of, geometry_kwargs, grid_kwargs
 from napari_medgs.plugin.layer_metadata import COLORS_KEY, NAMES_KEY
+from napari_medgs.plugin.layer_volumes import labels_like
 from napari_medgs.plugin.reader import get_reader, read_paths
 from napari_medgs.plugin.writer import save_surface
 from tests.io.test_ome_zarr import describe, volume_of, write

@@ -24,10 +24,10 @@ from napari_medgs.plugin.layer_frame import (
     grid_kwargs,
     layer_to_ras,
     same_place,
-    volume_from_layers,
 )
 from napari_medgs.plugin.layer_metadata import FIELD_KEY, derived_metadata
 from napari_medgs.plugin.layer_orientation import is_assumed, place_metadata
+from napari_medgs.plugin.layer_volumes import volume_from_layers
 from tests.plugin.test_sections import random_field
 
 nifti_reader = pytest.importorskip("napari_nifti._reader")

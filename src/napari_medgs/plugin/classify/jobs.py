@@ -16,13 +16,9 @@ from napari_medgs.classification.files import load_card
 from napari_medgs.classification.result import Attribution, Deletion, Prediction
 from napari_medgs.data.field import GaussianField
 from napari_medgs.errors import Cancelled, ImageError
-from napari_medgs.plugin.layer_frame import (
-    LayerFrame,
-    visible_slice,
-    volume_from_layers,
-    volume_from_rgb,
-)
+from napari_medgs.plugin.layer_frame import LayerFrame, visible_slice
 from napari_medgs.plugin.layer_metadata import field_of, frame_of_field
+from napari_medgs.plugin.layer_volumes import volume_from_layers, volume_from_rgb
 from napari_medgs.plugin.report import prepared
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._util.progress import ProgressCallback, StopCallback
-from napari_medgs.plugin.layer_frame import LayerFrame, labels_like, volume_from_layers
+from napari_medgs.plugin.layer_frame import LayerFrame
 from napari_medgs.plugin.layer_metadata import fitted_to
+from napari_medgs.plugin.layer_volumes import labels_like, volume_from_layers
 from napari_medgs.plugin.report import prepared_volume
 from napari_medgs.plugin.trees import stored_tree
 

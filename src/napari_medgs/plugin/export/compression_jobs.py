@@ -13,8 +13,8 @@ from napari_medgs._util.progress import ProgressCallback, StopCallback
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import ParameterError
-from napari_medgs.plugin.layer_frame import volume_from_layers
 from napari_medgs.plugin.layer_metadata import field_of
+from napari_medgs.plugin.layer_volumes import volume_from_layers
 
 if TYPE_CHECKING:
     from napari_medgs.compression import CompressParams

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
 from napari_medgs.data.field import GaussianField
 from napari_medgs.plugin.field_images import Rendered, errors_at, render_field
-from napari_medgs.plugin.layer_frame import LayerFrame, labels_like, volume_from_layers
+from napari_medgs.plugin.layer_frame import LayerFrame
 from napari_medgs.plugin.layer_metadata import NAMES_KEY, field_of
 from napari_medgs.plugin.layer_orientation import grid_warning
+from napari_medgs.plugin.layer_volumes import labels_like, volume_from_layers
 from napari_medgs.plugin.report import prepared_volume
 
 if TYPE_CHECKING:

@@ -10,14 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.plugin.layer_frame import (
-    LayerFrame,
-    check_sliceable,
-    same_place,
-    visible_slice,
-    volume_from_layers,
-)
+from napari_medgs.plugin.layer_frame import LayerFrame, check_sliceable, same_place, visible_slice
 from napari_medgs.plugin.layer_metadata import SOURCE_KEY, role_of
+from napari_medgs.plugin.layer_volumes import volume_from_layers
 from napari_medgs.plugin.report import prepared_volume, show_hint
 from napari_medgs.plugin.responsive import run_responsive
 

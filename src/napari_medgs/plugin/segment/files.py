@@ -12,7 +12,7 @@ from qtpy.QtCore import QTimer
 from napari_medgs.data.intensities import finite_volume
 from napari_medgs.errors import MedGSError, ParameterError
 from napari_medgs.plugin.file_names import source_folder, suggested_path
-from napari_medgs.plugin.layer_frame import volume_from_layers
+from napari_medgs.plugin.layer_volumes import volume_from_layers
 from napari_medgs.plugin.report import LOGGER, guarded, show_failure
 from napari_medgs.plugin.segment import autosave
 from napari_medgs.plugin.segment.accepted import AcceptedLayers

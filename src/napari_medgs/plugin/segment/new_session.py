@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_medgs.plugin.layer_frame import labels_like
 from napari_medgs.plugin.layer_metadata import field_of, fitted_to
+from napari_medgs.plugin.layer_volumes import labels_like
 from napari_medgs.plugin.segment.context import SegmentContext
 
 if TYPE_CHECKING:

@@ -17,10 +17,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import time
-import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -41,6 +39,12 @@ from napari_medgs.errors import (
 )
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io.folders import check_folder_of
+from napari_medgs.segmentation.cases.case_names import (
+    MOST_LETTERS,
+    case_name,
+    checked_name,
+    is_name,
+)
 from napari_medgs.segmentation.cases.class_list import (
     ClassList,
     load_classes,
@@ -53,10 +57,7 @@ from napari_medgs.segmentation.session.session import Session
 
 FORMAT, VERSION = "napari-medgs case", 1
 SUFFIX = ".nii.gz"
-MOST_LETTERS = 100
 _FOLDERS = ("imagesTr", "labelsTr", "sessions", "cases")
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?")
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _STAGING = ".incoming-"
 
 
@@ -123,14 +124,14 @@ class CaseStore:
 
     def mask_file(self, name: str) -> Path:
         """Return the mask's file of a case."""
-        return self.folder / "labelsTr" / f"{_checked_name(name)}{SUFFIX}"
+        return self.folder / "labelsTr" / f"{checked_name(name)}{SUFFIX}"
 
     def session_file(self, name: str) -> Path:
         """Return where the session of a case is kept."""
-        return self.folder / "sessions" / f"{_checked_name(name)}.json"
+        return self.folder / "sessions" / f"{checked_name(name)}.json"
 
     def _record_file(self, name: str) -> Path:
-        return self.folder / "cases" / f"{_checked_name(name)}.json"
+        return self.folder / "cases" / f"{checked_name(name)}.json"
 
     # What is in it
 
@@ -139,7 +140,7 @@ class CaseStore:
         """The names of the cases, sorted."""
         place = self.folder / "cases"
         found = place.glob("*.json") if place.is_dir() else ()
-        return sorted(p.stem for p in found if _is_name(p.stem))
+        return sorted(p.stem for p in found if is_name(p.stem))
 
     @property
     def classes(self) -> ClassList:
@@ -283,7 +284,7 @@ class CaseStore:
         """
         from napari_medgs.io import as_labels, write_image, write_labels
 
-        _checked_name(name)
+        checked_name(name)
         labels = as_labels(labels)
         if labels.shape != volume.shape:
             raise GeometryError(f"The mask has shape {labels.shape}, the image {volume.shape}.")
@@ -410,46 +411,6 @@ def image_digest(volume: Volume) -> str:
         for part in volume.channel(k):
             digest.update(np.ascontiguousarray(part, "<f4").tobytes())
     return digest.hexdigest()
-
-
-def case_name(text: str) -> str:
-    """Return a text as the name of a case: letters, digits, ``-``, ``_`` and ``.`` only.
-
-    Parameters
-    ----------
-    text : str
-
-    Examples
-    --------
-    >>> case_name("Schädel (T1)"), case_name("../a b"), case_name("nul")
-    ('Schadel_T1', 'a_b', 'case_nul')
-    """
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    kept = re.sub(r"[^A-Za-z0-9.-]+", "_", plain).strip("._-")[:MOST_LETTERS].strip("._-")
-    return kept if _is_name(kept) else f"case_{kept}".strip("_")
-
-
-def _is_name(text: str) -> bool:
-    return (
-        len(text) <= MOST_LETTERS + len("case_")
-        and _NAME.fullmatch(text) is not None
-        and _RESERVED.fullmatch(text) is None
-    )
-
-
-def _checked_name(name: str) -> str:
-    """Return a name that is safe as part of a file name.
-
-    Raises
-    ------
-    FileError
-    """
-    if not _is_name(name):
-        raise FileError(
-            f"{name!r} cannot be the name of a case: use letters, digits, '-', '_' and '.', and "
-            "begin with a letter or digit."
-        )
-    return name
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:
