@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_medgs.hierarchy import PartTree
 
 TREE_KEY = "medgs_parts"
-MOST_VOXELS = 60_000_000  # a tree takes four bytes each: larger ones are made when asked for
+MOST_VOXELS = 60_000_000  # of all contrasts, four bytes each: for more, a tree is made on demand
 
 
 def tree_of(layers: Iterable[Any], field: GaussianField | None) -> PartTree | None:
@@ -117,7 +117,7 @@ class TreesAhead:
         ----------
         job : callable
         voxels : int
-            Of the image.
+            Of all contrasts.
         """
         self._next = job if voxels <= MOST_VOXELS else None
         self.runner.stop()

@@ -154,7 +154,7 @@ class FitWidget(MedGSWidget):
         if not canceled:
             self.keep_result()
             volume = outcome.request.volume
-            self.trees.make(MakeTree(volume, outcome.result.field), volume.data[0].size)
+            self.trees.make(MakeTree(volume, outcome.result.field), volume.data.size)
 
     @guarded
     def keep_result(self) -> None:

@@ -53,7 +53,7 @@ class PartsAhead:
             self._due = False
             if not segmenter.parts.is_ready:
                 build = BuildParts(segmenter, self._known(), threads=1)
-                self.making.make(build, segmenter.volume.data[0].size)
+                self.making.make(build, segmenter.volume.data.size)
 
     def _known(self) -> PartTree | Path | None:
         """Return the tree that the layers have of the field, or the file that may hold it."""
