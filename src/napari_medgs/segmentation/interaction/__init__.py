@@ -1,0 +1,1 @@
+"""What an interactive segmenter does, one module an idea."""
