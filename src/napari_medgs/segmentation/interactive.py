@@ -13,6 +13,7 @@ from napari_medgs.segmentation.interaction.editing import Editing
 from napari_medgs.segmentation.interaction.prompting import Prompting
 from napari_medgs.segmentation.interaction.solving import Solving
 from napari_medgs.segmentation.interaction.state import as_volume, check_field
+from napari_medgs.segmentation.params import SegmentParams
 
 if TYPE_CHECKING:
     from napari_medgs.data.field import GaussianField
