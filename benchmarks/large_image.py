@@ -37,7 +37,7 @@ STEPS = ("open", "segment", "fit", "pyramid")
 TICK_MS = 10
 
 
-def make_ct(folder: Path, target: Path) -> NDArray[Any]:
+def make_ct(folder: Path, target: Path, shape: tuple[int, int, int] = SHAPE) -> NDArray[Any]:
     """Write the image as NIfTI; return the organs' labels (Z, Y, X)."""
     import nibabel
     from scipy import ndimage
@@ -49,7 +49,7 @@ def make_ct(folder: Path, target: Path) -> NDArray[Any]:
         p for p in (folder / "ct_spleen_msd_crop").glob("*.nii.gz") if p.name != "ct.nii.gz"
     )
     labels = np.asarray(read_volume(organs[0]).data[0])
-    zoom = [n / m for n, m in zip(SHAPE, small.shape, strict=True)]
+    zoom = [n / m for n, m in zip(shape, small.shape, strict=True)]
     image = ndimage.zoom(small.data[0].astype(np.float32), zoom, order=1)
     rng = np.random.default_rng(0)
     for part in image:
