@@ -20,6 +20,7 @@ from napari_medgs.errors import FileError, ParameterError
 from napari_medgs.io._limits import check_file, check_memory
 from napari_medgs.io.codec.chunks import Placed
 from napari_medgs.io.codec.container import (
+    LARGEST,
     Header,
     Part,
     unpack_record,
@@ -196,8 +197,8 @@ class FieldArchive:
                 raise ValueError("the checksum of a field is another")
             info = FieldInfo.from_dict(record.get("info"))
             background = checked(tuple[float, ...], record.get("background"), "background")
-            if len(background) != info.channels:
-                raise ParameterError("Its background has another number of channels.")
+            if len(background) != info.channels or any(abs(b) > LARGEST for b in background):
+                raise ParameterError("Its background is out of range, or of other channels.")
             count = self._entries[name].gaussians
             return CodedField(info, count, background, record["codec"], data)
 

@@ -24,7 +24,7 @@ CHUNK = 4096
 MOST_HEADER = 64 * 2**20
 MOST_CHANNELS = 1000
 _FIXED = struct.Struct("<8sHII")
-_FARTHEST = 2**31
+_FARTHEST, LARGEST = 2**31, 3.4e38
 _LONGEST_SIDE = 2**21
 
 _USUAL = (
@@ -167,6 +167,8 @@ class Part:
             raise ParameterError("Its chunks hold another number of Gaussians than it says.")
         if len(background) != info.channels or info.channels > MOST_CHANNELS:
             raise ParameterError("Its background has another number of channels.")
+        if any(abs(number) > LARGEST for number in background):
+            raise ParameterError("Its background is out of range.")
         least = [chunk.length * 64 < chunk.count * (16 + info.channels) for chunk in chunks]
         if any(least):
             raise ParameterError("A chunk promises more Gaussians than its bytes can hold.")
