@@ -98,6 +98,7 @@ class Clock:
         timer.stop()
         self._tick()
         self._name = ""
+        print(f"{name}: {max(self.gaps[name]):.2f} s", file=sys.stderr, flush=True)
         if name == self._last:
             raise Enough
 

@@ -133,10 +133,10 @@ def test_the_scissors_are_put_away_with_the_brush_by_escape_and_for_parts(shown,
 
 def test_lines_cut_in_the_planes_of_four_views(shown, qtbot, notes):
     _viewer, widget = shown
+    opened = []
+    widget.look.four_views.opened.connect(lambda: opened.append(True))
     QTest.mouseClick(widget.look.four, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: widget.look.four_views.is_on, timeout=WAIT)
-    qtbot.waitUntil(lambda: widget.look.four_views.space is not None, timeout=WAIT)
-    QTest.qWait(100)
+    qtbot.waitUntil(lambda: bool(opened), timeout=WAIT)
     before = widget.result_layer.data.copy()
     widget.tools.panel.scissors.button.setChecked(True)
     assert len(widget.scissors.canvases) == 3

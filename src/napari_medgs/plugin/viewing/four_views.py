@@ -77,17 +77,23 @@ class FourViews:
         main = viewer.window._qt_viewer
         viewer.dims.ndisplay = 2
         for _ in range(2):
-            self.planes.append(PlaneView(viewer))
+            view = PlaneView(viewer)
+            self.planes.append(view)
+            yield
+            yield from view.fill()
             yield
         self.space = SpaceView(viewer)
         yield
         # Napari's own canvas stays where it is: to move it would lose its textures.
         column = self._column = QSplitter(Qt.Orientation.Vertical)
         column.addWidget(self.planes[0].widget)
-        column.addWidget(self.space.widget)
         main.parentWidget().layout().addWidget(column, 1)
         main.parentWidget().layout().setStretchFactor(main, 1)
+        yield  # each canvas compiles its shaders when it is first drawn
+        column.addWidget(self.space.widget)
+        yield
         main.addWidget(self.planes[1].widget)
+        yield
         height = max(main.height(), 2)
         main.setSizes([height // 2] * main.count())
         column.setSizes([height // 2, height // 2])
@@ -126,7 +132,7 @@ class FourViews:
             return
         others = [plane for plane in PLANES if plane != shown]
         for view, plane in zip(self.planes, others, strict=True):
-            if view.follower.shown_plane() != plane:
+            if view.shown_plane() != plane:
                 view.show_plane(plane)
 
     def _share_place(self, source: Any) -> None:

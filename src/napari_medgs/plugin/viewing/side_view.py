@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -125,12 +126,24 @@ class PlaneView(SideView):
 
     def __init__(self, main: Any) -> None:
         super().__init__(main)
-        self.sync_layers()
+        self.follower: PlaneFollower | None = None
+        self.crosshair: Crosshair | None = None
+
+    def fill(self) -> Iterator[None]:
+        """Copy the layers, one a step: each takes the main thread some tenths of a second."""
+        for _ in self._copies():
+            yield
+        self.sync_active()
         self.follower = PlaneFollower(self.model, self.widget.canvas)
         self.crosshair = Crosshair(self.model, self.widget.canvas)
 
     def sync_layers(self) -> None:
         """Have a copy of every layer that can be shown, in the same order."""
+        for _ in self._copies():
+            pass
+        self.sync_active()
+
+    def _copies(self) -> Iterator[None]:
         layers = [layer for layer in self._main.layers if can_mirror(layer)]
         for layer in [x for x in self.mirrors if x not in layers]:
             mirror = self.mirrors.pop(layer)
@@ -140,11 +153,11 @@ class PlaneView(SideView):
             if layer not in self.mirrors:
                 mirror = self.mirrors[layer] = LayerMirror(layer)
                 self.model.layers.insert(place, mirror.copy)
+                yield
             copy = self.mirrors[layer].copy
             now = self.model.layers.index(copy)
             if now != place:
                 self.model.layers.move(now, place)
-        self.sync_active()
 
     def sync_active(self) -> None:
         """Paint in the copy of the layer that is active in napari's own canvas."""
@@ -154,12 +167,18 @@ class PlaneView(SideView):
 
     def show_plane(self, plane: int) -> None:
         """Show the plane across an anatomical axis and let it fill the canvas."""
-        self.follower.show_plane(plane)
-        self.model.reset_view()
+        if self.follower is not None:
+            self.follower.show_plane(plane)
+            self.model.reset_view()
+
+    def shown_plane(self) -> int | None:
+        """Return the anatomical axis that the plane lies across, if it is known."""
+        return None if self.follower is None else self.follower.shown_plane()
 
     def close(self) -> None:
         """Close the canvas."""
-        self.crosshair.close()
+        if self.crosshair is not None:
+            self.crosshair.close()
         super().close()
 
 
