@@ -126,18 +126,18 @@ def codecs(volume: Floats, quick: bool) -> list[Codec]:
     """Return the codecs that can run here, with settings around 30 to 42 dB."""
     found = []
     if find_spec("imagecodecs") is not None:
-        tolerances = (0.3, 0.16, 0.1, 0.06, 0.04, 0.025)
+        tolerances = (0.3, 0.16, 0.1, 0.06, 0.04, 0.025, 0.016)
         found += [
             Codec("JPEG 2000", (24, 27, 30, 33, 36, 39, 42), jpeg_2000),
             Codec("JPEG XL", (12.0, 8.0, 5.0, 3.5, 2.2, 1.4, 0.8), jpeg_xl),
-            Codec("ZFP", tuple(2.0 * t for t in (0.5, 0.25, 0.125, 0.0625, 0.03125)), zfp),
+            Codec("ZFP", tuple(2.0 * t for t in (0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625)), zfp),
             Codec("SZ3", tolerances, sz3),
-            Codec("SPERR", (0.05, 0.1, 0.2, 0.4, 0.8, 1.6), sperr),
+            Codec("SPERR", (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2), sperr),
         ]
     large = min(volume.shape[1:]) >= 64  # x265 needs frames of a few blocks
     if find_spec("av") is not None and large and not quick:
         quiet = {"x265-params": "log-level=none:pools=none:frame-threads=1", "preset": "slow"}
-        found.append(Codec("HEVC", (44, 39, 34, 29, 24, 19), video("libx265", quiet)))
+        found.append(Codec("HEVC", (44, 39, 34, 29, 24, 19, 15), video("libx265", quiet)))
         steps = {"preset": "6", "svtav1-params": "lp=1"}
         found.append(Codec("AV1", (61, 52, 43, 34, 25, 18), video("libsvtav1", steps)))
     if quick:
