@@ -130,7 +130,7 @@ def codecs(volume: Floats, quick: bool) -> list[Codec]:
         found += [
             Codec("JPEG 2000", (24, 27, 30, 33, 36, 39, 42), jpeg_2000),
             Codec("JPEG XL", (12.0, 8.0, 5.0, 3.5, 2.2, 1.4, 0.8), jpeg_xl),
-            Codec("ZFP", tuple(2.0 * t for t in (0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625)), zfp),
+            Codec("ZFP", (1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125), zfp),
             Codec("SZ3", tolerances, sz3),
             Codec("SPERR", (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2), sperr),
         ]
