@@ -132,3 +132,12 @@ def test_unlabeled_slices_do_not_count() -> None:
     labels[1::2] = -1
     result = fit(picture(cells()), QUICK, labels)
     assert result.metrics["dice_mean"] > 0.95
+
+
+def test_many_classes_get_gaussians_by_what_is_labeled() -> None:
+    labels = cells()
+    flat = mg.Volume.from_array((labels > 0).astype(np.float32))
+    params = FitParams(iterations=1, slice_axis=0, threads=1)
+    few, many = fit(flat, params, np.minimum(labels, 1)).field, fit(flat, params, labels).field
+    assert len(many) > 0.9 * 0.13 * np.count_nonzero(labels)
+    assert len(many) > len(few)

@@ -219,3 +219,23 @@ def test_default_steps_are_fewer_on_blocks():
     few = replace(FIT_PARAMS, gaussians=40, slice_axis=0)
     assert fit_for_segmentation(volume, few).info.metrics["iterations"] == 40
     assert fit_for_segmentation(volume, few, working_voxels=1000).info.metrics["iterations"] == 20
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 6))
+@settings(max_examples=25, deadline=None)
+def test_upsampling_only_what_changed_gives_the_same(seed, changes):
+    rng = np.random.default_rng(seed)
+    factors = tuple(int(f) for f in rng.integers(1, 3, 3))
+    blocks = (5, 7, 6)
+    shape = tuple(n * f - int(rng.integers(f)) for n, f in zip(blocks, factors, strict=True))
+    image = rng.normal(size=(1, *shape)).astype(np.float32)
+    means = WorkingGrid(Grid(shape), factors).image(mg.Volume.from_array(image)).data
+    before = rng.integers(0, 3, blocks).astype(np.uint8)
+    done = upsample_labels(before, means, image, factors)
+    now = before.copy()
+    for place in rng.integers(0, blocks, (changes, 3)):
+        now[tuple(place)] = rng.integers(3)
+    kept = done.copy()
+    again = upsample_labels(now, means, image, factors, known=(before, done))
+    np.testing.assert_array_equal(again, upsample_labels(now, means, image, factors))
+    np.testing.assert_array_equal(done, kept)

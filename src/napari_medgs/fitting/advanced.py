@@ -55,6 +55,9 @@ class InitializationParams:
         Fine detail raises the number at most by this factor.
     usual_detail : float
         Detail (mean squared change by smoothing) of a body CT at 3 mm, which raises nothing.
+    gaussians_per_labeled_voxel : float
+        Gaussians per voxel of a class at least, in masks of more than 20 classes: their borders
+        need some where the image shows nothing.
     """
 
     smallest_sigma: float = 0.45
@@ -66,6 +69,7 @@ class InitializationParams:
     detail_gaussians: int = 30_000
     max_detail_factor: float = 4.0
     usual_detail: float = 0.003
+    gaussians_per_labeled_voxel: float = 0.13
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,14 @@ from napari_medgs.fitting.init.place import (
 )
 from napari_medgs.fitting.optim.loop import largest_sigma
 from napari_medgs.fitting.params import FitParams
-from napari_medgs.fitting.problem import FitProblem
+from napari_medgs.fitting.problem import UNLABELED, FitProblem
 from napari_medgs.fitting.through_plane import (
     ThroughPlaneTargets,
     add_through_plane_targets,
     stretch,
     through_plane_factor,
 )
+from napari_medgs.rendering.api import MANY_CLASSES
 from napari_medgs.rendering.parameters import A1, A3, B1, B3, GEOMETRY, X, Y, to_parameters
 
 DENSE_MAX = 2  # times the usual most Gaussians where targets between slices have no motion
@@ -112,6 +113,11 @@ def place_start(
             finer,
             by_detail=wanted is None,
         )
+        if len(problem.info.class_names) > MANY_CLASSES and wanted is None:
+            settings = params.advanced.initialization
+            labeled = np.count_nonzero((labels > 0) & (labels < UNLABELED))
+            least = int(settings.gaussians_per_labeled_voxel * labeled)
+            budget = max(budget, min(least, settings.max_gaussians))
         if through_plane is not None and wanted is None:
             most = params.advanced.initialization.max_gaussians
             if not through_plane.motion_weight:

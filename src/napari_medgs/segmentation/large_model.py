@@ -156,6 +156,7 @@ class LargeSegmentModel:
         self.last: SegmentResult | None = None
         self._initial: tuple[int, NDArray[Any]] | None = None
         self._sampled: tuple[Any, NDArray[Any]] | None = None
+        self._known: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
 
     @property
     def params(self) -> SegmentParams:
@@ -235,7 +236,9 @@ class LargeSegmentModel:
         place, axis = self._place, coarse.slice_axis
         values = np.asarray(coarse.values)
         blocks = np.ascontiguousarray(np.moveaxis(coarse._indices, 0, axis))
-        labels = upsample_labels(blocks, self._coarse.volume.data, self.volume.data, place.factors)
+        means, image = self._coarse.volume.data, self.volume.data
+        labels = upsample_labels(blocks, means, image, place.factors, known=self._known)
+        self._known = blocks.copy(), labels.copy()  # the solver may go on with its labels
         if snapshot.initial is not None and snapshot.coarse_initial is not None:
             self._keep_initial(labels, coarse.labels, snapshot, values)
         low, high = self._params.lowest, self._params.highest

@@ -42,9 +42,17 @@ def _mixed(labels: Any, reach: Any, z: int, y: int, x: int) -> bool:
 
 @njit(**_options)
 def _upsample_layer(
-    labels: Any, means: Any, image: Any, factors: Any, inverse: Any, sigma: float, z: int, out: Any
+    labels: Any,
+    means: Any,
+    image: Any,
+    factors: Any,
+    inverse: Any,
+    sigma: float,
+    z: int,
+    box: Any,
+    out: Any,
 ) -> None:
-    """Label the voxels of one layer of blocks."""
+    """Label the voxels of one layer of blocks, from rows and columns box[1:, 0] to box[1:, 1]."""
     depth, height, width = labels.shape
     reach = np.empty(3, np.int64)
     for axis in range(3):
@@ -52,8 +60,8 @@ def _upsample_layer(
     channels = len(image)
     votes, names = np.empty(MOST, np.float32), np.empty(MOST, np.uint8)
     near = 0.5 / sigma**2
-    for y in range(height):
-        for x in range(width):
+    for y in range(box[1, 0], box[1, 1]):
+        for x in range(box[2, 0], box[2, 1]):
             z0, y0, x0 = z * factors[0], y * factors[1], x * factors[2]
             z1 = min(z0 + factors[0], out.shape[0])
             y1 = min(y0 + factors[1], out.shape[1])
@@ -123,6 +131,7 @@ def upsample_labels(
     *,
     spatial_sigma: float = SPATIAL_SIGMA,
     range_sigma: float = RANGE_SIGMA,
+    known: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None,
 ) -> NDArray[np.uint8]:
     """Return the labels of blocks of voxels on the voxels.
 
@@ -139,6 +148,9 @@ def upsample_labels(
         Standard deviation of the weight by distance, in blocks.
     range_sigma : float
         Standard deviation of the weight by intensity, in those within blocks.
+    known : (ndarray, ndarray), optional
+        Labels of the same blocks before, and what this function returned for them: only where
+        labels changed is anything computed.
 
     Returns
     -------
@@ -152,12 +164,32 @@ def upsample_labels(
     >>> upsample_labels(np.array([[[0, 1, 1]]], np.uint8), means, image, (1, 1, 2)).tolist()
     [[[0, 0, 0, 1, 1, 1]]]
     """
-    out = np.empty(image.shape[1:], np.uint8)
+    box = np.array([(0, size) for size in labels.shape], np.int64)
+    if known is None:
+        out = np.empty(image.shape[1:], np.uint8)
+    else:
+        out = known[1].copy()
+        box = _changed_box(known[0], labels)
     sigmas = range_sigma * range_sigmas(image, means, factors)
     inverse = (np.sqrt(0.5) / sigmas).astype(np.float32)
     steps = np.asarray(factors, np.int64)
-    run_chunks(
-        lambda z: _upsample_layer(labels, means, image, steps, inverse, spatial_sigma, z, out),
-        len(labels),
-    )
+    first = int(box[0, 0])
+
+    def task(k: int) -> None:
+        _upsample_layer(labels, means, image, steps, inverse, spatial_sigma, first + k, box, out)
+
+    run_chunks(task, int(box[0, 1]) - first)
     return out
+
+
+def _changed_box(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return first and last + 1 index by axis (3, 2) of all blocks that changes are seen from."""
+    layers = np.flatnonzero([not np.array_equal(a, b) for a, b in zip(before, now, strict=True)])
+    box = np.zeros((3, 2), np.int64)
+    if len(layers):
+        some = slice(layers[0], layers[-1] + 1)
+        plane = (before[some] != now[some]).any(axis=0)
+        places = layers, np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
+        for axis, place in enumerate(places):
+            box[axis] = max(0, place[0] - 1), min(now.shape[axis], place[-1] + 2)
+    return box
