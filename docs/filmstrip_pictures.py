@@ -1,6 +1,8 @@
-"""Make the filmstrips of the Segment widget: ``python docs/filmstrip_pictures.py IMAGE FOLDER``.
+"""Make the filmstrips of the Segment widget: parts.png and steps.png, or the one of a name.
 
-IMAGE is the MNI152 brain of nilearn; written are FOLDER/parts.png and FOLDER/steps.png.
+    python docs/filmstrip_pictures.py IMAGE FOLDER [parts|steps]
+
+IMAGE is the MNI152 brain of nilearn.
 """
 
 from __future__ import annotations
@@ -20,6 +22,12 @@ from PIL import Image, ImageDraw, ImageFont
 SIDE, GAP, CAPTION = 420, 8, 30
 PLACE = (0.476, 0.391, 0.457)  # (z, y, x) in a ventricle, as shares of the image
 BACK = (0.476, 0.59)  # (z, y) of the posterior horns
+BESIDE = tuple(  # caudate nuclei, and white matter between the horns
+    (*line, *ends)
+    for line, ends in (
+        (PLACE[:2], (0.405, 0.43)), (PLACE[:2], (0.56, 0.585)), (BACK, (0.47, 0.55)),
+    )
+)  # fmt: skip
 BACKGROUND = ((0.475, 0.52, 0.24, 0.36), (0.475, 0.30, 0.66, 0.76))  # z, y, first x, last x
 
 
@@ -135,7 +143,8 @@ def all_steps(studio: Studio) -> list[tuple[str, NDArray[Any]]]:
     studio.until(lambda: any("uncertainty" in x.name for x in studio.viewer.layers))
     frames.append(("Check: where it is uncertain", studio.frame()))
     widget.view.uncertainty.click()
-    studio.paint(1, ((*PLACE[:2], 0.53, 0.55), (*BACK, 0.39, 0.41), (*BACK, 0.58, 0.6)))
+    studio.paint(1, ((*PLACE[:2], 0.515, 0.54), (*BACK, 0.38, 0.41), (*BACK, 0.585, 0.615)))
+    studio.paint(255, BESIDE)
     studio.solved()
     frames.append(("Correct with strokes", studio.frame()))
     widget.look.show_3d.click()
@@ -159,11 +168,13 @@ def all_steps(studio: Studio) -> list[tuple[str, NDArray[Any]]]:
     return frames
 
 
-def main(image: str, folder: str) -> None:
-    """Write both strips."""
+def main(image: str, folder: str, only: str = "") -> None:
+    """Write both strips, or only one."""
     from napari_medgs.plugin.segment import autosave as segment_autosave
 
     for name, act in (("parts", click_a_part), ("steps", all_steps)):
+        if only not in ("", name):
+            continue
         with tempfile.TemporaryDirectory() as cache:
             segment_autosave.folder = partial(Path, cache)
             studio = Studio(Path(image))
@@ -172,4 +183,4 @@ def main(image: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(*sys.argv[1:4])
