@@ -44,6 +44,8 @@ NAMES = (
 """The settings that are options, in the order of the help page."""
 
 CASES = "Cases"
+FEW_STEPS = 200
+"""Steps below which a user is told that they are few."""
 
 EXAMPLES = (
     "napari-medgs train-segmenter cases/ -o liver.safetensors --minutes 10",
@@ -183,6 +185,8 @@ def train_segmenter(
     )
     title = f"{output}: {', '.join(card.class_names)} from {len(card.cases)} cases"
     reporter.pairs(title, _rows(card, result))
+    if card.training["done_steps"].get("all", FEW_STEPS) < FEW_STEPS:
+        reporter.note("These are few steps: expect poor masks. Give it more time (--minutes).")
     reporter.note(card.note)
 
 

@@ -137,9 +137,10 @@ def describe_polishing(card: SegmenterCard) -> str:
     """Return in words what cross-validation said of polishing; empty where it was not tried."""
     found: Any = card.trust.get("polishing")
     try:
+        count = int(found["cases"])
         text = (
             f"{float(found['difference']):+.3f} Dice ({float(found['low']):+.3f} to "
-            f"{float(found['high']):+.3f}; {int(found['cases'])} cases)"
+            f"{float(found['high']):+.3f}; {count} case{'s' * (count != 1)})"
         )
     except (KeyError, TypeError, ValueError):
         return ""
