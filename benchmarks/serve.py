@@ -82,9 +82,9 @@ def seconds_table(records: dict[str, Any]) -> Table:
 
 def report(records: dict[str, Any]) -> CaseResult:
     """Return tables and ratios of what was measured."""
-    tables = [quality_table(records["report"], "report")]
-    if records["tune"]:
-        tables.append(quality_table(records["tune"], "tune"))
+    tables = [
+        quality_table(records[split], split) for split in ("report", "tune") if records[split]
+    ]
     if records["seconds"]:
         tables.append(seconds_table(records["seconds"]))
     ratios, notes = [], []

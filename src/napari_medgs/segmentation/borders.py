@@ -11,6 +11,7 @@ Mask = NDArray[np.bool_]
 MARGIN = 0.3  # along borders, over the largest depth of the mask
 LARGEST_MARGIN = 8.0  # finest voxels
 CAREFUL_MARGIN = 0.5  # along borders of a trusted mask, over the depth of the prompt
+MIDDLE = 0.9  # depth of a prompt over the largest one from which it is in the middle
 DEPTH_VOXELS = 200_000  # the largest depth needs no finer grid
 
 
@@ -75,6 +76,49 @@ def _depth_at(mask: Mask, windows: list[Box], relative: NDArray[np.float64]) -> 
                     depth = float(distance_transform_edt(side, sampling=relative)[inner].max())
                 deepest = max(deepest, min(depth, most))
     return deepest
+
+
+def in_the_middle(mask: Mask, prompts: list[Box], relative_spacing: NDArray[np.float64]) -> bool:
+    """Return whether a prompt lies where a mask is deepest: then it is about all of the mask.
+
+    Parameters
+    ----------
+    mask : (Z, Y, X) ndarray of bool
+        Not empty.
+    prompts : list of tuple of slice
+    relative_spacing : (3,) ndarray
+        Voxel sizes over the finest one.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mask = np.zeros((1, 9, 30), bool)
+    >>> mask[:, 2:7, 2:20] = True
+    >>> spacing = np.ones(3)
+    >>> in_the_middle(mask, [np.s_[0:1, 4:5, 9:10]], spacing)
+    True
+    >>> in_the_middle(mask, [np.s_[0:1, 3:4, 9:10]], spacing)
+    False
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    around = bounds(mask)
+    assert around is not None
+    flat = [a for a in range(3) if mask.shape[a] == 1]  # no border along such an axis
+    pad = [(0, 0) if a in flat else (1, 1) for a in range(3)]
+    depth = distance_transform_edt(np.pad(mask[around], pad), sampling=relative_spacing)
+    depth = depth[tuple(slice(p[0], n - p[1]) for p, n in zip(pad, depth.shape, strict=True))]
+    for place in prompts:
+        low = [max(p.start - a.start, 0) for p, a in zip(place, around, strict=True)]
+        high = [p.stop - a.start for p, a in zip(place, around, strict=True)]
+        found = depth[tuple(slice(a, max(b, 0)) for a, b in zip(low, high, strict=True))]
+        if found.size and found.max() >= MIDDLE * depth.max():
+            return True
+    return False
 
 
 def changed_near(before: Mask, after: Mask, prompts: list[Box]) -> Mask:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from napari_medgs._util.progress import StopCallback
 from napari_medgs.errors import LabelError, ParameterError
-from napari_medgs.segmentation.borders import changed_near, distance_to, margin_of
+from napari_medgs.segmentation.borders import changed_near, distance_to, in_the_middle, margin_of
 from napari_medgs.segmentation.local import Box as Window
 from napari_medgs.segmentation.local import LocalSolver, bounds
 from napari_medgs.segmentation.local import window as window_of
@@ -212,7 +212,8 @@ class Provisional:
         prompts = self._prompts(part, box, free)
         found = self._solve(box, prompts, should_stop, release)
         if found is None:
-            other = self._other_part(first)
+            about_all = in_the_middle(part, [_within(w, box) for w in new], relative)
+            other = self._other_part(first) if about_all else None
             if other is not None:
                 return other
             found = self._solve(box, prompts, should_stop, LESS_RELEASE)
