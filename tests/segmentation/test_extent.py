@@ -11,6 +11,7 @@ from napari_medgs.segmentation import Prompts, SegmentParams, segment
 from napari_medgs.segmentation.api import fit_for_segmentation
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.solver.extent import ExtentLimits, estimate_extent
+from napari_medgs.segmentation.solver.graph import Graph
 from tests.segmentation.conftest import overlap
 
 NEVER = 1e6
@@ -58,16 +59,32 @@ def test_fully_labeled_slices_set_no_limit_within_slices(path_costs):
     extent = estimate_extent(points, distance, markers_of(line((10, 20)), (10, 20)), 4.0, NEVER)
     assert extent.cost == NEVER
     costs = extent.at(np.array([[0, 0, 0], [30, 0, 0], [30.001, 0, 0], [40, 9, 9]]))
-    np.testing.assert_allclose(
-        costs, [NEVER, NEVER, extent.outside, 2 * extent.outside], rtol=1e-3
-    )
+    np.testing.assert_allclose(costs, [NEVER, NEVER, extent.outside, extent.outside])
     assert extent.outside < 6
 
 
-def test_the_limit_past_the_last_slice_grows_by_itself_with_every_gap():
-    extent = ExtentLimits(20.0, 2.0, 0, 5.0, 30.0, 10.0)
-    places = np.array([[4.999, 0, 0], [0, 0, 0], [30, 0, 0], [50, 0, 0], [5000, 0, 0]])
-    np.testing.assert_allclose(extent.at(places), [2, 3, 20, 6, 20], rtol=1e-3)
+def test_the_limit_past_the_last_slice_of_a_tube_grows(path_costs):
+    marks = markers_of(line((10, 20)))
+    wide, tube = (estimate_extent(*path_costs, marks, 40.0, NEVER, width=w) for w in (11, 9))
+    places = np.array([[30, 0, 0], [31, 0, 0], [40, 0, 0], [5000, 0, 0]])
+    np.testing.assert_allclose(wide.at(places), [20, 5, 5, 5])
+    np.testing.assert_allclose(tube.at(places), [20, 5.5, 10, 20])
+
+
+def test_what_is_beyond_the_limit_is_not_passed():
+    """A chain of nodes, one a slice, with one past the last slice that costs too much."""
+    count = 12
+    links = [[j for j in (i - 1, i + 1) if 0 <= j < count] for i in range(count)]
+    offsets = np.concatenate([[0], np.cumsum([len(n) for n in links])]).astype(np.int32)
+    neighbors = np.concatenate(links).astype(np.int32)
+    ones = np.ones(len(neighbors), np.float32)
+    points = np.stack([np.arange(count), np.zeros(count), np.zeros(count)], axis=1).astype(float)
+    own = np.array([0, 0, 0, 0, 0, 1, 1, 9, 3, 3, 3, 3], np.float32)
+    distance = np.stack([np.full(count, 100, np.float32), own])
+    seeds = np.where(np.arange(count) < 5, 1, -1).astype(np.int32)
+    extent = ExtentLimits(20.0, 2.0, 0, -1.0, 5.0, 0.5)
+    extent.cut(distance, points, seeds, Graph(offsets, neighbors, ones, ones), NEVER)
+    assert (distance.argmin(axis=0) == [1] * 7 + [0] * 5).all()
 
 
 def test_one_slice_limits_by_its_own_path_costs(path_costs):

@@ -87,8 +87,8 @@ class AppearanceParams:
     shrinkage : float
         The forest counts with weight n / (n + shrinkage), n the samples of the rarest class.
     image_samples : int
-        Random places of the image that are samples of the background beside its markers: few
-        strokes do not show all of it.
+        Random places of the image that are samples of the background beside its markers where
+        one slice alone, or none, is annotated: its strokes do not show all of it.
     """
 
     trees: int = setting(20, low=1, high=1000)

@@ -359,6 +359,7 @@ class SegmentModel:
         timer.stage(SegmentStage.SHAPE)
         prior: LabelPrior | None = None
         unseeded = np.zeros((0, 3), np.int32)
+        slices = None
         if markers.kept is None:  # an initial mask knows the extent of every class
             slices = solver.annotated_slices(distance, markers)
             unseeded = slices.drop_unseeded_components(markers, solver.image.relative_spacing)
@@ -369,7 +370,7 @@ class SegmentModel:
         weight = params.shape
         if markers.kept is not None:
             prior, weight = markers.kept, params.advanced.initial_mask.prior_weight
-        elif params.shape > 0 and params.appearance > 0:
+        elif slices is not None and params.shape > 0 and params.appearance > 0:
             prior = slices.prior(solver.image.relative_spacing, markers.count)
         if prior is not None:
             costs = edge_costs(*at_nodes, prior, votes, params.appearance, weight)
@@ -383,8 +384,9 @@ class SegmentModel:
             params.max_path_ratio,
             float(UNREACHABLE),
             params.advanced.extent_percentile,
+            np.inf if slices is None else slices.width(solver.image.relative_spacing),
         )
-        np.minimum(distance[0], extent.at(solver.points), out=distance[0])
+        extent.cut(distance, solver.points, seeds, solver.graph, float(UNREACHABLE))
         timer.end()
         solution = GraphSolution(distance, appearance, prior, votes, extent, weight)
         return _State(markers, solution, seeds, costs, constraints.any)

@@ -4,12 +4,13 @@ Within an annotated slice all of a class lies around its markers, so that a path
 costly as the largest one there leads out of the class. Fully labeled slices say nothing of that
 kind (every node in them is a seed), and between them no limit is needed.
 
-Path costs between the outermost two annotated slices tell how fast costs grow with the
-distance from the strokes. A class that leaks past the last slice (from one vertebra to the next,
-say) has to cross an edge there, which costs more, and is stopped by that. One gap past the
-outermost slices is exempt, since the tip of a structure may well cost more than its middle.
-Beyond, the limit is the largest cost between the slices at first and grows with the distance, so
-that slices that lie at one end of a structure do not cut off its other end.
+Annotated slices are usually spread over the structure. Path costs between the outermost two
+therefore tell how large they get at all, and a class that leaks past the last slice (from one
+vertebra to the next, say) is stopped by that. One gap past the outermost slices is exempt, since
+the tip of a structure may well cost more than its middle. Where the slices span more than the
+classes are wide, the structure is a tube, which often goes on: the limit past the ends grows with
+the distance then, so that slices at one end of it do not cut off the other. What is beyond the
+limit is not passed: a class does not come back farther out, where the limit is higher.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.solver.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,13 @@ class ExtentLimits:
     cost : float
         Anywhere.
     outside : float
-        Before ``first`` and after ``last``; it grows by itself with every ``gap`` from there.
+        Before ``first`` and after ``last``.
     axis : int
         Normal of the annotated slices, in slice-first axes.
     first, last : float
         In slices.
-    gap : float
-        Mean distance of the annotated slices, in slices.
+    growth : float
+        Part of itself by which the limit outside grows with every slice from there.
     """
 
     cost: float
@@ -47,7 +49,7 @@ class ExtentLimits:
     axis: int = 0
     first: float = -np.inf
     last: float = np.inf
-    gap: float = 1.0
+    growth: float = 0.0
 
     def at(self, points: NDArray[Any]) -> Floats:
         """Return the limit at points.
@@ -63,9 +65,53 @@ class ExtentLimits:
         """
         position = points[:, self.axis]
         away = np.maximum(np.maximum(self.first - position, position - self.last), 0)
-        grown = np.minimum(self.outside * (1 + away / self.gap), self.cost)
+        grown = np.minimum(self.outside * (1 + away * self.growth), self.cost)
         limit: Floats = np.where(away > 0, grown, self.cost).astype(np.float32)
         return limit
+
+    def cut(
+        self,
+        distance: Floats,
+        points: NDArray[Any],
+        seeds: NDArray[np.int32],
+        graph: Graph,
+        unreachable: float,
+    ) -> None:
+        """Apply the limit to path costs, in place.
+
+        The background takes what exceeds it; past the outermost slices also what is reached
+        through nodes that do.
+
+        Parameters
+        ----------
+        distance : (K, N) ndarray of float32
+        points : (N, 3) ndarray
+            In slice-first voxels.
+        seeds : (N,) ndarray of int32
+            Class of every node, -1 where it is no seed.
+        graph : Graph
+        unreachable : float
+            Cost that stands for "no path".
+        """
+        from scipy.sparse import csr_matrix
+        from scipy.sparse.csgraph import connected_components
+
+        limit = self.at(points)
+        position = points[:, self.axis]
+        past = (position < self.first) | (position > self.last)
+        if past.any():
+            count = len(points)
+            ones = np.ones(len(graph.neighbors), np.int8)
+            links = csr_matrix((ones, graph.neighbors, graph.offsets), (count, count))
+            for k in range(1, len(distance)):
+                inside = np.flatnonzero((distance[k] <= limit) | (seeds == k))
+                if not past[inside].any():
+                    continue
+                _, part = connected_components(links[inside][:, inside], directed=False)
+                known = np.unique(part[(seeds[inside] == k) | ~past[inside]])
+                lost = inside[~np.isin(part, known)]
+                distance[k, lost] = unreachable
+        np.minimum(distance[0], limit, out=distance[0])
 
 
 def estimate_extent(
@@ -75,6 +121,7 @@ def estimate_extent(
     max_path_ratio: float,
     unreachable: float,
     percentile: float = 95.0,
+    width: float = np.inf,
 ) -> ExtentLimits:
     """Estimate the limits from the path costs of a solve.
 
@@ -91,6 +138,8 @@ def estimate_extent(
         Cost that stands for "no path".
     percentile : float
         Percentile of a class's path costs that counts as its largest.
+    width : float
+        Of the widest class within annotated slices, in units of their distance.
 
     Returns
     -------
@@ -112,8 +161,9 @@ def estimate_extent(
     empty = markers.empty_slices()
     first = float(max([slices[0] - (slices[1] - slices[0]), *empty[empty < slices[0]]]))
     last = float(min([slices[-1] + (slices[-1] - slices[-2]), *empty[empty > slices[-1]]]))
-    gap = float(slices[-1] - slices[0]) / (len(slices) - 1)
-    return ExtentLimits(cost, outside, axis, first, last, gap)
+    span = float(slices[-1] - slices[0])
+    growth = 1 / span if span >= width else 0.0
+    return ExtentLimits(cost, outside, axis, first, last, growth)
 
 
 def _largest(distance: Floats, percentile: float) -> float:

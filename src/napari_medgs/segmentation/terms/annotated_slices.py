@@ -94,6 +94,27 @@ class AnnotatedSlices:
                 found.append(voxels)
         return np.concatenate(found)
 
+    def width(self, relative_spacing: NDArray[np.float64]) -> float:
+        """Return the diameter of a circle as large as the largest class within the slices.
+
+        Parameters
+        ----------
+        relative_spacing : (3,) ndarray
+            Voxel sizes over the finest one.
+
+        Returns
+        -------
+        float
+            In units of the slices' distance; the mean over the slices that show the class.
+        """
+        pixel = float(np.prod(np.delete(relative_spacing, self.axis)))
+        widest = 0.0
+        for k in range(1, int(self.labels.max(initial=0)) + 1):
+            areas = np.count_nonzero(self.labels == k, axis=(1, 2)) * pixel
+            if areas.any():
+                widest = max(widest, float(np.sqrt(4 / np.pi * areas[areas > 0]).mean()))
+        return widest / float(relative_spacing[self.axis])
+
     def prior(self, relative_spacing: NDArray[np.float64], classes: int) -> ShapePrior | None:
         """Return the shape prior between the slices; None for fewer than two."""
         shown = ~np.isin(self.indices, self.empty)

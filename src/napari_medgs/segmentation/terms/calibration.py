@@ -96,7 +96,6 @@ def leave_one_slice_out(
     watershed: StochasticWatershed,
     seed: int,
     params: SolverParams | None = None,
-    anywhere: Floats | None = None,
 ) -> HeldOutPredictions | None:
     """Predict the markers of annotated slices from those of the others.
 
@@ -110,8 +109,6 @@ def leave_one_slice_out(
     seed : int
         Of the choice of samples and of the appearance models.
     params : SolverParams, optional
-    anywhere : (Q, F) ndarray of float32, optional
-        Features of more background.
 
     Returns
     -------
@@ -127,18 +124,13 @@ def leave_one_slice_out(
         return None
     fold = np.where(groups >= 0, np.searchsorted(slices, groups) % own.folds, -1)
     rng = np.random.default_rng(seed)
-    more = features[:0] if anywhere is None else anywhere
     parts: list[tuple[NDArray[Any], Floats, Floats]] = []
     for f in range(min(own.folds, len(slices))):
         train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
         model = learn_appearance(
-            *_with_background(features[train], classes[train], more),
-            count,
-            image.density_columns,
-            image.value_ranges,
-            seed,
-            forest,
-        )
+            features[train], classes[train], count, image.density_columns, image.value_ranges,
+            seed, forest,
+        )  # fmt: skip
         # A class that the other slices do not show cannot be predicted.
         test = test[np.isin(classes[test], model.present)]
         if len(model.present) < 2 or not len(test):
@@ -159,10 +151,11 @@ def leave_one_slice_out(
 def _anywhere(markers: Markers, image: ImageFeatures, seed: int, params: SolverParams) -> Floats:
     """Return the features of random places that look like no class; none without background.
 
-    An initial mask says what the background looks like better than these.
+    An initial mask says better what the background looks like, and so do two slices.
     """
     count, own = params.appearance.image_samples, params.calibration
-    if markers.kept is not None or not (markers.classes == 0).any():
+    several = len(markers.annotated_slices()[1]) > 1
+    if markers.kept is not None or several or not (markers.classes == 0).any():
         count = 0
     shape = image.guide.shape[1:]
     places = np.random.default_rng([seed, 3]).integers(0, shape, (count, 3))
@@ -225,7 +218,7 @@ def fit_terms(
     )
     # Corrections of an initial mask lie where it is wrong; they do not stand for its slices.
     held_out = (
-        leave_one_slice_out(markers, image, features, watershed, seed, params, anywhere)
+        leave_one_slice_out(markers, image, features, watershed, seed, params)
         if markers.kept is None
         else None
     )
