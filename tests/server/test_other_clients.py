@@ -262,6 +262,10 @@ def test_broken_uploads():
         read_npy(good[:-1], 1000)
     with pytest.raises(TooLargeError):
         read_npy(good, 40)
+    for header in (b"{'descr': (", b"{'descr': '<i2', 'fortran_order': 0", b"[" * 60, b"1" * 60):
+        start = good.index(b"{")
+        with pytest.raises(PackingError):
+            read_npy(good[:start] + header + good[start + len(header) :], 1000)
     rng = np.random.default_rng(0)
     form = httpx.Request("POST", "http://x/", files={"file": ("a", good)})
     body, kind = form.read(), form.headers["content-type"]

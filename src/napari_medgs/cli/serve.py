@@ -110,6 +110,7 @@ def serve(
     level = logging.WARNING if quiet else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it tells bytes of bodies
     if debug:
         logging.getLogger("napari_medgs").setLevel(logging.DEBUG)
     network = None

@@ -10,6 +10,7 @@ import io
 import math
 import zlib
 from itertools import pairwise
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -174,7 +175,7 @@ def npy_header(data: memoryview | bytes) -> tuple[tuple[int, ...], bool, np.dtyp
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(file, max_header_size=HEADER_BYTES)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+    except (ValueError, TypeError, SyntaxError, TokenError, RecursionError, MemoryError):
         raise PackingError("The file is no NumPy array.") from None
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise PackingError("The NumPy array must hold numbers.")
