@@ -21,6 +21,7 @@ from napari_medgs.plugin.layer_metadata import NAMES_KEY
 from napari_medgs.plugin.load.widget import LoadWidget
 from napari_medgs.plugin.overlay.layer import OverlayStyle, find_overlay
 from napari_medgs.plugin.overlay.widget import OverlayWidget
+from tests.plugin.test_docks import NAMES
 from tests.plugin.test_sections import random_field
 
 WAIT = 60_000
@@ -37,9 +38,7 @@ def add_field(viewer, **options):
     return field, [viewer.add_layer(Layer.create(*data)) for data in layers]
 
 
-@pytest.mark.parametrize(
-    "name", ["Load", "Fit Gaussians", "Segment", "Gaussians overlay", "Classify", "Export"]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_widget_opens_from_the_menu_with_an_empty_viewer(make_viewer, session_cache, name):
     viewer = make_viewer()
     dock, widget = viewer.window.add_plugin_dock_widget("napari-medgs", name)
