@@ -128,8 +128,10 @@ def test_statistics_and_the_surface_follow_the_mask(docked, qtbot, notes, tmp_pa
     low, high = (
         widget.result_layer.data_to_world(corner) for corner in (where.min(0), where.max(0))
     )
-    np.testing.assert_allclose(surface.data[0].min(axis=0), low, atol=max(volume.spacing))
-    np.testing.assert_allclose(surface.data[0].max(axis=0), high, atol=max(volume.spacing))
+    corners = surface.data[0] * surface.scale
+    np.testing.assert_allclose(corners.min(axis=0), low, atol=max(volume.spacing))
+    np.testing.assert_allclose(corners.max(axis=0), high, atol=max(volume.spacing))
+    assert tuple(viewer.dims.nsteps) == volume.shape  # slices are scrolled as before
     count = len(surface.data[0])
     widget.view.table.choose(1)
     widget.tools.panel.edits["shrink"].click()

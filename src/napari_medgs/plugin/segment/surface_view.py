@@ -240,14 +240,18 @@ class SurfaceView:
         self.made.emit(data)
         if not self.is_on:
             return
+        # With the image's scale, the slider of slices keeps the image's steps.
+        scale = np.abs(np.asarray(image.scale, float)[-data.vertices.shape[1] :])
+        vertices = data.vertices / scale
         if self.layer is not None and self.layer in viewer.layers:
             self.layer.vertex_colors = None  # napari slices new vertices with the old colors
-            self.layer.data = (data.vertices, data.faces)
+            self.layer.data = (vertices, data.faces)
             self.layer.vertex_colors = data.colors
             return
         active = viewer.layers.selection.active
         self.layer = viewer.add_surface(
-            (data.vertices, data.faces),
+            (vertices, data.faces),
+            scale=scale,
             vertex_colors=data.colors,
             name=f"{image.name} · surface",
             shading="none",
