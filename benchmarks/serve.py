@@ -36,7 +36,7 @@ QUICK = {"hippocampus_008": REPORTED["hippocampus_008"]}
 
 def empty_records() -> dict[str, Any]:
     """Return records of nothing."""
-    return {"report": {}, "tune": {}, "seconds": {}, "commits": []}
+    return {"report": {}, "tune": {}, "seconds": {}}
 
 
 def quality_table(records: dict[str, Any], split: str) -> Table:
@@ -48,8 +48,9 @@ def quality_table(records: dict[str, Any], split: str) -> Table:
                 scores = methods[method]
                 cells = [f"{scores[n - 1]:.3f}" if scores else "-" for n in SHOWN]
                 rows.append((name, method, *cells))
+    shared = [m for m in records.values() if all(k in m for k in KINDS)]
     for method in (*KINDS, *BASELINES):
-        found = [m[method] for m in records.values() if m.get(method)]
+        found = [m[method] for m in shared if m.get(method)]
         if found:
             means = np.mean(found, axis=0)
             rows.append((f"mean of {len(found)}", method, *(f"{means[n - 1]:.3f}" for n in SHOWN)))
@@ -94,7 +95,9 @@ def report(records: dict[str, Any]) -> CaseResult:
         means = ", ".join(
             f"{kind} {np.mean([m[kind][-1] for m in main.values()]):.3f}" for kind in kinds
         )
-        notes.append(f"Mean Dice of organs and tumors after a first prompt and 5 clicks: {means}.")
+        notes.append(
+            f"Mean Dice of {len(main)} organs and tumors after a first prompt and 5 clicks: {means}."
+        )
     for other in BASELINES:
         both = [
             (m["clicks"][-1], m[other][-1]) for m in records["report"].values() if m.get(other)
