@@ -25,7 +25,9 @@ def place(tmp_path_factory):
     nib.save(nib.Nifti1Image(np.zeros_like(truth), affine), folder / "nothing.nii.gz")
     nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), affine), folder / "other.nii.gz")
     volume = mg.read_volume(folder / "scan.nii.gz")
-    mg.save_field(folder / "scan.medgs.safetensors", mg.fit(volume).field)
+    mg.save_field(
+        folder / "scan.medgs.safetensors", mg.fit(volume, mg.FitParams(interpolate=False)).field
+    )
     return folder
 
 
