@@ -96,7 +96,8 @@ def report(records: dict[str, Any]) -> CaseResult:
             f"{kind} {np.mean([m[kind][-1] for m in main.values()]):.3f}" for kind in kinds
         )
         notes.append(
-            f"Mean Dice of {len(main)} organs and tumors after a first prompt and 5 clicks: {means}."
+            f"Mean Dice of {len(main)} organs and tumors after a first prompt and 5 clicks: "
+            f"{means}."
         )
     for other in BASELINES:
         both = [
