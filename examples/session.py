@@ -1,9 +1,9 @@
 """Clicks, boxes, undo and replay
 
-An interactive segmenter keeps every prompt as a step. Here clicks mark a lesion, the class leaks
-out of it, a box bounds it and two more clicks complete it. Undo takes steps back together
-with their effect on the mask. The session is saved as a small JSON log, which gives the same
-mask when it is replayed on the same image.
+An interactive segmenter keeps every prompt as a step. Here clicks mark a lesion, a box bounds it,
+and two more clicks follow. Undo takes steps back together with their effect on the mask. The
+session is saved as a small JSON log, which gives the same mask when it is replayed on the same
+image.
 """
 
 # %%

@@ -441,7 +441,7 @@ def rasterize_prompts(
         fully_labeled,
         user_marked,
         None if kept is None or initial is None else _kept(initial, kept, nearness, ordered, axes),
-        prompts.labels is None and kept is None,
+        kept is None and not _is_painted(prompts),
     )
 
 
@@ -475,6 +475,14 @@ def _contradictions(
         [flat[before[flat] != label], denied[0][before[denied[0]] == denied[1]]]
     )
     return np.stack(np.unravel_index(wrong, shape), axis=1)
+
+
+def _is_painted(prompts: Prompts) -> bool:
+    """Return whether there are strokes or labeled slices, not clicks and boxes only."""
+    labels = prompts.labels
+    return labels is not None and (
+        bool(prompts.fully_labeled) or bool((labels != prompts.unlabeled).any())
+    )
 
 
 def _box_markers(
