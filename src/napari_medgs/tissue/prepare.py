@@ -272,7 +272,9 @@ def _fit(
 ) -> GaussianField:
     from napari_medgs.fitting import FitParams, StopReason, fit
 
-    settings = FitParams(iterations=FIT_ITERATIONS, threads=params.threads)
+    # Only voxels of the image are divided: Gaussians between slices that are far apart would add
+    # nothing, and what they share with both neighbors misleads the estimate of a bias field.
+    settings = FitParams(iterations=FIT_ITERATIONS, interpolate=False, threads=params.threads)
     result = fit(volume, settings, progress=progress, should_stop=should_stop)
     if result.stopped_by == StopReason.CANCELLED:
         raise Cancelled("The fit before the division into tissues was canceled.")
