@@ -253,20 +253,21 @@ def _within_loss(
             "What the field has lost against its image is not known: give the image."
         )
     best: tuple[StepCoder, Encoded, Measured] | None = None
-    taken = 0
+    taken, fitted = 0, to_parameters(field)
     ways = (True,) if run.params.profile == "faithful" else (False, True)
     for all_columns in ways:
         found: dict[float, tuple[StepCoder, Encoded, Measured]] = {}
-        table = to_parameters(field)
+        table = fitted
 
         def measure(step: float, found: Any = found, all_columns: bool = all_columns) -> Trial:
             nonlocal taken, table
             coder = StepCoder(field, quantization_of(step, all_columns=all_columns))
-            # Later rounds go on from what the one before has found.
-            count = -(-steps // 2) if found else steps
+            # A round goes on from a good one; after a bad one it begins anew.
+            count = steps if table is fitted else -(-steps // 2)
             stage = f"fine-tune, step {step:.2f}"
-            table, encoded, after = run.tuned(table, coder, count, stage)
+            tuned, encoded, after = run.tuned(table, coder, count, stage)
             taken += count
+            table = tuned if (before.loss(after) or 0.0) <= most else fitted
             found[step] = (coder, encoded, after)
             return Trial(step, before.loss(after) or 0.0, len(encoded.data))
 

@@ -65,7 +65,9 @@ def coarsest_step(
         good = max((t.step for t in trials if t.loss <= max_loss), default=0.0)
         # A step that failed before a coarser one did not: the parameters have moved since.
         bad = [t.step for t in trials if t.loss > max_loss and t.step > good]
-        aim = step * 2 ** ((spare - CLOSE_DB / 2) / _DB_PER_DOUBLING)
+        # Where one round after another fails, a step is worth less than is thought.
+        stride = 1 if good else len(trials)
+        aim = step * 2 ** (stride * (spare - CLOSE_DB / 2) / _DB_PER_DOUBLING)
         aim = float(np.clip(aim, step / 3, step * 2))
         if good and bad:
             high = min(bad)
