@@ -244,7 +244,7 @@ def test_device_loop_knows_how_long_steps_take(twin, rng, monkeypatch):
     params = FitParams(gaussians=30, iterations=6, threads=1)
     now, events = [100.0], []
     monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
-    take, start = CudaStepper.step, run._start
+    take, start = CudaStepper.step, run.place_start
 
     def slow_start(*arguments):
         now[0] += 1000
@@ -254,7 +254,7 @@ def test_device_loop_knows_how_long_steps_take(twin, rng, monkeypatch):
         now[0] += 40 if self.number == 0 else 2
         return take(self, decay)
 
-    monkeypatch.setattr(run, "_start", slow_start)
+    monkeypatch.setattr(run, "place_start", slow_start)
     monkeypatch.setattr(CudaStepper, "step", even_step)
     monkeypatch.setattr(run, "FitLoop", DeviceFitLoop)
     monkeypatch.setattr(registry, "choose_engine", lambda name, blend: ("x", emulated(twin)))
