@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
+from napari_medgs._util.arrays import sorted_unique
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.fitting.advanced import InitializationParams
 from napari_medgs.rendering.parameters import A1, B1, GEOMETRY, LOG_R1, LOG_R2, LOG_RT, SHEAR
@@ -95,7 +96,7 @@ def sample_voxels(
     if not density.any():
         return np.sort(rng.choice(density.size, min(count, density.size), replace=False))
     marks = (np.arange(count) + rng.random(count)) / count
-    return np.unique(draw(density, marks, threads))
+    return sorted_unique(draw(density, marks, threads))
 
 
 def foreground_size(density: Floats) -> int:

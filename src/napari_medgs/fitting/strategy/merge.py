@@ -10,6 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Doubles, Floats, Indices
+from napari_medgs._util.arrays import sorted_unique
 from napari_medgs.fitting.advanced import MergeParams
 from napari_medgs.rendering.parameters import (
     A1,
@@ -171,7 +172,7 @@ def neighbor_pairs(
     others = found.ravel()
     ours = np.repeat(np.arange(count), wanted)
     low, high = np.minimum(ours, others), np.maximum(ours, others)
-    keys = np.unique((low * count + high)[low != high])
+    keys = sorted_unique((low * count + high)[low != high])
     first, second = keys // count, keys % count
     cost = np.full(len(keys), np.inf)
 

@@ -10,13 +10,14 @@ import numpy as np
 from napari_medgs.plugin.first_use import prepare_images
 from napari_medgs.plugin.report import LOGGER
 from napari_medgs.plugin.responsive import run_responsive
+from napari_medgs.segmentation.session import history
 
 _DONE = threading.Event()
 _ONE_AT_A_TIME = threading.Lock()
 
 
 def warm_up() -> None:
-    """Let napari compile its mapping of labels to colors, which takes seconds, and only once.
+    """Compile napari's mapping of labels to colors, and changes of masks: seconds, and only once.
 
     For a thread: nothing is shown, and no layer of a viewer is touched. The garbage collector
     rests meanwhile: the compiler would set it off in this thread, and Qt objects that it finds
@@ -30,6 +31,7 @@ def warm_up() -> None:
         try:
             prepare_images()
             _compile()
+            history.warm_up()
         finally:
             if collects:
                 gc.enable()

@@ -9,6 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
+from napari_medgs._util.arrays import sorted_unique
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.data.field import GaussianField
 from napari_medgs.errors import BackendError
@@ -160,7 +161,7 @@ def render_at_points(
     outside = ((where < 0) | (where >= cells)).any(axis=1)
     where = np.clip(where, 0, cells - 1)
     flat = (where[:, 0] * cells[1] + where[:, 1]) * cells[2] + where[:, 2]
-    used = np.unique(flat)
+    used = sorted_unique(flat)
     wanted = np.full(int(np.prod(cells)), -1, np.int32)
     wanted[used] = np.arange(len(used))
     cell_of = wanted[flat]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
+from napari_medgs._util.arrays import sorted_unique
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import LabelError
 from napari_medgs.segmentation.prompts.initial_mask import InitialMask, initial_mask_of
@@ -263,7 +264,7 @@ def _ball(
     nearest = np.clip(np.round(center).astype(int), 0, np.asarray(shape) - 1)
     voxels = np.concatenate([voxels[near], nearest[None]])
     flat = np.ravel_multi_index(tuple(voxels.T), shape)
-    return np.unique(flat)
+    return sorted_unique(flat)
 
 
 def _collect_drawn(
@@ -517,8 +518,8 @@ def _box_markers(
 
         flat, label, _ = markers.result()
         ring = binary_dilation(held, iterations=2) & ~held
-        where = np.flatnonzero(ring)
-        markers.add(np.setdiff1d(where, flat), 0, user_marked=False)
+        ring.reshape(-1)[flat] = False
+        markers.add(np.flatnonzero(ring), 0, user_marked=False)
     return boxes
 
 

@@ -125,16 +125,48 @@ def compose(first: Delta, second: Delta) -> Delta:
     -------
     Delta
     """
-    where = np.union1d(first.where, second.where)
-    dtype = first.after.dtype
-    before, after = np.empty(len(where), dtype), np.empty(len(where), dtype)
-    at_first = np.searchsorted(where, first.where)
-    at_second = np.searchsorted(where, second.where)
-    before[at_second], after[at_second] = second.before, second.after
-    before[at_first] = first.before
-    only = np.setdiff1d(at_first, at_second)
-    after[only] = first.after[np.searchsorted(at_first, only)]
-    return Delta(where, before, after)
+    size = len(first.where) + len(second.where)
+    where = np.empty(size, np.int64)
+    before, after = np.empty(size, first.before.dtype), np.empty(size, first.after.dtype)
+    count = _merge(
+        first.where, first.before, first.after, second.where, second.before, second.after,
+        where, before, after,
+    )  # fmt: skip
+    return Delta(where[:count], before[:count], after[:count])
+
+
+@njit(nogil=True, cache=True)
+def _merge(
+    first: Any, first_before: Any, first_after: Any,
+    second: Any, second_before: Any, second_after: Any,
+    where: Any, before: Any, after: Any,
+) -> int:  # fmt: skip
+    """Merge two changes with increasing places; return how many places there are."""
+    i, j, count = 0, 0, 0
+    while i < len(first) or j < len(second):
+        if j == len(second) or (i < len(first) and first[i] < second[j]):
+            where[count], before[count], after[count] = first[i], first_before[i], first_after[i]
+            i += 1
+        else:
+            where[count], after[count] = second[j], second_after[j]
+            if i < len(first) and first[i] == second[j]:
+                before[count] = first_before[i]
+                i += 1
+            else:
+                before[count] = second_before[j]
+            j += 1
+        count += 1
+    return count
+
+
+def warm_up() -> None:
+    """Compile what the changes of masks need, or read it from numba's cache."""
+    old, places = np.zeros(2, np.int32), np.arange(2)
+    for dtype in (np.uint8, np.int32):
+        new = np.ones(2, dtype)
+        _list_changed(old, new, 0, _count_changed(old, new, 0, 2), np.empty(2, np.int64))
+        delta = Delta(places, old, new)
+        compose(delta, delta)
 
 
 def encode_runs(where: NDArray[np.int64], values: NDArray[Any]) -> list[int]:

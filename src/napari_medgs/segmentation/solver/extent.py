@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
+from napari_medgs._util.arrays import sorted_unique
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.solver.graph import Graph
 
@@ -108,7 +109,7 @@ class ExtentLimits:
                 if not past[inside].any():
                     continue
                 _, part = connected_components(links[inside][:, inside], directed=False)
-                known = np.unique(part[(seeds[inside] == k) | ~past[inside]])
+                known = sorted_unique(part[(seeds[inside] == k) | ~past[inside]])
                 lost = inside[~np.isin(part, known)]
                 distance[k, lost] = unreachable
         np.minimum(distance[0], limit, out=distance[0])

@@ -10,6 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
+from napari_medgs._util.arrays import sorted_unique
 from napari_medgs._util.threads import run_chunks
 
 MAX_STEPS = 1000.0  # along an edge: spacings that differ a thousandfold are mistyped
@@ -134,7 +135,7 @@ def build_graph(
     ends = near.reshape(-1)
     keep = starts != ends
     a, b = np.minimum(starts, ends)[keep], np.maximum(starts, ends)[keep]
-    pairs = np.unique(a * count + b)
+    pairs = sorted_unique(a * count + b)
     a, b = (pairs // count).astype(np.int32), (pairs % count).astype(np.int32)
     length = np.linalg.norm(physical[a] - physical[b], axis=1).astype(np.float32)
     gradient_costs = np.empty(len(a), np.float32)
