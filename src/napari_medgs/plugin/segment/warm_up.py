@@ -10,7 +10,6 @@ import numpy as np
 from napari_medgs.plugin.first_use import prepare_images
 from napari_medgs.plugin.report import LOGGER
 from napari_medgs.plugin.responsive import run_responsive
-from napari_medgs.segmentation.session import history
 
 _DONE = threading.Event()
 _ONE_AT_A_TIME = threading.Lock()
@@ -31,7 +30,6 @@ def warm_up() -> None:
         try:
             prepare_images()
             _compile()
-            history.warm_up()
         finally:
             if collects:
                 gc.enable()
@@ -51,6 +49,9 @@ def _compile() -> None:
     from napari.layers import Labels
 
     from napari_medgs.plugin.segment.layers import BACKGROUND, label_colormap
+    from napari_medgs.segmentation.session import history
+
+    history.warm_up()
 
     for result in (False, True):
         colormap = label_colormap({}, None if result else BACKGROUND, result=result)
