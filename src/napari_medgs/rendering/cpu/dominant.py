@@ -12,14 +12,11 @@ from napari_medgs._util.threads import default_threads, run_chunks
 from napari_medgs.data.field import GaussianField
 from napari_medgs.rendering.cpu.engine import row_bands
 from napari_medgs.rendering.cpu.kernels import (
-    HALF_LOG2E,
     first_index,
     last_index,
-    list_slices,
-    prepare,
 )
 from napari_medgs.rendering.cpu.simd import fast_sqrt
-from napari_medgs.rendering.parameters import to_parameters
+from napari_medgs.rendering.cpu.slice_members import SliceMembers
 
 NOBODY = -1  # no Gaussian reaches the voxel
 
@@ -104,14 +101,9 @@ def dominant_gaussians(field: GaussianField, threads: int | None = None) -> NDAr
     """
     info = field.info
     depth, height, width = info.stack_shape
-    parameters = to_parameters(field)
-    prepared = np.empty((len(parameters), 16), np.float32)
-    prepare(parameters, info.degree, prepared, 0, len(parameters))
-    log2_cutoff = np.float32(np.float32(info.cutoff) * HALF_LOG2E)
-    offsets = np.zeros(depth + 1, np.int64)
-    arguments = (prepared, log2_cutoff, np.ones(depth, np.bool_), offsets)
-    members = np.empty(int(list_slices(*arguments, np.zeros(0, np.int32))), np.int32)
-    list_slices(*arguments, members)
+    slices = SliceMembers.of_field(field)
+    prepared, log2_cutoff = slices.prepared, slices.log2_cutoff
+    offsets, members = slices.offsets, slices.members
     winner = np.full((depth, height, width), NOBODY, np.int32)
     bands = row_bands(depth, height, threads or default_threads())
 

@@ -12,16 +12,13 @@ from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.data.field import GaussianField
 from napari_medgs.rendering.cpu.kernels import (
-    HALF_LOG2E,
     P_INV2,
     P_RT,
-    list_slices,
-    prepare,
     splat_kernel,
 )
 from napari_medgs.rendering.cpu.residual import blend_rows
 from napari_medgs.rendering.cpu.simd import LANES
-from napari_medgs.rendering.parameters import to_parameters
+from napari_medgs.rendering.cpu.slice_members import SliceMembers
 
 ROWS = 16  # in a band
 STEP = 8  # channels are rendered in multiples of this, since each number needs a kernel
@@ -99,14 +96,9 @@ def label_stack(field: GaussianField, threads: int | None = None) -> NDArray[np.
     preferred = logits > logits[:, :1]
     always = background > background[0]
     always[0] = True
-    parameters = to_parameters(field)
-    prepared = np.empty((len(parameters), 16), np.float32)
-    prepare(parameters, info.degree, prepared, 0, len(parameters))
-    log2_cutoff = np.float32(np.float32(info.cutoff) * HALF_LOG2E)
-    offsets = np.zeros(depth + 1, np.int64)
-    arguments = (prepared, log2_cutoff, np.ones(depth, np.bool_), offsets)
-    members = np.empty(int(list_slices(*arguments, np.zeros(0, np.int32))), np.int32)
-    list_slices(*arguments, members)
+    slices = SliceMembers.of_field(field)
+    prepared, log2_cutoff = slices.prepared, slices.log2_cutoff
+    offsets, members = slices.offsets, slices.members
     out = np.empty((depth, height, width), np.uint8)
     normalized, eps = info.blend == "normalized", np.float32(info.eps)
 

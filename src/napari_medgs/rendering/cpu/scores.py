@@ -13,16 +13,13 @@ from napari_medgs._util.threads import default_threads, run_chunks
 from napari_medgs.data.field import GaussianField
 from napari_medgs.rendering.cpu.engine import row_bands
 from napari_medgs.rendering.cpu.kernels import (
-    HALF_LOG2E,
     P_WIDE,
     first_index,
     last_index,
-    list_slices,
-    prepare,
     splat_kernel,
 )
 from napari_medgs.rendering.cpu.simd import LANES, fast_exp2, fast_sqrt
-from napari_medgs.rendering.parameters import to_parameters
+from napari_medgs.rendering.cpu.slice_members import SliceMembers
 
 EMPTY_WEIGHT = np.float32(0.02)  # sum of weights below which a voxel counts as empty space
 _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz", "arcp"}}
@@ -157,17 +154,10 @@ class CpuScoreRenderer:
     def __init__(self, field: GaussianField, threads: int | None = None) -> None:
         self.threads = threads
         self.shape = field.info.stack_shape
-        parameters = to_parameters(field)
-        self._prepared = np.empty((len(parameters), 16), np.float32)
-        prepare(parameters, field.info.degree, self._prepared, 0, len(parameters))
-        self._log2_cutoff = np.float32(np.float32(field.info.cutoff) * HALF_LOG2E)
+        slices = SliceMembers.of_field(field)
+        self._prepared, self._log2_cutoff = slices.prepared, slices.log2_cutoff
+        self._offsets, self._members = slices.offsets, slices.members
         self._eps = np.float32(max(field.info.eps, 1e-6))
-        depth = self.shape[0]
-        active = np.ones(depth, np.bool_)
-        self._offsets = np.zeros(depth + 1, np.int64)
-        arguments = (self._prepared, self._log2_cutoff, active, self._offsets)
-        self._members = np.empty(int(list_slices(*arguments, np.zeros(0, np.int32))), np.int32)
-        list_slices(*arguments, self._members)
 
     def _splat(self, scores: Floats, z: int, rows: tuple[int, int]) -> Floats:
         height, width, planes = rows[1] - rows[0], self.shape[2], scores.shape[1] + 1
