@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
+from napari_medgs.plugin.segment.canvas_mouse import STILL, CanvasMouse
 from napari_medgs.plugin.segment.canvas_place import CanvasPlace
 from napari_medgs.plugin.segment.parts.outline import (
     CLICKED,
@@ -19,8 +20,6 @@ from napari_medgs.plugin.segment.parts.picker import PartPicker
 
 if TYPE_CHECKING:
     from napari_medgs.plugin.layer_frame import LayerFrame
-
-STILL = 4.0  # pixels that the mouse may move in a click
 
 
 class PartCanvas:
@@ -43,22 +42,20 @@ class PartCanvas:
     def __init__(
         self, model: Any, canvas: Any, image: Any, frame: LayerFrame, picker: PartPicker
     ) -> None:
-        self._model, self._picker = model, picker
+        self._picker = picker
         self._places = CanvasPlace(model, image, frame)
         self._hovered, self._clicked = OutlineNode(canvas, HOVERED), OutlineNode(canvas, CLICKED)
         self._text = PointerText(canvas)
         self._pixel: Any = None
         self._turned = 0.0
-        model.mouse_move_callbacks.append(self._on_move)
-        model.mouse_drag_callbacks.append(self._on_drag)
-        model.mouse_wheel_callbacks.append(self._on_wheel)
-        # Two quick clicks take two parts; napari would zoom.
-        self._double = list(model.mouse_double_click_callbacks)
-        model.mouse_double_click_callbacks.clear()
-        self._emitters = (model.dims.events.point, model.dims.events.order,
-                          model.dims.events.ndisplay)  # fmt: skip
-        for emitter in self._emitters:
-            emitter.connect(self.draw)
+        # Two quick clicks take two parts.
+        self._mouse = CanvasMouse(
+            model,
+            drag=self._on_drag,
+            move=self._on_move,
+            wheel=self._on_wheel,
+            other_slice=self.draw,
+        )
         self.draw()
 
     @property
@@ -122,16 +119,6 @@ class PartCanvas:
 
     def close(self) -> None:
         """Stop following the mouse, and take the outlines away."""
-        model = self._model
-        for callbacks, mine in (
-            (model.mouse_move_callbacks, self._on_move),
-            (model.mouse_drag_callbacks, self._on_drag),
-            (model.mouse_wheel_callbacks, self._on_wheel),
-        ):
-            if mine in callbacks:
-                callbacks.remove(mine)
-        model.mouse_double_click_callbacks.extend(self._double)
-        for emitter in self._emitters:
-            emitter.disconnect(self.draw)
+        self._mouse.close()
         for node in (self._hovered, self._clicked, self._text):
             node.close()

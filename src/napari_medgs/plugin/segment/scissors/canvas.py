@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
+from napari_medgs.plugin.segment.canvas_mouse import STILL, CanvasMouse
 from napari_medgs.plugin.segment.canvas_place import CanvasPlace
 from napari_medgs.plugin.segment.parts.outline import HOVERED, OutlineNode
 
 if TYPE_CHECKING:
     from napari_medgs.plugin.layer_frame import LayerFrame
-
-STILL = 4.0  # pixels that the mouse may move in a click
 
 
 class LassoCanvas:
@@ -33,21 +32,17 @@ class LassoCanvas:
     drawn = Signal(object, int, int)  # corners (P, 2) in voxels, axis and index of the slice
 
     def __init__(self, model: Any, canvas: Any, image: Any, frame: LayerFrame) -> None:
-        self._model = model
         self._places = CanvasPlace(model, image, frame)
         self._node = OutlineNode(canvas, HOVERED)
         self._corners: list[NDArray[Any]] = []
         self._slice: tuple[int, int] | None = None
-        model.mouse_drag_callbacks.insert(0, self._on_drag)
-        model.mouse_move_callbacks.append(self._on_move)
-        # A double click closes the line; napari would zoom.
-        self._double = list(model.mouse_double_click_callbacks)
-        model.mouse_double_click_callbacks.clear()
-        model.mouse_double_click_callbacks.append(self._on_double)
-        self._emitters = (model.dims.events.point, model.dims.events.order,
-                          model.dims.events.ndisplay)  # fmt: skip
-        for emitter in self._emitters:
-            emitter.connect(self._on_dims)
+        self._mouse = CanvasMouse(
+            model,
+            drag=self._on_drag,
+            move=self._on_move,
+            double_click=self._on_double,
+            other_slice=self._on_dims,
+        )
 
     @property
     def corners(self) -> int:
@@ -126,15 +121,5 @@ class LassoCanvas:
 
     def close(self) -> None:
         """Leave the mouse to others, and take the line away."""
-        model = self._model
-        for callbacks, mine in (
-            (model.mouse_drag_callbacks, self._on_drag),
-            (model.mouse_move_callbacks, self._on_move),
-            (model.mouse_double_click_callbacks, self._on_double),
-        ):
-            if mine in callbacks:
-                callbacks.remove(mine)
-        model.mouse_double_click_callbacks.extend(self._double)
-        for emitter in self._emitters:
-            emitter.disconnect(self._on_dims)
+        self._mouse.close()
         self._node.close()
