@@ -17,10 +17,12 @@ class CanvasMouse:
     ----------
     model : napari.components.ViewerModel
         The viewer of the canvas.
-    drag, move, wheel, double_click : callable, optional
+    drag, move : callable
         As in the model's lists of callbacks.
     other_slice : callable
         Called when another slice or plane is shown.
+    wheel, double_click : callable, optional
+        As in the model's lists of callbacks.
     """
 
     def __init__(
