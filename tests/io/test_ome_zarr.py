@@ -21,7 +21,8 @@ from napari_medgs.errors import (
 )
 from napari_medgs.io import read_label_names, read_labels, read_volume
 from napari_medgs.io.fourth_axis import SOURCE_KEY
-from napari_medgs.io.ome_zarr import is_ome_zarr, open_lazily
+from napari_medgs.io.ome_zarr.lazy import open_lazily
+from napari_medgs.io.ome_zarr.opening import is_ome_zarr
 from napari_medgs.io.reading import read_all_volumes
 
 zarr = pytest.importorskip("zarr")

@@ -262,7 +262,7 @@ def test_the_manifest_offers_every_format_that_is_read():
     import napari_medgs
     from napari_medgs.io.formats import READ_SUFFIXES
     from napari_medgs.io.meshes import SUFFIXES as MESHES
-    from napari_medgs.io.ome_zarr import SUFFIXES as ZARR
+    from napari_medgs.io.ome_zarr.opening import SUFFIXES as ZARR
 
     manifest = PluginManifest.from_file(f"{napari_medgs.__path__[0]}/napari.yaml")
     (reader,) = manifest.contributions.readers

@@ -190,7 +190,7 @@ def _read_mask(
 def _names_of(source: str) -> dict[int, str]:
     """Return the names that lie beside a mask."""
     from napari_medgs.io import read_label_names
-    from napari_medgs.io.ome_zarr import is_ome_zarr
+    from napari_medgs.io.ome_zarr.opening import is_ome_zarr
 
     return read_label_names(source) if Path(source).is_file() or is_ome_zarr(source) else {}
 

@@ -294,7 +294,7 @@ def describe_dicom(path: Path) -> dict[str, Any] | None:
         With an entry per series, or per volume of a series that has several.
     """
     from napari_medgs.io.dicom.series import has_dicom, list_series
-    from napari_medgs.io.ome_zarr import is_ome_zarr
+    from napari_medgs.io.ome_zarr.opening import is_ome_zarr
 
     if is_ome_zarr(path) or not has_dicom(path):
         return None
@@ -324,7 +324,7 @@ def describe_levels(path: Path, spacing: tuple[float, float, float] | None) -> d
     spacing : (z, y, x) in mm, optional
         Of the finest level.
     """
-    from napari_medgs.io.ome_zarr import is_ome_zarr, open_ome_zarr
+    from napari_medgs.io.ome_zarr.opening import is_ome_zarr, open_ome_zarr
 
     if not is_ome_zarr(path):
         return {}

@@ -204,7 +204,7 @@ def is_case_list(images: Sequence[str]) -> bool:
         return False
     from napari_medgs.io.dicom.series import is_dicom_folder
     from napari_medgs.io.image_stack import find_frames
-    from napari_medgs.io.ome_zarr import is_ome_zarr
+    from napari_medgs.io.ome_zarr.opening import is_ome_zarr
 
     place = Path(images[0])
     if place.is_dir():

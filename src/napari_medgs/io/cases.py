@@ -147,7 +147,7 @@ def _of_folder(folder: Path, pattern: str | None, mask: str | None) -> list[Case
     from napari_medgs.io.dicom.series import is_dicom_folder
     from napari_medgs.io.folders import visible_entries
     from napari_medgs.io.image_stack import find_frames
-    from napari_medgs.io.ome_zarr import is_ome_zarr
+    from napari_medgs.io.ome_zarr.opening import is_ome_zarr
 
     if pattern is not None:
         try:

@@ -24,8 +24,9 @@ from napari_medgs.io.labels import write_label_colors
 from napari_medgs.io.nifti.pair import SUFFIXES as _PAIR
 from napari_medgs.io.nifti.pair import is_pair, read_pair
 from napari_medgs.io.nifti.reader import is_nifti, read_nifti, write_nifti, write_nifti_labels
-from napari_medgs.io.ome_zarr import SUFFIXES as _ZARR
-from napari_medgs.io.ome_zarr import is_ome_zarr, read_ome_zarr_table
+from napari_medgs.io.ome_zarr.opening import SUFFIXES as _ZARR
+from napari_medgs.io.ome_zarr.opening import is_ome_zarr
+from napari_medgs.io.ome_zarr.reader import read_ome_zarr_table
 from napari_medgs.io.segmented import has_segments, segment_names
 from napari_medgs.io.tiff_volume import is_tiff_volume, read_tiff_volume
 

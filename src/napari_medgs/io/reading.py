@@ -32,7 +32,8 @@ from napari_medgs.io.labels import as_labels
 from napari_medgs.io.medmnist.reader import is_spec, read_medmnist
 from napari_medgs.io.nifti.header import has_channels
 from napari_medgs.io.nifti.reader import is_nifti, read_nifti_labels
-from napari_medgs.io.ome_zarr import is_ome_zarr, read_ome_zarr, read_ome_zarr_labels
+from napari_medgs.io.ome_zarr.opening import is_ome_zarr
+from napari_medgs.io.ome_zarr.reader import read_ome_zarr, read_ome_zarr_labels
 from napari_medgs.io.one_hot import join_one_hot
 from napari_medgs.io.segmented import has_segments, read_segmented
 from napari_medgs.io.tiff_volume import is_tiff_volume

@@ -110,7 +110,7 @@ def _function_for(path: Path) -> Callable[[Path], list[LayerData]] | None:
         return _function_for_folder(path)
     from napari_medgs.io.formats import is_image_file
     from napari_medgs.io.meshes import SUFFIXES as MESHES
-    from napari_medgs.io.ome_zarr import is_ome_zarr
+    from napari_medgs.io.ome_zarr.opening import is_ome_zarr
     from napari_medgs.io.segmented import has_segments
 
     if has_segments(path):
@@ -136,7 +136,7 @@ def _function_for(path: Path) -> Callable[[Path], list[LayerData]] | None:
 def _function_for_folder(path: Path) -> Callable[[Path], list[LayerData]] | None:
     from napari_medgs.io.dicom.series import has_dicom
     from napari_medgs.io.meshes import find_meshes
-    from napari_medgs.io.ome_zarr import is_ome_zarr
+    from napari_medgs.io.ome_zarr.opening import is_ome_zarr
 
     if is_ome_zarr(path):
         return read_zarr_layers

@@ -36,7 +36,7 @@ def read_zarr_layers(path: Path, **options: Any) -> list[LayerData]:
     MedGSError
         When the image cannot be used.
     """
-    from napari_medgs.io.ome_zarr import open_lazily
+    from napari_medgs.io.ome_zarr.lazy import open_lazily
     from napari_medgs.io.reading import read_volume
 
     spacing = options.get("spacing")
@@ -69,7 +69,7 @@ def read_zarr_layers(path: Path, **options: Any) -> list[LayerData]:
 
 
 def _labels_layer(path: Path, spacing: Any) -> LayerData:
-    from napari_medgs.io.ome_zarr import read_ome_zarr_labels, read_ome_zarr_table
+    from napari_medgs.io.ome_zarr.reader import read_ome_zarr_labels, read_ome_zarr_table
 
     labels, grid = read_ome_zarr_labels(path, spacing=spacing)
     names, colors = read_ome_zarr_table(path)

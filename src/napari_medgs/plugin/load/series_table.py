@@ -50,7 +50,7 @@ def series_choices(path: str | Path) -> list[SeriesChoice]:
     """
     from napari_medgs.io import list_series
     from napari_medgs.io.dicom.series import has_dicom
-    from napari_medgs.io.ome_zarr import is_ome_zarr
+    from napari_medgs.io.ome_zarr.opening import is_ome_zarr
 
     path = Path(path)
     if is_ome_zarr(path):  # of many files, none of them DICOM

@@ -1,0 +1,1 @@
+"""OME-Zarr images and masks: metadata, opening, reading, and reading when shown."""
