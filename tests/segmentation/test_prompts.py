@@ -7,7 +7,8 @@ import pytest
 
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
 from napari_medgs.segmentation import Box, Point, Prompts
-from napari_medgs.segmentation.prompts.markers import find_full_slices, rasterize_prompts
+from napari_medgs.segmentation.prompts.collector import find_full_slices
+from napari_medgs.segmentation.prompts.rasterize import rasterize_prompts
 
 SHAPE = (6, 8, 10)
 UNITS = np.array([2.0, 1.0, 1.0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_medgs.segmentation import Prompts
-from napari_medgs.segmentation.prompts.markers import rasterize_prompts
+from napari_medgs.segmentation.prompts.rasterize import rasterize_prompts
 from napari_medgs.segmentation.result.suggest import suggest_slices
 from tests.segmentation.conftest import BACKGROUND
 

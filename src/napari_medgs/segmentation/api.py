@@ -136,7 +136,7 @@ def segment(
     >>> int(result.labels[2, 6, 6]), int(result.labels[2, 0, 0])
     (1, 0)
     """
-    from napari_medgs.segmentation.prompts.markers import check_background, check_prompts
+    from napari_medgs.segmentation.prompts.rasterize import check_background, check_prompts
 
     started = time.perf_counter()
     volume = volume.prepared()

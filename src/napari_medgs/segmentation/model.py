@@ -30,8 +30,9 @@ from napari_medgs.segmentation.postprocess.class_edits import intensity_mask
 from napari_medgs.segmentation.postprocess.components import drop_islands, fill_holes
 from napari_medgs.segmentation.postprocess.full_slices import FullSliceInterpolator
 from napari_medgs.segmentation.prompts.initial_mask import initial_mask_of
-from napari_medgs.segmentation.prompts.markers import Markers, rasterize_prompts
+from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.prompts.prompts import Prompts
+from napari_medgs.segmentation.prompts.rasterize import rasterize_prompts
 from napari_medgs.segmentation.result.result import SegmentResult, SolvedScores, count_labels
 from napari_medgs.segmentation.result.suggest import Suggestion, suggest_slices
 from napari_medgs.segmentation.solver.constraints import Constraints, resolve_negative_points

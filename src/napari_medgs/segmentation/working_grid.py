@@ -12,7 +12,7 @@ from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
-from napari_medgs.segmentation.prompts.markers import drawn_voxels
+from napari_medgs.segmentation.prompts.collector import drawn_voxels
 from napari_medgs.segmentation.prompts.prompts import Box, Prompts
 
 ALIKE = 1.2  # axes are made coarser together when their voxel sizes differ by less
@@ -115,7 +115,7 @@ class WorkingGrid:
         -------
         prompts : Prompts
         flat, label : (P,) ndarray of int64
-            See :func:`~napari_medgs.segmentation.prompts.markers.drawn_voxels`.
+            See :func:`~napari_medgs.segmentation.prompts.collector.drawn_voxels`.
         """
         spacing = np.asarray(self.full.spacing)
         flat, label = drawn_voxels(prompts, self.full.shape, spacing / spacing.min())

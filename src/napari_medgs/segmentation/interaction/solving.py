@@ -146,7 +146,7 @@ class Solving(SegmenterState):
             # Refused before the field is fitted.
             session.prompts().check(session.grid.shape)
             if self._model is None:
-                from napari_medgs.segmentation.prompts.markers import check_prompts
+                from napari_medgs.segmentation.prompts.rasterize import check_prompts
 
                 check_prompts(session.prompts(), self.volume)
             self.prepare(progress=progress, should_stop=should_stop)

@@ -1,0 +1,171 @@
+"""The voxels that strokes, fully labeled slices and points mark, in canonical order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs._util.arrays import sorted_unique
+from napari_medgs.segmentation.prompts.prompts import Prompts
+
+Alike = Callable[[NDArray[np.int64], int], NDArray[np.bool_]]
+
+
+class MarkerCollector:
+    """Collects markers; later ones override earlier ones."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.shape = shape
+        self.flat: list[NDArray[np.int64]] = []
+        self.label: list[NDArray[np.int64]] = []
+        self.user_marked: list[NDArray[np.bool_]] = []
+
+    def add(self, flat: NDArray[Any], label: Any, user_marked: bool) -> None:
+        """Mark flat canonical indices with label values (or one value)."""
+        if len(flat):
+            self.flat.append(np.asarray(flat, np.int64))
+            self.label.append(np.broadcast_to(np.asarray(label, np.int64), len(flat)))
+            self.user_marked.append(np.full(len(flat), user_marked))
+
+    def extend(self, other: MarkerCollector) -> None:
+        """Add all of another collector."""
+        self.flat += other.flat
+        self.label += other.label
+        self.user_marked += other.user_marked
+
+    def result(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        """Return indices, labels and whether the user drew them, every voxel once."""
+        if not self.flat:
+            empty = np.zeros(0, np.int64)
+            return empty, empty, np.zeros(0, np.bool_)
+        flat = np.concatenate(self.flat)[::-1]
+        label, user_marked = (
+            np.concatenate(self.label)[::-1],
+            np.concatenate(self.user_marked)[::-1],
+        )
+        if len(self.flat) > 1:
+            flat, first = np.unique(flat, return_index=True)
+            label, user_marked = label[first], user_marked[first]
+        return flat, label, user_marked
+
+
+def find_full_slices(labels: NDArray[Any], unlabeled: int, axis: int) -> NDArray[np.int64]:
+    """Return the slices of a label image that have no unlabeled voxel and several labels."""
+    stack = np.moveaxis(labels, axis, 0)
+    if stack.shape[0] < 2 or min(stack.shape[1:]) < 2:
+        return np.zeros(0, np.int64)
+    # A few voxels of each slice rule most others out.
+    probe = stack[:, :: max(1, stack.shape[1] // 4), :: max(1, stack.shape[2] // 4)]
+    likely = np.flatnonzero((probe != unlabeled).all(axis=(1, 2)))
+    return np.array(
+        [s for s in likely if (stack[s] != unlabeled).all() and np.ptp(stack[s]) > 0], np.int64
+    )
+
+
+def _ball(
+    position: tuple[float, float, float],
+    radius: float,
+    relative_spacing: NDArray[Any],
+    shape: tuple[int, int, int],
+) -> NDArray[np.int64]:
+    """Return flat indices of the voxels in a ball; at least the nearest voxel."""
+    center = np.asarray(position)
+    extent = np.floor(radius / relative_spacing).astype(int) + 1
+    low = np.maximum(np.floor(center).astype(int) - extent, 0)
+    high = np.minimum(np.ceil(center).astype(int) + extent + 1, shape)
+    grid = np.stack(np.meshgrid(*[np.arange(a, b) for a, b in zip(low, high)], indexing="ij"), -1)
+    voxels = grid.reshape(-1, 3)
+    near = (((voxels - center) * relative_spacing) ** 2).sum(axis=1) <= radius**2
+    nearest = np.clip(np.round(center).astype(int), 0, np.asarray(shape) - 1)
+    voxels = np.concatenate([voxels[near], nearest[None]])
+    flat = np.ravel_multi_index(tuple(voxels.T), shape)
+    return sorted_unique(flat)
+
+
+def collect_drawn(
+    prompts: Prompts,
+    shape: tuple[int, int, int],
+    axes: tuple[int, int, int],
+    relative_spacing: NDArray[Any],
+    alike: Alike | None = None,
+) -> tuple[
+    MarkerCollector,
+    dict[int, NDArray[np.int64]],
+    list[NDArray[np.int64]],
+    list[NDArray[np.int64]],
+]:
+    """Collect strokes and points; return also the fully labeled slices and negative points."""
+    markers = MarkerCollector(shape)
+    fully_labeled: dict[int, NDArray[np.int64]] = {}
+    background = prompts.background_value
+
+    def as_value(label: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.where(label == background, 0, label) if background else label
+
+    if prompts.labels is not None:
+        labels = prompts.labels
+        flat = np.flatnonzero(labels.reshape(-1) != prompts.unlabeled)
+        for axis in range(3):
+            full = (
+                set(find_full_slices(labels, prompts.unlabeled, axis).tolist())
+                if len(flat)
+                else {}
+            )
+            named = {index for a, index in prompts.fully_labeled if a == axis}
+            for index in sorted(named):
+                plane = np.moveaxis(np.arange(labels.size).reshape(shape), axis, 0)[index]
+                empty = np.moveaxis(labels, axis, 0)[index] == prompts.unlabeled
+                markers.add(plane[empty], 0, user_marked=True)
+            if full or named:
+                fully_labeled[axes.index(axis)] = np.array(sorted({*full, *named}), np.int64)
+        markers.add(flat, as_value(labels.reshape(-1)[flat].astype(np.int64)), user_marked=True)
+    denied_flat, denied_label = [], []
+    for point in prompts.points:
+        ball = _ball(point.position, point.radius, relative_spacing, shape)
+        background_point = point.positive and prompts.is_background(point.label)
+        if alike is not None and len(ball) > 1 and not background_point:
+            middle = np.clip(np.round(point.position), 0, np.asarray(shape) - 1).astype(int)
+            ball = ball[alike(ball, int(np.ravel_multi_index(tuple(middle), shape)))]
+        if point.positive:
+            value = 0 if prompts.is_background(point.label) else point.label
+            markers.add(ball, value, user_marked=True)
+        else:
+            denied_flat.append(ball)
+            denied_label.append(np.full(len(ball), point.label))
+    return markers, fully_labeled, denied_flat, denied_label
+
+
+def drawn_voxels(
+    prompts: Prompts, shape: tuple[int, int, int], relative_spacing: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the voxels that strokes, fully labeled slices and points give a label.
+
+    Parameters
+    ----------
+    prompts : Prompts
+        Checked.
+    shape : (Z, Y, X) of the canonical grid
+    relative_spacing : (3,) ndarray
+        Voxel sizes over the finest one.
+
+    Returns
+    -------
+    flat : (P,) ndarray of int64
+        Flat indices, each once, increasing.
+    label : (P,) ndarray of int64
+        0 is background.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> labels = np.full((2, 3, 4), -1)
+    >>> labels[1, 0, :2], labels[1, 2, 3] = 5, 0
+    >>> drawn_voxels(Prompts(labels=labels, unlabeled=-1), (2, 3, 4), np.ones(3))
+    (array([12, 13, 23]), array([5, 5, 0]))
+    """
+    flat, label, _ = collect_drawn(prompts, shape, (0, 1, 2), relative_spacing)[0].result()
+    order = np.argsort(flat, kind="stable")
+    return flat[order], label[order]

@@ -1,0 +1,240 @@
+"""Prompts rasterized into markers, with boxes and what stays of an initial mask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs._typing import Floats
+from napari_medgs.data.volume import Volume
+from napari_medgs.errors import LabelError
+from napari_medgs.segmentation.prompts.collector import Alike, MarkerCollector, collect_drawn
+from napari_medgs.segmentation.prompts.initial_mask import InitialMask, initial_mask_of
+from napari_medgs.segmentation.prompts.markers import KeptLabels, Markers
+from napari_medgs.segmentation.prompts.prompts import MOST_CLASSES, Prompts
+
+NO_CLASS = 255
+BOX_CORE = 0.3  # axes of the ellipsoid that marks a box without strokes, over the box's sides
+
+
+def rasterize_prompts(
+    prompts: Prompts,
+    shape: tuple[int, int, int],
+    axes: tuple[int, int, int],
+    relative_spacing: NDArray[Any],
+    initial: InitialMask | None = None,
+    alike: Alike | None = None,
+) -> Markers:
+    """Rasterize checked prompts into marked voxels.
+
+    Parameters
+    ----------
+    prompts : Prompts
+    shape : (Z, Y, X) of the canonical grid
+    axes : (int, int, int)
+        Canonical axes in slice-first order.
+    relative_spacing : (3,) ndarray
+        Canonical voxel sizes over the finest one.
+    initial : optional
+        ``prompts.initial`` or ``prompts.prior``, prepared, when already known.
+    alike : callable, optional
+        Tells which voxels (flat indices) of a point's ball look like the one that was clicked;
+        the others are not marked. All are marked by default, and for the background, which looks
+        like many things.
+
+    Returns
+    -------
+    Markers
+
+    Raises
+    ------
+    LabelError
+        When there are fewer than two classes (the background counts), too many, or negative
+        values.
+    """
+    markers, fully_labeled, denied_flat, denied_label = collect_drawn(
+        prompts, shape, axes, relative_spacing, alike
+    )
+    background = prompts.background_value
+    kept: NDArray[np.bool_] | None = None
+    nearness = np.zeros(0, np.float32)
+    if prompts.initial is not None or prompts.prior is not None:
+        if initial is None:
+            initial = initial_mask_of(prompts, relative_spacing)
+        denied = _joined(denied_flat), _joined(denied_label)
+        nearness = initial.released(_contradictions(initial, markers, denied, shape))
+        free = initial.free | np.isfinite(nearness)
+        drawn = markers
+        markers = MarkerCollector(shape)
+        markers.add(*initial.markers(free), user_marked=False)
+        markers.extend(drawn)
+        kept = ~free
+    boxes = _box_markers(prompts, shape, markers)
+    flat, label, user_marked = markers.result()
+    if len(label) and label.min() < 0:
+        raise LabelError(f"The label {label.min()} is marked; labels must not be negative.")
+    present = np.unique(label)
+    if len(present) < 2:
+        raise LabelError(
+            (f"Only one class is marked ({present[0]})" if len(present) else "Nothing is marked")
+            + ": mark at least two; the background counts as one"
+            + (", but no value is said to mean it." if background is None else ".")
+        )
+    values = (0, *(int(v) for v in present if v > 0))
+    if len(values) > MOST_CLASSES:
+        raise LabelError(f"{len(values)} classes are marked; at most {MOST_CLASSES} work.")
+    unknown = sorted({int(v[0]) for v in denied_label} - set(values))
+    if unknown:
+        raise LabelError(
+            f"A negative point names the class {unknown[0]}, which has no other markers; add some."
+        )
+    ordered = np.asarray(values)
+    order = list(axes)
+
+    def to_stack(flat_indices: NDArray[np.int64]) -> NDArray[np.int32]:
+        voxels = np.stack(np.unravel_index(flat_indices, shape), axis=1)[:, order]
+        return np.ascontiguousarray(voxels, np.int32)
+
+    negative, denied_values = _joined(denied_flat), _joined(denied_label)
+    return Markers(
+        values,
+        to_stack(flat),
+        np.searchsorted(ordered, label).astype(np.int32),
+        to_stack(negative),
+        np.searchsorted(ordered, denied_values).astype(np.int32),
+        {values.index(k): [(a[order], b[order]) for a, b in pairs] for k, pairs in boxes.items()},
+        fully_labeled,
+        user_marked,
+        None if kept is None or initial is None else _kept(initial, kept, nearness, ordered, axes),
+        kept is None and not _is_painted(prompts),
+    )
+
+
+def _kept(
+    initial: InitialMask,
+    kept: NDArray[np.bool_],
+    nearness: Floats,
+    values: NDArray[Any],
+    axes: tuple[int, int, int],
+) -> KeptLabels:
+    """Return an initial mask with the classes of the markers, slice-first."""
+    place = np.minimum(np.searchsorted(values, initial.labels), len(values) - 1)
+    classes = np.where(values[place] == initial.labels, place, NO_CLASS).astype(np.uint8)
+    return KeptLabels(kept.transpose(axes), classes.transpose(axes), nearness.transpose(axes))
+
+
+def _joined(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+def _contradictions(
+    initial: InitialMask,
+    drawn: MarkerCollector,
+    denied: tuple[NDArray[np.int64], NDArray[np.int64]],
+    shape: tuple[int, int, int],
+) -> NDArray[np.int64]:
+    """Return the voxels (P, 3) where prompts say another label than an initial mask."""
+    flat, label, _ = drawn.result()
+    before = initial.labels.reshape(-1)
+    wrong = np.concatenate(
+        [flat[before[flat] != label], denied[0][before[denied[0]] == denied[1]]]
+    )
+    return np.stack(np.unravel_index(wrong, shape), axis=1)
+
+
+def _is_painted(prompts: Prompts) -> bool:
+    """Return whether there are strokes or labeled slices, not clicks and boxes only."""
+    labels = prompts.labels
+    return labels is not None and (
+        bool(prompts.fully_labeled) or bool((labels != prompts.unlabeled).any())
+    )
+
+
+def _box_markers(
+    prompts: Prompts, shape: tuple[int, int, int], markers: MarkerCollector
+) -> dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]]:
+    """Return the boxes by label; mark the cores of empty ones, and background around them.
+
+    Where the user marks background none is added: so many markers all around the objects would
+    outdo the user's, and masks get too small.
+    """
+    boxes: dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
+    flat, label, user_marked = markers.result()
+    known = bool((user_marked & (label == 0)).any())
+    held = np.zeros(shape, np.bool_) if prompts.boxes and not known else None
+    for box in prompts.boxes:
+        start = np.maximum(box.start, 0)
+        stop = np.minimum(box.stop, shape)
+        boxes.setdefault(box.label, []).append((start, stop))
+        if held is not None:
+            held[tuple(slice(a, b) for a, b in zip(start, stop))] = True
+        voxels = np.stack(np.unravel_index(flat[label == box.label], shape), axis=1)
+        within = ((voxels >= start) & (voxels < stop)).all(axis=1)
+        if not bool(within.any()):
+            middle, half = (start + stop - 1) / 2, np.maximum((stop - start) * BOX_CORE / 2, 0.9)
+            grid = np.stack(
+                np.meshgrid(*[np.arange(a, b) for a, b in zip(start, stop)], indexing="ij"), -1
+            ).reshape(-1, 3)
+            core = grid[(((grid - middle) / half) ** 2).sum(axis=1) <= 1]
+            markers.add(np.ravel_multi_index(tuple(core.T), shape), box.label, user_marked=False)
+    if held is not None:
+        from scipy.ndimage import binary_dilation
+
+        flat, label, _ = markers.result()
+        ring = binary_dilation(held, iterations=2) & ~held
+        ring.reshape(-1)[flat] = False
+        markers.add(np.flatnonzero(ring), 0, user_marked=False)
+    return boxes
+
+
+def check_prompts(prompts: Prompts, volume: Volume) -> Markers:
+    """Refuse prompts that :func:`~napari_medgs.segmentation.segment` could not use.
+
+    It needs no field and does no work that could be spared later.
+
+    Parameters
+    ----------
+    prompts : Prompts
+    volume : Volume
+        The image.
+
+    Returns
+    -------
+    Markers
+
+    Raises
+    ------
+    GeometryError, LabelError, ParameterError
+        See :class:`~napari_medgs.segmentation.Prompts`.
+    """
+    prompts.check(volume.shape)
+    spacing = np.asarray(volume.spacing)
+    return rasterize_prompts(prompts, volume.shape, (0, 1, 2), spacing / spacing.min())
+
+
+def check_background(prompts: Prompts, markers: Markers) -> None:
+    """Refuse a background value that no prompt has: what was meant as background would be a class.
+
+    While a user is still painting, prompts without background are fine; not in one call.
+
+    Parameters
+    ----------
+    prompts : Prompts
+    markers : Markers
+        Of the prompts.
+
+    Raises
+    ------
+    LabelError
+        With the values that are there.
+    """
+    if prompts.background is None or (markers.classes == 0).any():
+        return
+    marked = markers.values[1:]
+    shown = ", ".join(map(str, marked[:20])) + (" ..." if len(marked) > 20 else "")
+    raise LabelError(
+        f"No voxel is marked as background, whose value is {prompts.background}; the marked "
+        f"values are {shown}. Mark some background, or choose the value that means it."
+    )
