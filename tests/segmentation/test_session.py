@@ -20,15 +20,10 @@ from napari_medgs.segmentation import (
     load_session,
     save_session,
 )
-from napari_medgs.segmentation.session.history import (
-    Delta,
-    compose,
-    decode_runs,
-    difference,
-    encode_runs,
-)
+from napari_medgs.segmentation.session.history import Delta, compose, difference
 from napari_medgs.segmentation.session.priors import prior_files, quantize
 from napari_medgs.segmentation.session.replay import digest
+from napari_medgs.segmentation.session.runs import decode_runs, encode_runs
 from tests.segmentation.conftest import BACKGROUND
 
 

@@ -262,7 +262,7 @@ def _mesh(work: WorkSession, label: int, form: str) -> bytes:
 
 
 def _save(work: WorkSession) -> str:
-    from napari_medgs.segmentation.session.session import encode_image
+    from napari_medgs.segmentation.session.runs import encode_image
 
     segmenter = work.need()
     with tempfile.TemporaryDirectory(prefix="medgs-") as folder:
@@ -272,8 +272,8 @@ def _save(work: WorkSession) -> str:
 
 
 def _load(work: WorkSession, record: dict[str, Any]) -> Prediction:
-    from napari_medgs.segmentation.session.history import decode_runs
     from napari_medgs.segmentation.session.replay import load_session
+    from napari_medgs.segmentation.session.runs import decode_runs
 
     segmenter = work.need()
     runs = record.pop("mask", [])

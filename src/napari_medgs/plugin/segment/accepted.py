@@ -53,7 +53,7 @@ class AcceptedLayers:
 
     def collect(self, session: Session) -> None:
         """Copy what has changed into the session; layers that were removed stay in it."""
-        from napari_medgs.segmentation.session.session import AcceptedMask
+        from napari_medgs.segmentation.session.state import AcceptedMask
 
         context = self._context
         if context.frame is None or context.image is None:

@@ -15,10 +15,12 @@ from napari_medgs.data.grid import Grid
 from napari_medgs.errors import FileError, FormatVersionError, GeometryError, MedGSError
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.segmentation.prompts.prompts import MOST_CLASSES
-from napari_medgs.segmentation.session.history import Delta, decode_runs
+from napari_medgs.segmentation.session.history import Delta
 from napari_medgs.segmentation.session.priors import load_prior, save_prior
-from napari_medgs.segmentation.session.session import AcceptedMask, Session, encode_image
+from napari_medgs.segmentation.session.runs import decode_image, decode_runs, encode_image
+from napari_medgs.segmentation.session.session import Session
 from napari_medgs.segmentation.session.settings import Settings
+from napari_medgs.segmentation.session.state import AcceptedMask
 
 FORMAT, VERSION = "napari-medgs session", 1
 LARGEST_LOG = 512 * 2**20
@@ -181,7 +183,7 @@ def load_session(path: str | Path, grid: Grid | None = None) -> tuple[Session, s
             )
         initial = None
         if record.get("initial") is not None:
-            initial = _decode_image(record["initial"], own.shape)
+            initial = decode_image(record["initial"], own.shape)
         session = Session(
             grid or own,
             Settings.from_dict(record["start"]),
@@ -193,7 +195,7 @@ def load_session(path: str | Path, grid: Grid | None = None) -> tuple[Session, s
         for event in record["events"]:
             _replay_event(session, event, Path(path))
         for item in record.get("accepted", []):
-            labels = _decode_image(item["runs"], own.shape)
+            labels = decode_image(item["runs"], own.shape)
             names = {int(k): str(v) for k, v in item["names"].items()}
             session.accepted[str(item["name"])] = AcceptedMask(labels, names)
         return session, record.get("digest", "")
@@ -217,7 +219,7 @@ def _replay_event(session: Session, event: dict[str, Any], log: Path) -> None:
         settings = Settings.from_dict(event["settings"])
         runs = event.get("locked_labels", event.get("frozen"))  # the name until version 0.1
         if runs is not None:
-            locked = _decode_image(runs, session.strokes.shape)
+            locked = decode_image(runs, session.strokes.shape)
         elif not settings.locked:
             locked = None
         session.restore_settings(settings, locked)
@@ -225,7 +227,7 @@ def _replay_event(session: Session, event: dict[str, Any], log: Path) -> None:
         runs, part = event["runs"], event.get("part")
         if part is not None and not isinstance(part, dict):
             raise ValueError("the record of a click on a part is no object")
-        initial = None if runs is None else _decode_image(runs, session.strokes.shape)
+        initial = None if runs is None else decode_image(runs, session.strokes.shape)
         session.set_initial(initial, part=part)
     elif kind == "prior":
         classes, key = int(event["classes"]), str(event["digest"])
@@ -235,20 +237,13 @@ def _replay_event(session: Session, event: dict[str, Any], log: Path) -> None:
             session.priors[key] = load_prior(log, key, (classes, *session.grid.shape))
         session.set_prior(session.priors[key])
     elif kind == "mask":
-        session.set_mask(_decode_image(event["runs"], session.strokes.shape))
+        session.set_mask(decode_image(event["runs"], session.strokes.shape))
     elif kind == "undo":
         session.undo()
     elif kind == "redo":
         session.redo()
     else:
         raise ValueError(f"unknown event {kind!r}")
-
-
-def _decode_image(runs: list[int], shape: tuple[int, ...]) -> NDArray[np.int32]:
-    image = np.zeros(shape, np.int32)
-    where, values = decode_runs(runs, image.size)
-    image.reshape(-1)[where] = values
-    return image
 
 
 def digest(labels: NDArray[Any]) -> str:

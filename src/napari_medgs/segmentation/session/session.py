@@ -1,10 +1,9 @@
-"""One user's work on one image: prompts, undo and redo, a log that can be replayed."""
+"""One user's work on one image: what may be done to prompts, mask and settings."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,36 +13,15 @@ from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_p
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import ParameterError
 from napari_medgs.segmentation.contracts import Model
-from napari_medgs.segmentation.prompts.prompts import Prompts
 from napari_medgs.segmentation.result.result import SegmentResult
-from napari_medgs.segmentation.session.history import (
-    Delta,
-    History,
-    Step,
-    compose,
-    difference,
-    encode_runs,
-)
+from napari_medgs.segmentation.session.history import Delta, Step
 from napari_medgs.segmentation.session.priors import digest
+from napari_medgs.segmentation.session.runs import encode_image, encode_runs
 from napari_medgs.segmentation.session.settings import Settings
+from napari_medgs.segmentation.session.state import SessionState
 
 
-@dataclass(frozen=True)
-class AcceptedMask:
-    """Finished classes that were set aside. They take no part in solving.
-
-    Attributes
-    ----------
-    labels : (Z, Y, X) ndarray of int
-        Not copied; it must not change afterwards.
-    names : dict of int to str
-    """
-
-    labels: NDArray[Any]
-    names: dict[int, str] = field(default_factory=dict)
-
-
-class Session:
+class Session(SessionState):
     """Prompts that grow, with undo and redo that bring results back, and a log.
 
     The stroke image belongs to the session; a viewer may show that very array and paint into it,
@@ -107,47 +85,7 @@ class Session:
         field: str = "",
         names: dict[int, str] | None = None,
     ) -> None:
-        self.grid = grid
-        self.settings = settings or Settings()
-        self.strokes: NDArray[np.int32] = np.full(grid.shape, self.settings.unlabeled, np.int32)
-        self.initial = initial
-        self.prior: NDArray[np.uint8] | None = None
-        self.images, self.field = tuple(images), field
-        self.names = dict(names or {})
-        self.history = History()
-        self.accepted: dict[str, AcceptedMask] = {}
-        self.labels: NDArray[Any] = np.zeros(grid.shape, np.int32)
-        self.is_current = False
-        self.start, self.start_initial = self.settings, initial
-        self._locked_labels: NDArray[Any] | None = None
-        self._events: list[dict[str, Any]] = []
-        self.priors: dict[str, NDArray[np.uint8]] = {}
-        self._recorded = self.strokes.copy()
-        self._pending: Step | None = None
-
-    # Prompts
-
-    def prompts(self) -> Prompts:
-        """Return all prompts so far; arrays are the session's own, not copies.
-
-        Returns
-        -------
-        Prompts
-        """
-        s = self.settings
-        return Prompts(
-            labels=self.strokes,
-            unlabeled=s.unlabeled,
-            background=s.background,
-            fully_labeled=s.fully_labeled,
-            points=s.points,
-            boxes=s.boxes,
-            initial=self.initial,
-            prior=self.prior,
-            initial_margin=s.initial_margin,
-            locked=s.locked,
-            result=self._locked_labels if s.locked else None,
-        )
+        super().__init__(grid, settings, initial=initial, images=images, field=field, names=names)
 
     def record_strokes(self, box: tuple[slice, ...] | None = None) -> bool:
         """Record what was painted into ``strokes`` since the last call as one step.
@@ -415,67 +353,6 @@ class Session:
         self._change(step, self.settings, self._locked_labels, mask, None)
         self.set_result(mask, is_current=False)
 
-    def _change(
-        self,
-        step: Step,
-        settings: Settings,
-        locked_labels: NDArray[Any] | None,
-        initial: NDArray[Any] | None,
-        prior: NDArray[np.uint8] | None,
-    ) -> None:
-        step.settings_before = (self.settings, self._locked_labels, self.initial, self.prior)
-        step.settings_after = (settings, locked_labels, initial, prior)
-        self._restore(step.settings_after)
-        self._push(step)
-
-    def _restore(self, state: Any) -> None:
-        self.settings, self._locked_labels, self.initial, self.prior = state
-
-    @property
-    def locked_labels(self) -> NDArray[Any] | None:
-        """The locked classes' voxels, (Z, Y, X), or None where no class is locked."""
-        return self._locked_labels
-
-    def _push(self, step: Step) -> None:
-        self._events.append(step.event)
-        self.history.push(step)
-        self._pending = step
-        self.is_current = False
-
-    # Results
-
-    def set_result(
-        self, result: SegmentResult | NDArray[Any], *, is_current: bool = True
-    ) -> Delta:
-        """Make a result the current one; undo of the last step brings the former one back.
-
-        Parameters
-        ----------
-        result : SegmentResult or (Z, Y, X) ndarray of int
-        is_current : bool
-            False for incremental results, which a full solve may still change.
-
-        Returns
-        -------
-        Delta
-            What changed in ``labels``.
-
-        Raises
-        ------
-        ParameterError
-            When a label does not fit into 32 bits.
-        """
-        labels = result.labels if isinstance(result, SegmentResult) else result
-        delta = difference(np.ascontiguousarray(self.labels), np.ascontiguousarray(labels))
-        if len(delta.where) and int(delta.after.max()) > np.iinfo(self.labels.dtype).max:
-            raise ParameterError("A label value of the result is larger than 2,147,483,647.")
-        delta.apply(self.labels)
-        step = self._pending
-        if step is not None:
-            step.result = delta if step.result is None else compose(step.result, delta)
-        self.is_current = is_current
-        return delta
-
     def solve(
         self,
         model: Model,
@@ -509,107 +386,6 @@ class Session:
         )
         self.set_result(result, is_current=not result.incremental)
         return result
-
-    # Undo and redo
-
-    @property
-    def can_undo(self) -> bool:
-        """Whether there is a step to undo."""
-        return bool(self.history.done)
-
-    @property
-    def can_redo(self) -> bool:
-        """Whether there is a step to redo."""
-        return bool(self.history.undone)
-
-    def undo(self) -> Step | None:
-        """Undo the last step: strokes, settings and result are as before it.
-
-        Returns
-        -------
-        Step or None
-            What was undone; ``step.strokes`` and ``step.result`` tell which voxels changed:
-            from ``after`` to ``before``.
-        """
-        if not self.can_undo:
-            return None
-        step = self.history.done.pop()
-        self.history.undone.append(step)
-        if step.strokes is not None:
-            step.strokes.revert(self.strokes)
-            step.strokes.revert(self._recorded)
-        if step.settings_before is not None:
-            self._restore(step.settings_before)
-        shown = None
-        if step.result is not None:
-            now = self._labels_at(step.result)
-            shown = Delta(step.result.where, step.result.before, now)
-            step.result.revert(self.labels)
-        self._pending = self.history.done[-1] if self.history.done else None
-        self.is_current = False
-        self._events.append({"do": "undo"})
-        return replace(step, result=shown)
-
-    def _labels_at(self, delta: Delta) -> NDArray[Any]:
-        """Return what a solve of earlier prompts, after an undo, may have put in its place."""
-        now: NDArray[Any] = self.labels.reshape(-1)[delta.where]
-        return now
-
-    def redo(self) -> Step | None:
-        """Do the last undone step again, its result included.
-
-        Returns
-        -------
-        Step or None
-            What was done; ``step.strokes`` and ``step.result`` tell which voxels changed.
-        """
-        if not self.can_redo:
-            return None
-        step = self.history.undone.pop()
-        self.history.done.append(step)
-        if step.strokes is not None:
-            step.strokes.apply(self.strokes)
-            step.strokes.apply(self._recorded)
-        if step.settings_after is not None:
-            self._restore(step.settings_after)
-        shown = None
-        if step.result is not None:
-            now = self._labels_at(step.result)
-            shown = Delta(step.result.where, now, step.result.after)
-            step.result.apply(self.labels)
-        self._pending = step
-        self.is_current = False
-        self._events.append({"do": "redo"})
-        return replace(step, result=shown)
-
-    # The log
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        """What was done so far, JSON-able."""
-        return self._events
-
-    def copy_for_saving(self) -> Session:
-        """Return a shallow copy whose log no longer grows, to be written in another thread.
-
-        No voxels are copied. The copy's result counts as not current, since it may be changing.
-
-        Returns
-        -------
-        Session
-        """
-        now = copy.copy(self)
-        now._events, now.names = list(self._events), dict(self.names)
-        now.accepted, now.priors = dict(self.accepted), dict(self.priors)
-        now.is_current = False
-        return now
-
-
-def encode_image(image: NDArray[Any]) -> list[int]:
-    """Return the nonzero voxels of an image as runs, see :func:`encode_runs`."""
-    flat = np.ascontiguousarray(image).reshape(-1)
-    where = np.flatnonzero(flat)
-    return encode_runs(where, flat[where])
 
 
 def _flat(

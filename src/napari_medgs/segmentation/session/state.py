@@ -1,0 +1,266 @@
+"""What a session holds: prompts and a result, undo and redo, and the log."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.data.grid import Grid
+from napari_medgs.errors import ParameterError
+from napari_medgs.segmentation.prompts.prompts import Prompts
+from napari_medgs.segmentation.result.result import SegmentResult
+from napari_medgs.segmentation.session.history import Delta, History, Step, compose, difference
+from napari_medgs.segmentation.session.settings import Settings
+
+
+@dataclass(frozen=True)
+class AcceptedMask:
+    """Finished classes that were set aside. They take no part in solving.
+
+    Attributes
+    ----------
+    labels : (Z, Y, X) ndarray of int
+        Not copied; it must not change afterwards.
+    names : dict of int to str
+    """
+
+    labels: NDArray[Any]
+    names: dict[int, str] = field(default_factory=dict)
+
+
+class SessionState:
+    """The state of a session: prompts and result, with undo, redo and a log of what was done.
+
+    Parameters
+    ----------
+    grid : Grid
+        The image's canonical grid.
+    settings : Settings, optional
+    initial : (Z, Y, X) ndarray of int, optional
+        A mask to refine.
+    images : sequence of str
+        Where the image came from, for the log.
+    field : str
+        The field's file, if there is one, for the log.
+    names : dict of int to str
+        Class names, for the log.
+
+    Attributes
+    ----------
+    strokes : (Z, Y, X) ndarray of int32
+    labels : (Z, Y, X) ndarray of int32
+        The current result; changed in place.
+    initial : (Z, Y, X) ndarray of int or None
+        The mask to refine.
+    prior : (K, Z, Y, X) ndarray of uint8 or None
+        Class probabilities in 255ths, in place of ``initial``.
+    settings : Settings
+    history : History
+        Steps to undo and redo.
+    priors : dict of str to (K, Z, Y, X) ndarray of uint8
+        Every prior of the log by its digest; saved in files beside it.
+    is_current : bool
+        Whether ``labels`` are what a full solve of the present prompts gave: a replay of the
+        log then gives the same.
+    accepted : dict of str to AcceptedMask
+        Finished masks by name, kept in the log.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        settings: Settings | None = None,
+        *,
+        initial: NDArray[Any] | None = None,
+        images: Iterable[str] = (),
+        field: str = "",
+        names: dict[int, str] | None = None,
+    ) -> None:
+        self.grid = grid
+        self.settings = settings or Settings()
+        self.strokes: NDArray[np.int32] = np.full(grid.shape, self.settings.unlabeled, np.int32)
+        self.initial = initial
+        self.prior: NDArray[np.uint8] | None = None
+        self.images, self.field = tuple(images), field
+        self.names = dict(names or {})
+        self.history = History()
+        self.accepted: dict[str, AcceptedMask] = {}
+        self.labels: NDArray[Any] = np.zeros(grid.shape, np.int32)
+        self.is_current = False
+        self.start, self.start_initial = self.settings, initial
+        self._locked_labels: NDArray[Any] | None = None
+        self._events: list[dict[str, Any]] = []
+        self.priors: dict[str, NDArray[np.uint8]] = {}
+        self._recorded = self.strokes.copy()
+        self._pending: Step | None = None
+
+    @property
+    def locked_labels(self) -> NDArray[Any] | None:
+        """The locked classes' voxels, (Z, Y, X), or None where no class is locked."""
+        return self._locked_labels
+
+    def prompts(self) -> Prompts:
+        """Return all prompts so far; arrays are the session's own, not copies.
+
+        Returns
+        -------
+        Prompts
+        """
+        s = self.settings
+        return Prompts(
+            labels=self.strokes,
+            unlabeled=s.unlabeled,
+            background=s.background,
+            fully_labeled=s.fully_labeled,
+            points=s.points,
+            boxes=s.boxes,
+            initial=self.initial,
+            prior=self.prior,
+            initial_margin=s.initial_margin,
+            locked=s.locked,
+            result=self._locked_labels if s.locked else None,
+        )
+
+    def _change(
+        self,
+        step: Step,
+        settings: Settings,
+        locked_labels: NDArray[Any] | None,
+        initial: NDArray[Any] | None,
+        prior: NDArray[np.uint8] | None,
+    ) -> None:
+        step.settings_before = (self.settings, self._locked_labels, self.initial, self.prior)
+        step.settings_after = (settings, locked_labels, initial, prior)
+        self._restore(step.settings_after)
+        self._push(step)
+
+    def _restore(self, state: Any) -> None:
+        self.settings, self._locked_labels, self.initial, self.prior = state
+
+    def _push(self, step: Step) -> None:
+        self._events.append(step.event)
+        self.history.push(step)
+        self._pending = step
+        self.is_current = False
+
+    def set_result(
+        self, result: SegmentResult | NDArray[Any], *, is_current: bool = True
+    ) -> Delta:
+        """Make a result the current one; undo of the last step brings the former one back.
+
+        Parameters
+        ----------
+        result : SegmentResult or (Z, Y, X) ndarray of int
+        is_current : bool
+            False for incremental results, which a full solve may still change.
+
+        Returns
+        -------
+        Delta
+            What changed in ``labels``.
+
+        Raises
+        ------
+        ParameterError
+            When a label does not fit into 32 bits.
+        """
+        labels = result.labels if isinstance(result, SegmentResult) else result
+        delta = difference(np.ascontiguousarray(self.labels), np.ascontiguousarray(labels))
+        if len(delta.where) and int(delta.after.max()) > np.iinfo(self.labels.dtype).max:
+            raise ParameterError("A label value of the result is larger than 2,147,483,647.")
+        delta.apply(self.labels)
+        step = self._pending
+        if step is not None:
+            step.result = delta if step.result is None else compose(step.result, delta)
+        self.is_current = is_current
+        return delta
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a step to undo."""
+        return bool(self.history.done)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is a step to redo."""
+        return bool(self.history.undone)
+
+    def undo(self) -> Step | None:
+        """Undo the last step: strokes, settings and result are as before it.
+
+        Returns
+        -------
+        Step or None
+            What was undone; ``step.strokes`` and ``step.result`` tell which voxels changed:
+            from ``after`` to ``before``.
+        """
+        if not self.can_undo:
+            return None
+        step = self.history.done.pop()
+        self.history.undone.append(step)
+        self._pending = self.history.done[-1] if self.history.done else None
+        return self._repeat(step, forward=False)
+
+    def redo(self) -> Step | None:
+        """Do the last undone step again, its result included.
+
+        Returns
+        -------
+        Step or None
+            What was done; ``step.strokes`` and ``step.result`` tell which voxels changed.
+        """
+        if not self.can_redo:
+            return None
+        step = self.history.undone.pop()
+        self.history.done.append(step)
+        self._pending = step
+        return self._repeat(step, forward=True)
+
+    def _repeat(self, step: Step, *, forward: bool) -> Step:
+        """Apply a step of the history, or revert it; return it with what changed in ``labels``."""
+        change = Delta.apply if forward else Delta.revert
+        if step.strokes is not None:
+            change(step.strokes, self.strokes)
+            change(step.strokes, self._recorded)
+        state = step.settings_after if forward else step.settings_before
+        if state is not None:
+            self._restore(state)
+        shown = None
+        if step.result is not None:
+            # A solve of earlier prompts, after an undo, may have put other labels in its place.
+            places: NDArray[Any] = step.result.where
+            now = self.labels.reshape(-1)[places]
+            shown = (
+                Delta(places, now, step.result.after)
+                if forward
+                else Delta(places, step.result.before, now)
+            )
+            change(step.result, self.labels)
+        self.is_current = False
+        self._events.append({"do": "redo" if forward else "undo"})
+        return replace(step, result=shown)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What was done so far, JSON-able."""
+        return self._events
+
+    def copy_for_saving(self) -> Self:
+        """Return a shallow copy whose log no longer grows, to be written in another thread.
+
+        No voxels are copied. The copy's result counts as not current, since it may be changing.
+
+        Returns
+        -------
+        SessionState
+        """
+        now = copy.copy(self)
+        now._events, now.names = list(self._events), dict(self.names)
+        now.accepted, now.priors = dict(self.accepted), dict(self.priors)
+        now.is_current = False
+        return now
