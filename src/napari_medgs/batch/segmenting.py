@@ -52,6 +52,8 @@ class SegmentTask:
         Import path of the model's pre-trained features.
     polish : bool, optional
         Polish the mask; None for as the model's card says.
+    largest : bool, optional
+        Keep the largest component of every class; None for as the model's card says.
     """
 
     case: Case
@@ -63,6 +65,7 @@ class SegmentTask:
     threads: int | None = None
     features: str | None = None
     polish: bool | None = None
+    largest: bool | None = None
 
 
 @lru_cache(maxsize=2)
@@ -105,7 +108,7 @@ def segment_case(task: SegmentTask, should_stop: StopCallback = never_stop) -> d
             polish = is_polished(segmenter.card) if task.polish is None else task.polish
             result = segmenter.segment(
                 volume, probabilities=polish, folds=task.agreement, forest=task.forest,
-                should_stop=should_stop,
+                largest=task.largest, should_stop=should_stop,
             )  # fmt: skip
             if polish:
                 result = polish_result(
@@ -136,6 +139,7 @@ def segment_many(
     threads: int | None = None,
     features: str | None = None,
     polish: bool | None = None,
+    largest: bool | None = None,
     progress: ProgressCallback = ignore_progress,
     should_stop: StopCallback = never_stop,
     done: Callable[[str, dict[str, Any]], None] | None = None,
@@ -163,6 +167,8 @@ def segment_many(
         Import path of the model's pre-trained features, for models that were trained with some.
     polish : bool, optional
         Polish the masks; None for as the model's card says.
+    largest : bool, optional
+        Keep the largest component of every class; None for as the model's card says.
     progress, should_stop : callable, optional
     done : callable, optional
         Gets the name and the numbers of every case that is through.
@@ -196,6 +202,7 @@ def segment_many(
             threads,
             features,
             polish,
+            largest,
         )
         for case in cases
     ]

@@ -164,6 +164,7 @@ def text_of(value: Any, key: str = "") -> str:
 
 def describe_segmenter(path: Path) -> dict[str, Any]:
     """Return what a trained segmenter reads, finds and was measured at."""
+    from napari_medgs.learning.components import describe_components
     from napari_medgs.learning.files import load_segmenter_card
     from napari_medgs.learning.polishing import describe_polishing
 
@@ -179,6 +180,7 @@ def describe_segmenter(path: Path) -> dict[str, Any]:
         "folds": card.folds,
         "features": features.place if features else None,
         "polishing": describe_polishing(card) or None,
+        "largest_component_only": describe_components(card) or None,
         "dice": mean.get("mean"),
         "dice_interval": [mean["low"], mean["high"]] if mean else None,
         "parameters": card.parameters,

@@ -162,6 +162,16 @@ def segment(
             rich_help_panel=OUTPUTS,
         ),
     ] = None,
+    largest: Annotated[
+        bool | None,
+        typer.Option(
+            "--largest/--all-components",
+            help="With --model alone: keep only the largest connected component of every class, "
+            "or all of them.",
+            show_default="as cross-validation decided for each class, else all",
+            rich_help_panel=OUTPUTS,
+        ),
+    ] = None,
     features: Annotated[
         str | None,
         typer.Option(
@@ -279,6 +289,8 @@ def segment(
         raise typer.BadParameter("--forest is for --model without prompts.")
     if polish is not None and (model is None or prompts is not None or point or box):
         raise typer.BadParameter("--polish is for --model without prompts.")
+    if largest is not None and (model is None or prompts is not None or point or box):
+        raise typer.BadParameter("--largest is for --model without prompts.")
     if features and model is None:
         raise typer.BadParameter("--features is for --model.")
     if prompts is not None and session is not None:
@@ -320,6 +332,7 @@ def segment(
         metrics = segment_cases(
             job, images[0], model, output, agreement=agreement, forest=forest,
             scheduler=scheduler, workers=workers or 1, features=features, polish=polish,
+            largest=largest,
         )  # fmt: skip
         reporter.finish(metrics)
         reporter.pairs(str(output), case_rows(metrics))
@@ -354,7 +367,7 @@ def segment(
     if model is not None and alone:
         both = probability is not None or uncertainty is not None
         found, metrics = ModelJob(
-            job, _read_segmenter(model, features), agreement, forest, polish
+            job, _read_segmenter(model, features), agreement, forest, polish, largest
         ).segment_image(images, probabilities=both, explain=explained)
         metrics.update(job.write(found, output, found.names, probability, uncertainty, lies_on))
         reporter.finish(metrics, mask=output)

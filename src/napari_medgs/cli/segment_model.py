@@ -36,6 +36,8 @@ class ModelJob:
         See the image at half of the resolution first, and again where that is unsure.
     polish : bool, optional
         Let the solver move the mask's borders; None for as the model's card says.
+    largest : bool, optional
+        Keep the largest component of every class; None for as the model's card says.
     """
 
     job: SegmentJob
@@ -43,6 +45,7 @@ class ModelJob:
     agreement: bool
     forest: bool = False
     polish: bool | None = None
+    largest: bool | None = None
 
     def segment_image(
         self, images: list[str], *, probabilities: bool = False, explain: Explain | None = None
@@ -66,6 +69,7 @@ class ModelJob:
                 probabilities=probabilities or polish,
                 folds=self.agreement,
                 forest=self.forest,
+                largest=self.largest,
                 progress=progress,
                 should_stop=should_stop,
             )
@@ -107,7 +111,11 @@ class ModelJob:
         def answer(subset: tuple[int, ...]) -> Any:
             absent = [c for c in range(len(card.channel_names)) if c not in subset]
             return self.segmenter.segment(
-                volume, absent=absent, forest=self.forest, should_stop=should_stop
+                volume,
+                absent=absent,
+                forest=self.forest,
+                largest=self.largest,
+                should_stop=should_stop,
             ).labels
 
         return explain_answers(
@@ -132,6 +140,7 @@ def segment_cases(
     workers: int,
     features: str | None = None,
     polish: bool | None = None,
+    largest: bool | None = None,
 ) -> dict[str, Any]:
     """Segment every image of a folder or list into a folder of masks."""
     from napari_medgs.batch.segmenting import segment_many
@@ -157,6 +166,7 @@ def segment_cases(
             threads=job.params.threads,
             features=features,
             polish=polish,
+            largest=largest,
             progress=progress,
             should_stop=should_stop,
             done=done,

@@ -211,9 +211,10 @@ def _refuse_ignored(ctx: typer.Context) -> None:
 
 def _rows(card: Any, result: Any) -> list[tuple[str, str]]:
     """Return what is printed of a trained segmenter."""
+    from napari_medgs.learning.components import describe_components
     from napari_medgs.learning.polishing import describe_polishing
 
-    rows, polishing = [], describe_polishing(card)
+    rows, polishing, single = [], describe_polishing(card), describe_components(card)
     for name, numbers in card.dice.items():
         title = "Dice, cross-validated" if name == "mean" else f"Dice of {name}"
         interval = f"{numbers['low']:.3f} to {numbers['high']:.3f}"
@@ -226,6 +227,7 @@ def _rows(card: Any, result: Any) -> list[tuple[str, str]]:
         ("network", f"{card.parameters:,} parameters, patches of {patch} at {size} mm"),
         ("folds", f"{card.folds} further networks" if card.folds else "none"),
         *([("polishing", polishing)] if polishing else []),
+        *([("largest component only", single)] if single else []),
         ("steps", steps),
         ("time", f"{result.seconds:.0f} s" + (", stopped early" if result.stopped_by else "")),
     ]

@@ -22,10 +22,9 @@ from napari_medgs._util.progress import (
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import LabelError
 from napari_medgs.learning.card import SegmenterCard
+from napari_medgs.learning.components import move_probabilities
 from napari_medgs.learning.segmenter import SegmenterResult
 
-SHARE = 0.6
-"""Weight of the polished class in the probabilities of a voxel that changed."""
 RESAMPLES = 2000
 LEAST_CASES = 4
 """Cases below which nothing is decided."""
@@ -81,9 +80,7 @@ def polish_result(
         return result
     labels = np.array([0, *card.class_values], result.labels.dtype)[solved]
     changed = solved != index
-    there = probabilities[:, changed] * (1 - SHARE)
-    there[solved[changed], np.arange(there.shape[1])] += SHARE
-    probabilities[:, changed] = there
+    move_probabilities(probabilities, changed, solved[changed])
     return replace(result, labels=labels, probabilities=probabilities)
 
 

@@ -23,6 +23,7 @@ from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import MemoryEstimateError, ParameterError
 from napari_medgs.learning.card import SegmenterCard, scale_channel
+from napari_medgs.learning.components import keep_largest, move_probabilities, single_classes
 from napari_medgs.learning.refinement import forest_probabilities
 from napari_medgs.learning.resampling import SAME, axis_weights, resample_image
 from napari_medgs.learning.tiles import tile_size, tiled_probabilities
@@ -182,6 +183,7 @@ class Segmenter:
         folds: bool = False,
         absent: Collection[int] = (),
         forest: bool = False,
+        largest: bool | None = None,
         progress: ProgressCallback = ignore_progress,
         should_stop: StopCallback = never_stop,
     ) -> SegmenterResult:
@@ -199,6 +201,9 @@ class Segmenter:
         forest : bool
             See the whole image at half of the resolution, and again where that is unsure; see
             :mod:`napari_medgs.learning.refinement`.
+        largest : bool, optional
+            Keep the largest component of every class only; None for the classes of which the
+            model's card says so. The masks of the folds stay as they are.
         progress, should_stop : callable, optional
 
         Returns
@@ -234,10 +239,23 @@ class Segmenter:
             )
             labels.append(mask)
             found = soft if wanted else found
+        if largest is None or largest:
+            kept = self.card.class_values if largest else single_classes(self.card)
+            labels[0] = self._without_stray(labels[0], kept, found)
         seconds = time.perf_counter() - started
         return SegmenterResult(
             labels[0], volume.grid, found, tuple(labels[1:]), self.card.names, seconds
         )
+
+    def _without_stray(
+        self, labels: NDArray[Any], values: Collection[int], probabilities: Floats | None
+    ) -> NDArray[Any]:
+        """Return labels without the smaller components of classes; probabilities follow."""
+        kept = keep_largest(labels, values, flat=self.card.network.ndim == 2)
+        if probabilities is not None and kept is not labels:
+            changed = kept != labels
+            move_probabilities(probabilities, changed, np.zeros(int(changed.sum()), np.int64))
+        return kept
 
     def _run(
         self,

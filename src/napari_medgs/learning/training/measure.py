@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
 from napari_medgs.errors import Cancelled
 from napari_medgs.learning.card import CaseEntry
+from napari_medgs.learning.components import decide_components, keep_largest
 from napari_medgs.learning.data.checks import CaseFacts, read_case
 from napari_medgs.learning.polishing import decide_polishing, polish_result
 from napari_medgs.learning.segmenter import Segmenter
@@ -35,8 +36,8 @@ def measure_folds(
     seconds: float | None = None,
     progress: ProgressCallback,
     should_stop: StopCallback,
-) -> tuple[CaseEntry, ...]:
-    """Return the entries of all cases with the Dice of networks that had not seen them.
+) -> tuple[tuple[CaseEntry, ...], dict[str, Any]]:
+    """Return what networks reached on the cases that they had not seen.
 
     Parameters
     ----------
@@ -51,9 +52,14 @@ def measure_folds(
 
     Returns
     -------
-    tuple of CaseEntry
+    entries : tuple of CaseEntry
+        Of all cases, with Dice and agreement.
+    components : dict
+        See :func:`~napari_medgs.learning.components.decide_components`.
     """
     card, count = segmenter.card, segmenter.card.folds
+    flat = card.network.ndim == 2
+    pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in card.class_names}
     entries = [CaseEntry(one.case.name, k) for one, k in zip(facts, folds, strict=True)]
     started = time.perf_counter()
     chosen = np.random.default_rng(count).permutation(len(facts))[:MOST_CASES]
@@ -66,19 +72,27 @@ def measure_folds(
         networks = [segmenter.networks[1 + k] for k in unseen_by(folds[number], count)]
         try:
             masks = [
-                Segmenter(card, [network]).segment(volume, should_stop=should_stop).labels
+                Segmenter(card, [network])
+                .segment(volume, largest=False, should_stop=should_stop)
+                .labels
                 for network in networks
             ]
         except Cancelled:
             break
         there = [v for v in card.class_values if (truth == v).any()]
-        scores = np.mean([label_agreement(mask, truth, there) for mask in masks], axis=0)
+        single = [keep_largest(mask, there, flat=flat) for mask in masks]
+        scores, alone = (
+            np.mean([label_agreement(mask, truth, there) for mask in some], axis=0)
+            for some in (masks, single)
+        )
+        for v, before, after in zip(there, scores, alone, strict=True):
+            pairs[card.names[v]].append((float(before), float(after)))
         dice = {card.names[v]: float(s) for v, s in zip(there, scores, strict=True)}
         agreement = None
         if len(masks) == 2:
             agreement = agreement_of(masks, card.class_values)
         entries[number] = replace(entries[number], dice=dice, agreement=agreement)
-    return tuple(entries)
+    return tuple(entries), decide_components(pairs)
 
 
 def measure_contrasts(

@@ -24,7 +24,7 @@ from napari_medgs.errors import (
     MedGSError,
     ParameterError,
 )
-from napari_medgs.learning.card import CaseEntry, SegmenterCard
+from napari_medgs.learning.card import SegmenterCard
 from napari_medgs.learning.data.checks import (
     CaseFacts,
     CheckedCases,
@@ -42,10 +42,11 @@ from napari_medgs.learning.data.prepare import (
 from napari_medgs.learning.data.sources import TrainingSource
 from napari_medgs.learning.segmenter import Segmenter
 from napari_medgs.learning.training.cards import check_continued, make_card
+from napari_medgs.learning.training.finish import measured, segmenter_of
 from napari_medgs.learning.training.fit import FIRST, check_run, fit_network, precision_for
 from napari_medgs.learning.training.folds import default_folds, fold_of_cases, left_out
 from napari_medgs.learning.training.params import LearnParams
-from napari_medgs.learning.trust import calibrate, describe_input, reference_of
+from napari_medgs.learning.trust import describe_input, reference_of
 
 if TYPE_CHECKING:
     from napari_medgs.learning.networks.features import FrozenFeatures
@@ -376,53 +377,19 @@ class _Run:
 
     def _finish(self, states: Sequence[dict[str, Any]], folds: Sequence[int]) -> Segmenter:
         """Return the segmenter with its card, measured on what the folds left out."""
-        from napari_medgs.learning.networks.segmenter import build_segmenter
-        from napari_medgs.learning.training.measure import (
-            dice_with_intervals,
-            measure_contrasts,
-            measure_folds,
-            measure_polishing,
-        )
-
-        networks = []
-        for state in states:
-            network = build_segmenter(self.card.network, frozen=self.frozen)
-            network.load_state_dict(state)
-            networks.append(network)
-        count = sum(p.numel() for p in networks[0].parameters())
-        facts = self.checked.facts
-        entries = tuple(CaseEntry(one.case.name, k) for one, k in zip(facts, folds, strict=True))
-        training = {
+        numbers = {
             **self.params.to_dict(),
             "done_steps": self.done_steps,
             "precision_used": self.precision,
             "device": self.device,
             "continued": self.start is not None,
         }
-        card = self.card.with_numbers(
-            cases=entries, folds=len(networks) - 1, parameters=count, training=training,
-            trust={"reference": self.reference} if self.reference else {},
+        untested = segmenter_of(
+            states, self.card, self.checked.facts, folds, numbers, self.reference, self.frozen
+        )
+        tested = measured(
+            untested, self.checked.facts, folds, self.params, device=self.device, left=self._left,
+            progress=self.progress, should_stop=self.should_stop,
         )  # fmt: skip
-        segmenter = Segmenter(card, networks)
-        if card.folds:
-            segmenter.to(self.device)
-            entries = measure_folds(
-                segmenter, facts, folds, seconds=self._left(), progress=self.progress,
-                should_stop=self.should_stop,
-            )  # fmt: skip
-            trust = {**card.trust, "agreement": calibrate(entries)}
-            if len(card.channel_names) > 1:
-                trust["contrasts"] = measure_contrasts(
-                    segmenter, facts, folds, should_stop=self.should_stop
-                )
-            if self.params.polish:
-                trust["polishing"] = measure_polishing(
-                    segmenter, facts, folds, seconds=self._left(), threads=self.params.threads,
-                    progress=self.progress, should_stop=self.should_stop,
-                )  # fmt: skip
-            segmenter.to("cpu")
-            card = card.with_numbers(trust=trust)
-            dice = dice_with_intervals(entries, card.class_names, self.params.seed)
-            card = card.with_numbers(cases=entries, dice=dice)
-        card.training["seconds"] = time.perf_counter() - self.started
-        return Segmenter(card, networks)
+        tested.card.training["seconds"] = time.perf_counter() - self.started
+        return tested

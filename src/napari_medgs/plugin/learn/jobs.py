@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
 from napari_medgs.errors import FileError, ParameterError
 from napari_medgs.learning.card import SUFFIX, SegmenterCard
+from napari_medgs.learning.components import describe_components
 from napari_medgs.learning.polishing import describe_polishing
 from napari_medgs.learning.training.params import LearnParams
 from napari_medgs.plugin.next_cases import kept_files
@@ -255,6 +256,8 @@ def describe_outcome(outcome: TrainOutcome) -> str:
             lines.append(html.escape(", ".join(each)))
         if polishing := describe_polishing(card):
             lines.append(html.escape(f"Polishing: {polishing}"))
+        if single := describe_components(card):
+            lines.append(html.escape(f"Largest component only: {single}"))
     else:
         lines.append("Not measured: no cases were left out.")
     steps = card.training["done_steps"].get("all", 0)
