@@ -16,7 +16,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_medgs.plugin.segment.scissors.panel import ScissorsPanel
-from napari_medgs.plugin.widgets.base import MedGSWidget, Section, hint, primary_button
+from napari_medgs.plugin.widgets.base import MedGSWidget
+from napari_medgs.plugin.widgets.elements import Section, hint, primary_button
 
 NAMES = (
     "Load", "Fit Gaussians", "Segment", "Learn", "Discover", "Gaussians overlay", "Classify",

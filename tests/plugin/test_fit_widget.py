@@ -14,7 +14,7 @@ from napari_medgs.fitting import FitParams
 from napari_medgs.plugin.fit.widget import FitWidget
 from napari_medgs.plugin.layer_metadata import NAMES_KEY, field_of
 from napari_medgs.plugin.overlay.layer import find_overlay
-from napari_medgs.plugin.widgets.base import describe
+from napari_medgs.plugin.widgets.task_panel import describe
 
 WAIT = 120_000
 

@@ -11,7 +11,7 @@ from napari_medgs.plugin.classify.jobs import describe_card
 from napari_medgs.plugin.fit.widget import FitWidget
 from napari_medgs.plugin.load.widget import LoadWidget
 from napari_medgs.plugin.segment.widget import SegmentWidget
-from napari_medgs.plugin.widgets.base import Section
+from napari_medgs.plugin.widgets.elements import Section
 from napari_medgs.plugin.widgets.settings_form import SettingsForm
 
 PRIVATE = re.compile(r"\b(prompts?|looks|reach|refine)\b", re.IGNORECASE)

@@ -36,9 +36,11 @@ from napari_medgs.plugin.classify.jobs import (
 from napari_medgs.plugin.layer_metadata import SOURCE_KEY, derived_metadata, role_of
 from napari_medgs.plugin.overlay.layer import GaussianOverlay, OverlayStyle
 from napari_medgs.plugin.report import guarded
-from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row, compact_form, hint
+from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.widgets.controls import choice_box
+from napari_medgs.plugin.widgets.elements import add_row, compact_form, hint
 from napari_medgs.plugin.widgets.layers import LayerCombo, is_kind, one_per_field
+from napari_medgs.plugin.widgets.task_panel import TaskPanel
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

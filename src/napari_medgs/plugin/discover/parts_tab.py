@@ -19,8 +19,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_medgs.plugin.widgets.base import hint
 from napari_medgs.plugin.widgets.controls import button
+from napari_medgs.plugin.widgets.elements import hint
 
 COUNTS = (2, 3, 4, 6, 8, 11, 16, 22, 32, 45, 64, 90, 128, 180, 256)
 START = 8  # of COUNTS

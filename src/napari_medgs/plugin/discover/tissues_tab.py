@@ -16,8 +16,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_medgs.plugin.widgets.base import MedGSWidget, add_row, compact_form, hint
+from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.widgets.controls import int_box
+from napari_medgs.plugin.widgets.elements import add_row, compact_form, hint
 from napari_medgs.plugin.widgets.layers import LayerCombo, is_kind
 
 if TYPE_CHECKING:

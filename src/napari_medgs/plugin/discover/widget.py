@@ -25,8 +25,10 @@ from napari_medgs.plugin.discover.tissues_tab import TissuesTab
 from napari_medgs.plugin.report import guarded, show_hint
 from napari_medgs.plugin.responsive import run_responsive
 from napari_medgs.plugin.trees import file_with_tree, tree_of
-from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row, hint
+from napari_medgs.plugin.widgets.base import MedGSWidget
+from napari_medgs.plugin.widgets.elements import add_row, hint
 from napari_medgs.plugin.widgets.layers import LayerChecklist, is_source_image
+from napari_medgs.plugin.widgets.task_panel import TaskPanel
 from napari_medgs.plugin.worker import Runner
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ from napari_medgs.plugin.layer_metadata import (
     SOURCE_KEY,
     frame_of_field,
 )
-from napari_medgs.plugin.widgets.base import MedGSWidget, add_row, compact_form, hint
+from napari_medgs.plugin.widgets.base import MedGSWidget
+from napari_medgs.plugin.widgets.elements import add_row, compact_form, hint
 from napari_medgs.plugin.widgets.layers import LayerCombo, is_source_image
 from napari_medgs.plugin.worker import Runner
 

@@ -21,9 +21,11 @@ from napari_medgs.plugin.export.jobs import (
 )
 from napari_medgs.plugin.file_names import suggested_path
 from napari_medgs.plugin.report import guarded
-from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row, compact_form, hint
+from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.widgets.controls import choice_box, float_box, int_box
+from napari_medgs.plugin.widgets.elements import add_row, compact_form, hint
 from napari_medgs.plugin.widgets.layers import LayerCombo
+from napari_medgs.plugin.widgets.task_panel import TaskPanel
 from napari_medgs.plugin.worker import Job
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from napari_medgs.plugin.fit.jobs import FindDifference, FitOutcome
 from napari_medgs.plugin.fit.results import add_difference_layer, difference_text
 from napari_medgs.plugin.fit.swipe import Swipe
 from napari_medgs.plugin.report import guarded, show_failure
-from napari_medgs.plugin.widgets.base import MedGSWidget, add_row, compact_form, hint
+from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.widgets.controls import choice_box
+from napari_medgs.plugin.widgets.elements import add_row, compact_form, hint
 from napari_medgs.plugin.worker import Runner
 
 IMAGE, BESIDE, INSTEAD, SWIPE, DIFFERENCE = "image", "beside", "instead", "swipe", "difference"

@@ -9,7 +9,7 @@ from typing import Any
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider, QVBoxLayout, QWidget
 
-from napari_medgs.plugin.widgets.base import hint
+from napari_medgs.plugin.widgets.elements import hint
 
 
 @dataclass(frozen=True)

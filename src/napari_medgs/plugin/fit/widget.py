@@ -16,8 +16,9 @@ from napari_medgs.plugin.levels import at_fitting_level, fit_need
 from napari_medgs.plugin.report import guarded, show_failure, show_hint
 from napari_medgs.plugin.responsive import run_responsive
 from napari_medgs.plugin.trees import MakeTree, TreesAhead
-from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row
+from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.widgets.controls import button, row
+from napari_medgs.plugin.widgets.elements import add_row
 from napari_medgs.plugin.widgets.layers import (
     LayerChecklist,
     LayerCombo,
@@ -25,6 +26,7 @@ from napari_medgs.plugin.widgets.layers import (
     is_source_image,
     one_per_field,
 )
+from napari_medgs.plugin.widgets.task_panel import TaskPanel
 from napari_medgs.plugin.worker import Runner
 
 if TYPE_CHECKING:

@@ -32,8 +32,10 @@ from napari_medgs.plugin.learn.jobs import (
 from napari_medgs.plugin.next_cases import ORDER
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.segmenter_choice import CHOICE
-from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row, hint
+from napari_medgs.plugin.widgets.base import MedGSWidget
+from napari_medgs.plugin.widgets.elements import add_row, hint
 from napari_medgs.plugin.widgets.icons import IconButton
+from napari_medgs.plugin.widgets.task_panel import TaskPanel
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

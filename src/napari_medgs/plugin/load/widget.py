@@ -22,8 +22,10 @@ from napari_medgs.plugin.load.series_table import SeriesChoice, SeriesTable, ser
 from napari_medgs.plugin.reader import LayerData, read_medmnist_layers, read_paths
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.volume_layers import volume_layers
-from napari_medgs.plugin.widgets.base import MedGSWidget, TaskPanel, add_row, compact_form, hint
+from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.widgets.controls import choice_box, float_box, int_box
+from napari_medgs.plugin.widgets.elements import add_row, compact_form, hint
+from napari_medgs.plugin.widgets.task_panel import TaskPanel
 from napari_medgs.plugin.worker import Job
 
 if TYPE_CHECKING:

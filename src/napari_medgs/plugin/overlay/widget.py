@@ -15,8 +15,9 @@ from napari_medgs.plugin.overlay.colors import intensity_limits
 from napari_medgs.plugin.overlay.controls import SlabRow, ThresholdRow
 from napari_medgs.plugin.overlay.layer import GaussianOverlay, OverlayStyle, find_overlay
 from napari_medgs.plugin.report import guarded
-from napari_medgs.plugin.widgets.base import MedGSWidget, add_row, hint
+from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.widgets.controls import choice_box, int_box
+from napari_medgs.plugin.widgets.elements import add_row, hint
 from napari_medgs.plugin.widgets.layers import LayerCombo, is_kind, one_per_field
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from napari_medgs.errors import ParameterError
 from napari_medgs.plugin.report import guarded, show_failure
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
-from napari_medgs.plugin.widgets.base import hint
 from napari_medgs.plugin.widgets.controls import button, compact
+from napari_medgs.plugin.widgets.elements import hint
 from napari_medgs.plugin.worker import Runner
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from qtpy.QtWidgets import QSpinBox, QWidget
 
 from napari_medgs._util.settings import settings_of
 from napari_medgs.plugin.preferences import preferences
-from napari_medgs.plugin.widgets.base import add_row, compact_form
 from napari_medgs.plugin.widgets.controls import int_box
+from napari_medgs.plugin.widgets.elements import add_row, compact_form
 from napari_medgs.plugin.widgets.settings_form import SettingsForm
 from napari_medgs.segmentation.params import SegmentParams
 

@@ -6,8 +6,9 @@ from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_medgs.plugin.layer_metadata import field_of
 from napari_medgs.plugin.segment.layer_kinds import is_mask, is_strokes
-from napari_medgs.plugin.widgets.base import MedGSWidget, add_row, compact_form
+from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.widgets.controls import button, row
+from napari_medgs.plugin.widgets.elements import add_row, compact_form
 from napari_medgs.plugin.widgets.layers import LayerCombo
 
 

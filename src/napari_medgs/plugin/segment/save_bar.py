@@ -6,8 +6,9 @@ from typing import Any
 
 from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_medgs.plugin.widgets.base import MedGSWidget, add_row, compact_form
+from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.widgets.controls import button, compact, row
+from napari_medgs.plugin.widgets.elements import add_row, compact_form
 from napari_medgs.plugin.widgets.icons import IconButton
 from napari_medgs.plugin.widgets.layers import LayerCombo, LayerFilter
 

@@ -14,8 +14,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_medgs.plugin.widgets.base import hint
 from napari_medgs.plugin.widgets.controls import button, row
+from napari_medgs.plugin.widgets.elements import hint
 
 TIPS = {
     "mean": "Mean intensity, in the image's units.",

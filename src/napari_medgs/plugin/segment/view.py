@@ -21,19 +21,12 @@ from napari_medgs.plugin.segment.parts.panel import PartsPanel
 from napari_medgs.plugin.segment.save_bar import SaveBar
 from napari_medgs.plugin.segment.step_heads import Guide, StepHead
 from napari_medgs.plugin.segment.steps import Action, NextStep, Step, next_step
-from napari_medgs.plugin.widgets.base import (
-    MedGSWidget,
-    Section,
-    TaskPanel,
-    add_row,
-    compact_form,
-    describe,
-    hint,
-    set_primary,
-)
+from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.widgets.controls import button, compact, row
+from napari_medgs.plugin.widgets.elements import Section, add_row, compact_form, hint, set_primary
 from napari_medgs.plugin.widgets.icons import IconButton
 from napari_medgs.plugin.widgets.layers import LayerChecklist, LayerCombo
+from napari_medgs.plugin.widgets.task_panel import TaskPanel, describe
 
 RESTORE_HINT = "The strokes are saved: Restore brings them back."
 BUSY = {

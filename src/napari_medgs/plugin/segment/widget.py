@@ -63,7 +63,8 @@ from napari_medgs.plugin.segment.tools_panel import ToolsPanel
 from napari_medgs.plugin.segment.view import RESTORE_HINT, SegmentView
 from napari_medgs.plugin.segment.warm_up import wait_until_warm, warm_up
 from napari_medgs.plugin.viewing.view_bar import ViewBar
-from napari_medgs.plugin.widgets.base import MedGSWidget, Section
+from napari_medgs.plugin.widgets.base import MedGSWidget
+from napari_medgs.plugin.widgets.elements import Section
 from napari_medgs.plugin.widgets.layers import NEWS
 from napari_medgs.plugin.widgets.shortcuts import Shortcuts
 from napari_medgs.plugin.worker import Runner

@@ -1,31 +1,24 @@
-"""What all dock widgets share: life cycle, look, task running."""
+"""What all dock widgets share: life cycle, size, style."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QEvent, QSize, Qt, QTimer, Signal
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QDockWidget,
     QFormLayout,
-    QHBoxLayout,
-    QLabel,
     QMainWindow,
-    QProgressBar,
-    QPushButton,
     QScrollArea,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_medgs._util.progress import ProgressEvent
 from napari_medgs.plugin.anatomy.follower import follow_planes
 from napari_medgs.plugin.layer_metadata import unwrap
-from napari_medgs.plugin.report import show_failure
-from napari_medgs.plugin.worker import Job, Runner
+from napari_medgs.plugin.widgets.elements import compact_form
+from napari_medgs.plugin.worker import Runner
 
 STYLE = """
 QPushButton#medgs-primary {
@@ -51,17 +44,6 @@ QLabel#medgs-result { background: rgba(47, 158, 143, 36); border-radius: 5px; pa
 NARROWEST = 300  # pixels: every widget can be used at this width
 LOWEST = 120
 SCROLL_BAR = 14
-STAGES = {
-    "initialize": "Preparing",
-    "fit": "Fitting",
-    "prune": "Removing Gaussians",
-    "fit Gaussians": "Fitting Gaussians",
-    "measure": "Measuring",
-    "render": "Rendering",
-    "train all": "Training",
-    "fine-tune": "Fine-tuning",
-    "done": "Finishing",
-}
 
 
 class MedGSWidget(QWidget):
@@ -178,231 +160,3 @@ def _disconnect(connections: list[tuple[Any, Callable[..., Any]]]) -> None:
             emitter.disconnect(callback)
         except (ValueError, RuntimeError, TypeError, KeyError):
             continue  # gone already, with its layer or viewer
-
-
-def compact_form() -> QFormLayout:
-    """Return a form layout with little space, whose fields take the width."""
-    form = QFormLayout()
-    form.setContentsMargins(0, 0, 0, 0)
-    form.setHorizontalSpacing(8)
-    form.setVerticalSpacing(4)
-    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-    form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-    return form
-
-
-def add_row(form: QFormLayout, label: str, field: QWidget, tip: str) -> QWidget:
-    """Add a field with a label, both with a tooltip; return the field."""
-    caption = QLabel(label)
-    caption.setToolTip(tip)
-    field.setToolTip(tip)
-    field.setSizePolicy(QSizePolicy.Policy.Expanding, field.sizePolicy().verticalPolicy())
-    form.addRow(caption, field)
-    return field
-
-
-def hint(text: str = "") -> QLabel:
-    """Return a line of text that wraps."""
-    label = QLabel(text)
-    label.setObjectName("medgs-hint")
-    label.setWordWrap(True)
-    return label
-
-
-def primary_button(text: str, tip: str) -> QPushButton:
-    """Return the button of a widget's main action."""
-    button = QPushButton(text)
-    button.setObjectName("medgs-primary")
-    button.setToolTip(tip)
-    return button
-
-
-def set_primary(button: QPushButton, primary: bool) -> None:
-    """Let a button stand out as the next step, or look like any other."""
-    name = "medgs-primary" if primary else ""
-    if button.objectName() != name:
-        button.setObjectName(name)
-        button.style().unpolish(button)
-        button.style().polish(button)
-
-
-class Section(QWidget):
-    """A part of a widget that opens and closes; closed at first.
-
-    Parameters
-    ----------
-    title : str
-    content : QWidget
-    """
-
-    opened = Signal()
-
-    def __init__(self, title: str, content: QWidget) -> None:
-        super().__init__()
-        self.title, self.content = title, content
-        self.head = QPushButton()
-        self.head.setCheckable(True)
-        self.head.setToolTip("Show or hide this section.")
-        self.head.setStyleSheet(
-            "text-align: left; border: none; outline: none; background: transparent; "
-            "padding: 4px 0;"
-        )
-        self.head.toggled.connect(self._show)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2)
-        layout.addWidget(self.head)
-        inner = QVBoxLayout()
-        inner.setContentsMargins(10, 0, 0, 6)
-        inner.addWidget(content)
-        layout.addLayout(inner)
-        self._show(False)
-
-    def open(self) -> None:
-        """Show the content."""
-        self.head.setChecked(True)
-
-    def _show(self, shown: bool) -> None:
-        self.head.setText(f"{'▾' if shown else '▸'}  {self.title}")
-        self.content.setVisible(shown)
-        if shown:
-            self.opened.emit()
-
-
-class TaskPanel(QWidget):
-    """A main button, Cancel, a progress bar and a line of status around a runner.
-
-    Parameters
-    ----------
-    owner : MedGSWidget
-    text, tip : str
-        Of the main button.
-    """
-
-    busy_changed = Signal(bool)
-
-    def __init__(self, owner: MedGSWidget, text: str, tip: str) -> None:
-        super().__init__()
-        self._owner_title = owner.title
-        self._runner = owner.runner
-        self.button = primary_button(text, tip)
-        self.cancel = QPushButton("Cancel")
-        self.cancel.setToolTip("Stop now. A fit keeps its best state so far.")
-        self.cancel.setEnabled(False)
-        self.bar = QProgressBar()
-        self.bar.setTextVisible(False)
-        self.bar.setVisible(False)
-        self.status = hint()
-        self.status.setVisible(False)
-        row = self.buttons = QHBoxLayout()
-        row.setSpacing(6)
-        row.addWidget(self.button, 1)
-        row.addWidget(self.cancel)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 2, 0, 0)
-        layout.setSpacing(5)
-        layout.addLayout(row)
-        layout.addWidget(self.bar)
-        layout.addWidget(self.status)
-        self.cancel.clicked.connect(lambda *_: self.request_stop())
-        self._what, self._began = "", 0.0
-        self._clock = QTimer(self)
-        self._clock.setInterval(1000)
-        self._clock.timeout.connect(self._show_elapsed)
-
-    def show_status_in(self, label: QLabel) -> None:
-        """Show the line of status in another label, at its own place."""
-        self.status.setParent(None)
-        self.status = label
-
-    def request_stop(self) -> None:
-        """Ask the task to stop and say so."""
-        self._runner.stop()
-        self.cancel.setEnabled(False)
-        self.status.setText("Stopping ...")
-
-    def run(self, job: Job, returned: Callable[[Any], None], what: str) -> None:
-        """Run a job; failures become notifications.
-
-        Parameters
-        ----------
-        job : Job
-        returned : callable
-            Gets the result in the main thread; its own failures become notifications too.
-        what : str
-            The task in words, for messages.
-        """
-
-        def deliver(result: Any) -> None:
-            try:
-                returned(result)
-            except Exception as error:
-                show_failure(error, what)
-
-        self._set_busy(True)
-        self._what, self._began = what, time.monotonic()
-        self._clock.start()
-        self.status.setText(f"{what} ...")
-        try:
-            self._runner.start(
-                job,
-                returned=deliver,
-                errored=lambda error: show_failure(error, what),
-                cancelled=lambda: None,
-                progressed=self.show_progress,
-                finished=lambda: self._set_busy(False),
-            )
-        except Exception:
-            self._set_busy(False)
-            raise
-
-    def _set_busy(self, busy: bool) -> None:
-        self.button.setEnabled(not busy)
-        self.cancel.setEnabled(busy)
-        self.bar.setVisible(busy)
-        self.bar.setRange(0, 0)
-        self.status.setVisible(busy)
-        self.busy_changed.emit(busy)
-
-    def _show_elapsed(self) -> None:
-        """Say how long a step without an end in sight has taken."""
-        task = self._runner.task
-        if task is None:
-            self._clock.stop()
-        elif not self.bar.maximum() and not task.stopping:
-            elapsed = duration(time.monotonic() - self._began)
-            self.status.setText(f"{self._what} · {elapsed}")
-
-    def show_progress(self, event: ProgressEvent) -> None:
-        """Show a report of the task in bar and status line."""
-        self._what = describe(event)
-        # A stage of one step has no progress to show.
-        self.bar.setRange(0, event.total if event.total > 1 else 0)
-        self.bar.setValue(event.done)
-        if self._runner.task is not None and not self._runner.task.stopping:
-            self.status.setText(describe(event))
-
-
-def describe(event: ProgressEvent) -> str:
-    """Return a progress event in words."""
-    parts = [STAGES.get(event.stage, event.stage.capitalize())]
-    if event.total > 1:
-        parts[0] += f" {event.done}/{event.total}"
-    if event.psnr is not None:
-        parts.append(f"{event.psnr:.1f} dB")
-    if event.gaussians is not None:
-        parts.append(f"{event.gaussians:,} Gaussians")
-    if event.dice is not None:
-        parts.append(f"Dice {event.dice:.2f}")
-    if event.remaining is not None and event.remaining >= 0:
-        parts.append(f"{duration(event.remaining)} left")
-    return " · ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as people say them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_medgs._util.settings import Setting, settings_of
-from napari_medgs.plugin.widgets.base import Section, add_row, compact_form
+from napari_medgs.plugin.widgets.elements import Section, add_row, compact_form
 
 LARGEST_INT = 2**31 - 1
 LARGEST_FLOAT = 1e6

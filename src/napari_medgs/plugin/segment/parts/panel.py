@@ -8,7 +8,7 @@ from psygnal import Signal
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider, QVBoxLayout, QWidget
 
-from napari_medgs.plugin.widgets.base import hint
+from napari_medgs.plugin.widgets.elements import hint
 from napari_medgs.plugin.widgets.icons import IconButton
 
 HELP = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_medgs.plugin.widgets.base import hint
 from napari_medgs.plugin.widgets.controls import choice_box, int_box, row
+from napari_medgs.plugin.widgets.elements import hint
 from napari_medgs.plugin.widgets.icons import IconButton
 
 CUTS = {"cut": "cut away", "keep": "keep only", "fill": "fill"}
