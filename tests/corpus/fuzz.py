@@ -68,7 +68,7 @@ class Format:
 
 def describe(path: Path) -> Any:
     """Read an image as ``info`` does."""
-    from napari_medgs.cli.info import describe_volume
+    from napari_medgs.cli.describe.volume import describe_volume
 
     return describe_volume(str(path), spacing=None)
 
@@ -90,7 +90,7 @@ def describe_tiff(path: Path) -> Any:
 def describe_npz(path: Path) -> Any:
     """Read a set and one of its images."""
     from napari_medgs import io
-    from napari_medgs.cli.info import describe_set
+    from napari_medgs.cli.describe.medmnist import describe_set
 
     return io.read_volume(f"{path}:train:1", spacing=(1.0, 1.0, 1.0)), describe_set(str(path))
 
@@ -98,7 +98,7 @@ def describe_npz(path: Path) -> Any:
 def use_field(path: Path) -> Any:
     """Read, describe and render a field."""
     import napari_medgs as mg
-    from napari_medgs.cli.info import describe_field
+    from napari_medgs.cli.describe.field import describe_field
 
     describe_field(path)
     loaded = mg.load_field(path)
@@ -115,7 +115,7 @@ def use_session(path: Path) -> Any:
 
 def use_mesh(path: Path) -> Any:
     """Read and measure a mesh."""
-    from napari_medgs.cli.info import describe_mesh
+    from napari_medgs.cli.describe.mesh import describe_mesh
 
     return describe_mesh(path)
 

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save
 
 from napari_medgs._util.records import checked, parse_json
 from napari_medgs.batch.manifest import FORMAT, FORMAT_VERSION, Manifest
-from napari_medgs.cli.info import describe_field
+from napari_medgs.cli.describe.field import describe_field
 from napari_medgs.data.field import LIMITS, FieldInfo
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import FileError, MedGSError, ParameterError
