@@ -280,3 +280,35 @@ def test_a_mesh_of_an_integer_image_needs_a_level(place, rng):
     path = nifti(parcels, path=place / "parcels.nii.gz")
     done = CliRunner().invoke(app, ["mesh", str(path), "-o", str(place / "parcels.ply")])
     assert done.exit_code == 0, done.output
+
+
+def test_advice_names_the_options(place):
+    """A reader says "give the spacing"; the command says by which option, where it has one."""
+    bare = nibabel.Nifti1Image(IMAGE, None)
+    bare.set_sform(None, 0)
+    bare.set_qform(None, 0)
+    nibabel.save(bare, place / "bare.nii")
+    out = place / "o.nii.gz"
+    refused(place, "convert", place / "bare.nii", out, says="in mm by --spacing Z Y X")
+    refused(place, "fit", place / "bare.nii", "-o", place / "o.medgs.safetensors",
+            says="by --assume-identity")  # fmt: skip
+    # the mesh's --spacing is that of the surface's grid
+    refused(place, "mesh", place / "bare.nii", "-o", place / "o.ply", says="in mm, or allow")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("mesh", "mask.nii.gz", "-o", ""), "value of -o is empty"),
+        (("mesh", "", "-o", "o.ply"), "value is empty"),
+        (("info", "mask.nii.gz", "--json="), "value of --json is empty"),
+    ],
+)
+def test_empty_words(place, monkeypatch, words, says):
+    """A variable of the shell that is not set must not become the current folder."""
+    monkeypatch.chdir(place)
+    before = set(place.rglob("*"))
+    result = CliRunner().invoke(app, list(words))
+    assert result.exit_code == 2
+    assert says in " ".join(result.stderr.replace("│", "").split())
+    assert set(place.rglob("*")) == before

@@ -169,6 +169,19 @@ def test_last_axis_of_nrrd_is_channels(tmp_path):
     np.testing.assert_array_equal(volume.data, array.transpose(3, 2, 1, 0))
 
 
+@pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd"])
+def test_images_that_itk_converted_from_nifti(tmp_path, suffix):
+    """ITK carries the NIfTI header along, as entries such as ``dim[0] = 3``."""
+    written = nib.Nifti1Image(
+        np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.diag([1, 2, 3, 1])
+    )
+    nib.save(written, tmp_path / "a.nii.gz")
+    image = sitk.ReadImage(str(tmp_path / "a.nii.gz"))
+    assert "dim[0]" in image.GetMetaDataKeys()
+    sitk.WriteImage(image, str(tmp_path / f"a{suffix}"))
+    values_at(read_volume(tmp_path / f"a{suffix}"), image)
+
+
 def test_one_slice(tmp_path):
     path = tmp_path / "flat.mha"
     array = np.arange(20, dtype=np.uint8).reshape(4, 5)

@@ -109,6 +109,27 @@ def refuse_model_as_network(args: Sequence[str], options: Collection[str]) -> No
                 )
 
 
+def refuse_empty_words(args: Sequence[str]) -> None:
+    """Refuse an empty word: as a path it would mean the current folder.
+
+    Parameters
+    ----------
+    args : sequence of str
+        The words of the command line.
+
+    Raises
+    ------
+    typer.BadParameter
+        Naming the option whose value is empty.
+    """
+    for k, word in enumerate(args):
+        name, equals, value = word.partition("=")
+        if not word or (equals and not value and name.startswith("--")):
+            before = name or "".join(args[k - 1 : k] if k else ())
+            whose = f" of {before}" if before.startswith("-") else ""
+            raise typer.BadParameter(f"The value{whose} is empty; is a shell variable not set?")
+
+
 def _is_fill(word: str) -> bool:
     from napari_medgs.data.intensities import parse_fill
 
@@ -166,6 +187,7 @@ class MedGSCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments, lists written the short way and earlier names included."""
         options = {name for param in self.params for name in param.opts}
+        refuse_empty_words(args)
         refuse_model_as_network(args, options)
         words = [present_name(word, options) for word in args]
         words = join_places(spread_lists(words), options)
@@ -176,7 +198,7 @@ class MedGSCommand(TyperCommand):
         """Run the command."""
         debug = bool(ctx.params.get("debug", False))
         with (
-            _explained(debug),
+            _explained(debug, _options_of(self.params)),
             _plain_warnings(debug),
             _terminated_like_interrupted(),
             limit_threads(ctx.params.get("threads")),
@@ -209,8 +231,33 @@ def missing_package(error: Exception) -> str | None:
     return pip_name(module)
 
 
+_ADVICE = {
+    "give the spacing (z, y, x) in mm": "give the spacing in mm by --spacing Z Y X",
+    "Give the spacing in mm, or allow an assumed identity orientation.": (
+        "Give the spacing in mm by --spacing Z Y X, or allow an assumed identity orientation by "
+        "--assume-identity."
+    ),
+}
+"""What readers advise, and the options by which a command takes the advice."""
+
+
+def _options_of(params: Collection[Any]) -> set[str]:
+    """Return the options of a command that say where an image lies."""
+    from napari_medgs.cli.options import INPUT
+
+    return {str(p.opts[0]) for p in params if getattr(p, "rich_help_panel", None) == INPUT}
+
+
+def _with_options(text: str, options: Collection[str]) -> str:
+    """Name the options of a command in the advice of a reader, where the command has them."""
+    for advice, named in _ADVICE.items():
+        if {"--spacing", "--assume-identity"} <= set(options):
+            text = text.replace(advice, named)
+    return text
+
+
 @contextmanager
-def _explained(debug: bool) -> Iterator[None]:
+def _explained(debug: bool, options: Collection[str] = ()) -> Iterator[None]:
     """Turn exceptions into one line on stderr and an exit status; show them all in debug."""
     try:
         yield
@@ -222,7 +269,7 @@ def _explained(debug: bool) -> Iterator[None]:
     except MedGSError as error:
         if debug:
             raise
-        print_error(str(error))
+        print_error(_with_options(str(error), options))
         raise typer.Exit(FAILED) from None
     except MemoryError:
         if debug:

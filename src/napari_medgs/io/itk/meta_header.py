@@ -66,7 +66,7 @@ def read_meta_header(path: str | Path) -> TextHeader:
                 raise FileError(f"{path}: not a MetaImage file, or its header is damaged.")
             name, _, value = raw.decode("utf-8", "replace").partition("=")
             name = name.strip()
-            if not re.fullmatch(r"[\w.,|() -]{1,200}", name) or len(value) > _LONGEST_LINE:
+            if not re.fullmatch(r"[\w.,|()\[\] -]{1,200}", name) or len(value) > _LONGEST_LINE:
                 raise FileError(f"{path}: damaged header: '{brief(name)}' is no entry.")
             if name in fields:
                 raise FileError(f"{path}: damaged header: it has two entries '{name}'.")
