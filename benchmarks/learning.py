@@ -143,6 +143,7 @@ def train(run: Run, source: Any) -> tuple[Any, dict[str, float]]:
 def measure(segmenter: Any, folder: Path, names: list[str], folds: bool) -> dict[str, Any]:
     """Return the scores of every test case, and the time that it took."""
     from napari_medgs.io import read_labels, read_volume
+    from napari_medgs.learning.components import keep_largest
     from napari_medgs.learning.training.measure import agreement_of
     from napari_medgs.metrics import dice, hd95
 
@@ -152,11 +153,14 @@ def measure(segmenter: Any, folder: Path, names: list[str], folds: bool) -> dict
         volume = read_volume(folder / "images" / f"{name}.nii.gz")
         truth, _ = read_labels(folder / "labels" / f"{name}.nii.gz", like=volume.grid)
         started = time.process_time()
-        result = segmenter.segment(volume, folds=folds)
+        result = segmenter.segment(volume, folds=folds, largest=False)
         seconds.append(time.process_time() - started)
+        single = keep_largest(result.labels, (1, 2))
         scores[name] = {
             "dice": [dice(result.labels == k, truth == k) for k in (1, 2)],
             "hd95": [hd95(result.labels == k, truth == k, volume.grid) for k in (1, 2)],
+            "dice_single": [dice(single == k, truth == k) for k in (1, 2)],
+            "hd95_single": [hd95(single == k, truth == k, volume.grid) for k in (1, 2)],
         }
         if folds:
             scores[name]["agreement"] = agreement_of(result.fold_labels, (1, 2))

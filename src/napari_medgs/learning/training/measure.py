@@ -203,7 +203,25 @@ def measure_polishing(
 
 
 def agreement_of(masks: Sequence[NDArray[Any]], values: Sequence[int]) -> float:
-    """Return the mean Dice of all pairs of masks, over the classes that any of them has."""
+    """Return the mean Dice of all pairs of masks, over the classes that any of them has.
+
+    Parameters
+    ----------
+    masks : sequence of (Z, Y, X) ndarray
+    values : sequence of int
+        Label values of the classes.
+
+    Returns
+    -------
+    float
+        1 where all masks are empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> agreement_of([np.array([[[1, 1, 0]]]), np.array([[[1, 1, 1]]])], (1, 2))
+    0.8
+    """
     found = []
     for i, one in enumerate(masks):
         for other in masks[i + 1 :]:
@@ -230,6 +248,12 @@ def dice_with_intervals(
     dict
         ``{"mean": {"mean": .., "low": .., "high": .., "cases": ..}, name: ..}``; empty where
         nothing was measured.
+
+    Examples
+    --------
+    >>> cases = [CaseEntry("a", 0, {"liver": 0.9}), CaseEntry("b", 1, {"liver": 0.8})]
+    >>> round(dice_with_intervals(cases, ["liver"])["liver"]["mean"], 3)
+    0.85
     """
     found: dict[str, Any] = {}
     random = np.random.default_rng(seed)
