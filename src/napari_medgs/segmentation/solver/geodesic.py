@@ -131,14 +131,23 @@ class GraphSolver:
         )
         self.base_cost = np.float32(graph.base_cost)
         self.features = features.at(self.points)
-        fine = CatchmentBasins(
-            features.guide_at_scale(graph.fine_sigma), features.relative_spacing
-        )
-        self._basins = fine, CatchmentBasins(features.guide, features.relative_spacing)
+        self._basins = self._hierarchies()
         self._watershed = StochasticWatershed(self._basins, seed, params.watershed)
         self._empty_tree: Any = None
         self._tree: Any = None
         self._empty = empty
+
+    def _hierarchies(self) -> tuple[CatchmentBasins, CatchmentBasins]:
+        """Return the basins of a less smoothed guide image, and of the guide image."""
+        image = self.image
+        images = image.guide_at_scale(self._params.graph.fine_sigma), image.guide
+        found: dict[int, CatchmentBasins] = {}
+
+        def find(k: int) -> None:
+            found[k] = CatchmentBasins(images[k], image.relative_spacing)
+
+        run_chunks(find, 2)
+        return found[0], found[1]
 
     def watershed(self, seed: int) -> StochasticWatershed:
         """Return the stochastic watershed of a seed; it is kept until another one is asked for."""

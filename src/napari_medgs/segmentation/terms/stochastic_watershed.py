@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.segmentation.advanced import WatershedParams
-from napari_medgs.segmentation.terms.watershed import CatchmentBasins, find_root
+from napari_medgs.segmentation.terms.basin_kernels import find_root
+from napari_medgs.segmentation.terms.watershed import CatchmentBasins
 
 _options: dict[str, Any] = {"nogil": True, "cache": True}
 

@@ -19,8 +19,17 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
+from napari_medgs.segmentation.terms.basin_kernels import (
+    descend,
+    ends_of,
+    find_saddles,
+    join_listed,
+    join_minima,
+    join_parts,
+    number_roots,
+)
 
-MIN_AREA = 2  # voxels: smaller basins join their lowest neighbor
+LARGE_PART = 400  # voxels of a part from which on saddles between parts are listed
 LEVELS = 65535
 SAMPLE = 1_000_000
 MAX_PERCENTILE = 99.9  # of the gradient magnitude: the highest level
@@ -53,99 +62,35 @@ def _gradient_magnitude(image: Any, relative_spacing: Any, z: int, out: Any) -> 
             out[z, y, x] = total
 
 
-@njit(**_options)
-def find_root(parent: Any, i: int) -> int:
-    """Return the root of i in a forest of parents (negative at roots), with path halving."""
-    while parent[i] >= 0:
-        above = parent[i]
-        if parent[above] >= 0:
-            parent[i] = parent[above]
-        i = above
-    return i
+def _spanning_tree(
+    level: NDArray[np.uint16], shape: NDArray[np.int64], basin: NDArray[np.int32], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return the saddles and ranks of the minimum spanning tree of basins, lowest first.
 
-
-@njit(**_options)
-def _flood_by_area(
-    order: Any,
-    level: Any,
-    shape: Any,
-    least: int,
-    basin: Any,
-    component: Any,
-    first: Any,
-    second: Any,
-    saddle_level: Any,
-) -> int:
-    """Flood by increasing level; write the saddles between basins, lowest first.
-
-    ``basin`` and ``component`` are union-find forests over voxels: minus the size at a root, -1
-    for voxels that were not visited. Returns the number of saddles.
+    Parts grow by the lowest saddle of each (Boruvka): passes over all voxels in memory order
+    instead of one flood in the order of levels, which is slow for its scattered reads. Once
+    parts are large their saddles are few, and listed.
     """
-    rows, columns = shape[1], shape[2]
-    plane = rows * columns
-    count = 0
-    visited = np.zeros(len(order), np.bool_)
-    near = np.empty(6, np.int64)
-    for i in order:
-        visited[i] = True
-        z, rest = divmod(i, plane)
-        y, x = divmod(rest, columns)
-        found = 0
-        for side in range(6):
-            if side == 0:
-                inside, j = z > 0, i - plane
-            elif side == 1:
-                inside, j = z < shape[0] - 1, i + plane
-            elif side == 2:
-                inside, j = y > 0, i - columns
-            elif side == 3:
-                inside, j = y < rows - 1, i + columns
-            elif side == 4:
-                inside, j = x > 0, i - 1
-            else:
-                inside, j = x < columns - 1, i + 1
-            if not inside or not visited[j]:
-                continue
-            # The lowest neighbor first: a voxel joins the basin of its steepest descent.
-            k = found
-            while k > 0 and level[near[k - 1]] > level[j]:
-                near[k] = near[k - 1]
-                k -= 1
-            near[k] = j
-            found += 1
-        for k in range(found):
-            j = near[k]
-            a, b = find_root(component, i), find_root(component, j)
-            if a == b:
-                continue
-            if -component[a] >= least and -component[b] >= least:
-                first[count], second[count], saddle_level[count] = i, j, level[i]
-                count += 1
-            else:
-                p, q = find_root(basin, i), find_root(basin, j)
-                if basin[p] > basin[q]:
-                    p, q = q, p
-                basin[p] += basin[q]
-                basin[q] = p
-            if component[a] > component[b]:
-                a, b = b, a
-            component[a] += component[b]
-            component[b] = a
-    return count
-
-
-@njit(**_options)
-def _number(parent: Any) -> Any:
-    """Number the trees of a forest; return each voxel's number and how many there are."""
-    out = np.full(len(parent), -1, np.int32)
-    count = 0
-    for i in range(len(parent)):
-        r = find_root(parent, i)
-        if out[r] < 0:
-            out[r] = count
-            count += 1
-        out[i] = out[r]
-    return out, count
+    saddles, ranks = np.empty(max(count - 1, 0), np.int64), np.empty(max(count - 1, 0), np.int32)
+    none = np.empty(0, np.int64), np.empty(0, np.int32), np.empty((0, 2), np.int32)
+    part, parts, found = basin.copy(), count, 0
+    between = len(level)
+    while parts > 1:
+        lowest = np.full(parts, np.iinfo(np.int64).max)
+        lowest_rank = np.full(parts, -1, np.int32)
+        between = find_saddles(level, shape, part, lowest, lowest_rank, *none)
+        found, parts = join_parts(part, shape, lowest, lowest_rank, saddles, ranks, found)
+        if parts * LARGE_PART < len(level):
+            break
+    if parts > 1:
+        listed = np.empty(between, np.int64)
+        listed_ranks, sides = np.empty(between, np.int32), np.empty((between, 2), np.int32)
+        left = find_saddles(level, shape, part, none[0], none[1], listed, listed_ranks, sides)
+        found = join_listed(
+            listed[:left], listed_ranks[:left], sides, parts, saddles, ranks, found
+        )
+    order = np.lexsort((ranks[:found], saddles[:found]))
+    return saddles[order], ranks[order]
 
 
 def _levels(image: Floats, relative_spacing: NDArray[np.float64]) -> NDArray[np.uint16]:
@@ -188,25 +133,15 @@ class CatchmentBasins:
     def __init__(self, image: Floats, relative_spacing: NDArray[np.float64]) -> None:
         shape = image.shape[1:]
         level = _levels(image, relative_spacing)
-        # Two bytes per voxel are sorted by radix, in linear time.
-        order = np.argsort(level, kind="stable").astype(np.int32)
-        basin, component = np.full(len(order), -1, np.int32), np.full(len(order), -1, np.int32)
-        most = len(order) // MIN_AREA + 1
-        first, second = np.empty(most, np.int32), np.empty(most, np.int32)
-        saddle_heights = np.empty(most, np.uint16)
-        saddles = _flood_by_area(
-            order,
-            level,
-            np.asarray(shape),
-            MIN_AREA,
-            basin,
-            component,
-            first,
-            second,
-            saddle_heights,
-        )
-        numbers, self.count = _number(basin)
-        self.first, self.second = numbers[first[:saddles]], numbers[second[:saddles]]
-        self.saddle_heights = saddle_heights[:saddles].copy()
+        size = np.asarray(shape, np.int64)
+        basin = np.empty(len(level), np.int32)
+        run_chunks(lambda z: descend(level, size, z, basin), shape[0])
+        join_minima(level, size, basin)
+        self.count = int(number_roots(basin))
+        saddles, ranks = _spanning_tree(level, size, basin, self.count)
+        self.first = np.empty(len(saddles), np.int32)
+        self.second = np.empty(len(saddles), np.int32)
+        ends_of(saddles, ranks, size, basin, self.first, self.second)
+        self.saddle_heights = (saddles >> 32).astype(np.uint16)
         self.gradient_levels = level.reshape(shape)
-        self.labels: NDArray[np.int32] = numbers.reshape(shape)
+        self.labels: NDArray[np.int32] = basin.reshape(shape)
