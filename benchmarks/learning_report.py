@@ -115,8 +115,8 @@ def report(runs: list[dict[str, Any]], failed: list[str]) -> CaseResult:
 
 
 COLUMNS = (
-    "variant", "seeds", "Dice", "by seed", "HD95 mm", "largest mm", "difference", "95 %", "steps", "CPU s",
-    "s/step", "parameters", "MiB", "ms/case",
+    "variant", "seeds", "Dice", "by seed", "HD95 mm", "largest mm", "difference", "95 %", "steps",
+    "CPU s", "s/step", "parameters", "MiB", "ms/case",
 )  # fmt: skip
 
 
