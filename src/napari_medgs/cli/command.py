@@ -23,7 +23,7 @@ from napari_medgs.cli.places import join_places
 from napari_medgs.errors import Cancelled, MedGSError
 
 FAILED, CANCELLED = 1, 130
-COMMON = "Common options"
+COMMON, READING = "Common options", "Reading images"
 LIST_OPTIONS = ("--labels",)
 FILL_OPTION = "--fill-nan"  # whose value may be left out
 
@@ -243,9 +243,7 @@ _ADVICE = {
 
 def _options_of(params: Collection[Any]) -> set[str]:
     """Return the options of a command that say where an image lies."""
-    from napari_medgs.cli.options import INPUT
-
-    return {str(p.opts[0]) for p in params if getattr(p, "rich_help_panel", None) == INPUT}
+    return {str(p.opts[0]) for p in params if getattr(p, "rich_help_panel", None) == READING}
 
 
 def _with_options(text: str, options: Collection[str]) -> str:

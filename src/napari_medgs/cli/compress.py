@@ -8,18 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from napari_medgs._util.naming import naming
+from napari_medgs.cli.option_groups import takes_groups
 from napari_medgs.cli.options import (
     BackendOption,
     DebugOption,
-    FillNanOption,
-    IdentityOption,
     JsonOption,
     QuietOption,
+    Reading,
     ResampleOption,
-    SeriesOption,
     ThreadsOption,
-    VolumeOption,
-    VoxelSizeOption,
 )
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output
@@ -35,6 +32,7 @@ EXAMPLES = (
 """Shown at the end of the help page."""
 
 
+@takes_groups(reading=Reading)
 @takes_settings(
     CompressParams, ("profile", "max_loss", "bits_per_voxel", "step", "iterations", "preview")
 )
@@ -97,11 +95,7 @@ def compress(
         ),
     ] = None,
     params: CompressParams,
-    spacing: VoxelSizeOption = None,
-    assume_identity: IdentityOption = False,
-    fill_nan: FillNanOption = "background",
-    series: SeriesOption = None,
-    chosen_volume: VolumeOption = None,
+    reading: Reading,
     resample: ResampleOption = False,
     backend: BackendOption = "auto",  # type: ignore[assignment]
     threads: ThreadsOption = None,
@@ -143,16 +137,9 @@ def compress(
             )
         compress_by_model(field, output, model, threads, reporter, json_file)
         return
-    reading: dict[str, Any] = {
-        "spacing": spacing,
-        "assume_identity": assume_identity,
-        "series": series,
-        "volume": chosen_volume,
-        "fill_nan": fill_nan,
-    }
     if field.is_dir():
         compress_fields(
-            field, output, params, image, mask, reporter, json_file, reading=reading,
+            field, output, params, image, mask, reporter, json_file, reading=reading.options,
             resample=resample,
         )  # fmt: skip
         return
@@ -161,7 +148,7 @@ def compress(
     loaded = load_field(field)
     trees = bool(load_extra(field, "tree")[0])
     with reporter.doing("reading"), naming(image=image):
-        volume = read_volumes(image, **reading) if image else None
+        volume = read_volumes(image, **reading.options) if image else None
         grid = loaded.info.grid
         labels = None if mask is None else read_labels(mask, grid, resample=resample)[0]
     with naming(image=image, mask=mask, field=field), reporter.progress() as progress:

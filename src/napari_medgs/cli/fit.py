@@ -11,17 +11,14 @@ import typer
 from napari_medgs._util.naming import naming
 from napari_medgs.cli.command import CANCELLED, print_error, stoppable
 from napari_medgs.cli.fit_options import takes_fit_params
+from napari_medgs.cli.option_groups import takes_groups
 from napari_medgs.cli.options import (
     DebugOption,
     DeshearOption,
-    FillNanOption,
-    IdentityOption,
     JsonOption,
     QuietOption,
+    Reading,
     ResampleOption,
-    SeriesOption,
-    VolumeOption,
-    VoxelSizeOption,
 )
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output
@@ -54,6 +51,7 @@ EXAMPLES = (
 """Shown at the end of the help page."""
 
 
+@takes_groups(reading=Reading)
 @takes_fit_params("freeze_geometry", "threads")
 def fit(
     images: Annotated[
@@ -114,12 +112,8 @@ def fit(
         int,
         typer.Option(min=1, metavar="N", help="Steps between snapshots.", rich_help_panel=RUNNING),
     ] = 10,
-    spacing: VoxelSizeOption = None,
-    assume_identity: IdentityOption = False,
+    reading: Reading,
     deshear: DeshearOption = False,
-    fill_nan: FillNanOption = "background",
-    series: SeriesOption = None,
-    chosen_volume: VolumeOption = None,
     resample: ResampleOption = False,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
@@ -156,11 +150,7 @@ def fit(
     with reporter.doing("reading"), naming(image=images):
         volume = read_volumes(
             images,
-            spacing=spacing,
-            assume_identity=assume_identity,
-            series=series,
-            volume=chosen_volume,
-            fill_nan=fill_nan,
+            **reading.options,
         )
         labels = None if mask is None else read_labels(mask, volume.grid, resample=resample)[0]
         if deshear:

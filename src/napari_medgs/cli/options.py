@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from napari_medgs.cli.command import COMMON
-
-INPUT = "Reading images"
+from napari_medgs.cli.command import COMMON, READING
 
 
 class Backend(StrEnum):
@@ -74,7 +73,7 @@ VoxelSizeOption = Annotated[
         "--spacing",
         metavar="Z Y X",
         help="Voxel size in mm, for frames and files without one.",
-        rich_help_panel=INPUT,
+        rich_help_panel=READING,
     ),
 ]
 IdentityOption = Annotated[
@@ -82,7 +81,7 @@ IdentityOption = Annotated[
     typer.Option(
         "--assume-identity",
         help="Accept a file without a usable affine; its axes are taken in file order.",
-        rich_help_panel=INPUT,
+        rich_help_panel=READING,
     ),
 ]
 FieldOption = Annotated[
@@ -101,7 +100,7 @@ FillNanOption = Annotated[
         metavar="VALUE",
         help="What stands for NaN: a number, or background (0, or the lowest value of an image "
         "with negative ones).",
-        rich_help_panel=INPUT,
+        rich_help_panel=READING,
     ),
 ]
 DeshearOption = Annotated[
@@ -110,7 +109,7 @@ DeshearOption = Annotated[
         "--deshear",
         help="Resample the slices of a tilted gantry onto perpendicular axes, so that ITK "
         "programs (3D Slicer, ITK-SNAP) open the result; labels by the nearest voxel.",
-        rich_help_panel=INPUT,
+        rich_help_panel=READING,
     ),
 ]
 ResampleOption = Annotated[
@@ -119,7 +118,7 @@ ResampleOption = Annotated[
         "--resample",
         help="Bring masks and prompts of another grid onto the image's voxels, by the nearest "
         "label; they are refused otherwise.",
-        rich_help_panel=INPUT,
+        rich_help_panel=READING,
     ),
 ]
 VolumeOption = Annotated[
@@ -131,7 +130,7 @@ VolumeOption = Annotated[
         help="Which volume of a file with several (time points, directions), from 1. A fourth "
         "axis of up to six entries is read as contrasts unless the file says time.",
         show_default=False,
-        rich_help_panel=INPUT,
+        rich_help_panel=READING,
     ),
 ]
 SegmentsOption = Annotated[
@@ -141,7 +140,7 @@ SegmentsOption = Annotated[
         metavar="NAME",
         help="Segments to read of a .seg.nrrd file or DICOM mask; may be given several times.",
         show_default="all",
-        rich_help_panel=INPUT,
+        rich_help_panel=READING,
     ),
 ]
 SeriesOption = Annotated[
@@ -151,6 +150,27 @@ SeriesOption = Annotated[
         metavar="UID|NUMBER",
         help="Which DICOM series of several; 2.1 is the first volume (time point, echo) of the "
         "second series. The command info lists them.",
-        rich_help_panel=INPUT,
+        rich_help_panel=READING,
     ),
 ]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How images are read: the options of :func:`~napari_medgs.io.read_volumes`."""
+
+    spacing: VoxelSizeOption = None
+    assume_identity: IdentityOption = False
+    fill_nan: FillNanOption = "background"
+    series: SeriesOption = None
+    volume: VolumeOption = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of :func:`~napari_medgs.io.read_volumes`."""
+        return dict(vars(self))
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """Which series and volume was read, as writers of DICOM masks take them."""
+        return {"series": self.series, "volume": self.volume}

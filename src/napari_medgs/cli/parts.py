@@ -12,16 +12,13 @@ import typer
 from napari_medgs._util.naming import naming
 from napari_medgs._util.settings import settings_of
 from napari_medgs.cli.command import stoppable
+from napari_medgs.cli.option_groups import takes_groups
 from napari_medgs.cli.options import (
     DebugOption,
     FieldOption,
-    FillNanOption,
-    IdentityOption,
     JsonOption,
     QuietOption,
-    SeriesOption,
-    VolumeOption,
-    VoxelSizeOption,
+    Reading,
 )
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.places import WorldOption, place_point, read_numbers
@@ -47,6 +44,7 @@ MOST_SHOWN = 20  # parts of a cut that are listed
 PLACE = "Z Y X"
 
 
+@takes_groups(reading=Reading)
 @takes_settings(PartParams, tuple(settings_of(PartParams)))
 def parts(
     images: Annotated[
@@ -134,11 +132,7 @@ def parts(
     ] = None,
     *,
     params: PartParams,
-    spacing: VoxelSizeOption = None,
-    assume_identity: IdentityOption = False,
-    fill_nan: FillNanOption = "background",
-    series: SeriesOption = None,
-    chosen_volume: VolumeOption = None,
+    reading: Reading,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -163,20 +157,13 @@ def parts(
         if path is not None:
             check_output(path, suffixes[option])
     if output is not None and is_dicom_output(output):
-        open_source(images[0], series=series, volume=chosen_volume)
+        open_source(images[0], **reading.chosen)
 
     from napari_medgs.hierarchy import save_tree, write_tree_json
     from napari_medgs.io import write_labels
     from napari_medgs.io.fields import is_field_file
 
     started = time.perf_counter()
-    reading: dict[str, Any] = {
-        "spacing": spacing,
-        "assume_identity": assume_identity,
-        "series": series,
-        "volume": chosen_volume,
-        "fill_nan": fill_nan,
-    }
 
     def check_places(grid: Grid) -> None:
         """Refuse places outside of the image before any work is done."""
@@ -199,9 +186,7 @@ def parts(
         labels = _part_at(found, places, notch, world, images[0], numbers, rows)
     if output is not None and labels is not None:
         source = None if is_field_file(images[0]) else images[0]
-        write_labels(
-            output, labels, found.grid, source=source, series=series, volume=chosen_volume
-        )
+        write_labels(output, labels, found.grid, source=source, **reading.chosen)
         numbers["output"] = str(output)
     if tree is not None:
         write_tree_json(tree, found)
@@ -250,7 +235,7 @@ def _make_tree(
     images: list[str],
     field: Path | None,
     params: PartParams,
-    reading: dict[str, Any],
+    reading: Reading,
     check: Callable[[Grid], None],
     reporter: Reporter,
 ) -> PartTree:
@@ -273,7 +258,7 @@ def _make_tree(
             return part_tree(own, params=params, progress=progress)
     known = None if field is None else load_field(field)
     with reporter.doing("reading"), naming(image=images):
-        volume = read_volumes(images, **reading)
+        volume = read_volumes(images, **reading.options)
     check(volume.grid)
     with (
         naming(image=images, field=field),

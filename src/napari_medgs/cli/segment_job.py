@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medgs._util.naming import naming
 from napari_medgs.cli.command import print_error, stoppable
+from napari_medgs.cli.options import Reading
 from napari_medgs.cli.place_prompts import PlacePrompts
 from napari_medgs.cli.report import Reporter
+from napari_medgs.cli.segment_options import MoreOutputs, Prompting
 from napari_medgs.errors import FileError, LabelError, MedGSError, ParameterError
 from napari_medgs.segmentation.params import SegmentParams
 
@@ -28,43 +30,50 @@ if TYPE_CHECKING:
 NO_PLACES = PlacePrompts()
 
 
+@dataclass(frozen=True)
 class SegmentJob:
-    """Settings of a run and what is done with each image."""
+    """Settings of a run and what is done with each image.
 
-    def __init__(
-        self,
-        params: SegmentParams,
-        unlabeled: int,
-        background: int | None,
-        backend: str,
-        reading: dict[str, Any],
-        reporter: Reporter,
-        debug: bool,
-        resample: bool = False,
-        segments: Sequence[str] | None = None,
-        deshear: bool = False,
-    ) -> None:
-        self.deshear = deshear
-        self.params, self.unlabeled, self.background = params, unlabeled, background
-        self.backend, self.reading = backend, reading
-        self.reporter, self.debug, self.resample = reporter, debug, resample
-        self.segments = segments
+    Attributes
+    ----------
+    params : SegmentParams
+    prompting : Prompting
+    reading : Reading
+    backend : str
+        Rendering engine of fits.
+    reporter : Reporter
+    debug : bool
+        Raise what fails of one image among many.
+    resample : bool
+        Bring masks of other grids onto the image's.
+    segments : sequence of str, optional
+        Names of the segments to read of masks.
+    deshear : bool
+        Write masks on perpendicular axes.
+    """
+
+    params: SegmentParams
+    prompting: Prompting
+    reading: Reading
+    backend: str
+    reporter: Reporter
+    debug: bool
+    resample: bool = False
+    segments: Sequence[str] | None = None
+    deshear: bool = False
 
     def read(self, images: list[str]) -> Volume:
         """Read contrasts."""
         from napari_medgs.io import read_volumes
 
         with self.reporter.doing("reading"), naming(image=images):
-            return read_volumes(images, **self.reading)
+            return read_volumes(images, **self.reading.options)
 
     def segment_image(
         self,
         images: list[str],
-        prompts: Path | None,
-        field: Path | None,
-        initial: Path | None = None,
+        prompting: Prompting,
         places: PlacePrompts = NO_PLACES,
-        initial_margin: float = 1.0,
         explain: Explain | None = None,
         model: Segmenter | None = None,
     ) -> tuple[SegmentResult, dict[str, Any], dict[int, str]]:
@@ -76,6 +85,8 @@ class SegmentJob:
         from napari_medgs.segmentation import Prompts, explain_contrasts, segment
         from napari_medgs.segmentation.api import FIT_PARAMS
 
+        prompts, initial = prompting.prompts, prompting.initial
+        field, initial_margin = prompting.field, prompting.initial_margin
         volume = self.read(images)
         if explain is not None:
             explain.check(images, volume.channel_names)
@@ -86,7 +97,7 @@ class SegmentJob:
         with naming(image=images[0]):
             if prompts is not None:
                 strokes = read_labels(
-                    prompts, **onto, segments=chosen[str(prompts)], outside=self.unlabeled
+                    prompts, **onto, segments=chosen[str(prompts)], outside=prompting.unlabeled
                 )[0]
             if initial is not None and not self.segments:
                 prior = read_prior(initial, volume.grid)
@@ -112,8 +123,8 @@ class SegmentJob:
         ):
             given = Prompts(
                 labels=strokes,
-                unlabeled=self.unlabeled,
-                background=self.background,
+                unlabeled=prompting.unlabeled,
+                background=prompting.background_label,
                 points=points,
                 boxes=boxes,
                 initial=start,
@@ -170,7 +181,11 @@ class SegmentJob:
         try:
             yield
         except LabelError as error:
-            if has_strokes and self.background is None and "background" in str(error):
+            if (
+                has_strokes
+                and self.prompting.background_label is None
+                and "background" in str(error)
+            ):
                 error.args = (f"{error} --background-label V says which value of them does.",)
             raise
 
@@ -244,8 +259,7 @@ class SegmentJob:
         result: SegmentResult | SegmenterResult,
         output: Path,
         names: dict[int, str],
-        probability: Path | None = None,
-        uncertainty: Path | None = None,
+        more: MoreOutputs | None = None,
         source: str | None = None,
     ) -> dict[str, Any]:
         """Write the mask and what else was asked for."""
@@ -253,11 +267,10 @@ class SegmentJob:
         from napari_medgs.data.volume import Volume
         from napari_medgs.io import write_image, write_labels
 
-        where = {key: self.reading.get(key) for key in ("series", "volume")}
         labels, grid = result.labels, result.grid
         if self.deshear:
             labels, grid = deshear_labels(labels, grid)
-        write_labels(output, labels, grid, names, source=source, **where)
+        write_labels(output, labels, grid, names, source=source, **self.reading.chosen)
         written: dict[str, Any] = {"output": str(output)}
 
         def write(path: Path, data: NDArray[Any], outside: list[float]) -> None:
@@ -269,16 +282,18 @@ class SegmentJob:
                 done = " and ".join(written.values())
                 raise FileError(f"{error} What was written before is complete: {done}.") from error
 
-        if probability is not None:
+        if more is None:
+            return written
+        if more.probability is not None:
             every = result.probability()
-            write(probability, every, [1.0] + [0.0] * (len(every) - 1))
-            written["probability"] = str(probability)
-        if uncertainty is not None:
-            write(uncertainty, result.uncertainty()[None], [0.0])
-            written["uncertainty"] = str(uncertainty)
+            write(more.probability, every, [1.0] + [0.0] * (len(every) - 1))
+            written["probability"] = str(more.probability)
+        if more.uncertainty is not None:
+            write(more.uncertainty, result.uncertainty()[None], [0.0])
+            written["uncertainty"] = str(more.uncertainty)
         return written
 
-    def segment_folder(self, images: list[Path], prompts: Path, output: Path) -> dict[str, Any]:
+    def segment_folder(self, images: list[Path], output: Path) -> dict[str, Any]:
         """Segment every image that has prompts of the same name."""
         from napari_medgs.io.folders import make_folder
 
@@ -290,7 +305,8 @@ class SegmentJob:
         make_folder(output)
         cases: dict[str, Any] = {}
         failed = 0
-        files = _mask_files(prompts)
+        assert self.prompting.prompts is not None
+        files = _mask_files(self.prompting.prompts)
         for number, file in enumerate(files):
             self.reporter.note(f"{number + 1}/{len(files)}  {file.name}")
             try:
@@ -298,7 +314,9 @@ class SegmentJob:
                 missing = [c for c in contrasts if not Path(c).is_file()]
                 if missing:
                     raise FileError(f"{missing[0]}: no such image for the prompts {file}.")
-                result, cases[file.name], names = self.segment_image(contrasts, file, None)
+                result, cases[file.name], names = self.segment_image(
+                    contrasts, replace(self.prompting, prompts=file)
+                )
                 cases[file.name].update(self.write(result, output / file.name, names))
             except MedGSError as error:
                 from napari_medgs.errors import Cancelled

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari_medgs._util.progress import ProgressCallback, StopCallback
     from napari_medgs.cli.explain import Explain
     from napari_medgs.cli.segment_job import SegmentJob
+    from napari_medgs.cli.segment_options import Trained
     from napari_medgs.data.volume import Volume
     from napari_medgs.learning import Segmenter, SegmenterResult
     from napari_medgs.segmentation import ContrastExplanation
@@ -30,22 +31,13 @@ class ModelJob:
     job : SegmentJob
         Reads images and writes masks.
     segmenter : Segmenter
-    agreement : bool
-        Run the networks of the folds, too.
-    forest : bool
-        See the image at half of the resolution first, and again where that is unsure.
-    polish : bool, optional
-        Let the solver move the mask's borders; None for as the model's card says.
-    largest : bool, optional
-        Keep the largest component of every class; None for as the model's card says.
+    options : Trained
+        How it is used.
     """
 
     job: SegmentJob
     segmenter: Segmenter
-    agreement: bool
-    forest: bool = False
-    polish: bool | None = None
-    largest: bool | None = None
+    options: Trained
 
     def segment_image(
         self, images: list[str], *, probabilities: bool = False, explain: Explain | None = None
@@ -56,7 +48,7 @@ class ModelJob:
 
         volume = self.job.read(images)
         card = self.segmenter.card
-        polish = is_polished(card) if self.polish is None else self.polish
+        polish = is_polished(card) if self.options.polish is None else self.options.polish
         if explain is not None:
             explain.check(images, card.channel_names)
         with (
@@ -67,9 +59,9 @@ class ModelJob:
             result = self.segmenter.segment(
                 volume,
                 probabilities=probabilities or polish,
-                folds=self.agreement,
-                forest=self.forest,
-                largest=self.largest,
+                folds=self.options.agreement,
+                forest=self.options.forest,
+                largest=self.options.largest,
                 progress=progress,
                 should_stop=should_stop,
             )
@@ -113,8 +105,8 @@ class ModelJob:
             return self.segmenter.segment(
                 volume,
                 absent=absent,
-                forest=self.forest,
-                largest=self.largest,
+                forest=self.options.forest,
+                largest=self.options.largest,
                 should_stop=should_stop,
             ).labels
 
@@ -131,20 +123,14 @@ class ModelJob:
 def segment_cases(
     job: SegmentJob,
     source: str,
-    model: Path,
+    trained: Trained,
     output: Path,
-    *,
-    agreement: bool,
-    forest: bool,
-    scheduler: str | None,
-    workers: int,
-    features: str | None = None,
-    polish: bool | None = None,
-    largest: bool | None = None,
 ) -> dict[str, Any]:
     """Segment every image of a folder or list into a folder of masks."""
     from napari_medgs.batch.segmenting import segment_many
     from napari_medgs.io.cases import find_cases
+
+    assert trained.model is not None
 
     def done(name: str, numbers: dict[str, Any]) -> None:
         if "error" in numbers:
@@ -156,17 +142,17 @@ def segment_cases(
     ):
         found = segment_many(
             find_cases(source),
-            model,
+            trained.model,
             output,
-            agreement=agreement,
-            forest=forest,
-            reading=job.reading,
-            scheduler=scheduler,
-            workers=workers,
+            agreement=trained.agreement,
+            forest=trained.forest,
+            reading=job.reading.options,
+            scheduler=trained.scheduler,
+            workers=trained.workers or 1,
             threads=job.params.threads,
-            features=features,
-            polish=polish,
-            largest=largest,
+            features=trained.features,
+            polish=trained.polish,
+            largest=trained.largest,
             progress=progress,
             should_stop=should_stop,
             done=done,

@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 
 from napari_medgs._util.settings import Setting, settings_of
+from napari_medgs.cli.option_groups import Command, replace_parameter
 
 SYNONYMS = {"--backend": ("--device",)}
 """Further names of options, shown on help pages: what other programs call them."""
@@ -79,7 +80,7 @@ def default_for(declared: Setting, annotation: Any) -> Any:
 
 def takes_settings(
     cls: type, names: Sequence[str], overrides: Mapping[str, Any] | None = None
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+) -> Callable[[Command], Command]:
     """Return a decorator that gives a command the options of a settings dataclass.
 
     Parameters
@@ -100,7 +101,7 @@ def takes_settings(
     declared = settings_of(cls)
     overrides = overrides or {}
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(command: Command) -> Command:
         options = []
         for name in names:
             annotation = overrides.get(name) or option_for(declared[name])
@@ -112,22 +113,10 @@ def takes_settings(
                     annotation=annotation,
                 )
             )
-        own = inspect.signature(command, eval_str=True)
-        parameters: list[inspect.Parameter] = []
-        for parameter in own.parameters.values():
-            if parameter.name == "params":
-                parameters += options
-            else:
-                parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
-        def run(**values: Any) -> None:
-            chosen = {name: values.pop(name) for name in names}
-            plain = {n: v.value if isinstance(v, Enum) else v for n, v in chosen.items()}
-            command(params=cls(**plain), **values)
+        def make(chosen: dict[str, Any]) -> Any:
+            return cls(**{n: v.value if isinstance(v, Enum) else v for n, v in chosen.items()})
 
-        run.__name__, run.__doc__ = command.__name__, command.__doc__
-        run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in parameters}
-        return run
+        return replace_parameter(command, "params", options, make)
 
     return decorate

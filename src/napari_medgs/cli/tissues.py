@@ -11,17 +11,14 @@ import typer
 from napari_medgs._util.naming import naming
 from napari_medgs._util.settings import settings_of
 from napari_medgs.cli.command import stoppable
+from napari_medgs.cli.option_groups import takes_groups
 from napari_medgs.cli.options import (
     DebugOption,
     FieldOption,
-    FillNanOption,
-    IdentityOption,
     JsonOption,
     QuietOption,
+    Reading,
     ResampleOption,
-    SeriesOption,
-    VolumeOption,
-    VoxelSizeOption,
 )
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output
@@ -43,6 +40,7 @@ FILES = "More files"
 NAMES = tuple(name for name in settings_of(TissueParams))
 
 
+@takes_groups(reading=Reading)
 @takes_settings(TissueParams, NAMES)
 def tissues(
     images: Annotated[
@@ -109,11 +107,7 @@ def tissues(
     ] = None,
     *,
     params: TissueParams,
-    spacing: VoxelSizeOption = None,
-    assume_identity: IdentityOption = False,
-    fill_nan: FillNanOption = "background",
-    series: SeriesOption = None,
-    chosen_volume: VolumeOption = None,
+    reading: Reading,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -144,26 +138,17 @@ def tissues(
         if path is not None:
             check_output(path, MASK_SUFFIXES if option == "-o" else WRITTEN_SUFFIXES)
     if is_dicom_output(output):
-        open_source(images[0], series=series, volume=chosen_volume)
+        open_source(images[0], **reading.chosen)
     if any(is_field_file(image) for image in images) and (len(images) > 1 or field is not None):
         raise typer.BadParameter("give one field alone, or images with their field by --field.")
 
     started = time.perf_counter()
-    reading: dict[str, Any] = {
-        "spacing": spacing,
-        "assume_identity": assume_identity,
-        "series": series,
-        "volume": chosen_volume,
-        "fill_nan": fill_nan,
-    }
     mask = None if region is None else (region, resample)
     result, data = _divide(images, mask, field, model, params, reading, reporter)
     from napari_medgs.io import write_image, write_labels
 
     source = None if is_field_file(images[0]) else images[0]
-    write_labels(
-        output, result.labels, result.grid, source=source, series=series, volume=chosen_volume
-    )
+    write_labels(output, result.labels, result.grid, source=source, **reading.chosen)
     if probabilities is not None:
         write_image(probabilities, result.probabilities, result.grid)
     if uncertainty is not None:
@@ -200,7 +185,7 @@ def _divide(
     field: Path | None,
     model: Path | None,
     params: TissueParams,
-    reading: dict[str, Any],
+    reading: Reading,
     reporter: Reporter,
 ) -> tuple[TissueResult, Any]:
     """Read everything and divide; return the result and the image.
@@ -219,7 +204,7 @@ def _divide(
     else:
         known = None if field is None else load_field(field)
         with reporter.doing("reading"), naming(image=images):
-            volume = read_volumes(images, **reading)
+            volume = read_volumes(images, **reading.options)
     region, inside = None, None
     if mask is not None:
         region, resample = mask
