@@ -53,6 +53,16 @@ def test_a_mask_of_erased_strokes_goes_and_comes_back_with_undo(docked, qtbot, n
     assert notes == []
 
 
+def test_one_stroke_painted_while_the_field_is_fitted_gets_an_answer(docked, qtbot, notes):
+    _, widget = docked()
+    widget.view.new_strokes.click()
+    assert not widget.controller.segmenter.is_prepared
+    stroke(widget.strokes_layer, [(5, 10, x) for x in range(6, 10)], 1)
+    qtbot.waitUntil(lambda: widget.state.provisional, timeout=WAIT)
+    assert widget.result_layer.data[5, 10, 7] == 1
+    assert notes == []
+
+
 def test_the_next_step_stands_out(docked):
     viewer, widget = docked(image=False)
     view = widget.view

@@ -384,6 +384,8 @@ class SegmentController:
             self.refused.emit("Canceled. Press Update to go on; the strokes are kept.")
 
     def _on_errored(self, kind: JobKind, error: Exception) -> None:
+        if kind is JobKind.PREVIEW and any(k.is_solve for k in self._jobs.waiting):
+            return  # the solve says what is wrong, or finds a provisional mask
         asked, self._report_errors = self._report_errors, False
         self._call_waiting()
         if kind is JobKind.PARTS or JobKind.PARTS in self._jobs.waiting:
