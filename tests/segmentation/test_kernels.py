@@ -173,3 +173,32 @@ def test_a_slip_in_the_spacing_does_not_take_for_ever(rng):
     graph = build_graph(points, np.array([1.0, 1e9, 1e9]), image)
     assert np.isfinite(graph.gradient_costs).all()
     assert (graph.gradient_costs >= 0).all()
+
+
+def test_scores_in_windows_are_those_of_the_whole_image(ball_scene, rng):
+    _, _, field = ball_scene
+    renderer = score_renderer(field)
+    shape = renderer.shape
+    before = rng.normal(size=(len(field), 3)).astype(np.float32)
+    after = before.copy()
+    chosen = np.zeros(len(field), bool)
+    chosen[rng.choice(len(field), 3, replace=False)] = True
+    after[chosen, 1] += 5
+    every = {}
+    for name, scores in (("before", before), ("after", after)):
+        every[name] = np.zeros(shape, np.uint8), *np.zeros((2, *shape), np.float32)
+        renderer.argmax(scores, *every[name])
+    windows = renderer.windows(chosen)
+    assert windows.shape == (shape[0], 2, 2)
+    inside = np.zeros(shape, bool)
+    for z, ((y0, y1), (x0, x1)) in enumerate(windows.tolist()):
+        inside[z, y0:y1, x0:x1] = True
+    assert 0 < inside.sum() < inside.size
+    for array, now in zip(every["before"], every["after"], strict=True):
+        assert np.array_equal(array[~inside], now[~inside])  # changes lie within
+        assert (array[inside] != now[inside]).any()
+    renderer.argmax(after, *every["before"], windows)
+    for array, now in zip(every["before"], every["after"], strict=True):
+        np.testing.assert_allclose(array, now, atol=1e-5)
+    nothing = renderer.windows(np.zeros(len(field), bool))
+    assert (nothing[..., 0] >= nothing[..., 1]).all()

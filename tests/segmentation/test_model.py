@@ -199,6 +199,32 @@ def test_a_quick_answer_follows_new_strokes(ball_scene, model, ball_strokes, pro
     assert not model.update(prompts, quick=True).incremental
 
 
+def test_a_quick_answer_solves_what_strokes_change_as_if_it_solved_all(
+    ball_scene, model, ball_strokes, prompts
+):
+    other = SegmentModel(*ball_scene[::2])
+    before = model.update(prompts).labels.copy()
+    other.update(prompts)
+    for z, y in ((8, 36), (7, 37)):
+        ball_strokes[z, y, 32:37] = 1
+        given = prompts.with_labels(ball_strokes)
+        part = model.update(given, quick=True)
+        # With other settings of threads than the last time all voxels are solved again.
+        other.params = replace(other.params, threads=8 - z)
+        whole = other.update(given, quick=True)
+        assert part.incremental
+        assert whole.incremental
+        assert (part.labels == whole.labels).mean() > 0.999
+        assert (part.labels != before).any()
+        np.testing.assert_allclose(part.probability(), whole.probability(), atol=0.1)
+    # Nothing new: nothing changes, be it after a cancelled update.
+    np.testing.assert_array_equal(model.update(given, quick=True).labels, part.labels)
+    with pytest.raises(Cancelled):
+        model.update(given, quick=True, should_stop=lambda: True)
+    again = model.update(given, quick=True)
+    assert (again.labels == part.labels).mean() > 0.999
+
+
 @pytest.mark.parametrize(("axis", "index"), [(0, 8), (1, 14), (2, 34)])
 def test_previews_show_the_slice(ball_scene, model, prompts, axis, index):
     fresh = SegmentModel(*ball_scene[::2]).preview_slice(axis, index, prompts)

@@ -240,7 +240,7 @@ class ScoreRenderer(Protocol):
         labels: NDArray[np.uint8],
         best: Floats,
         margin: Floats,
-        slices: NDArray[Any] | None = None,
+        windows: NDArray[np.int32] | None = None,
     ) -> None:
         """Fill the class of the highest score, that score, and its lead over the second.
 
@@ -249,8 +249,23 @@ class ScoreRenderer(Protocol):
         scores : (N, K) ndarray of float32
         labels, best, margin : (Z, Y, X) ndarrays
             Written in place; label 0 where nothing is rendered.
-        slices : ndarray of int, optional
-            Slices to write; all by default.
+        windows : (Z, 2, 2) ndarray of int32, optional
+            First and last + 1 row, and first and last + 1 column to write, by slice; all by
+            default.
+        """
+
+    def windows(self, chosen: NDArray[np.bool_]) -> NDArray[np.int32]:
+        """Return which rows and columns some Gaussians reach in every slice.
+
+        Parameters
+        ----------
+        chosen : (N,) ndarray of bool
+
+        Returns
+        -------
+        (Z, 2, 2) ndarray of int32
+            Boxes around all of them, as :meth:`argmax` takes them; the last is not above the
+            first where none reaches.
         """
 
     def render_plane(

@@ -47,14 +47,17 @@ from napari_medgs.segmentation.solver.geodesic import (
     path_scores,
 )
 from napari_medgs.segmentation.solver.narrow_band import (
+    NarrowBand,
     NarrowBandRefiner,
     choose_threshold,
+    grown,
     path_bound,
 )
 from napari_medgs.segmentation.terms.calibration import fit_terms
 from napari_medgs.segmentation.terms.image_features import image_features
 
 NOISE_SAMPLES = 1e6  # voxels that noise is measured on
+CHANGE_REACH = 4  # voxels around what new strokes change in which paths are sought anew
 LIKE_NOISE = 4.0  # differences of neighbors (their median) up to which voxels look alike
 
 
@@ -88,6 +91,17 @@ class _State:
     seeds: NDArray[np.int32]
     costs: PathCosts
     constrained: bool
+
+
+@dataclass(frozen=True)
+class _VoxelState:
+    """What an update leaves on voxels for quick ones: scores, and labels before postprocessing."""
+
+    scores: Floats
+    labels: NDArray[np.uint8]
+    threshold: float
+    band: NarrowBand
+    params: SegmentParams
 
 
 class SegmentModel:
@@ -184,6 +198,7 @@ class SegmentModel:
             features.guide, features.relative_spacing, advanced.shape.max_gap
         )
         self._state: _State | None = None
+        self._voxels: _VoxelState | None = None
         self._prepared: SolverParams = advanced
 
     def _refresh(self, timer: StageTimer) -> None:
@@ -302,7 +317,7 @@ class SegmentModel:
             timer.stage(SegmentStage.PATHS)
             state = extend()
             timer.end()
-        labels, scores = self._solve_voxels(state, constraints, timer)
+        labels, scores = self._solve_voxels(state, constraints, timer, extend is not None)
         if extend is None:
             self._state = state
         self.last = self._result(labels, state.markers, scores, timer, extend is not None)
@@ -393,34 +408,39 @@ class SegmentModel:
         return _State(markers, solution, seeds, costs, constraints.any)
 
     def _solve_voxels(
-        self, state: _State, constraints: Constraints, timer: StageTimer
+        self, state: _State, constraints: Constraints, timer: StageTimer, quick: bool
     ) -> tuple[NDArray[np.uint8], SolvedScores]:
         """Render the graph's solution, refine voxels of small margin, postprocess."""
         params, markers, solution = self.params, state.markers, state.solution
-        timer.stage(SegmentStage.RENDER)
-        labels = np.empty(self._margin.shape, np.uint8)
         scores = path_scores(solution.distance, len(self.field))
-        self._renderer.argmax(scores, labels, self._best, self._margin)
+        known, self._voxels = self._voxels, None  # an update that is cancelled leaves nothing
+        windows = self._changed_windows(known, scores) if quick and known is not None else None
+        timer.stage(SegmentStage.RENDER)
+        if windows is None or known is None:
+            labels = np.empty(self._margin.shape, np.uint8)
+            self._renderer.argmax(scores, labels, self._best, self._margin)
+        else:
+            labels = known.labels
+            self._renderer.argmax(scores, labels, self._best, self._margin, windows)
         timer.end()
         timer.stage(SegmentStage.REFINE)
-        band_voxels = np.zeros((0, 3), np.int32)
-        band_scores = np.zeros((0, markers.count), np.float32)
+        band = NarrowBand(np.zeros((0, 3), np.int32), np.zeros((0, markers.count), np.float32))
+        threshold = 0.0
         if params.refine_voxels:
-            threshold = choose_threshold(
-                self._margin, params.refine_voxels, params.advanced.narrow_band
-            )
-            band = self._refiner.refine(
-                solution,
-                markers,
-                params.appearance,
-                params.smooth,
-                labels,
-                self._best,
+            arguments = (
+                solution, markers, params.appearance, params.smooth, labels, self._best,
                 self._margin,
-                threshold,
-                constraints.forbidden_at if constraints.any else None,
-            )
-            band_voxels, band_scores = band.voxels, band.scores
+            )  # fmt: skip
+            if windows is None or known is None:
+                threshold = choose_threshold(
+                    self._margin, params.refine_voxels, params.advanced.narrow_band
+                )
+                forbidden = constraints.forbidden_at if constraints.any else None
+                band = self._refiner.refine(*arguments, threshold, forbidden)
+            else:
+                threshold = known.threshold
+                band = self._refiner.refine_windows(*arguments, threshold, known.band, windows)
+        self._voxels = _VoxelState(scores, labels.copy(), threshold, band, params)
         timer.end()
         timer.stage(SegmentStage.POSTPROCESS)
         self._interpolator.fill(labels, markers)
@@ -443,14 +463,21 @@ class SegmentModel:
             self._solver.image.relative_spacing,
             scores,
             partial(solution.appearance.log_probability, self._solver.features[: len(scores)]),
-            band_voxels,
-            band_scores,
+            band.voxels,
+            band.scores,
             *drawn,
             constraints.locked,
             markers.kept,
             params.threads,
             params.advanced.uncertainty,
         )
+
+    def _changed_windows(self, known: _VoxelState, scores: Floats) -> NDArray[np.int32] | None:
+        """Return rows and columns that changed scores reach; None where all is to be solved."""
+        if known.params != self.params or known.scores.shape != scores.shape:
+            return None
+        windows = self._renderer.windows((known.scores != scores).any(axis=1))
+        return grown(windows, CHANGE_REACH, self._margin.shape)
 
     def _limit(self, labels: NDArray[np.uint8], axis: int, index: int | None = None) -> None:
         """Make voxels outside the range of intensities background, in place; slice-first."""

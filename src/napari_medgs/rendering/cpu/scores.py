@@ -13,6 +13,7 @@ from napari_medgs._util.threads import default_threads, run_chunks
 from napari_medgs.data.field import GaussianField
 from napari_medgs.rendering.cpu.engine import row_bands
 from napari_medgs.rendering.cpu.kernels import (
+    P_INV2,
     P_WIDE,
     first_index,
     last_index,
@@ -26,12 +27,12 @@ _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract
 
 
 @njit(**_options)
-def _argmax(buffer: Any, width: int, labels: Any, best: Any, margin: Any) -> None:
-    """Write the best class, its score and its margin over the second, for a band of rows."""
+def _argmax(buffer: Any, x0: int, x1: int, labels: Any, best: Any, margin: Any) -> None:
+    """Write the best class, its score and its margin over the second, in columns x0 .. x1 - 1."""
     rows, planes, _ = buffer.shape
     classes = planes - 1
     for y in range(rows):
-        for x in range(width):
+        for x in range(x0, x1):
             weight = buffer[y, classes, x]
             if weight < EMPTY_WEIGHT:
                 labels[y, x], best[y, x], margin[y, x] = 0, np.float32(-3e38), np.float32(3e38)
@@ -48,6 +49,32 @@ def _argmax(buffer: Any, width: int, labels: Any, best: Any, margin: Any) -> Non
             labels[y, x] = leader
             best[y, x] = first * inverse
             margin[y, x] = (first - second) * inverse
+
+
+@njit(**_options)
+def _reach_windows(
+    prepared: Any, offsets: Any, members: Any, chosen: Any, log2_cutoff: Any, windows: Any
+) -> None:
+    """Grow windows (D, 2, 2) of empty rows and columns by what the chosen Gaussians reach."""
+    for z in range(len(offsets) - 1):
+        window = windows[z]
+        for index in range(offsets[z], offsets[z + 1]):
+            i = members[index]
+            if not chosen[i]:
+                continue
+            p = prepared[i]
+            d = np.float32(z) - p[2]
+            left = log2_cutoff - p[6] * d * d
+            if left <= 0:
+                continue
+            root = fast_sqrt(left)
+            my = p[1] + d * (p[11] + d * (p[12] + d * p[13]))
+            mx = p[0] + d * (p[8] + d * (p[9] + d * p[10]))
+            tall, wide = root * p[P_INV2] + np.float32(1), root * p[P_WIDE] + np.float32(1)
+            window[0, 0] = min(window[0, 0], np.int32(np.floor(my - tall)))
+            window[0, 1] = max(window[0, 1], np.int32(np.ceil(my + tall)) + 1)
+            window[1, 0] = min(window[1, 0], np.int32(np.floor(mx - wide)))
+            window[1, 1] = max(window[1, 1], np.int32(np.ceil(mx + wide)) + 1)
 
 
 @njit(**_options)
@@ -174,21 +201,36 @@ class CpuScoreRenderer:
         labels: NDArray[np.uint8],
         best: Floats,
         margin: Floats,
-        slices: NDArray[Any] | None = None,
+        windows: NDArray[np.int32] | None = None,
     ) -> None:
         """Fill labels, best score and margin; see :meth:`ScoreRenderer.argmax`."""
         scores = np.ascontiguousarray(scores, np.float32)
-        wanted = np.arange(self.shape[0]) if slices is None else np.asarray(slices)
-        depth, height, _ = self.shape
+        depth, height, width = self.shape
         bands = row_bands(depth, height, self.threads or default_threads())
 
         def task(k: int) -> None:
-            index, band = divmod(k, len(bands))
-            z, (y0, y1) = int(wanted[index]), bands[band]
+            z, band = divmod(k, len(bands))
+            (y0, y1), (x0, x1) = bands[band], (0, width)
+            if windows is not None:
+                y0, y1 = max(y0, int(windows[z, 0, 0])), min(y1, int(windows[z, 0, 1]))
+                x0, x1 = int(windows[z, 1, 0]), int(windows[z, 1, 1])
+                if y0 >= y1 or x0 >= x1:
+                    return
             buffer = self._splat(scores, z, (y0, y1))
-            _argmax(buffer, self.shape[2], labels[z, y0:y1], best[z, y0:y1], margin[z, y0:y1])
+            _argmax(buffer, x0, x1, labels[z, y0:y1], best[z, y0:y1], margin[z, y0:y1])
 
-        run_chunks(task, len(wanted) * len(bands), self.threads)
+        run_chunks(task, depth * len(bands), self.threads)
+
+    def windows(self, chosen: NDArray[np.bool_]) -> NDArray[np.int32]:
+        """Return rows and columns that Gaussians reach; see :meth:`ScoreRenderer.windows`."""
+        depth, height, width = self.shape
+        out = np.empty((depth, 2, 2), np.int32)
+        out[:, :, 0], out[:, :, 1] = np.iinfo(np.int32).max, np.iinfo(np.int32).min
+        _reach_windows(
+            self._prepared, self._offsets, self._members, chosen, self._log2_cutoff, out
+        )
+        np.clip(out, 0, np.array([height, width], np.int32)[:, None], out=out)
+        return out
 
     def render_slice(self, scores: Floats, z: int) -> tuple[Floats, NDArray[np.bool_]]:
         """Return one slice's scores (K, Y, X) and where nothing is rendered (Y, X)."""

@@ -21,7 +21,10 @@ from napari_medgs.segmentation.solver.geodesic import (
 from napari_medgs.segmentation.solver.narrow_band_kernels import (
     clear_band,
     count_below,
+    count_in_windows,
     list_band,
+    list_in_windows,
+    number_band,
     smooth_probabilities,
     start_from_shell,
 )
@@ -30,6 +33,7 @@ from napari_medgs.segmentation.terms.image_features import ImageFeatures
 
 STEPS = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
 CHUNK = 8192
+RING = 2  # voxels: the smoothing reaches no farther
 
 
 @dataclass
@@ -151,9 +155,71 @@ class NarrowBandRefiner:
         voxels = np.empty((count, 3), np.int32)
         list_band(margin, np.float32(threshold), self._slot, voxels)
         try:
-            return self._solve(solution, markers, weight, smooth, labels, best, voxels, forbidden)
+            distance = np.full((markers.count, count), np.inf, np.float32)
+            scores = self._solve(
+                solution, markers, weight, smooth, labels, best, voxels, forbidden, distance, count
+            )
         finally:
             clear_band(self._slot, voxels)
+        return NarrowBand(voxels, scores)
+
+    def refine_windows(
+        self,
+        solution: GraphSolution,
+        markers: Markers,
+        weight: float,
+        smooth: float,
+        labels: NDArray[np.uint8],
+        best: Floats,
+        margin: Floats,
+        threshold: float,
+        before: NarrowBand,
+        windows: NDArray[np.int32],
+    ) -> NarrowBand:
+        """Refine some rows and columns of every slice, and keep the rest of a band.
+
+        Paths begin at the decided voxels of these windows, and with what is known of the band
+        around them. The other parameters are those of :meth:`refine`.
+
+        Parameters
+        ----------
+        solution : GraphSolution
+        markers : Markers
+        weight, smooth : float
+        labels : (Z, Y, X) ndarray of uint8
+            Those of the Gaussians in the windows, the last result elsewhere.
+        best, margin : (Z, Y, X) ndarray of float32
+        threshold : float
+            That of the last result.
+        before : NarrowBand
+            Of the last result.
+        windows : (Z, 2, 2) ndarray of int32
+            See :meth:`~napari_medgs.rendering.engine.ScoreRenderer.windows`.
+
+        Returns
+        -------
+        NarrowBand
+        """
+        limit = np.float32(threshold)
+        inner = np.empty((count_in_windows(margin, limit, windows), 3), np.int32)
+        list_in_windows(margin, limit, windows, inner)
+        inside = within(before.voxels, windows)
+        near = within(before.voxels, grown(windows, RING, self._slot.shape)) & ~inside
+        voxels = np.concatenate([inner, before.voxels[near]])
+        number_band(self._slot, voxels)
+        try:
+            distance = np.full((markers.count, len(voxels)), np.inf, np.float32)
+            distance[:, len(inner) :] = np.exp(-before.scores[near].T) - np.float32(SOFTENING)
+            np.maximum(distance, 0, out=distance)
+            scores = self._solve(
+                solution, markers, weight, smooth, labels, best, voxels, None, distance, len(inner)
+            )
+        finally:
+            clear_band(self._slot, voxels)
+        return NarrowBand(
+            np.concatenate([before.voxels[~inside], inner]),
+            np.concatenate([before.scores[~inside], scores]),
+        )
 
     def _solve(
         self,
@@ -165,13 +231,20 @@ class NarrowBandRefiner:
         best: Floats,
         voxels: NDArray[np.int32],
         forbidden: Callable[[NDArray[np.int32]], NDArray[np.bool_]] | None,
-    ) -> NarrowBand:
+        distance: Floats,
+        count: int,
+    ) -> Floats:
+        """Label the first ``count`` numbered voxels in place, and return their scores.
+
+        ``distance`` (K, B) holds what is known of the others, infinity for the first ones.
+        """
         classes, image = markers.count, self.image
-        distance = np.full((classes, len(voxels)), np.inf, np.float32)
+        starts = np.full((classes, count), np.inf, np.float32)
         start_from_shell(
-            self._guide, self._slot, voxels, self._steps, self._lengths, self._difference_scales,
-            self._base_cost, labels, best, distance,
+            self._guide, self._slot, voxels[:count], self._steps, self._lengths,
+            self._difference_scales, self._base_cost, labels, best, starts,
         )  # fmt: skip
+        distance[:, :count] = starts
         marked = self._slot[tuple(markers.voxels.T)]
         inside = marked >= 0
         distance[markers.classes[inside], marked[inside]] = 0
@@ -198,24 +271,25 @@ class NarrowBandRefiner:
             distance[forbidden(voxels)] = UNREACHABLE
         np.minimum(distance[0], solution.extent.at(voxels), out=distance[0])
         distance += np.float32(SOFTENING)
-        scores = np.ascontiguousarray(-np.log(distance).T)
+        scores = np.ascontiguousarray(-np.log(distance[:, :count]).T)
         np.power(distance, np.float32(-self._params.exponent), out=distance)
         distance /= distance.sum(axis=0)
         probability = np.ascontiguousarray(distance.T)
         if smooth > 0:
-            probability = self._smooth(voxels, labels, probability, smooth)
-        labels[tuple(voxels.T)] = probability.argmax(axis=1)
-        return NarrowBand(voxels, scores)
+            probability = self._smooth(voxels, count, labels, probability, smooth)
+        labels[tuple(voxels[:count].T)] = probability[:count].argmax(axis=1)
+        return scores
 
     def _smooth(
         self,
         voxels: NDArray[np.int32],
+        count: int,
         labels: NDArray[np.uint8],
         scores: Floats,
         sigma: float,
     ) -> Floats:
-        """Average probabilities over neighbors, weighted by a Gaussian in mm."""
-        radius = [min(2, int(2 * sigma / s)) for s in self.image.relative_spacing]
+        """Average the first ``count`` probabilities over neighbors, by a Gaussian in mm."""
+        radius = [min(RING, int(2 * sigma / s)) for s in self.image.relative_spacing]
         grid = np.stack(np.meshgrid(*[np.arange(-r, r + 1) for r in radius], indexing="ij"), -1)
         offsets = grid.reshape(-1, 3)
         square = ((offsets * self.image.relative_spacing) ** 2).sum(axis=1)
@@ -228,10 +302,44 @@ class NarrowBandRefiner:
 
         def task(block: int) -> None:
             first = block * CHUNK
-            last = min(len(voxels), first + CHUNK)
+            last = min(count, first + CHUNK)
             smooth_probabilities(
                 self._slot, voxels, labels, scores, offsets, weights, first, last, out
             )
 
-        run_chunks(task, -(-len(voxels) // CHUNK))
+        run_chunks(task, -(-count // CHUNK))
         return out
+
+
+def within(voxels: NDArray[np.int32], windows: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Return which voxels (B, 3) lie in rows and columns (Z, 2, 2)."""
+    z, y, x = voxels.T
+    box = windows[z]
+    inside: NDArray[np.bool_] = (y >= box[:, 0, 0]) & (y < box[:, 0, 1])
+    inside &= (x >= box[:, 1, 0]) & (x < box[:, 1, 1])
+    return inside
+
+
+def grown(windows: NDArray[np.int32], reach: int, shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """Return rows and columns (Z, 2, 2) with so many voxels more on all sides.
+
+    Slices without a window get that of their neighbors.
+
+    Examples
+    --------
+    >>> windows = np.array([[[3, 5], [2, 4]], [[9, 0], [9, 0]], [[9, 0], [9, 0]]], np.int32)
+    >>> grown(windows, 1, (3, 9, 9)).tolist()
+    [[[2, 6], [1, 5]], [[2, 6], [1, 5]], [[9, 0], [9, 0]]]
+    """
+    empty = (windows[..., 0] >= windows[..., 1]).any(axis=1)
+    low, high = windows[..., 0].copy(), windows[..., 1].copy()
+    low[empty], high[empty] = shape[1:], 0
+    out = np.stack([low, high], axis=-1)
+    for k in range(1, reach + 1):
+        for here, there in ((np.s_[k:], np.s_[:-k]), (np.s_[:-k], np.s_[k:])):
+            np.minimum(out[here, :, 0], low[there], out=out[here, :, 0])
+            np.maximum(out[here, :, 1], high[there], out=out[here, :, 1])
+    some = out[:, 0, 0] < out[:, 0, 1]
+    out[some, :, 0] = np.maximum(out[some, :, 0] - reach, 0)
+    out[some, :, 1] = np.minimum(out[some, :, 1] + reach, shape[1:])
+    return out.astype(np.int32)

@@ -37,6 +37,36 @@ def list_band(margin: Any, limit: Any, slot: Any, voxels: Any) -> int:
 
 
 @njit(**_options)
+def count_in_windows(margin: Any, limit: Any, windows: Any) -> int:
+    """Count voxels whose margin is below the limit in rows and columns (Z, 2, 2)."""
+    total = 0
+    for z in range(len(windows)):
+        for y in range(windows[z, 0, 0], windows[z, 0, 1]):
+            for x in range(windows[z, 1, 0], windows[z, 1, 1]):
+                total += margin[z, y, x] < limit
+    return total
+
+
+@njit(**_options)
+def list_in_windows(margin: Any, limit: Any, windows: Any, voxels: Any) -> None:
+    """List the voxels that :func:`count_in_windows` counts, in memory order."""
+    count = 0
+    for z in range(len(windows)):
+        for y in range(windows[z, 0, 0], windows[z, 0, 1]):
+            for x in range(windows[z, 1, 0], windows[z, 1, 1]):
+                if margin[z, y, x] < limit:
+                    voxels[count, 0], voxels[count, 1], voxels[count, 2] = z, y, x
+                    count += 1
+
+
+@njit(**_options)
+def number_band(slot: Any, voxels: Any) -> None:
+    """Write the index of every voxel of a list."""
+    for i in range(len(voxels)):
+        slot[voxels[i, 0], voxels[i, 1], voxels[i, 2]] = i
+
+
+@njit(**_options)
 def clear_band(slot: Any, voxels: Any) -> None:
     """Undo :func:`list_band`."""
     for i in range(len(voxels)):
