@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
@@ -139,7 +140,7 @@ def test_lines_cut_in_the_planes_of_four_views(shown, qtbot, notes):
     qtbot.waitUntil(lambda: bool(opened), timeout=WAIT)
     before = widget.result_layer.data.copy()
     widget.tools.panel.scissors.button.setChecked(True)
-    assert len(widget.scissors.canvases) == 3
+    assert len(widget.scissors.canvases) == 4  # the surface's as well
     canvas = widget.scissors.canvases[1]
     axis, index = canvas._places.slice
     flat = [n for a, n in enumerate(before.shape) if a != axis]
@@ -152,3 +153,68 @@ def test_lines_cut_in_the_planes_of_four_views(shown, qtbot, notes):
     widget.look.four.setChecked(False)
     assert widget.scissors.canvases == []
     assert notes == []
+
+
+def test_a_line_in_3d_cuts_along_the_view(shown, qtbot, notes):
+    viewer, widget = shown
+    widget.look.show_3d.setChecked(True)
+    surface = widget.surface
+    qtbot.waitUntil(lambda: surface.layer is not None and not surface.runner.busy, timeout=WAIT)
+    panel, result = widget.tools.panel.scissors, widget.result_layer
+    QTest.mouseClick(panel.button, Qt.MouseButton.LeftButton)
+    assert panel.button.isChecked()
+    assert viewer.dims.ndisplay == 3
+    camera = getattr(viewer, "scene", viewer).camera
+    camera.angles = (20.0, 35.0, -70.0)
+    before, angles = result.data.copy(), tuple(camera.angles)
+    canvas = viewer.window._qt_viewer.canvas
+    places = np.argwhere(before == 1)
+    world = np.array([result.data_to_world(place) for place in places])
+    # Napari's own way from pixels to the world: voxels lie on the lines of sight of their pixels.
+    projection = widget.scissors.canvases[0]._places.projection(canvas)
+    x, y, _, w = projection @ np.vstack([places.T, np.ones(len(places))])
+    pixels = np.stack([x / w, y / w], axis=1)
+    sight = np.asarray(camera.view_direction)
+    for k in range(0, len(places), 37):
+        off = world[k] - canvas._map_canvas2world(tuple(pixels[k]), canvas.view)
+        np.testing.assert_allclose(np.cross(off, sight), 0, atol=0.02)
+
+    low, high = pixels.min(axis=0) - 9, pixels.max(axis=0) + 9
+    middle = float(np.median(pixels[:, 0]))
+    ring = [low, (middle, low[1]), (middle, high[1]), (low[0], high[1]), low]
+    left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
+    press, move = QEvent.Type.MouseButtonPress, QEvent.Type.MouseMove
+    send_pixel(viewer, move, ring[0], none, none)
+    send_pixel(viewer, press, ring[0], left, left)
+    for spot in ring[1:]:
+        QTest.qWait(25)
+        send_pixel(viewer, move, spot, none, left)
+    QTest.qWait(25)
+    assert widget.scissors.canvases[0].is_shown
+    send_pixel(viewer, QEvent.Type.MouseButtonRelease, ring[-1], left, none)
+    settle(qtbot, widget)
+    gone = result.data[tuple(places.T)] == 0
+    sure = np.abs(pixels[:, 0] - middle) > 2
+    np.testing.assert_array_equal(gone[sure], pixels[sure, 0] < middle)
+    assert 0.3 < gone.mean() < 0.7
+    assert (result.data == 2).sum() == (before == 2).sum()
+    assert tuple(camera.angles) == angles  # not turned
+    assert not widget.scissors.canvases[0].is_shown
+    widget.undo()
+    np.testing.assert_array_equal(result.data, before)
+    # A line does not turn with the picture.
+    widget.scissors.canvases[0]._begin()
+    widget.scissors.canvases[0]._show([np.array(p) for p in ring])
+    camera.angles = (0.0, 0.0, 90.0)
+    assert not widget.scissors.canvases[0].is_shown
+    assert notes == []
+
+
+def send_pixel(viewer, kind, spot, button, buttons):
+    """Send a mouse event at a pixel of the canvas."""
+    native = viewer.window._qt_viewer.canvas.native
+    at = QPointF(float(spot[0]), float(spot[1]))
+    spread = QPointF(native.mapToGlobal(at.toPoint()))
+    QApplication.sendEvent(
+        native, QMouseEvent(kind, at, spread, button, buttons, Qt.KeyboardModifier.NoModifier)
+    )

@@ -8,7 +8,12 @@ from matplotlib.path import Path as Outline
 
 from napari_medgs import InteractiveSegmenter
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
-from napari_medgs.segmentation.postprocess.scissors import Cut, cut_class, in_outline
+from napari_medgs.segmentation.postprocess.scissors import (
+    Cut,
+    cut_class,
+    cut_class_in_view,
+    in_outline,
+)
 
 SQUARE = [(1.5, 1.5), (1.5, 4.5), (4.5, 4.5), (4.5, 1.5)]
 EVERYWHERE = [(-9, -9), (-9, 99), (99, 99), (99, -9)]
@@ -144,3 +149,66 @@ def test_a_cut_is_a_step_of_the_session_that_stays(tmp_path):
     segmenter.lock([1])
     with pytest.raises(LabelError, match="locked"):
         segmenter.cut_class(1, SQUARE)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from(Cut), st.booleans())
+def test_a_line_in_a_picture_cuts_along_the_direction_of_view(seed, cut, perspective):
+    rng = np.random.default_rng(seed)
+    projection = np.eye(4)
+    projection[:3, :3] = np.linalg.qr(rng.normal(size=(3, 3)))[0] * rng.uniform(5, 60)
+    projection[:3, 3] = rng.uniform(-300, 300, 3)
+    if perspective:
+        projection[3] = (*rng.uniform(-0.05, 0.05, 3), 1.0)
+    corners = rng.uniform(-400, 400, (3, 2))
+    labels = bar()
+    try:
+        after = cut_class_in_view(labels, 1, corners, projection, cut)
+    except (ParameterError, LabelError):
+        return
+    places = np.argwhere(labels >= 0)
+    x, y, _, w = projection @ np.vstack([places.T, np.ones(len(places))])
+    pixels = np.stack([x / w, y / w], axis=1)
+    line = Outline(np.vstack([corners, corners[:1]]), closed=True)
+    inside = line.contains_points(pixels) & (w > 0)
+    if cut is Cut.FILL:
+        expected = np.where(inside & (labels.ravel() == 0), 1, labels.ravel())
+    else:
+        gone = inside if cut is Cut.CUT else ~inside
+        expected = np.where(gone & (labels.ravel() == 1), 0, labels.ravel())
+    differ = np.flatnonzero(after.ravel() != expected)
+    edges = np.roll(corners, -1, axis=0) - corners
+    for k in differ:
+        along = np.clip(
+            ((pixels[k] - corners) * edges).sum(1) / np.maximum((edges**2).sum(1), 1e-9), 0, 1
+        )
+        near = np.linalg.norm(corners + along[:, None] * edges - pixels[k], axis=1).min()
+        assert near < 1  # the line is drawn with 2048 pixels
+
+
+def test_a_picture_from_above_cuts_as_a_slice_does():
+    labels = bar()
+    from_above = np.eye(4)[[2, 1, 0, 3]]
+    np.testing.assert_array_equal(
+        cut_class_in_view(labels, 1, SQUARE, from_above), cut_class(labels, 1, SQUARE, "cut")
+    )
+    ahead = np.eye(4)[[2, 1, 0, 3]]
+    ahead[3] = (-1, 0, 0, 2.5)  # slices from 3 on lie behind the camera
+    cut = cut_class_in_view(labels, 1, np.multiply(EVERYWHERE, 99), ahead)
+    assert cut[:3].max() in (0, 2)
+    np.testing.assert_array_equal(cut[3:], labels[3:])
+
+
+@pytest.mark.parametrize(
+    ("outline", "projection", "says"),
+    [
+        (SQUARE, np.eye(3), "projection"),
+        (SQUARE, np.full((4, 4), np.nan), "projection"),
+        (SQUARE[:2], np.eye(4), "no voxel"),
+        ([(0, 0), (1, np.inf), (1, 1)], np.eye(4), "finite"),
+        ([(0, 0), (1e9, 0), (0, 1e9)], np.eye(4), "no voxel"),
+    ],
+)
+def test_pictures_that_cannot_be_cut(outline, projection, says):
+    with pytest.raises((ParameterError, LabelError), match=says):
+        cut_class_in_view(bar(), 1, outline, projection, "keep")

@@ -64,3 +64,25 @@ class CanvasPlace:
         dims = self._model.dims
         down, across = (axis - (dims.ndim - n) for axis in dims.displayed)
         return world[:, [across, down]]
+
+    def projection(self, canvas: Any) -> NDArray[np.float64]:
+        """Return the matrix (4, 4) from voxels (z, y, x, 1) to pixels (x w, y w, depth, w) in 3D.
+
+        Parameters
+        ----------
+        canvas : object
+            Napari's.
+        """
+        n, dims = self._image.ndim, self._model.dims
+        # The image of the unit vectors says what an affine map does.
+        corners = np.vstack([np.zeros(3), np.eye(3)])
+        data = self._frame.points_to_layer(corners)
+        world = data @ self._to_world[:n, :n].T + self._to_world[:n, n]
+        shown = [axis - (dims.ndim - n) for axis in dims.displayed]
+        places = world[:, shown][:, ::-1]  # vispy's x, y, z
+        to_scene = np.eye(4)
+        to_scene[:3, 3] = places[0]
+        to_scene[:3, :3] = (places[1:] - places[0]).T
+        transform = canvas.view.transform * canvas.view.scene.transform
+        to_pixels = np.asarray(transform.map(np.eye(4)), np.float64).T
+        return np.asarray(to_pixels @ to_scene)

@@ -24,14 +24,21 @@ class OutlineNode:
     canvas : object
         Napari's.
     color : (r, g, b, a)
+    parent : vispy.scene.Node, optional
+        In whose coordinates the lines are; those of the viewer's world by default.
     """
 
-    def __init__(self, canvas: Any, color: tuple[float, float, float, float]) -> None:
+    def __init__(
+        self, canvas: Any, color: tuple[float, float, float, float], parent: Any = None
+    ) -> None:
         from vispy.scene.visuals import Line  # type: ignore[import-untyped]
 
+        parent = canvas.view.scene if parent is None else parent
         self._nodes = []
         for order, (shade, width) in enumerate(((SHADE, SHADE_WIDTH), (color, WIDTH))):
-            node = Line(np.zeros((2, 2)), color=shade, width=width, parent=canvas.view.scene)
+            node = Line(
+                np.zeros((2, 2)), color=shade, width=width, parent=parent or canvas.view.scene
+            )
             node.order = ABOVE + order
             node.set_gl_state("translucent", depth_test=False)
             node.visible = False
@@ -43,7 +50,7 @@ class OutlineNode:
         return any(node.visible for node in self._nodes)
 
     def show(self, lines: Sequence[NDArray[Any]]) -> None:
-        """Draw lines of (x, y) in the viewer's world, or none."""
+        """Draw lines of (x, y), or none."""
         if lines:
             points = np.concatenate(lines).astype(np.float32)
             connect = np.ones(len(points), bool)

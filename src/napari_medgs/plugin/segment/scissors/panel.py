@@ -11,8 +11,8 @@ from napari_medgs.plugin.widgets.icons import IconButton
 CUTS = {"cut": "cut away", "keep": "keep only", "fill": "fill"}
 MOST = 999
 HELP = (
-    "Drag around a region, or click its corners and double-click the last one. Escape forgets "
-    "the corners, or puts the scissors away."
+    "Drag around a region, or click its corners and double-click the last one. In 3D they cut "
+    "along the direction of view. Escape forgets the corners, or puts the scissors away."
 )
 
 
@@ -38,7 +38,7 @@ class ScissorsPanel(QWidget):
         self.slices.setSuffix(" slices")
         self.slices.setToolTip(
             "How many slices are cut, around the one in which the line is drawn: 1 for a lasso in "
-            "that slice alone."
+            "that slice alone. In 3D the cut goes through everything."
         )
         self.slices.setAccessibleName("Slices to cut")
         self.details = QWidget()

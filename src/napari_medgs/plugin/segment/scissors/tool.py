@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._util.progress import ProgressCallback, StopCallback
@@ -53,12 +54,8 @@ class CutClass:
 
     def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> NDArray[Any]:
         """Return the mask."""
-        from napari_medgs.segmentation.postprocess.class_edits import intensity_mask
         from napari_medgs.segmentation.postprocess.scissors import cut_class
 
-        within = None
-        if self.limits != (None, None):
-            within = intensity_mask(self.volume.channel(0), *self.limits)
         return cut_class(
             self.labels,
             self.label,
@@ -66,8 +63,57 @@ class CutClass:
             self.cut,
             axis=self.axis,
             slices=self.slices,
-            within=within,
+            within=_within(self.volume, self.limits),
         )
+
+
+@dataclass(frozen=True)
+class CutClassInView:
+    """Cut one class of a mask on the canonical grid along a direction of view.
+
+    Attributes
+    ----------
+    labels : (Z, Y, X) ndarray of int
+        A copy.
+    label : int
+    outline : (P, 2) ndarray
+        In pixels of the canvas.
+    projection : (4, 4) ndarray
+        From voxels to pixels.
+    cut : str
+        A :class:`~napari_medgs.segmentation.postprocess.scissors.Cut`.
+    volume : Volume
+    limits : (float or None, float or None)
+        The range of intensities in which voxels may be added.
+    """
+
+    labels: NDArray[Any]
+    label: int
+    outline: NDArray[Any]
+    projection: NDArray[Any]
+    cut: str
+    volume: Volume
+    limits: tuple[float | None, float | None]
+
+    def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> NDArray[Any]:
+        """Return the mask."""
+        from napari_medgs.segmentation.postprocess.scissors import cut_class_in_view
+
+        return cut_class_in_view(
+            self.labels,
+            self.label,
+            self.outline,
+            self.projection,
+            self.cut,
+            within=_within(self.volume, self.limits),
+        )
+
+
+def _within(volume: Volume, limits: tuple[float | None, float | None]) -> NDArray[np.bool_] | None:
+    """Return where voxels may be added, if that is bounded."""
+    from napari_medgs.segmentation.postprocess.class_edits import intensity_mask
+
+    return None if limits == (None, None) else intensity_mask(volume.channel(0), *limits)
 
 
 class Scissors:
@@ -124,7 +170,6 @@ class Scissors:
         if self._controller.session is None or context.strokes_layer is None:
             raise ParameterError("Press New first: there is no mask to cut yet.")
         self._free_mouse()
-        viewer.dims.ndisplay = 2
         self._layers = [context.strokes_layer, context.result_layer]
         for layer in self._layers:
             layer.mode = "pan_zoom"
@@ -156,10 +201,11 @@ class Scissors:
         context, frame = self._context, self._context.frame
         assert frame is not None
         main = (context.viewer, context.viewer.window._qt_viewer.canvas)
-        planes = [(view.model, view.widget.canvas) for view in self._four.planes]
-        for model, canvas in (main, *planes):
+        others = [*self._four.planes, *([self._four.space] if self._four.space else [])]
+        for model, canvas in (main, *((view.model, view.widget.canvas) for view in others)):
             made = LassoCanvas(model, canvas, context.image, frame)
             made.drawn.connect(self._on_drawn)
+            made.drawn_in_view.connect(self._on_drawn_in_view)
             self.canvases.append(made)
 
     def _close_canvases(self) -> None:
@@ -187,6 +233,24 @@ class Scissors:
                 str(self.panel.cut.currentData()),
                 axis,
                 self.panel.range_around(index),
+                volume,
+                (params.lowest, params.highest),
+            )
+        )
+
+    @guarded
+    def _on_drawn_in_view(self, outline: NDArray[Any], projection: NDArray[Any]) -> None:
+        label, session, volume = self._tools.inputs()
+        if self._context.image.ndim < 3:
+            raise ParameterError("A single slice is cut in 2D, not in the 3D view.")
+        params = session.settings.params
+        self._tools.run(
+            CutClassInView(
+                session.labels.copy(),
+                label,
+                outline,
+                projection,
+                str(self.panel.cut.currentData()),
                 volume,
                 (params.lowest, params.highest),
             )
