@@ -529,7 +529,7 @@ def test_refused_mesh_files(tmp_path, two_meshes):
 
 def test_import_is_light():
     code = (
-        "import sys, napari_medgs.meshing.api, napari_medgs.metrics.segmentation;"
+        "import sys, napari_medgs.meshing.api, napari_medgs.metrics.surface_distance;"
         "import napari_medgs.io.splats;"
         "print([m for m in ('trimesh', 'skimage', 'scipy', 'SimpleITK', 'torch', 'numba')"
         " if m in sys.modules])"

@@ -21,7 +21,7 @@ from .io.meshes import load_meshes as load_meshes
 from .io.meshes import save_meshes as save_meshes
 from .meshing.api import mesh as mesh
 from .meshing.params import MeshParams as MeshParams
-from .metrics.segmentation import evaluate as evaluate
+from .metrics.evaluation import evaluate as evaluate
 from .rendering.api import render as render
 from .rendering.api import render_labels as render_labels
 from .segmentation.api import segment as segment

@@ -15,29 +15,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import GeometryError, ImageError, LabelError, ParameterError
 from napari_medgs.meshing.class_margins import class_margins, cut_slabs
 from napari_medgs.meshing.largest import keep_largest, keep_largest_positive, largest_part
+from napari_medgs.meshing.level_surface import march_closed, surface_with_volume
 from napari_medgs.meshing.params import MeshParams
 from napari_medgs.meshing.signed_distance import (
     check_size,
     covering,
     resampled,
-    shifted,
     signed_distance,
     smoothed,
     smoothing_margin,
 )
-from napari_medgs.meshing.surface import (
-    Surface,
-    close_border,
-    closed_mesh,
-    decimate_mesh,
-    march,
-    volume_and_area,
-)
+from napari_medgs.meshing.surface import Surface, closed_mesh, decimate_mesh, volume_and_area
 from napari_medgs.metrics.volumes import label_boxes, voxel_counts
 
 if TYPE_CHECKING:
@@ -46,11 +40,8 @@ if TYPE_CHECKING:
     from napari_medgs.data.field import GaussianField
     from napari_medgs.data.volume import Volume
 
-Floats = NDArray[np.float32]
-
 ISO_LABEL = 1
 _DEFAULT_SMOOTHING = 0.7  # of the median spacing: removes the voxel steps and little else
-_TOLERANCE = 2e-3  # of the volume
 
 
 def mesh(
@@ -189,7 +180,7 @@ def mesh_from_labels(
         if params.spacing is not None:
             distance, part = resampled(distance, part, covering(part, params.spacing))
         volume = count * grid.voxel_volume
-        meshes[value] = _finish(_with_volume(distance, part, volume), params, value)
+        meshes[value] = _finish(surface_with_volume(distance, part, volume), params, value)
     return meshes
 
 
@@ -279,11 +270,11 @@ def mesh_from_field(
         margin, part = found
         if params.largest_only:
             keep_largest_positive(margin)
-        surface = _march_closed(margin, part)
+        surface = march_closed(margin, part)
         if params.smooth_mm:
             # Bounded first: logits far from the surface say nothing about where it is.
             bounded = smoothed(np.tanh(0.5 * margin), part, params.smooth_mm)
-            surface = _with_volume(bounded, part, volume_and_area(*surface)[0])
+            surface = surface_with_volume(bounded, part, volume_and_area(*surface)[0])
         meshes[value] = _finish(surface, params, value)
     if not meshes:
         raise LabelError("The field is background everywhere: there is no surface to make.")
@@ -340,7 +331,7 @@ def mesh_from_image(image: NDArray[Any], grid: Grid, params: MeshParams) -> dict
         values, grid = resampled(values, grid, params.grid_over(grid))
     if params.largest_only:
         keep_largest_positive(values)
-    points, faces = _march_closed(values, grid)
+    points, faces = march_closed(values, grid)
     if not len(faces):
         raise ImageError(
             f"No intensity is above the level {level:g}: choose a lower one (the largest is "
@@ -384,32 +375,3 @@ def _finish(points_faces: Surface, params: MeshParams, label: int) -> Trimesh:
         surface = decimate_mesh(surface, round(faces))
     surface.metadata["label"] = label
     return surface
-
-
-def _march_closed(values: Floats, grid: Grid) -> Surface:
-    return march(close_border(values), shifted(grid, (-1, -1, -1), grid.shape).affine)
-
-
-def _with_volume(values: Floats, grid: Grid, volume: float) -> Surface:
-    """Return the level surface that encloses a volume, values being about distances in mm."""
-    inside = min(max(round(volume / grid.voxel_volume), 1), values.size - 1)
-    ranks = [values.size - inside - 1, values.size - inside]
-    level = float(np.partition(values, ranks, axis=None)[ranks].mean())
-    highest = float(values.max())
-    best: tuple[float, Surface] = (np.inf, march(values[:1, :1, :1] * 0, grid.affine))
-    slope, previous = 1.0, None
-    for _ in range(5):
-        surface = _march_closed(values - np.float32(level), grid)
-        enclosed, area = volume_and_area(*surface)
-        error = enclosed - volume
-        if abs(error) < best[0] and len(surface[1]):
-            best = abs(error), surface
-        if abs(error) <= _TOLERANCE * volume or not area:
-            break
-        if previous is not None and level != previous[0]:
-            # How fast the values really rise across the surface: below 1 where it is thin.
-            moved = (previous[1] - enclosed) / area
-            slope = float(np.clip((level - previous[0]) / moved if moved else 1.0, 0.05, 5.0))
-        previous = level, enclosed
-        level = min(level + slope * error / area, 0.5 * (level + highest))
-    return best[1]

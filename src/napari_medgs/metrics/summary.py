@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_medgs.metrics.segmentation import SCORES
+from napari_medgs.metrics.evaluation import SCORES
 
 
 def summarize_cases(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
