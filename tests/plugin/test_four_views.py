@@ -16,6 +16,7 @@ def test_four_views_share_place_layers_and_strokes(docked, qtbot, notes):
     look.four.click()
     qtbot.waitUntil(lambda: len(four.planes) == 2 and four.space is not None, timeout=WAIT)
     qtbot.waitUntil(lambda: four.space.layer is not None, timeout=WAIT)
+    assert not four.space.words.visible
     # The three planes, each upright with its letters.
     shown = [follow_planes(viewer), *(view.follower for view in four.planes)]
     assert {follower.shown_plane() for follower in shown} == {0, 1, 2}
@@ -66,6 +67,7 @@ def test_the_crosshair_follows_the_mouse_with_shift(docked, qtbot):
     image = viewer.layers["scan"]
     widget.look.four.click()
     qtbot.waitUntil(lambda: four.space is not None, timeout=WAIT)
+    assert four.space.words.visible  # nothing else says what the black canvas is for
     qtbot.wait(50)
     mouse = Mouse(viewer, Qt.MouseButton.NoButton, Qt.KeyboardModifier.ShiftModifier)
     none = Qt.MouseButton.NoButton

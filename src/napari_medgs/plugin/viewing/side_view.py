@@ -14,6 +14,7 @@ from napari_medgs.plugin.anatomy.follower import PlaneFollower
 from napari_medgs.plugin.viewing.mirror import LayerMirror, can_mirror
 
 CROSS = (1.0, 0.86, 0.35, 0.75)
+AWAITED = "3D: the surface of the mask"
 
 
 class Crosshair:
@@ -182,6 +183,12 @@ class PlaneView(SideView):
         super().close()
 
 
+def text_of(model: Any) -> Any:
+    """Return the text on a viewer's canvas, which moved in napari 0.9."""
+    canvas = getattr(model, "canvas", None)
+    return model.text_overlay if canvas is None else canvas.overlays.text
+
+
 class SpaceView(SideView):
     """The surface of the mask in 3D.
 
@@ -194,6 +201,9 @@ class SpaceView(SideView):
         super().__init__(main)
         self.layer: Any = None
         self.follower: PlaneFollower | None = None
+        self.words = text_of(self.model)
+        self.words.text, self.words.position = AWAITED, "top_center"
+        self.words.visible = True
 
     def show(self, data: Any, image: Any, angles: tuple[float, float, float]) -> None:
         """Show triangles.
@@ -207,6 +217,7 @@ class SpaceView(SideView):
         angles : (float, float, float)
             Of the camera at first.
         """
+        self.words.visible = False
         if self.layer is not None:
             self.layer.vertex_colors = None
             self.layer.data = (data.vertices, data.faces)
