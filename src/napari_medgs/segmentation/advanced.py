@@ -215,7 +215,11 @@ class NarrowBandParams:
     thresholds : tuple of float
         Candidate margins below which voxels belong to the band, increasing.
     min_threshold : float
-        Thresholds up to this one are used whatever the number of voxels.
+        Thresholds up to this one are used whatever the number of voxels, and none above it far
+        from all classes.
+    block : float
+        Width of the blocks of voxels that are near a class where one of them or of those beside
+        them shows it.
     bound_factor, bound_offset : float
         Paths are followed up to ``bound_factor * (cost + bound_offset)``, where ``cost`` is that
         of the winning class.
@@ -229,6 +233,7 @@ class NarrowBandParams:
         (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0), low=0, high=1000
     )
     min_threshold: float = setting(0.5, low=0, high=1000)
+    block: float = setting(8.0, above=0, high=1e4)
     bound_factor: float = setting(8.0, low=0, high=1e4)
     bound_offset: float = setting(1.0, low=0, high=1e4)
     exponent: float = setting(2.0, low=0, high=100)

@@ -35,6 +35,7 @@ from napari_medgs.segmentation.prompts.prompts import Prompts
 from napari_medgs.segmentation.prompts.rasterize import rasterize_prompts
 from napari_medgs.segmentation.result.result import SegmentResult, SolvedScores, count_labels
 from napari_medgs.segmentation.result.suggest import Suggestion, suggest_slices
+from napari_medgs.segmentation.solver.band_limits import BandLimits, band_limits
 from napari_medgs.segmentation.solver.constraints import Constraints, resolve_negative_points
 from napari_medgs.segmentation.solver.extent import estimate_extent
 from napari_medgs.segmentation.solver.geodesic import (
@@ -49,7 +50,6 @@ from napari_medgs.segmentation.solver.geodesic import (
 from napari_medgs.segmentation.solver.narrow_band import (
     NarrowBand,
     NarrowBandRefiner,
-    choose_threshold,
     grown,
     path_bound,
 )
@@ -99,7 +99,7 @@ class _VoxelState:
 
     scores: Floats
     labels: NDArray[np.uint8]
-    threshold: float
+    limits: BandLimits | None
     band: NarrowBand
     params: SegmentParams
 
@@ -425,22 +425,24 @@ class SegmentModel:
         timer.end()
         timer.stage(SegmentStage.REFINE)
         band = NarrowBand(np.zeros((0, 3), np.int32), np.zeros((0, markers.count), np.float32))
-        threshold = 0.0
+        limits: BandLimits | None = None
         if params.refine_voxels:
             arguments = (
                 solution, markers, params.appearance, params.smooth, labels, self._best,
                 self._margin,
             )  # fmt: skip
             if windows is None or known is None:
-                threshold = choose_threshold(
-                    self._margin, params.refine_voxels, params.advanced.narrow_band
-                )
+                limits = band_limits(
+                    labels, self._margin, markers, self._solver.image.relative_spacing,
+                    params.refine_voxels, params.advanced.narrow_band,
+                )  # fmt: skip
                 forbidden = constraints.forbidden_at if constraints.any else None
-                band = self._refiner.refine(*arguments, threshold, forbidden)
+                band = self._refiner.refine(*arguments, limits, forbidden)
             else:
-                threshold = known.threshold
-                band = self._refiner.refine_windows(*arguments, threshold, known.band, windows)
-        self._voxels = _VoxelState(scores, labels.copy(), threshold, band, params)
+                assert known.limits is not None  # the settings are the same
+                limits = known.limits.extended(labels, markers, windows)
+                band = self._refiner.refine_windows(*arguments, limits, known.band, windows)
+        self._voxels = _VoxelState(scores, labels.copy(), limits, band, params)
         timer.end()
         timer.stage(SegmentStage.POSTPROCESS)
         self._interpolator.fill(labels, markers)

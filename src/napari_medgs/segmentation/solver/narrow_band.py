@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.segmentation.advanced import NarrowBandParams, SolverParams
 from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.solver.band_limits import BandLimits
 from napari_medgs.segmentation.solver.geodesic import (
     SOFTENING,
     UNREACHABLE,
@@ -20,7 +20,6 @@ from napari_medgs.segmentation.solver.geodesic import (
 )
 from napari_medgs.segmentation.solver.narrow_band_kernels import (
     clear_band,
-    count_below,
     count_in_windows,
     list_band,
     list_in_windows,
@@ -49,41 +48,6 @@ class NarrowBand:
 
     voxels: NDArray[np.int32]
     scores: Floats
-
-
-def choose_threshold(
-    margin: Floats, max_voxels: int, params: NarrowBandParams | None = None
-) -> float:
-    """Return the margin below which voxels belong to the band.
-
-    Parameters
-    ----------
-    margin : (Z, Y, X) ndarray of float32
-        Margin of the best score over the second.
-    max_voxels : int
-    params : NarrowBandParams, optional
-
-    Returns
-    -------
-    float
-        The largest of ``params.thresholds`` with at most ``max_voxels`` voxels below, or
-        ``params.min_threshold``.
-    """
-    params = params or NarrowBandParams()
-    thresholds = np.array(params.thresholds, np.float32)
-    best = float(thresholds[0])
-    for threshold in thresholds:
-        counts = np.zeros(len(margin), np.int64)
-        limit = threshold
-
-        def count(z: int, counts: NDArray[np.int64] = counts, limit: Any = limit) -> None:
-            counts[z] = count_below(margin, limit, z, z + 1)
-
-        run_chunks(count, len(margin))
-        if threshold > params.min_threshold and counts.sum() > max_voxels:
-            break
-        best = float(threshold)
-    return best
 
 
 def path_bound(distance: Floats, params: NarrowBandParams | None = None) -> Floats:
@@ -124,7 +88,7 @@ class NarrowBandRefiner:
         labels: NDArray[np.uint8],
         best: Floats,
         margin: Floats,
-        threshold: float,
+        limits: BandLimits,
         forbidden: Callable[[NDArray[np.int32]], NDArray[np.bool_]] | None = None,
     ) -> NarrowBand:
         """Label the voxels of small margin anew; ``labels`` are changed in place.
@@ -140,8 +104,8 @@ class NarrowBandRefiner:
         labels : (Z, Y, X) ndarray of uint8
         best, margin : (Z, Y, X) ndarray of float32
             The highest score and its margin over the second.
-        threshold : float
-            Voxels of smaller margin belong to the band.
+        limits : BandLimits
+            Of the margin: voxels below belong to the band.
         forbidden : callable, optional
             Returns for voxels (B, 3) which classes they cannot have, (K, B).
 
@@ -149,11 +113,9 @@ class NarrowBandRefiner:
         -------
         NarrowBand
         """
-        count = sum(
-            int(count_below(margin, np.float32(threshold), z, z + 1)) for z in range(len(margin))
-        )
+        count = limits.count
         voxels = np.empty((count, 3), np.int32)
-        list_band(margin, np.float32(threshold), self._slot, voxels)
+        list_band(margin, limits.values, limits.size, self._slot, voxels)
         try:
             distance = np.full((markers.count, count), np.inf, np.float32)
             scores = self._solve(
@@ -172,7 +134,7 @@ class NarrowBandRefiner:
         labels: NDArray[np.uint8],
         best: Floats,
         margin: Floats,
-        threshold: float,
+        limits: BandLimits,
         before: NarrowBand,
         windows: NDArray[np.int32],
     ) -> NarrowBand:
@@ -189,8 +151,8 @@ class NarrowBandRefiner:
         labels : (Z, Y, X) ndarray of uint8
             Those of the Gaussians in the windows, the last result elsewhere.
         best, margin : (Z, Y, X) ndarray of float32
-        threshold : float
-            That of the last result.
+        limits : BandLimits
+            Those of the last result.
         before : NarrowBand
             Of the last result.
         windows : (Z, 2, 2) ndarray of int32
@@ -200,9 +162,9 @@ class NarrowBandRefiner:
         -------
         NarrowBand
         """
-        limit = np.float32(threshold)
-        inner = np.empty((count_in_windows(margin, limit, windows), 3), np.int32)
-        list_in_windows(margin, limit, windows, inner)
+        below = limits.values, limits.size, windows
+        inner = np.empty((count_in_windows(margin, *below), 3), np.int32)
+        list_in_windows(margin, *below, inner)
         inside = within(before.voxels, windows)
         near = within(before.voxels, grown(windows, RING, self._slot.shape)) & ~inside
         voxels = np.concatenate([inner, before.voxels[near]])

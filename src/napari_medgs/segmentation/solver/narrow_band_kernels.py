@@ -11,25 +11,58 @@ _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract
 
 
 @njit(**_options)
-def count_below(margin: Any, limit: Any, first: int, last: int) -> int:
-    """Count voxels whose margin is below the limit in slices first .. last-1."""
-    total = 0
+def count_in_blocks(
+    labels: Any, margin: Any, thresholds: Any, size: Any, first: int, last: int,
+    shown: Any, below: Any,
+) -> None:  # fmt: skip
+    """Count what blocks of ``size`` voxels hold, in slices first .. last-1.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) uint8, margin : (Z, Y, X) float32
+    thresholds : (T,) float32
+        Increasing.
+    shown : (z, y, x) bool
+        Whether there is a class other than the background; set where there is.
+    below : (z, y, x, T) int32
+        Voxels whose margin is below a threshold but not below the one before.
+    """
+    _, height, width = labels.shape
     for z in range(first, last):
-        for y in range(margin.shape[1]):
-            for x in range(margin.shape[2]):
-                total += margin[z, y, x] < limit
-    return total
+        for y in range(height):
+            there, levels = shown[z // size[0], y // size[1]], below[z // size[0], y // size[1]]
+            for x in range(width):
+                b = x // size[2]
+                if labels[z, y, x] > 0:
+                    there[b] = True
+                value = margin[z, y, x]
+                for t in range(len(thresholds)):
+                    if value < thresholds[t]:
+                        levels[b, t] += 1
+                        break
 
 
 @njit(**_options)
-def list_band(margin: Any, limit: Any, slot: Any, voxels: Any) -> int:
-    """Number the voxels whose margin is below the limit, in memory order."""
+def mark_in_windows(labels: Any, size: Any, windows: Any, shown: Any) -> None:
+    """Mark the blocks that show a class in rows and columns (Z, 2, 2)."""
+    for z in range(len(windows)):
+        for y in range(windows[z, 0, 0], windows[z, 0, 1]):
+            there = shown[z // size[0], y // size[1]]
+            for x in range(windows[z, 1, 0], windows[z, 1, 1]):
+                if labels[z, y, x] > 0:
+                    there[x // size[2]] = True
+
+
+@njit(**_options)
+def list_band(margin: Any, limits: Any, size: Any, slot: Any, voxels: Any) -> int:
+    """Number the voxels whose margin is below their block's limit, in memory order."""
     count = 0
     depth, height, width = margin.shape
     for z in range(depth):
         for y in range(height):
+            row = limits[z // size[0], y // size[1]]
             for x in range(width):
-                if margin[z, y, x] < limit:
+                if margin[z, y, x] < row[x // size[2]]:
                     voxels[count, 0], voxels[count, 1], voxels[count, 2] = z, y, x
                     slot[z, y, x] = count
                     count += 1
@@ -37,24 +70,26 @@ def list_band(margin: Any, limit: Any, slot: Any, voxels: Any) -> int:
 
 
 @njit(**_options)
-def count_in_windows(margin: Any, limit: Any, windows: Any) -> int:
-    """Count voxels whose margin is below the limit in rows and columns (Z, 2, 2)."""
+def count_in_windows(margin: Any, limits: Any, size: Any, windows: Any) -> int:
+    """Count voxels whose margin is below their block's limit in rows and columns (Z, 2, 2)."""
     total = 0
     for z in range(len(windows)):
         for y in range(windows[z, 0, 0], windows[z, 0, 1]):
+            row = limits[z // size[0], y // size[1]]
             for x in range(windows[z, 1, 0], windows[z, 1, 1]):
-                total += margin[z, y, x] < limit
+                total += margin[z, y, x] < row[x // size[2]]
     return total
 
 
 @njit(**_options)
-def list_in_windows(margin: Any, limit: Any, windows: Any, voxels: Any) -> None:
+def list_in_windows(margin: Any, limits: Any, size: Any, windows: Any, voxels: Any) -> None:
     """List the voxels that :func:`count_in_windows` counts, in memory order."""
     count = 0
     for z in range(len(windows)):
         for y in range(windows[z, 0, 0], windows[z, 0, 1]):
+            row = limits[z // size[0], y // size[1]]
             for x in range(windows[z, 1, 0], windows[z, 1, 1]):
-                if margin[z, y, x] < limit:
+                if margin[z, y, x] < row[x // size[2]]:
                     voxels[count, 0], voxels[count, 1], voxels[count, 2] = z, y, x
                     count += 1
 
