@@ -7,6 +7,7 @@ import logging
 import socket
 import struct
 import time
+import threading
 import tracemalloc
 import weakref
 
@@ -112,7 +113,7 @@ def test_claims_are_checked_before_memory_is_taken():
         ("set_target_buffer", {"shape": [1, 2, 3], "dtype": "uint8"}, "the image"),
         ("set_target_buffer", {"shape": list(SHAPE), "dtype": "object"}, "numbers or bool"),
         ("v1/points", {"label": -1, "coordinates": [1, 2, 3]}, "label"),
-        ("v1/notch", {"steps": 10**9}, "steps"),
+        ("v1/level", {"steps": 10**9}, "steps"),
     ],
 )
 def test_wrong_json(client, path, body, says):
@@ -307,6 +308,19 @@ def test_memory_of_an_ended_session_is_free():
     finally:
         tracemalloc.stop()
     assert after - before < image.nbytes < (peak - before) / 3
+
+
+def test_memory_of_ended_sessions_goes_back_to_the_system(monkeypatch):
+    freed = threading.Event()
+    monkeypatch.setattr("napari_medgs.server.work.give_back", freed.set)
+    image = np.random.default_rng(0).normal(size=(1, 6, 20, 20)).astype(np.float32)
+    session = WorkSession(1)
+    session.set_image(image, [1.0, 1.0, 1.0])
+    preparation = session.preparation
+    assert not freed.is_set()
+    session.close()
+    assert freed.wait(60)
+    assert not preparation._thread.is_alive()
 
 
 def test_many_prompts_take_no_more_memory(client):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs._util.memory import free_bytes
+from napari_medgs._util.memory import free_bytes, give_back
 from napari_medgs.errors import MedGSError, MemoryEstimateError, ParameterError
 from napari_medgs.server.preparation import Model, Preparation
 
@@ -131,11 +131,15 @@ class WorkSession:
         self.preparation = Preparation(segmenter.volume, self._threads, self._model)
 
     def drop_image(self) -> None:
-        """Stop work on the image and forget it."""
-        if self.preparation is not None:
-            self.preparation.stop()
+        """Stop work on the image and forget it; its memory is given back in the background."""
+        preparation = self.preparation
         self.segmenter = self.preparation = self._field = None
         self._steps = []
+        if preparation is not None:
+            preparation.stop()
+            threading.Thread(
+                target=_free, args=([preparation],), name="medgs-free", daemon=True
+            ).start()
 
     def close(self) -> None:
         """Give everything back."""
@@ -255,9 +259,9 @@ class WorkSession:
         return part
 
     def resize(self, steps: int) -> Prediction:
-        """Take a part some notches larger or smaller in place of that of the first click."""
+        """Take a part some levels larger or smaller in place of that of the first click."""
         part = self.part()
-        delta = self.need().object.choose(part.at_notch(part.notch + steps))
+        delta = self.need().object.choose(part.at_level(part.level + steps))
         return self._region(delta.where)
 
     # All classes at once
@@ -335,6 +339,12 @@ class WorkSession:
             [[s.start, s.stop] for s in window],
             np.ascontiguousarray(labels[window]).astype(kind),
         )
+
+
+def _free(ended: list[Preparation]) -> None:
+    """Free what an ended preparation held, as soon as nothing works on it any more."""
+    ended.pop().join()
+    give_back()
 
 
 def _check_varies(volume: Volume) -> None:
