@@ -6,8 +6,8 @@ import gc
 import logging
 import socket
 import struct
-import time
 import threading
+import time
 import tracemalloc
 import weakref
 
