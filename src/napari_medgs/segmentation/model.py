@@ -54,6 +54,7 @@ from napari_medgs.segmentation.solver.narrow_band import (
     path_bound,
 )
 from napari_medgs.segmentation.terms.calibration import fit_terms
+from napari_medgs.segmentation.terms.contrast_weights import learn_contrast_weights
 from napari_medgs.segmentation.terms.image_features import image_features
 
 NOISE_SAMPLES = 1e6  # voxels that noise is measured on
@@ -186,6 +187,7 @@ class SegmentModel:
             timer.stage(SegmentStage.FEATURES)
             data = np.moveaxis(self.volume.data, self.field.info.slice_axis + 1, 1)
             features = image_features(data, spacing[list(self._axes)], advanced.features)
+            self._contrasts: tuple[float, ...] | None = ()
             timer.stage(SegmentStage.RENDERER)
             self._renderer = score_renderer(self.field)
             timer.stage(SegmentStage.GRAPH)
@@ -350,6 +352,19 @@ class SegmentModel:
         seeds[seeds == old.seeds] = -1
         return solver.add_seeds(old.solution.distance, seeds, old.costs)
 
+    def _weigh(self, strengths: Floats | None) -> None:
+        """Let contrasts count differently in gradients; what depends on them is made anew."""
+        key = () if strengths is None or (strengths == 1).all() else tuple(strengths.tolist())
+        if key == self._contrasts:
+            return
+        # Without it no quick update would start from the gradients of before.
+        self._state = self._voxels = None
+        self._contrasts = None  # until all is done: memory may not suffice
+        features = self._solver.image.weighed(strengths if key else None)
+        self._solver.weigh(features)
+        self._refiner = NarrowBandRefiner(features, self.params.advanced)
+        self._contrasts = key
+
     def _solve_graph(
         self, markers: Markers, constraints: Constraints, timer: StageTimer
     ) -> _State:
@@ -357,9 +372,13 @@ class SegmentModel:
         params, solver = self.params, self._solver
         timer.stage(SegmentStage.TERMS)
         seeds = solver.seeds(markers.voxels, markers.classes, markers.count)
+        contrasts = None
+        if params.weigh_contrasts:
+            contrasts = learn_contrast_weights(markers, solver.image, params.seed, params.advanced)
+        self._weigh(None if contrasts is None else contrasts.edges)
         watershed = solver.watershed(params.seed)
         appearance, votes = fit_terms(
-            markers, solver.image, watershed, params.seed, params.advanced
+            markers, solver.image, watershed, params.seed, params.advanced, contrasts
         )
         forbidden = constraints.forbidden_at(np.round(solver.points).astype(np.int32))
         at_nodes = appearance, solver.features, solver.points

@@ -69,6 +69,9 @@ class SegmentParams:
     islands : IslandRule or {"connected", "keep", "largest"}
         Which connected components of each class stay: those with a marked voxel, all of them, or
         the largest one. The others become background.
+    weigh_contrasts : bool
+        With two to five contrasts: how much each counts for each class is learned from the
+        markers, by the Shapley values of the contrasts in predicting them.
     fill_holes : bool
         Background enclosed by a class, without a background marker in it, joins the class.
     lowest, highest : float, optional
@@ -157,6 +160,13 @@ class SegmentParams:
         group=SOLVER,
         help="Connected components of a class to keep: those with a marked voxel, the largest "
         "one, or all.",
+    )
+    weigh_contrasts: bool = setting(
+        True,
+        label="Weigh contrasts",
+        group=SOLVER,
+        help="Learn from the strokes how much every contrast counts for every class; otherwise "
+        "all count alike.",
     )
     fill_holes: bool = setting(
         False,

@@ -20,7 +20,7 @@ from napari_medgs.rendering.engine import ScoreRenderer
 from napari_medgs.segmentation.advanced import SolverParams
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.solver.extent import ExtentLimits
-from napari_medgs.segmentation.solver.graph import Graph, build_graph
+from napari_medgs.segmentation.solver.graph import Graph, build_graph, with_gradients
 from napari_medgs.segmentation.solver.shortest_paths import graph_distances
 from napari_medgs.segmentation.terms.annotated_slices import AnnotatedSlices
 from napari_medgs.segmentation.terms.appearance import Appearance
@@ -127,20 +127,35 @@ class GraphSolver:
         )
         self.points = np.concatenate([centers, self._empty_nodes])
         self.graph: Graph = build_graph(
-            self.points, features.relative_spacing, features.guide, graph.neighbors
+            self.points, features.relative_spacing, features.edges, graph.neighbors
         )
         self.base_cost = np.float32(graph.base_cost)
         self.features = features.at(self.points)
-        self._basins = self._hierarchies()
-        self._watershed = StochasticWatershed(self._basins, seed, params.watershed)
+        self._basins: tuple[CatchmentBasins, ...] = self._hierarchies()
+        self._watershed: StochasticWatershed | None = None
+        self.watershed(seed)
         self._empty_tree: Any = None
         self._tree: Any = None
         self._empty = empty
 
+    def weigh(self, features: ImageFeatures) -> None:
+        """Take gradients from the same features with other strengths of the channels.
+
+        Parameters
+        ----------
+        features : ImageFeatures
+        """
+        self.image = features
+        self.graph = with_gradients(
+            self.graph, self.points, features.relative_spacing, features.edges
+        )
+        self._basins, self._watershed = (), None  # their memory is needed
+        self._basins = self._hierarchies()
+
     def _hierarchies(self) -> tuple[CatchmentBasins, CatchmentBasins]:
         """Return the basins of a less smoothed guide image, and of the guide image."""
         image = self.image
-        images = image.guide_at_scale(self._params.graph.fine_sigma), image.guide
+        images = image.guide_at_scale(self._params.graph.fine_sigma), image.edges
         found: dict[int, CatchmentBasins] = {}
 
         def find(k: int) -> None:
@@ -151,7 +166,7 @@ class GraphSolver:
 
     def watershed(self, seed: int) -> StochasticWatershed:
         """Return the stochastic watershed of a seed; it is kept until another one is asked for."""
-        if self._watershed.seed != seed:
+        if self._watershed is None or self._watershed.seed != seed:
             self._watershed = StochasticWatershed(self._basins, seed, self._params.watershed)
         return self._watershed
 

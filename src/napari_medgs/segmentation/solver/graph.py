@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from napari_medgs._typing import Floats
 from napari_medgs._util.arrays import sorted_unique
 from napari_medgs._util.threads import run_chunks
 
+CHUNK = 8192
 MAX_STEPS = 1000.0  # along an edge: spacings that differ a thousandfold are mistyped
 _options: dict[str, Any] = {"nogil": True, "cache": True}
 
@@ -94,6 +95,51 @@ def _integrate_gradient(
         out[e] = cost
 
 
+def _gradient_costs(
+    image: Floats,
+    points: NDArray[np.float64],
+    relative_spacing: NDArray[np.float64],
+    starts: NDArray[np.int32],
+    ends: NDArray[np.int32],
+) -> Floats:
+    out = np.empty(len(starts), np.float32)
+
+    def measure(block: int) -> None:
+        first, last = block * CHUNK, min(len(starts), (block + 1) * CHUNK)
+        _integrate_gradient(image, points, relative_spacing, starts, ends, first, last, out)
+
+    run_chunks(measure, -(-len(starts) // CHUNK))
+    return out
+
+
+def with_gradients(
+    graph: Graph,
+    points: NDArray[np.float64],
+    relative_spacing: NDArray[np.float64],
+    image: Floats,
+) -> Graph:
+    """Return a graph of the same nodes with the gradients of another image.
+
+    Parameters
+    ----------
+    graph : Graph
+    points : (N, 3) ndarray
+        Its nodes, (z, y, x) in voxels.
+    relative_spacing : (3,) ndarray
+    image : (C, Z, Y, X) ndarray of float32
+
+    Returns
+    -------
+    Graph
+    """
+    starts = np.repeat(np.arange(len(graph), dtype=np.int32), np.diff(graph.offsets))
+    ends = graph.neighbors
+    # Both directions of an edge are measured in the same one.
+    low, high = np.minimum(starts, ends), np.maximum(starts, ends)
+    costs = _gradient_costs(image, points, relative_spacing, low, high)
+    return replace(graph, gradient_costs=costs)
+
+
 def build_graph(
     points: NDArray[np.float64],
     relative_spacing: NDArray[np.float64],
@@ -124,13 +170,12 @@ def build_graph(
     k = min(neighbors, count - 1)
     tree = cKDTree(physical)
     near = np.empty((count, k + 1), np.int64)
-    chunk = 8192
 
     def search(block: int) -> None:
-        part = slice(block * chunk, (block + 1) * chunk)
+        part = slice(block * CHUNK, (block + 1) * CHUNK)
         near[part] = tree.query(physical[part], k + 1)[1]
 
-    run_chunks(search, -(-count // chunk))
+    run_chunks(search, -(-count // CHUNK))
     starts = np.repeat(np.arange(count), k + 1)
     ends = near.reshape(-1)
     keep = starts != ends
@@ -138,22 +183,7 @@ def build_graph(
     pairs = sorted_unique(a * count + b)
     a, b = (pairs // count).astype(np.int32), (pairs % count).astype(np.int32)
     length = np.linalg.norm(physical[a] - physical[b], axis=1).astype(np.float32)
-    gradient_costs = np.empty(len(a), np.float32)
-
-    def measure(block: int) -> None:
-        first = block * chunk
-        _integrate_gradient(
-            image,
-            points,
-            relative_spacing,
-            a,
-            b,
-            first,
-            min(len(a), first + chunk),
-            gradient_costs,
-        )
-
-    run_chunks(measure, -(-len(a) // chunk))
+    gradient_costs = _gradient_costs(image, points, relative_spacing, a, b)
     order = np.argsort(np.concatenate([a, b]), kind="stable")
     twice = np.concatenate([np.arange(len(a)), np.arange(len(a))])[order]
     targets = np.concatenate([b, a])[order].astype(np.int32)

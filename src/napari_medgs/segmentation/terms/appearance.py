@@ -182,6 +182,8 @@ def learn_appearance(
     value_ranges: Floats,
     seed: int = 0,
     params: AppearanceParams | None = None,
+    weights: Floats | None = None,
+    draws: Floats | None = None,
 ) -> Appearance:
     """Learn the appearance of classes from samples.
 
@@ -198,6 +200,11 @@ def learn_appearance(
     seed : int
         Of the choice of samples and of the forest.
     params : AppearanceParams, optional
+    weights : (C, K) ndarray of float32, optional
+        Of the densities, by channel and class; 1 by default.
+    draws : (C,) ndarray of float32, optional
+        How often the forest draws the features of every channel, in multiples of 1 / 4; all
+        alike by default.
 
     Returns
     -------
@@ -219,22 +226,39 @@ def learn_appearance(
     chosen = np.concatenate(picked)
     features, classes = np.ascontiguousarray(features[chosen]), classes[chosen]
     power = 1.0 / np.sqrt(len(density_columns))
-    for column in density_columns:
+    for channel, column in enumerate(density_columns):
         low, high = value_ranges[column]
         table, low, scale = _densities(
             features[:, column], classes, count, float(low), float(high), power, params
         )
+        if weights is not None:
+            # Over the classes' mean density: nothing speaks for a class where all are as dense.
+            mean = np.exp(table[list(present)] / power).mean(axis=0)
+            table = (weights[channel][:, None] * (table - power * np.log(mean))).astype(np.float32)
         model._tables.append((column, table, low, scale))
     smallest = min(int((classes == k).sum()) for k in present)
     model._forest_weight = smallest / (smallest + params.shrinkage)
-    model._forest = _train_forest(features, classes, count, seed, params)
+    columns = None
+    if draws is not None:
+        often = np.repeat(np.round(4 * draws).astype(np.int64), features.shape[1] // len(draws))
+        columns = np.repeat(np.arange(features.shape[1]), often)
+        features = np.ascontiguousarray(features[:, columns])
+    model._forest = _train_forest(features, classes, count, seed, params, columns)
     return model
 
 
 def _train_forest(
-    features: Floats, classes: NDArray[Any], count: int, seed: int, params: AppearanceParams
+    features: Floats,
+    classes: NDArray[Any],
+    count: int,
+    seed: int,
+    params: AppearanceParams,
+    drawn: NDArray[np.int64] | None,
 ) -> _Forest:
-    """Train extremely randomized trees and flatten them into one table."""
+    """Train extremely randomized trees and flatten them into one table.
+
+    ``drawn`` tells which feature every column is, where some are repeated or left out.
+    """
     from sklearn.ensemble import ExtraTreesClassifier
 
     trees = ExtraTreesClassifier(
@@ -252,7 +276,8 @@ def _train_forest(
         tree = estimator.tree_
         roots.append(start)
         leaf = tree.children_left < 0
-        split.append(np.where(leaf, -1, tree.feature))
+        feature = tree.feature if drawn is None else drawn[np.where(leaf, 0, tree.feature)]
+        split.append(np.where(leaf, -1, feature))
         threshold.append(tree.threshold)
         left.append(tree.children_left + start)
         right.append(tree.children_right + start)

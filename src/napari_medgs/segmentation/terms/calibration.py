@@ -19,6 +19,7 @@ from napari_medgs._typing import Floats
 from napari_medgs.segmentation.advanced import CalibrationParams, SolverParams
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.terms.appearance import Appearance, learn_appearance
+from napari_medgs.segmentation.terms.contrast_weights import ContrastWeights
 from napari_medgs.segmentation.terms.image_features import ImageFeatures
 from napari_medgs.segmentation.terms.stochastic_watershed import (
     StochasticWatershed,
@@ -96,6 +97,7 @@ def leave_one_slice_out(
     watershed: StochasticWatershed,
     seed: int,
     params: SolverParams | None = None,
+    contrasts: ContrastWeights | None = None,
 ) -> HeldOutPredictions | None:
     """Predict the markers of annotated slices from those of the others.
 
@@ -109,6 +111,7 @@ def leave_one_slice_out(
     seed : int
         Of the choice of samples and of the appearance models.
     params : SolverParams, optional
+    contrasts : ContrastWeights, optional
 
     Returns
     -------
@@ -129,7 +132,7 @@ def leave_one_slice_out(
         train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
         model = learn_appearance(
             features[train], classes[train], count, image.density_columns, image.value_ranges,
-            seed, forest,
+            seed, forest, *_of_contrasts(contrasts),
         )  # fmt: skip
         # A class that the other slices do not show cannot be predicted.
         test = test[np.isin(classes[test], model.present)]
@@ -183,12 +186,17 @@ def _with_background(
     return np.concatenate([features, more]), np.concatenate([classes, background])
 
 
+def _of_contrasts(contrasts: ContrastWeights | None) -> tuple[Floats | None, Floats | None]:
+    return (None, None) if contrasts is None else (contrasts.by_class, contrasts.edges)
+
+
 def fit_terms(
     markers: Markers,
     image: ImageFeatures,
     watershed: StochasticWatershed,
     seed: int,
     params: SolverParams | None = None,
+    contrasts: ContrastWeights | None = None,
 ) -> tuple[Appearance, WatershedVotes]:
     """Fit the appearance model and the watershed to markers, and weight both.
 
@@ -199,6 +207,8 @@ def fit_terms(
     watershed : StochasticWatershed
     seed : int
     params : SolverParams, optional
+    contrasts : ContrastWeights, optional
+        How much every contrast counts; all alike by default.
 
     Returns
     -------
@@ -215,10 +225,11 @@ def fit_terms(
         image.value_ranges,
         seed,
         params.appearance,
+        *_of_contrasts(contrasts),
     )
     # Corrections of an initial mask lie where it is wrong; they do not stand for its slices.
     held_out = (
-        leave_one_slice_out(markers, image, features, watershed, seed, params)
+        leave_one_slice_out(markers, image, features, watershed, seed, params, contrasts)
         if markers.kept is None
         else None
     )

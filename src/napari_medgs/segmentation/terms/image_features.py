@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,8 @@ class ImageFeatures:
         Voxel sizes over the finest one.
     value_ranges : (F, 2) ndarray
         Range of every feature.
+    strengths : (C,) ndarray of float32 or None
+        Factors of the channels in ``edges``.
     """
 
     guide: Floats
@@ -98,6 +100,28 @@ class ImageFeatures:
     _curves: Floats
     _coarse: Floats
     _factors: Floats
+    strengths: Floats | None = None
+
+    def weighed(self, strengths: Floats | None) -> ImageFeatures:
+        """Return features whose channels count differently where gradients are taken.
+
+        Parameters
+        ----------
+        strengths : (C,) ndarray of float32 or None
+            Factors of the channels; all alike for None.
+        """
+        return replace(self, strengths=strengths)
+
+    @property
+    def edges(self) -> Floats:
+        """The guide image for gradients, (C, Z, Y, X): channels times their strengths."""
+        return self._strengthened(self.guide)
+
+    def _strengthened(self, image: Floats) -> Floats:
+        if self.strengths is None or (self.strengths == 1).all():
+            return image
+        kept = self.strengths > 0
+        return image[kept] * self.strengths[kept][:, None, None, None]
 
     @property
     def _per_channel(self) -> int:
@@ -124,7 +148,8 @@ class ImageFeatures:
         Returns
         -------
         (C, Z, Y, X) ndarray of float32
-            Over its mean difference between neighbors, like ``guide``.
+            Over its mean difference between neighbors, like ``edges``; channels without strength
+            are left out.
         """
         out = np.empty(self.guide.shape, np.float32)
         channels, depth = self.guide.shape[:2]
@@ -139,7 +164,7 @@ class ImageFeatures:
         for channel in out:
             _smooth_in_place(channel, sigma, self.relative_spacing)
             channel /= _mean_step(channel)
-        return out
+        return self._strengthened(out)
 
     def at(self, points: NDArray[Any]) -> Floats:
         """Return the features at points.
