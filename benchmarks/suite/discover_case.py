@@ -105,10 +105,10 @@ class Scores:
     target: str
     node: float  # Dice of the best node's cells
     rendered: float  # of its mask
-    notches: int
-    best_notch: float  # best Dice over the notches, first click
+    levels: int
+    best_level: float  # best Dice over the levels, first click
     preselected: float
-    distance: list[int]  # notches from the preselected part to the best one, by click
+    distance: list[int]  # levels from the preselected part to the best one, by click
     nodes_needed: int | None
     baselines: dict[str, tuple[float, int | None]]
 
@@ -174,12 +174,12 @@ def score(
     distance, first = [], (0, 0.0, 0.0)
     for number, place in enumerate(clicks(mask, seed)):
         part = tree.at(place)
-        nodes = np.array([n[0] for n in part.notches])
+        nodes = np.array([n[0] for n in part.levels])
         overlap = 2 * inside[nodes] / (tree.voxels[nodes] + total)
         best = int(overlap.argmax())
-        distance.append(abs(best - part.notch))
+        distance.append(abs(best - part.level))
         if number == 0:
-            shown = dice(tree.mask(part.notches[best]), mask)
+            shown = dice(tree.mask(part.levels[best]), mask)
             first = (len(nodes), shown, dice(tree.mask(part.nodes), mask))
     others = {}
     for baseline in baselines:
@@ -276,8 +276,8 @@ def run(context: Context) -> CaseResult:
             "targets": [
                 {
                     "case": r.case.name, "split": r.case.split, "target": r.target,
-                    "node": r.node, "rendered": r.rendered, "notches": r.notches,
-                    "best_notch": r.best_notch, "preselected": r.preselected,
+                    "node": r.node, "rendered": r.rendered, "levels": r.levels,
+                    "best_level": r.best_level, "preselected": r.preselected,
                     "distance": r.distance, "nodes_needed": r.nodes_needed,
                     "baselines": {k: list(v) for k, v in r.baselines.items()},
                 }

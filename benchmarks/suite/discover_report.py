@@ -61,9 +61,9 @@ def _targets(rows: list[Scores]) -> Table:
                 name + count,
                 *(
                     _three(float(np.mean([getattr(row, key) for row in group])))
-                    for key in ("node", "rendered", "best_notch", "preselected")
+                    for key in ("node", "rendered", "best_level", "preselected")
                 ),
-                f"{np.mean([row.notches for row in group]):.3g}",
+                f"{np.mean([row.levels for row in group]):.3g}",
                 f"{np.median(distances):.3g}, {max(distances)}",
             )
         )
@@ -71,10 +71,10 @@ def _targets(rows: list[Scores]) -> Table:
         "image (masks, settings): target",
         "best node, cells",
         "best node, rendered",
-        "best notch",
+        "best level",
         "preselected",
-        "notches",
-        "notches away: median, most",
+        "levels",
+        "levels away: median, most",
     )
     return Table("One node for one target, Dice", columns, tuple(lines))
 
@@ -83,13 +83,13 @@ def _summary(rows: list[Scores]) -> Table:
     def line(name: str, chosen: list[Scores]) -> tuple[str, ...]:
         if not chosen:
             return (name, "0", "-", "-", "-", "-")
-        distances = [d for row in chosen if row.best_notch >= 0.5 for d in row.distance]
+        distances = [d for row in chosen if row.best_level >= 0.5 for d in row.distance]
         away = f"{np.median(distances):.3g}, {max(distances)}" if distances else "-"
         return (
             name,
             str(len(chosen)),
             _three(float(np.mean([row.rendered for row in chosen]))),
-            _three(float(np.mean([row.best_notch for row in chosen]))),
+            _three(float(np.mean([row.best_level for row in chosen]))),
             _three(float(np.mean([row.preselected for row in chosen]))),
             away,
         )
@@ -106,7 +106,7 @@ def _summary(rows: list[Scores]) -> Table:
         line("all targets of the other images", [r for r in rows if r.case.split == "report"]),
     )  # fmt: skip
     columns = (
-        "targets", "number", "best node", "best notch", "preselected", "notches away, if found",
+        "targets", "number", "best node", "best level", "preselected", "levels away, if found",
     )  # fmt: skip
     return Table("Means, rendered masks", columns, lines)
 
@@ -169,11 +169,11 @@ def notes() -> list[str]:
     """Return how it was measured."""
     return [
         "Best node: the node of the tree with the highest Dice, found with the truth: what a user "
-        "reaches who stops at the right size. Best notch: the same among the sizes that the wheel "
-        "offers at the target's deepest voxel. Preselected: the size shown first. Notches away: "
+        "reaches who stops at the right size. Best level: the same among the sizes that the wheel "
+        "offers at the target's deepest voxel. Preselected: the size shown first. Levels away: "
         "between the preselected size and the best one, over five clicks (the deepest voxel and "
         "four random ones at half its depth or more); in the table of means only for targets "
-        "whose best notch has Dice 0.5 or more.",
+        "whose best level has Dice 0.5 or more.",
         "Settings (cost, noise, preselection) were chosen on the images marked tune, those for "
         "several contrasts on the glioma alone; the images marked report were scored afterwards. "
         "Masks marked model are the output of other programs: agreement, not accuracy. Single "

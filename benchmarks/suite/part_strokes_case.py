@@ -122,10 +122,10 @@ def best_part(tree: PartTree, truth: Mask, places: list[tuple[int, ...]]) -> Mas
     best, nodes = -1.0, (tree.root,)
     for place in places:
         part = tree.at(place)
-        sizes = tree.voxels[[n[0] for n in part.notches]]
-        overlap = 2 * inside[[n[0] for n in part.notches]] / (sizes + truth.sum())
+        sizes = tree.voxels[[n[0] for n in part.levels]]
+        overlap = 2 * inside[[n[0] for n in part.levels]] / (sizes + truth.sum())
         if overlap.max() > best:
-            best, nodes = float(overlap.max()), part.notches[int(overlap.argmax())]
+            best, nodes = float(overlap.max()), part.levels[int(overlap.argmax())]
     return tree.mask(nodes)
 
 

@@ -107,7 +107,7 @@ ENTRIES: dict[str, Entry] = {
         "suite.compression_case:run",
     ),
     "discover": Entry(
-        "parts from one click: best nodes, notches and times; against other cells and hierarchies",
+        "parts from one click: best nodes, levels and times; against other cells and hierarchies",
         "suite.discover_case:run",
     ),
     "part-strokes": Entry(

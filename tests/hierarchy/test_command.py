@@ -49,10 +49,10 @@ def test_a_part_at_a_place(place, truth):
     numbers = json.loads((place / "a.json").read_text())
     assert numbers["voxels"] == mask.sum()
     assert numbers["volume_ml"] == pytest.approx(mask.sum() * 0.002)
-    assert len(numbers["notches_ml"]) > numbers["notch"] >= 0
+    assert len(numbers["levels_ml"]) > numbers["level"] >= 0
     best = 0.0
-    for notch in range(len(numbers["notches_ml"])):
-        line = f"parts scan.medgs.safetensors -o n.nii.gz --at {AT} --notch {notch} -q"
+    for level in range(len(numbers["levels_ml"])):
+        line = f"parts scan.medgs.safetensors -o n.nii.gz --at {AT} --level {level} -q"
         assert run(place, line).exit_code == 0
         mask = np.asarray(nib.load(place / "n.nii.gz").dataobj) == 1
         best = max(best, 2 * (mask & (truth == 3)).sum() / (mask.sum() + (truth == 3).sum()))
@@ -102,11 +102,11 @@ def test_a_cut_and_the_tree(place):
         ("", "give -o with --count"),
         ("-o x.nii.gz --count 4 --at 1 1 1", "either --count or --at"),
         ("-o x.nii.gz --not-at 1 1 1", "--not-at needs --at"),
-        ("-o x.nii.gz --count 4 --notch 1", "--notch is for --at"),
+        ("-o x.nii.gz --count 4 --level 1", "--level is for --at"),
         ("-o x.nii.gz --count 4 --world", "--world is for --at"),
         ("-o x.nii.gz --count 1", "Error"),
         ("-o x.nii.gz --at 1 2", "2 numbers where 3 are needed"),
-        ("-o x.nii.gz --at 26 18 4 --notch 99", "has sizes 0 to"),
+        ("-o x.nii.gz --at 26 18 4 --level 99", "has sizes 0 to"),
         ("-o x.nii.gz --count 4 --field scan.medgs.safetensors", "one field alone"),
     ],
 )

@@ -208,8 +208,8 @@ def test_the_order_of_the_gaussians_does_not_matter(tree, volume, field):
     assert np.allclose(np.sort(other.altitude), np.sort(tree.altitude), rtol=1e-6)
     for place in ((4, 8, 8), (3, 22, 10), (4, 18, 26)):
         first, second = tree.at(place), other.at(place)
-        assert first.notch == second.notch
-        assert [tree.voxels[n[0]] for n in first.notches] == [
-            other.voxels[n[0]] for n in second.notches
+        assert first.level == second.level
+        assert [tree.voxels[n[0]] for n in first.levels] == [
+            other.voxels[n[0]] for n in second.levels
         ]
         assert np.array_equal(tree.mask(first.nodes), other.mask(second.nodes))

@@ -41,7 +41,7 @@ def test_one_click_finds_a_block(tree, truth):
         node, score = tree.best_node(block)
         assert score > 0.9
         part = tree.at(place)
-        best = max(dice(tree.mask(nodes), block) for nodes in part.notches)
+        best = max(dice(tree.mask(nodes), block) for nodes in part.levels)
         assert best > 0.9
         assert dice(tree.mask(node), block) > 0.9
         assert np.isclose(tree.milliliters(node), tree.voxels[node] * 2 / 1000)
@@ -64,36 +64,36 @@ def test_best_node_is_the_best(tree, truth):
     assert np.isclose(scores[node], score)
 
 
-def test_notches_grow_by_a_quarter(tree):
+def test_levels_grow_by_a_quarter(tree):
     for leaf in range(0, tree.leaves, 7):
-        notches = tree.notches(leaf)
-        assert notches == sorted(notches)
-        for node in notches[:-1]:
+        levels = tree.levels(leaf)
+        assert levels == sorted(levels)
+        for node in levels[:-1]:
             assert tree.voxels[tree.parent[node]] >= 1.25 * tree.voxels[node]
-        assert set(notches) <= set(tree.ancestors(leaf).tolist())
+        assert set(levels) <= set(tree.ancestors(leaf).tolist())
 
 
 def test_the_wheel_stops_at_both_ends(tree):
     part = tree.at(INSIDE[1])
-    assert part.larger(100).notch == len(part.notches) - 1
-    assert part.smaller(100).notch == 0
-    assert part.at_notch(part.notch) == part
-    sizes = [tree.voxels[nodes[0]] for nodes in part.notches]
+    assert part.larger(100).level == len(part.levels) - 1
+    assert part.smaller(100).level == 0
+    assert part.at_level(part.level) == part
+    sizes = [tree.voxels[nodes[0]] for nodes in part.levels]
     assert sizes == sorted(sizes)
-    assert all(0 <= part.at_notch(k).confidence <= 1 for k in range(len(sizes)))
+    assert all(0 <= part.at_level(k).confidence <= 1 for k in range(len(sizes)))
     assert tree.prominence(tree.root) == 1
 
 
 def test_clicks_choose_the_level(tree):
     one, two = INSIDE[1], INSIDE[2]
     part = tree.at(one, negative=[two])
-    for nodes in part.notches:
+    for nodes in part.levels:
         inside = tree.leaf_mask(nodes)[tree.cells]
         assert inside[one]
         assert not inside[two]
     both = tree.at(one, two)
-    assert all(tree.leaf_mask(n)[tree.cells][one] for n in both.notches)
-    assert all(tree.leaf_mask(n)[tree.cells][two] for n in both.notches)
+    assert all(tree.leaf_mask(n)[tree.cells][one] for n in both.levels)
+    assert all(tree.leaf_mask(n)[tree.cells][two] for n in both.levels)
     # Blocks 1 and 2 without block 3 between them may be no single node; the places decide.
     union = tree.at(one, two, negative=[INSIDE[3], (0, 0, 0)])
     inside = tree.leaf_mask(union.nodes)[tree.cells]
@@ -265,7 +265,7 @@ def test_images_of_all_kinds(case, rng):
     truth = np.zeros(volume.shape, bool)
     truth[:, 8:24, 10:30] = True
     part = tree.at((0 if case == "2d" else 2, 16, 20))
-    assert max(dice(tree.mask(nodes), truth) for nodes in part.notches) > 0.9
+    assert max(dice(tree.mask(nodes), truth) for nodes in part.levels) > 0.9
 
 
 def test_a_field_alone_divides_its_own_image(field, truth):

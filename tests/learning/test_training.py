@@ -84,7 +84,7 @@ def model(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     path = folder / "ball.safetensors"
     said = run(
-        "train-segmenter", cases, "-o", path, "--steps", 80, "--folds", 4, "--licence", "CC0-1.0",
+        "train-segmenter", cases, "-o", path, "--steps", 80, "--folds", 4, "--license", "CC0-1.0",
         "--log-dir", folder / "log", "--json", folder / "numbers.json", *WORDS,
     )  # fmt: skip
     assert "ball, box from 4 cases" in said

@@ -49,11 +49,11 @@ class Pointer:
             pass
         self.mouse.keys = NO_KEY
 
-    def wheel(self, notches, keys=SHIFT):
+    def wheel(self, levels, keys=SHIFT):
         native = self.mouse.canvas.native
         spot = QPointF(native.width() / 2, native.height() / 2)
-        for _ in range(abs(notches)):
-            turn = QPoint(0, 120 if notches > 0 else -120)
+        for _ in range(abs(levels)):
+            turn = QPoint(0, 120 if levels > 0 else -120)
             event = QWheelEvent(
                 spot, QPointF(native.mapToGlobal(spot.toPoint())), QPoint(), turn,
                 Qt.MouseButton.NoButton, keys, Qt.ScrollPhase.NoScrollPhase, False,
@@ -79,10 +79,10 @@ def test_hover_wheel_click_and_a_stroke(clicking, qtbot, notes, tmp_path):
     assert canvas.lines_shown == (True, False)
     assert "mL" in widget.view.parts.text.text() or "mm³" in widget.view.parts.text.text()
     pointer.wheel(1)
-    assert picker.hovered.notch == min(part.notch + 1, len(part.notches) - 1)
+    assert picker.hovered.level == min(part.level + 1, len(part.levels) - 1)
     pointer.wheel(-20)
-    assert picker.hovered.notch == 0
-    widget.view.parts.size.setValue(part.notch)
+    assert picker.hovered.level == 0
+    widget.view.parts.size.setValue(part.level)
     assert picker.hovered.nodes == part.nodes
     assert camera_of(viewer).zoom == zoom
     pointer.click(PLACE)
@@ -96,7 +96,7 @@ def test_hover_wheel_click_and_a_stroke(clicking, qtbot, notes, tmp_path):
     assert widget.state.volumes_ml[1] > 0
     # The wheel changes the clicked part, in place of the last step.
     steps = len(session.history.done)
-    pointer.wheel(-1 if part.notch else 1)
+    pointer.wheel(-1 if part.level else 1)
     settle(qtbot, widget)
     assert len(session.history.done) == steps
     np.testing.assert_array_equal(session.initial == 1, tree.mask(picker.clicked.nodes))
@@ -172,7 +172,7 @@ def test_four_views_show_the_part_in_every_plane_and_in_space(clicking, qtbot):
     qtbot.waitUntil(lambda: len(widget.parts.canvases) == 3, timeout=WAIT)
     assert [canvas.lines_shown[1] for canvas in widget.parts.canvases] == [True] * 3
     assert not widget.look.four_views.follows_shift
-    widget.parts.walk(-1 if widget.parts.picker.clicked.notch else 1)
+    widget.parts.walk(-1 if widget.parts.picker.clicked.level else 1)
     qtbot.waitUntil(lambda: widget.parts.surface.is_shown, timeout=WAIT)
     widget.look.four.click()
     assert not widget.parts.canvases

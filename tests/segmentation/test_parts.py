@@ -100,7 +100,7 @@ def test_the_log_has_the_click_and_replays(segmenter, volume, field, tmp_path):
     event = json.loads(path.read_text())["events"][0]
     assert event["part"]["positive"] == [list(map(float, PLACE))]
     assert event["part"]["negative"] == [[4.0, 12.0, 30.0]]
-    assert event["part"]["notch"] == part.notch
+    assert event["part"]["notch"] == part.level
     assert event["part"]["label"] == 1
     again = mg.InteractiveSegmenter.load(path, volume, field=field)
     assert np.array_equal(again.result().labels, expected)

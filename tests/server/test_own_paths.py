@@ -41,22 +41,22 @@ def test_progress_until_ready(connect):
 
 
 def test_sizes_up_and_down(client, http):
-    assert http.get("/v1/notches").status_code == 400
+    assert http.get("/v1/levels").status_code == 400
     client.add_point_interaction((6, 12, 14), True)
     before = client.target_buffer.copy()
-    sizes = http.get("/v1/notches").json()
+    sizes = http.get("/v1/levels").json()
     assert sizes["milliliters"] == sorted(sizes["milliliters"])
-    steps = 1 if sizes["notch"] == 0 else -1
-    answer = http.post("/v1/notch", json={"steps": steps})
-    assert http.get("/v1/notches").json()["notch"] == sizes["notch"] + (
+    steps = 1 if sizes["level"] == 0 else -1
+    answer = http.post("/v1/level", json={"steps": steps})
+    assert http.get("/v1/levels").json()["level"] == sizes["level"] + (
         steps if len(sizes["milliliters"]) > 1 else 0
     )
     client._apply_prediction_response(answer)
-    http.post("/v1/notch", json={"steps": -steps})
+    http.post("/v1/level", json={"steps": -steps})
     assert np.array_equal(unpack_array(http.get("/v1/labels").content), before)
     assert client.undo()
     assert not unpack_array(http.get("/v1/labels").content).any()
-    assert http.post("/v1/notch", json={"steps": 1}).status_code == 400
+    assert http.post("/v1/level", json={"steps": 1}).status_code == 400
 
 
 def test_several_classes_uncertainty_and_suggestions(client, http):
@@ -132,7 +132,7 @@ def test_damaged_sessions_are_refused(client, http, damage):
 
 def test_described_by_openapi(server):
     paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
-    for path in ("solve", "points", "scribbles", "notch", "notches", "uncertainty", "suggestions",
+    for path in ("solve", "points", "scribbles", "level", "levels", "uncertainty", "suggestions",
                  "mesh", "session", "progress", "labels"):  # fmt: skip
         assert all(way["description"] for way in paths[f"/v1/{path}"].values())
 

@@ -59,6 +59,8 @@ EARLIER_NAMES = {
     "--again": "--overwrite",
     "--batch": "--batch-size",
     "--empty-slices-unlabelled": "--empty-slices-unlabeled",
+    "--licence": "--license",
+    "--notch": "--level",
     "--rate": "--learning-rate",
     "--reach": "--max-path-ratio",
     "--unlabelled": "--unlabeled",

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "napari-medgs parts scan.nii.gz -o parts.nii.gz --count 64",
     "napari-medgs parts scan.nii.gz -o spleen.nii.gz --at 40 60 80",
-    "napari-medgs parts scan.nii.gz -o spleen.nii.gz --at 40 60 80 --notch 5",
+    "napari-medgs parts scan.nii.gz -o spleen.nii.gz --at 40 60 80 --level 5",
     "napari-medgs parts scan.medgs.safetensors -o spleen.nii.gz --at 40 60 80 --not-at 44 70 80",
 )
 """Shown at the end of the help page."""
@@ -102,7 +102,7 @@ def parts(
             show_default=False,
         ),
     ] = None,
-    notch: Annotated[
+    level: Annotated[
         int | None,
         typer.Option(
             min=0,
@@ -145,7 +145,7 @@ def parts(
     del debug  # read by the command class
     places = [("--at", text, read_numbers("--at", text, PLACE)) for text in at or ()]
     places += [("--not-at", text, read_numbers("--not-at", text, PLACE)) for text in not_at or ()]
-    _check_options(output, count, places, notch, world, tree, store)
+    _check_options(output, count, places, level, world, tree, store)
     reporter = Reporter(quiet, json_file)
     outputs = {"-o": output, "--tree": tree, "--store": store}
     check_distinct([*images, field], {**outputs, "--json": json_file}, masks=("-o",))
@@ -183,7 +183,7 @@ def parts(
     if count is not None:
         labels = _cut(found, count, min_size, numbers, rows)
     elif places:
-        labels = _part_at(found, places, notch, world, images[0], numbers, rows)
+        labels = _part_at(found, places, level, world, images[0], numbers, rows)
     if output is not None and labels is not None:
         source = None if is_field_file(images[0]) else images[0]
         write_labels(output, labels, found.grid, source=source, **reading.chosen)
@@ -203,7 +203,7 @@ def _check_options(
     output: Path | None,
     count: int | None,
     places: list[tuple[str, str, list[float]]],
-    notch: int | None,
+    level: int | None,
     world: bool,
     tree: Path | None,
     store: Path | None,
@@ -225,8 +225,8 @@ def _check_options(
         raise typer.BadParameter("give -o with --count or --at, --tree, or --store.")
     if places and not any(option == "--at" for option, _, _ in places):
         raise typer.BadParameter("--not-at needs --at.")
-    if notch is not None and not places:
-        raise typer.BadParameter("--notch is for --at.")
+    if level is not None and not places:
+        raise typer.BadParameter("--level is for --at.")
     if world and not places:
         raise typer.BadParameter("--world is for --at and --not-at; give one.")
 
@@ -296,7 +296,7 @@ def _cut(
 def _part_at(
     tree: PartTree,
     places: list[tuple[str, str, list[float]]],
-    notch: int | None,
+    level: int | None,
     world: bool,
     image: str,
     numbers: dict[str, Any],
@@ -308,19 +308,19 @@ def _part_at(
         what = f"{option} {text}"
         voxels[option].append(place_point(tree.grid, place, world=world, what=what, image=image))
     part = tree.at(*voxels["--at"], negative=voxels["--not-at"])
-    if notch is not None:
-        if notch >= len(part.notches):
+    if level is not None:
+        if level >= len(part.levels):
             raise typer.BadParameter(
-                f"--notch {notch}: the place has sizes 0 to {len(part.notches) - 1}."
+                f"--level {level}: the place has sizes 0 to {len(part.levels) - 1}."
             )
-        part = part.at_notch(notch)
+        part = part.at_level(level)
     mask = tree.mask(part.nodes)
-    sizes = [sum(tree.milliliters(n) for n in nodes) for nodes in part.notches]
+    sizes = [sum(tree.milliliters(n) for n in nodes) for nodes in part.levels]
     volume, count = float(mask.sum() * tree.grid.voxel_volume / 1000), int(mask.sum())
     numbers.update(
         nodes=list(part.nodes),
-        notch=part.notch,
-        notches_ml=sizes,
+        level=part.level,
+        levels_ml=sizes,
         confidence=part.confidence,
         is_determined=part.is_determined,
         voxels=count,
@@ -328,7 +328,7 @@ def _part_at(
     )
     rows += [
         ("volume", f"{volume:.3f} ml, {count:,} voxels"),
-        ("size", f"notch {part.notch} of 0 to {len(part.notches) - 1}"),
+        ("size", f"level {part.level} of 0 to {len(part.levels) - 1}"),
         ("sizes", ", ".join(f"{size:.3g}" for size in sizes) + " ml"),
         ("confidence", f"{part.confidence:.2f}, a weak hint"),
     ]

@@ -113,6 +113,7 @@ def train_segmenter(
     licence: Annotated[
         str,
         typer.Option(
+            "--license",
             metavar="TEXT",
             help="Under which the model may be used; kept in its card.",
             show_default=False,

@@ -315,7 +315,7 @@ def part_tree(
     """Divide an image into nested parts, without training and without prompts.
 
     The cells of the Gaussians are merged, most similar neighbors first, until one is left. One
-    click and a few notches then choose a part: see :meth:`PartTree.at`.
+    click and a few levels then choose a part: see :meth:`PartTree.at`.
 
     Parameters
     ----------

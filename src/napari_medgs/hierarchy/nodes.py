@@ -178,7 +178,7 @@ class NestedParts:
         path: NDArray[np.int64] = _path_up(self.parent, self._checked(node))
         return path
 
-    def notches(self, node: int, growth: float = 0.25, min_fraction: float = 2e-5) -> list[int]:
+    def levels(self, node: int, growth: float = 0.25, min_fraction: float = 2e-5) -> list[int]:
         """Return the ancestors worth stopping at: those whose parent is much larger.
 
         Parameters

@@ -22,9 +22,9 @@ class PartSelection:
 
     Attributes
     ----------
-    notches : tuple of tuple of int
+    levels : tuple of tuple of int
         Nodes of every size on offer, from small to large.
-    notch : int
+    level : int
         Which of them is chosen.
     confidence : float
         How far the part stands out from what it would grow into, 0 to 1, see
@@ -36,8 +36,8 @@ class PartSelection:
         The places.
     """
 
-    notches: tuple[tuple[int, ...], ...]
-    notch: int
+    levels: tuple[tuple[int, ...], ...]
+    level: int
     confidence: float
     is_determined: bool
     positive: tuple[Place, ...]
@@ -47,12 +47,12 @@ class PartSelection:
     @property
     def nodes(self) -> tuple[int, ...]:
         """The nodes of the chosen size; more than one where no single one fits the places."""
-        return self.notches[self.notch]
+        return self.levels[self.level]
 
-    def at_notch(self, notch: int) -> PartSelection:
+    def at_level(self, level: int) -> PartSelection:
         """Return the same places with another size, the nearest on offer."""
-        chosen = min(max(int(notch), 0), len(self.notches) - 1)
-        return replace(self, notch=chosen, confidence=self._prominence[chosen])
+        chosen = min(max(int(level), 0), len(self.levels) - 1)
+        return replace(self, level=chosen, confidence=self._prominence[chosen])
 
     def with_smaller(self, node: int, prominence: float) -> PartSelection:
         """Return the same places with one more size on offer, the smallest one, chosen.
@@ -66,38 +66,38 @@ class PartSelection:
         """
         return replace(
             self,
-            notches=((node,), *self.notches),
-            notch=0,
+            levels=((node,), *self.levels),
+            level=0,
             confidence=prominence,
             is_determined=False,
             _prominence=(prominence, *self._prominence),
         )
 
     def larger(self, steps: int = 1) -> PartSelection:
-        """Return the part some notches up."""
-        return self.at_notch(self.notch + steps)
+        """Return the part some levels up."""
+        return self.at_level(self.level + steps)
 
     def smaller(self, steps: int = 1) -> PartSelection:
-        """Return the part some notches down."""
-        return self.at_notch(self.notch - steps)
+        """Return the part some levels down."""
+        return self.at_level(self.level - steps)
 
 
 def _chain(tree: NestedParts, start: int, excluded: set[int]) -> list[int]:
-    """Return the notches above a node that hold none of the excluded nodes.
+    """Return the levels above a node that hold none of the excluded nodes.
 
     The largest allowed ancestor is one of them, whatever it grows by next: a place outside says
     that the part ends there.
     """
-    notches = tree.notches(start)
+    levels = tree.levels(start)
     allowed = [n for n in tree.ancestors(start).tolist() if n not in excluded]
     if excluded and allowed:
         top = allowed[-1]
-        notches = [n for n in notches if n < top] + [top]
-    return notches
+        levels = [n for n in levels if n < top] + [top]
+    return levels
 
 
-def preselect(tree: NestedParts, notches: Sequence[int]) -> int:
-    """Return the place in a list of notches of the part to show first.
+def preselect(tree: NestedParts, levels: Sequence[int]) -> int:
+    """Return the place in a list of levels of the part to show first.
 
     It has the highest product of the cost of the merge that ends it, the growth in that merge
     (logarithm of the ratio of sizes) and the fourth root of its size, among parts of 0.02 to 20 %
@@ -106,13 +106,13 @@ def preselect(tree: NestedParts, notches: Sequence[int]) -> int:
     Parameters
     ----------
     tree : PartTree
-    notches : sequence of int
+    levels : sequence of int
 
     Returns
     -------
     int
     """
-    nodes = np.asarray(notches)
+    nodes = np.asarray(levels)
     sizes = np.maximum(tree.voxels[nodes], 1).astype(np.float64)
     above = np.where(tree.parent[nodes] >= 0, tree.parent[nodes], nodes)
     growth = np.log(np.maximum(tree.voxels[above], 1) / sizes)
@@ -170,10 +170,10 @@ def select(
     excluded = {int(n) for leaf in outside for n in tree.ancestors(leaf)}
     start = tree.common_ancestor(inside)
     if start not in excluded:
-        notches = _chain(tree, start, excluded)
-        prominence = tuple(tree.prominence(n) for n in notches)
-        chosen = preselect(tree, notches)
-        offers = tuple((n,) for n in notches)
+        levels = _chain(tree, start, excluded)
+        prominence = tuple(tree.prominence(n) for n in levels)
+        chosen = preselect(tree, levels)
+        offers = tuple((n,) for n in levels)
         return PartSelection(
             offers, chosen, prominence[chosen], len(offers) == 1, *places, prominence
         )

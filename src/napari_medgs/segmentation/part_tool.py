@@ -283,8 +283,8 @@ class PartTool:
             "label": label,
             "positive": [list(place) for place in part.positive],
             "negative": [list(place) for place in part.negative],
-            "notch": part.notch,
-            "notches": len(part.notches),
+            "notch": part.level,
+            "notches": len(part.levels),
             "nodes": [int(node) for node in part.nodes],
             "field": self.tree().field_digest,
         }

@@ -316,13 +316,13 @@ class Provisional:
         tree = self._segmenter.parts.tree()
         part = part_at(tree, clicks, negative)
         most = 4 / 3 * np.pi * (REACH * depth) ** 3 / cell
-        sizes = [sum(int(tree.voxels[n]) for n in nodes) for nodes in part.notches]
-        notch = part.notch
-        while notch and sizes[notch] > most:
-            notch -= 1
-        if sizes[notch] > most:
+        sizes = [sum(int(tree.voxels[n]) for n in nodes) for nodes in part.levels]
+        level = part.level
+        while level and sizes[level] > most:
+            level -= 1
+        if sizes[level] > most:
             return mask
-        return self.marked(mask | tree.mask(part.at_notch(notch).nodes))
+        return self.marked(mask | tree.mask(part.at_level(level).nodes))
 
     def _within_boxes(self, mask: Mask) -> Mask:
         """Return a mask without what is outside of the boxes, unless a click is."""

@@ -35,7 +35,7 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class NotchBody(_Body):
+class LevelBody(_Body):
     """Sizes up or down."""
 
     steps: int = Field(ge=-100, le=100)
@@ -72,10 +72,10 @@ class SuggestionAnswer(BaseModel):
     score: float
 
 
-class NotchAnswer(BaseModel):
+class LevelAnswer(BaseModel):
     """The sizes of the part under the first click."""
 
-    notch: int
+    level: int
     milliliters: list[float]
 
 
@@ -99,13 +99,13 @@ def own_routes(handler: Handler) -> APIRouter:
             "stage": stage.name, "detail": stage.detail, "done": stage.done, "total": stage.total
         }  # fmt: skip
 
-    @router.get("/notches", response_model=NotchAnswer)
-    async def notches(request: Request) -> dict[str, Any]:
+    @router.get("/levels", response_model=LevelAnswer)
+    async def levels(request: Request) -> dict[str, Any]:
         """List the sizes that the place of the first click has."""
-        return await handler.act(request, _notches, acts=False)
+        return await handler.act(request, _levels, acts=False)
 
-    @router.post("/notch", responses=PREDICTION)
-    async def notch(request: Request, body: NotchBody) -> Response:
+    @router.post("/level", responses=PREDICTION)
+    async def level(request: Request, body: LevelBody) -> Response:
         """Take a larger or a smaller part at the place of the first click."""
 
         def act(work: WorkSession) -> Prediction:
@@ -238,10 +238,10 @@ def _binary(data: bytes) -> Response:
     return Response(data, media_type="application/octet-stream")
 
 
-def _notches(work: WorkSession) -> dict[str, Any]:
+def _levels(work: WorkSession) -> dict[str, Any]:
     part, tree = work.part(), work.need().parts.tree()
-    sizes = [sum(tree.milliliters(node) for node in nodes) for nodes in part.notches]
-    return {"notch": part.notch, "milliliters": sizes}
+    sizes = [sum(tree.milliliters(node) for node in nodes) for nodes in part.levels]
+    return {"level": part.level, "milliliters": sizes}
 
 
 def _mesh(work: WorkSession, label: int, form: str) -> bytes:

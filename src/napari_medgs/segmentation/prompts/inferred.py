@@ -171,8 +171,8 @@ def fit_stroke(tree: PartTree, voxels: NDArray[Any]) -> int:
 
     counts = tree.sum_up(np.bincount(tree.cells[tuple(voxels.T)], minlength=tree.leaves))
     holds = np.flatnonzero(counts >= COVERED * len(voxels))
-    notches = tree.notches(int(holds[np.argmin(tree.voxels[holds])]))
-    return int(notches[preselect(tree, notches)])
+    levels = tree.levels(int(holds[np.argmin(tree.voxels[holds])]))
+    return int(levels[preselect(tree, levels)])
 
 
 def part_at(tree: PartTree, positive: list[Any], negative: list[Any]) -> PartSelection:

@@ -20,7 +20,7 @@ HELP = (
 class PartsPanel(QWidget):
     """The button of the tool; while it is down, a slider for the size of the part on show."""
 
-    notch_chosen = Signal(int)
+    level_chosen = Signal(int)
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,15 +55,15 @@ class PartsPanel(QWidget):
         layout.addWidget(self.details)
         self.details.setVisible(False)
         self.button.toggled.connect(self.details.setVisible)
-        self.size.valueChanged.connect(self.notch_chosen.emit)
+        self.size.valueChanged.connect(self.level_chosen.emit)
         self.show_part(None, "")
 
     def show_part(self, part: Any | None, text: str) -> None:
         """Show the size of a part and the sizes that there are; no signals are emitted."""
         self.size.blockSignals(True)
-        self.size.setEnabled(part is not None and len(part.notches) > 1)
+        self.size.setEnabled(part is not None and len(part.levels) > 1)
         if part is not None:
-            self.size.setRange(0, len(part.notches) - 1)
-            self.size.setValue(part.notch)
+            self.size.setRange(0, len(part.levels) - 1)
+            self.size.setValue(part.level)
         self.size.blockSignals(False)
         self.text.setText(text or "No part below the mouse")

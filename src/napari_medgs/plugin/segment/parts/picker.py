@@ -80,8 +80,8 @@ class PartPicker:
                 self.hovered = self._selection(leaf, place)
             if self.hovered is None or before is None:
                 self._walked = False
-            elif self._walked and before.nodes in self.hovered.notches:
-                self.hovered = self.hovered.at_notch(self.hovered.notches.index(before.nodes))
+            elif self._walked and before.nodes in self.hovered.levels:
+                self.hovered = self.hovered.at_level(self.hovered.levels.index(before.nodes))
             else:
                 self._walked = False
         if self.hovered is not before or self.hovered is None:
@@ -95,19 +95,19 @@ class PartPicker:
         return self._selections[leaf]
 
     def walk(self, steps: int) -> bool:
-        """Make the part on show some notches larger or smaller; return whether it could be."""
+        """Make the part on show some levels larger or smaller; return whether it could be."""
         part = self.shown
-        return part is not None and self.set_notch(part.notch + steps)
+        return part is not None and self.set_level(part.level + steps)
 
-    def set_notch(self, notch: int) -> bool:
+    def set_level(self, level: int) -> bool:
         """Choose the size of the part on show; see :meth:`walk`."""
         part = self.shown
-        if part is None or part.at_notch(notch).notch == part.notch:
+        if part is None or part.at_level(level).level == part.level:
             return False
         if self.hovered is None:
-            self.clicked = part.at_notch(notch)
+            self.clicked = part.at_level(level)
         else:
-            self.hovered = part.at_notch(notch)
+            self.hovered = part.at_level(level)
             self._walked = True
         self.changed.emit()
         return True

@@ -99,7 +99,7 @@ class ClickParts:
         self._rest.setInterval(REST_MS)
         self._rest.timeout.connect(self._follow_outline)
         panel.button.toggled.connect(self._on_toggled)
-        panel.notch_chosen.connect(self._on_notch)
+        panel.level_chosen.connect(self._on_level)
         controller.parts_ready.connect(self._on_ready)
         controller.prompts_changed.connect(self._on_prompts)
         table.selected.connect(lambda *_: self.release())
@@ -222,8 +222,8 @@ class ClickParts:
         if self.picker is not None and self.picker.walk(steps):
             self._on_walked()
 
-    def _on_notch(self, notch: int) -> None:
-        if self.picker is not None and self.picker.set_notch(notch):
+    def _on_level(self, level: int) -> None:
+        if self.picker is not None and self.picker.set_level(level):
             self._on_walked()
 
     def _on_walked(self) -> None:
@@ -342,8 +342,8 @@ class ClickParts:
         if picker is None or part is None:
             return ""
         words = volume_text(picker.milliliters)
-        count = len(part.notches)
-        return f"{words} · {part.notch + 1} of {count}" if count > 1 else words
+        count = len(part.levels)
+        return f"{words} · {part.level + 1} of {count}" if count > 1 else words
 
     def _show(self) -> None:
         part = None if self.picker is None else self.picker.shown
