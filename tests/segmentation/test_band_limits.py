@@ -56,6 +56,15 @@ def test_voxels_are_spent_near_classes(margins, spare, threshold):
     assert found.count == np.count_nonzero(margin < expected)
 
 
+def test_with_fully_labeled_slices_all_blocks_count_alike(margins):
+    margin, labels, markers = margins
+    labeled = replace(markers, fully_labeled={0: np.array([3])})
+    most = np.count_nonzero(margin < 1.0)
+    found = band_limits(labels, margin, labeled, np.ones(3), most, PARAMS)
+    assert (found.values == 1.0).all()
+    assert found.count == most
+
+
 def test_a_class_thinner_than_the_gaussians_is_found():
     """A faint cross in a disc: few Gaussians show the disc only."""
     rng = np.random.default_rng(0)
