@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from napari_medgs.io import write_image, write_labels
 
 BLOCKED = ("torch", "lightning", "torch_geometric", "torchmetrics", "distributed", "dask")
 RUN = f"""
-import sys
+import json, sys
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
@@ -21,9 +22,16 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 from napari_medgs.cli import main
-sys.argv[0] = "napari-medgs"
-sys.exit(main())
+for words in json.loads(sys.argv[1]):
+    print(*words)
+    sys.argv = ["napari-medgs", *words]
+    try:
+        main()
+    except SystemExit as ended:
+        if ended.code:
+            raise
 """
+"""Runs commands one after the other, in one process, up to the first that fails."""
 
 
 @pytest.fixture
@@ -34,10 +42,11 @@ def folder(tmp_path, tiny_volume, tiny_labels):
     return tmp_path
 
 
-def run(folder, *words) -> subprocess.CompletedProcess[str]:
+def run(folder, *commands) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    words = json.dumps([[str(word) for word in command] for command in commands])
     return subprocess.run(
-        [sys.executable, "-c", RUN, *map(str, words)], cwd=folder, env=environment,
+        [sys.executable, "-c", RUN, words], cwd=folder, env=environment,
         capture_output=True, encoding="utf-8", timeout=300,
     )  # fmt: skip
 
@@ -55,14 +64,15 @@ def run(folder, *words) -> subprocess.CompletedProcess[str]:
     ],
 )  # fmt: skip
 def test_commands_that_need_them_say_what_to_install(folder, words, sentence):
-    done = run(folder, *words)
+    done = run(folder, words)
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines() == [f"napari-medgs: {sentence}"]
 
 
 def test_all_other_commands_work_without_them(folder):
     field = "out/a.medgs.safetensors"
-    for words in (
+    done = run(
+        folder,
         ("fit-many", "images", "-o", "out", "--gaussians", 40, "--iterations", 5),
         ("fit", "images/a.nii.gz", "--mask", "labels.nii.gz", "-o", field, "--gaussians", 40,
          "--iterations", 5),
@@ -71,6 +81,5 @@ def test_all_other_commands_work_without_them(folder):
         ("segment", "images/a.nii.gz", "--prompts", "labels.nii.gz", "-o", "mask.nii.gz"),
         ("evaluate", "mask.nii.gz", "labels.nii.gz"),
         ("mesh", "labels.nii.gz", "-o", "mesh.ply"),
-    ):  # fmt: skip
-        done = run(folder, *words)
-        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
