@@ -205,6 +205,35 @@ class ShapeParams:
 
 
 @dataclass(frozen=True)
+class ScatterParams:
+    """Classes of many components, whose unmarked components are found by their look.
+
+    Attributes
+    ----------
+    min_components : int
+        Least components of a class in the annotated slices; 0: none is looked for.
+    min_apart : float
+        Least number of components over that of their outlines in all annotated slices: larger
+        ones show in several slices.
+    min_precision : float
+        Least part of what looks like the class in the annotated slices that is of the class.
+    min_recall : float
+        Least part of the components that is recognized when it is left out.
+    max_size : float
+        Largest extent of what is found, over the diameter of the largest annotated component.
+    """
+
+    min_components: int = setting(3, low=0, high=1_000_000)
+    min_apart: float = setting(0.5, low=0, high=1)
+    min_precision: float = setting(0.8, low=0, high=1)
+    min_recall: float = setting(0.8, low=0, high=1)
+    max_size: float = setting(1.5, above=0, high=1000)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
 class NarrowBandParams:
     """The refinement on voxels.
 
@@ -331,6 +360,7 @@ class SolverParams:
     watershed : WatershedParams
     calibration : CalibrationParams
     shape : ShapeParams
+    scatter : ScatterParams
     narrow_band : NarrowBandParams
     initial_mask : InitialMaskParams
     uncertainty : UncertaintyParams
@@ -352,6 +382,7 @@ class SolverParams:
     watershed: WatershedParams = field(default_factory=WatershedParams)
     calibration: CalibrationParams = field(default_factory=CalibrationParams)
     shape: ShapeParams = field(default_factory=ShapeParams)
+    scatter: ScatterParams = field(default_factory=ScatterParams)
     narrow_band: NarrowBandParams = field(default_factory=NarrowBandParams)
     initial_mask: InitialMaskParams = field(default_factory=InitialMaskParams)
     uncertainty: UncertaintyParams = field(default_factory=UncertaintyParams)

@@ -56,6 +56,7 @@ from napari_medgs.segmentation.solver.narrow_band import (
 from napari_medgs.segmentation.terms.calibration import fit_terms
 from napari_medgs.segmentation.terms.contrast_weights import learn_contrast_weights
 from napari_medgs.segmentation.terms.image_features import image_features
+from napari_medgs.segmentation.terms.scattered import Scattered, find_scattered
 
 NOISE_SAMPLES = 1e6  # voxels that noise is measured on
 CHANGE_REACH = 4  # voxels around what new strokes change in which paths are sought anew
@@ -92,6 +93,12 @@ class _State:
     seeds: NDArray[np.int32]
     costs: PathCosts
     constrained: bool
+    scattered: Scattered | None = None
+
+    @property
+    def known(self) -> Markers:
+        """The markers, with those that were found by the look of their class."""
+        return self.markers if self.scattered is None else self.scattered.added_to(self.markers)
 
 
 @dataclass(frozen=True)
@@ -394,22 +401,30 @@ class SegmentModel:
         timer.stage(SegmentStage.SHAPE)
         prior: LabelPrior | None = None
         unseeded = np.zeros((0, 3), np.int32)
-        slices = None
+        slices, scattered, known = None, None, markers
         if markers.kept is None:  # an initial mask knows the extent of every class
             slices = solver.annotated_slices(distance, markers)
             unseeded = slices.drop_unseeded_components(markers, solver.image.relative_spacing)
-        if len(unseeded):
-            voxels = np.concatenate([markers.voxels, unseeded])
-            classes = np.concatenate([markers.classes, np.zeros(len(unseeded), np.int32)])
+            scattered = find_scattered(
+                markers, slices, solver.image, appearance, solver.nodes(seeds), params.seed,
+                params.advanced,
+            )  # fmt: skip
+        if scattered is not None:
+            known = scattered.added_to(markers)
+        changed = len(unseeded) + len(known.voxels) > len(markers.voxels)
+        if changed:
+            voxels = np.concatenate([known.voxels, unseeded])
+            classes = np.concatenate([known.classes, np.zeros(len(unseeded), np.int32)])
             seeds = solver.seeds(voxels, classes, markers.count)
         weight = params.shape
         if markers.kept is not None:
             prior, weight = markers.kept, params.advanced.initial_mask.prior_weight
         elif slices is not None and params.shape > 0 and params.appearance > 0:
-            prior = slices.prior(solver.image.relative_spacing, markers.count)
+            apart = frozenset() if scattered is None else scattered.trusted
+            prior = slices.prior(solver.image.relative_spacing, markers.count, apart)
         if prior is not None:
             costs = edge_costs(*at_nodes, prior, votes, params.appearance, weight)
-        if prior is not None or len(unseeded):
+        if prior is not None or changed:
             bound = path_bound(distance.min(axis=0), params.advanced.narrow_band)
             distance = solver.propagate(seeds, costs, forbidden, bound)
         extent = estimate_extent(
@@ -424,7 +439,7 @@ class SegmentModel:
         extent.cut(distance, solver.points, seeds, solver.graph, float(UNREACHABLE))
         timer.end()
         solution = GraphSolution(distance, appearance, prior, votes, extent, weight)
-        return _State(markers, solution, seeds, costs, constraints.any)
+        return _State(markers, solution, seeds, costs, constraints.any, scattered)
 
     def _solve_voxels(
         self, state: _State, constraints: Constraints, timer: StageTimer, quick: bool
@@ -447,19 +462,19 @@ class SegmentModel:
         limits: BandLimits | None = None
         if params.refine_voxels:
             arguments = (
-                solution, markers, params.appearance, params.smooth, labels, self._best,
+                solution, state.known, params.appearance, params.smooth, labels, self._best,
                 self._margin,
             )  # fmt: skip
             if windows is None or known is None:
                 limits = band_limits(
-                    labels, self._margin, markers, self._solver.image.relative_spacing,
+                    labels, self._margin, state.known, self._solver.image.relative_spacing,
                     params.refine_voxels, params.advanced.narrow_band,
                 )  # fmt: skip
                 forbidden = constraints.forbidden_at if constraints.any else None
                 band = self._refiner.refine(*arguments, limits, forbidden)
             else:
                 assert known.limits is not None  # the settings are the same
-                limits = known.limits.extended(labels, markers, windows)
+                limits = known.limits.extended(labels, state.known, windows)
                 band = self._refiner.refine_windows(*arguments, limits, known.band, windows)
         self._voxels = _VoxelState(scores, labels.copy(), limits, band, params)
         timer.end()
@@ -474,7 +489,7 @@ class SegmentModel:
         drawn = markers.voxels[markers.user_marked], markers.classes[markers.user_marked]
         labels[tuple(drawn[0].T)] = drawn[1]
         constraints.enforce(labels)
-        drop_islands(labels, markers, params.islands)
+        drop_islands(labels, state.known, params.islands)
         if params.fill_holes:
             fill_holes(labels, markers)
         constraints.enforce(labels)  # parts of locked classes are no islands
@@ -586,6 +601,9 @@ class SegmentModel:
         if axis is None:
             axis = self._axes[markers.annotated_slices()[0]]
         estimate, to = self.last.error_estimate(), self.field.info.slice_axis
+        lacking, scattered = None, self._state.scattered
+        if scattered is not None:
+            lacking = scattered.lacking(self.last._indices, self._axes.index(axis))
         return suggest_slices(
             np.moveaxis(estimate.error_probability, 0, to),
             np.moveaxis(self.last._indices, 0, to),
@@ -595,6 +613,7 @@ class SegmentModel:
             self.volume.spacing,
             count,
             self.params.advanced.suggestion,
+            lacking,
         )
 
     def _result(

@@ -7,7 +7,9 @@ but far from all markers, only a look at the slice can tell. The greedy choice o
 submodular utility is within a factor of 1 - 1/e of the best set of slices.
 
 Errors are clustered, so that markers next to markers add little: the coverage is wide, and the
-extent counts for half, with wide margins, since objects often end later than they seem to.
+extent counts for half, with wide margins, since objects often end later than they seem to. Where a
+class has many components, slices in which the mask lacks some of its look have a utility of their
+own, and cover no more than one component's extent.
 
 References
 ----------
@@ -46,6 +48,23 @@ class Suggestion:
     score: float
 
 
+@dataclass(frozen=True)
+class Lacking:
+    """Slices in which a mask lacks components.
+
+    Attributes
+    ----------
+    utility : (S,) ndarray
+        Of every slice, with a sum of 1 at most: the part of all places that look like a class of
+        many components and are not in the mask, times the probability that they are right.
+    extent : float
+        Of a component, in slices.
+    """
+
+    utility: NDArray[np.float64]
+    extent: float
+
+
 def suggest_slices(
     error_probability: Floats,
     labels: NDArray[np.uint8],
@@ -55,6 +74,7 @@ def suggest_slices(
     spacing: tuple[float, float, float],
     count: int = 1,
     params: SuggestionParams | None = None,
+    lacking: Lacking | None = None,
 ) -> list[Suggestion]:
     """Return the slices of one orientation whose annotation has the highest utility, best first.
 
@@ -72,6 +92,8 @@ def suggest_slices(
     count : int
         Most slices to return.
     params : SuggestionParams, optional
+    lacking : Lacking, optional
+        Slices in which components are missing.
 
     Returns
     -------
@@ -106,13 +128,20 @@ def suggest_slices(
     index = np.arange(len(utility))
     kernel = np.exp(-np.abs(index[:, None] - index) / max(1.0, params.bandwidth * extent))
     coverage = kernel[:, annotated].max(axis=1, initial=0.0)
+    terms = [(utility, kernel, coverage)]
+    if lacking is not None and lacking.utility.any():
+        terms = [(utility * (1 - lacking.utility.sum()), kernel, coverage)]
+        near = np.exp(-np.abs(index[:, None] - index) / max(1.0, lacking.extent))
+        terms.append((lacking.utility, near, near[:, annotated].max(axis=1, initial=0.0)))
     candidate = np.ones(len(utility), np.bool_)
     candidate[annotated] = False
     others = tuple(a for a in range(3) if a != axis)
     sigmas = [params.blur * min(spacing) / spacing[a] for a in others]
     found: list[Suggestion] = []
     for _ in range(min(count, int(np.count_nonzero(candidate)))):
-        gain = utility @ np.maximum(kernel - coverage[:, None], 0)
+        gain = np.zeros(len(utility))
+        for worth, reach, covered in terms:
+            gain += worth @ np.maximum(reach - covered[:, None], 0)
         gain[~candidate] = 0
         best = int(gain.argmax())
         if gain[best] <= 0:
@@ -125,7 +154,7 @@ def suggest_slices(
             Suggestion(axis, best, (position[0], position[1], position[2]), float(gain[best]))
         )
         candidate[best] = False
-        coverage = np.maximum(coverage, kernel[:, best])
+        terms = [(u, reach, np.maximum(known, reach[:, best])) for u, reach, known in terms]
     return found
 
 

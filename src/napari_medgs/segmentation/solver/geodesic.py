@@ -25,6 +25,7 @@ from napari_medgs.segmentation.solver.shortest_paths import graph_distances
 from napari_medgs.segmentation.terms.annotated_slices import AnnotatedSlices
 from napari_medgs.segmentation.terms.appearance import Appearance
 from napari_medgs.segmentation.terms.image_features import ImageFeatures
+from napari_medgs.segmentation.terms.scattered import Nodes
 from napari_medgs.segmentation.terms.stochastic_watershed import (
     StochasticWatershed,
     WatershedVotes,
@@ -208,6 +209,10 @@ class GraphSolver:
             self._empty_tree = cKDTree(self._empty_nodes * self.image.relative_spacing)
         near: NDArray[np.int64] = self._empty_tree.query(voxels * self.image.relative_spacing)[1]
         return near + self.gaussians
+
+    def nodes(self, seeds: NDArray[np.int32]) -> Nodes:
+        """Return the nodes of the graph with their seeds; see :meth:`seeds`."""
+        return Nodes(self.points, self.features, seeds, self.graph)
 
     def nearest_nodes(self, voxels: NDArray[Any]) -> NDArray[np.int64]:
         """Return the node nearest to each voxel."""

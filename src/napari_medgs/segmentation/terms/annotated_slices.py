@@ -115,7 +115,12 @@ class AnnotatedSlices:
                 widest = max(widest, float(np.sqrt(4 / np.pi * areas[areas > 0]).mean()))
         return widest / float(relative_spacing[self.axis])
 
-    def prior(self, relative_spacing: NDArray[np.float64], classes: int) -> ShapePrior | None:
+    def prior(
+        self,
+        relative_spacing: NDArray[np.float64],
+        classes: int,
+        scattered: frozenset[int] = frozenset(),
+    ) -> ShapePrior | None:
         """Return the shape prior between the slices; None for fewer than two."""
         shown = ~np.isin(self.indices, self.empty)
         if np.count_nonzero(shown) < 2:
@@ -127,4 +132,5 @@ class AnnotatedSlices:
             relative_spacing,
             classes,
             self.params,
+            scattered,
         )

@@ -143,6 +143,7 @@ def shape_prior(
     relative_spacing: NDArray[Any],
     classes: int,
     params: ShapeParams | None = None,
+    scattered: frozenset[int] = frozenset(),
 ) -> ShapePrior:
     """Compute the prior of labeled slices.
 
@@ -157,6 +158,9 @@ def shape_prior(
         Voxel sizes over the finest one.
     classes : int
     params : ShapeParams, optional
+    scattered : frozenset of int
+        Classes whose components begin and end between slices: nowhere less likely than the
+        background.
 
     Returns
     -------
@@ -189,6 +193,8 @@ def shape_prior(
         distances[s, k][tuple(box)] = np.clip(inner - outer, -most, most)
 
     run_chunks(measure, len(labels) * classes)
+    for k in scattered:
+        np.maximum(distances[:, k], distances[:, 0], out=distances[:, k])
     return ShapePrior(
         axis, np.asarray(indices, np.float32), distances, float(relative_spacing[axis]), params
     )

@@ -1,0 +1,121 @@
+"""Classes of many components: those without a stroke are found where the look tells them apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_medgs.data.volume import Volume
+from napari_medgs.errors import ParameterError
+from napari_medgs.fitting import FitParams
+from napari_medgs.segmentation import Prompts, SegmentModel, SegmentParams
+from napari_medgs.segmentation.advanced import ScatterParams, SolverParams
+from napari_medgs.segmentation.api import fit_for_segmentation
+from tests.segmentation.conftest import overlap
+
+SHAPE, STROKED, BACKGROUND = (22, 48, 48), 5, 2
+SPOTS = [(5, 12, 12), (5, 12, 34), (5, 34, 14), (6, 34, 36), (5, 24, 24)]
+FAR = [(15, 12, 14), (16, 14, 36), (15, 36, 24)]
+WITHOUT = SegmentParams(advanced=SolverParams(scatter=ScatterParams(min_components=0)))
+
+
+def spots(centers, radius=3.2):
+    z, y, x = np.indices(SHAPE)
+    found = np.zeros(SHAPE, bool)
+    for center in centers:
+        found |= sum((a - c) ** 2 for a, c in zip((z, y, x), center, strict=True)) < radius**2
+    return found
+
+
+def strokes():
+    """Short strokes on all spots of one slice, and lines around them."""
+    marks = np.zeros(SHAPE, np.uint8)
+    marks[STROKED, 18, 3:45] = marks[STROKED, 29, 3:45] = BACKGROUND
+    marks[STROKED, 4:44, 18] = marks[STROKED, 4:44, 29] = BACKGROUND
+    for _, y, x in SPOTS:
+        marks[STROKED, y - 1 : y + 2, x - 1 : x + 2] = 1
+    return marks
+
+
+def model_of(image):
+    volume = Volume.from_array(image)
+    return SegmentModel(
+        volume, fit_for_segmentation(volume, FitParams(gaussians=2500, iterations=20))
+    )
+
+
+def noisy(image):
+    return (image + np.random.default_rng(3).normal(0, 4, SHAPE)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def lesions():
+    return model_of(noisy(np.where(spots(SPOTS + FAR), 110.0, 60.0)))
+
+
+@pytest.fixture(scope="module")
+def lookalikes():
+    """Most of what looks like the class is something else, in the stroked slice, too."""
+    others = [(5, 6, 24), (5, 24, 8), (5, 24, 40), (5, 42, 24), (5, 41, 41), (5, 6, 41)]
+    return model_of(noisy(np.where(spots(SPOTS + FAR + others), 110.0, 60.0)))
+
+
+def test_components_without_a_stroke_are_found_by_their_look(lesions):
+    prompts = Prompts(labels=strokes(), background=BACKGROUND)
+    lesions.params = WITHOUT
+    assert not (lesions.update(prompts).labels == 1)[12:].any()
+    lesions.params = SegmentParams()
+    found = lesions.update(prompts).labels == 1
+    assert overlap(found[12:], spots(FAR)[12:]) > 0.7
+    assert overlap(found, spots(SPOTS + FAR)) > 0.75
+
+
+def test_a_background_stroke_on_one_of_them_takes_it_away(lesions):
+    marks = strokes()
+    z, y, x = FAR[0]
+    marks[z, y - 1 : y + 2, x - 1 : x + 2] = BACKGROUND
+    found = lesions.update(Prompts(labels=marks, background=BACKGROUND)).labels == 1
+    near = spots(FAR[:1], 6)
+    assert not found[near].any()
+    assert found[spots(FAR[1:], 2)].all()
+
+
+def test_quick_updates_keep_what_was_found(lesions):
+    marks = strokes()
+    lesions.update(Prompts(labels=marks, background=BACKGROUND))
+    marks[STROKED, 2, 2:40] = BACKGROUND
+    result = lesions.update(Prompts(labels=marks, background=BACKGROUND), quick=True)
+    assert result.incremental
+    assert (result.labels == 1)[spots(FAR, 2)].all()
+
+
+def test_nothing_is_found_where_the_stroked_slice_shows_the_same_look_elsewhere(lookalikes):
+    found = lookalikes.update(Prompts(labels=strokes(), background=BACKGROUND)).labels == 1
+    assert not found[12:].any()
+
+
+def test_slices_that_show_what_the_mask_lacks_are_suggested(lookalikes):
+    prompts = Prompts(labels=strokes(), background=BACKGROUND)
+    chosen = {}
+    for name, params in (("look", SegmentParams()), ("mask", WITHOUT)):
+        lookalikes.params = params
+        lookalikes.update(prompts)
+        chosen[name] = lookalikes.suggest(1, axis=0)[0].index
+    assert 12 <= chosen["look"] <= 19
+    assert chosen["mask"] < 12
+
+
+def test_two_components_are_not_many(lesions):
+    marks = strokes()
+    for _, y, x in SPOTS[2:]:
+        marks[STROKED, y - 3 : y + 4, x - 3 : x + 4][
+            marks[STROKED, y - 3 : y + 4, x - 3 : x + 4] == 1
+        ] = 0
+    found = lesions.update(Prompts(labels=marks, background=BACKGROUND)).labels == 1
+    assert not found[12:].any()
+
+
+@pytest.mark.parametrize("wrong", [{"min_components": -1}, {"min_recall": 1.5}, {"max_size": 0.0}])
+def test_settings_out_of_range_are_refused(wrong):
+    with pytest.raises(ParameterError):
+        ScatterParams(**wrong)
