@@ -212,7 +212,8 @@ class GraphSolver:
 
     def nodes(self, seeds: NDArray[np.int32]) -> Nodes:
         """Return the nodes of the graph with their seeds; see :meth:`seeds`."""
-        return Nodes(self.points, self.features, seeds, self.graph)
+        graph = self.graph
+        return Nodes(self.points, self.features, seeds, graph.offsets, graph.neighbors)
 
     def nearest_nodes(self, voxels: NDArray[Any]) -> NDArray[np.int64]:
         """Return the node nearest to each voxel."""

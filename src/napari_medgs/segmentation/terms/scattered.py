@@ -19,7 +19,6 @@ from napari_medgs._typing import Floats
 from napari_medgs.segmentation.advanced import SolverParams
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.result.suggest import Lacking
-from napari_medgs.segmentation.solver.graph import Graph
 from napari_medgs.segmentation.terms.annotated_slices import AnnotatedSlices
 from napari_medgs.segmentation.terms.appearance import Appearance, learn_appearance
 from napari_medgs.segmentation.terms.image_features import ImageFeatures
@@ -110,13 +109,15 @@ class Nodes:
     features : (N, F) ndarray of float32
     seeds : (N,) ndarray of int32
         Their classes by the markers, -1 where there is none.
-    graph : Graph
+    offsets : (N + 1,) ndarray of int32, neighbors : (E,) ndarray of int32
+        Of each node its neighbors, compressed.
     """
 
     points: NDArray[Any]
     features: Floats
     seeds: NDArray[np.int32]
-    graph: Graph
+    offsets: NDArray[np.int32]
+    neighbors: NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -346,11 +347,10 @@ def _candidates(
     from scipy.sparse.csgraph import connected_components
     from scipy.spatial import cKDTree
 
-    points, graph = nodes.points, nodes.graph
-    count = len(points)
+    points, count = nodes.points, len(nodes.points)
     like = np.flatnonzero(margin > 0)
-    ones = np.ones(len(graph.neighbors), np.int8)
-    links = csr_matrix((ones, graph.neighbors, graph.offsets), (count, count))
+    ones = np.ones(len(nodes.neighbors), np.int8)
+    links = csr_matrix((ones, nodes.neighbors, nodes.offsets), (count, count))
     number, part = connected_components(links[like][:, like], directed=False)
     every = np.arange(number)
     places = points[like] * image.relative_spacing
