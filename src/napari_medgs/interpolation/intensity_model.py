@@ -23,26 +23,25 @@ LIMIT = 4.0
 # Drawn slices are predicted over twice the gap, where distances err more than they will.
 TRUST = 0.3
 LEAST_VOXELS = 200
+ENOUGH_VOXELS = 5000  # for the weights of distance and contrasts
+SAMPLES = 20_000  # for quantiles of intensity
 RIDGE = 1e-3  # per voxel
 
 
-def _histogram_odds(
-    codes: NDArray[np.uint8], distances: Floats, skip: int | None = None
-) -> NDArray[np.float64]:
-    """Log-odds (BINS,) of inside against outside near the outlines of coded slices."""
+def _count_codes(codes: NDArray[np.uint8], distances: Floats) -> NDArray[np.int64]:
+    """Count the codes near outlines, outside and inside, for each slice: (S, 2, BINS)."""
+    near = np.abs(distances) < BAND
+    where = np.nonzero(near)[0]
+    place = (2 * where + (distances[near] > 0)) * BINS + codes[near]
+    return np.bincount(place, minlength=2 * BINS * len(codes)).reshape(len(codes), 2, BINS)
+
+
+def _histogram_odds(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Log-odds (BINS,) of inside against outside from counts (2, BINS)."""
     from scipy.ndimage import gaussian_filter1d
 
-    near = np.abs(distances) < BAND
-    if skip is not None:
-        near[skip] = False
-    counts = np.stack(
-        [
-            np.bincount(codes[near & side], minlength=BINS)
-            for side in (distances <= 0, distances > 0)
-        ]
-    ).astype(np.float64)
-    counts = gaussian_filter1d(counts, 1.0, axis=1, mode="nearest")
-    share = (counts + 2) / (counts.sum(axis=1, keepdims=True) + 2 * BINS)
+    soft = gaussian_filter1d(counts.astype(np.float64), 1.0, axis=1, mode="nearest")
+    share = (soft + 2) / (soft.sum(axis=1, keepdims=True) + 2 * BINS)
     odds: NDArray[np.float64] = np.clip(np.log(share[1] / share[0]), -LIMIT, LIMIT)
     return odds
 
@@ -55,6 +54,9 @@ def _logistic_weights(
 
     if inside.all() or not inside.any():  # nothing to tell apart: the distance alone decides
         return np.eye(1, features.shape[1])[0]
+    if len(inside) > 2 * ENOUGH_VOXELS:
+        step = len(inside) // ENOUGH_VOXELS
+        features, inside = features[::step], inside[::step]
     model = LogisticRegression(
         C=1 / (RIDGE * len(inside)), fit_intercept=False, solver="newton-cholesky", tol=1e-8
     )
@@ -80,6 +82,8 @@ def _predictions(
                 threads,
             )
             found += list(zip(left.tolist(), frames, strict=True))
+        if sum(np.count_nonzero(np.abs(frame) < NEAR) for _, frame in found) >= ENOUGH_VOXELS:
+            break  # every second slice tells as much as all
     return found
 
 
@@ -123,24 +127,27 @@ def refine_with_intensity(
     codes = []
     for channel in image:
         drawn = channel[positions]
-        edges = np.quantile(drawn[near], np.linspace(0, 1, BINS + 1)[1:-1])
+        some = drawn[near]
+        some = some[:: max(1, len(some) // SAMPLES)]
+        edges = np.quantile(some, np.linspace(0, 1, BINS + 1)[1:-1])
         code = np.zeros(drawn.shape, np.uint8)
         code[used] = np.digitize(drawn[used], edges)
-        codes.append((edges, code))
+        codes.append((edges, code, _count_codes(code, distances)))
     features, inside = [], []
     for k, frame, unsure in predictions:
         columns = [frame[unsure].astype(np.float64)]
-        for _, code in codes:
-            columns.append(_histogram_odds(code, distances, skip=k)[code[k][unsure]])
+        for _, code, counts in codes:
+            others = counts.sum(axis=0) - counts[k]  # a slice does not predict itself
+            columns.append(_histogram_odds(others)[code[k][unsure]])
         features.append(np.stack(columns, axis=1))
         inside.append(distances[k][unsure] > 0)
     if sum(len(some) for some in inside) < LEAST_VOXELS:
         return np.zeros(len(codes))
     weights = _logistic_weights(np.concatenate(features), np.concatenate(inside))
     pixels = TRUST * np.clip(weights[1:] / max(weights[0], 1e-2), 0.0, 1.0)
-    for (edges, code), channel, weight in zip(codes, image, pixels, strict=True):
+    for (edges, _, counts), channel, weight in zip(codes, image, pixels, strict=True):
         if weight > 0:
-            odds = (weight * _histogram_odds(code, distances)).astype(np.float32)
+            odds = (weight * _histogram_odds(counts.sum(axis=0))).astype(np.float32)
             for frame, z in zip(shape, wanted, strict=True):
                 near = np.abs(frame) < NEAR
                 frame[near] += odds[np.digitize(channel[z][near], edges)]
