@@ -33,9 +33,9 @@ np.savez(sys.argv[1], picture=engine.render(parameters), gradient=gradient, lane
 
 
 def _run(file: Path, cpu: str) -> dict[str, np.ndarray]:
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(file.parent)}
+    environment = dict(os.environ)
     if cpu:
-        environment["NUMBA_CPU_NAME"] = cpu
+        environment |= {"NUMBA_CPU_NAME": cpu, "NUMBA_CACHE_DIR": str(file.parent)}
     subprocess.run([sys.executable, "-c", PROGRAM, str(file)], check=True, env=environment)
     with np.load(file) as arrays:
         return dict(arrays)
