@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 import pytest
 
+from napari_medgs.plugin import garbage
 from napari_medgs.plugin.layer_frame import grid_kwargs
 
 
@@ -29,6 +30,15 @@ def modules_apart():
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def collector(monkeypatch):
+    """Leave the collector alone, which napari's test viewers rely on; note what is asked of it."""
+    asked: list[str] = []
+    monkeypatch.setattr(garbage, "_set_apart", lambda: asked.append("set apart"))
+    monkeypatch.setattr(garbage, "_give_back", lambda: asked.append("give back"))
+    return asked
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from qtpy.QtCore import QTimer
 
 from napari_medgs.errors import LabelError, MedGSError, ParameterError
 from napari_medgs.plugin.anatomy.follower import follow_planes
+from napari_medgs.plugin.garbage import CollectorRest
 from napari_medgs.plugin.layer_frame import same_place
 from napari_medgs.plugin.layer_metadata import (
     FIELD_KEY,
@@ -190,11 +191,14 @@ class SegmentWidget(MedGSWidget):
         self.view.table.fill([1, 2], BACKGROUND)
         self.files.look_for_saved()
         self._go_on()
+        self._collector = CollectorRest(self.viewer)
+        self.controller.prepared.connect(self._collector.begin)
         self._warm_up = Runner(self)
         self._warm_up.start(
             lambda progress, should_stop: warm_up(),
             returned=lambda nothing: None,
             errored=lambda error: LOGGER.info("warming up failed", exc_info=error),
+            finished=self._collector.begin,
         )
 
     def _connect(self) -> None:
@@ -455,6 +459,7 @@ class SegmentWidget(MedGSWidget):
         self.contrasts.close()
         self.surface.close()
         self.suggestion.hide_marker()
+        self._collector.end()
 
     def give_field(self) -> None:
         """Let the result carry its Gaussians, for the Export and overlay widgets."""
@@ -565,6 +570,7 @@ class SegmentWidget(MedGSWidget):
         self.end()
         self.files.shut_down()
         self._warm_up.shut_down()
+        self._collector.shut_down()
         self.view.brush.shut_down()
         for part in (
             self.saving,
