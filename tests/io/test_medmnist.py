@@ -20,13 +20,8 @@ from napari_medgs.errors import (
     MemoryEstimateError,
     ParameterError,
 )
-from napari_medgs.io.medmnist.reader import (
-    fetch,
-    is_spec,
-    load_set,
-    parse_spec,
-    read_medmnist,
-)
+from napari_medgs.io.medmnist.download import fetch
+from napari_medgs.io.medmnist.reader import is_spec, load_set, parse_spec, read_medmnist
 from napari_medgs.io.medmnist.table import SETS, file_name
 
 

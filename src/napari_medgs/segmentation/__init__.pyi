@@ -1,11 +1,11 @@
 from .advanced import SolverParams as SolverParams
 from .api import fit_for_segmentation as fit_for_segmentation
 from .api import segment as segment
+from .cases.case_record import CaseRecord as CaseRecord
 from .cases.class_list import ClassList as ClassList
 from .cases.class_list import SegmentClass as SegmentClass
 from .cases.class_list import load_classes as load_classes
 from .cases.class_list import save_classes as save_classes
-from .cases.store import CaseRecord as CaseRecord
 from .cases.store import CaseStore as CaseStore
 from .explain import ContrastExplanation as ContrastExplanation
 from .explain import explain_contrasts as explain_contrasts

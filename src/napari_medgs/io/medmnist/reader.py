@@ -1,4 +1,4 @@
-"""MedMNIST ``.npz`` files: single images as volumes, whole sets as arrays, downloads by name."""
+"""MedMNIST ``.npz`` files: single images as volumes, whole sets as arrays."""
 
 from __future__ import annotations
 
@@ -6,26 +6,23 @@ import math
 import os
 import re
 import warnings
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, ImageError, LabelError, ParameterError
-from napari_medgs.io._limits import check_claim, check_file, check_memory
-from napari_medgs.io.medmnist.table import SETS, SetInfo, file_name
+from napari_medgs.io._limits import check_memory
+from napari_medgs.io.medmnist.arrays import open_archive, open_member, read_array, skip_bytes
+from napari_medgs.io.medmnist.download import fetch
+from napari_medgs.io.medmnist.table import SETS, SetInfo
 
 SPLITS = ("train", "val", "test")
 # The last two colons only: a Windows drive has one of its own.
 _SPEC = re.compile(r"^(?P<file>.+\.npz)(?::(?P<split>[^:/\\]*))?(?::(?P<index>[^:/\\]*))?$", re.I)
-_MAX_HEADER = 10_000
 
 
 @dataclass(frozen=True)
@@ -116,8 +113,8 @@ def read_medmnist(text: str, *, spacing: tuple[float, float, float] | None = Non
     """
     path, split, index = parse_spec(text)
     with (
-        _archive(path) as archive,
-        _member(path, archive, f"{split}_images") as (stream, shape, dtype, fortran),
+        open_archive(path) as archive,
+        open_member(path, archive, f"{split}_images") as (stream, shape, dtype, fortran),
     ):
         if index >= shape[0]:
             raise ParameterError(
@@ -127,11 +124,11 @@ def read_medmnist(text: str, *, spacing: tuple[float, float, float] | None = Non
         size = math.prod(shape[1:]) * dtype.itemsize
         if fortran:
             check_memory(path, shape[0] * size)
-            image = _read_array(path, stream, shape, dtype, fortran)[index].copy()
+            image = read_array(path, stream, shape, dtype, fortran)[index].copy()
         else:
             check_memory(path, size)
-            _skip(path, stream, index * size)
-            image = _read_array(path, stream, shape[1:], dtype, False)
+            skip_bytes(path, stream, index * size)
+            image = read_array(path, stream, shape[1:], dtype, False)
     return _volume(image, path.stem, split, index, spacing)
 
 
@@ -167,20 +164,20 @@ def load_set(
     path = Path(source)
     images: dict[str, NDArray[Any]] = {}
     labels: dict[str, NDArray[np.int64]] = {}
-    with _archive(path) as archive:
+    with open_archive(path) as archive:
         names = set(archive.namelist())
         total = sum(i.file_size for i in archive.infolist() if i.filename.endswith("_images.npy"))
         splits = [s for s in SPLITS if f"{s}_images.npy" in names]
         if not splits:
             raise FileError(f"{path}: not a MedMNIST file: it holds no train, val or test images.")
         for part in splits:
-            with _member(path, archive, f"{part}_images") as (stream, shape, dtype, fortran):
+            with open_member(path, archive, f"{part}_images") as (stream, shape, dtype, fortran):
                 check_memory(path, total)
-                images[part] = _read_array(path, stream, shape, dtype, fortran)
-            with _member(path, archive, f"{part}_labels") as (stream, shape, dtype, fortran):
+                images[part] = read_array(path, stream, shape, dtype, fortran)
+            with open_member(path, archive, f"{part}_labels") as (stream, shape, dtype, fortran):
                 check_memory(path, math.prod(shape) * dtype.itemsize)
                 labels[part] = _as_classes(
-                    path, part, _read_array(path, stream, shape, dtype, fortran)
+                    path, part, read_array(path, stream, shape, dtype, fortran)
                 )
             if len(labels[part]) != len(images[part]):
                 raise FileError(
@@ -202,134 +199,6 @@ def load_set(
         )
     task, classes = _task(info, labels)
     return MedMNISTSet(name, images, labels, task, classes, len(shape) == 3 and not rgb, rgb)
-
-
-# Errors of requests and urllib3 without a connection, by name: neither is imported here.
-_OFFLINE = ("ConnectionError", "ConnectTimeout", "ProxyError", "gaierror")
-
-
-def fetch(name: str, *, size: int = 28, cache: str | Path | None = None) -> Path:
-    """Download a MedMNIST file once and return its path; its MD5 is checked every time.
-
-    Parameters
-    ----------
-    name : str
-        ``breastmnist``, ``organmnist3d``, ...
-    size : int
-        28, 64, 128 or 224 pixels; 28 or 64 for 3D sets.
-    cache : str or Path, optional
-        Folder for downloads; by default the user's cache folder.
-
-    Raises
-    ------
-    ParameterError
-        When the set or size is unknown: only a local file can then be read.
-    FileError
-        When the download fails or its checksum differs.
-    """
-    import pooch
-
-    name = name.lower()
-    info = SETS.get(name)
-    if info is None:
-        raise ParameterError(
-            f"'{name}' is no MedMNIST set; there are {', '.join(SETS)}. Other sets are read from "
-            "a local .npz file."
-        )
-    if size not in info.md5:
-        raise ParameterError(
-            f"No checksum of {name} at {size} pixels is known, so it is not downloaded; there are "
-            f"{', '.join(map(str, info.md5))}. A local .npz file of any size can be read."
-        )
-    folder = (
-        Path(cache) if cache is not None else Path(pooch.os_cache("napari-medgs")) / "medmnist"
-    )
-    file = file_name(name, size)
-    try:
-        found = pooch.retrieve(
-            info.url(name, size), known_hash=f"md5:{info.md5[size]}", fname=file, path=folder
-        )
-    except (OSError, ValueError) as error:
-        # requests' errors are OSErrors; a wrong checksum is a ValueError.
-        reason = f"({error})"
-        if type(error).__name__ in _OFFLINE:
-            reason = "as there is no network connection to zenodo.org"
-        raise FileError(
-            f"{file} could not be downloaded {reason}. Get it from zenodo.org/records/10519652 "
-            f"on a machine that has one and give the file's path in place of '{name}'."
-        ) from error
-    return Path(found)
-
-
-@contextmanager
-def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open an .npz file; errors of damaged files while it is open become FileError."""
-    path = check_file(path, "an .npz file")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except (
-        zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, UnicodeDecodeError
-    ) as error:  # fmt: skip
-        raise FileError(f"{path}: truncated, damaged or no .npz file ({error}).") from error
-
-
-@contextmanager
-def _member(
-    path: Path, archive: zipfile.ZipFile, name: str
-) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any], bool]]:
-    """Open one array, its header checked against the bytes that are there.
-
-    Yields the stream at the first value, shape, dtype, and whether the order is Fortran's.
-    """
-    try:
-        entry = archive.getinfo(f"{name}.npy")
-    except KeyError:
-        raise FileError(f"{path}: holds no '{name}'; is it a MedMNIST file?") from None
-    if entry.flag_bits & 1:
-        raise FileError(f"{path}: is encrypted.")
-    with archive.open(entry) as stream:
-        try:
-            version = np.lib.format.read_magic(stream)
-            read = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            shape, fortran, dtype = read(stream, max_header_size=_MAX_HEADER)
-        except (ValueError, KeyError) as error:
-            raise FileError(f"{path}: '{name}' has a damaged header ({error}).") from error
-        if dtype.hasobject or dtype.kind not in "biuf":
-            raise FileError(f"{path}: '{name}' holds {dtype} instead of numbers; not opened.")
-        if not shape or any(n < 1 for n in shape):
-            raise ImageError(f"{path}: '{name}' is empty: its shape is {shape}.")
-        claimed = math.prod(shape) * dtype.itemsize
-        check_claim(path, claimed, entry.file_size, deflated=False)
-        check_claim(path, entry.file_size, min(entry.compress_size, path.stat().st_size) + 64,
-                    deflated=True)  # fmt: skip
-        yield stream, shape, dtype, fortran
-
-
-def _skip(path: Path, stream: IO[bytes], count: int) -> None:
-    while count > 0:
-        got = len(stream.read(min(count, 2**20)))
-        if not got:
-            raise FileError(f"{path}: truncated.")
-        count -= got
-
-
-def _read_array(
-    path: Path, stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any], fortran: bool
-) -> NDArray[Any]:
-    """Read an array of a known shape from a stream."""
-    buffer = bytearray(math.prod(shape) * dtype.itemsize)
-    view, done = memoryview(buffer), 0
-    while done < len(buffer):
-        chunk = stream.read(min(len(buffer) - done, 2**22))
-        if not chunk:
-            raise FileError(f"{path}: truncated.")
-        view[done : done + len(chunk)] = chunk
-        done += len(chunk)
-    return np.frombuffer(buffer, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def _may_be_colors(shape: tuple[int, ...]) -> bool:

@@ -246,7 +246,8 @@ class LoadWidget(MedGSWidget):
         whole = self.whole.isChecked()
 
         def job(progress: Any, should_stop: Any) -> list[LayerData]:
-            from napari_medgs.io.medmnist.reader import fetch, read_medmnist
+            from napari_medgs.io.medmnist.download import fetch
+            from napari_medgs.io.medmnist.reader import read_medmnist
 
             path = Path(text) if name is None else fetch(name, size=size)
             if whole:

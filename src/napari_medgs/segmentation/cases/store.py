@@ -14,14 +14,13 @@ A case counts once its record in ``cases/`` is there; the record is written last
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ from napari_medgs.segmentation.cases.case_names import (
     checked_name,
     is_name,
 )
+from napari_medgs.segmentation.cases.case_record import FORMAT, VERSION, CaseRecord, image_digest
 from napari_medgs.segmentation.cases.class_list import (
     ClassList,
     load_classes,
@@ -55,38 +55,9 @@ from napari_medgs.segmentation.session.priors import prior_files
 from napari_medgs.segmentation.session.replay import load_session, save_session
 from napari_medgs.segmentation.session.session import Session
 
-FORMAT, VERSION = "napari-medgs case", 1
 SUFFIX = ".nii.gz"
 _FOLDERS = ("imagesTr", "labelsTr", "sessions", "cases")
 _STAGING = ".incoming-"
-
-
-@dataclass(frozen=True)
-class CaseRecord:
-    """What a store says of one case.
-
-    Attributes
-    ----------
-    name : str
-        Of its files.
-    images : tuple of str
-        Where the contrasts came from.
-    channels : tuple of str
-        Their names.
-    digest : str
-        Hash of the image, by which the case is found again.
-    saved : float
-        Seconds since the epoch.
-    session : bool
-        Whether its session was kept.
-    """
-
-    name: str
-    images: tuple[str, ...]
-    channels: tuple[str, ...]
-    digest: str
-    saved: float
-    session: bool
 
 
 class CaseStore:
@@ -395,22 +366,6 @@ class CaseStore:
             "file_ending": SUFFIX,
         }
         _write(self.folder / "dataset.json", record)
-
-
-def image_digest(volume: Volume) -> str:
-    """Return a hash of an image: of its voxels and of where they lie.
-
-    Parameters
-    ----------
-    volume : Volume
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(np.asarray((volume.channels, *volume.shape), np.int64).tobytes())
-    digest.update(np.round(volume.grid.affine, 4).astype(np.float64).tobytes())
-    for k in range(volume.channels):
-        for part in volume.channel(k):
-            digest.update(np.ascontiguousarray(part, "<f4").tobytes())
-    return digest.hexdigest()
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:
