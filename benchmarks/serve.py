@@ -27,6 +27,7 @@ import serve_latency
 import serve_quality
 from serve_client import served
 from serve_quality import BASELINES, KINDS, LIMIT, ORGANS, REPORTED, TUNED
+from serve_records import Records
 from suite.registry import Context
 from suite.results import CaseResult, Ratio, Table, median
 
@@ -129,10 +130,8 @@ def run(context: Context) -> CaseResult:
     records = empty_records()
     wanted = QUICK if context.quick else REPORTED
     with served(context.threads) as (url, _):
-        serve_quality.measure(
-            context, url, wanted, KINDS + BASELINES, records["report"], lambda: None
-        )
-    serve_latency.measure(context, records["seconds"], lambda: None)
+        serve_quality.measure(context, url, wanted, KINDS + BASELINES, Records(records["report"]))
+    serve_latency.measure(context, Records(records["seconds"]))
     return report(records)
 
 
@@ -168,11 +167,13 @@ def main() -> None:
                 for method in methods if name.split(":")[0] in wanted else ():
                     found.pop(method, None)
         with served(given.threads) as (url, _):
-            serve_quality.measure(context, url, wanted, methods, records[given.split], keep, until)
+            serve_quality.measure(
+                context, url, wanted, methods, Records(records[given.split], keep, until)
+            )
     elif given.only == "seconds":
         if given.again:
             records["seconds"].clear()
-        serve_latency.measure(context, records["seconds"], keep, until)
+        serve_latency.measure(context, Records(records["seconds"], keep, until))
     result = report(records)
     if given.markdown is not None:
         from suite.machine import describe_machine

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from segmentation_latency import brain
 from serve_client import connect, served, wait_for
 from serve_quality import Mask, deepest, next_click
+from serve_records import Records
 from suite.registry import Context
 
 CLICKS = 25
@@ -38,36 +38,30 @@ def resized(data: NDArray[Any], truth: Mask, shape: tuple[int, ...]) -> tuple[An
 
 def measure(
     context: Context,
-    records: dict[str, Any],
-    keep: Callable[[], None],
-    until: float = float("inf"),
+    records: Records,
 ) -> None:
     """Measure the sizes that are not in the records yet.
 
     Parameters
     ----------
     context : Context
-    records : dict
+    records : Records
         "128 x 128 x 128, 1" to seconds and bytes.
-    keep : callable
-        Called after each that is new.
-    until : float
-        ``time.monotonic()`` from which on nothing more is begun.
     """
     volume, truth, _ = brain(context.data)
     structure = truth == 1  # the lateral ventricles
     for shape, sessions in SIZES[: 1 if context.quick else None]:
         name = f"{' x '.join(map(str, shape))}, {sessions}"
-        if name in records or time.monotonic() > until:
+        if name in records.values or records.is_time_up:
             continue
         data, mask = volume.data[0], structure
         if shape != data.shape:
             data, mask = resized(data, mask, shape)
         spacing = tuple(np.asarray(volume.spacing) * volume.data.shape[1:] / np.asarray(shape))
         clicks = 4 if context.quick else CLICKS
-        records[name] = _sessions(data, mask, spacing, sessions, clicks, context.threads)
-        keep()
-        found = records[name]
+        found = _sessions(data, mask, spacing, sessions, clicks, context.threads)
+        records.values[name] = found
+        records.keep()
         context.say(
             f"{name} session(s): first {max(found['first']):.2f} s, median "
             f"{np.median(found['seconds']):.3f} s, peak {found['peak_bytes'] / 1e9:.2f} GB"

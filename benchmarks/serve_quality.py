@@ -9,8 +9,7 @@ border as background, which they need.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from segmentation_baselines import run_limited, scaled
 from segmentation_cases import Case, _middle, cases_of
 from segmentation_measure import cropped
 from serve_client import connect, dice, wait_for
+from serve_records import Records
 from suite.registry import Context
 
 Mask = NDArray[np.bool_]
@@ -160,9 +160,7 @@ def measure(
     url: str,
     wanted: dict[str, tuple[str, ...]],
     methods: tuple[str, ...],
-    records: dict[str, Any],
-    keep: Callable[[], None],
-    until: float = float("inf"),
+    records: Records,
 ) -> None:
     """Measure the Dice of what is not in the records yet.
 
@@ -175,17 +173,13 @@ def measure(
         Names of the structures by case.
     methods : tuple of str
         Of KINDS and BASELINES.
-    records : dict
+    records : Records
         "case: structure" to methods to scores.
-    keep : callable
-        Called after each that is new.
-    until : float
-        ``time.monotonic()`` from which on nothing more is begun.
     """
     missing = {
         case: names
         for case, names in wanted.items()
-        if any(m not in records.get(f"{case}: {n}", {}) for n in names for m in methods)
+        if any(m not in records.values.get(f"{case}: {n}", {}) for n in names for m in methods)
     }
     for case, volume, structures in targets(context, missing):
         sampling = np.asarray(volume.spacing) / min(volume.spacing)
@@ -193,16 +187,16 @@ def measure(
         client = connect(url, volume.data, volume.spacing)
         wait_for(client)
         for name, truth in structures:
-            found = records.setdefault(f"{case}: {name}", {})
+            found = records.values.setdefault(f"{case}: {name}", {})
             for method in methods:
-                if method in found or time.monotonic() > until:
+                if method in found or records.is_time_up:
                     continue
                 if method in KINDS:
                     scores: Scores = ours(client, method, truth, sampling)
                 else:
                     scores = baseline(method, images, truth, volume.spacing, sampling)
                 found[method] = scores
-                keep()
+                records.keep()
                 cells = " ".join(f"{s:.3f}" for s in scores) if scores else "too slow"
                 context.say(f"{case}: {name}, {method}: {cells}")
         client.close()
