@@ -109,6 +109,38 @@ def test_a_box_alone_marks_its_core_and_the_ring_around():
     assert list(markers.boxes) == [1]
 
 
+def test_clicks_leave_the_core_of_a_box_that_looks_like_them():
+    box = Box((1, 1, 1), (6, 8, 9), 3)
+    alone = collect(Prompts(boxes=(box,)))
+    clicked = Prompts(points=(Point((3, 6, 7), 3, radius=0.5),), boxes=(box,))
+    image = np.zeros(SHAPE)
+
+    def inside(given):
+        def alike(flat, middle):
+            return np.abs(image.reshape(-1)[flat] - image.reshape(-1)[middle]) < 1
+
+        found = rasterize_prompts(given, SHAPE, (0, 1, 2), UNITS, alike=alike)
+        return {tuple(v) for v in found.voxels[found.classes == 1].tolist()}
+
+    core = {tuple(v) for v in alone.voxels[alone.classes == 1].tolist()}
+    assert inside(clicked) == core | {(3, 6, 7)}
+    # A click on the background says what is outside: no core then, as with strokes.
+    more = (*clicked.points, Point((0, 0, 0), 0, radius=0.5))
+    assert inside(Prompts(points=more, boxes=(box,))) == {(3, 6, 7)}
+    image[tuple(np.array(sorted(core)).T)] = 50  # a shell: the clicked one is another tissue
+    assert inside(clicked) == {(3, 6, 7)}
+
+
+def test_a_box_leaves_what_is_drawn_in_its_middle():
+    box = Box((1, 2, 2), (6, 8, 9), 3)
+    core = collect(Prompts(boxes=(box,)))
+    middle = tuple(core.voxels[core.classes == 1][0].tolist())
+    labels = image(a=(middle, 9))
+    markers = collect(Prompts(labels=labels, background=9, boxes=(box,)))
+    marked = {tuple(v): int(c) for v, c in zip(markers.voxels, markers.classes, strict=True)}
+    assert marked[middle] == 0
+
+
 def test_an_initial_mask_is_believed_off_its_border_only():
     mask = np.zeros((20, 20, 20), np.int32)
     mask[4:16, 4:16, 4:16] = 5

@@ -13,9 +13,10 @@ from napari_medgs.errors import LabelError
 from napari_medgs.segmentation.prompts.collector import Alike, MarkerCollector, collect_drawn
 from napari_medgs.segmentation.prompts.initial_mask import InitialMask, initial_mask_of
 from napari_medgs.segmentation.prompts.markers import KeptLabels, Markers
-from napari_medgs.segmentation.prompts.prompts import MOST_CLASSES, Prompts
+from napari_medgs.segmentation.prompts.prompts import MOST_CLASSES, Point, Prompts
 
 NO_CLASS = 255
+CORE_SHARE = 0.5  # of a box's core that looks like clicks on its class
 BOX_CORE = 0.3  # axes of the ellipsoid that marks a box without strokes, over the box's sides
 
 
@@ -71,7 +72,7 @@ def rasterize_prompts(
         markers.add(*initial.markers(free), user_marked=False)
         markers.extend(drawn)
         kept = ~free
-    boxes = _box_markers(prompts, shape, markers)
+    boxes = _box_markers(prompts, shape, markers, alike)
     flat, label, user_marked = markers.result()
     if len(label) and label.min() < 0:
         raise LabelError(f"The label {label.min()} is marked; labels must not be negative.")
@@ -153,10 +154,14 @@ def _is_painted(prompts: Prompts) -> bool:
 
 
 def _box_markers(
-    prompts: Prompts, shape: tuple[int, int, int], markers: MarkerCollector
+    prompts: Prompts,
+    shape: tuple[int, int, int],
+    markers: MarkerCollector,
+    alike: Alike | None,
 ) -> dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]]:
     """Return the boxes by label; mark the cores of empty ones, and background around them.
 
+    Clicks on a class leave the core of its box where that looks like them; it does not in a shell.
     Where the user marks background none is added: so many markers all around the objects would
     outdo the user's, and masks get too small.
     """
@@ -164,6 +169,7 @@ def _box_markers(
     flat, label, user_marked = markers.result()
     known = bool((user_marked & (label == 0)).any())
     held = np.zeros(shape, np.bool_) if prompts.boxes and not known else None
+    clicks = not known and not _is_painted(prompts)
     for box in prompts.boxes:
         start = np.maximum(box.start, 0)
         stop = np.minimum(box.stop, shape)
@@ -172,13 +178,13 @@ def _box_markers(
             held[tuple(slice(a, b) for a, b in zip(start, stop))] = True
         voxels = np.stack(np.unravel_index(flat[label == box.label], shape), axis=1)
         within = ((voxels >= start) & (voxels < stop)).all(axis=1)
-        if not bool(within.any()):
-            middle, half = (start + stop - 1) / 2, np.maximum((stop - start) * BOX_CORE / 2, 0.9)
-            grid = np.stack(
-                np.meshgrid(*[np.arange(a, b) for a, b in zip(start, stop)], indexing="ij"), -1
-            ).reshape(-1, 3)
-            core = grid[(((grid - middle) / half) ** 2).sum(axis=1) <= 1]
-            markers.add(np.ravel_multi_index(tuple(core.T), shape), box.label, user_marked=False)
+        core = _core_of(start, stop, shape)
+        stands = not bool(within.any())
+        if clicks and not stands:
+            own = [p for p in prompts.points if p.positive and p.label == box.label]
+            stands = _looks_like(core, own, shape, alike)
+        if stands:
+            markers.add(core[~np.isin(core, flat[user_marked])], box.label, user_marked=False)
     if held is not None:
         from scipy.ndimage import binary_dilation
 
@@ -187,6 +193,34 @@ def _box_markers(
         ring.reshape(-1)[flat] = False
         markers.add(np.flatnonzero(ring), 0, user_marked=False)
     return boxes
+
+
+def _core_of(
+    start: NDArray[np.int64], stop: NDArray[np.int64], shape: tuple[int, int, int]
+) -> NDArray[np.int64]:
+    """Return the flat indices of a small ellipsoid in the middle of a box."""
+    middle, half = (start + stop - 1) / 2, np.maximum((stop - start) * BOX_CORE / 2, 0.9)
+    grid = np.stack(
+        np.meshgrid(*[np.arange(a, b) for a, b in zip(start, stop)], indexing="ij"), -1
+    ).reshape(-1, 3)
+    core = grid[(((grid - middle) / half) ** 2).sum(axis=1) <= 1]
+    return np.ravel_multi_index(tuple(core.T), shape)
+
+
+def _looks_like(
+    core: NDArray[np.int64],
+    points: list[Point],
+    shape: tuple[int, int, int],
+    alike: Alike | None,
+) -> bool:
+    """Return whether half of a box's core looks like a clicked voxel: the object is no shell."""
+    if alike is None:
+        return False
+    seen = np.zeros(len(core), np.bool_)
+    for point in points:
+        middle = np.clip(np.round(point.position), 0, np.asarray(shape) - 1).astype(int)
+        seen |= alike(core, int(np.ravel_multi_index(tuple(middle), shape)))
+    return bool(seen.mean() >= CORE_SHARE) if len(core) else False
 
 
 def check_prompts(prompts: Prompts, volume: Volume) -> Markers:
