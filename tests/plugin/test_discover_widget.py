@@ -31,12 +31,15 @@ def row_of(tab, label):
 
 
 @pytest.fixture
-def with_parts(docked, qtbot):
+def with_parts(docked, qtbot, monkeypatch):
     viewer, widget, layer, truth = docked
     widget.tabs.setCurrentIndex(1)
     widget.parts_tab.slider.setValue(COUNTS.index(16))
+    said = [widget.disc.words]
+    monkeypatch.setattr(widget.disc, "say", said.append)
     widget.parts_panel.button.click()
     qtbot.waitUntil(lambda: widget.parts.embedding is not None, timeout=WAIT)
+    assert [words.split()[0] for words in said[:2]] == ["Find", "Laying"]
     return viewer, widget, layer, truth
 
 

@@ -20,6 +20,8 @@ REACH = 9.0  # pixels around a point in which a click means it
 MOVED = 4.0  # pixels from which on a press is a drag
 FURTHEST = 0.98  # of the radius, that the hand holds on to
 
+NO_PARTS = "Find parts to see their map."
+
 
 class PartDisc(QWidget):
     """Parts as points of the hyperbolic plane, joined to the nodes above them.
@@ -35,6 +37,7 @@ class PartDisc(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMouseTracking(True)
         self.embedding: PartEmbedding | None = None
+        self.words = NO_PARTS
         self.points: Doubles = np.zeros((0, 2))
         self._labels: dict[int, int] = {}  # by index of a point
         self._colors: dict[int, QColor] = {}
@@ -46,6 +49,11 @@ class PartDisc(QWidget):
     def sizeHint(self) -> QSize:
         """Return a square."""
         return QSize(SIDE, SIDE)
+
+    def say(self, words: str) -> None:
+        """Say something where there is no map."""
+        self.words = words
+        self.update()
 
     def show_parts(
         self,
@@ -166,9 +174,7 @@ class PartDisc(QWidget):
         painter.drawEllipse(middle, radius, radius)
         if self.embedding is None:
             painter.setPen(text)
-            painter.drawText(
-                self.rect(), Qt.AlignmentFlag.AlignCenter, "Find parts to see their map."
-            )
+            painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, self.words)
             return
         from napari_medgs.hierarchy.hyperbolic import geodesics
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
-from napari_medgs.plugin.discover.disc import PartDisc
+from napari_medgs.plugin.discover.disc import NO_PARTS, PartDisc
 from napari_medgs.plugin.discover.jobs import MOST_POINTS, DrawParts, ImageTask, MapParts
 from napari_medgs.plugin.discover.layers import add_labels
 from napari_medgs.plugin.discover.parts_tab import PartsTab
@@ -139,12 +139,17 @@ class PartsView:
             self.mapping.stop()
             self._rest.start()
             return
+        self._disc.say("Laying out the map …")
         self.mapping.start(
             MapParts(self.tree, self._nodes()),
             returned=self._on_mapped,
-            errored=lambda error: show_failure(error, "The map of the parts"),
-            cancelled=lambda: None,
+            errored=self._on_unmapped,
+            cancelled=lambda: self._disc.say(NO_PARTS),
         )
+
+    def _on_unmapped(self, error: Exception) -> None:
+        self._disc.say(NO_PARTS)
+        show_failure(error, "The map of the parts")
 
     def _nodes(self) -> tuple[int, ...]:
         """Return the nodes of the parts, the largest ones where there are many."""
@@ -162,6 +167,7 @@ class PartsView:
 
     def _on_mapped(self, embedding: PartEmbedding | None) -> None:
         self.embedding = embedding
+        self._disc.say("A map needs two parts or more.")
         if self.layer is not None:
             self._fill()
 
