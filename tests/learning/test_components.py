@@ -47,17 +47,19 @@ def test_one_component_of_each_class_stays(labels, flat):
 
 
 def test_a_class_gains_by_it_or_not():
-    pairs = [(0.8, 0.83), (0.7, 0.7), (0.9, 0.89), (0.8, 0.8)]
+    rows = [(0.8, 0.83, 1.0), (0.7, 0.7, 1.0), (0.9, 0.89, 0.99), (0.8, 0.8, 1.0)]
+    lost = [(b, a, part) for a, b, part in rows]
+    pair = [*rows[1:], (0.8, 0.85, 0.6)]
     found = decide_components(
-        {"organ": pairs, "lesion": [(b, a) for a, b in pairs], "same": [(0.5, 0.5)] * 4}
+        {"organ": rows, "lesion": lost, "same": [(0.5, 0.5, 1.0)] * 4, "kidneys": pair}
     )
     organ = found["organ"]
     assert (organ["cases"], organ["better"], organ["worse"]) == (4, 1, 1)
     assert organ["difference"] == pytest.approx(0.005)
     assert {name: entry["used"] for name, entry in found.items()} == {
-        "organ": True, "lesion": False, "same": False,
+        "organ": True, "lesion": False, "same": False, "kidneys": False,
     }  # fmt: skip
-    assert decide_components({"organ": pairs[:3]}) == {}
+    assert decide_components({"organ": rows[:3]}) == {}
 
 
 def run(*words: object, out: Path) -> np.ndarray | None:

@@ -1,9 +1,9 @@
 """Largest components: stray voxels far from an organ go where cross-validation says so.
 
 A network now and then finds a few voxels of a class far away from it. Most organs are one piece,
-so that keeping only the largest connected component of such a class mends the mask; lesions are
-not, and lose by it. As in nnU-Net [1]_, cases that a network has not seen decide it for every
-class.
+so that keeping only the largest connected component of such a class mends the mask; lesions and
+pairs of organs are not. As in nnU-Net [1]_, cases that a network has not seen decide it for every
+class; in their masks, too, it must be one piece, as a poor network may gain by it where it is not.
 
 .. [1] Isensee, Jaeger, Kohl, Petersen, Maier-Hein, "nnU-Net: a self-configuring method for deep
    learning-based biomedical image segmentation", Nature Methods 18, 2021.
@@ -24,6 +24,8 @@ SHARE = 0.6
 """Weight of the new class in the probabilities of a voxel whose class was changed."""
 LEAST_CASES = 4
 """Cases below which nothing is decided."""
+LEAST_IN_ONE = 0.98
+"""Part of a class that its largest component holds in every mask, where it counts as one piece."""
 
 
 def keep_largest(
@@ -103,39 +105,41 @@ def move_probabilities(
 
 
 def decide_components(
-    scores: Mapping[str, Sequence[tuple[float, float]]],
+    scores: Mapping[str, Sequence[tuple[float, float, float]]],
 ) -> dict[str, dict[str, Any]]:
     """Return for every class what its largest component alone was worth.
 
     Parameters
     ----------
-    scores : mapping of str to sequence of (float, float)
-        By class the Dice without and with it, one pair a case that a network had not seen.
+    scores : mapping of str to sequence of (float, float, float)
+        By class the Dice without and with it, and the part of the true mask in its largest
+        component, for every case that a network had not seen.
 
     Returns
     -------
     dict
         By class ``cases``, the mean ``difference``, ``better`` and ``worse``, the numbers of
-        cases that gained and lost, and ``used``: where the mean is better, as in nnU-Net. Empty
-        with fewer than four cases.
+        cases that gained and lost, and ``used``: where the mean is better, and 98 % of every
+        true mask are one piece. Empty with fewer than four cases.
 
     Examples
     --------
-    >>> pairs = [(0.8, 0.82), (0.8, 0.8), (0.7, 0.7), (0.9, 0.9)]
-    >>> decide_components({"liver": pairs})["liver"]["used"]
+    >>> seen = [(0.8, 0.82, 1.0), (0.8, 0.8, 1.0), (0.7, 0.7, 0.99), (0.9, 0.9, 1.0)]
+    >>> decide_components({"liver": seen})["liver"]["used"]
     True
     """
     found = {}
-    for name, pairs in scores.items():
-        if len(pairs) < LEAST_CASES:
+    for name, rows in scores.items():
+        if len(rows) < LEAST_CASES:
             continue
-        gain = np.array([after - before for before, after in pairs])
+        gain = np.array([after - before for before, after, _ in rows])
+        whole = min(part for _, _, part in rows) >= LEAST_IN_ONE
         found[name] = {
             "cases": len(gain),
             "difference": float(gain.mean()),
             "better": int((gain > 0).sum()),
             "worse": int((gain < 0).sum()),
-            "used": bool(gain.mean() > 0),
+            "used": bool(gain.mean() > 0 and whole),
         }
     return found
 

@@ -59,7 +59,7 @@ def measure_folds(
     """
     card, count = segmenter.card, segmenter.card.folds
     flat = card.network.ndim == 2
-    pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in card.class_names}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in card.class_names}
     entries = [CaseEntry(one.case.name, k) for one, k in zip(facts, folds, strict=True)]
     started = time.perf_counter()
     chosen = np.random.default_rng(count).permutation(len(facts))[:MOST_CASES]
@@ -86,13 +86,14 @@ def measure_folds(
             for some in (masks, single)
         )
         for v, before, after in zip(there, scores, alone, strict=True):
-            pairs[card.names[v]].append((float(before), float(after)))
+            part = (keep_largest(truth, (v,), flat=flat) == v).sum() / (truth == v).sum()
+            found[card.names[v]].append((float(before), float(after), float(part)))
         dice = {card.names[v]: float(s) for v, s in zip(there, scores, strict=True)}
         agreement = None
         if len(masks) == 2:
             agreement = agreement_of(masks, card.class_values)
         entries[number] = replace(entries[number], dice=dice, agreement=agreement)
-    return tuple(entries), decide_components(pairs)
+    return tuple(entries), decide_components(found)
 
 
 def measure_contrasts(
