@@ -178,3 +178,5 @@ def test_widths_of_smoothing_whose_squares_underflow_are_none(ball_scene, prompt
 def test_coarse_features_must_not_get_finer():
     with pytest.raises(ParameterError, match="increase"):
         FeatureParams(coarse_sigmas=(4.0, 2.0))
+    with pytest.raises(ParameterError, match="one length or more"):
+        FeatureParams(coarse_sigmas=())

@@ -23,7 +23,7 @@ class FeatureParams:
     guide_sigma : float
         Smoothing of the guide image, whose gradient paths integrate.
     coarse_sigmas : tuple of float
-        Smoothing of the coarse features, none less than the one before.
+        Smoothing of the coarse features, one or more, none less than the one before.
     equalization : float
         Part of histogram equalization in the intensity curve, 0 to 1; the rest is linear.
     """
@@ -34,6 +34,8 @@ class FeatureParams:
 
     def __post_init__(self) -> None:
         check(self)
+        if not self.coarse_sigmas:
+            raise ParameterError("coarse_sigmas must hold one length or more.")
         if list(self.coarse_sigmas) != sorted(self.coarse_sigmas):
             raise ParameterError("coarse_sigmas must increase.")
 
