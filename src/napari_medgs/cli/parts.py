@@ -12,6 +12,7 @@ import typer
 from napari_medgs._util.naming import naming
 from napari_medgs._util.settings import settings_of
 from napari_medgs.cli.command import stoppable
+from napari_medgs.cli.field_inputs import is_field_alone
 from napari_medgs.cli.option_groups import takes_groups
 from napari_medgs.cli.options import (
     DebugOption,
@@ -242,14 +243,10 @@ def _make_tree(
     """Read a tree from a field file that has one, or make it."""
     from napari_medgs.hierarchy import has_tree, load_tree, part_tree
     from napari_medgs.io import read_volumes
-    from napari_medgs.io.fields import is_field_file, load_field
+    from napari_medgs.io.fields import load_field
 
     plain = params == PartParams(threads=params.threads)
-    if any(is_field_file(image) for image in images):
-        if len(images) > 1 or field is not None:
-            raise typer.BadParameter(
-                "give one field alone, or images with their field by --field."
-            )
+    if is_field_alone(images, field):
         own = load_field(images[0])
         check(own.info.grid)
         if plain and has_tree(images[0]):

@@ -11,6 +11,7 @@ import typer
 from napari_medgs._util.naming import naming
 from napari_medgs._util.settings import settings_of
 from napari_medgs.cli.command import stoppable
+from napari_medgs.cli.field_inputs import is_field_alone
 from napari_medgs.cli.option_groups import takes_groups
 from napari_medgs.cli.options import (
     DebugOption,
@@ -131,7 +132,6 @@ def tissues(
         [*images, region, field, model], {**outputs, "--json": json_file}, masks=("-o",)
     )
     from napari_medgs.io.dicom.reference import open_source
-    from napari_medgs.io.fields import is_field_file
     from napari_medgs.io.formats import MASK_SUFFIXES, WRITTEN_SUFFIXES, is_dicom_output
 
     for option, path in outputs.items():
@@ -139,15 +139,14 @@ def tissues(
             check_output(path, MASK_SUFFIXES if option == "-o" else WRITTEN_SUFFIXES)
     if is_dicom_output(output):
         open_source(images[0], **reading.chosen)
-    if any(is_field_file(image) for image in images) and (len(images) > 1 or field is not None):
-        raise typer.BadParameter("give one field alone, or images with their field by --field.")
+    own_field = is_field_alone(images, field)
 
     started = time.perf_counter()
     mask = None if region is None else (region, resample)
     result, data = _divide(images, mask, field, model, params, reading, reporter)
     from napari_medgs.io import write_image, write_labels
 
-    source = None if is_field_file(images[0]) else images[0]
+    source = None if own_field else images[0]
     write_labels(output, result.labels, result.grid, source=source, **reading.chosen)
     if probabilities is not None:
         write_image(probabilities, result.probabilities, result.grid)
