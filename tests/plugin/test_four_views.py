@@ -4,6 +4,7 @@ import numpy as np
 from qtpy.QtCore import QEvent, Qt
 
 from napari_medgs.plugin.anatomy.follower import follow_planes
+from napari_medgs.plugin.viewing.four_views import fitted_size
 from tests.plugin.strokes import WAIT, Mouse, begin, idle, stroke
 
 
@@ -16,7 +17,7 @@ def test_four_views_share_place_layers_and_strokes(docked, qtbot, notes):
     look.four.click()
     qtbot.waitUntil(lambda: len(four.planes) == 2 and four.space is not None, timeout=WAIT)
     qtbot.waitUntil(lambda: four.space.layer is not None, timeout=WAIT)
-    assert not four.space.words.visible
+    assert not four.space.words.isVisible()
     # The three planes, each upright with its letters.
     shown = [follow_planes(viewer), *(view.follower for view in four.planes)]
     assert {follower.shown_plane() for follower in shown} == {0, 1, 2}
@@ -67,7 +68,9 @@ def test_the_crosshair_follows_the_mouse_with_shift(docked, qtbot):
     image = viewer.layers["scan"]
     widget.look.four.click()
     qtbot.waitUntil(lambda: four.space is not None, timeout=WAIT)
-    assert four.space.words.visible  # nothing else says what the black canvas is for
+    qtbot.waitUntil(
+        four.space.words.isVisible, timeout=WAIT
+    )  # nothing else says what the black canvas is for
     qtbot.wait(50)
     mouse = Mouse(viewer, Qt.MouseButton.NoButton, Qt.KeyboardModifier.ShiftModifier)
     none = Qt.MouseButton.NoButton
@@ -89,3 +92,25 @@ def test_flat_images_have_no_four_views(docked, notes):
     widget.look.four.click()
     assert "need a volume" in notes.pop()[1]
     assert not widget.look.four.isChecked()
+
+
+def test_planes_fit_canvases_that_are_laid_out_late(docked, qtbot):
+    viewer, widget = docked()
+    viewer.window._qt_window.show()
+    four = widget.look.four_views
+    opened = []
+    four.opened.connect(lambda: opened.append(True))
+    widget.look.four.click()
+    qtbot.waitUntil(lambda: bool(opened), timeout=WAIT)
+    qtbot.wait(1500)
+    camera = getattr(viewer, "scene", viewer).camera
+    fitted = camera.zoom
+    camera.zoom = 5 * fitted
+    sizes = {id(viewer): fitted_size(viewer)}
+    four._fit(1, sizes)
+    assert camera.zoom == 5 * fitted  # the user's
+    four._fit(1, {id(viewer): (7, 7)})
+    assert camera.zoom == fitted
+    widget.look.four.click()
+    four._fit(1)  # closed meanwhile
+    widget.shut_down()

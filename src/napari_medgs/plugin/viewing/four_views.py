@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from psygnal import Signal
@@ -15,6 +16,13 @@ from napari_medgs.plugin.viewing.plane_bar import AXIAL, CORONAL, SAGITTAL
 from napari_medgs.plugin.viewing.side_view import Crosshair, PlaneView, SpaceView
 
 PLANES = (AXIAL, CORONAL, SAGITTAL)
+SETTLE_MS = 250  # a canvas may be laid out late where the machine is busy
+
+
+def fitted_size(model: Any) -> tuple[int, ...]:
+    """Return the size (height, width) that a viewer takes its canvas to have."""
+    canvas = getattr(model, "canvas", None)  # since napari 0.9
+    return tuple(model._canvas_size if canvas is None else canvas.size)
 
 
 class FourViews:
@@ -114,8 +122,19 @@ class FourViews:
         self._share_place(viewer)
         self.opened.emit()
         yield
-        for model in self._models():  # the canvases have their sizes now
-            model.reset_view()
+        self._fit(5)
+
+    def _fit(self, times: int, before: Mapping[int, tuple[int, ...]] | None = None) -> None:
+        """Fit the planes into their canvases, and again where these have got other sizes."""
+        if not self.is_on:
+            return
+        sizes = {}
+        for model in self._models():
+            sizes[id(model)] = fitted_size(model)
+            if before is None or before.get(id(model)) != sizes[id(model)]:
+                model.reset_view()
+        if times > 1:
+            QTimer.singleShot(SETTLE_MS, partial(self._fit, times - 1, sizes))
 
     def _link(self, emitter: Any, callback: Callable[..., Any]) -> None:
         emitter.connect(callback)

@@ -8,7 +8,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QCoreApplication, QEvent
+from qtpy.QtCore import QCoreApplication, QEvent, Qt
+from qtpy.QtWidgets import QLabel
 
 from napari_medgs.plugin.anatomy.follower import PlaneFollower
 from napari_medgs.plugin.viewing.mirror import LayerMirror, can_mirror
@@ -183,12 +184,6 @@ class PlaneView(SideView):
         super().close()
 
 
-def text_of(model: Any) -> Any:
-    """Return the text on a viewer's canvas, which moved in napari 0.9."""
-    canvas = getattr(model, "canvas", None)
-    return model.text_overlay if canvas is None else canvas.overlays.text
-
-
 class SpaceView(SideView):
     """The surface of the mask in 3D.
 
@@ -201,9 +196,10 @@ class SpaceView(SideView):
         super().__init__(main)
         self.layer: Any = None
         self.follower: PlaneFollower | None = None
-        self.words = text_of(self.model)
-        self.words.text, self.words.position = AWAITED, "top_center"
-        self.words.visible = True
+        # A label: text on the canvas takes the main thread 0.2 s, to draw its letters.
+        self.words = QLabel(AWAITED, self.widget.canvas.native)
+        self.words.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        self.words.setStyleSheet("background: transparent; padding: 10px;")
 
     def show(self, data: Any, image: Any, angles: tuple[float, float, float]) -> None:
         """Show triangles.
@@ -217,7 +213,7 @@ class SpaceView(SideView):
         angles : (float, float, float)
             Of the camera at first.
         """
-        self.words.visible = False
+        self.words.hide()
         if self.layer is not None:
             self.layer.vertex_colors = None
             self.layer.data = (data.vertices, data.faces)
