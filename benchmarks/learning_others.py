@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from suite.registry import find_data
 
-BLOCKS, GAP = 3, 2
-"""Blocks, and slices beside the tested one that are not learned from."""
+BLOCKS, GAP, CASES_OF_RUN = 3, 2, 2
+"""Blocks, slices beside the tested one that are not learned from, and cases of the others."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,11 @@ def load(data: Path, chosen: DataSet) -> tuple[NDArray[np.float32], NDArray[np.u
 
 
 def parts_of(rows: NDArray[np.intp], flat: bool) -> list[NDArray[np.intp]]:
-    """Return the slices of every case: single ones, or runs without a hole."""
+    """Return the slices of every case: single ones, or parts of runs without a hole."""
     if flat:
         return [rows[k : k + 1] for k in range(len(rows))]
-    return np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
+    runs = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
+    return [part for run in runs for part in np.array_split(run, CASES_OF_RUN)]
 
 
 def learn(
@@ -153,7 +154,7 @@ def learn(
         result = train_segmenter(source, params)
     found = np.zeros_like(labels[tested])
     begun = time.process_time()
-    for rows in parts_of(tested, chosen.flat):
+    for rows in parts_of(tested, True) if chosen.flat else [tested]:
         volume = Volume(stack[:, rows], grid_of(rows), names)
         found[rows - tested[0]] = result.segmenter.segment(volume).labels
     truth = labels[tested]
