@@ -30,7 +30,7 @@ from napari_medgs.tissue.statistics import FLOOR, make_bags, measure_bags
 if TYPE_CHECKING:
     from napari_medgs.data.field import GaussianField
     from napari_medgs.data.volume import Volume
-    from napari_medgs.tissue.deep.training import TissueNetwork
+    from napari_medgs.tissue.deep.card import TissueNetwork
 
 
 def tissues(

@@ -41,9 +41,9 @@ from napari_medgs.tissue.prepare import (
 from napari_medgs.tissue.result import TissueResult, labels_of, table
 
 if TYPE_CHECKING:
-    from napari_medgs.tissue.deep.training import TissueNetwork
+    from napari_medgs.tissue.deep.card import TissueNetwork
 
-PACKAGES = ("torch", "torch_geometric", "lightning")
+PACKAGES = ("torch", "torch_geometric")
 
 
 def train_tissues(
@@ -89,7 +89,7 @@ def train_tissues(
     .. [1] M. Schwab, A. Mayr, M. Haltmeier, "Deep Gaussian mixture model for unsupervised image
        segmentation", arXiv:2404.12252 (2024).
     """
-    require(*PACKAGES, feature="Training a tissue network")
+    require(*PACKAGES, "lightning", feature="Training a tissue network")
     from napari_medgs.tissue.deep.training import train_network
 
     params = params or TissueTrainParams()

@@ -1,4 +1,4 @@
-"""The card of a tissue network: everything about it except its weights."""
+"""The card of a tissue network: everything about it except its weights; and both together."""
 
 from __future__ import annotations
 
@@ -83,3 +83,17 @@ class TissueCard:
                 f"The image has {contrasts} contrast{'s' * (contrasts > 1)}; the network was "
                 f"trained on {self.contrasts} ({names}). Give these, in this order."
             )
+
+
+@dataclass(frozen=True)
+class TissueNetwork:
+    """A trained network with its card.
+
+    Attributes
+    ----------
+    card : TissueCard
+    network : torch.nn.Module
+    """
+
+    card: TissueCard
+    network: Any

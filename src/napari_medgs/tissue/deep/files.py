@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from napari_medgs._optional import require
 from napari_medgs.io._networks import NetworkFormat
 from napari_medgs.io._safetensors import TensorFormat
-from napari_medgs.tissue.deep.card import SUFFIX, TissueCard
-
-if TYPE_CHECKING:
-    from napari_medgs.tissue.deep.training import TissueNetwork
+from napari_medgs.tissue.deep.card import SUFFIX, TissueCard, TissueNetwork
 
 FORMAT = NetworkFormat(
     TensorFormat("napari-medgs tissue network", 1, "tissue network", 2**20), 2**28, SUFFIX
@@ -59,9 +55,8 @@ def load_tissue_network(path: str | Path) -> TissueNetwork:
         When torch is not installed.
     """
     card = FORMAT.read_card(path, TissueCard.from_dict)
-    require("torch", "torch_geometric", "lightning", feature="A tissue network")
+    require("torch", "torch_geometric", feature="A tissue network")
     from napari_medgs.tissue.deep.networks import build
-    from napari_medgs.tissue.deep.training import TissueNetwork
 
     network = FORMAT.build(path, lambda: build(card), FORMAT.read_weights(path))
     return TissueNetwork(card, network.eval())

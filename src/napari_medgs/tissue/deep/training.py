@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from napari_medgs._util.progress import ProgressCallback, StopCallback
 from napari_medgs._util.training import CaseBatches, StepsModule, train_steps
-from napari_medgs.tissue.deep.card import TissueCard
+from napari_medgs.tissue.deep.card import TissueCard, TissueNetwork
 from napari_medgs.tissue.deep.inputs import GraphCase, SliceCase
 from napari_medgs.tissue.deep.losses import negative_log_likelihood
 from napari_medgs.tissue.deep.networks import build
@@ -21,20 +21,6 @@ from napari_medgs.tissue.deep.params import TissueTrainParams
 from napari_medgs.tissue.prepare import Layout, Prepared
 
 WARM_UP = 0.25  # of the steps, in which the network learns the classes of k-means
-
-
-@dataclass(frozen=True)
-class TissueNetwork:
-    """A trained network with its card.
-
-    Attributes
-    ----------
-    card : TissueCard
-    network : torch.nn.Module
-    """
-
-    card: TissueCard
-    network: Any
 
 
 class TissueModule(StepsModule):
