@@ -166,7 +166,11 @@ def _components(labels: NDArray[np.bool_], pixel: float) -> _Components:
 
 def _margins(model: Appearance, features: Floats, k: int) -> Floats:
     """Return by how much a class is likelier than the likeliest other one, in nats."""
-    logs = model.log_probability(features)
+    return _margins_of(model.log_probability(features), k)
+
+
+def _margins_of(logs: Floats, k: int) -> Floats:
+    """Return by how much log-probabilities (N, K) of a class exceed the largest other ones."""
     margin: Floats = logs[:, k] - np.delete(logs, k, axis=1).max(axis=1)
     return margin
 
@@ -199,28 +203,39 @@ def find_scattered(
     Scattered or None
         None where no class has many components, or nothing was found.
     """
+    from scipy.ndimage import find_objects
+
     own = params.scatter
     if not own.min_components or markers.boxes or not (markers.classes == 0).any():
         return None
     voxels, classes, trusted, extents = [], [], set(), []
     precisions: dict[int, float] = {}
+    at_nodes: Floats | None = None
     pixel = float(np.prod(np.delete(image.relative_spacing, slices.axis)))
-    for k in range(1, markers.count):
-        parts = _components(slices.labels == k, pixel)
+    for k, box in enumerate(find_objects(slices.labels, max_label=markers.count - 1), 1):
+        if box is None:
+            continue
+        parts = _components(slices.labels[box] == k, pixel)
         if parts.count < max(own.min_components, own.min_apart * parts.outlines):
             continue
+        pieces = np.zeros(slices.labels.shape, np.int64)
+        pieces[box] = parts.pieces
+        parts = replace(parts, pieces=pieces)
         inside, level, precision = _look(
             slices, image, appearance, parts, k, seed, own.min_precision
         )
         if level <= 0:
             continue
+        if at_nodes is None:
+            at_nodes = appearance.log_probability(nodes.features)
         found = _candidates(
-            slices, image, nodes, k, _margins(appearance, nodes.features, k), level,
+            slices, image, nodes, k, _margins_of(at_nodes, k), level,
             parts.diameter, own.max_size,
         )  # fmt: skip
-        recall = _held_out_recall(markers, image, slices, parts, k, seed, params)
-        if precision >= own.min_precision and recall >= own.min_recall:
-            trusted.add(k)
+        if precision >= own.min_precision:
+            recall = _held_out_recall(markers, image, slices, parts, k, seed, params)
+            if recall >= own.min_recall:
+                trusted.add(k)
         precisions[k] = precision
         voxels.append(found)
         classes.append(np.full(len(found), k, np.int32))
