@@ -18,7 +18,7 @@ from napari_medgs.demo import cases, pictures
 from napari_medgs.fitting import FitParams, fit
 from napari_medgs.io import write_image
 from napari_medgs.io.fields import save_field
-from napari_medgs.io.medmnist.reader import fetch
+from napari_medgs.io.medmnist.download import fetch
 from napari_medgs.meshing import mesh_from_field
 from napari_medgs.rendering import render, render_labels
 
