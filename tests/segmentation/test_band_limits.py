@@ -56,6 +56,21 @@ def test_voxels_are_spent_near_classes(margins, spare, threshold):
     assert found.count == np.count_nonzero(margin < expected)
 
 
+@pytest.mark.parametrize("thin", [2, 70, 255])
+def test_the_widest_margins_are_for_classes_that_fill_no_block(margins, thin):
+    margin, labels, markers = margins
+    labels[:] = 0
+    labels[2:8, 8:16, 8:16], labels[4, 26, 30] = 1, thin
+    params = replace(PARAMS, thick_threshold=1.0)
+    most = np.count_nonzero(margin < 3.0) - 1  # not everything
+    found = band_limits(labels, margin, markers, np.array([2.0, 1, 1]), most, params)
+    assert found.values[2, 2, 2] == found.near == 1.0
+    assert found.values[2, 6, 7] == 3.0
+    assert found.values[0, 0, 9] == 0.5
+    everything = band_limits(labels, margin, markers, np.array([2.0, 1, 1]), most + 1, params)
+    assert everything.values[2, 2, 2] == 3.0
+
+
 def test_with_fully_labeled_slices_all_blocks_count_alike(margins):
     margin, labels, markers = margins
     labeled = replace(markers, fully_labeled={0: np.array([3])})

@@ -248,6 +248,8 @@ class NarrowBandParams:
     min_threshold : float
         Thresholds up to this one are used whatever the number of voxels, and none above it far
         from all classes.
+    thick_threshold : float
+        Thresholds above this one are used near classes only that fill no block of voxels.
     block : float
         Width of the blocks of voxels that are near a class where one of them or of those beside
         them shows it.
@@ -264,6 +266,7 @@ class NarrowBandParams:
         (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0), low=0, high=1000
     )
     min_threshold: float = setting(0.5, low=0, high=1000)
+    thick_threshold: float = setting(3.0, low=0, high=1000)
     block: float = setting(8.0, above=0, high=1e4)
     bound_factor: float = setting(8.0, low=0, high=1e4)
     bound_offset: float = setting(1.0, low=0, high=1e4)

@@ -31,12 +31,15 @@ class BandLimits:
         Voxels of a block along every axis.
     values : (z, y, x) ndarray of float32
         Of every block.
+    near : float
+        Of blocks that show a class, unless it is thin.
     count : int
         Voxels in the band.
     """
 
     size: NDArray[np.int64]
     values: Floats
+    near: float
     count: int
 
     def extended(
@@ -62,7 +65,8 @@ class BandLimits:
         mark_in_windows(labels, self.size, windows, shown)
         shown[_blocks_of(markers, self.size)] = True
         near = binary_dilation(shown, AROUND)
-        return replace(self, values=np.where(near, self.values.max(), self.values))
+        raised = np.where(near, np.float32(self.near), 0)
+        return replace(self, values=np.maximum(raised, self.values))
 
 
 def band_limits(
@@ -92,9 +96,11 @@ def band_limits(
     BandLimits
         At and beside blocks that show a class, the largest of ``params.thresholds`` for which
         the band has at most ``max_voxels`` voxels, and at least the ``params.min_threshold`` of
-        all other blocks. With fully labeled slices all blocks count alike: in these even a thin
-        class has many marked voxels in every Gaussian, so that it is not lost, and between them
-        paths over Gaussians are better than those over voxels of thick slices.
+        all other blocks. Above ``params.thick_threshold`` only where the class is thin, that is,
+        fills no block: a thicker one is found on Gaussians, too. With fully labeled slices all
+        blocks count alike: in these even a thin class has many marked voxels in every Gaussian,
+        so that it is not lost, and between them paths over Gaussians are better than those over
+        voxels of thick slices.
     """
     from scipy.ndimage import binary_dilation
 
@@ -102,28 +108,62 @@ def band_limits(
     size = np.maximum(1, np.round(params.block / relative_spacing)).astype(np.int64)
     size = np.minimum(size, labels.shape)
     thresholds = np.asarray(params.thresholds, np.float32)
-    blocks = -(-np.asarray(labels.shape) // size)
-    shown = np.zeros(tuple(blocks), np.bool_)
+    blocks = tuple(-(-np.asarray(labels.shape) // size))
+    present = np.zeros((*blocks, 4), np.uint64)
     below = np.zeros((*blocks, len(thresholds)), np.int32)
 
     def count(block: int) -> None:
         first = block * int(size[0])
         last = min(len(labels), first + int(size[0]))
-        count_in_blocks(labels, margin, thresholds, size, first, last, shown, below)
+        count_in_blocks(labels, margin, thresholds, size, first, last, present, below)
 
     run_chunks(count, int(blocks[0]))
-    shown[_blocks_of(markers, size)] = True
     below = np.cumsum(below, axis=3)
-    least = max(int(np.searchsorted(thresholds, params.min_threshold, side="right")) - 1, 0)
+    complete = tuple(slice(n) for n in np.asarray(labels.shape) // size)
+    shown, thin = _blocks_with_classes(present, present[complete])
+    shown[_blocks_of(markers, size)] = True
     near = binary_dilation(shown, AROUND)
+    thin = binary_dilation(thin, AROUND)
     if markers.fully_labeled:
         near[:] = True
+    least, most = (
+        max(int(np.searchsorted(thresholds, limit, side="right")) - 1, 0)
+        for limit in (params.min_threshold, params.thick_threshold)
+    )
+    most = max(least, most)
+    if markers.fully_labeled or below[..., -1].sum() <= max_voxels:
+        most = len(thresholds) - 1
+    counts = (
+        below[~near][:, least].sum()
+        + below[near & ~thin].sum(axis=0)[np.minimum(np.arange(len(thresholds)), most)]
+        + below[thin].sum(axis=0)
+    )
     level = least
-    counts = below[~near][:, least].sum() + below[near].sum(axis=0)
     while level + 1 < len(thresholds) and counts[level + 1] <= max_voxels:
         level += 1
-    values = np.where(near, thresholds[level], thresholds[least])
-    return BandLimits(size, values, int(counts[level]))
+    thick = thresholds[min(level, most)]
+    values = np.where(thin, thresholds[level], np.where(near, thick, thresholds[least]))
+    return BandLimits(size, values, float(thick), int(counts[level]))
+
+
+def _blocks_with_classes(
+    present: NDArray[np.uint64], complete: NDArray[np.uint64]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which blocks (z, y, x) show a class, and which of them one that fills no block.
+
+    Parameters
+    ----------
+    present : (z, y, x, 4) ndarray of uint64
+        A bit for each class.
+    complete : (z', y', x', 4) ndarray of uint64
+        Those of the blocks that are not cut by the border of the image.
+    """
+    classes = present.copy()
+    classes[..., 0] &= ~np.uint64(1)  # the background
+    at_most_one = ((complete & (complete - np.uint64(1))) == 0).all(axis=-1)  # bit of each word
+    filled = complete[at_most_one & (np.count_nonzero(complete, axis=-1) == 1)]
+    thick = np.bitwise_or.reduce(filled, axis=0, initial=0)
+    return np.any(classes, axis=-1), np.any(classes & ~thick, axis=-1)
 
 
 def _blocks_of(markers: Markers, size: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:

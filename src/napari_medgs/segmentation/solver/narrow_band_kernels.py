@@ -13,7 +13,7 @@ _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract
 @njit(**_options)
 def count_in_blocks(
     labels: Any, margin: Any, thresholds: Any, size: Any, first: int, last: int,
-    shown: Any, below: Any,
+    present: Any, below: Any,
 ) -> None:  # fmt: skip
     """Count what blocks of ``size`` voxels hold, in slices first .. last-1.
 
@@ -22,19 +22,18 @@ def count_in_blocks(
     labels : (Z, Y, X) uint8, margin : (Z, Y, X) float32
     thresholds : (T,) float32
         Increasing.
-    shown : (z, y, x) bool
-        Whether there is a class other than the background; set where there is.
+    present : (z, y, x, 4) uint64
+        A bit for each class; set where there is a voxel of it.
     below : (z, y, x, T) int32
         Voxels whose margin is below a threshold but not below the one before.
     """
     _, height, width = labels.shape
     for z in range(first, last):
         for y in range(height):
-            there, levels = shown[z // size[0], y // size[1]], below[z // size[0], y // size[1]]
+            there, levels = present[z // size[0], y // size[1]], below[z // size[0], y // size[1]]
             for x in range(width):
-                b = x // size[2]
-                if labels[z, y, x] > 0:
-                    there[b] = True
+                b, label = x // size[2], labels[z, y, x]
+                there[b, label >> 6] |= np.uint64(1) << np.uint64(label & 63)
                 value = margin[z, y, x]
                 for t in range(len(thresholds)):
                     if value < thresholds[t]:
