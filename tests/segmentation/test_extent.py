@@ -71,6 +71,17 @@ def test_the_limit_past_the_last_slice_of_a_tube_grows(path_costs):
     np.testing.assert_allclose(tube.at(places), [20, 5.5, 10, 20])
 
 
+@pytest.mark.parametrize(("width", "limit"), [(20, 5), (40, 10), (200, 5 * 4**0.9)])
+def test_slices_close_together_say_less_the_less_they_span(path_costs, width, limit):
+    """They span 10; what a single slice allows is 20, and what lies between them costs 5."""
+    extent = estimate_extent(
+        *path_costs, markers_of(line((10, 20))), 40.0, NEVER, width=width, least_span=0.5
+    )
+    assert extent.outside == pytest.approx(limit)
+    labeled = markers_of(line((10, 20)), (10, 20))  # these say nothing about a single slice
+    assert estimate_extent(*path_costs, labeled, 40.0, NEVER, width=width).outside < 6
+
+
 def test_what_is_beyond_the_limit_is_not_passed():
     """A chain of nodes, one a slice, with one past the last slice that costs too much."""
     count = 12
