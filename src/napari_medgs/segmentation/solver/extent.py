@@ -6,12 +6,12 @@ kind (every node in them is a seed), and between them no limit is needed.
 
 Annotated slices are usually spread over the structure. Path costs between the outermost two
 therefore tell how large they get at all, and a class that leaks past the last slice (from one
-vertebra to the next, say) is stopped by that. Where the slices lie close together instead, no place
-between them is far from a marker: the less they span of the classes' width, the more the limit is
-that of a single slice. One gap past the outermost slices is exempt, since
-the tip of a structure may well cost more than its middle. Where the slices span more than the
-classes are wide, the structure is a tube, which often goes on: the limit past the ends grows with
-the distance then, so that slices at one end of it do not cut off the other. What is beyond the
+vertebra to the next, say) is stopped by that. Where the slices lie close together instead, no
+place between them is far from a marker: the less they span of the classes' width, the more the
+limit is that of a single slice. One gap past the outermost slices is exempt, since the tip of a
+structure may well cost more than its middle. Where the slices span more than the classes are
+wide, the structure is a tube, which often goes on: the limit past the ends grows with the distance
+then, so that slices at one end of it do not cut off the other. What is beyond the
 limit is not passed: a class does not come back farther out, where the limit is higher.
 """
 
