@@ -1,11 +1,12 @@
 """Whether more strokes make a mask worse: nested random slices, 1, 3 and 5 of them.
 
     python benchmarks/segmentation_more.py [--data DIR] [--split report|tune|all]
-        [--cases NAME ...] [--seeds 3] [--records DIR]
+        [--cases NAME ...] [--seeds 3] [--close] [--records DIR]
 
 The first slice is drawn among those that show most classes, the others among all that show one;
-every slice keeps its strokes when more are added. A class counts from the first set on in which
-it has a stroke. With a folder of records an interrupted run goes on where it stopped.
+with ``--close`` there are 1, 2 and 4 slices instead, the first and those beside it. Every slice
+keeps its strokes when more are added. A class counts from the first set on in which it has a
+stroke. With a folder of records an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ from segmentation_cases import cases_of, scribble_slice
 from segmentation_measure import Bench, Store, dice_of
 from suite.registry import find_data
 
-COUNTS = (1, 3, 5)
 FALL = 0.01  # of a class's Dice that counts as one
+COUNTS, CLOSE_COUNTS = (1, 3, 5), (1, 2, 4)
+BESIDE = (1, 3, -2)  # of the first slice
 
 
-def nested_marks(truth: NDArray[np.uint8], axis: int, seed: int) -> list[NDArray[np.uint8]]:
-    """Return strokes on 1, 3 and 5 random slices, each set within the next.
+def nested_marks(
+    truth: NDArray[np.uint8], axis: int, seed: int, close: bool = False
+) -> list[NDArray[np.uint8]]:
+    """Return strokes on more and more slices, each set within the next.
 
     Parameters
     ----------
@@ -35,6 +39,8 @@ def nested_marks(truth: NDArray[np.uint8], axis: int, seed: int) -> list[NDArray
     axis : int
         Normal of the slices.
     seed : int
+    close : bool
+        On slices beside the first instead of random ones.
 
     Returns
     -------
@@ -45,22 +51,26 @@ def nested_marks(truth: NDArray[np.uint8], axis: int, seed: int) -> list[NDArray
     other = tuple(a for a in range(3) if a != axis)
     shown = sum((truth == k).any(axis=other).astype(int) for k in range(1, int(truth.max()) + 1))
     first = int(rng.choice(np.flatnonzero(shown == np.max(shown))))
-    rest = rng.permutation([z for z in np.flatnonzero(shown) if z != first])
-    order = [first, *(int(z) for z in rest[: COUNTS[-1] - 1])]
+    showing = [int(z) for z in np.flatnonzero(shown)]
+    if close:
+        rest = [first + step for step in BESIDE if first + step in showing]
+    else:
+        rest = rng.permutation([z for z in showing if z != first]).tolist()
+    counts = CLOSE_COUNTS if close else COUNTS
     marks = np.zeros(truth.shape, np.uint8)
     sets = []
-    for number, z in enumerate(order, start=1):
+    for number, z in enumerate([first, *rest[: counts[-1] - 1]], start=1):
         index = tuple(z if a == axis else slice(None) for a in range(3))
         marks[index] = scribble_slice(truth[index], np.random.default_rng([seed, z, 78]))
-        if number in COUNTS:
+        if number in counts:
             sets.append(marks.copy())
     return sets
 
 
-def measure(bench: Bench, seed: int) -> list[list[float | None]]:
+def measure(bench: Bench, seed: int, close: bool) -> list[list[float | None]]:
     """Return the Dice of every class for every set of strokes, None without a stroke of it."""
     rows: list[list[float | None]] = []
-    for marks in nested_marks(bench.truth, bench.axis, seed):
+    for marks in nested_marks(bench.truth, bench.axis, seed, close):
         _, guess = bench.solve(marks)
         marked = set(np.unique(marks).tolist())
         rows.append(
@@ -107,6 +117,7 @@ def main() -> None:
     parser.add_argument("--split", default="report", choices=("report", "tune", "all"))
     parser.add_argument("--cases", nargs="*", default=())
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--close", action="store_true")
     parser.add_argument("--records", type=Path)
     given = parser.parse_args()
     store, runs = Store(given.records), {}
@@ -119,11 +130,16 @@ def main() -> None:
             return made[0]
 
         runs[case.name] = [
-            store.get(case.name, f"more/{seed}", lambda s=seed: measure(bench(), s))
+            store.get(
+                case.name,
+                f"{'close' if given.close else 'more'}/{seed}",
+                lambda s=seed: measure(bench(), s, given.close),
+            )
             for seed in range(given.seeds)
         ]
         print(case.name, *summary({case.name: runs[case.name]})[0][1:], flush=True)
-    print("\n| case | 1 | 3 | 5 | steps | fell by more than .01 | mean fall |")
+    counts = " | ".join(map(str, CLOSE_COUNTS if given.close else COUNTS))
+    print(f"\n| case | {counts} | steps | fell by more than .01 | mean fall |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     for group, *dice, steps, share, loss in summary(runs):
         cells = " | ".join(f"{d:.3f}" for d in dice)
