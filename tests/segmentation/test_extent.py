@@ -71,15 +71,20 @@ def test_the_limit_past_the_last_slice_of_a_tube_grows(path_costs):
     np.testing.assert_allclose(tube.at(places), [20, 5.5, 10, 20])
 
 
-@pytest.mark.parametrize(("width", "limit"), [(20, 5), (40, 10), (200, 5 * 4**0.9)])
-def test_slices_close_together_say_less_the_less_they_span(path_costs, width, limit):
-    """They span 10; what a single slice allows is 20, and what lies between them costs 5."""
-    extent = estimate_extent(
-        *path_costs, markers_of(line((10, 20))), 40.0, NEVER, width=width, least_span=0.5
-    )
-    assert extent.outside == pytest.approx(limit)
-    labeled = markers_of(line((10, 20)), (10, 20))  # these say nothing about a single slice
-    assert estimate_extent(*path_costs, labeled, 40.0, NEVER, width=width).outside < 6
+def test_path_costs_between_slices_close_together_are_extrapolated(path_costs):
+    places = np.array([[30, 0, 0], [31, 0, 0], [40, 0, 0], [5000, 0, 0]])
+    for slices, width, gap in (((10, 20), 81, 10), ((10, 12, 14), 9, 2), ((14, 15), 5, 1)):
+        marks = markers_of(line(slices))
+        far, close = (
+            estimate_extent(*path_costs, marks, 400.0, NEVER, width=w) for w in (width - 2, width)
+        )
+        assert (far.outside, far.growth) == (close.outside / 2, 0.0)
+        assert (close.first, close.last) == (slices[0] - gap, slices[-1] + gap)
+        away = places[:, 0] - close.last
+        expected = np.minimum(2 * far.outside * (1 + away / gap), close.cost)
+        np.testing.assert_allclose(close.at(places)[1:], expected[1:], rtol=1e-6)
+    labeled = markers_of(line((10, 20)), (10, 20))  # their surroundings are known as well
+    assert estimate_extent(*path_costs, labeled, 40.0, NEVER, width=200.0).growth == 0
 
 
 def test_what_is_beyond_the_limit_is_not_passed():

@@ -372,9 +372,9 @@ class SolverParams:
     suggestion : SuggestionParams
     extent_percentile : float
         Percentile of a class's path costs that counts as its largest.
-    extent_span : float
-        Part of the width of the classes that annotated slices must span for the path costs
-        between them to be the limit past them; with less it goes over to that of a single slice.
+    extent_gap : float
+        Part of the width of the classes below which the gaps between annotated slices are small
+        (twice as much for gaps of one or two slices): path costs between them are extrapolated.
 
     Examples
     --------
@@ -396,7 +396,7 @@ class SolverParams:
     uncertainty: UncertaintyParams = field(default_factory=UncertaintyParams)
     suggestion: SuggestionParams = field(default_factory=SuggestionParams)
     extent_percentile: float = setting(95.0, low=0, high=100)
-    extent_span: float = setting(0.5, low=0, high=100)
+    extent_gap: float = setting(0.125, low=0, high=100)
 
     def __post_init__(self) -> None:
         check(self)

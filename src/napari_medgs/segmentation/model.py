@@ -435,7 +435,7 @@ class SegmentModel:
             float(UNREACHABLE),
             params.advanced.extent_percentile,
             np.inf if slices is None else slices.width(solver.image.relative_spacing),
-            params.advanced.extent_span,
+            params.advanced.extent_gap,
         )
         extent.cut(distance, solver.points, seeds, solver.graph, float(UNREACHABLE))
         timer.end()

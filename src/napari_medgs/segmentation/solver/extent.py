@@ -6,12 +6,12 @@ kind (every node in them is a seed), and between them no limit is needed.
 
 Annotated slices are usually spread over the structure. Path costs between the outermost two
 therefore tell how large they get at all, and a class that leaks past the last slice (from one
-vertebra to the next, say) is stopped by that. Where the slices lie close together instead, no
-place between them is far from a marker: the less they span of the classes' width, the more the
-limit is that of a single slice. One gap past the outermost slices is exempt, since the tip of a
-structure may well cost more than its middle. Where the slices span more than the classes are
-wide, the structure is a tube, which often goes on: the limit past the ends grows with the distance
-then, so that slices at one end of it do not cut off the other. What is beyond the
+vertebra to the next, say) is stopped by that. One gap past the outermost slices is exempt, since
+the tip of a structure may well cost more than its middle. Where the slices span more than the
+classes are wide, the structure is a tube, which often goes on: the limit past the ends grows with
+the distance then, so that slices at one end of it do not cut off the other. Where the slices lie
+close together, no place between them is far from a marker, and the costs there are extrapolated:
+half a gap away from the markers they reach the largest one. What is beyond the
 limit is not passed: a class does not come back farther out, where the limit is higher.
 """
 
@@ -125,7 +125,7 @@ def estimate_extent(
     unreachable: float,
     percentile: float = 95.0,
     width: float = np.inf,
-    least_span: float = 0.5,
+    close_gap: float = 0.125,
 ) -> ExtentLimits:
     """Estimate the limits from the path costs of a solve.
 
@@ -145,8 +145,9 @@ def estimate_extent(
     width : float
         Of the widest class within annotated slices, in units of their distance; infinite where
         it is not known.
-    least_span : float
-        Part of ``width`` that the slices must span for the costs between them to be the limit.
+    close_gap : float
+        Part of ``width`` below which all gaps must be for slices to lie close together; twice as
+        much for gaps of one or two slices.
 
     Returns
     -------
@@ -168,11 +169,11 @@ def estimate_extent(
     empty = markers.empty_slices()
     first = float(max([slices[0] - (slices[1] - slices[0]), *empty[empty < slices[0]]]))
     last = float(min([slices[-1] + (slices[-1] - slices[-2]), *empty[empty > slices[-1]]]))
-    span = float(slices[-1] - slices[0])
+    gap, span = float(np.diff(slices).max()), float(slices[-1] - slices[0])
     growth = 1 / span if span >= width else 0.0
-    wanted = least_span * width
-    if span < wanted < np.inf and outside < cost < unreachable:
-        outside = float(cost * (outside / cost) ** (span / wanted))
+    close = gap < close_gap * width * (2 if gap <= 2 else 1)
+    if close and width < np.inf and len(partly):
+        outside, growth = 2 * outside, 1 / gap
     return ExtentLimits(cost, outside, axis, first, last, growth)
 
 
