@@ -413,7 +413,7 @@ def test_whole_sets_as_stacks(loader, qtbot, data_dir, notes):
 
 
 def test_sets_are_downloaded_by_name(loader, qtbot, monkeypatch, data_dir):
-    from napari_medgs.io.medmnist import reader as medmnist
+    from napari_medgs.io.medmnist import download
 
     asked = []
 
@@ -421,7 +421,7 @@ def test_sets_are_downloaded_by_name(loader, qtbot, monkeypatch, data_dir):
         asked.append((name, size))
         return data_dir / "medmnist" / f"{name}.npz"
 
-    monkeypatch.setattr(medmnist, "fetch", fetch)
+    monkeypatch.setattr(download, "fetch", fetch)
     _viewer, widget = loader
     widget.tabs.setCurrentIndex(1)
     widget.set_name.setCurrentIndex(widget.set_name.findData("breastmnist"))
