@@ -6,7 +6,6 @@ No Qt. The core's segmenter gets prompts in :mod:`.layer_session`; what runs is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,7 @@ from numpy.typing import NDArray
 from napari_medgs.plugin.segment.jobs import Box
 from napari_medgs.plugin.segment.layer_session import LayerSession
 from napari_medgs.plugin.segment.layers import LabelView
-from napari_medgs.plugin.segment.model import JobKind, ResultUpdate, SegmentState
-from napari_medgs.plugin.segment.scheduler import TaskRunner
+from napari_medgs.plugin.segment.model import JobKind, ResultUpdate
 from napari_medgs.plugin.segment.session_jobs import SessionJobs
 
 if TYPE_CHECKING:
@@ -31,33 +29,9 @@ class SegmentController(SessionJobs):
     """One session on one image, its solves and what they change in the layers.
 
     All methods are for the main thread. Painting goes on while a solve runs: a stroke stops the
-    solve, and the next one begins with all strokes so far.
-
-    Parameters
-    ----------
-    runner : TaskRunner
-    visible_slice : callable
-        () -> (axis, index) of the visible slice on the canonical grid, or None.
-    state : SegmentState, optional
-        Kept up to date.
-
-    Attributes
-    ----------
-    segmenter : InteractiveSegmenter or None
-        All of the work on the image: session, field and solver; None while there is no session.
-    painting : bool
-        True while the mouse button is down in the middle of a stroke.
-    threads : int or None
-        CPU threads of the next solve; all by default. Not part of the undo history.
+    solve, and the next one begins with all strokes so far. Parameters and
+    attributes are those of :class:`.SessionJobs`.
     """
-
-    def __init__(
-        self,
-        runner: TaskRunner,
-        visible_slice: Callable[[], tuple[int, int] | None],
-        state: SegmentState | None = None,
-    ) -> None:
-        super().__init__(runner, visible_slice, state)
 
     def open(
         self,

@@ -36,6 +36,8 @@ class AcceptedMask:
 class SessionState:
     """The state of a session: prompts and result, with undo, redo and a log of what was done.
 
+    Its attributes are those of :class:`.Session`.
+
     Parameters
     ----------
     grid : Grid
@@ -49,26 +51,6 @@ class SessionState:
         The field's file, if there is one, for the log.
     names : dict of int to str
         Class names, for the log.
-
-    Attributes
-    ----------
-    strokes : (Z, Y, X) ndarray of int32
-    labels : (Z, Y, X) ndarray of int32
-        The current result; changed in place.
-    initial : (Z, Y, X) ndarray of int or None
-        The mask to refine.
-    prior : (K, Z, Y, X) ndarray of uint8 or None
-        Class probabilities in 255ths, in place of ``initial``.
-    settings : Settings
-    history : History
-        Steps to undo and redo.
-    priors : dict of str to (K, Z, Y, X) ndarray of uint8
-        Every prior of the log by its digest; saved in files beside it.
-    is_current : bool
-        Whether ``labels`` are what a full solve of the present prompts gave: a replay of the
-        log then gives the same.
-    accepted : dict of str to AcceptedMask
-        Finished masks by name, kept in the log.
     """
 
     def __init__(

@@ -36,30 +36,35 @@ def _number(parent: Any) -> Any:
 
 
 @njit(**_options)
+def _beside(side: int, i: int, z: int, y: int, x: int, shape: Any) -> tuple[bool, int]:
+    """Return whether voxel i has a neighbor on one of its six sides, and the neighbor's index."""
+    depth, rows, columns = shape[0], shape[1], shape[2]
+    if side == 0:
+        return z > 0, i - rows * columns
+    if side == 1:
+        return z < depth - 1, i + rows * columns
+    if side == 2:
+        return y > 0, i - columns
+    if side == 3:
+        return y < rows - 1, i + columns
+    if side == 4:
+        return x > 0, i - 1
+    return x < columns - 1, i + 1
+
+
+@njit(**_options)
 def descend(level: Any, shape: Any, z: int, parent: Any) -> None:
     """Write the lowest neighbor that is flooded before each voxel of slice z; else itself.
 
     Voxels are flooded by level, those of one level by index.
     """
-    depth, rows, columns = shape[0], shape[1], shape[2]
-    plane = rows * columns
+    rows, columns = shape[1], shape[2]
     for y in range(rows):
         for x in range(columns):
             i = (z * rows + y) * columns + x
             lowest, best = level[i], i
             for side in range(6):
-                if side == 0:
-                    inside, j = z > 0, i - plane
-                elif side == 1:
-                    inside, j = z < depth - 1, i + plane
-                elif side == 2:
-                    inside, j = y > 0, i - columns
-                elif side == 3:
-                    inside, j = y < rows - 1, i + columns
-                elif side == 4:
-                    inside, j = x > 0, i - 1
-                else:
-                    inside, j = x < columns - 1, i + 1
+                inside, j = _beside(side, i, z, y, x, shape)
                 if not inside or level[j] > level[i] or (level[j] == level[i] and j > i):
                     continue
                 if best == i or level[j] < lowest:
@@ -73,27 +78,15 @@ def join_minima(level: Any, shape: Any, parent: Any) -> None:
 
     So no basin has a single voxel.
     """
-    depth, rows, columns = shape[0], shape[1], shape[2]
-    plane = rows * columns
+    columns = shape[2]
     for i in range(len(parent)):
         if parent[i] != i:
             continue
-        z, rest = divmod(i, plane)
+        z, rest = divmod(i, shape[1] * columns)
         y, x = divmod(rest, columns)
         next_one = -1
         for side in range(6):
-            if side == 0:
-                inside, j = z > 0, i - plane
-            elif side == 1:
-                inside, j = z < depth - 1, i + plane
-            elif side == 2:
-                inside, j = y > 0, i - columns
-            elif side == 3:
-                inside, j = y < rows - 1, i + columns
-            elif side == 4:
-                inside, j = x > 0, i - 1
-            else:
-                inside, j = x < columns - 1, i + 1
+            inside, j = _beside(side, i, z, y, x, shape)
             if not inside:
                 continue
             if (
