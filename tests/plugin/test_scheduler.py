@@ -1,7 +1,13 @@
 """Which background job runs next, without a window."""
 
+from types import SimpleNamespace
+
+import pytest
+
+from napari_medgs.errors import ParameterError
 from napari_medgs.plugin.segment.model import JobKind, SegmentState
 from napari_medgs.plugin.segment.scheduler import JobScheduler
+from napari_medgs.plugin.segment.session_jobs import SessionJobs
 
 
 class ManualRunner:
@@ -98,3 +104,21 @@ def test_the_state_tells_of_changes_only():
     state.volumes_ml = {1: 2.5}
     state.volumes_ml = {1: 2.5}
     assert told == ["Updating ...", {1: 2.5}]
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_refused_solve_of_older_prompts_does_not_drop_the_newer_one(changed):
+    """As where a mask is set while the solve of no prompts at all is refused."""
+    runner, refused = ManualRunner(), []
+    jobs = SessionJobs(runner, lambda: None)
+    jobs.refused.connect(refused.append)
+    jobs.segmenter = SimpleNamespace(
+        session=object(), is_prepared=True, is_current=False, threads=None
+    )
+    jobs.request(JobKind.FULL)
+    if changed:
+        jobs.revision += 1
+        jobs.request(JobKind.FULL)
+    runner.end("errored", ParameterError("There are no strokes."))
+    assert runner.busy is changed
+    assert refused == ([] if changed else ["There are no strokes."])

@@ -192,8 +192,9 @@ class SessionJobs:
             self.refused.emit("Canceled. Press Update to go on; the strokes are kept.")
 
     def _on_errored(self, kind: JobKind, error: Exception) -> None:
-        if kind is JobKind.PREVIEW and any(k.is_solve for k in self._jobs.waiting):
-            return  # the solve says what is wrong, or finds a provisional mask
+        outdated = kind.is_solve and self._job_revision != self.revision
+        if (kind is JobKind.PREVIEW or outdated) and any(k.is_solve for k in self._jobs.waiting):
+            return  # the solve that waits says what is wrong, or finds a mask
         asked, self._report_errors = self._report_errors, False
         self._call_waiting()
         if kind is JobKind.PARTS or JobKind.PARTS in self._jobs.waiting:
