@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from napari_medgs.cli import app
 from napari_medgs.fitting import FitParams
 from napari_medgs.fitting import fit as fit_field
-from napari_medgs.io import write_image, write_labels
+from napari_medgs.io import read_labels, write_image, write_labels
 from napari_medgs.io.fields import load_field, save_field
 
 
@@ -50,6 +50,23 @@ def refused(folder, *words, says: str, status: int = 1) -> None:
 
 def test_missing(place):
     refused(place, "fit", place / "no.nii.gz", "-o", place / "o.medgs.safetensors", says="no such")
+
+
+def test_failure_while_modules_are_loaded_ahead(place, monkeypatch):
+    """A failure can end the program while a thread still imports: that adds no traceback."""
+
+    def ending(module: str) -> None:
+        raise RuntimeError("can't register atexit after shutdown")
+
+    unhandled = []
+    monkeypatch.setattr("napari_medgs.cli.segment_job.import_module", ending)
+    monkeypatch.setattr("threading.excepthook", unhandled.append)
+    mask = place / "nothing.nii.gz"
+    labels, grid = read_labels(place / "mask.nii.gz")
+    write_labels(mask, np.zeros_like(labels), grid)
+    words = ("segment", place / "good.nii.gz", "--prompts", mask, "-o", place / "o.nii.gz")
+    refused(place, *words, says="nothing is marked")
+    assert not unhandled
 
 
 def test_truncated(place):

@@ -121,10 +121,11 @@ class PlacePrompts:
         if self.boxes or len(values) != 1:
             return
         (value,) = values
-        other = "0 (background)" if value else "a class"
+        if value == 0:
+            raise LabelError("--point marks background only: give a --point of a class too.")
         raise LabelError(
-            f"--point marks {'background' if value == 0 else f'the class {value}'} only: give "
-            f"a --point of {other} too, or a --box."
+            f"--point marks the class {value} only: give a --point of 0 (background) too, or a "
+            "--box. The command parts takes a part of the image by one point (--at)."
         )
 
     def on(self, grid: Grid, image: str) -> tuple[tuple[Point, ...], tuple[Box, ...]]:

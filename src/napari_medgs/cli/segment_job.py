@@ -347,7 +347,9 @@ def _import_in_background(module: str) -> None:
     """Import a module in a thread, so that its import passes while the field is fitted."""
 
     def load() -> None:
-        with suppress(ImportError):  # the code that needs it says what to install
+        # The code that needs it says what to install. Modules also fail to load while the program
+        # ends, as after an early failure.
+        with suppress(Exception):
             import_module(module)
 
     Thread(target=load, name=f"import {module}").start()
