@@ -42,7 +42,7 @@ def _solve(scene, **settings):
 
 def _learn(volume, field, prompts):
     model = SegmentModel(volume, field)
-    return learn_contrast_weights(model.snapshot(prompts)._markers, model._solver.image, 0)
+    return learn_contrast_weights(model.snapshot(prompts).markers, model._setup.graph.image, 0)
 
 
 def test_the_contrast_that_shows_a_lesion_decides(scene):

@@ -100,7 +100,7 @@ def test_the_seed_counts_whenever_it_is_set(ball_scene, prompts):
     def votes(model, seed):
         model.params = SegmentParams(seed=seed)
         model.update(prompts)
-        return model._state.solution.votes.fractions[0]
+        return model._setup.propagation.last.solution.votes.fractions[0]
 
     model = SegmentModel(volume, field)
     zero, seven = votes(model, 0), votes(model, 7)

@@ -10,7 +10,6 @@ from .cases.store import CaseStore as CaseStore
 from .explain import ContrastExplanation as ContrastExplanation
 from .explain import explain_contrasts as explain_contrasts
 from .interactive import InteractiveSegmenter as InteractiveSegmenter
-from .model import PromptSnapshot as PromptSnapshot
 from .model import SegmentModel as SegmentModel
 from .params import IslandRule as IslandRule
 from .params import SegmentParams as SegmentParams
@@ -27,3 +26,4 @@ from .session.replay import load_session as load_session
 from .session.replay import save_session as save_session
 from .session.session import Session as Session
 from .session.settings import Settings as Settings
+from .snapshots import PromptSnapshot as PromptSnapshot

@@ -225,7 +225,7 @@ def _nearest_prompts(model: SegmentModel, prompts: Prompts) -> NDArray[Any]:
     """Return the answer that uses no image: every voxel has the class of the nearest marker."""
     from scipy.ndimage import distance_transform_edt
 
-    markers = model.snapshot(prompts)._markers
+    markers = model.snapshot(prompts).markers
     axes = model.field.info.stack_axes
     spacing = np.asarray(model.volume.spacing)[list(axes)]
     classes = np.full(model.field.info.stack_shape, -1, np.int64)

@@ -16,14 +16,15 @@ from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import GeometryError
 from napari_medgs.segmentation.contracts import Model
-from napari_medgs.segmentation.model import PromptSnapshot, SegmentModel
+from napari_medgs.segmentation.model import SegmentModel
 from napari_medgs.segmentation.params import SegmentParams
-from napari_medgs.segmentation.postprocess.class_edits import intensity_mask
+from napari_medgs.segmentation.postprocess.class_edits import clear_outside_range
 from napari_medgs.segmentation.postprocess.upsampling import upsample_labels
 from napari_medgs.segmentation.prompts.prompts import Prompts
 from napari_medgs.segmentation.result.result import SegmentResult, count_labels
 from napari_medgs.segmentation.result.suggest import Suggestion
 from napari_medgs.segmentation.result.uncertainty import ErrorEstimate
+from napari_medgs.segmentation.snapshots import PromptSnapshot
 from napari_medgs.segmentation.working_grid import WorkingGrid, working_grid
 
 
@@ -241,10 +242,8 @@ class LargeSegmentModel:
         self._known = blocks.copy(), labels.copy()  # the solver may go on with its labels
         if snapshot.initial is not None and snapshot.coarse_initial is not None:
             self._keep_initial(labels, coarse.labels, snapshot, values)
-        low, high = self._params.lowest, self._params.highest
-        if low is not None or high is not None:
-            for plane, image in zip(labels, self.volume.channel(0), strict=True):
-                plane[~intensity_mask(image, low, high)] = 0
+        channel = self.volume.channel(0)
+        clear_outside_range(labels, channel, self._params.lowest, self._params.highest)
         classes = np.searchsorted(values, snapshot.label)
         labels.reshape(-1)[snapshot.flat] = classes
         locked = {int(np.searchsorted(values, v)): m for v, m in snapshot.locked.items()}

@@ -296,6 +296,29 @@ def intensity_mask(
     return inside
 
 
+def clear_outside_range(
+    labels: NDArray[Any], image: NDArray[Any], low: float | None, high: float | None
+) -> None:
+    """Make voxels with intensities outside a range background, in place and slice by slice.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) ndarray of int
+    image : (Z, Y, X) ndarray
+    low, high : float or None
+        See :func:`intensity_mask`.
+
+    Raises
+    ------
+    ParameterError
+        When the range is empty.
+    """
+    if low is None and high is None:
+        return
+    for plane, values in zip(labels, image, strict=True):
+        plane[~intensity_mask(values, low, high)] = 0
+
+
 def _box(mask: Mask, margin: NDArray[np.int64]) -> tuple[slice, ...]:
     """Return the bounding box of a mask with a margin, within the image."""
     box = []

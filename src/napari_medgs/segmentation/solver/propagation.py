@@ -1,0 +1,183 @@
+"""Markers are propagated over the graph of Gaussians: terms, paths, and the shape prior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs._typing import Floats
+from napari_medgs._util.progress import StageTimer
+from napari_medgs.segmentation.params import SegmentParams, SegmentStage
+from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.solver.constraints import Constraints, resolve_negative_points
+from napari_medgs.segmentation.solver.extent import estimate_extent
+from napari_medgs.segmentation.solver.geodesic import (
+    UNREACHABLE,
+    GraphSolution,
+    GraphSolver,
+    LabelPrior,
+    PathCosts,
+    edge_costs,
+)
+from napari_medgs.segmentation.solver.narrow_band import path_bound
+from napari_medgs.segmentation.terms.calibration import fit_terms
+from napari_medgs.segmentation.terms.contrast_weights import ContrastWeights
+from napari_medgs.segmentation.terms.scattered import Scattered, find_scattered
+
+
+@dataclass(frozen=True)
+class GraphState:
+    """What a full solve leaves behind for incremental ones."""
+
+    markers: Markers
+    solution: GraphSolution
+    seeds: NDArray[np.int32]
+    costs: PathCosts
+    constrained: bool
+    scattered: Scattered | None = None
+
+    @property
+    def known(self) -> Markers:
+        """The markers, with those that were found by the look of their class."""
+        return self.markers if self.scattered is None else self.scattered.added_to(self.markers)
+
+
+class MarkerPropagation:
+    """Finds the class of every Gaussian from markers; keeps the last full solve to extend it.
+
+    Parameters
+    ----------
+    graph : GraphSolver
+
+    Attributes
+    ----------
+    graph : GraphSolver
+    last : GraphState or None
+        What :meth:`extension` starts from; set by whoever takes a solve as the last one.
+    """
+
+    def __init__(self, graph: GraphSolver) -> None:
+        self.graph = graph
+        self.last: GraphState | None = None
+
+    def solve(
+        self,
+        markers: Markers,
+        constraints: Constraints,
+        contrasts: ContrastWeights | None,
+        params: SegmentParams,
+        timer: StageTimer,
+    ) -> GraphState:
+        """Fit the terms, find paths, and find them again with the shape prior.
+
+        Parameters
+        ----------
+        markers : Markers
+        constraints : Constraints
+        contrasts : ContrastWeights or None
+            How the contrasts count in the appearance.
+        params : SegmentParams
+        timer : StageTimer
+            In its stage of the terms.
+
+        Returns
+        -------
+        GraphState
+        """
+        solver = self.graph
+        seeds = solver.seeds(markers.voxels, markers.classes, markers.count)
+        watershed = solver.watershed(params.seed)
+        appearance, votes = fit_terms(
+            markers, solver.image, watershed, params.seed, params.advanced, contrasts
+        )
+        forbidden = constraints.forbidden_at(np.round(solver.points).astype(np.int32))
+        at_nodes = appearance, solver.features, solver.points
+        costs = edge_costs(*at_nodes, None, votes, params.appearance, params.shape)
+        timer.end()
+        timer.stage(SegmentStage.PATHS)
+        distance = solver.propagate(seeds, costs, forbidden)
+        if len(markers.negative_voxels):
+            markers = resolve_negative_points(markers, solver, distance)
+            seeds = solver.seeds(markers.voxels, markers.classes, markers.count)
+            distance = solver.propagate(seeds, costs, forbidden)
+        timer.end()
+        timer.stage(SegmentStage.SHAPE)
+        prior: LabelPrior | None = None
+        unseeded = np.zeros((0, 3), np.int32)
+        slices, scattered, known = None, None, markers
+        if markers.kept is None:  # an initial mask knows the extent of every class
+            slices = solver.annotated_slices(distance, markers)
+            unseeded = slices.drop_unseeded_components(markers, solver.image.relative_spacing)
+            scattered = find_scattered(
+                markers, slices, solver.image, appearance, solver.nodes(seeds), params.seed,
+                params.advanced,
+            )  # fmt: skip
+        if scattered is not None:
+            known = scattered.added_to(markers)
+        changed = len(unseeded) + len(known.voxels) > len(markers.voxels)
+        if changed:
+            voxels = np.concatenate([known.voxels, unseeded])
+            classes = np.concatenate([known.classes, np.zeros(len(unseeded), np.int32)])
+            seeds = solver.seeds(voxels, classes, markers.count)
+        weight = params.shape
+        if markers.kept is not None:
+            prior, weight = markers.kept, params.advanced.initial_mask.prior_weight
+        elif slices is not None and params.shape > 0 and params.appearance > 0:
+            apart = frozenset() if scattered is None else scattered.trusted
+            prior = slices.prior(solver.image.relative_spacing, markers.count, apart)
+        if prior is not None:
+            costs = edge_costs(*at_nodes, prior, votes, params.appearance, weight)
+        if prior is not None or changed:
+            bound = path_bound(distance.min(axis=0), params.advanced.narrow_band)
+            distance = solver.propagate(seeds, costs, forbidden, bound)
+        extent = estimate_extent(
+            solver.points,
+            distance,
+            markers,
+            params.max_path_ratio,
+            float(UNREACHABLE),
+            params.advanced.extent_percentile,
+            np.inf if slices is None else slices.width(solver.image.relative_spacing),
+            params.advanced.extent_gap,
+        )
+        extent.cut(distance, solver.points, seeds, solver.graph, float(UNREACHABLE))
+        timer.end()
+        solution = GraphSolution(distance, appearance, prior, votes, extent, weight)
+        return GraphState(markers, solution, seeds, costs, constraints.any, scattered)
+
+    def extension(
+        self, markers: Markers, constraints: Constraints
+    ) -> Callable[[], GraphState] | None:
+        """Return what extends the last full solve to more markers, or None if nothing can."""
+        old = self.last
+        if old is None or constraints.any or len(markers.negative_voxels):
+            return None
+        if old.markers.values != markers.values or old.constrained:
+            return None
+        shape = self.graph.image.guide.shape[1:]
+        if _new_markers(markers, old.markers, shape).any():
+            return None
+
+        def extend() -> GraphState:
+            distance = self.extended(old, markers)
+            return replace(old, markers=markers, solution=replace(old.solution, distance=distance))
+
+        return extend
+
+    def extended(self, old: GraphState, markers: Markers) -> Floats:
+        """Return the last full solve's path costs after the markers that are new since."""
+        solver = self.graph
+        fresh = _new_markers(old.markers, markers, solver.image.guide.shape[1:])
+        seeds = solver.seeds(markers.voxels[fresh], markers.classes[fresh], markers.count)
+        seeds[seeds == old.seeds] = -1
+        return solver.add_seeds(old.solution.distance, seeds, old.costs)
+
+
+def _new_markers(old: Markers, new: Markers, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which markers of ``new`` are not in ``old``."""
+    before = np.ravel_multi_index(tuple(old.voxels.T), shape) * old.count + old.classes
+    after = np.ravel_multi_index(tuple(new.voxels.T), shape) * new.count + new.classes
+    return ~np.isin(after, before)

@@ -1,0 +1,79 @@
+"""What is computed once for an image and its field, before the first marker."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_medgs._typing import Floats
+from napari_medgs._util.progress import StageTimer
+from napari_medgs.data.field import GaussianField
+from napari_medgs.data.volume import Volume
+from napari_medgs.rendering import score_renderer
+from napari_medgs.segmentation.params import SegmentParams, SegmentStage
+from napari_medgs.segmentation.solver.geodesic import GraphSolver
+from napari_medgs.segmentation.solver.propagation import MarkerPropagation
+from napari_medgs.segmentation.solver.voxels import VoxelSolver
+from napari_medgs.segmentation.terms.image_features import image_features
+
+
+class SolverSetup:
+    """All that depends on the image, the field and the advanced settings only.
+
+    Parameters
+    ----------
+    volume : Volume
+        Prepared.
+    field : GaussianField
+        On the volume's grid.
+    params : SegmentParams
+    timer : StageTimer
+
+    Attributes
+    ----------
+    advanced : SolverParams
+        The settings that it was made with.
+    graph : GraphSolver
+    propagation : MarkerPropagation
+        On the graph.
+    voxels : VoxelSolver
+    """
+
+    def __init__(
+        self, volume: Volume, field: GaussianField, params: SegmentParams, timer: StageTimer
+    ) -> None:
+        self.advanced = params.advanced
+        axes, axis = field.info.stack_axes, field.info.slice_axis
+        timer.stage(SegmentStage.FEATURES)
+        data = np.moveaxis(volume.data, axis + 1, 1)
+        spacing = np.asarray(volume.spacing)[list(axes)]
+        features = image_features(data, spacing, self.advanced.features)
+        timer.stage(SegmentStage.RENDERER)
+        renderer = score_renderer(field)
+        timer.stage(SegmentStage.GRAPH)
+        self.graph = GraphSolver(field, features, renderer, params.seed, self.advanced)
+        self.propagation = MarkerPropagation(self.graph)
+        timer.stage(SegmentStage.BUFFERS)
+        image = np.moveaxis(volume.channel(0), axis, 0)
+        at_gaussians = self.graph.features[: len(field)]
+        self.voxels = VoxelSolver(image, features, renderer, at_gaussians, self.advanced)
+        self._strengths: tuple[float, ...] | None = ()
+
+    def weigh(self, strengths: Floats | None) -> None:
+        """Let contrasts count differently in gradients; what depends on them is made anew.
+
+        Parameters
+        ----------
+        strengths : (C,) ndarray of float32 or None
+            None where all count alike.
+        """
+        key = () if strengths is None or (strengths == 1).all() else tuple(strengths.tolist())
+        if key == self._strengths:
+            return
+        # Without it no quick update would start from the gradients of before.
+        self.propagation.last = None
+        self.voxels.forget()
+        self._strengths = None  # until all is done: memory may not suffice
+        features = self.graph.image.weighed(strengths if key else None)
+        self.graph.weigh(features)
+        self.voxels.weigh(features)
+        self._strengths = key

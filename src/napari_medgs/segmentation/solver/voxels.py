@@ -1,0 +1,209 @@
+"""The graph's solution on voxels: rendered, refined where classes are close, cleaned up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs._typing import Floats
+from napari_medgs._util.progress import StageTimer
+from napari_medgs.rendering.engine import ScoreRenderer
+from napari_medgs.segmentation.advanced import SolverParams
+from napari_medgs.segmentation.params import SegmentParams, SegmentStage
+from napari_medgs.segmentation.postprocess.class_edits import clear_outside_range
+from napari_medgs.segmentation.postprocess.components import drop_islands, fill_holes
+from napari_medgs.segmentation.postprocess.full_slices import FullSliceInterpolator
+from napari_medgs.segmentation.result.result import SolvedScores
+from napari_medgs.segmentation.solver.band_limits import BandLimits, band_limits
+from napari_medgs.segmentation.solver.constraints import Constraints
+from napari_medgs.segmentation.solver.geodesic import path_scores
+from napari_medgs.segmentation.solver.narrow_band import NarrowBand, NarrowBandRefiner, grown
+from napari_medgs.segmentation.solver.propagation import GraphState
+from napari_medgs.segmentation.terms.image_features import ImageFeatures
+
+CHANGE_REACH = 4  # voxels around what new strokes change in which paths are sought anew
+
+
+@dataclass(frozen=True)
+class VoxelState:
+    """What an update leaves on voxels for quick ones: scores, and labels before postprocessing."""
+
+    scores: Floats
+    labels: NDArray[np.uint8]
+    limits: BandLimits | None
+    band: NarrowBand
+    params: SegmentParams
+
+
+@dataclass(frozen=True)
+class _Change:
+    """Rows and columns of every slice that other scores reach, and what was known there."""
+
+    known: VoxelState
+    windows: NDArray[np.int32]
+
+
+class VoxelSolver:
+    """Labels voxels; keeps the arrays that this needs for one image, and the last labels.
+
+    Everything is slice-first.
+
+    Parameters
+    ----------
+    image : (Z, Y, X) ndarray
+        The first channel, for ranges of intensities.
+    features : ImageFeatures
+    renderer : ScoreRenderer
+    at_gaussians : (N, F) ndarray of float32
+        Features at the Gaussians.
+    params : SolverParams
+    """
+
+    def __init__(
+        self,
+        image: NDArray[Any],
+        features: ImageFeatures,
+        renderer: ScoreRenderer,
+        at_gaussians: Floats,
+        params: SolverParams,
+    ) -> None:
+        self._image, self._renderer, self._params = image, renderer, params
+        self._features, self._gaussians = at_gaussians, len(at_gaussians)
+        self._relative_spacing = features.relative_spacing
+        self._best = np.empty(image.shape, np.float32)
+        self._margin = np.empty(image.shape, np.float32)
+        self._refiner = NarrowBandRefiner(features, params)
+        self._interpolator = FullSliceInterpolator(
+            features.guide, features.relative_spacing, params.shape.max_gap
+        )
+        self._state: VoxelState | None = None
+
+    def weigh(self, features: ImageFeatures) -> None:
+        """Refine on the same features with other strengths of the channels."""
+        self._refiner = NarrowBandRefiner(features, self._params)
+
+    def forget(self) -> None:
+        """Drop the last labels: the next solve is a full one."""
+        self._state = None
+
+    def solve(
+        self,
+        state: GraphState,
+        constraints: Constraints,
+        params: SegmentParams,
+        timer: StageTimer,
+        quick: bool,
+    ) -> tuple[NDArray[np.uint8], SolvedScores]:
+        """Render the graph's solution, refine voxels of small margin, postprocess.
+
+        Parameters
+        ----------
+        state : GraphState
+        constraints : Constraints
+        params : SegmentParams
+        timer : StageTimer
+        quick : bool
+            Only where scores differ from those of the last solve.
+
+        Returns
+        -------
+        (Z, Y, X) ndarray of uint8, SolvedScores
+            Class indices.
+        """
+        scores = path_scores(state.solution.distance, self._gaussians)
+        change = self._change(scores, params) if quick else None
+        self._state = None  # an update that is cancelled leaves nothing
+        timer.stage(SegmentStage.RENDER)
+        if change is None:
+            labels, windows = np.empty(self._margin.shape, np.uint8), None
+        else:
+            labels, windows = change.known.labels, change.windows
+        self._renderer.argmax(scores, labels, self._best, self._margin, windows)
+        timer.end()
+        timer.stage(SegmentStage.REFINE)
+        limits, band = self._refine(labels, state, constraints, params, change)
+        self._state = VoxelState(scores, labels.copy(), limits, band, params)
+        timer.end()
+        timer.stage(SegmentStage.POSTPROCESS)
+        markers = state.markers
+        drawn = markers.voxels[markers.user_marked], markers.classes[markers.user_marked]
+        self._postprocess(labels, state, drawn, constraints, params)
+        timer.end()
+        return labels, SolvedScores(
+            self._renderer,
+            self._relative_spacing,
+            scores,
+            partial(state.solution.appearance.log_probability, self._features),
+            band.voxels,
+            band.scores,
+            *drawn,
+            constraints.locked,
+            markers.kept,
+            params.threads,
+            params.advanced.uncertainty,
+        )
+
+    def _change(self, scores: Floats, params: SegmentParams) -> _Change | None:
+        """Return what other scores change of the last labels; None where all is to be solved."""
+        known = self._state
+        if known is None or known.params != params or known.scores.shape != scores.shape:
+            return None
+        windows = self._renderer.windows((known.scores != scores).any(axis=1))
+        return _Change(known, grown(windows, CHANGE_REACH, self._margin.shape))
+
+    def _refine(
+        self,
+        labels: NDArray[np.uint8],
+        state: GraphState,
+        constraints: Constraints,
+        params: SegmentParams,
+        change: _Change | None,
+    ) -> tuple[BandLimits | None, NarrowBand]:
+        """Label voxels of small margin anew, in place."""
+        if not params.refine_voxels:
+            none = np.zeros((0, state.markers.count), np.float32)
+            return None, NarrowBand(np.zeros((0, 3), np.int32), none)
+        arguments = (
+            state.solution, state.known, params.appearance, params.smooth, labels, self._best,
+            self._margin,
+        )  # fmt: skip
+        if change is None:
+            limits = band_limits(
+                labels, self._margin, state.known, self._relative_spacing, params.refine_voxels,
+                params.advanced.narrow_band,
+            )  # fmt: skip
+            forbidden = constraints.forbidden_at if constraints.any else None
+            return limits, self._refiner.refine(*arguments, limits, forbidden)
+        known = change.known
+        assert known.limits is not None  # the settings are the same
+        limits = known.limits.extended(labels, state.known, change.windows)
+        band = self._refiner.refine_windows(*arguments, limits, known.band, change.windows)
+        return limits, band
+
+    def _postprocess(
+        self,
+        labels: NDArray[np.uint8],
+        state: GraphState,
+        drawn: tuple[NDArray[np.int32], NDArray[np.int32]],
+        constraints: Constraints,
+        params: SegmentParams,
+    ) -> None:
+        """Make labels agree with the prompts, and drop islands and holes, in place."""
+        markers = state.markers
+        self._interpolator.fill(labels, markers)
+        if markers.kept is not None:
+            markers.kept.enforce(labels)
+        else:
+            axis, _ = markers.annotated_slices()
+            labels[(slice(None),) * axis + (markers.empty_slices(),)] = 0
+        clear_outside_range(labels, self._image, params.lowest, params.highest)
+        labels[tuple(drawn[0].T)] = drawn[1]
+        constraints.enforce(labels)
+        drop_islands(labels, state.known, params.islands)
+        if params.fill_holes:
+            fill_holes(labels, markers)
+        constraints.enforce(labels)  # parts of locked classes are no islands
