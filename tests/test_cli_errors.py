@@ -152,6 +152,16 @@ def test_mask_of_probabilities(place, tiny_volume, tiny_labels):
     refused(place, *words, "-o", place / "o.medgs.safetensors", says="not integers")
 
 
+@pytest.mark.parametrize("option", ["--prompts", "--initial"])
+def test_an_ordinary_image_is_no_mask(place, tiny_volume, rng, option):
+    image = rng.integers(0, 60, tiny_volume.shape).astype(np.int16)
+    image[:, :, :8] = 7  # air around a body
+    write_image(place / "ct.nii.gz", image, tiny_volume.grid)
+    words = ("segment", place / "good.nii.gz", option, place / "ct.nii.gz", "--point", "1 5 5 5")
+    says = "ct.nii.gz: the mask holds 59 values that differ from voxel to voxel, as an ordinary"
+    refused(place, *words, "-o", place / "o.nii.gz", says=says)
+
+
 @pytest.mark.parametrize(("change", "says"), [(lambda m: m * 0, "empty"), (lambda m: m - 3, "-3")])
 def test_labels_out_of_range(place, tiny_volume, tiny_labels, change, says):
     labels = change(tiny_labels.astype(np.int16))

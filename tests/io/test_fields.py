@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from napari_medgs.compression import decompress, unpack
+from napari_medgs.data.grid import Grid
 from napari_medgs.errors import FileError, FormatVersionError
+from napari_medgs.io import write_image
 from napari_medgs.io.fields import load_field, save_field
+from napari_medgs.learning import load_segmenter
 from tests.test_field import make_field
 
 
@@ -92,6 +96,23 @@ def test_other_safetensors_are_no_fields(tmp_path):
     save_file({"a": np.zeros(3)}, path)
     with pytest.raises(FileError, match="not a field"):
         load_field(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "said"),
+    [
+        ("a.nii.gz", load_field, r"is a NIfTI image \(\.nii\.gz\), not a field; run fit on"),
+        ("a.mha", load_field, r"is a MetaImage file \(\.mha\), not a field; run fit on"),
+        ("a.nii", decompress, "is a NIfTI image .*, not a compressed field; run fit .* compress"),
+        ("a.nii", unpack, "is a NIfTI image .*, not a cohort of fields; run fit-many .* pack"),
+        ("a.nii", load_segmenter, "is a NIfTI image .*, not a segmenter; give the file of a"),
+    ],
+)
+def test_an_image_in_place_of_a_field_is_named(tmp_path, name, read, said):
+    image = np.random.default_rng(0).random((4, 8, 8), np.float32)
+    path = write_image(tmp_path / name, image, Grid(image.shape))
+    with pytest.raises(FileError, match=said):
+        read(path, *([tmp_path / "out"] if read is unpack else []))
 
 
 def test_missing_file_and_wrong_suffix(tmp_path, saved):

@@ -8,6 +8,7 @@ import pytest
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
 from napari_medgs.segmentation import Box, Point, Prompts
 from napari_medgs.segmentation.prompts.collector import find_full_slices
+from napari_medgs.segmentation.prompts.label_check import check_label_image
 from napari_medgs.segmentation.prompts.rasterize import rasterize_prompts
 
 SHAPE = (6, 8, 10)
@@ -178,3 +179,13 @@ def test_annotated_planes_have_several_classes():
     axis, planes = collect(Prompts(labels=labels)).annotated_slices()
     assert axis == 0
     assert planes.tolist() == [1, 4]
+
+
+def test_many_classes_are_no_ordinary_image():
+    atlas = np.arange(120).repeat(27 * 4).reshape(12, 30, 36)
+    dots = np.zeros((8, 40, 40), np.uint8)
+    dots[3, ::2, ::2] = np.arange(400).reshape(20, 20) % 60
+    for labels in (atlas, dots, np.zeros((4, 8, 8), np.uint8)):
+        check_label_image(labels)
+    with pytest.raises(LabelError, match="50 values that differ from voxel to voxel"):
+        check_label_image(np.random.default_rng(0).integers(0, 51, (9, 30, 30)))

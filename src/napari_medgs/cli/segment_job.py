@@ -84,6 +84,7 @@ class SegmentJob:
         from napari_medgs.io.segmented import segments_by_file
         from napari_medgs.segmentation import Prompts, explain_contrasts, segment
         from napari_medgs.segmentation.api import FIT_PARAMS
+        from napari_medgs.segmentation.prompts.label_check import check_label_image
 
         prompts, initial = prompting.prompts, prompting.initial
         field, initial_margin = prompting.field, prompting.initial_margin
@@ -103,6 +104,13 @@ class SegmentJob:
                 prior = read_prior(initial, volume.grid)
             if initial is not None and prior is None:
                 start = read_labels(initial, **onto, segments=chosen[str(initial)])[0]
+        for file, labels, unlabeled in (
+            (prompts, strokes, prompting.unlabeled),
+            (initial, start, 0),
+        ):
+            if labels is not None:
+                with naming(mask=file):
+                    check_label_image(labels, unlabeled)
         model_names: dict[int, str] = {}
         if model is not None:
             prior, model_names = self._prior_of_model(model, volume, images)
@@ -232,9 +240,11 @@ class SegmentJob:
         result = replace(result, seconds=seconds, seconds_fit=seconds_fit)
         same = digest(result.labels) == expected if expected else None
         if same is False:
+            made_of = ", ".join(Path(x).name for x in restored.images)
             print_error(
-                "warning: this mask differs from the one in the session; was the field or the "
-                "program another one?"
+                "warning: this mask differs from the one in the session"
+                + (f", which is one of {made_of}" if made_of else "")
+                + "; were the images, their order, the field or the program others?"
             )
         names = {k: name for k, name in restored.names.items() if k in result.voxels}
         metrics = {**self.metrics(result, restored.settings.params), "same_as_session": same}

@@ -21,11 +21,17 @@ _STARTS = (
     (b"\x28\xb5\x2f\xfd", "a Zstandard file (.zst)"),
     (b"\x89HDF", "an HDF5 file (.h5)"),
     (b"\x89MGS", "a compressed field (.medgs)"),
+    (b"\x89MGZ", "a cohort of fields (.medgsz)"),
     (b"%PDF", "a PDF document"),
     (b"<!DOCTYPE html", "a web page, as a failed download leaves it"),
     (b"<html", "a web page, as a failed download leaves it"),
     (b"version https://git-lfs", "a Git LFS pointer; fetch the file itself"),
 )
+_FIRST = {
+    "field": "run fit on an image first, which writes a field",
+    "compressed field": "run fit on an image and compress on its field first",
+    "cohort of fields": "run fit-many on a folder of images and pack on its fields first",
+}
 _NIFTI = {348: (344, b"n+1"), 540: (4, b"n+2")}
 
 
@@ -50,6 +56,28 @@ def known_content(path: str | Path) -> str | None:
     if start[128:132] == b"DICM":
         return "a DICOM file (.dcm)"
     return next((name for magic, name in _STARTS if start.startswith(magic)), None)
+
+
+def wrong_content(path: str | Path, kind: str, fault: object) -> str:
+    """Return what to say of a file that cannot be read as one of a kind of our own.
+
+    Parameters
+    ----------
+    path : str or Path
+    kind : str
+        Such as "field".
+    fault : object
+        What is wrong, for a file that is not known as something else.
+
+    Returns
+    -------
+    str
+    """
+    content = known_content(path)
+    if content is None or content.startswith(f"a {kind}"):
+        return f"{path}: damaged, or no {kind} ({fault})."
+    advice = _FIRST.get(kind, f"give the file of a {kind}")
+    return f"{path}: is {content}, not a {kind}; {advice}."
 
 
 def _start(path: Path, inflate: bool = False) -> bytes:

@@ -9,6 +9,7 @@ from typing import TypedDict
 from napari_medgs._util.records import checked, parse_json
 from napari_medgs.errors import FileError, FormatVersionError, ParameterError
 from napari_medgs.io._atomic import atomic_path
+from napari_medgs.io._content import wrong_content
 from napari_medgs.io._limits import check_file
 
 
@@ -75,7 +76,7 @@ class TensorFormat:
                 found: dict[str, str] = record.get("__metadata__", {})
                 name, version = found.get("format"), found.get("format_version", "")
         except (OSError, ValueError, ParameterError) as error:
-            raise FileError(f"{path}: damaged, or no {self.kind} ({error}).") from error
+            raise FileError(wrong_content(path, self.kind, error)) from error
         if name != self.name:
             own = "napari-medgs "
             known = isinstance(name, str) and name.startswith(own)

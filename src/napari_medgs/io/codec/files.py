@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING
 
 from napari_medgs.errors import FileError, FormatVersionError, MedGSError, MemoryEstimateError
 from napari_medgs.io._atomic import atomic_path
+from napari_medgs.io._content import wrong_content
 from napari_medgs.io._limits import check_file, check_memory
 from napari_medgs.io.codec.container import Header, read_header
 from napari_medgs.io.codec.decoding import read_part
@@ -54,7 +55,7 @@ def explained(path: str | Path, kind: str = "compressed field") -> Iterator[None
     except (FileError, MemoryEstimateError):
         raise
     except (MedGSError, ValueError, OSError) as error:
-        raise FileError(f"{path}: damaged, or no {kind} ({error}).") from error
+        raise FileError(wrong_content(path, kind, error)) from error
 
 
 @contextmanager
