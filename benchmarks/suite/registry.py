@@ -90,6 +90,10 @@ ENTRIES: dict[str, Entry] = {
         "slices left out of volumes that are over-sampled along the slice axis",
         "benchmarks/interpolation.py:run_dense",
     ),
+    "interpolation-choice": Entry(
+        "the interpolant chosen between slices, without a fit, on crops of many volumes",
+        "benchmarks/interpolation_choice.py:run",
+    ),
     "mask-interpolation": Entry(
         "masks of slices left out: distances along their motion against plain ones",
         "benchmarks/interpolation.py:run_masks",

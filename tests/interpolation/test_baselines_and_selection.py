@@ -14,7 +14,7 @@ from napari_medgs.interpolation import (
     select_method,
 )
 from napari_medgs.interpolation.baselines import slice_weights
-from napari_medgs.interpolation.selection import convex_weights
+from napari_medgs.interpolation.selection import CUBIC_SHARE, convex_weights, method_weights
 
 
 @pytest.mark.parametrize(("method", "degree"), [("linear", 1), ("cubic", 2), ("spline", 3)])
@@ -87,7 +87,9 @@ def test_a_cubic_is_selected_for_noise_on_what_does_not_move():
 @pytest.mark.parametrize("smooth", [0.0, 1.0, 2.0])
 def test_the_selection_is_hardly_worse_than_the_best_method(smooth):
     image = phantom(60, noise=0.01)
-    image = gaussian_filter1d(image, smooth, axis=0) if smooth else image
+    if smooth:  # and some noise of the scanner, without which a spline would be exact
+        image = gaussian_filter1d(image, smooth, axis=0)
+        image += 0.004 * np.random.default_rng(1).standard_normal(image.shape).astype(np.float32)
     kept, left = np.arange(0, 60, 2), np.arange(1, 58, 2)
     frames, _, selection = interpolate_auto(image[kept], kept, left)
     others = [interpolate_stack(image[kept], kept, left)[0]]
@@ -95,6 +97,19 @@ def test_the_selection_is_hardly_worse_than_the_best_method(smooth):
     best = min(np.mean((other - image[left]) ** 2) for other in others)
     assert np.mean((frames - image[left]) ** 2) < 10**0.03 * best
     assert sum(selection.weights.values()) == pytest.approx(1)
+
+
+def test_a_spline_comes_with_its_share_of_a_cubic():
+    alike = np.array([[9.0, 0.5, 0.5], [0.5, 4.0, 1.9], [0.5, 1.9, 1.0]])
+    still = method_weights(alike)  # the spline alone is predicted to err least
+    np.testing.assert_allclose(still, [0, CUBIC_SHARE, 1 - CUBIC_SHARE], atol=1e-6)
+    motion = method_weights(np.diag([1.0, 9.0, 9.0]) + 0.5)
+    np.testing.assert_allclose(motion, [1, 0, 0], atol=1e-6)
+    noisy = np.full((3, 3), 1.0) + np.diag([4.0, 0.0, 1.0])  # a spline adds to the cubic's error
+    np.testing.assert_allclose(method_weights(noisy), [0, 1, 0], atol=0.01)
+    both = method_weights(np.diag([1.0, 2.0, 2.0]))
+    assert both.sum() == pytest.approx(1)
+    assert 0.3 < both[0] < 0.9
 
 
 def test_weights_are_those_of_the_least_error():

@@ -5,6 +5,10 @@ be interpolated between. In a stack that is sampled densely along the axis this 
 cubic and a spline: at twice the distance it is not dense any more. So the stack is first smoothed
 along the axis until two slices are as much alike over twice the distance as they are over one.
 The weights of the methods are those that predict the slices left out of it best.
+
+Between densely sampled slices a cubic passes too little of the finest detail and a spline too
+much. Their mean errs less than either, and which of the two is better is not what the smoothed
+stack tells: so a spline comes with its share of a cubic.
 """
 
 from __future__ import annotations
@@ -40,13 +44,12 @@ MAX_SIDE = 256
 MAX_SMOOTHING = 4.0
 # Slices are not points: the profile of one that is as thick as it is far from the next.
 PROFILE_VARIANCE = 1 / 12
+# Share of the cubic in its mean with a spline.
+CUBIC_SHARE = 0.25
 # Power of the weights: methods differ more at the distance asked for than at twice that.
-SHARPNESS = 3
+SHARPNESS = 1.5
 # A method of less weight changes the frames by less than it costs.
 LEAST_WEIGHT = 0.1
-# A method that errs by more than the best one over twice the distance is left out: what it would
-# average away there is less than what it adds at the distance asked for.
-MOST_BEHIND_DB = 1.0
 
 
 @dataclass(frozen=True)
@@ -224,6 +227,24 @@ def convex_weights(products: NDArray[np.float64]) -> NDArray[np.float64]:
     return best
 
 
+def method_weights(products: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights (3,) of motion, cubic and spline from the mean products of their errors.
+
+    Candidates are motion, the cubic, and the mean of cubic and spline.
+    """
+    mean = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, CUBIC_SHARE], [0.0, 0.0, 1 - CUBIC_SHARE]])
+    share = convex_weights(mean.T @ products @ mean)
+    still = float(share[1:].sum())
+    sharp = np.array([share[0], still]) ** SHARPNESS
+    sharp /= sharp.sum()
+    sharp[sharp < LEAST_WEIGHT] = 0
+    sharp /= sharp.sum()
+    share[0] = sharp[0]
+    share[1:] *= sharp[1] / still if still > 0 else 0.0
+    weights: NDArray[np.float64] = mean @ share
+    return weights
+
+
 def select_method(
     stack: Floats,
     positions: NDArray[Any] | None = None,
@@ -279,13 +300,7 @@ def select_method(
         products += _error_products(run, known, threads, should_stop) / len(runs)
     if not np.trace(products) > 0:
         return _only("cubic")  # nothing changes from slice to slice
-    weights = np.zeros(len(METHODS))
-    error = np.diag(products)
-    near = np.flatnonzero(error <= error.min() * 10 ** (MOST_BEHIND_DB / 10))
-    weights[near] = convex_weights(products[np.ix_(near, near)]) ** SHARPNESS
-    weights /= weights.sum()
-    weights[weights < LEAST_WEIGHT] = 0
-    weights /= weights.sum()
+    weights = method_weights(products)
     return MethodSelection(
         {name: float(w) for name, w in zip(METHODS, weights, strict=True)},
         {name: float(np.sqrt(products[k, k])) for k, name in enumerate(METHODS)},

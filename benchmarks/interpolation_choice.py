@@ -1,0 +1,220 @@
+"""The choice among motion, cubic and spline, without any fit, on crops of many volumes.
+
+    python benchmarks/run.py interpolation-choice
+
+Crops of 49 slices and 96 x 96 pixels of every shared volume: as they are, along an in-plane axis,
+and over-sampled along the slice axis by resampling. Every second slice is left out. What counts
+is how much less the chosen interpolant errs than the best single method, found with the slices
+left out in view. Settings were chosen on the volumes of the half "tune".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interpolation import load_image
+from napari_medgs.interpolation import (
+    interpolate_auto,
+    interpolate_baseline,
+    interpolate_stack,
+)
+from napari_medgs.interpolation.selection import MIN_SLICES
+from suite.registry import Context
+from suite.results import CaseResult, Ratio, Table
+
+Stack = NDArray[np.float32]
+SHAPE = (49, 96, 96)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A volume of the data folder: its file, its half, and whether it is a head to crop."""
+
+    path: str
+    half: str
+    head: bool = False
+
+
+SOURCES = {
+    "CT 3 mm": Source("ct_totalseg_example/ct.nii.gz", "tune"),
+    "T1": Source("mr_ms_lesions_patient07/T1.nii.gz", "tune", True),
+    "T1 with contrast": Source("mr_ms_lesions_patient07/T1POST.nii.gz", "tune", True),
+    "T2": Source("mr_ms_lesions_patient07/T2.nii.gz", "tune", True),
+    "FLAIR": Source("mr_ms_lesions_patient07/FLAIR.nii.gz", "tune", True),
+    "CT vertebra": Source("ct_vertebra_tptbox/ct.nii.gz", "tune"),
+    "cine MR 10 mm": Source("noseg_cinema/mnms_sax_ed.nii.gz", "tune"),
+    "T2 spinal cord": Source("mr_spinalcord_t2/t2.nii.gz", "tune"),
+    "CT aorta": Source("ct_aorta_totalseg/ct.nii.gz", "report"),
+    "CT spleen 5 mm": Source("ct_spleen_msd_crop/ct.nii.gz", "report"),
+    "T1 brain": Source("mr_brain_freesurfer/norm.nii.gz", "report", True),
+    "T1 glioma": Source("mr_brats4_glioma/t1n.nii.gz", "report", True),
+    "T1 glioma with contrast": Source("mr_brats4_glioma/t1c.nii.gz", "report", True),
+    "T2 glioma": Source("mr_brats4_glioma/t2w.nii.gz", "report", True),
+    "T2-FLAIR glioma": Source("mr_brats4_glioma/t2f.nii.gz", "report", True),
+    "T1 spinal cord": Source("mr_spinalcord_t1/t1w.nii.gz", "report"),
+    "T2* spinal cord": Source("mr_spinalcord_t2s_gm/t2s.nii.gz", "report"),
+    "cine MR, second": Source("noseg_cinema/mnms2_sax_ed.nii.gz", "report"),
+}
+QUICK_SOURCES = ("cine MR 10 mm", "T1 spinal cord")
+
+
+def middle(stack: Stack, shape: tuple[int, int, int] = SHAPE) -> Stack:
+    """Return the crop of at most this shape in the middle."""
+    some = (
+        slice(max(0, (n - m) // 2), max(0, (n - m) // 2) + m)
+        for n, m in zip(stack.shape, shape, strict=True)
+    )
+    return np.ascontiguousarray(stack[tuple(some)])
+
+
+def spline_zoom(stack: Stack, factor: float, order: int = 3) -> Stack:
+    """Resample along the first axis by a spline of this order."""
+    from scipy.ndimage import zoom
+
+    return np.clip(zoom(stack, (factor, 1, 1), order=order), 0, 1).astype(np.float32)
+
+
+def cubic_zoom(stack: Stack, factor: float) -> Stack:
+    """Resample along the first axis by Catmull-Rom."""
+    where = np.arange(len(stack))
+    wanted = np.linspace(0, len(stack) - 1, round(len(stack) * factor))
+    return np.clip(interpolate_baseline(stack, where, wanted, "cubic"), 0, 1)
+
+
+def fourier_zoom(stack: Stack, factor: float) -> Stack:
+    """Resample along the first axis by zeros for its highest frequencies, as MR scanners do."""
+    from scipy.fft import dct, idct
+
+    count = round(len(stack) * factor)
+    some = idct(dct(stack, axis=0), n=count, axis=0) * (count / len(stack))
+    return np.clip(some, 0, 1).astype(np.float32)
+
+
+def dense(zoom: Callable[[Stack, float], Stack], factor: float) -> Callable[[Stack], Stack]:
+    """Return a function that crops a stack and resamples it."""
+
+    def resampled(stack: Stack) -> Stack:
+        slices = -(-SHAPE[0] // factor)
+        return middle(zoom(middle(stack, (int(slices), *SHAPE[1:])), factor))
+
+    return resampled
+
+
+VARIANTS: dict[str, Callable[[Stack], Stack]] = {
+    "as it is": middle,
+    "in plane": lambda stack: middle(np.swapaxes(stack, 0, 1)),
+    "1.5 x, spline": dense(spline_zoom, 1.5),
+    "2 x, linear": dense(lambda stack, factor: spline_zoom(stack, factor, 1), 2),
+    "2 x, cubic": dense(cubic_zoom, 2),
+    "2 x, spline": dense(spline_zoom, 2),
+    "2 x, Fourier": dense(fourier_zoom, 2),
+    "3 x, spline": dense(spline_zoom, 3),
+}
+
+
+def choice_case(stack: Stack, threads: int | None) -> tuple[dict[str, float], str]:
+    """Return mean squared errors by method, "chosen" among them, and what was chosen."""
+    depth = (len(stack) - 1) // 2 * 2 + 1
+    where, wanted = np.arange(0, depth, 2), np.arange(1, depth, 2)
+    kept, truth = np.ascontiguousarray(stack[where]), stack[wanted]
+    frames, _, selection = interpolate_auto(kept, where, wanted, threads=threads)
+    found = {
+        "chosen": frames,
+        "motion": interpolate_stack(kept, where, wanted, threads=threads)[0],
+    }
+    found |= {m: interpolate_baseline(kept, where, wanted, m) for m in ("cubic", "spline")}
+    errors = {m: float(np.mean((np.clip(f, 0, 1) - truth) ** 2)) for m, f in found.items()}
+    return errors, ", ".join(f"{m} {selection.weights[m]:.2f}" for m in selection.used)
+
+
+def crops(data: Path, names: tuple[str, ...]) -> Iterator[tuple[str, str, Stack]]:
+    """Yield volume, variant and stack; not those of which too few slices would be left."""
+    for name in names:
+        source = SOURCES[name]
+        stack = load_image(data / source.path, source.head)
+        for variant, make in VARIANTS.items():
+            some = make(stack)
+            if (len(some) + 1) // 2 >= MIN_SLICES:
+                yield name, variant, some
+
+
+def run(context: Context) -> CaseResult:
+    """Run the suite's case ``interpolation-choice``."""
+    result = CaseResult("interpolation-choice", "Interpolant chosen between slices")
+    gains: dict[tuple[str, str], float] = {}
+    rows: dict[str, list[str]] = {}
+    for name, variant, stack in crops(
+        context.data, QUICK_SOURCES if context.quick else tuple(SOURCES)
+    ):
+        errors, chosen = choice_case(stack, context.threads)
+        best = min(errors[m] for m in ("motion", "cubic", "spline"))
+        gains[name, variant] = 10 * float(np.log10(best / errors["chosen"]))
+        result.numbers[f"{name}, {variant}"] = {**errors, "weights": chosen}
+        rows.setdefault(name, []).append(variant)
+        context.say(f"{name}, {variant}: {gains[name, variant]:+.2f} dB to the best, {chosen}")
+    summary = []
+    for half in ("tune", "report"):
+        for variant in (*VARIANTS, "all"):
+            some = np.array(
+                [
+                    gain
+                    for (name, made), gain in gains.items()
+                    if SOURCES[name].half == half and variant in (made, "all")
+                ]
+            )
+            if len(some):
+                summary.append(
+                    (
+                        half,
+                        variant,
+                        len(some),
+                        f"{some.mean():+.2f}",
+                        f"{some.min():+.2f}",
+                        int((some < -0.1).sum()),
+                        int((some < -0.3).sum()),
+                    )
+                )
+        if len(some):
+            result.ratios.append(
+                Ratio(
+                    f"volumes of the half {half}, mean squared error of the slices left out",
+                    "the best of motion, cubic and spline for each",
+                    float(10 ** (-some.mean() / 10)),
+                    1.0,
+                    note=f"{some.mean():+.2f} dB on average over {len(some)} crops",
+                )
+            )
+    result.tables.append(
+        Table(
+            "Chosen interpolant against the best single method, dB",
+            ("half", "variant", "crops", "mean", "worst", "below -0.1", "below -0.3"),
+            tuple(summary),
+        )
+    )
+    result.tables.append(
+        Table(
+            "The same by volume",
+            ("volume", "half", *VARIANTS),
+            tuple(
+                (
+                    name,
+                    SOURCES[name].half,
+                    *(f"{gains[name, v]:+.2f}" if v in made else "" for v in VARIANTS),
+                )
+                for name, made in rows.items()
+            ),
+        )
+    )
+    result.notes.append(
+        "Every second slice left out of 49 x 96 x 96 crops. 'In plane' takes rows for slices. The "
+        "others are resampled along the slice axis before slices are left out: by splines and "
+        "Catmull-Rom, and by zero filling in the cosine transform, as MR scanners interpolate. "
+        "Empty: fewer than eight slices would be left. The best method is known only with the "
+        "slices left out in view."
+    )
+    return result
