@@ -264,6 +264,17 @@ def test_files_of_earlier_versions_are_read(session, tmp_path):
     np.testing.assert_array_equal(again.locked_labels, session.locked_labels)
 
 
+def test_sessions_before_contrasts_were_weighed_are_replayed_without(session, tmp_path):
+    path = save_session(session, tmp_path / "log.json")
+    assert load_session(path)[0].settings.params.weigh_contrasts
+    record = json.loads(path.read_text())
+    del record["start"]["params"]["weigh_contrasts"]
+    path.write_text(json.dumps(record))
+    restored = load_session(path)[0]
+    assert not restored.settings.params.weigh_contrasts
+    assert not load_session(save_session(restored, path))[0].settings.params.weigh_contrasts
+
+
 def test_a_copy_for_saving_no_longer_grows(session, tmp_path):
     session.paint(np.s_[1, 2, 3:6], 1)
     copy = session.copy_for_saving()

@@ -14,6 +14,9 @@ from napari_medgs.segmentation.prompts.prompts import Box, Point
 # Names of keys in files of earlier versions.
 EARLIER_NAMES = {"unlabelled": "unlabeled", "painted": "fully_labeled"}
 
+# Settings of the solver that earlier versions did not have, as these worked without them.
+BEFORE = {"weigh_contrasts": False}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -87,5 +90,7 @@ class Settings:
         missing = [entry.name for entry in fields(cls) if entry.name not in record]
         if missing:
             raise ParameterError(f"{missing[0]} is missing.")
+        if isinstance(record["params"], dict):
+            record["params"] = {**BEFORE, **record["params"]}
         settings: Settings = checked_record(cls, record)
         return settings
