@@ -71,20 +71,26 @@ def test_the_limit_past_the_last_slice_of_a_tube_grows(path_costs):
     np.testing.assert_allclose(tube.at(places), [20, 5.5, 10, 20])
 
 
-def test_path_costs_between_slices_close_together_are_extrapolated(path_costs):
-    places = np.array([[30, 0, 0], [31, 0, 0], [40, 0, 0], [5000, 0, 0]])
-    for slices, width, gap in (((10, 20), 81, 10), ((10, 12, 14), 9, 2), ((14, 15), 5, 1)):
+def test_slices_close_together_set_no_limit(path_costs):
+    points, _ = path_costs
+    for slices, width in (((10, 20), 81), ((10, 12, 14), 9), ((14, 15), 5)):
         marks = markers_of(line(slices))
         far, close = (
-            estimate_extent(*path_costs, marks, 400.0, NEVER, width=w) for w in (width - 2, width)
+            estimate_extent(*path_costs, marks, 40.0, NEVER, width=w) for w in (width - 2, width)
         )
-        assert (far.outside, far.growth) == (close.outside / 2, 0.0)
-        assert (close.first, close.last) == (slices[0] - gap, slices[-1] + gap)
-        away = places[:, 0] - close.last
-        expected = np.minimum(2 * far.outside * (1 + away / gap), close.cost)
-        np.testing.assert_allclose(close.at(places)[1:], expected[1:], rtol=1e-6)
+        assert far.outside < 6
+        assert (close.at(points) == NEVER).all()
     labeled = markers_of(line((10, 20)), (10, 20))  # their surroundings are known as well
-    assert estimate_extent(*path_costs, labeled, 40.0, NEVER, width=200.0).growth == 0
+    assert estimate_extent(*path_costs, labeled, 40.0, NEVER, width=200.0).outside < 6
+
+
+def test_slices_no_farther_apart_than_nodes_set_no_limit(path_costs):
+    points, _ = path_costs
+    marks = markers_of(line((10, 13)))
+    for apart, limited in ((2.9, True), (3.0, False)):
+        distance = np.array([apart, 9.0, 9.0])
+        extent = estimate_extent(*path_costs, marks, 40.0, NEVER, width=3, node_distance=distance)
+        assert (extent.at(points).min() < NEVER) == limited
 
 
 def test_what_is_beyond_the_limit_is_not_passed():
@@ -143,3 +149,20 @@ def test_a_bone_does_not_leak_into_its_neighbours(column):
     endless = segment(volume, prompts, SegmentParams(max_path_ratio=0), field=field).labels == 1
     assert overlap(ended, labels == 1) > 0.8
     assert overlap(ended, labels == 1) > overlap(endless, labels == 1) + 0.1
+
+
+def test_strokes_beside_each_other_do_not_cut_off_the_far_end_of_a_tube():
+    """A tube that gets darker, strokes on two slices at one end."""
+    rng = np.random.default_rng(5)
+    z, y, x = np.mgrid[0:48, 0:32, 0:32].astype(np.float32)
+    tube = (y - 16 - 4 * np.sin(z / 8)) ** 2 + (x - 16 - 4 * np.cos(z / 8)) ** 2 < 20
+    image = 50 + (50 - 25 * z / 48) * tube + rng.normal(0, 16, z.shape)
+    volume = Volume.from_array(image.astype(np.float32))
+    field = fit_for_segmentation(volume, FitParams(gaussians=2500, iterations=10))
+    strokes = np.full(tube.shape, -1, np.int16)
+    for index in (4, 5):
+        rows, columns = np.nonzero(tube[index])
+        strokes[index, round(rows.mean()), columns.min() + 1 : columns.max()] = 1
+        strokes[index, 2, 2:30] = strokes[index, 2:30, 2] = strokes[index, 29, 2:30] = 0
+    mask = segment(volume, Prompts(labels=strokes, unlabeled=-1), field=field).labels == 1
+    assert overlap(mask[16:], tube[16:]) > 0.85

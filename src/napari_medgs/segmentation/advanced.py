@@ -374,7 +374,7 @@ class SolverParams:
         Percentile of a class's path costs that counts as its largest.
     extent_gap : float
         Part of the width of the classes below which the gaps between annotated slices are small
-        (twice as much for gaps of one or two slices): path costs between them are extrapolated.
+        (twice as much for gaps of one or two slices): they set no limit of path costs.
 
     Examples
     --------

@@ -9,10 +9,11 @@ therefore tell how large they get at all, and a class that leaks past the last s
 vertebra to the next, say) is stopped by that. One gap past the outermost slices is exempt, since
 the tip of a structure may well cost more than its middle. Where the slices span more than the
 classes are wide, the structure is a tube, which often goes on: the limit past the ends grows with
-the distance then, so that slices at one end of it do not cut off the other. Where the slices lie
-close together, no place between them is far from a marker, and the costs there are extrapolated:
-half a gap away from the markers they reach the largest one. What is beyond the
+the distance then, so that slices at one end of it do not cut off the other. What is beyond the
 limit is not passed: a class does not come back farther out, where the limit is higher.
+
+Where the slices lie close together, no place between them is far from a marker. Path costs there
+say nothing of how far a class goes, and there is no limit.
 """
 
 from __future__ import annotations
@@ -126,6 +127,7 @@ def estimate_extent(
     percentile: float = 95.0,
     width: float = np.inf,
     close_gap: float = 0.125,
+    node_distance: NDArray[np.float64] | None = None,
 ) -> ExtentLimits:
     """Estimate the limits from the path costs of a solve.
 
@@ -148,6 +150,9 @@ def estimate_extent(
     close_gap : float
         Part of ``width`` below which all gaps must be for slices to lie close together; twice as
         much for gaps of one or two slices.
+    node_distance : (3,) ndarray, optional
+        Mean distance of nodes in voxels of every axis: slices with no larger gaps than that lie
+        close together, however wide the classes are.
 
     Returns
     -------
@@ -162,6 +167,11 @@ def estimate_extent(
         cost = max_path_ratio * _largest(distance[:, on], percentile) or unreachable
         return ExtentLimits(cost, cost)
     partly = np.setdiff1d(slices, markers.fully_labeled.get(axis, slices[:0]))
+    gap, span = float(np.diff(slices).max()), float(slices[-1] - slices[0])
+    close = width < np.inf and gap < close_gap * width * (2 if gap <= 2 else 1)
+    close |= node_distance is not None and gap <= node_distance[axis]
+    if close and len(partly):
+        return ExtentLimits(unreachable, unreachable)
     within = np.isin(position, partly)
     cost = max_path_ratio * _largest(distance[:, within], percentile) or unreachable
     between = (position >= slices[0]) & (position <= slices[-1])
@@ -169,11 +179,7 @@ def estimate_extent(
     empty = markers.empty_slices()
     first = float(max([slices[0] - (slices[1] - slices[0]), *empty[empty < slices[0]]]))
     last = float(min([slices[-1] + (slices[-1] - slices[-2]), *empty[empty > slices[-1]]]))
-    gap, span = float(np.diff(slices).max()), float(slices[-1] - slices[0])
     growth = 1 / span if span >= width else 0.0
-    close = gap < close_gap * width * (2 if gap <= 2 else 1)
-    if close and width < np.inf and len(partly):
-        outside, growth = 2 * outside, 1 / gap
     return ExtentLimits(cost, outside, axis, first, last, growth)
 
 

@@ -139,6 +139,14 @@ class GraphSolver:
         self._tree: Any = None
         self._empty = empty
 
+    @property
+    def node_distance(self) -> NDArray[np.float64]:
+        """Mean distance of nodes along every axis, in voxels."""
+        spacing = self.image.relative_spacing
+        space = float(np.prod(self.image.guide.shape[1:])) * float(np.prod(spacing))
+        distance: NDArray[np.float64] = (space / len(self.points)) ** (1 / 3) / spacing
+        return distance
+
     def weigh(self, features: ImageFeatures) -> None:
         """Take gradients from the same features with other strengths of the channels.
 

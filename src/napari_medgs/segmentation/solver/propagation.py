@@ -142,6 +142,7 @@ class MarkerPropagation:
             params.advanced.extent_percentile,
             np.inf if slices is None else slices.width(solver.image.relative_spacing),
             params.advanced.extent_gap,
+            solver.node_distance,
         )
         extent.cut(distance, solver.points, seeds, solver.graph, float(UNREACHABLE))
         timer.end()
