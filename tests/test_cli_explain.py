@@ -58,6 +58,19 @@ def test_the_contrast_that_shows_the_class_contributes_most(case: Path) -> None:
     assert shapley["shows"] > shapley["noise"] + 0.1
     assert sum(shapley.values()) == pytest.approx(1 - found["1"]["without_image"], abs=1e-9)
     assert found["1"]["alone"]["shows"] > found["1"]["alone"]["noise"]
+    weights = found["1"]["weights"]
+    assert weights["shows"] > weights["noise"]
+    assert sum(weights.values()) == pytest.approx(2)
+    assert f"(weight {weights['shows']:.2f})" in said
+
+
+def test_contrasts_that_count_alike_have_no_weights(case: Path) -> None:
+    numbers = case / "numbers.json"
+    words = ("--explain", "--no-weigh-contrasts", "--json", numbers)
+    status, said = _segment(case, "shows", "noise", *words)
+    assert status == 0, said
+    assert "weights" not in json.loads(numbers.read_text())["contrasts"]["1"]
+    assert "weight" not in said
 
 
 def test_the_mask_is_the_one_without_explanation(case: Path) -> None:

@@ -9,7 +9,13 @@ import pytest
 
 from napari_medgs.data.volume import Volume
 from napari_medgs.fitting import FitParams
-from napari_medgs.segmentation import Prompts, SegmentModel, SegmentParams, fit_for_segmentation
+from napari_medgs.segmentation import (
+    Prompts,
+    SegmentModel,
+    SegmentParams,
+    explain_contrasts,
+    fit_for_segmentation,
+)
 from napari_medgs.segmentation.terms.contrast_weights import learn_contrast_weights
 from tests.segmentation.conftest import overlap
 
@@ -64,6 +70,20 @@ def test_weights_are_those_of_held_out_markers(scene, slices):
     assert (4 * found.edges == np.round(4 * found.edges)).all()
     np.testing.assert_allclose(found.by_class.mean(axis=0), 1, rtol=1e-5)
     assert (found.by_class[0] > found.by_class[1]).all()
+
+
+def test_a_model_tells_what_it_learned(scene):
+    volume, field, _, strokes = scene
+    given = Prompts(labels=strokes, background=BACKGROUND)
+    found = _learn(volume, field, given)
+    model = SegmentModel(volume, field)
+    np.testing.assert_array_equal(model.contrast_weights(given), found.by_class)
+    model.update(given)
+    np.testing.assert_array_equal(model.contrast_weights(given), found.by_class)
+    model.params = SegmentParams(weigh_contrasts=False)
+    assert model.contrast_weights(given) is None
+    explained = explain_contrasts(volume, given, field)
+    np.testing.assert_array_equal(explained.weights, found.by_class[:, 1:])
 
 
 def test_one_contrast_and_too_few_markers_change_nothing(scene):

@@ -89,7 +89,8 @@ def contrast_rows(metrics: Mapping[str, Any], names: Mapping[int, str]) -> list[
     rows = []
     for value, numbers in metrics.get("contrasts", {}).items():
         shares = sorted(numbers["shapley"].items(), key=lambda pair: -pair[1])
-        text = ", ".join(f"{contrast} {share:+.3f}" for contrast, share in shares)
+        weights = {c: f" (weight {w:.2f})" for c, w in numbers.get("weights", {}).items()}
+        text = ", ".join(f"{c} {share:+.3f}{weights.get(c, '')}" for c, share in shares)
         if "ranking_agreement" in numbers:
             text += f"; agreement with the ranking {numbers['ranking_agreement']:.2f}"
         rows.append((f"contrasts of {label_title(int(value), names)}", text))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.progress import (
     ProgressCallback,
     ProgressEvent,
@@ -42,6 +43,9 @@ class ContrastExplanation:
         This Dice for every contrast alone.
     without_image : (classes,) ndarray of float64
         This Dice for no contrast at all.
+    weights : (contrasts, classes) ndarray of float32, optional
+        How much every contrast counted for every class, as learned from the prompts; the mean
+        over the contrasts is 1. None where all counted alike.
     """
 
     contrasts: tuple[str, ...]
@@ -49,17 +53,24 @@ class ContrastExplanation:
     shapley: NDArray[np.float64]
     alone: NDArray[np.float64]
     without_image: NDArray[np.float64]
+    weights: Floats | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON-able values, by class and contrast."""
-        return {
-            str(value): {
-                "shapley": dict(zip(self.contrasts, self.shapley[:, k].tolist(), strict=True)),
-                "alone": dict(zip(self.contrasts, self.alone[:, k].tolist(), strict=True)),
+
+        def by_contrast(values: NDArray[Any]) -> dict[str, float]:
+            return dict(zip(self.contrasts, values.tolist(), strict=True))
+
+        numbers: dict[str, Any] = {}
+        for k, value in enumerate(self.classes):
+            numbers[str(value)] = {
+                "shapley": by_contrast(self.shapley[:, k]),
+                "alone": by_contrast(self.alone[:, k]),
                 "without_image": float(self.without_image[k]),
             }
-            for k, value in enumerate(self.classes)
-        }
+            if self.weights is not None:
+                numbers[str(value)]["weights"] = by_contrast(self.weights[:, k])
+        return numbers
 
 
 def check_explainable(count: int) -> list[tuple[int, ...]]:
@@ -211,7 +222,8 @@ def explain_contrasts(
             solver = SegmentModel(part, field, params)
         return solver.update(snapshot, should_stop=should_stop).labels
 
-    return explain_answers(
+    weights = model.contrast_weights(snapshot)
+    found = explain_answers(
         answer,
         volume.channel_names,
         snapshot.values[1:],
@@ -219,6 +231,7 @@ def explain_contrasts(
         progress=progress,
         should_stop=should_stop,
     )
+    return replace(found, weights=None if weights is None else weights[:, 1:])
 
 
 def _nearest_prompts(model: SegmentModel, prompts: Prompts) -> NDArray[Any]:

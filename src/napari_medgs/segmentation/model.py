@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.progress import (
     ProgressCallback,
     StageTimer,
@@ -29,7 +30,10 @@ from napari_medgs.segmentation.snapshots import PromptSnapshot, SnapshotMaker
 from napari_medgs.segmentation.solver.geodesic import path_scores
 from napari_medgs.segmentation.solver.propagation import GraphState
 from napari_medgs.segmentation.solver.setup import SolverSetup
-from napari_medgs.segmentation.terms.contrast_weights import learn_contrast_weights
+from napari_medgs.segmentation.terms.contrast_weights import (
+    ContrastWeights,
+    learn_contrast_weights,
+)
 
 
 class SegmentModel:
@@ -199,16 +203,42 @@ class SegmentModel:
         self, setup: SolverSetup, snapshot: PromptSnapshot, timer: StageTimer
     ) -> GraphState:
         """Learn how contrasts count, and solve on the Gaussians."""
-        params, contrasts = self.params, None
+        params = self.params
         timer.stage(SegmentStage.TERMS)
-        if params.weigh_contrasts:
-            contrasts = learn_contrast_weights(
-                snapshot.markers, setup.graph.image, params.seed, params.advanced
-            )
+        contrasts = self._contrasts(setup, snapshot.markers)
         setup.weigh(None if contrasts is None else contrasts.edges)
         return setup.propagation.solve(
             snapshot.markers, snapshot.constraints, contrasts, params, timer
         )
+
+    def _contrasts(self, setup: SolverSetup, markers: Markers) -> ContrastWeights | None:
+        params = self.params
+        if not params.weigh_contrasts:
+            return None
+        return learn_contrast_weights(markers, setup.graph.image, params.seed, params.advanced)
+
+    def contrast_weights(self, prompts: Prompts | PromptSnapshot) -> Floats | None:
+        """Return how much every contrast counts for every class, as learned from prompts.
+
+        Parameters
+        ----------
+        prompts : Prompts or PromptSnapshot
+
+        Returns
+        -------
+        (C, K) ndarray of float32 or None
+            Background first; the mean over the contrasts is 1. None where all count alike.
+
+        Raises
+        ------
+        MedGSError
+            When the prompts cannot be used.
+        """
+        timer = StageTimer("contrasts", ignore_progress, never_stop, 0)
+        with limit_threads(self.params.threads):
+            setup = self._refresh(timer)
+            weights = self._contrasts(setup, self._snapshot_of(prompts).markers)
+        return None if weights is None else weights.by_class
 
     def preview_slice(
         self, axis: int, index: int, prompts: Prompts | PromptSnapshot

@@ -122,6 +122,9 @@ class ContrastBars(QWidget):
                     f"mask from all contrasts is due to it. Alone it reaches a Dice of "
                     f"{float(found.alone[c, k]):.2f}."
                 )
+                if found.weights is not None:
+                    weight = float(found.weights[c, k])
+                    tip += f" Learned from the strokes, it counts {weight:.2f} times (mean 1)."
                 bar.setToolTip(tip)
                 self._grid.addWidget(hint(contrast), line, 0)
                 self._grid.addWidget(bar, line, 1)
