@@ -121,6 +121,7 @@ def test_an_initial_mask_stays_until_it_is_corrected(docked, qtbot, notes, tiny_
     viewer, widget = docked()
     rough = tiny_labels.copy()
     rough[binary_dilation(tiny_labels == 1, iterations=2) & (tiny_labels == 0)] = 1
+    rough[tiny_labels == 2] = 7
     scan = viewer.layers["scan"]
     mask = viewer.add_labels(rough, name="rough", **geometry_kwargs(scan))
     widget.view.initial.choose(mask)
@@ -128,13 +129,14 @@ def test_an_initial_mask_stays_until_it_is_corrected(docked, qtbot, notes, tiny_
     assert widget.controller.session.initial is not None
     # Its classes can be edited at once, before anything was solved.
     np.testing.assert_array_equal(widget.result_layer.data, rough)
-    assert set(widget.state.volumes_ml) == set(widget.view.table.classes) == {1, 2}
+    assert set(widget.state.volumes_ml) == set(widget.view.table.classes) == {1, 7}
     idle(qtbot, widget)
     np.testing.assert_array_equal(widget.result_layer.data, rough)
     np.testing.assert_array_equal(mask.data, rough)
-    stroke(widget.strokes_layer, [(5, 10, x) for x in range(6, 8)], 2)
+    assert not mask.visible
+    stroke(widget.strokes_layer, [(5, 10, x) for x in range(6, 8)], 7)
     idle(qtbot, widget)
-    assert (widget.result_layer.data[5, 10, 6:8] == 2).all()
+    assert (widget.result_layer.data[5, 10, 6:8] == 7).all()
     assert notes == []
 
 
@@ -264,3 +266,30 @@ def test_marks_on_a_plane_image_of_any_axes(docked, qtbot, notes, rng, affine, o
             extreme(boxes.data[0], axis=0), extreme(before, axis=0), atol=0.5
         )
     assert notes == []
+
+
+def test_a_starting_mask_of_any_labels_can_be_corrected(docked, qtbot, notes, tiny_labels):
+    viewer, widget = docked()
+    rough = np.array([0, 255, 2035])[tiny_labels]  # 255 is what background strokes are elsewhere
+    scan = viewer.layers["scan"]
+    widget.view.initial.choose(viewer.add_labels(rough, name="rough", **geometry_kwargs(scan)))
+    widget.view.new_strokes.click()
+    assert set(widget.view.table.classes) == {255, 2035}
+    assert widget.controller.session.settings.background == 254
+    idle(qtbot, widget)
+    stroke(widget.strokes_layer, [(5, 10, x) for x in range(6, 8)], 2035)
+    stroke(widget.strokes_layer, [(5, 2, x) for x in range(2, 9)], 254)
+    idle(qtbot, widget)
+    assert (widget.result_layer.data[5, 10, 6:8] == 2035).all()
+    assert dice(widget.result_layer.data, rough, 255) > 0.95
+    assert notes == []
+
+
+def test_a_starting_mask_of_too_many_labels_is_refused(docked, notes, tiny_labels):
+    viewer, widget = docked()
+    many = np.arange(tiny_labels.size).reshape(tiny_labels.shape) % 300
+    scan = viewer.layers["scan"]
+    widget.view.initial.choose(viewer.add_labels(many, name="many", **geometry_kwargs(scan)))
+    widget.view.new_strokes.click()
+    assert widget.controller.session is None
+    assert "has 299 labels; at most" in notes[-1][1]

@@ -1,11 +1,15 @@
 """Sessions of the Segment widget: saved, opened, restored, replayed."""
 
 from threading import Event
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
+from napari_medgs.errors import ParameterError
 from napari_medgs.plugin.layer_frame import geometry_kwargs
 from napari_medgs.plugin.segment import autosave
+from napari_medgs.plugin.segment.session_images import images_of
 from napari_medgs.segmentation import api
 from tests.plugin.strokes import WAIT, begin, idle, paint_three, stroke
 
@@ -93,6 +97,46 @@ def test_a_saved_session_is_opened_in_another_viewer(docked, qtbot, tmp_path, no
     second.view.undo.click()
     assert len(second.prompt_layers.points.data) == 0
     assert notes == []
+
+
+def test_a_session_of_two_images_takes_both_in_its_order(
+    docked, qtbot, tmp_path, notes, tiny_volume
+):
+    def image(viewer, name):
+        data = tiny_volume.channel(0) if name == "t1" else 300 - tiny_volume.channel(0)
+        return viewer.add_image(data, name=name)
+
+    viewer, widget = docked(image=False)
+    widget.view.images.check([image(viewer, "t1"), image(viewer, "t2")])
+    begin(qtbot, widget)
+    result, log = widget.result_layer.data.copy(), tmp_path / "work.json"
+    saved(qtbot, widget, log)
+    viewer.close()
+
+    viewer, second = docked(image=False)
+    t2 = image(viewer, "t2")
+    with pytest.raises(ParameterError, match=r"one of 2 images.*t1"):
+        second.files.open(log)
+    assert second.controller.session is None
+    t1 = image(viewer, "t1")
+    assert second.view.images.layers == [t1]
+    second.files.open(log)
+    assert second.view.images.layers == [t1, t2]
+    idle(qtbot, second)
+    np.testing.assert_array_equal(second.result_layer.data, result)
+    assert notes == []
+
+
+def test_images_of_a_session_are_known_by_file_and_by_name():
+    def layer(name, path=None):
+        return SimpleNamespace(name=name, source=SimpleNamespace(path=path))
+
+    t1, moved, plain = layer("a", "/data/t1.nii"), layer("b", "/new/t2.nii"), layer("c")
+    layers = [plain, moved, t1]
+    assert images_of(["/data/t1.nii", "/data/t2.nii", "c"], layers) == ([t1, moved, plain], [])
+    assert images_of(["c", "/data/flair.nii"], layers) == ([plain], ["/data/flair.nii"])
+    both = [layer("0", "/data/4d.nii"), layer("1", "/data/4d.nii")]
+    assert images_of(["/data/4d.nii"] * 2, both) == (both, [])
 
 
 def test_files_that_are_no_session_of_the_image_are_refused(

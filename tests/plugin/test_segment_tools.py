@@ -119,7 +119,9 @@ def test_statistics_and_the_surface_follow_the_mask(docked, qtbot, notes, tmp_pa
     viewer.dims.order = (1, 0, 2)
     viewer.layers["scan"].visible = True
     look.show_3d.click()
+    assert widget.state.message == "Making the surface ..."
     qtbot.waitUntil(lambda: widget.surface.layer is not None, timeout=WAIT)
+    assert widget.state.message == ""
     surface = widget.surface.layer
     assert viewer.dims.ndisplay == 3
     assert [layer.name for layer in viewer.layers if layer.visible] == ["scan · surface"]

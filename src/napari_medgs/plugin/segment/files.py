@@ -18,6 +18,7 @@ from napari_medgs.plugin.segment import autosave
 from napari_medgs.plugin.segment.accepted import AcceptedLayers
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
+from napari_medgs.plugin.segment.session_images import arrange, images_of, refuse_others
 from napari_medgs.plugin.segment.view import RESTORE_HINT, SegmentView
 from napari_medgs.plugin.trees import save_with_tree, tree_of
 from napari_medgs.plugin.worker import Runner
@@ -245,7 +246,20 @@ class SegmentFiles:
         path = Path(chosen)
         volume, _ = self._context.load_images(self._view.images.layers)
         session, _ = load_session(path, volume.grid)
+        if self._check_images(session):
+            self._context.load_images(self._view.images.layers)
         self._resume(session, path.parent / session.field if session.field else None)
+
+    def _check_images(self, session: Session) -> bool:
+        """Check the session's images in its order; tell whether that changed what is checked."""
+        images = self._view.images
+        found, missing = images_of(session.images, images.listed)
+        refuse_others(session.images, missing, len(images.layers))
+        if not found or missing or found == images.layers:
+            return False
+        arrange(self._context.viewer, found)
+        images.check(found)
+        return True
 
     def shut_down(self) -> None:
         """Stop the timer and the thread."""

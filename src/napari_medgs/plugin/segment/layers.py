@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,15 +68,47 @@ def _place(image: Any, role: str, names: Mapping[int, str]) -> dict[str, Any]:
     }
 
 
+def free_background(labels: Collection[int]) -> int:
+    """Return a value for background strokes that no class of a mask has.
+
+    Many masks of one class are 0 and 255.
+
+    Examples
+    --------
+    >>> free_background([1, 2]), free_background([255])
+    (255, 254)
+    """
+    free = (v for v in range(BACKGROUND, 0, -1) if v not in labels)
+    return next(free, max(labels, default=0) + 1)
+
+
 def add_strokes_layer(
-    viewer: Any, image: Any, names: Mapping[int, str], colors: Colors, ndim: int
+    viewer: Any,
+    image: Any,
+    names: Mapping[int, str],
+    colors: Colors,
+    background: int = BACKGROUND,
+    highest: int = BACKGROUND,
 ) -> Any:
-    """Add an empty Labels layer for strokes on an image, ready to paint in."""
+    """Add an empty Labels layer for strokes on an image, ready to paint in.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    image : napari.layers.Image
+    names : mapping of int to str
+        Of the classes.
+    colors : mapping of int to (4,) float
+    background : int
+        Value of background strokes.
+    highest : int
+        Highest value that can be painted.
+    """
     shape = tuple(image.level_shapes[0]) if image.multiscale else tuple(image.data.shape)
     layer = viewer.add_labels(
-        np.zeros(shape, np.uint8),
+        np.zeros(shape, np.min_scalar_type(max(highest, background))),
         name=f"{image.name} · strokes",
-        colormap=label_colormap(colors, BACKGROUND, result=False),
+        colormap=label_colormap(colors, background, result=False),
         opacity=0.9,
         **_place(image, "strokes", names),
     )

@@ -9,6 +9,7 @@ import numpy as np
 from napari_medgs.plugin.layer_metadata import field_of, fitted_to
 from napari_medgs.plugin.layer_volumes import labels_like
 from napari_medgs.plugin.segment.context import SegmentContext
+from napari_medgs.plugin.segment.session_images import path_of
 
 if TYPE_CHECKING:
     from napari_medgs.data.field import GaussianField
@@ -51,12 +52,11 @@ def new_session(
     if mask is not None:
         initial = labels_like(mask, context.image, context.frame, resample=resample)
         initial = initial.astype(np.int32)
-    paths = [getattr(x.source, "path", None) or x.name for x in context.sources]
     session = Session(
         context.volume.grid,
         Settings(unlabeled=unlabeled, background=background, params=params),
         initial=initial,
-        images=[str(p) for p in paths],
+        images=[path_of(x) for x in context.sources],
     )
     if initial is not None:
         session.set_result(initial, is_current=False)  # on show while the first solve runs

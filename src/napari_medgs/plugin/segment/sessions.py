@@ -37,10 +37,10 @@ from napari_medgs.plugin.segment.keys import bind_layer_keys
 from napari_medgs.plugin.segment.layer_events import LayerEvents
 from napari_medgs.plugin.segment.layer_watcher import LayerWatcher
 from napari_medgs.plugin.segment.layers import (
-    BACKGROUND,
     LabelView,
     add_result_layer,
     add_strokes_layer,
+    free_background,
 )
 from napari_medgs.plugin.segment.maps import MapLayers
 from napari_medgs.plugin.segment.model import JobKind
@@ -58,6 +58,7 @@ from napari_medgs.plugin.segment.warm_up import wait_until_warm
 from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.widgets.layers import NEWS
 from napari_medgs.plugin.widgets.shortcuts import Shortcuts
+from napari_medgs.segmentation.prompts.prompts import MOST_CLASSES
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -65,6 +66,11 @@ if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
     from napari_medgs.plugin.layer_frame import LayerFrame
     from napari_medgs.segmentation import ClassList, SegmentParams, Session
+
+
+def _labels_of(mask: Any | None) -> set[int]:
+    """Return the classes of a mask."""
+    return set() if mask is None else {int(v) for v in np.unique(np.asarray(mask)) if v}
 
 
 class SegmentSessions(MedGSWidget):
@@ -126,19 +132,26 @@ class SegmentSessions(MedGSWidget):
         images = at_fitting_level(self.viewer, chosen, segment_need, "The segmentation")
         if images != chosen:
             self.view.images.check(images)
-        _, frame = self._load_images()
+        self._load_images()
         table = self.view.table
-        self.values.load(0, BACKGROUND)
-        table.fill(table.classes or [1, 2], BACKGROUND)
+        started = self._labels_to_begin_with()
+        background = free_background(started)
+        self.values.load(0, background)
+        table.fill(table.classes or [1, 2], background)
         names = {v: table.name(v) for v in table.values}
         image = self.view.images.layers[0]
         follower = follow_planes(self.viewer)
         if follower is not None:
             follower.show_slices(image)
         wait_until_warm()
-        strokes = add_strokes_layer(self.viewer, image, names, table.colors, frame.ndim)
+        highest = max(started, default=0)
+        strokes = add_strokes_layer(self.viewer, image, names, table.colors, background, highest)
         breathe()  # napari takes some tenths of a second for each layer
         self.begin(strokes, reuse=False)
+
+    def _labels_to_begin_with(self) -> set[int]:
+        mask = self.view.initial.layer
+        return set() if mask is None or mask.multiscale else _labels_of(mask.data)
 
     def _begin_case(self, image: Any, classes: ClassList) -> None:
         """Begin with another image and the classes of the last one."""
@@ -207,6 +220,12 @@ class SegmentSessions(MedGSWidget):
                     background,
                     resample=self.view.resample.isChecked(),
                 )
+            started = _labels_of(session.initial)
+            if len(started) >= MOST_CLASSES:
+                raise LabelError(
+                    f"The mask to begin with has {len(started)} labels; at most "
+                    f"{MOST_CLASSES - 1} work. Keep those that you want to correct."
+                )
         except MedGSError:
             self._choose(self.view.strokes.choose, None)
             raise
@@ -227,7 +246,10 @@ class SegmentSessions(MedGSWidget):
         names |= session.names
         found = np.unique(strokes.array) if strokes.array.any() else [0]
         painted = {int(v) for v in found} - {unlabeled}
-        values = (painted | set(names)) - {unlabeled, background} or {1, 2}
+        if start is not None:
+            plain = {v for v in names if names[v] == f"class {v}"} - painted - started
+            names = {v: name for v, name in names.items() if v not in plain}
+        values = (painted | started | set(names)) - {unlabeled, background} or {1, 2}
         table.fill(values, background, names)
         old = context.find_layer("result") if reuse else None
         context.result_layer = old or self.make_result()
@@ -247,6 +269,8 @@ class SegmentSessions(MedGSWidget):
         NEWS.changed.emit()
         if is_new:
             self.controller.sync_strokes()
+        if start is not None:
+            start.visible = False  # the result shows the same mask, and its corrections
         self.viewer.layers.selection.active = layer
         self.layer_events.choose_class(table.value)
         if self.state.auto_update:
@@ -263,9 +287,10 @@ class SegmentSessions(MedGSWidget):
         self.end()
         image = self.view.images.layers[0]
         layer = self.context.find_layer("strokes") or add_strokes_layer(
-            self.viewer, image, session.names, table.colors, frame.ndim
+            self.viewer, image, session.names, table.colors
         )
-        smallest = np.min_scalar_type(max(int(session.strokes.max()), 255))
+        highest = max(255, *session.names, *_labels_of(session.initial))
+        smallest = np.min_scalar_type(max(int(session.strokes.max()), highest))
         layer.data = frame.to_layer(session.strokes).astype(smallest)
         self.begin(layer, session, field_file)
         self.prompt_layers.show(settings)

@@ -29,6 +29,7 @@ FACES = 60_000  # of a class: as smooth to the eye as more, and quickly drawn
 FROM_THE_FRONT = (0.0, 15.0, -80.0)  # a little from above
 LIGHT = (-0.5, 1.0, 0.8)  # to the patient's left, front and head, in RAS
 DARKEST = 0.25
+MAKING = "Making the surface ..."
 Color = tuple[float, float, float, float]
 
 
@@ -205,6 +206,8 @@ class SurfaceView:
         if controller.layers is None or frame is None or not volumes:
             return
         self._made = self._wanted
+        if self.is_on and self.layer is None:
+            controller.state.message = MAKING  # the canvas is empty meanwhile
         # A preview of a slice may be in the layer, which the session's own mask has not.
         labels = controller.layers.segmenter.labels.astype(np.min_scalar_type(max(volumes)))
         colors = {value: self._colors(value) for value in volumes}
@@ -216,6 +219,8 @@ class SurfaceView:
         )
 
     def _on_finished(self) -> None:
+        if self._controller.state.message == MAKING:
+            self._controller.state.message = ""
         if self._is_wanted() and self._made != self._wanted:
             QTimer.singleShot(0, self._go_on)
 

@@ -202,6 +202,11 @@ class LayerChecklist(QListWidget):
         ]
         return on[::-1]
 
+    @property
+    def listed(self) -> list[Any]:
+        """All layers of the list, in the viewer's order."""
+        return self._layers[::-1]
+
     def check(self, layers: list[Any]) -> None:
         """Check just these layers, as a user would."""
         self._touched = True
