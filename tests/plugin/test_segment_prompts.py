@@ -277,10 +277,12 @@ def test_a_starting_mask_of_any_labels_can_be_corrected(docked, qtbot, notes, ti
     assert set(widget.view.table.classes) == {255, 2035}
     assert widget.controller.session.settings.background == 254
     idle(qtbot, widget)
-    stroke(widget.strokes_layer, [(5, 10, x) for x in range(6, 8)], 2035)
-    stroke(widget.strokes_layer, [(5, 2, x) for x in range(2, 9)], 254)
+    wrong = tuple(np.argwhere(tiny_labels == 2)[0])
+    assert widget.result_layer.data[wrong] == 2035
+    stroke(widget.strokes_layer, [(5, 9, x) for x in range(16, 20)], 2035)
+    stroke(widget.strokes_layer, [wrong], 254)
     idle(qtbot, widget)
-    assert (widget.result_layer.data[5, 10, 6:8] == 2035).all()
+    assert widget.result_layer.data[wrong] == 0
     assert dice(widget.result_layer.data, rough, 255) > 0.95
     assert notes == []
 

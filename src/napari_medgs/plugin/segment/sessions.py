@@ -244,13 +244,15 @@ class SegmentSessions(MedGSWidget):
         # Names that nobody chose give way to those of the starting mask.
         names = own | {k: v for k, v in names.items() if own.get(k, f"class {k}") == f"class {k}"}
         names |= session.names
-        found = np.unique(strokes.array) if strokes.array.any() else [0]
+        found = np.unique(strokes.array) if strokes.array.any() else np.zeros(1, int)
         painted = {int(v) for v in found} - {unlabeled}
         if start is not None:
             plain = {v for v in names if names[v] == f"class {v}"} - painted - started
             names = {v: name for v, name in names.items() if v not in plain}
         values = (painted | started | set(names)) - {unlabeled, background} or {1, 2}
         table.fill(values, background, names)
+        if is_new and not found.any() and layer.selected_label not in table.values:
+            layer.selected_label = table.classes[0]  # else a class of the brush would be added
         old = context.find_layer("result") if reuse else None
         context.result_layer = old or self.make_result()
         breathe()
