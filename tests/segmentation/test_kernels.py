@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from napari_medgs.rendering import render_points, score_renderer
 from napari_medgs.segmentation.advanced import GraphParams
 from napari_medgs.segmentation.params import IslandRule
 from napari_medgs.segmentation.postprocess.components import drop_islands, fill_holes
+from napari_medgs.segmentation.prompts.collector import labeled_voxels
 from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.result.result import count_labels
 from napari_medgs.segmentation.solver.graph import build_graph
 from napari_medgs.segmentation.solver.narrow_band import STEPS
 from napari_medgs.segmentation.solver.shortest_paths import band_distances, graph_distances
@@ -202,3 +206,38 @@ def test_scores_in_windows_are_those_of_the_whole_image(ball_scene, rng):
         np.testing.assert_allclose(array, now, atol=1e-5)
     nothing = renderer.windows(np.zeros(len(field), bool))
     assert (nothing[..., 0] >= nothing[..., 1]).all()
+
+
+@given(seed=st.integers(0, 999), classes=st.integers(1, 4), wide=st.integers(1, 12))
+def test_components_without_a_marker_become_background(seed, classes, wide):
+    from scipy.ndimage import label as components
+
+    rng = np.random.default_rng(seed)
+    shape = (int(rng.integers(1, 6)), int(rng.integers(1, 7)), wide)
+    labels = rng.integers(0, classes + 1, shape).astype(np.uint8)
+    voxels = np.stack([rng.integers(0, n, 4) for n in shape], axis=1)
+    expected = np.zeros_like(labels)
+    for k in range(1, classes + 1):
+        pieces, _ = components(labels == k)
+        marked = pieces[tuple(voxels.T)]
+        expected[np.isin(pieces, marked[marked > 0])] = k
+    markers = markers_of(voxels, np.ones(4), tuple(range(classes + 1)))
+    dropped = drop_islands(labels, markers, IslandRule.CONNECTED)
+    np.testing.assert_array_equal(labels, expected)
+    assert dropped >= 0
+    assert drop_islands(labels, markers, IslandRule.CONNECTED) == 0
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (1, 1, 3), (4, 8, 16)])
+def test_voxels_are_counted_in_any_memory_order(rng, shape):
+    labels = np.repeat(rng.integers(0, 5, shape), 7, axis=2).astype(np.uint8)
+    expected = np.bincount(labels.ravel(), minlength=5)
+    for some in (labels, np.moveaxis(labels, 2, 0), labels.copy(order="F"), labels[:, ::-1]):
+        assert count_labels(some, 5).tolist() == expected.tolist()
+
+
+def test_labeled_voxels_are_those_of_a_comparison(rng):
+    labels = rng.integers(-1, 2, (4, 5, 6))
+    for some in (labels, np.asfortranarray(labels), labels.transpose(2, 0, 1), labels * 0 - 1):
+        expected = np.flatnonzero(some.reshape(-1) != -1)
+        np.testing.assert_array_equal(labeled_voxels(some, -1), expected)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from napari_medgs.segmentation.advanced import WatershedParams
+from napari_medgs.segmentation.terms.basin_tree import BasinTree, flood_tree, ordered_levels
 from napari_medgs.segmentation.terms.stochastic_watershed import (
     StochasticWatershed,
     WatershedVotes,
-    flood_basins,
 )
 from napari_medgs.segmentation.terms.watershed import CatchmentBasins
 
@@ -24,17 +24,36 @@ def valley(rng):
 
 
 def flooded(basins, seeds_at, classes, starts):
-    label = np.empty(basins.count, np.int32)
-    turn = np.argsort(starts, kind="stable")
-    flood_basins(
-        basins.first,
-        basins.second,
-        basins.saddle_heights.astype(np.float32),
-        np.asarray(seeds_at, np.int32)[turn],
-        np.asarray(classes, np.int32)[turn],
-        np.asarray(starts, np.float32)[turn],
+    tree = BasinTree.of_saddles(basins.count, basins.first, basins.second)
+    heights = np.append(basins.saddle_heights, 0).astype(np.float32)[tree.edge]
+    label = np.zeros(basins.count, np.uint8)
+    flood_tree(
+        tree.parent,
+        tree.edge,
+        ordered_levels(heights),
+        tree.node[np.asarray(seeds_at)],
+        np.asarray(classes, np.int32),
+        ordered_levels(np.asarray(starts, np.float32)),
+        np.empty(basins.count, np.int64),
         label,
     )
+    return label[tree.node]
+
+
+def flooded_edge_by_edge(basins, seeds_at, classes, starts):
+    """Return the classes of a flood that joins parts at every saddle, lowest first."""
+    part, label = np.arange(basins.count), np.full(basins.count, -1)
+    events = [(start, 0, s) for s, start in enumerate(starts)]
+    events += [(height, 1, e) for e, height in enumerate(basins.saddle_heights)]
+    for _, kind, k in sorted(events):
+        if kind == 0:
+            mine = part == part[seeds_at[k]]
+            label[mine & (label < 0)] = classes[k]
+            continue
+        a, b = basins.first[k], basins.second[k]
+        if part[a] != part[b] and min(label[a], label[b]) < 0:
+            label[(part == part[a]) | (part == part[b])] = max(label[a], label[b])
+            part[part == part[b]] = part[a]
     return label
 
 
@@ -64,6 +83,24 @@ def test_watersheds_follow_minimax_paths(rng, high):
     assigned = flooded(basins, seeds_at, classes, starts)
     best = minimax(basins, seeds_at, classes, starts)
     assert (best[assigned, np.arange(basins.count)] == best.min(axis=0)).all()
+
+
+def test_equal_levels_flood_in_the_order_of_markers_and_saddles(rng):
+    image = rng.integers(0, 4, (1, 6, 8, 9)).astype(np.float32)  # few heights, many ties
+    basins = CatchmentBasins(image, np.ones(3))
+    assert len(np.unique(basins.saddle_heights)) < len(basins.saddle_heights) / 2
+    for _ in range(10):
+        seeds_at, classes = rng.choice(basins.count, 8), rng.integers(0, 3, 8)
+        starts = rng.choice(basins.saddle_heights, 8).astype(np.float32)
+        ours = flooded(basins, seeds_at, classes, starts)
+        assert np.array_equal(ours, flooded_edge_by_edge(basins, seeds_at, classes, starts))
+
+
+def test_levels_are_ordered_as_their_numbers(rng):
+    numbers = np.concatenate([rng.normal(size=50), [0.0, -0.0, 1e-40, -1e-40]]).astype(np.float32)
+    levels = ordered_levels(numbers)
+    assert np.array_equal(np.sign(np.subtract.outer(numbers, numbers)) > 0,
+                          np.greater.outer(levels, levels))  # fmt: skip
 
 
 def test_markers_that_flood_from_their_own_level_give_the_seeded_watershed(rng):

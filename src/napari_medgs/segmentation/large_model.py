@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
-from napari_medgs._util.threads import limit_threads
+from napari_medgs._util.threads import limit_threads, run_chunks
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import GeometryError
@@ -238,8 +238,10 @@ class LargeSegmentModel:
         values = np.asarray(coarse.values)
         blocks = np.ascontiguousarray(np.moveaxis(coarse._indices, 0, axis))
         means, image = self._coarse.volume.data, self.volume.data
-        labels = upsample_labels(blocks, means, image, place.factors, known=self._known)
-        self._known = blocks.copy(), labels.copy()  # the solver may go on with its labels
+        known, self._known = self._known, None  # nothing is known after an error
+        upsampled = upsample_labels(blocks, means, image, place.factors, known=known)
+        self._known = blocks.copy(), upsampled  # the solver may go on with its labels
+        labels = _copied(upsampled)
         if snapshot.initial is not None and snapshot.coarse_initial is not None:
             self._keep_initial(labels, coarse.labels, snapshot, values)
         channel = self.volume.channel(0)
@@ -319,6 +321,17 @@ class LargeSegmentModel:
             )
             out.append(replace(found, index=(z, y, x)[found.axis], position=(z, y, x)))
         return out
+
+
+def _copied(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a copy, made slice by slice in all threads."""
+    out = np.empty_like(labels)
+
+    def copy(z: int) -> None:
+        out[z] = labels[z]
+
+    run_chunks(copy, len(labels))
+    return out
 
 
 def _without_range(params: SegmentParams) -> SegmentParams:

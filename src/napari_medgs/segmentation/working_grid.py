@@ -153,8 +153,9 @@ class WorkingGrid:
         high = [-(-b // f) for b, f in zip(box.stop, self.factors, strict=True)]
         return Box((low[0], low[1], low[2]), (high[0], high[1], high[2]), box.label)
 
-    def _majority(self, flat: NDArray[np.int64], label: NDArray[np.int64]) -> NDArray[np.int32]:
-        out = np.full(self.shape, UNLABELED, np.int32)
+    def _majority(self, flat: NDArray[np.int64], label: NDArray[np.int64]) -> NDArray[Any]:
+        lowest = min(int(label.min(initial=UNLABELED)), -1 - int(label.max(initial=0)))
+        out = np.full(self.shape, UNLABELED, np.min_scalar_type(lowest))
         if not len(flat):
             return out
         voxels = np.stack(np.unravel_index(flat, self.full.shape), axis=1)

@@ -149,12 +149,13 @@ def upsample_labels(
     range_sigma : float
         Standard deviation of the weight by intensity, in those within blocks.
     known : (ndarray, ndarray), optional
-        Labels of the same blocks before, and what this function returned for them: only where
-        labels changed is anything computed.
+        Labels of the same blocks before, and what this function returned for them, which is
+        changed in place: only where labels changed is anything computed.
 
     Returns
     -------
     (Z, Y, X) ndarray of uint8
+        The second array of ``known`` where that is given.
 
     Examples
     --------
@@ -168,7 +169,7 @@ def upsample_labels(
     if known is None:
         out = np.empty(image.shape[1:], np.uint8)
     else:
-        out = known[1].copy()
+        out = known[1]
         box = _changed_box(known[0], labels)
     sigmas = range_sigma * range_sigmas(image, means, factors)
     inverse = (np.sqrt(0.5) / sigmas).astype(np.float32)

@@ -52,6 +52,28 @@ class MarkerCollector:
         return flat, label, user_marked
 
 
+def labeled_voxels(labels: NDArray[Any], unlabeled: int) -> NDArray[np.int64]:
+    """Return the flat indices of the voxels that are not unlabeled.
+
+    Slice by slice, as a comparison of all voxels at once does not stay in the processor's cache.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) ndarray of int
+    unlabeled : int
+
+    Returns
+    -------
+    (P,) ndarray of int64
+    """
+    found = [np.zeros(0, np.int64)]
+    for z, plane in enumerate(labels):
+        marked = plane != unlabeled
+        if marked.any():
+            found.append(np.flatnonzero(marked) + z * marked.size)
+    return np.concatenate(found)
+
+
 def find_full_slices(labels: NDArray[Any], unlabeled: int, axis: int) -> NDArray[np.int64]:
     """Return the slices of a label image that have no unlabeled voxel and several labels."""
     stack = np.moveaxis(labels, axis, 0)
@@ -107,7 +129,7 @@ def collect_drawn(
 
     if prompts.labels is not None:
         labels = prompts.labels
-        flat = np.flatnonzero(labels.reshape(-1) != prompts.unlabeled)
+        flat = labeled_voxels(labels, prompts.unlabeled)
         for axis in range(3):
             full = (
                 set(find_full_slices(labels, prompts.unlabeled, axis).tolist())

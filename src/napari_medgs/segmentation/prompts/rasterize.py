@@ -149,7 +149,8 @@ def _is_painted(prompts: Prompts) -> bool:
     """Return whether there are strokes or labeled slices, not clicks and boxes only."""
     labels = prompts.labels
     return labels is not None and (
-        bool(prompts.fully_labeled) or bool((labels != prompts.unlabeled).any())
+        bool(prompts.fully_labeled)
+        or any(bool((plane != prompts.unlabeled).any()) for plane in labels)
     )
 
 

@@ -22,59 +22,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.segmentation.advanced import WatershedParams
-from napari_medgs.segmentation.terms.basin_kernels import find_root
+from napari_medgs.segmentation.terms.basin_tree import (
+    BasinTree,
+    count_votes,
+    flood_tree,
+    ordered_levels,
+)
 from napari_medgs.segmentation.terms.watershed import CatchmentBasins
 
-_options: dict[str, Any] = {"nogil": True, "cache": True}
-
-
-@njit(**_options)
-def flood_basins(
-    first: Any, second: Any, heights: Any, markers: Any, classes: Any, starts: Any, label: Any
-) -> None:
-    """Assign to each basin the class that reaches it over the lowest saddles.
-
-    Parameters
-    ----------
-    first, second : (E,) int32
-        Basins on both sides of every saddle.
-    heights : (E,) float32
-        Of the saddles, increasing.
-    markers, classes : (S,) int32
-        Marked basins and their classes.
-    starts : (S,) float32
-        Levels at which markers begin to flood, increasing; a basin that another class reached
-        before keeps that.
-    label : (N,) int32
-        Out.
-    """
-    parent = np.full(len(label), -1, np.int32)
-    label[:] = -1
-    s = 0
-    for e in range(len(first) + 1):
-        while s < len(markers) and (e == len(first) or starts[s] <= heights[e]):
-            a = find_root(parent, markers[s])
-            if label[a] < 0:
-                label[a] = classes[s]
-            s += 1
-        if e == len(first):
-            break
-        a, b = find_root(parent, first[e]), find_root(parent, second[e])
-        if a == b or (label[a] >= 0 and label[b] >= 0):
-            continue
-        if parent[a] > parent[b]:
-            a, b = b, a
-        parent[a] += parent[b]
-        parent[b] = a
-        label[a] = max(label[a], label[b])
-    for i in range(len(label)):
-        label[i] = label[find_root(parent, i)]
+CHUNK = 1 << 16  # basins whose votes a thread counts at a time
 
 
 @dataclass(frozen=True)
@@ -160,15 +121,14 @@ class StochasticWatershed:
         heights = [
             np.log(np.maximum(b.saddle_heights, 1).astype(np.float32)) for b in self.hierarchies
         ]
-        self._saddles: dict[int, tuple[NDArray[np.int32], NDArray[np.int32], Floats]] = {}
+        self._trees = [BasinTree.of_saddles(b.count, b.first, b.second) for b in self.hierarchies]
+        self._levels: dict[int, NDArray[np.int32]] = {}
 
         def draw(m: int) -> None:
             h = m % number
-            basins = self.hierarchies[h]
             noise = np.random.default_rng(draws[m]).standard_normal(len(heights[h]), np.float32)
-            perturbed = heights[h] + self._noise * noise
-            order = np.argsort(perturbed, kind="stable")
-            self._saddles[m] = basins.first[order], basins.second[order], perturbed[order]
+            levels = ordered_levels(heights[h] + self._noise * noise)
+            self._levels[m] = np.append(levels, np.int32(0))[self._trees[h].edge]  # the root's: -1
 
         run_chunks(draw, number * self.count)
 
@@ -194,7 +154,11 @@ class StochasticWatershed:
         realizations = self.count if most is None else min(self.count, most // number)
         where = tuple(np.asarray(voxels).T)
         markers = [_basin_markers(basins, where, classes, count) for basins in self.hierarchies]
-        labels = [np.empty((realizations, basins.count), np.int32) for basins in self.hierarchies]
+        # What nothing reaches, because nothing is marked, is of the last class.
+        labels = [
+            np.full((realizations, basins.count), count - 1, np.uint8)
+            for basins in self.hierarchies
+        ]
 
         def flood(m: int) -> None:
             turn, h = divmod(m, number)
@@ -203,20 +167,33 @@ class StochasticWatershed:
             starts = self._noise * rng.standard_normal(len(basins), np.float32)
             if turn % 2:
                 starts += level
-            order = np.argsort(starts, kind="stable")
-            flood_basins(
-                *self._saddles[m], basins[order], kinds[order], starts[order], labels[h][turn]
-            )
+            tree = self._trees[h]
+            best = np.empty(len(tree.parent), np.int64)
+            flood_tree(
+                tree.parent, tree.edge, self._levels[m], tree.node[basins], kinds,
+                ordered_levels(starts), best, labels[h][turn],
+            )  # fmt: skip
 
         run_chunks(flood, number * realizations)
-        fractions = []
-        for h, basins in enumerate(self.hierarchies):
-            fraction = np.zeros((basins.count, count), np.float32)
-            every = np.arange(basins.count)
-            for label in labels[h]:
-                fraction[every, label] += np.float32(1 / realizations)
-            fractions.append(fraction)
+        table = np.zeros(realizations + 1, np.float32)
+        np.cumsum(np.full(realizations, 1 / realizations, np.float32), out=table[1:])
+        fractions = [np.empty((basins.count, count), np.float32) for basins in self.hierarchies]
+        for label, tree, fraction in zip(labels, self._trees, fractions, strict=True):
+            self._count(label, tree, table, fraction)
         return WatershedVotes(tuple(b.labels for b in self.hierarchies), tuple(fractions))
+
+    @staticmethod
+    def _count(
+        labels: NDArray[np.uint8], tree: BasinTree, table: Floats, fraction: Floats
+    ) -> None:
+        """Write the fractions of the votes of all realizations, labels (R, N)."""
+
+        def task(block: int) -> None:
+            first = block * CHUNK
+            last = min(len(fraction), first + CHUNK)
+            count_votes(labels, tree.basin, table, first, last, fraction)
+
+        run_chunks(task, -(-len(fraction) // CHUNK))
 
 
 def _basin_markers(
