@@ -107,9 +107,10 @@ def test_a_spline_comes_with_its_share_of_a_cubic():
     np.testing.assert_allclose(motion, [1, 0, 0], atol=1e-6)
     noisy = np.full((3, 3), 1.0) + np.diag([4.0, 0.0, 1.0])  # a spline adds to the cubic's error
     np.testing.assert_allclose(method_weights(noisy), [0, 1, 0], atol=0.01)
-    both = method_weights(np.diag([1.0, 2.0, 2.0]))
+    both = method_weights(np.diag([1.0, 1.6, 1.6]))
     assert both.sum() == pytest.approx(1)
     assert 0.3 < both[0] < 0.9
+    assert method_weights(np.diag([2.0, 1.0, 1.0]))[0] == 0
 
 
 def test_weights_are_those_of_the_least_error():

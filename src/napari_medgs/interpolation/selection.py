@@ -46,8 +46,10 @@ MAX_SMOOTHING = 4.0
 PROFILE_VARIANCE = 1 / 12
 # Share of the cubic in its mean with a spline.
 CUBIC_SHARE = 0.25
-# Power of the weights: methods differ more at the distance asked for than at twice that.
+# Motion and the others differ by so many times more dB at the distance asked for than at twice it.
 SHARPNESS = 1.5
+# What errs by more than the best is left out: what it would average away is less than it adds.
+MOST_BEHIND_DB = 1.5
 # A method of less weight changes the frames by less than it costs.
 LEAST_WEIGHT = 0.1
 
@@ -233,15 +235,18 @@ def method_weights(products: NDArray[np.float64]) -> NDArray[np.float64]:
     Candidates are motion, the cubic, and the mean of cubic and spline.
     """
     mean = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, CUBIC_SHARE], [0.0, 0.0, 1 - CUBIC_SHARE]])
-    share = convex_weights(mean.T @ products @ mean)
-    still = float(share[1:].sum())
-    sharp = np.array([share[0], still]) ** SHARPNESS
-    sharp /= sharp.sum()
-    sharp[sharp < LEAST_WEIGHT] = 0
-    sharp /= sharp.sum()
-    share[0] = sharp[0]
-    share[1:] *= sharp[1] / still if still > 0 else 0.0
-    weights: NDArray[np.float64] = mean @ share
+    errors = mean.T @ products @ mean
+    power = np.diag(errors)
+    if power.min() > 0:
+        farther = np.ones(3)
+        farther[0] = (power[0] / power[1:].min()) ** ((SHARPNESS - 1) / 2)
+        errors = errors * np.outer(farther, farther)
+        power = np.diag(errors)
+    near = np.flatnonzero(power <= power.min() * 10 ** (MOST_BEHIND_DB / 10))
+    share = np.zeros(3)
+    share[near] = convex_weights(errors[np.ix_(near, near)])
+    share[share < LEAST_WEIGHT] = 0
+    weights: NDArray[np.float64] = mean @ (share / share.sum())
     return weights
 
 
