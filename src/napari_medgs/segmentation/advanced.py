@@ -259,6 +259,9 @@ class NarrowBandParams:
     exponent : float
         Probability is proportional to path cost to minus this power where the final boundary is
         smoothed.
+    thin_part : float
+        The smoothing leaves parts of a class as they are that are so thin that nowhere in them
+        more than this fraction of its kernel belongs to the class; 0: none.
     """
 
     sigma: float = setting(0.7, low=0, high=20)
@@ -271,6 +274,7 @@ class NarrowBandParams:
     bound_factor: float = setting(8.0, low=0, high=1e4)
     bound_offset: float = setting(1.0, low=0, high=1e4)
     exponent: float = setting(2.0, low=0, high=100)
+    thin_part: float = setting(0.8, low=0, high=1)
 
     def __post_init__(self) -> None:
         check(self)

@@ -21,6 +21,7 @@ from napari_medgs.segmentation.solver.geodesic import (
 from napari_medgs.segmentation.solver.narrow_band_kernels import (
     clear_band,
     count_in_windows,
+    keep_thin_parts,
     list_band,
     list_in_windows,
     number_band,
@@ -237,9 +238,10 @@ class NarrowBandRefiner:
         np.power(distance, np.float32(-self._params.exponent), out=distance)
         distance /= distance.sum(axis=0)
         probability = np.ascontiguousarray(distance.T)
+        sharp = probability[:count].argmax(axis=1).astype(np.uint8)
+        labels[tuple(voxels[:count].T)] = sharp
         if smooth > 0:
-            probability = self._smooth(voxels, count, labels, probability, smooth)
-        labels[tuple(voxels[:count].T)] = probability[:count].argmax(axis=1)
+            self._smooth(voxels, count, labels, probability, sharp, smooth)
         return scores
 
     def _smooth(
@@ -247,30 +249,47 @@ class NarrowBandRefiner:
         voxels: NDArray[np.int32],
         count: int,
         labels: NDArray[np.uint8],
-        scores: Floats,
+        probability: Floats,
+        sharp: NDArray[np.uint8],
         sigma: float,
-    ) -> Floats:
-        """Average the first ``count`` probabilities over neighbors, by a Gaussian in mm."""
-        radius = [min(RING, int(2 * sigma / s)) for s in self.image.relative_spacing]
-        grid = np.stack(np.meshgrid(*[np.arange(-r, r + 1) for r in radius], indexing="ij"), -1)
-        offsets = grid.reshape(-1, 3)
-        square = ((offsets * self.image.relative_spacing) ** 2).sum(axis=1)
-        near = square <= (2 * sigma) ** 2 + 1e-6
-        if np.count_nonzero(near) == 1:  # the square of a tiny width may be zero
-            return scores
-        offsets = np.ascontiguousarray(offsets[near])
-        weights = np.exp(-0.5 * square[near] / sigma**2).astype(np.float32)
-        out = np.empty_like(scores)
+    ) -> None:
+        """Label the first ``count`` voxels by smoothed probabilities, in place.
+
+        ``sharp`` are their labels without smoothing. Thin parts keep them: the smoothing would
+        take what is no wider than itself.
+        """
+        offsets, weights = self._kernel(sigma)
+        if len(offsets) == 1:  # the square of a tiny width may be zero
+            return
+        smoothed = np.empty((count, probability.shape[1]), np.float32)
+        label = np.empty(count, np.uint8)
 
         def task(block: int) -> None:
             first = block * CHUNK
             last = min(count, first + CHUNK)
             smooth_probabilities(
-                self._slot, voxels, labels, scores, offsets, weights, first, last, out
+                self._slot, voxels, labels, probability, offsets, weights, first, last, smoothed
             )
+            label[first:last] = smoothed[first:last].argmax(axis=1)
+            keep_thin_parts(
+                voxels, labels, sharp, offsets, weights, np.float32(self._params.thin_part),
+                first, last, label,
+            )  # fmt: skip
 
         run_chunks(task, -(-count // CHUNK))
-        return out
+        labels[tuple(voxels[:count].T)] = label
+
+    def _kernel(self, sigma: float) -> tuple[NDArray[np.int64], Floats]:
+        """Return the offsets and weights of a Gaussian; its width is in finest voxels."""
+        radius = [min(RING, int(2 * sigma / s)) for s in self.image.relative_spacing]
+        grid = np.stack(np.meshgrid(*[np.arange(-r, r + 1) for r in radius], indexing="ij"), -1)
+        offsets = grid.reshape(-1, 3)
+        square = ((offsets * self.image.relative_spacing) ** 2).sum(axis=1)
+        near = square <= (2 * sigma) ** 2 + 1e-6
+        if np.count_nonzero(near) == 1:
+            return offsets[near], np.ones(1, np.float32)
+        weights = np.exp(-0.5 * square[near] / sigma**2).astype(np.float32)
+        return np.ascontiguousarray(offsets[near]), weights
 
 
 def within(voxels: NDArray[np.int32], windows: NDArray[np.int32]) -> NDArray[np.bool_]:

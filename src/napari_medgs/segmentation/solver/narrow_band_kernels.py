@@ -193,3 +193,69 @@ def smooth_probabilities(
         inverse = np.float32(1) / total
         for k in range(classes):
             result[k] *= inverse
+
+
+@njit(**_options)
+def _own_part(
+    labels: Any, offsets: Any, weights: Any, z: int, y: int, x: int, k: int
+) -> np.float32:
+    """Return the weighted part of a neighborhood that has label k."""
+    depth, height, width = labels.shape
+    own = total = np.float32(0)
+    for s in range(len(offsets)):
+        u, v, w = z + offsets[s, 0], y + offsets[s, 1], x + offsets[s, 2]
+        if u < 0 or v < 0 or w < 0 or u >= depth or v >= height or w >= width:
+            continue
+        total += weights[s]
+        if labels[u, v, w] == k:
+            own += weights[s]
+    return own / total
+
+
+@njit(**_options)
+def keep_thin_parts(
+    voxels: Any,
+    labels: Any,
+    sharp: Any,
+    offsets: Any,
+    weights: Any,
+    limit: Any,
+    first: int,
+    last: int,
+    out: Any,
+) -> None:
+    """Give voxels first .. last-1 back the label that smoothing took, where its part is thin.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) uint8
+        Without smoothing.
+    sharp : (B,) uint8
+        The same, of the band's voxels.
+    offsets : (S, 3) int, weights : (S,) float32
+        The neighborhood of the smoothing.
+    limit : float
+        A part is thin where the neighborhood of none of its voxels nearby belongs to it by more
+        than this.
+    out : (B,) uint8
+        With smoothing; changed in place.
+    """
+    depth, height, width = labels.shape
+    for i in range(first, last):
+        k = sharp[i]
+        if out[i] == k:
+            continue
+        thin = True
+        for s in range(len(offsets)):
+            z, y, x = (
+                voxels[i, 0] + offsets[s, 0],
+                voxels[i, 1] + offsets[s, 1],
+                voxels[i, 2] + offsets[s, 2],
+            )
+            if z < 0 or y < 0 or x < 0 or z >= depth or y >= height or x >= width:
+                continue
+            if labels[z, y, x] == k and _own_part(labels, offsets, weights, z, y, x, k) > limit:
+                thin = False
+                break
+        if thin:
+            out[i] = k
