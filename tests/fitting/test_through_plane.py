@@ -16,6 +16,7 @@ from napari_medgs.fitting.through_plane import (
     stretch,
     through_plane_factor,
 )
+from napari_medgs.interpolation import interpolate_baseline, interpolate_stack
 from napari_medgs.rendering import render
 from napari_medgs.rendering.cpu.engine import CpuEngine
 from napari_medgs.rendering.engine import EngineSpec
@@ -128,6 +129,25 @@ def test_over_sampled_slices_come_out_no_worse_than_cubic():
     data += 0.01 * np.random.default_rng(2).standard_normal(data.shape).astype(np.float32)
     metrics = fit(Volume.from_array(data), replace(FAST, holdout=2, gaussians=None)).metrics
     assert metrics["psnr_heldout"] > metrics["psnr_heldout_cubic"] - 0.1
+
+
+@pytest.mark.parametrize("method", ["linear", "spline"])
+def test_resampled_slices_come_out_no_worse_than_the_best_interpolation(method):
+    coarse = gaussian_filter1d(tubes(17, step=0.6, size=32), 0.7, axis=0)
+    coarse += 0.002 * np.random.default_rng(3).standard_normal(coarse.shape).astype(np.float32)
+    where = np.arange(len(coarse))
+    fine = np.linspace(0, len(coarse) - 1, 35)  # the slices kept are no slices of it
+    data = interpolate_baseline(coarse, where, fine, method)
+    params = replace(FAST, holdout=2, gaussians=None, iterations=80)
+    field = fit(Volume.from_array(data), params).metrics
+    kept, left = np.arange(0, 35, 2), np.arange(1, 34, 2)
+    others = [interpolate_stack(data[kept], kept, left)[0]]
+    others += [interpolate_baseline(data[kept], kept, left, m) for m in ("linear", "cubic")]
+    others += [interpolate_baseline(data[kept], kept, left, "spline")]
+    low, span = data[kept].min(), np.ptp(data[kept])
+    truth = data[left]
+    best = max(psnr(np.clip((o - low) / span, 0, 1), (truth - low) / span) for o in others)
+    assert field["psnr_heldout"] > min(best - 0.1, 50)  # no eye sees what errs less
 
 
 def test_cancel_while_looking_for_motion():
