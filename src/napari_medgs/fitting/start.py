@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -61,13 +62,11 @@ def through_plane_targets(
     def late() -> bool:
         return should_stop() or time.perf_counter() - started > limit
 
-    try:
-        if late():
-            raise Cancelled("The fit was cancelled before its first step.")
-        return add_through_plane_targets(problem, params, factor, late)
-    except Cancelled:
-        if should_stop():
-            raise
+    if not late():
+        with suppress(Cancelled):
+            return add_through_plane_targets(problem, params, factor, late)
+    if should_stop():
+        raise Cancelled("The fit was cancelled before its first step.")
     return add_through_plane_targets(problem, params, 0, should_stop) if needed else None
 
 
