@@ -6,6 +6,12 @@ PATHS := src tests examples benchmarks docs tools
 TEXTS := $(PATHS) changes packaging .github README.md CHANGELOG.md CONTRIBUTING.md \
 	CODE_OF_CONDUCT.md SECURITY.md CITATION.cff Makefile pyproject.toml
 
+# With the tests of windows; all others are tests without one.
+GUI_TESTS := tests/plugin tests/test_cli_demo.py
+
+# Where this is set, each process of the tests would compile all sources and assertions anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup test lint format types units minimal gui demo docs serve pictures benchmark wheel clean
 
@@ -18,8 +24,8 @@ setup: ## Make .venv with all dependencies (and, on Debian as root, a virtual di
 test: setup ## Lint, types, manifest, an install without extras, all tests
 	@$(MAKE) --no-print-directory lint
 	$(PY) -m npe2 validate napari_medgs
-	@$(MAKE) --no-print-directory -j 2 types minimal # one core each
-	@$(MAKE) --no-print-directory units gui
+	@$(MAKE) --no-print-directory -j 3 minimal types units # leaves no core idle
+	@$(MAKE) --no-print-directory gui
 
 lint: setup ## Rules, format, dependencies, layers, docstrings, spelling, workflow files
 	$(PY) -m ruff check $(PATHS)
@@ -42,12 +48,12 @@ minimal: setup ## Install the wheel without extras into .venv-minimal and do the
 	$(PY) tools/minimal_install.py
 
 units: setup ## Tests without a window
-	$(PY) -m pytest -q -n 2 -m "not gui"
+	$(PY) -m pytest -q -n 2 --dist worksteal -m "not gui"
 
 # A virtual screen for Qt where there is no display; looked for after setup has installed it.
 gui: SCREEN = $(shell if [ -z "$$DISPLAY" ] && command -v xvfb-run >/dev/null; then echo 'xvfb-run -a -s "-screen 0 1600x1000x24 +extension GLX"'; fi)
 gui: setup ## Tests with a real viewer
-	$(SCREEN) $(PY) -m pytest -q -n 2 -m gui
+	$(SCREEN) $(PY) -m pytest -q -n 2 --dist worksteal -m gui $(GUI_TESTS)
 
 demo: setup ## The main job on a real volume; results in demo-results/
 	$(BIN)/napari-medgs demo -o demo-results
