@@ -47,15 +47,18 @@ def slice_weights(
     after = float(positions[index + 2] - positions[index + 1]) if index < count - 2 else gap
     # Tangents at both ends of the gap, per gap, as weights of the four slices.
     p, q = gap / before, gap / after
-    start = np.array([-p * p, p * p - 1.0, 1.0, 0.0]) / (1.0 + p)
-    stop = np.array([0.0, -1.0, 1.0 - q * q, q * q]) / (1.0 + q)
-    weights = (
-        np.array([0.0, 1.0, 0.0, 0.0])
-        + t * t * (3 - 2 * t) * np.array([0.0, -1.0, 1.0, 0.0])
-        + t * (1 - t) ** 2 * start
-        - t * t * (1 - t) * stop
+    start = (-p * p / (1.0 + p), (p * p - 1.0) / (1.0 + p), 1.0 / (1.0 + p), 0.0)
+    stop = (0.0, -1.0 / (1.0 + q), (1.0 - q * q) / (1.0 + q), q * q / (1.0 + q))
+    step, rise, fall = t * t * (3 - 2 * t), t * (1 - t) ** 2, t * t * (1 - t)
+    straight = (0.0, 1 - t, t, 0.0)
+    weights = np.array(
+        [
+            cubic * (held + step * jump + rise * a - fall * b) + (1 - cubic) * line
+            for held, jump, a, b, line in zip(
+                (0.0, 1.0, 0.0, 0.0), (0.0, -1.0, 1.0, 0.0), start, stop, straight, strict=True
+            )
+        ]
     )
-    weights = cubic * weights + (1 - cubic) * np.array([0.0, 1 - t, t, 0.0])
     if index == 0:
         weights = np.array([0.0, weights[0] + weights[1], weights[2], weights[3]])
     if index == count - 2:

@@ -8,6 +8,7 @@ that are no motion become motion. Pairs are solved together, slice by slice on a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -102,13 +103,16 @@ class Flow:
         return out
 
 
+@lru_cache(maxsize=64)
 def gaussian_weights(sigma: float, reach: float = 2.5) -> Floats:
     """Return odd symmetric weights (2 r + 1,) of sum 1, cut at ``reach`` sigma."""
     if sigma <= 0:
         return np.ones(1, np.float32)
     r = max(1, int(np.ceil(reach * sigma)))
     weights = np.exp(-0.5 * (np.arange(-r, r + 1) / sigma) ** 2)
-    return np.asarray(weights / weights.sum(), np.float32)
+    out = np.asarray(weights / weights.sum(), np.float32)
+    out.setflags(write=False)  # shared by all callers
+    return out
 
 
 def noise_sigma(stack: NDArray[Any]) -> float:
@@ -242,9 +246,9 @@ def _refine(
     images: Floats, coarse: Floats, weights: Floats, settings: FlowParams, threads: int | None
 ) -> Floats:
     """Half motions on the grid of ``images``, started from those of a coarser one."""
-    from napari_medgs.interpolation.kernels import add_equations, blur, resize, solve
+    from napari_medgs.interpolation.kernels import gather_equations, resize, solve
 
-    channels, depth, *size = images.shape
+    _, depth, *size = images.shape
     pairs = depth - 1
     window, along = gaussian_weights(settings.window), gaussian_weights(settings.along, 2.0)
     ridge, limit = np.float32(settings.ridge), np.float32(0.25 * max(size))
@@ -256,13 +260,7 @@ def _refine(
             resize(coarse[i, k], np.float32(size[k] / coarse.shape[2 + k]), half[i, k])
 
     def gather(i: int) -> None:
-        points = np.zeros((5, *size), np.float32)
-        total, change = np.empty((2, *size), np.float32)
-        for c in range(channels):
-            a, b = images[c, i], images[c, i + 1]
-            add_equations(a, b, half[i], weights[c], total, change, points)
-        for m in range(5):
-            blur(points[m], window, total, equations[i, m])
+        gather_equations(images, i, half, weights, window, equations)
 
     def update(i: int) -> None:
         solve(equations, i, along, ridge, limit, half[i])

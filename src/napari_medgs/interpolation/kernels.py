@@ -136,6 +136,20 @@ def add_equations(a: Any, b: Any, u: Any, weight: Any, total: Any, change: Any, 
 
 
 @njit(**_options)
+def gather_equations(
+    images: Any, i: int, half: Any, weights: Any, window: Any, equations: Any
+) -> None:
+    """Write pair ``i``'s equations of all channels, smoothed by ``window``."""
+    channels, _, h, w = images.shape
+    points = np.zeros((5, h, w), np.float32)
+    total, change = np.empty((h, w), np.float32), np.empty((h, w), np.float32)
+    for c in range(channels):
+        add_equations(images[c, i], images[c, i + 1], half[i], weights[c], total, change, points)
+    for m in range(5):
+        blur(points[m], window, total, equations[i, m])
+
+
+@njit(**_options)
 def solve(eqs: Any, i: int, along: Any, ridge: Any, limit: Any, u: Any) -> None:
     """Solve pair ``i``'s equations, smoothed over its neighbors, into ``u`` (2, Y, X)."""
     n, _, h, w = eqs.shape

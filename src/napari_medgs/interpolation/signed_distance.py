@@ -30,11 +30,10 @@ ShapeMethod = Literal["flow", "linear", "cubic"]
 
 CLIP = 6.0
 SMOOTH = 0.8
-# On every second pixel; ridges for distances in pixels whose "noise" is one pixel.
-SHAPE_FLOWS = (
-    FlowParams(window=0.75, ridge=5.76, presmooth=0.2, iterations=3),
-    FlowParams(window=2.5, ridge=0.172, levels=2, presmooth=0.2, iterations=3),
-)
+# On every second pixel and on every fourth; ridges for distances in pixels whose "noise" is one
+# pixel.
+NARROW_FLOW = FlowParams(window=0.75, ridge=5.76, presmooth=0.2, iterations=2)
+WIDE_FLOW = FlowParams(window=1.0, ridge=0.172, presmooth=0.2, iterations=3)
 STILL_SHARE = 0.3
 
 
@@ -165,23 +164,31 @@ def _gain_by_motion(
 ) -> Floats:
     """Return what motion compensation changes in plain frames (W, Y, X).
 
-    Distances are smooth, and so is this change: all of it is computed on every second pixel.
+    Distances are smooth, and so is this change: all of it is computed on every second pixel. The
+    motion is the mean of one of narrow windows there and one of wide windows on every fourth.
     """
-    from napari_medgs.interpolation.kernels import resize
-
     small, still = _halved(distances), _halved(plain)
-    flows = [
-        estimate_flow(small, where, params, noise=np.ones(1), threads=threads)
-        for params in SHAPE_FLOWS
-    ]
-    mean: Floats = np.mean([flow.half_displacement for flow in flows], axis=0)
+    noise = np.ones(1)
+    mean = estimate_flow(small, where, NARROW_FLOW, noise=noise, threads=threads).half_displacement
+    wide = estimate_flow(_halved(small), where, WIDE_FLOW, noise=noise, threads=threads)
+    mean += _doubled(wide.half_displacement, np.float32(2), small.shape[1:], threads)
+    mean *= np.float32(0.5)
     moved = np.zeros((1, *still.shape), np.float32)
     compensate(small[None], Flow(mean, where), wanted, moved, threads=threads)
-    change = moved[0] - still
-    _, rows, columns = change.shape
-    out = np.empty((len(change), 2 * rows, 2 * columns), np.float32)
-    run_chunks(lambda k: resize(change[k], np.float32(1), out[k]), len(change), threads)
-    return out[:, : plain.shape[1], : plain.shape[2]]
+    return _doubled(moved[0] - still, np.float32(1), plain.shape[1:], threads)
+
+
+def _doubled(
+    stack: Floats, scale: np.float32, size: tuple[int, ...], threads: int | None
+) -> Floats:
+    """Bring what was computed on every second pixel, (..., Y, X), to ``size`` rows and columns."""
+    from napari_medgs.interpolation.kernels import resize
+
+    rows, columns = stack.shape[-2:]
+    flat = stack.reshape(-1, rows, columns)
+    out = np.empty((len(flat), 2 * rows, 2 * columns), np.float32)
+    run_chunks(lambda k: resize(flat[k], scale, out[k]), len(flat), threads)
+    return out.reshape(*stack.shape[:-2], 2 * rows, 2 * columns)[..., : size[0], : size[1]]
 
 
 def _halved(stack: Floats) -> Floats:
