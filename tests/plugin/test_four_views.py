@@ -113,4 +113,6 @@ def test_planes_fit_canvases_that_are_laid_out_late(docked, qtbot):
     assert camera.zoom == fitted
     widget.look.four.click()
     four._fit(1)  # closed meanwhile
+    # One plane fills the canvas again.
+    qtbot.waitUntil(lambda: camera.zoom > 1.2 * fitted, timeout=WAIT)
     widget.shut_down()

@@ -326,10 +326,15 @@ def _part_at(
     rows += [
         ("volume", f"{volume:.3f} ml, {count:,} voxels"),
         ("size", f"level {part.level} of 0 to {len(part.levels) - 1}"),
-        ("sizes", ", ".join(f"{size:.3g}" for size in sizes) + " ml"),
+        ("sizes", f"about {', '.join(_rounded(size) for size in sizes)} ml"),
         ("confidence", f"{part.confidence:.2f}, a weak hint"),
     ]
     return mask.astype("uint8")
+
+
+def _rounded(milliliters: float) -> str:
+    """Return three digits of a volume, as a person writes them."""
+    return f"{milliliters:,.0f}" if milliliters >= 1000 else f"{milliliters:.3g}"
 
 
 def _volumes(labels: Any, grid: Grid, count: int) -> list[float]:

@@ -66,7 +66,10 @@ class FourViews:
             self._steps = self._open()
             self._advance()
         elif not on:
+            before = {id(self._viewer): fitted_size(self._viewer)} if self.is_on else None
             self.close()
+            if before is not None:
+                self._fit(5, before, on=False)  # a small picture in a large canvas otherwise
 
     def _advance(self) -> None:
         """Take the next step of opening; the window answers between them."""
@@ -124,9 +127,11 @@ class FourViews:
         yield
         self._fit(5)
 
-    def _fit(self, times: int, before: Mapping[int, tuple[int, ...]] | None = None) -> None:
+    def _fit(
+        self, times: int, before: Mapping[int, tuple[int, ...]] | None = None, on: bool = True
+    ) -> None:
         """Fit the planes into their canvases, and again where these have got other sizes."""
-        if not self.is_on:
+        if self.is_on != on:
             return
         sizes = {}
         for model in self._models():
@@ -134,7 +139,7 @@ class FourViews:
             if before is None or before.get(id(model)) != sizes[id(model)]:
                 model.reset_view()
         if times > 1:
-            QTimer.singleShot(SETTLE_MS, partial(self._fit, times - 1, sizes))
+            QTimer.singleShot(SETTLE_MS, partial(self._fit, times - 1, sizes, on))
 
     def _link(self, emitter: Any, callback: Callable[..., Any]) -> None:
         emitter.connect(callback)

@@ -341,7 +341,7 @@ class ClickParts:
         part = None if picker is None else picker.shown
         if picker is None or part is None:
             return ""
-        words = volume_text(picker.milliliters)
+        words = f"about {volume_text(picker.milliliters)}"  # of cells; the mask is smoother
         count = len(part.levels)
         return f"{words} · {part.level + 1} of {count}" if count > 1 else words
 
