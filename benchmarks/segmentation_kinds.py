@@ -61,6 +61,10 @@ def phantom(kind: str, seed: int) -> Phantom:
             image[part] = 90
             truth[part & (k == 1)] = 1
         image[(np.abs(x - 23) < 0.8) | (np.abs(x - 41) < 0.8)] = 55
+    elif kind == "stack":  # one of three alike, with a bridge over the gaps between them
+        disc = z % 9 < 6
+        image[((around < 13) & disc) | (np.hypot(y - 43, x - 32) < 3)] = 100
+        truth[(around < 13) & disc & (np.abs(z - 11.5) < 3)] = 1
     else:  # "rim": a tumor with a bright rim around a dark core
         radius = np.sqrt((x - 32) ** 2 + (y - 32) ** 2 + (1.3 * (z - 12)) ** 2)
         image[radius < 20] = 75
@@ -71,7 +75,7 @@ def phantom(kind: str, seed: int) -> Phantom:
     return noisy.astype(np.float32), truth
 
 
-KINDS = "lesions", "blood", "ring", "middle", "rim"
+KINDS = "lesions", "blood", "ring", "middle", "stack", "rim"
 
 
 def _balls(count: int, rng: np.random.Generator) -> NDArray[np.bool_]:

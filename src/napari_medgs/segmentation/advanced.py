@@ -379,6 +379,9 @@ class SolverParams:
     extent_gap : float
         Part of the width of the classes below which the gaps between annotated slices are small
         (twice as much for gaps of one or two slices): they set no limit of path costs.
+    neck_ratio : float
+        Part of a class's section below which, where it widens again past all strokes, a leak
+        into what lies behind is cut off; 0 for never.
 
     Examples
     --------
@@ -401,6 +404,7 @@ class SolverParams:
     suggestion: SuggestionParams = field(default_factory=SuggestionParams)
     extent_percentile: float = setting(95.0, low=0, high=100)
     extent_gap: float = setting(0.125, low=0, high=100)
+    neck_ratio: float = setting(0.3, low=0, high=1)
 
     def __post_init__(self) -> None:
         check(self)

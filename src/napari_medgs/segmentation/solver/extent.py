@@ -118,6 +118,11 @@ class ExtentLimits:
         np.minimum(distance[0], limit, out=distance[0])
 
 
+def extents_end(markers: Markers, max_path_ratio: float) -> bool:
+    """Return whether classes have limits: not those of an initial mask, nor without background."""
+    return max_path_ratio > 0 and markers.kept is None and bool((markers.classes == 0).any())
+
+
 def estimate_extent(
     points: NDArray[np.float64],
     distance: Floats,
@@ -158,7 +163,7 @@ def estimate_extent(
     -------
     ExtentLimits
     """
-    if max_path_ratio <= 0 or markers.kept is not None or not (markers.classes == 0).any():
+    if not extents_end(markers, max_path_ratio):
         return ExtentLimits(unreachable, unreachable)
     axis, slices = markers.annotated_slices()
     position = np.round(points[:, axis])

@@ -13,7 +13,7 @@ from napari_medgs._util.progress import StageTimer
 from napari_medgs.segmentation.params import SegmentParams, SegmentStage
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.solver.constraints import Constraints, resolve_negative_points
-from napari_medgs.segmentation.solver.extent import estimate_extent
+from napari_medgs.segmentation.solver.extent import estimate_extent, extents_end
 from napari_medgs.segmentation.solver.geodesic import (
     UNREACHABLE,
     GraphSolution,
@@ -23,6 +23,7 @@ from napari_medgs.segmentation.solver.geodesic import (
     edge_costs,
 )
 from napari_medgs.segmentation.solver.narrow_band import path_bound
+from napari_medgs.segmentation.solver.necks import cut_past_necks
 from napari_medgs.segmentation.terms.calibration import fit_terms
 from napari_medgs.segmentation.terms.contrast_weights import ContrastWeights
 from napari_medgs.segmentation.terms.scattered import Scattered, find_scattered
@@ -145,6 +146,12 @@ class MarkerPropagation:
             solver.node_distance,
         )
         extent.cut(distance, solver.points, seeds, solver.graph, float(UNREACHABLE))
+        axis, annotated = markers.annotated_slices()
+        if len(annotated) and not markers.boxes and extents_end(markers, params.max_path_ratio):
+            cut_past_necks(
+                distance, solver.points[:, axis], known, axis, solver.image.guide.shape[axis + 1],
+                params.advanced.neck_ratio, float(solver.node_distance[axis]), float(UNREACHABLE),
+            )  # fmt: skip
         timer.end()
         solution = GraphSolution(distance, appearance, prior, votes, extent, weight)
         return GraphState(markers, solution, seeds, costs, constraints.any, scattered)
