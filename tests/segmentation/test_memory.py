@@ -112,6 +112,17 @@ def test_what_does_not_fit_is_refused_before_work_starts(monkeypatch):
     check_memory(big, SegmentParams(refine_voxels=1000), classes=30, gaussians=500)
 
 
+def test_the_blocks_of_a_large_image_count_as_they_are():
+    large = (40, 64, 64), 1, 3, 1000, 10_000, 100_000
+    most = estimate_bytes(*large)
+    # Blocks of 1 x 2 x 2 voxels are 41 thousand, of 2 x 2 x 2 half as many; there is room for 100.
+    flat = estimate_bytes(*large, spacing=(2.0, 1.0, 1.0))
+    cubes = estimate_bytes(*large, spacing=(1.0, 1.0, 1.0))
+    assert cubes < flat < most
+    small = (10, 50, 50), 1, 3, 1000, 10_000, 100_000
+    assert estimate_bytes(*small) == estimate_bytes(*small, spacing=(2.0, 1.0, 1.0))
+
+
 def test_more_of_everything_needs_more():
     start = ((10, 50, 50), 1, 2, 1000, 10_000)
     least = estimate_bytes(*start)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from napari_medgs._util.memory import free_bytes
 from napari_medgs.data.field import GaussianField
+from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import MemoryEstimateError
 from napari_medgs.segmentation.params import SegmentParams
+from napari_medgs.segmentation.working_grid import working_grid
 
 # Fitted to peaks measured from 0.5 to 6.3 million voxels, with 1 to 3 contrasts, 3 to 13 classes
 # and 2,400 to 32,000 Gaussians: docs/notes/segmentation.md.
@@ -18,7 +22,9 @@ BYTES_PER_BAND_VOXEL_AND_CLASS = 48  # path costs, scores and probabilities in t
 BYTES_PER_GAUSSIAN = 500  # edges of the graph
 BYTES_PER_GAUSSIAN_AND_CLASS = 16
 BYTES_ALWAYS = 16 * 2**20
-BYTES_PER_FULL_VOXEL = 9  # of an image solved on coarser voxels: labels, twice, what changed
+# Of an image solved on coarser voxels: labels of this result and the last, before the prompts'
+# own, and by value; what changed.
+BYTES_PER_FULL_VOXEL = 5
 LIKELY_GAUSSIANS = 150_000  # of a field that is not fitted yet
 FEWEST_VOXELS = 100_000  # that are worth solving on
 SHARE = 0.9  # of the free memory may be used
@@ -31,6 +37,7 @@ def estimate_bytes(
     gaussians: int,
     refine_voxels: int = SegmentParams().refine_voxels,
     working_voxels: int = SegmentParams().working_voxels,
+    spacing: Sequence[float] | None = None,
 ) -> int:
     """Return about how many bytes a segmentation needs at its peak, beside image and prompts.
 
@@ -43,6 +50,9 @@ def estimate_bytes(
     gaussians : int
     refine_voxels, working_voxels : int
         See :class:`~napari_medgs.segmentation.SegmentParams`.
+    spacing : (float, float, float), optional
+        Of the image, which says how coarse the voxels are that a large one is solved on; by
+        default they are as many as there may be.
 
     Examples
     --------
@@ -51,6 +61,9 @@ def estimate_bytes(
     """
     full = int(np.prod(shape, dtype=np.int64))
     voxels = min(full, working_voxels)
+    if spacing is not None and voxels < full:
+        place = working_grid(Grid(shape, np.diag([*spacing, 1.0])), working_voxels)
+        voxels = full if place is None else int(np.prod(place.shape, dtype=np.int64))
     more = 0 if voxels == full else full * BYTES_PER_FULL_VOXEL + 4 * contrasts * voxels
     return (
         more
@@ -89,22 +102,21 @@ def check_memory(
     """
     count = len(field) if field is not None else gaussians or LIKELY_GAUSSIANS
     params = params or SegmentParams()
-    most = params.working_voxels
-    needed = estimate_bytes(
-        volume.shape, volume.channels, classes, count, params.refine_voxels, most
-    )
+
+    def estimate(refined: int, most: int) -> int:
+        return estimate_bytes(
+            volume.shape, volume.channels, classes, count, refined, most, volume.spacing
+        )
+
+    needed = estimate(params.refine_voxels, params.working_voxels)
     free = free_bytes()
     if needed <= SHARE * free:
         return
     says = f"The segmentation needs about {_gib(needed)} GiB and {_gib(free)} GiB are free. "
-    without = estimate_bytes(volume.shape, volume.channels, classes, count, 0, most)
-    if without <= SHARE * free:
+    if estimate(0, params.working_voxels) <= SHARE * free:
         raise MemoryEstimateError(f"{says}With fewer voxels to refine (refine_voxels) it fits.")
     fewer = int(np.prod(volume.shape, dtype=np.int64)) // 8
-    coarse = estimate_bytes(
-        volume.shape, volume.channels, classes, count, params.refine_voxels, fewer
-    )
-    if coarse <= SHARE * free and fewer >= FEWEST_VOXELS:
+    if estimate(params.refine_voxels, fewer) <= SHARE * free and fewer >= FEWEST_VOXELS:
         raise MemoryEstimateError(
             f"{says}Solved on at most {fewer:,} voxels (working_voxels) it fits."
         )
