@@ -193,6 +193,9 @@ class ShapeParams:
         Components of a class farther than this from all its markers in a slice are unseeded.
     max_gap : float
         Distance of fully labeled slices up to which labels are interpolated between them.
+    oblique_depth : float
+        Classes that are nowhere deeper than this in two annotated slices, and that interpolation
+        loses between them, move from one to the other; 0: none.
     """
 
     max_distance: float = setting(20.0, above=0, high=1e4)
@@ -201,6 +204,7 @@ class ShapeParams:
     rich_fraction: float = setting(0.5, low=0, high=1)
     seed_distance: float = setting(6.0, low=0, high=1e4)
     max_gap: float = setting(16.0, low=0, high=1e4)
+    oblique_depth: float = setting(3.0, low=0, high=1e4)
 
     def __post_init__(self) -> None:
         check(self)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.segmentation.advanced import ShapeParams
+from napari_medgs.segmentation.terms.oblique_parts import MOVED, UNKNOWN, oblique_parts
 
 MIN_PROBABILITY = 1e-3
 
@@ -24,8 +25,25 @@ _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract
 
 
 @njit(**_options)
+def _sample(plane: Any, y: Any, x: Any) -> Any:
+    """Interpolate linearly; places outside take the nearest value."""
+    height, width = plane.shape
+    one = np.float32(1)
+    y = min(max(y, np.float32(0)), np.float32(height - 1))
+    x = min(max(x, np.float32(0)), np.float32(width - 1))
+    y0, x0 = int(y), int(x)
+    y1, x1 = min(y0 + 1, height - 1), min(x0 + 1, width - 1)
+    fy, fx = np.float32(y - y0), np.float32(x - x0)
+    value = (one - fy) * ((one - fx) * plane[y0, x0] + fx * plane[y0, x1])
+    value += fy * ((one - fx) * plane[y1, x0] + fx * plane[y1, x1])
+    return value
+
+
+@njit(**_options)
 def _add_prior(
     distances: Any,
+    moves: Any,
+    kinds: Any,
     positions: Any,
     plane_axis: int,
     slice_spacing: Any,
@@ -38,7 +56,7 @@ def _add_prior(
     weight: Any,
 ) -> None:
     """Add the prior's cost at points first .. last-1 between the first and the last slice."""
-    slices, classes, height, width = distances.shape
+    slices, classes = distances.shape[:2]
     one = np.float32(1)
     row_axis = 1 if plane_axis == 0 else 0
     column_axis = 1 if plane_axis == 2 else 2
@@ -52,20 +70,20 @@ def _add_prior(
             above += 1
         t = np.float32((z - positions[above - 1]) / (positions[above] - positions[above - 1]))
         away = min(z - positions[above - 1], positions[above] - z) * slice_spacing
-        y = min(max(points[i, row_axis], np.float32(0)), np.float32(height - 1))
-        x = min(max(points[i, column_axis], np.float32(0)), np.float32(width - 1))
-        y0, x0 = int(y), int(x)
-        y1, x1 = min(y0 + 1, height - 1), min(x0 + 1, width - 1)
-        fy, fx = np.float32(y - y0), np.float32(x - x0)
+        y, x = points[i, row_axis], points[i, column_axis]
         inverse = one / np.float32(edge_width + edge_growth * away)
         peak = np.float32(-1e30)
         for k in range(classes):
-            low, high = distances[above - 1, k], distances[above, k]
-            a = (one - fy) * ((one - fx) * low[y0, x0] + fx * low[y0, x1])
-            a += fy * ((one - fx) * low[y1, x0] + fx * low[y1, x1])
-            b = (one - fy) * ((one - fx) * high[y0, x0] + fx * high[y0, x1])
-            b += fy * ((one - fx) * high[y1, x0] + fx * high[y1, x1])
+            move = moves[above - 1, k]
+            a = _sample(distances[above - 1, k], y - t * move[0], x - t * move[1])
+            b = _sample(distances[above, k], y + (one - t) * move[0], x + (one - t) * move[1])
             mix[k] = ((one - t) * a + t * b) * inverse
+        for k in range(1, classes):
+            if kinds[above - 1, k] == MOVED:  # the background is what surrounds it
+                mix[0] = min(mix[0], -mix[k])
+        for k in range(classes):
+            if kinds[above - 1, k] == UNKNOWN:
+                mix[k] = max(mix[k], mix[0])
             peak = max(peak, mix[k])
         total = np.float32(0)
         for k in range(classes):
@@ -80,7 +98,8 @@ class ShapePrior:
     """Signed distances of every class in the annotated slices of one orientation.
 
     Between two slices distances are interpolated linearly; class probabilities are their softmax
-    over a width that grows with the distance from the nearer slice.
+    over a width that grows with the distance from the nearer slice. Thin parts move from slice to
+    slice, where they would be lost between them.
 
     Attributes
     ----------
@@ -92,6 +111,8 @@ class ShapePrior:
         In finest voxels, positive inside.
     slice_spacing : float
         Distance of neighboring slices in finest voxels.
+    moves : (S - 1, K, 2) ndarray of float32, kinds : (S - 1, K) ndarray of uint8
+        See :func:`~napari_medgs.segmentation.terms.oblique_parts.oblique_parts`.
     params : ShapeParams
     """
 
@@ -99,6 +120,8 @@ class ShapePrior:
     positions: Floats
     distances: Floats
     slice_spacing: float
+    moves: Floats
+    kinds: NDArray[np.uint8]
     params: ShapeParams = field(default_factory=ShapeParams)
 
     def add_cost(self, points: NDArray[Any], cost: Floats, weight: float) -> None:
@@ -121,6 +144,8 @@ class ShapePrior:
             first = block * chunk
             _add_prior(
                 self.distances,
+                self.moves,
+                self.kinds,
                 self.positions,
                 self.axis,
                 np.float32(self.slice_spacing),
@@ -196,5 +221,10 @@ def shape_prior(
     for k in scattered:
         np.maximum(distances[:, k], distances[:, 0], out=distances[:, k])
     return ShapePrior(
-        axis, np.asarray(indices, np.float32), distances, float(relative_spacing[axis]), params
+        axis,
+        np.asarray(indices, np.float32),
+        distances,
+        float(relative_spacing[axis]),
+        *oblique_parts(labels, distances, params.oblique_depth, scattered),
+        params,
     )
