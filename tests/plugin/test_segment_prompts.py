@@ -287,11 +287,20 @@ def test_a_starting_mask_of_any_labels_can_be_corrected(docked, qtbot, notes, ti
     assert notes == []
 
 
-def test_a_starting_mask_of_too_many_labels_is_refused(docked, notes, tiny_labels):
+def test_starting_masks_of_labels_that_do_not_work_are_refused(docked, notes, tiny_labels):
     viewer, widget = docked()
     many = np.arange(tiny_labels.size).reshape(tiny_labels.shape) % 300
-    scan = viewer.layers["scan"]
-    widget.view.initial.choose(viewer.add_labels(many, name="many", **geometry_kwargs(scan)))
-    widget.view.new_strokes.click()
-    assert widget.controller.session is None
-    assert "has 299 labels; at most" in notes[-1][1]
+    place = geometry_kwargs(viewer.layers["scan"])
+    for data, says in (
+        (many, "has 299 labels; at most"),
+        (tiny_labels * np.int64(2**61), "the label 4611686018427387904"),
+        (-tiny_labels.astype(np.int8), "the label -2"),
+        (0 * tiny_labels, "is empty"),
+    ):
+        mask = viewer.add_labels(data, name="mask", **place)
+        widget.view.initial.choose(mask)
+        widget.view.new_strokes.click()
+        assert widget.controller.session is None
+        assert says in notes[-1][1]
+        viewer.layers.remove(mask)
+        assert [layer.name for layer in viewer.layers] == ["scan"]

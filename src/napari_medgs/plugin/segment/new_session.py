@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_medgs.errors import LabelError
 from napari_medgs.plugin.layer_metadata import field_of, fitted_to
 from napari_medgs.plugin.layer_volumes import labels_like
+from napari_medgs.plugin.segment.classes import LARGEST_VALUE
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.session_images import path_of
 
@@ -42,7 +44,7 @@ def new_session(
     Raises
     ------
     GeometryError, LabelError
-        For a mask on another grid, or an empty one.
+        For a mask on another grid, an empty one, and labels that no class can have.
     """
     from napari_medgs.segmentation import Session, Settings
 
@@ -51,6 +53,12 @@ def new_session(
     initial = None
     if mask is not None:
         initial = labels_like(mask, context.image, context.frame, resample=resample)
+        for value in (int(initial.min()), int(initial.max())):
+            if not 0 <= value <= LARGEST_VALUE:
+                raise LabelError(
+                    f"The mask {mask.name!r} holds the label {value}; labels of a mask to begin "
+                    f"with go from 0 to {LARGEST_VALUE}."
+                )
         initial = initial.astype(np.int32)
     session = Session(
         context.volume.grid,

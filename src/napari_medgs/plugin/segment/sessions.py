@@ -148,6 +148,8 @@ class SegmentSessions(MedGSWidget):
         strokes = add_strokes_layer(self.viewer, image, names, table.colors, background, highest)
         breathe()  # napari takes some tenths of a second for each layer
         self.begin(strokes, reuse=False)
+        if self.strokes_layer is not strokes and strokes in self.viewer.layers:
+            self.viewer.layers.remove(strokes)  # it was refused
 
     def _labels_to_begin_with(self) -> set[int]:
         mask = self.view.initial.layer
