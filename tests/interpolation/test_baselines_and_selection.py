@@ -102,12 +102,14 @@ def test_the_selection_is_hardly_worse_than_the_best_method(smooth):
 def test_a_spline_comes_with_its_share_of_a_cubic():
     alike = np.array([[9.0, 0.5, 0.5], [0.5, 4.0, 1.9], [0.5, 1.9, 1.0]])
     still = method_weights(alike)  # the spline alone is predicted to err least
-    np.testing.assert_allclose(still, [0, CUBIC_SHARE, 1 - CUBIC_SHARE], atol=1e-6)
+    np.testing.assert_allclose(still, [0, CUBIC_SHARE[0], 1 - CUBIC_SHARE[0]], atol=1e-6)
+    dense = method_weights(alike, 2.0)
+    np.testing.assert_allclose(dense, [0, CUBIC_SHARE[1], 1 - CUBIC_SHARE[1]], atol=1e-6)
     motion = method_weights(np.diag([1.0, 9.0, 9.0]) + 0.5)
     np.testing.assert_allclose(motion, [1, 0, 0], atol=1e-6)
     noisy = np.full((3, 3), 1.0) + np.diag([4.0, 0.0, 1.0])  # a spline adds to the cubic's error
     np.testing.assert_allclose(method_weights(noisy), [0, 1, 0], atol=0.01)
-    both = method_weights(np.diag([1.0, 1.6, 1.6]))
+    both = method_weights(np.diag([1.0, 1.3, 1.3]))
     assert both.sum() == pytest.approx(1)
     assert 0.3 < both[0] < 0.9
     assert method_weights(np.diag([2.0, 1.0, 1.0]))[0] == 0

@@ -8,7 +8,7 @@ The weights of the methods are those that predict the slices left out of it best
 
 Between densely sampled slices a cubic passes too little of the finest detail and a spline too
 much. Their mean errs less than either, and which of the two is better is not what the smoothed
-stack tells: so a spline comes with its share of a cubic.
+stack tells: so a spline comes with a share of a cubic, the more the denser the slices.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ MAX_SIDE = 256
 MAX_SMOOTHING = 4.0
 # Slices are not points: the profile of one that is as thick as it is far from the next.
 PROFILE_VARIANCE = 1 / 12
-# Share of the cubic in its mean with a spline.
-CUBIC_SHARE = 0.25
+# Share of the cubic in its mean with a spline, by the smoothing that dense slices take.
+SHARE_SMOOTHING = (1.0, 1.3)
+CUBIC_SHARE = (0.08, 0.4)
 # Motion and the others differ by so many times more dB at the distance asked for than at twice it.
 SHARPNESS = 1.5
 # What errs by more than the best is left out: what it would average away is less than it adds.
@@ -229,12 +230,13 @@ def convex_weights(products: NDArray[np.float64]) -> NDArray[np.float64]:
     return best
 
 
-def method_weights(products: NDArray[np.float64]) -> NDArray[np.float64]:
+def method_weights(products: NDArray[np.float64], smoothing: float = 0.0) -> NDArray[np.float64]:
     """Return weights (3,) of motion, cubic and spline from the mean products of their errors.
 
     Candidates are motion, the cubic, and the mean of cubic and spline.
     """
-    mean = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, CUBIC_SHARE], [0.0, 0.0, 1 - CUBIC_SHARE]])
+    cubic = float(np.interp(smoothing, SHARE_SMOOTHING, CUBIC_SHARE))
+    mean = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, cubic], [0.0, 0.0, 1 - cubic]])
     errors = mean.T @ products @ mean
     power = np.diag(errors)
     if power.min() > 0:
@@ -305,7 +307,7 @@ def select_method(
         products += _error_products(run, known, threads, should_stop) / len(runs)
     if not np.trace(products) > 0:
         return _only("cubic")  # nothing changes from slice to slice
-    weights = method_weights(products)
+    weights = method_weights(products, smoothing)
     return MethodSelection(
         {name: float(w) for name, w in zip(METHODS, weights, strict=True)},
         {name: float(np.sqrt(products[k, k])) for k, name in enumerate(METHODS)},
