@@ -112,6 +112,41 @@ def test_band_distances_follow_the_image():
     assert distance[slot[0, 0, 4]] > 20
 
 
+@pytest.mark.parametrize("height", [0.0, 1e-3, 1.0, 3000.0])  # distances up to 1e7
+@pytest.mark.parametrize("base", [0.0, 0.05])
+def test_band_distances_are_those_of_scipy(rng, height, base):
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import dijkstra
+
+    shape = (4, 7, 8)
+    image = (height * rng.normal(size=(1, *shape))).astype(np.float32)
+    slot = np.full(shape, -1, np.int32)
+    voxels = np.argwhere(rng.random(shape) < 0.8).astype(np.int32)
+    slot[tuple(voxels.T)] = np.arange(len(voxels))
+    unary, weight = rng.uniform(0.01, 1, (2, len(voxels))).astype(np.float32)
+    rows, columns, costs = [], [], []
+    for step in STEPS:
+        there = voxels + step
+        inside = ((there >= 0) & (there < shape)).all(axis=1)
+        i = np.flatnonzero(inside)
+        j = slot[tuple(there[inside].T)]
+        i, j = i[j >= 0], j[j >= 0]
+        square = (image[0][tuple(voxels[i].T)] - image[0][tuple(voxels[j].T)]) ** 2
+        steep = 0.5 * (weight[i] + weight[j]) * square.astype(np.float64)
+        rows, columns = [*rows, *i], [*columns, *j]
+        costs += (steep + base + 0.5 * (unary[i] + unary[j])).tolist()
+    size = (len(voxels), len(voxels))
+    expected = dijkstra(csr_matrix((costs, (rows, columns)), size), indices=[2, 9]).min(axis=0)
+    distance = np.full(len(voxels), np.inf, np.float32)
+    distance[[2, 9]] = 0
+    ones = np.ones(6, np.float32)
+    bound = np.full(len(voxels), np.inf, np.float32)
+    band_distances(
+        image, slot, voxels, STEPS, ones, ones, np.float32(base), unary, weight, bound, distance
+    )
+    np.testing.assert_allclose(distance, expected, rtol=1e-4)
+
+
 def test_projection_is_the_transpose_of_rendering(ball_scene, rng):
     """<backproject(mark), v> = sum over marked voxels of what the field renders from values v."""
     _, _, field = ball_scene
