@@ -45,3 +45,27 @@ def test_one_class_alone_has_no_appearance(rng):
     features, _, model = learned(rng, classes=(1,))
     assert model.present == (1,)
     assert model.log_probability(features) == pytest.approx(np.log(0.5), abs=1e-5)
+
+
+@pytest.mark.parametrize("samples", [1, 300, 521])
+def test_leaf_fractions_are_those_of_scikit_learn(rng, samples):
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    from napari_medgs.segmentation.advanced import AppearanceParams
+    from napari_medgs.segmentation.terms.appearance import _add_leaf_fractions, _train_forest
+
+    params = AppearanceParams(trees=5)
+    known = rng.normal(size=(400, 3)).astype(np.float32)
+    classes = (known[:, 0] > 0) + (known[:, 1] > 1).astype(int)
+    forest = _train_forest(known, classes, 4, 7, params, None)
+    asked = rng.normal(size=(samples, 3)).astype(np.float32)
+    found = np.zeros((samples, 4), np.float32)
+    _add_leaf_fractions(
+        asked, forest.roots, forest.split, forest.threshold, forest.child, forest.fraction,
+        0, samples, found,
+    )  # fmt: skip
+    trees = ExtraTreesClassifier(
+        5, min_samples_leaf=params.min_leaf, class_weight="balanced", random_state=7
+    ).fit(known, classes)
+    np.testing.assert_allclose(found[:, :3], 5 * trees.predict_proba(asked), atol=1e-5)
+    assert not found[:, 3].any()
