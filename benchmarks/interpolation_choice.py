@@ -218,7 +218,8 @@ def run(context: Context) -> CaseResult:
         "Every second slice left out of 49 x 96 x 96 crops. 'In plane' takes rows for slices. The "
         "others are resampled along the slice axis before slices are left out. 'Zero-filled' has "
         "only the lower half of its frequencies along the slices (cosine transform), as MR scans "
-        "of interpolated slices do. Empty: fewer than eight slices would be left. The best method "
-        "is known only with the slices left out in view."
+        "of interpolated slices do; the slices kept are then just as many as the band needs, and "
+        "nothing in them tells them from slices of a scan with more in between. Empty: fewer than "
+        "eight slices would be left. The best method is known only with the slices left out in view."
     )
     return result
