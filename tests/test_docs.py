@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from napari_medgs.cli import app
 from napari_medgs.demo.sample import write_sample
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FIRST_PAGES = {ROOT / "README.md", ROOT / "docs" / "start.md"}
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -23,12 +28,17 @@ def blocks(page: Path, language: str) -> list[str]:
     return [code for name, code in FENCE.findall(page.read_text("utf-8")) if name == language]
 
 
-def pages_with(language: str) -> list:
+def pages_with(language: str, among: Iterable[Path] = PAGES) -> list:
     return [
         pytest.param(page, id=str(page.relative_to(ROOT)))
-        for page in PAGES
+        for page in sorted(among)
         if blocks(page, language)
     ]
+
+
+needs_bash = pytest.mark.skipif(
+    shutil.which("bash") is None, reason="the commands are written for bash"
+)
 
 
 @pytest.fixture(scope="session")
@@ -49,19 +59,24 @@ def test_python_examples_run(page, sample, tmp_path, monkeypatch):
         exec(compile(code, f"{page.name}, example {number}", "exec"), names)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("bash") is None, reason="the commands are written for bash")
-@pytest.mark.parametrize("page", pages_with("bash"))
-def test_commands_can_be_pasted_in_order(page, tmp_path):
-    """All blocks marked ``bash`` of a page in one shell, in a new folder, as a newcomer would.
+def commands(page: Path) -> str:
+    """Return all blocks marked ``bash`` of a page.
 
     Commands that need a network or a user's own files are in blocks marked ``sh``.
     """
     script = "\n".join(blocks(page, "bash"))
     assert "napari-medgs sample" in script
+    return script
+
+
+@pytest.mark.slow
+@needs_bash
+@pytest.mark.parametrize("page", pages_with("bash", FIRST_PAGES))
+def test_commands_can_be_pasted_in_order(page, tmp_path):
+    """The pages that newcomers read, in one shell, in a new folder, as they would."""
     programs = str(Path(sys.executable).parent)
     done = subprocess.run(
-        ["bash", "-eu", "-o", "pipefail", "-c", script],
+        ["bash", "-eu", "-o", "pipefail", "-c", commands(page)],
         cwd=tmp_path,
         env={**os.environ, "PATH": programs + os.pathsep + os.environ["PATH"]},
         capture_output=True,
@@ -69,6 +84,23 @@ def test_commands_can_be_pasted_in_order(page, tmp_path):
         timeout=540,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+
+
+@pytest.mark.slow
+@needs_bash
+@pytest.mark.parametrize("page", pages_with("bash", set(PAGES) - FIRST_PAGES))
+def test_commands_work_in_order(page, tmp_path, monkeypatch):
+    """All other pages, in this process: a start of Python takes longer than many commands."""
+    monkeypatch.chdir(tmp_path)
+    for line in commands(page).replace("\\\n", " ").splitlines():
+        program, *words = shlex.split(line, comments=True) or [""]
+        if program == "napari-medgs":
+            done = CliRunner().invoke(app, words)
+            assert done.exit_code == 0, f"{line}\n{done.output}{done.stderr}"
+        elif program == "cd":
+            monkeypatch.chdir(*words)
+        elif program:
+            subprocess.run(["bash", "-euc", line], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("page", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in PAGES])
