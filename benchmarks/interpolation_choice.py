@@ -220,6 +220,7 @@ def run(context: Context) -> CaseResult:
         "only the lower half of its frequencies along the slices (cosine transform), as MR scans "
         "of interpolated slices do; the slices kept are then just as many as the band needs, and "
         "nothing in them tells them from slices of a scan with more in between. Empty: fewer than "
-        "eight slices would be left. The best method is known only with the slices left out in view."
+        "eight slices would be left. The best method is known only with the slices left out in "
+        "view."
     )
     return result
