@@ -284,3 +284,24 @@ def test_fast_grow_cut_takes_the_seed_of_the_shortest_path(rng):
     far = fast_grow_cut(image, marks, (1.0, 1.0, 1.0), seed_locality=100.0)
     assert far[0, 0, 1] == 0
     assert far[2, 4, 4] == 1
+
+
+def test_random_groups_touch_and_leave_out_what_cases_have():
+    from segmentation_wide import KINDS, LEAST, contacts, draw_groups, taken
+
+    kind = next(kind for kind in KINDS if "ct_totalseg" in kind.mask)
+    # Slabs of thirty labels, one of them too small; some belong to cases.
+    labels = np.repeat(np.arange(1, 31), 8)[None, None] * np.ones((6, 6, 1), int)
+    labels[:, :, labels[0, 0] == 30] = 29
+    labels[0, 0, -1] = 30
+    groups = draw_groups(labels, kind)
+    assert groups == draw_groups(labels, kind)
+    drawn = [v for group in groups for v in group]
+    assert len(drawn) == len(set(drawn)) > 1
+    assert not taken(kind.mask) & set(drawn)
+    assert 30 not in drawn
+    assert all((labels == v).sum() >= LEAST for v in drawn)
+    faces = contacts(labels)
+    assert faces[1, 2] == 36
+    for group in groups:
+        assert all(any(faces.get((min(v, w), max(v, w))) for w in group) for v in group[1:])
