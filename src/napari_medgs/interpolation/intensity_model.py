@@ -23,7 +23,8 @@ LIMIT = 4.0
 # Drawn slices are predicted over twice the gap, where distances err more than they will.
 TRUST = 0.3
 LEAST_VOXELS = 200
-ENOUGH_VOXELS = 3000  # for the weights of distance and contrasts
+ENOUGH_VOXELS, LEAST_SLICES = 1000, 3  # for the weights of distance and contrasts
+FITTED_VOXELS = 3000  # that the weights are fitted to, at least, where there are so many
 SAMPLES = 20_000  # for quantiles of intensity
 RIDGE = 1e-3  # per voxel
 CONVERGED = 1e-4  # slope of the mean log-likelihood
@@ -57,7 +58,7 @@ def _logistic_weights(
     alone = np.eye(1, features.shape[1])[0]  # the distance decides
     if inside.all() or not inside.any():  # nothing to tell apart
         return alone
-    step = len(inside) // ENOUGH_VOXELS if len(inside) > 2 * ENOUGH_VOXELS else 1
+    step = max(1, len(inside) // FITTED_VOXELS)
     signed = np.where(inside[::step, None], features[::step], -features[::step])
     ridge = RIDGE * np.eye(signed.shape[1])
 
@@ -106,7 +107,7 @@ def _middle(left: NDArray[np.int64], voxels: NDArray[np.int64], wanted: int) -> 
     """Return as many slices of the middle of ``left`` as have the wanted number of voxels."""
     if wanted <= 0:
         return left[:0]
-    for count in range(1, len(left)):
+    for count in range(LEAST_SLICES, len(left)):
         first = (len(left) - count) // 2
         part = left[first : first + count]
         if voxels[part].sum() >= wanted:
