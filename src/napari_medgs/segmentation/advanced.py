@@ -285,6 +285,28 @@ class NarrowBandParams:
 
 
 @dataclass(frozen=True)
+class RegionGrowingParams:
+    """Region growing on the unsmoothed image in the narrow band.
+
+    Attributes
+    ----------
+    weight, default_weight : float
+        Data cost, in nats, of the classes that do not grow to a voxel: with several annotated
+        slices, and with one or none; 0 for no region growing.
+    watershed_fraction, default_watershed_fraction : float
+        Part of the watershed's weight that is left beside it in the band, in the same two cases.
+    """
+
+    weight: float = setting(2.0, low=0, high=1000)
+    default_weight: float = setting(1.0, low=0, high=1000)
+    watershed_fraction: float = setting(0.5, low=0, high=1)
+    default_watershed_fraction: float = setting(0.75, low=0, high=1)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
 class InitialMaskParams:
     """What is free of an initial mask: around prompts that contradict it, and where it is unsure.
 
@@ -375,6 +397,7 @@ class SolverParams:
     shape : ShapeParams
     scatter : ScatterParams
     narrow_band : NarrowBandParams
+    region_growing : RegionGrowingParams
     initial_mask : InitialMaskParams
     uncertainty : UncertaintyParams
     suggestion : SuggestionParams
@@ -403,6 +426,7 @@ class SolverParams:
     shape: ShapeParams = field(default_factory=ShapeParams)
     scatter: ScatterParams = field(default_factory=ScatterParams)
     narrow_band: NarrowBandParams = field(default_factory=NarrowBandParams)
+    region_growing: RegionGrowingParams = field(default_factory=RegionGrowingParams)
     initial_mask: InitialMaskParams = field(default_factory=InitialMaskParams)
     uncertainty: UncertaintyParams = field(default_factory=UncertaintyParams)
     suggestion: SuggestionParams = field(default_factory=SuggestionParams)

@@ -21,6 +21,7 @@ from napari_medgs.segmentation.advanced import SolverParams
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.solver.extent import ExtentLimits
 from napari_medgs.segmentation.solver.graph import Graph, build_graph, with_gradients
+from napari_medgs.segmentation.solver.region_growing import GrownLabels
 from napari_medgs.segmentation.solver.shortest_paths import graph_distances
 from napari_medgs.segmentation.terms.annotated_slices import AnnotatedSlices
 from napari_medgs.segmentation.terms.appearance import Appearance
@@ -84,11 +85,18 @@ class GraphSolution:
     extent: ExtentLimits
     shape: float
 
-    def costs(self, features: Floats, points: NDArray[Any], weight: float) -> PathCosts:
+    def costs(
+        self,
+        features: Floats,
+        points: NDArray[Any],
+        weight: float,
+        grown: GrownLabels | None = None,
+    ) -> PathCosts:
         """Return the path costs at points; see :func:`edge_costs`."""
         return edge_costs(
-            self.appearance, features, points, self.prior, self.votes, weight, self.shape
-        )
+            self.appearance.log_probability(features), self.appearance.gradient_discount, points,
+            self.prior, self.votes, weight, self.shape, grown,
+        )  # fmt: skip
 
 
 class GraphSolver:
@@ -221,7 +229,7 @@ class GraphSolver:
     def nodes(self, seeds: NDArray[np.int32]) -> Nodes:
         """Return the nodes of the graph with their seeds; see :meth:`seeds`."""
         graph = self.graph
-        return Nodes(self.points, self.features, seeds, graph.offsets, graph.neighbors)
+        return Nodes(self.points, seeds, graph.offsets, graph.neighbors)
 
     def nearest_nodes(self, voxels: NDArray[Any]) -> NDArray[np.int64]:
         """Return the node nearest to each voxel."""
@@ -369,13 +377,14 @@ def path_scores(distance: Floats, count: int) -> Floats:
 
 
 def edge_costs(
-    appearance: Appearance,
-    features: Floats,
+    log_probability: Floats,
+    gradient_discount: float,
     points: NDArray[Any],
     prior: LabelPrior | None,
     votes: WatershedVotes,
     weight: float,
     shape: float,
+    grown: GrownLabels | None = None,
 ) -> PathCosts:
     """Return the costs that edges take the mean of at their ends.
 
@@ -385,8 +394,10 @@ def edge_costs(
 
     Parameters
     ----------
-    appearance : Appearance
-    features : (P, F) ndarray of float32
+    log_probability : (P, K) ndarray of float32
+        Of the classes by appearance.
+    gradient_discount : float
+        Part of the image gradient's cost that a class is spared where it is certain.
     points : (P, 3) ndarray
         In slice-first voxels.
     prior : LabelPrior or None
@@ -395,19 +406,23 @@ def edge_costs(
         Of the data cost.
     shape : float
         Weight of the prior within it.
+    grown : GrownLabels, optional
+        Labels of the first points by region growing.
 
     Returns
     -------
     PathCosts
     """
     most = np.float32(-np.log(MIN_PROBABILITY))
-    total = -appearance.log_probability(features)
-    discount = appearance.gradient_discount * min(weight, 1.0)
+    total = -log_probability
+    discount = gradient_discount * min(weight, 1.0)
     gradient_weight = np.float32(1) - np.float32(discount) * np.exp(-total)
     np.minimum(total, most, out=total)
     if prior is not None and shape > 0:
         prior.add_cost(points, total, shape)
-    votes.add_cost(points, total)
+    votes.add_cost(points, total, 1.0 if grown is None else grown.watershed_fraction)
+    if grown is not None:
+        grown.add_cost(total)
     total -= total.min(axis=1, keepdims=True)
     total += np.log(np.exp(-total).sum(axis=1, keepdims=True))
     np.minimum(total, most, out=total)

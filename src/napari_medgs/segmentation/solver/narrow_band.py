@@ -28,6 +28,7 @@ from napari_medgs.segmentation.solver.narrow_band_kernels import (
     smooth_probabilities,
     start_from_shell,
 )
+from napari_medgs.segmentation.solver.region_growing import GrownLabels, grow_regions
 from napari_medgs.segmentation.solver.shortest_paths import band_distances
 from napari_medgs.segmentation.terms.image_features import ImageFeatures
 
@@ -70,6 +71,7 @@ class NarrowBandRefiner:
     def __init__(self, image: ImageFeatures, params: SolverParams | None = None) -> None:
         params = params or SolverParams()
         self.image, self._params = image, params.narrow_band
+        self._growing = params.region_growing
         self._base_cost = np.float32(params.graph.base_cost)
         # Thin walls vanish in the smoother guide image of the graph.
         self._guide = image.guide_at_scale(self._params.sigma)
@@ -213,7 +215,8 @@ class NarrowBandRefiner:
         distance[markers.classes[inside], marked[inside]] = 0
         z, y, x = voxels.T
         bound = path_bound(np.exp(-best[z, y, x]), self._params)
-        costs = solution.costs(image.at(voxels), voxels, weight)
+        grown = self._grow(markers, labels, best, voxels[:count], marked[inside], inside)
+        costs = solution.costs(image.at(voxels), voxels, weight, grown)
         unary, gradient_weight = (
             np.ascontiguousarray(costs.unary.T),
             np.ascontiguousarray(costs.gradient_weight.T),
@@ -243,6 +246,29 @@ class NarrowBandRefiner:
         if smooth > 0:
             self._smooth(voxels, count, labels, probability, sharp, smooth)
         return scores
+
+    def _grow(
+        self,
+        markers: Markers,
+        labels: NDArray[np.uint8],
+        best: Floats,
+        voxels: NDArray[np.int32],
+        marked: NDArray[np.int32],
+        inside: NDArray[np.bool_],
+    ) -> GrownLabels | None:
+        """Grow regions over the first voxels of the band; None where a mask is refined."""
+        own = self._growing
+        weight, fraction = own.default_weight, own.default_watershed_fraction
+        if len(markers.annotated_slices()[1]) > 1:
+            weight, fraction = own.weight, own.watershed_fraction
+        if markers.kept is not None or weight == 0:
+            return None
+        first = marked < len(voxels)
+        image, classes = self.image, markers.classes[inside][first]
+        found = grow_regions(
+            image.sharp, image.strengths, self._slot, voxels, marked[first], classes, labels, best
+        )
+        return GrownLabels(*found, weight, fraction)
 
     def _smooth(
         self,

@@ -95,7 +95,8 @@ class MarkerPropagation:
             markers, solver.image, watershed, params.seed, params.advanced, contrasts
         )
         forbidden = constraints.forbidden_at(np.round(solver.points).astype(np.int32))
-        at_nodes = appearance, solver.features, solver.points
+        looks = appearance.log_probability(solver.features)
+        at_nodes = looks, appearance.gradient_discount, solver.points
         costs = edge_costs(*at_nodes, None, votes, params.appearance, params.shape)
         timer.end()
         timer.stage(SegmentStage.PATHS)
@@ -113,8 +114,8 @@ class MarkerPropagation:
             slices = solver.annotated_slices(distance, markers)
             unseeded = slices.drop_unseeded_components(markers, solver.image.relative_spacing)
             scattered = find_scattered(
-                markers, slices, solver.image, appearance, solver.nodes(seeds), params.seed,
-                params.advanced,
+                markers, slices, solver.image, appearance, solver.nodes(seeds), looks,
+                params.seed, params.advanced,
             )  # fmt: skip
         if scattered is not None:
             known = scattered.added_to(markers)

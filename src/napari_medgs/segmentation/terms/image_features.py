@@ -88,6 +88,8 @@ class ImageFeatures:
         Voxel sizes over the finest one.
     value_ranges : (F, 2) ndarray
         Range of every feature.
+    sharp : (C, Z, Y, X) ndarray of uint16
+        Channels without smoothing, with equalized contrast.
     strengths : (C,) ndarray of float32 or None
         Factors of the channels in ``edges``.
     """
@@ -95,7 +97,7 @@ class ImageFeatures:
     guide: Floats
     relative_spacing: NDArray[np.float64]
     value_ranges: Floats
-    _sharp: NDArray[np.uint16]
+    sharp: NDArray[np.uint16]
     _scales: Floats
     _curves: Floats
     _coarse: Floats
@@ -157,7 +159,7 @@ class ImageFeatures:
 
         def scale(k: int) -> None:
             c, z = divmod(k, depth)
-            place = self._sharp[c, z].astype(np.float32) * np.float32(1 / 65535)
+            place = self.sharp[c, z].astype(np.float32) * np.float32(1 / 65535)
             out[c, z] = np.interp(place, self._curves[c], knots)
 
         run_chunks(scale, channels * depth)
@@ -184,7 +186,7 @@ class ImageFeatures:
         def task(block: int) -> None:
             first = block * CHUNK
             _gather(
-                self._sharp,
+                self.sharp,
                 self.guide,
                 self._scales,
                 self._curves,

@@ -106,7 +106,6 @@ class Nodes:
     ----------
     points : (N, 3) ndarray
         Slice-first.
-    features : (N, F) ndarray of float32
     seeds : (N,) ndarray of int32
         Their classes by the markers, -1 where there is none.
     offsets : (N + 1,) ndarray of int32, neighbors : (E,) ndarray of int32
@@ -114,7 +113,6 @@ class Nodes:
     """
 
     points: NDArray[Any]
-    features: Floats
     seeds: NDArray[np.int32]
     offsets: NDArray[np.int32]
     neighbors: NDArray[np.int32]
@@ -181,6 +179,7 @@ def find_scattered(
     image: ImageFeatures,
     appearance: Appearance,
     nodes: Nodes,
+    looks: Floats,
     seed: int,
     params: SolverParams,
 ) -> Scattered | None:
@@ -195,6 +194,8 @@ def find_scattered(
     appearance : Appearance
         Of the markers.
     nodes : Nodes
+    looks : (N, K) ndarray of float32
+        Log-probabilities of the classes at the nodes, by appearance.
     seed : int
     params : SolverParams
 
@@ -210,7 +211,6 @@ def find_scattered(
         return None
     voxels, classes, trusted, extents = [], [], set(), []
     precisions: dict[int, float] = {}
-    at_nodes: Floats | None = None
     pixel = float(np.prod(np.delete(image.relative_spacing, slices.axis)))
     for k, box in enumerate(find_objects(slices.labels, max_label=markers.count - 1), 1):
         if box is None:
@@ -226,10 +226,8 @@ def find_scattered(
         )
         if level <= 0:
             continue
-        if at_nodes is None:
-            at_nodes = appearance.log_probability(nodes.features)
         found = _candidates(
-            slices, image, nodes, k, _margins_of(at_nodes, k), level,
+            slices, image, nodes, k, _margins_of(looks, k), level,
             parts.diameter, own.max_size,
         )  # fmt: skip
         if precision >= own.min_precision:

@@ -76,9 +76,17 @@ class WatershedVotes:
         total /= np.float32(len(self.basins))
         return total
 
-    def add_cost(self, points: NDArray[Any], cost: Floats) -> None:
-        """Add ``weight`` times one minus the vote fraction to costs (P, K) of points (P, 3)."""
-        cost += np.float32(self.weight) * (np.float32(1) - self.at(points))
+    def add_cost(self, points: NDArray[Any], cost: Floats, factor: float = 1.0) -> None:
+        """Add to the costs (P, K) of points (P, 3) what the votes speak against.
+
+        Parameters
+        ----------
+        points : (P, 3) ndarray
+        cost : (P, K) ndarray of float32
+            ``weight`` times ``factor`` times one minus the vote fraction is added.
+        factor : float
+        """
+        cost += np.float32(factor * self.weight) * (np.float32(1) - self.at(points))
 
 
 class StochasticWatershed:

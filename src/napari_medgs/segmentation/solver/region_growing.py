@@ -1,0 +1,117 @@
+"""Region growing on the voxels of a narrow band, from markers and from what is decided around it.
+
+Every voxel takes the label of the seed that the shortest path to it comes from, where a step to
+one of the 26 neighbors costs the difference of intensities: the fixed point of GrowCut's cellular
+automaton. It works on the image without smoothing, so that structures of one or two voxels keep
+their borders, which gradients of a smoothed image lose.
+
+References
+----------
+Zhu, Kolesov, Gao, Kikinis and Tannenbaum 2014, *An effective interactive medical image
+segmentation method using Fast GrowCut*, MICCAI Workshop on Interactive Medical Image Computing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs._typing import Floats
+from napari_medgs._util.threads import run_chunks
+from napari_medgs.segmentation.solver.region_growing_kernels import (
+    FAR,
+    ROWS,
+    grow_from_seeds,
+    seed_from_decided,
+)
+
+CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class GrownLabels:
+    """Labels by region growing, with their weight among the data costs.
+
+    Attributes
+    ----------
+    labels : (B,) ndarray of uint8
+        Classes of the first voxels of a band.
+    reached : (B,) ndarray of bool
+        Whether a path leads there.
+    weight : float
+        Data cost, in nats, of all other classes.
+    watershed_fraction : float
+        Part of the weight of the watershed's votes that is left beside it.
+    """
+
+    labels: NDArray[np.uint8]
+    reached: NDArray[np.bool_]
+    weight: float
+    watershed_fraction: float
+
+    def add_cost(self, cost: Floats) -> None:
+        """Lower the cost (P, K) of each voxel's own class by the weight.
+
+        That is the same as to raise the others', as costs are normalized over the classes.
+        """
+        known = np.flatnonzero(self.reached)
+        cost[known, self.labels[known]] -= np.float32(self.weight)
+
+
+def grow_regions(
+    image: NDArray[np.uint16],
+    strengths: Floats | None,
+    slot: NDArray[np.int32],
+    voxels: NDArray[np.int32],
+    marked: NDArray[np.int32],
+    classes: NDArray[np.int32],
+    decided: NDArray[np.uint8],
+    best: Floats,
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Label the first voxels of a band by the nearest marker or decided voxel.
+
+    Parameters
+    ----------
+    image : (C, Z, Y, X) ndarray of uint16
+    strengths : (C,) ndarray of float32 or None
+        Factors of the channels, at most 1; of all channels the largest difference counts.
+    slot : (Z, Y, X) ndarray of int32
+        Index of every voxel in the band, negative outside.
+    voxels : (B, 3) ndarray of int32
+        The first ones of the band, in memory order. Those that follow in it are decided.
+    marked : (M,) ndarray of int32
+        Indices of marked ones among them.
+    classes : (M,) ndarray of int32
+        Classes of these.
+    decided : (Z, Y, X) ndarray of uint8
+        Labels of the decided voxels.
+    best : (Z, Y, X) ndarray of float32
+        Scores of the voxels; those without any, the lowest number, are no seeds.
+
+    Returns
+    -------
+    labels : (B,) ndarray of uint8
+    reached : (B,) ndarray of bool
+        Whether a path leads to the voxel.
+    """
+    count = len(voxels)
+    labels, costs = np.zeros(count, np.uint8), np.full(count, FAR, np.int32)
+    labels[marked], costs[marked] = classes, 0
+    factors = np.ones(len(image), np.float32) if strengths is None else strengths
+    factors = np.ascontiguousarray(factors, np.float32)
+    values = np.empty((count, len(image)), np.int32)
+    rows, places = np.empty((count, ROWS), np.int32), np.empty(count, np.int64)
+
+    def seed(block: int) -> None:
+        first = block * CHUNK
+        last = min(count, first + CHUNK)
+        seed_from_decided(
+            image, factors, slot, voxels, decided, best, first, last, values, rows, places,
+            labels, costs,
+        )  # fmt: skip
+
+    run_chunks(seed, -(-count // CHUNK))
+    grow_from_seeds(values, rows, places, *slot.shape[1:], labels, costs)
+    return labels, costs < FAR
