@@ -171,6 +171,7 @@ def test_contrasts_have_a_bar_for_every_class(docked, qtbot, notes):
     for value in (1, 2):
         shares = [contrasts.panel.bars[value, name].value() for name in ("scan", "noise")]
         assert shares[0] > shares[1]
+    assert "Learned from the strokes, it counts" in contrasts.panel.bars[1, "scan"].toolTip()
     stroke(widget.strokes_layer, [(5, 12, x) for x in range(6, 10)], 1)
     idle(qtbot, widget)
     assert "changed since" in contrasts.panel.note.text()
