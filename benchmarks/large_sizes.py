@@ -5,8 +5,7 @@
 The CT is that of ``large_image.py``, resampled to each size. Strokes lie on five slices of the
 spleen, background strokes around it. The command runs in a process of its own, which reads,
 fits, segments and writes: time, CPU time, peak memory, Dice. Then the same is done step by step in
-this process, with corrections on further slices: wall seconds, CPU seconds in brackets. All four
-sizes take about six minutes on two idle cores.
+this process, with corrections on further slices: wall seconds, CPU seconds in brackets.
 """
 
 from __future__ import annotations
