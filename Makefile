@@ -24,8 +24,8 @@ setup: ## Make .venv with all dependencies (and, on Debian as root, a virtual di
 test: setup ## Lint, types, manifest, an install without extras, all tests
 	@$(MAKE) --no-print-directory lint
 	$(PY) -m npe2 validate napari_medgs
-	@$(MAKE) --no-print-directory -j 3 minimal types units # leaves no core idle
-	@$(MAKE) --no-print-directory gui
+	@$(MAKE) --no-print-directory -j 2 types units # leaves no core idle
+	@$(MAKE) --no-print-directory -j 2 minimal gui # the tests of windows wait in part
 
 lint: setup ## Rules, format, dependencies, layers, docstrings, spelling, workflow files
 	$(PY) -m ruff check $(PATHS)
