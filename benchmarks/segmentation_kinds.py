@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from napari_medgs.data.volume import Volume
 from napari_medgs.segmentation import Prompts, SegmentModel, SegmentParams
-from napari_medgs.segmentation.advanced import ScatterParams, SolverParams
+from napari_medgs.segmentation.advanced import SolverParams
 from napari_medgs.segmentation.api import fit_for_segmentation
+from napari_medgs.segmentation.term_params import ScatterParams
 from segmentation_cases import BACKGROUND, simulate_scribbles
 from segmentation_measure import dice_of, indices, ratios_of
 

@@ -51,7 +51,7 @@ def test_one_class_alone_has_no_appearance(rng):
 def test_leaf_fractions_are_those_of_scikit_learn(rng, samples):
     from sklearn.ensemble import ExtraTreesClassifier
 
-    from napari_medgs.segmentation.advanced import AppearanceParams
+    from napari_medgs.segmentation.term_params import AppearanceParams
     from napari_medgs.segmentation.terms.appearance import _add_leaf_fractions, _train_forest
 
     params = AppearanceParams(trees=5)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_medgs.segmentation.advanced import CalibrationParams, WatershedParams
 from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.term_params import CalibrationParams, WatershedParams
 from napari_medgs.segmentation.terms.calibration import (
     HeldOutPredictions,
     fit_terms,

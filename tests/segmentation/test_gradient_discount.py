@@ -8,8 +8,9 @@ import pytest
 from napari_medgs.data.volume import Volume
 from napari_medgs.fitting import FitParams
 from napari_medgs.segmentation import Prompts, SegmentModel, SegmentParams
-from napari_medgs.segmentation.advanced import CalibrationParams, SolverParams
+from napari_medgs.segmentation.advanced import SolverParams
 from napari_medgs.segmentation.api import fit_for_segmentation
+from napari_medgs.segmentation.term_params import CalibrationParams
 from tests.segmentation.conftest import BACKGROUND, overlap
 
 

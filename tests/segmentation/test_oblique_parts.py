@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_medgs.segmentation.advanced import ShapeParams
+from napari_medgs.segmentation.term_params import ShapeParams
 from napari_medgs.segmentation.terms.oblique_parts import FIXED, MOVED, UNKNOWN, oblique_parts
 from napari_medgs.segmentation.terms.shape_prior import shape_prior
 

@@ -13,12 +13,8 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.errors import ParameterError
 from napari_medgs.fitting import FitParams
 from napari_medgs.segmentation import Prompts, SegmentModel, SegmentParams, SegmentStage, segment
-from napari_medgs.segmentation.advanced import (
-    FeatureParams,
-    GraphParams,
-    SolverParams,
-    WatershedParams,
-)
+from napari_medgs.segmentation.advanced import GraphParams, SolverParams
+from napari_medgs.segmentation.term_params import FeatureParams, WatershedParams
 from tests.segmentation.conftest import BACKGROUND
 
 

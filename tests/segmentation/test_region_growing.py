@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from napari_medgs.data.volume import Volume
 from napari_medgs.fitting import FitParams
 from napari_medgs.segmentation import Prompts, SegmentModel, SegmentParams
-from napari_medgs.segmentation.advanced import RegionGrowingParams, SolverParams
+from napari_medgs.segmentation.advanced import SolverParams
 from napari_medgs.segmentation.api import fit_for_segmentation
 from napari_medgs.segmentation.solver.region_growing import GrownLabels, grow_regions
+from napari_medgs.segmentation.term_params import RegionGrowingParams
 from tests.segmentation.conftest import overlap
 
 ALONE = SegmentParams(

@@ -9,8 +9,9 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.errors import ParameterError
 from napari_medgs.fitting import FitParams
 from napari_medgs.segmentation import Prompts, SegmentModel, SegmentParams
-from napari_medgs.segmentation.advanced import ScatterParams, SolverParams
+from napari_medgs.segmentation.advanced import SolverParams
 from napari_medgs.segmentation.api import fit_for_segmentation
+from napari_medgs.segmentation.term_params import ScatterParams
 from tests.segmentation.conftest import overlap
 
 SHAPE, STROKED, BACKGROUND = (22, 48, 48), 5, 2

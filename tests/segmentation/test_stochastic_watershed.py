@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_medgs.segmentation.advanced import WatershedParams
+from napari_medgs.segmentation.term_params import WatershedParams
 from napari_medgs.segmentation.terms.basin_tree import BasinTree, flood_tree, ordered_levels
 from napari_medgs.segmentation.terms.stochastic_watershed import (
     StochasticWatershed,

@@ -12,32 +12,15 @@ from typing import Any
 from napari_medgs._util.records import checked, checked_record
 from napari_medgs._util.settings import check, setting
 from napari_medgs.errors import ParameterError
-
-
-@dataclass(frozen=True)
-class FeatureParams:
-    """Image features.
-
-    Attributes
-    ----------
-    guide_sigma : float
-        Smoothing of the guide image, whose gradient paths integrate.
-    coarse_sigmas : tuple of float
-        Smoothing of the coarse features, one or more, none less than the one before.
-    equalization : float
-        Part of histogram equalization in the intensity curve, 0 to 1; the rest is linear.
-    """
-
-    guide_sigma: float = setting(1.0, low=0, high=20)
-    coarse_sigmas: tuple[float, ...] = setting((2.0, 4.0), low=0, high=50)
-    equalization: float = setting(0.5, low=0, high=1)
-
-    def __post_init__(self) -> None:
-        check(self)
-        if not self.coarse_sigmas:
-            raise ParameterError("coarse_sigmas must hold one length or more.")
-        if list(self.coarse_sigmas) != sorted(self.coarse_sigmas):
-            raise ParameterError("coarse_sigmas must increase.")
+from napari_medgs.segmentation.term_params import (
+    AppearanceParams,
+    CalibrationParams,
+    FeatureParams,
+    RegionGrowingParams,
+    ScatterParams,
+    ShapeParams,
+    WatershedParams,
+)
 
 
 @dataclass(frozen=True)
@@ -66,174 +49,6 @@ class GraphParams:
     seed_mass: float = setting(0.05, low=0, high=1)
     seed_purity: float = setting(0.6, low=0, high=1)
     fine_sigma: float = setting(0.5, low=0, high=20)
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-@dataclass(frozen=True)
-class AppearanceParams:
-    """The appearance model: class densities and a forest of extremely randomized trees.
-
-    Attributes
-    ----------
-    trees : int
-    min_leaf : int
-        Least samples per leaf.
-    max_samples : int
-        Most samples per class.
-    bandwidth : float
-        Kernel width of the densities for 60 samples, as a fraction of the intensity range.
-    density_floor : float
-        Weight of the uniform density that is mixed in.
-    shrinkage : float
-        The forest counts with weight n / (n + shrinkage), n the samples of the rarest class.
-    image_samples : int
-        Random places of the image that are samples of the background beside its markers where
-        one slice alone, or none, is annotated: its strokes do not show all of it.
-    """
-
-    trees: int = setting(20, low=1, high=1000)
-    min_leaf: int = setting(2, low=1, high=1_000_000)
-    max_samples: int = setting(3000, low=1, high=1_000_000)
-    bandwidth: float = setting(0.03, above=0, high=10)
-    density_floor: float = setting(0.05, low=0, high=10)
-    shrinkage: float = setting(40.0, low=0, high=1e6)
-    image_samples: int = setting(100, low=0, high=1_000_000)
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-@dataclass(frozen=True)
-class WatershedParams:
-    """The stochastic watershed.
-
-    Attributes
-    ----------
-    realizations : int
-        Random watersheds per solve, shared evenly by the hierarchies.
-    held_out_realizations : int
-        Random watersheds per fold of the cross-validation, and the least per solve.
-    noise : float
-        Standard deviation of the noise on the logarithm of saddle heights.
-    max_basins : int
-        Most basins in all realizations together: large images get fewer realizations.
-    min_weight, default_weight, max_weight : float
-        Data cost, in nats, of a class that no realization assigns: at no skill on held-out
-        slices, where none can be held out, and at perfect skill.
-    skill_exponent : float
-        The weight grows with this power of the skill.
-    """
-
-    realizations: int = setting(32, low=1, high=1000)
-    held_out_realizations: int = setting(8, low=1, high=1000)
-    noise: float = setting(0.8, low=0, high=100)
-    max_basins: int = setting(4_000_000, low=1, high=10**9)
-    min_weight: float = setting(1.0, low=0, high=1000)
-    default_weight: float = setting(2.0, low=0, high=1000)
-    max_weight: float = setting(3.0, low=0, high=1000)
-    skill_exponent: float = setting(2.0, low=0, high=100)
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-@dataclass(frozen=True)
-class CalibrationParams:
-    """Cross-validation over annotated slices.
-
-    Attributes
-    ----------
-    folds : int
-        Most folds; slices are grouped into so many.
-    max_samples : int
-        Most held-out samples per class and fold, and most training samples per class.
-    trees : int
-        Trees of the appearance model per fold.
-    inverse_temperatures : tuple of float
-        Candidates for the power to which appearance probabilities are raised.
-    gradient_discount, default_gradient_discount : float
-        Part of the image gradient's cost that a class is spared where the appearance model is
-        certain of it, with and without held-out slices.
-    outlier_probability : float
-        Probability of a held-out marker that no term explains.
-    """
-
-    folds: int = setting(4, low=2, high=20)
-    max_samples: int = setting(400, low=1, high=1_000_000)
-    trees: int = setting(8, low=1, high=1000)
-    inverse_temperatures: tuple[float, ...] = setting(
-        (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0), low=0, high=100
-    )
-    gradient_discount: float = setting(0.8, low=0, high=1)
-    default_gradient_discount: float = setting(0.5, low=0, high=1)
-    outlier_probability: float = setting(0.02, low=0, below=1)
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-@dataclass(frozen=True)
-class ShapeParams:
-    """Annotated slices as a whole, and what is interpolated between them.
-
-    Attributes
-    ----------
-    max_distance : float
-        Signed distances are clipped at this distance from the outline.
-    edge_width : float
-        Width of the prior's sigmoid in an annotated slice.
-    edge_growth : float
-        Increase of that width per unit distance from the slice.
-    rich_fraction : float
-        Slices with at least this fraction of the markers of the richest slice are taken as
-        completely annotated: unseeded components in them become background.
-    seed_distance : float
-        Components of a class farther than this from all its markers in a slice are unseeded.
-    max_gap : float
-        Distance of fully labeled slices up to which labels are interpolated between them.
-    oblique_depth : float
-        Classes that are nowhere deeper than this in two annotated slices, and that interpolation
-        loses between them, move from one to the other; 0: none.
-    """
-
-    max_distance: float = setting(20.0, above=0, high=1e4)
-    edge_width: float = setting(1.5, above=0, high=1e4)
-    edge_growth: float = setting(0.5, low=0, high=1000)
-    rich_fraction: float = setting(0.5, low=0, high=1)
-    seed_distance: float = setting(6.0, low=0, high=1e4)
-    max_gap: float = setting(16.0, low=0, high=1e4)
-    oblique_depth: float = setting(3.0, low=0, high=1e4)
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-@dataclass(frozen=True)
-class ScatterParams:
-    """Classes of many components, whose unmarked components are found by their look.
-
-    Attributes
-    ----------
-    min_components : int
-        Least components of a class in the annotated slices; 0: none is looked for.
-    min_apart : float
-        Least number of components over that of their outlines in all annotated slices: larger
-        ones show in several slices.
-    min_precision : float
-        Least part of what looks like the class in the annotated slices that is of the class.
-    min_recall : float
-        Least part of the components that is recognized when it is left out.
-    max_size : float
-        Largest extent of what is found, over the diameter of the largest annotated component.
-    """
-
-    min_components: int = setting(3, low=0, high=1_000_000)
-    min_apart: float = setting(0.5, low=0, high=1)
-    min_precision: float = setting(0.8, low=0, high=1)
-    min_recall: float = setting(0.8, low=0, high=1)
-    max_size: float = setting(1.5, above=0, high=1000)
 
     def __post_init__(self) -> None:
         check(self)
@@ -279,28 +94,6 @@ class NarrowBandParams:
     bound_offset: float = setting(1.0, low=0, high=1e4)
     exponent: float = setting(2.0, low=0, high=100)
     thin_part: float = setting(0.8, low=0, high=1)
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-@dataclass(frozen=True)
-class RegionGrowingParams:
-    """Region growing on the unsmoothed image in the narrow band.
-
-    Attributes
-    ----------
-    weight, default_weight : float
-        Data cost, in nats, of the classes that do not grow to a voxel: with several annotated
-        slices, and with one or none; 0 for no region growing.
-    watershed_fraction, default_watershed_fraction : float
-        Part of the watershed's weight that is left beside it in the band, in the same two cases.
-    """
-
-    weight: float = setting(2.0, low=0, high=1000)
-    default_weight: float = setting(1.0, low=0, high=1000)
-    watershed_fraction: float = setting(0.5, low=0, high=1)
-    default_watershed_fraction: float = setting(0.75, low=0, high=1)
 
     def __post_init__(self) -> None:
         check(self)

@@ -27,7 +27,7 @@ from napari_medgs.segmentation.prompts.prompts import Prompts
 from napari_medgs.segmentation.result.result import SegmentResult, SolvedScores, count_labels
 from napari_medgs.segmentation.result.suggest import Suggestion, suggest_slices
 from napari_medgs.segmentation.snapshots import PromptSnapshot, SnapshotMaker
-from napari_medgs.segmentation.solver.geodesic import path_scores
+from napari_medgs.segmentation.solver.path_costs import path_scores
 from napari_medgs.segmentation.solver.propagation import GraphState
 from napari_medgs.segmentation.solver.setup import SolverSetup
 from napari_medgs.segmentation.terms.contrast_weights import (

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from napari_medgs._typing import Floats
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.prompts.prompts import Prompts
-from napari_medgs.segmentation.solver.geodesic import UNREACHABLE, GraphSolver
+from napari_medgs.segmentation.solver.geodesic import GraphSolver
+from napari_medgs.segmentation.solver.path_costs import UNREACHABLE
 
 
 class Constraints:

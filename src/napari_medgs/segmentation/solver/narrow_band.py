@@ -13,11 +13,6 @@ from napari_medgs._util.threads import run_chunks
 from napari_medgs.segmentation.advanced import NarrowBandParams, SolverParams
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.solver.band_limits import BandLimits
-from napari_medgs.segmentation.solver.geodesic import (
-    SOFTENING,
-    UNREACHABLE,
-    GraphSolution,
-)
 from napari_medgs.segmentation.solver.narrow_band_kernels import (
     clear_band,
     count_in_windows,
@@ -28,6 +23,7 @@ from napari_medgs.segmentation.solver.narrow_band_kernels import (
     smooth_probabilities,
     start_from_shell,
 )
+from napari_medgs.segmentation.solver.path_costs import SOFTENING, UNREACHABLE, GraphSolution
 from napari_medgs.segmentation.solver.region_growing import GrownLabels, grow_regions
 from napari_medgs.segmentation.solver.shortest_paths import band_distances
 from napari_medgs.segmentation.terms.image_features import ImageFeatures

@@ -14,16 +14,16 @@ from napari_medgs.segmentation.params import SegmentParams, SegmentStage
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.solver.constraints import Constraints, resolve_negative_points
 from napari_medgs.segmentation.solver.extent import estimate_extent, extents_end
-from napari_medgs.segmentation.solver.geodesic import (
+from napari_medgs.segmentation.solver.geodesic import GraphSolver
+from napari_medgs.segmentation.solver.narrow_band import path_bound
+from napari_medgs.segmentation.solver.necks import cut_past_necks
+from napari_medgs.segmentation.solver.path_costs import (
     UNREACHABLE,
     GraphSolution,
-    GraphSolver,
     LabelPrior,
     PathCosts,
     edge_costs,
 )
-from napari_medgs.segmentation.solver.narrow_band import path_bound
-from napari_medgs.segmentation.solver.necks import cut_past_necks
 from napari_medgs.segmentation.terms.calibration import fit_terms
 from napari_medgs.segmentation.terms.contrast_weights import ContrastWeights
 from napari_medgs.segmentation.terms.scattered import Scattered, find_scattered

@@ -20,8 +20,8 @@ from napari_medgs.segmentation.postprocess.full_slices import FullSliceInterpola
 from napari_medgs.segmentation.result.result import SolvedScores
 from napari_medgs.segmentation.solver.band_limits import BandLimits, band_limits
 from napari_medgs.segmentation.solver.constraints import Constraints
-from napari_medgs.segmentation.solver.geodesic import path_scores
 from napari_medgs.segmentation.solver.narrow_band import NarrowBand, NarrowBandRefiner, grown
+from napari_medgs.segmentation.solver.path_costs import path_scores
 from napari_medgs.segmentation.solver.propagation import GraphState
 from napari_medgs.segmentation.terms.image_features import ImageFeatures
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.segmentation.advanced import ShapeParams
 from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.term_params import ShapeParams
 from napari_medgs.segmentation.terms.shape_prior import ShapePrior, shape_prior
 
 RIM = 1  # pixels of a component's outline that do not become markers

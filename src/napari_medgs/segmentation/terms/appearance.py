@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
-from napari_medgs.segmentation.advanced import AppearanceParams
+from napari_medgs.segmentation.term_params import AppearanceParams
 
 BINS = 128
 BANDWIDTH_SAMPLES = 60.0  # number of samples that the kernel width is given for

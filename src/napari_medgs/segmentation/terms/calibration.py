@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
-from napari_medgs.segmentation.advanced import CalibrationParams, SolverParams
+from napari_medgs.segmentation.advanced import SolverParams
 from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.term_params import CalibrationParams
 from napari_medgs.segmentation.terms.appearance import Appearance, learn_appearance
 from napari_medgs.segmentation.terms.contrast_weights import ContrastWeights
 from napari_medgs.segmentation.terms.image_features import ImageFeatures

@@ -13,7 +13,7 @@ from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.data.equalization import KNOTS, intensity_curve
 from napari_medgs.data.intensities import is_single, scale_to_unit
-from napari_medgs.segmentation.advanced import FeatureParams
+from napari_medgs.segmentation.term_params import FeatureParams
 
 DENSITY = 1  # which of a channel's features the densities are of
 MIN_STEP = 1e-3  # differences of neighbors below this are empty space, not noise

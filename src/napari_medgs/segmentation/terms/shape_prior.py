@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
-from napari_medgs.segmentation.advanced import ShapeParams
+from napari_medgs.segmentation.term_params import ShapeParams
 from napari_medgs.segmentation.terms.oblique_parts import MOVED, UNKNOWN, oblique_parts
 
 MIN_PROBABILITY = 1e-3

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
-from napari_medgs.segmentation.advanced import WatershedParams
+from napari_medgs.segmentation.term_params import WatershedParams
 from napari_medgs.segmentation.terms.basin_tree import (
     BasinTree,
     count_votes,
