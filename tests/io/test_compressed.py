@@ -266,7 +266,7 @@ def test_damage_is_one_error(tmp_path):
             load_field(write(tmp_path, data[:cut]))
     with pytest.raises(FileError, match="promises"):
         load_field(write(tmp_path, data + b"more"))
-    with pytest.raises(FileError, match="does not begin"):
+    with pytest.raises(FileError, match="not a compressed field"):
         load_field(write(tmp_path, b"\x89PNG" + data))
     for _ in range(200):
         changed = bytearray(data)
