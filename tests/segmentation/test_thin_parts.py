@@ -25,7 +25,7 @@ def test_thin_parts_are_those_whose_kernel_holds_little_of_them(rng, limit):
     grid = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3, indexing="ij"), -1)
     weights = np.exp(-0.5 * (grid**2).sum(axis=-1)).astype(np.float32)
     expected = smoothed.copy()
-    for k in range(3):
+    for k in (1, 2):  # of the background nothing is a part
         mine = labels == k
         own = convolve(mine.astype(float), weights, mode="constant")
         own /= convolve(np.ones(shape), weights, mode="constant")

@@ -224,7 +224,10 @@ def keep_thin_parts(
     last: int,
     out: Any,
 ) -> None:
-    """Give voxels first .. last-1 back the label that smoothing took, where its part is thin.
+    """Give voxels first .. last-1 back the class that smoothing took, where its part is thin.
+
+    The background has no parts: a rim of it between two classes, where voxels of their border
+    look like it, goes.
 
     Parameters
     ----------
@@ -243,7 +246,7 @@ def keep_thin_parts(
     depth, height, width = labels.shape
     for i in range(first, last):
         k = sharp[i]
-        if out[i] == k:
+        if k == 0 or out[i] == k:
             continue
         thin = True
         for s in range(len(offsets)):
