@@ -95,8 +95,8 @@ class MarkerPropagation:
             markers, solver.image, watershed, params.seed, params.advanced, contrasts
         )
         forbidden = constraints.forbidden_at(np.round(solver.points).astype(np.int32))
-        looks = appearance.log_probability(solver.features)
-        at_nodes = looks, appearance.gradient_discount, solver.points
+        log_probability = appearance.log_probability(solver.features)
+        at_nodes = log_probability, appearance.gradient_discount, solver.points
         costs = edge_costs(*at_nodes, None, votes, params.appearance, params.shape)
         timer.end()
         timer.stage(SegmentStage.PATHS)
@@ -114,7 +114,8 @@ class MarkerPropagation:
             slices = solver.annotated_slices(distance, markers)
             unseeded = slices.drop_unseeded_components(markers, solver.image.relative_spacing)
             scattered = find_scattered(
-                markers, slices, solver.image, appearance, solver.nodes(seeds), looks,
+                markers, slices, solver.image, appearance, solver.nodes(seeds),
+                log_probability,
                 params.seed, params.advanced,
             )  # fmt: skip
         if scattered is not None:
