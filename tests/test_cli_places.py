@@ -211,6 +211,15 @@ def test_places_combine_with_strokes(ball, tmp_path):
     assert overlap(out, inside) > 0.8
 
 
+def test_classes_without_any_background(ball, tmp_path):
+    image = ball[0]
+    two = ("segment", image, "-o", tmp_path / "m.nii.gz", "--point", 1, 6, 12, 9)
+    assert "warning" not in said(run(*two, "--point", 0, 1, 1, 1))
+    told = said(run(*two, "--point", 2, 1, 1, 1))
+    assert f"warning: {image}: the classes divide the whole image" in told
+    assert "--background-label" in told
+
+
 @pytest.mark.parametrize(
     ("words", "says", "status"),
     [

@@ -44,6 +44,17 @@ def test_a_mask_of_erased_strokes_goes_and_comes_back_with_undo(docked, qtbot, n
     assert "paint a stroke in the background" in widget.view.next_step.text
     widget.undo()
     idle(qtbot, widget)
+    # Without background two classes divide the whole image, and the panel says so.
+    where = np.argwhere(layer.data == 255)
+    layer.data_setitem(tuple(where.T), 0)
+    qtbot.waitUntil(lambda: widget.state.fills_image, timeout=WAIT)
+    idle(qtbot, widget)
+    assert "No background is marked" in widget.view.result.text()
+    assert "No background is marked" in widget.view.panel.status.text()
+    assert widget.view.heads[Step.PAINT].is_next
+    widget.undo()
+    idle(qtbot, widget)
+    assert "No background" not in widget.view.result.text() + widget.view.panel.status.text()
     # With the image, its classes' names go.
     widget.view.table.names[1] = "spleen"
     viewer.layers.clear()

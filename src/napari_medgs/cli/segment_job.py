@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from napari_medgs.segmentation import SegmentResult
 
 NO_PLACES = PlacePrompts()
+FILLED = (
+    "the classes divide the whole image, as no background is marked. Unless this is meant, say which "
+    "value of the prompts is background (--background-label V), mark some (--point 0 Z Y X), or "
+    "give a box around each class (--box)."
+)
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,8 @@ class SegmentJob:
                 should_stop=should_stop,
             )
             metrics = self.metrics(result, self.params)
+            if not result.has_background:
+                print_error(f"warning: {images[0]}: {FILLED}")
             if explain is not None:
                 found = explain_contrasts(
                     volume,

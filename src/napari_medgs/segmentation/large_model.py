@@ -271,6 +271,7 @@ class LargeSegmentModel:
             seconds,
             coarse.timings,
             coarse.incremental,
+            coarse.has_background,
             stack,
             StretchedScores(coarse, place, snapshot.flat, classes, locked),
         )

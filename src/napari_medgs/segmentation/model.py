@@ -365,6 +365,7 @@ class SegmentModel:
             seconds,
             timer.seconds,
             incremental,
+            bool((markers.classes == 0).any()),
             labels,
             scores,
         )

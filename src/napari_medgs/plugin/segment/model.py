@@ -67,6 +67,8 @@ class SegmentState:
         Whether the user has looked at the mask with one of the tools for it.
     provisional : bool
         Whether the mask's background is inferred, as one class alone is marked.
+    fills_image : bool
+        Whether the mask has no background, as none was marked.
     clicking : bool
         Whether the mouse takes whole parts.
     saved : bool
@@ -93,6 +95,7 @@ class SegmentState:
     is_current: bool = False
     checked: bool = False
     provisional: bool = False
+    fills_image: bool = False
     clicking: bool = False
     saved: bool = False
     has_next_case: bool = False

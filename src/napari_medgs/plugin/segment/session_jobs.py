@@ -38,6 +38,10 @@ PROVISIONAL = (
     "<b>Provisional</b>, from one class alone: a stroke in the background, or in another class, "
     "makes it certain."
 )
+FILLED = (
+    "<b>No background is marked</b>: the classes divide the whole image between them. Unless this "
+    "is meant, paint a stroke in the background, or draw a box around each class."
+)
 
 
 class SessionJobs:
@@ -242,12 +246,16 @@ class SessionJobs:
             self.result = None
             self.layers.set_provisional(result.labels)
             self.state.summary, self.state.provisional = PROVISIONAL, True
+            self.state.fills_image = False
             self._show(ResultUpdate.FULL)
             self._call_waiting()
             return
         self.result, self.state.provisional = result, False
         self.layers.set_result(result)
+        self.state.fills_image = not result.has_background
         self.state.summary = f"Mask updated in <b>{result.seconds_solve:.1f} s</b>"
+        if self.state.fills_image:
+            self.state.summary += f"<br>{FILLED}"
         self._show(ResultUpdate.FULL if kind is JobKind.FULL else ResultUpdate.INCREMENTAL)
         if result.incremental:
             self.solve_due.emit()
@@ -280,7 +288,7 @@ class SessionJobs:
         state.locked = session.settings.locked if session is not None else frozenset()
         state.volumes_ml = {} if self.layers is None else self.layers.display.volumes_ml
         if not state.volumes_ml:
-            state.summary, state.provisional = "", False
+            state.summary, state.provisional, state.fills_image = "", False, False
 
     def _call_waiting(self) -> None:
         calls, self._on_current = self._on_current, []

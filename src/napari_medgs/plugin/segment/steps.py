@@ -89,6 +89,11 @@ def next_step(state: SegmentState, *, has_image: bool) -> NextStep:
         return NextStep(
             Step.PAINT, "Provisional: paint a stroke in the background, or in another class."
         )
+    if state.fills_image and not state.saved:
+        return NextStep(
+            Step.PAINT,
+            "No background is marked: paint a stroke in it, or leave the whole image to the classes.",
+        )
     if state.saved:
         action = Action.NEXT_CASE if state.has_next_case else None
         more = "open the next case, or go on painting." if action else "paint to go on."

@@ -255,6 +255,9 @@ class SegmentResult:
     incremental : bool
         Whether a quick solve only extended the last full one: a full solve of the same prompts
         may still change the mask.
+    has_background : bool
+        Whether anything is known to be background: marked, around a box, or in an initial mask.
+        Otherwise the classes divide the whole image between them.
 
     Examples
     --------
@@ -282,6 +285,7 @@ class SegmentResult:
     seconds_solve: float
     timings: dict[str, float] = dataclasses.field(default_factory=dict)
     incremental: bool = False
+    has_background: bool = True
     _indices: NDArray[np.uint8] = dataclasses.field(
         default_factory=lambda: np.zeros((0, 0, 0), np.uint8), repr=False
     )
