@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 NO_PLACES = PlacePrompts()
 FILLED = (
-    "the classes divide the whole image, as no background is marked. Unless this is meant, say which "
-    "value of the prompts is background (--background-label V), mark some (--point 0 Z Y X), or "
-    "give a box around each class (--box)."
+    "the classes divide the whole image, as no background is marked. Unless this is meant, say "
+    "which value of the prompts is background (--background-label V), mark some "
+    "(--point 0 Z Y X), or give a box around each class (--box)."
 )
 
 

@@ -92,7 +92,7 @@ def next_step(state: SegmentState, *, has_image: bool) -> NextStep:
     if state.fills_image and not state.saved:
         return NextStep(
             Step.PAINT,
-            "No background is marked: paint a stroke in it, or leave the whole image to the classes.",
+            "No background is marked: paint a stroke in it, or leave all of the image to classes.",
         )
     if state.saved:
         action = Action.NEXT_CASE if state.has_next_case else None

@@ -279,7 +279,8 @@ class SegmentView(QWidget):
         events.has_session.connect(self._show_session)
         for event in (
             events.auto_update, events.is_current, events.checked, events.clicking,
-            events.provisional, events.fills_image, events.saved, events.has_next_case, events.can_undo,
+            events.provisional, events.fills_image, events.saved, events.has_next_case,
+            events.can_undo,
         ):  # fmt: skip
             event.connect(lambda *_: self.show_next_step())
         self.images.changed.connect(self.show_next_step)
