@@ -137,8 +137,8 @@ def mesh_from_labels(
 
     Notes
     -----
-    Each volume is that of the label's voxels within 0.2 %, unless a coarse ``spacing`` or a
-    wide ``smooth_mm`` loses thin parts. Neighboring labels are smoothed
+    Each volume is that of the label's voxels within 0.2 % (2 % of a few voxels), unless a coarse
+    ``spacing`` or a wide ``smooth_mm`` loses thin parts. Neighboring labels are smoothed
     independently: their surfaces meet within a fraction of a voxel. Marching cubes of [1]_.
 
     References
