@@ -24,6 +24,7 @@ from napari_medgs.errors import (
     MedGSError,
     MemoryEstimateError,
 )
+from napari_medgs.io import formats
 from napari_medgs.io.nifti.header import read_header
 from tests.strategies import affines
 
@@ -158,6 +159,32 @@ def test_equal_data_make_equal_files(tmp_path, tiny_grid, tiny_labels):
     for name in ("a.nii.gz", "b.nii.gz"):
         io.write_labels(tmp_path / name, tiny_labels, tiny_grid)
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_names_of_an_earlier_mask_do_not_stay_beside_a_new_one(tmp_path, tiny_grid, tiny_labels):
+    path, colors = tmp_path / "m.nii.gz", {1: (1.0, 0.0, 0.0), 2: (0.0, 1.0, 0.0)}
+    io.write_labels(path, tiny_labels, tiny_grid, {1: "spleen", 2: "liver"}, colors=colors)
+    io.write_labels(path, tiny_labels, tiny_grid, {1: "spleen", 2: "kidney"})
+    assert list(formats.read_label_colors(path)) == [1]
+    with pytest.warns(UserWarning, match="label names of an earlier m.nii.gz were removed"):
+        io.write_labels(path, tiny_labels, tiny_grid)
+    assert not (tmp_path / "m.json").exists()
+    (tmp_path / "m.json").write_text('{"labels": {"1": "spleen"}, "Manual": true}')
+    with pytest.warns(UserWarning, match="were removed"):
+        io.write_labels(path, tiny_labels, tiny_grid)
+    assert json.loads((tmp_path / "m.json").read_text()) == {"Manual": True}
+
+
+def test_names_of_another_mask_with_the_same_stem(tmp_path, tiny_grid, tiny_labels):
+    first, second = tmp_path / "m.nii.gz", tmp_path / "m.nrrd"
+    io.write_labels(first, tiny_labels, tiny_grid, {1: "spleen"})
+    io.write_labels(second, tiny_labels, tiny_grid, {1: "spleen"})
+    first.unlink()
+    with pytest.warns(UserWarning, match="label names of m.nrrd, which count for m.mha"):
+        io.write_labels(tmp_path / "m.mha", tiny_labels, tiny_grid)
+    assert io.read_label_names(second) == {1: "spleen"}
+    with pytest.warns(UserWarning, match="had the label names of m.nrrd"):
+        io.write_labels(tmp_path / "m.mha", tiny_labels, tiny_grid, {1: "liver"})
 
 
 def test_names_are_added_to_a_sidecar_that_is_there(tmp_path, tiny_grid, tiny_labels):

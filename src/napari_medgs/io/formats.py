@@ -17,10 +17,11 @@ from napari_medgs.io.freesurfer import SUFFIXES as _MGH
 from napari_medgs.io.freesurfer import is_mgh, read_mgh
 from napari_medgs.io.itk.reader import SUFFIXES as _ITK
 from napari_medgs.io.itk.reader import is_itk_image, read_itk
+from napari_medgs.io.itk.segments import is_segmentation
 from napari_medgs.io.itk.writer import write_itk, write_itk_labels
+from napari_medgs.io.labels import forget_label_names, write_label_colors
 from napari_medgs.io.labels import read_label_colors as read_sidecar_colors
 from napari_medgs.io.labels import read_label_names as read_sidecar_names
-from napari_medgs.io.labels import write_label_colors
 from napari_medgs.io.nifti.pair import SUFFIXES as _PAIR
 from napari_medgs.io.nifti.pair import is_pair, read_pair
 from napari_medgs.io.nifti.reader import is_nifti, read_nifti, write_nifti, write_nifti_labels
@@ -205,7 +206,7 @@ def write_labels(
         Where they lie.
     names : mapping of int to str, optional
         Names by label value: in the file for ``.seg.nrrd`` and DICOM, else in a JSON file beside
-        it.
+        it. Without names, those that an earlier mask left there are removed, with a warning.
     colors : mapping of int to (red, green, blue), optional
         From 0 to 1, by label value; kept by ``.seg.nrrd`` and DICOM.
     codes : mapping of int to (category, type), optional
@@ -249,8 +250,11 @@ def write_labels(
         written = write_nifti_labels(path, labels, grid, names)
     else:
         written = write_itk_labels(path, labels, grid, names, colors)
-    if names and colors and not has_segments(path):
-        write_label_colors(path, colors)
+    if not is_segmentation(path):
+        if not names:
+            forget_label_names(path)
+        elif colors:
+            write_label_colors(path, colors)
     return written
 
 

@@ -24,6 +24,8 @@ _MASK_NAME = re.compile(
     r"(^|[^a-z])(seg\w*|labels?|masks?|msk|lesions?|annot\w*|rois?|gt|aseg|aparc)([^a-z]|$)"
 )
 _MAX_MASK_VALUES = 40
+_SHARING = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".nhdr", ".mgz", ".hdr", ".tif", ".tiff")
+"""Endings of images whose label names may lie in the same JSON file."""
 _ROUNDING, _MOST_ROUNDING = 1e-6, 1e-3  # relative and absolute
 
 
@@ -132,7 +134,7 @@ def write_label_names(path: str | Path, names: Mapping[int, str]) -> Path:
     """Write the names of a mask's labels beside it.
 
     The file holds ``{"labels": {"1": "spleen", ..}}``. Other entries of a sidecar that is already
-    there (as BIDS has them) are kept.
+    there (as BIDS has them) are kept; colors only of labels whose name stays the same.
 
     Parameters
     ----------
@@ -152,11 +154,22 @@ def write_label_names(path: str | Path, names: Mapping[int, str]) -> Path:
         raise FileError(
             f"{sidecar}: the label names go here, but the file holds no JSON object; move it."
         )
+    before = record.get("labels")
     record["labels"] = {str(int(value)): str(name) for value, name in sorted(names.items())}
-    with atomic_path(sidecar) as temporary:
-        text = json.dumps(record, indent=2, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-    return sidecar
+    if isinstance(record.get("colors"), dict) and isinstance(before, dict):
+        record["colors"] = {
+            value: color
+            for value, color in record["colors"].items()
+            if before.get(value) == record["labels"].get(value)
+        }
+    other = _same_stem(Path(path))
+    if other is not None and isinstance(before, dict) and before != record["labels"]:
+        warnings.warn(
+            f"{sidecar}: had the label names of {other.name}, which are now those of "
+            f"{Path(path).name}; give the mask another name.",
+            stacklevel=3,
+        )
+    return _write_sidecar(sidecar, record)
 
 
 def read_label_names(path: str | Path) -> dict[int, str]:
@@ -204,10 +217,57 @@ def write_label_colors(path: str | Path, colors: Mapping[int, Sequence[float]]) 
         str(int(value)): [round(float(c), 6) for c in color[:3]]
         for value, color in sorted(colors.items())
     }
-    with atomic_path(sidecar) as temporary:
-        text = json.dumps(record, indent=2, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-    return sidecar
+    return _write_sidecar(sidecar, record)
+
+
+def forget_label_names(path: str | Path) -> None:
+    """Remove the label names and colors that an earlier mask of the same name left beside it.
+
+    Other entries stay, and so does the whole file where another image beside it has the same
+    name with another suffix, of which it may be the sidecar. A warning says what was done.
+
+    Parameters
+    ----------
+    path : str or Path
+        The mask's file.
+
+    Raises
+    ------
+    FileError
+        When the sidecar cannot be written.
+    """
+    sidecar = sidecar_path(path)
+    record = _read_sidecar(sidecar) if sidecar.is_file() else None
+    if record is None or not isinstance(record.get("labels"), dict):
+        return
+    other = _same_stem(Path(path))
+    if other is not None:
+        warnings.warn(
+            f"{sidecar}: has the label names of {other.name}, which count for "
+            f"{Path(path).name} as well; give the mask another name.",
+            stacklevel=3,
+        )
+        return
+    rest = {key: value for key, value in record.items() if key not in ("labels", "colors")}
+    if rest:
+        _write_sidecar(sidecar, rest)
+    else:
+        sidecar.unlink()
+    warnings.warn(
+        f"{sidecar}: the label names of an earlier {Path(path).name} were removed from it, as "
+        "the new mask has none.",
+        stacklevel=3,
+    )
+
+
+def _same_stem(path: Path) -> Path | None:
+    """Return another image beside a mask whose sidecar is the same file."""
+    sidecar = sidecar_path(path)
+    for suffix in _SHARING:
+        other = path.with_name(sidecar.stem + suffix)
+        if other.name != path.name and other.exists():
+            return other
+    return None
 
 
 def read_label_colors(path: str | Path) -> dict[int, tuple[float, float, float]]:
@@ -225,6 +285,13 @@ def read_label_colors(path: str | Path) -> dict[int, tuple[float, float, float]]
         if len(numbers) == 3 and value.lstrip("-").isdecimal() and len(value) < 12:
             colors[int(value)] = (float(numbers[0]), float(numbers[1]), float(numbers[2]))
     return colors
+
+
+def _write_sidecar(sidecar: Path, record: Mapping[str, Any]) -> Path:
+    with atomic_path(sidecar) as temporary:
+        text = json.dumps(record, indent=2, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return sidecar
 
 
 def _read_sidecar(path: Path) -> dict[str, Any] | None:
