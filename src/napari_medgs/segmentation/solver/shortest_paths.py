@@ -68,6 +68,27 @@ def _put(ends: Any, links: Any, bits: Any, node: int) -> None:
 
 
 @njit(**_options)
+def _empty_buckets(nodes: int) -> Any:
+    """Return ``ends`` and ``links`` with no node in a bucket."""
+    return np.full(COUNT, -1, np.int32), np.full((nodes, 3), -1, np.int32)
+
+
+@njit(**_options)
+def _take_nearest(ends: Any, links: Any, bucket: int) -> tuple[int, int]:
+    """Take a node out of the first bucket that has one, and return both; -1 where none has.
+
+    Buckets before the given one are empty: distances only rise on the way.
+    """
+    while bucket < BUCKETS:
+        node = ends[HEAD + bucket]
+        if node >= 0:
+            _remove(ends, links, node)
+            return node, bucket
+        bucket += 1
+    return -1, bucket
+
+
+@njit(**_options)
 def graph_distances(
     offsets: Any,
     neighbors: Any,
@@ -102,17 +123,12 @@ def graph_distances(
         In: start values there; infinity elsewhere, or the result of an earlier call. Out: the
         distances, nowhere more than before.
     """
-    ends, links = np.full(COUNT, -1, np.int32), np.full((len(distance), 3), -1, np.int32)
+    ends, links = _empty_buckets(len(distance))
     bits = distance.view(np.int32)
     for k in range(len(starts)):
         _put(ends, links, bits, starts[k])
-    bucket = 0
-    while bucket < BUCKETS:
-        i = ends[HEAD + bucket]
-        if i < 0:
-            bucket += 1
-            continue
-        _remove(ends, links, i)
+    i, bucket = _take_nearest(ends, links, 0)
+    while i >= 0:
         reached = distance[i]
         half = base_cost + np.float32(0.5) * unary[i]
         for e in range(offsets[i], offsets[i + 1]):
@@ -128,6 +144,7 @@ def graph_distances(
             if value < distance[j] and value <= bound[j]:
                 distance[j] = value
                 _put(ends, links, bits, j)
+        i, bucket = _take_nearest(ends, links, bucket)
 
 
 @njit(**_options)
@@ -162,18 +179,13 @@ def band_distances(
         Costlier paths to a voxel are not followed.
     """
     channels, depth, height, width = image.shape
-    ends, links = np.full(COUNT, -1, np.int32), np.full((len(distance), 3), -1, np.int32)
+    ends, links = _empty_buckets(len(distance))
     bits = distance.view(np.int32)
     for i in range(len(distance)):
         if distance[i] < np.inf:
             _put(ends, links, bits, i)
-    bucket = 0
-    while bucket < BUCKETS:
-        i = ends[HEAD + bucket]
-        if i < 0:
-            bucket += 1
-            continue
-        _remove(ends, links, i)
+    i, bucket = _take_nearest(ends, links, 0)
+    while i >= 0:
         reached = distance[i]
         half = base_cost + np.float32(0.5) * unary[i]
         z, y, x = voxels[i, 0], voxels[i, 1], voxels[i, 2]
@@ -198,3 +210,4 @@ def band_distances(
             if value < distance[j] and value <= bound[j]:
                 distance[j] = value
                 _put(ends, links, bits, j)
+        i, bucket = _take_nearest(ends, links, bucket)
