@@ -124,6 +124,13 @@ def test_nrrd_without_orientation(tmp_path, fields):
     np.testing.assert_array_equal(mask, volume.data[0])
 
 
+def test_nrrd_without_origin(tmp_path):
+    path = tmp_path / "scan.nrrd"
+    nrrd.write(str(path), np.ones((2, 3, 4)), {"space": "LPS", "space directions": np.eye(3)})
+    with pytest.warns(UserWarning, match="no space origin"):
+        assert not read_volume(path).grid.to_world([0, 0, 0]).any()
+
+
 def test_contradicting_spacing(tmp_path):
     path = tmp_path / "scan.mha"
     sitk.WriteImage(make_image(), str(path))

@@ -186,6 +186,14 @@ def test_imagej_stack(tmp_path):
     np.testing.assert_allclose(volume.spacing, (3, 0.25, 0.5))
 
 
+@pytest.mark.parametrize("unit", ["micron", r"\u00B5m", r"\u00b5m", "um"])
+def test_imagej_s_micrometers(tmp_path, unit):
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, STACK, imagej=True, resolution=(2, 4),
+                     metadata={"spacing": 3, "unit": unit, "axes": "ZYX"})  # fmt: skip
+    np.testing.assert_allclose(read_volume(path).spacing, (3e-3, 0.25e-3, 0.5e-3))
+
+
 def test_plain_pages_need_a_spacing(tmp_path):
     path = tmp_path / "pages.tif"
     with tifffile.TiffWriter(path) as writer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -26,7 +27,7 @@ SUFFIXES = (".tif", ".tiff")
 _MILLIMETERS = {
     "m": 1e3, "cm": 10.0, "mm": 1.0, "µm": 1e-3, "μm": 1e-3, "um": 1e-3, "nm": 1e-6,
     "micron": 1e-3, "microns": 1e-3, "micrometer": 1e-3, "inch": 25.4, "in": 25.4,
-    "millimeter": 1.0, "\\u00b5m": 1e-3, "pm": 1e-9, "Å": 1e-7,
+    "millimeter": 1.0, "pm": 1e-9, "Å": 1e-7,
 }  # fmt: skip
 _PAGE_AXES = "ZIQR"  # axes that count pages and are read as z
 
@@ -263,7 +264,8 @@ def _pixels(opened: Any) -> ElementTree.Element | None:
 def _imagej_sizes(opened: Any) -> tuple[float | None, ...]:
     """Return the (z, y, x) voxel sizes in mm of ImageJ's metadata."""
     metadata = opened.imagej_metadata or {}
-    unit = str(metadata.get("unit", ""))
+    # ImageJ writes letters beyond ASCII as escapes, with digits in either case.
+    unit = re.sub(r"\\u00b5", "µ", str(metadata.get("unit", "")), flags=re.IGNORECASE)
     if not metadata or unit not in _MILLIMETERS:
         return (None, None, None)
     tags = opened.pages[0].tags

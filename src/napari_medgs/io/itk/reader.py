@@ -122,6 +122,12 @@ def read_itk(
     data = _channels_first(image)[taken]
     affine = itk_affine(image)
     affine[:3] *= _millimeters(path, header)
+    if header is not None and not unplaced and "space origin" not in header.fields:
+        warnings.warn(
+            f"{path}: does not say where its first voxel lies (no space origin): 0 0 0 is taken, "
+            "and places in mm hold among files of one origin only.",
+            stacklevel=3,
+        )
     if not is_usable(affine):
         raise FileError(f"{path}: damaged header: its axes or voxel sizes are unusable.")
     if unplaced:
