@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -36,9 +37,9 @@ def server() -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture
-def connect(server: Server) -> Iterator[Callable]:
-    """Return a function that connects one more client, with an image where one is wanted."""
+@contextlib.contextmanager
+def connections(server: Server) -> Iterator[Callable]:
+    """Give a function that connects one more client; all are closed at the end."""
     made = []
 
     def connect(image: np.ndarray | None = None, spacing=(2.0, 1.0, 1.0), url=server.url, **more):
@@ -55,5 +56,21 @@ def connect(server: Server) -> Iterator[Callable]:
 
 
 @pytest.fixture
+def connect(server: Server) -> Iterator[Callable]:
+    """Return a function that connects one more client, with an image where one is wanted."""
+    with connections(server) as connect:
+        yield connect
+
+
+@pytest.fixture
 def client(connect: Callable):
     return connect(make_image())
+
+
+@pytest.fixture(scope="module")
+def clicked(server: Server):
+    """A client with an image and a click, for requests that must leave both as they are."""
+    with connections(server) as connect:
+        client = connect(make_image())
+        client.add_point_interaction((6, 12, 14), True)
+        yield client

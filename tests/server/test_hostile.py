@@ -116,8 +116,8 @@ def test_claims_are_checked_before_memory_is_taken():
         ("v1/level", {"steps": 10**9}, "steps"),
     ],
 )
-def test_wrong_json(client, path, body, says):
-    answer = client._http.post(f"/{path}", json=body)
+def test_wrong_json(clicked, path, body, says):
+    answer = clicked._http.post(f"/{path}", json=body)
     assert answer.status_code == 400
     assert says in answer.json()["detail"]
 
@@ -126,10 +126,18 @@ def test_wrong_json(client, path, body, says):
     "text", [b"{", b"[1]", b"\xff", b'{"coordinates": [1, 2, NaN]}', b"[" * 5000]
 )
 @pytest.mark.parametrize("path", ["add_point_interaction", "undo"])
-def test_no_json(client, path, text):
+def test_no_json(clicked, path, text):
     head = {"Content-Type": "application/json"}
-    answer = client._http.post(f"/{path}", content=text, headers=head)
+    answer = clicked._http.post(f"/{path}", content=text, headers=head)
     assert answer.status_code in ({400} if path != "undo" or b"NaN" not in text else {200, 400})
+
+
+def test_refused_requests_change_nothing(clicked):
+    before = clicked._http.get("/v1/labels").content
+    clicked._http.post("/v1/points", json={"label": -1, "coordinates": [1, 2, 3]})
+    clicked._http.post("/add_point_interaction", content=b"[1]")
+    clicked._http.post("/v1/level", json={"steps": 10**9})
+    assert clicked._http.get("/v1/labels").content == before
 
 
 @pytest.mark.parametrize(

@@ -121,9 +121,8 @@ def test_saved_and_loaded(client, http, connect):
         {"mask": "all"},
     ],
 )
-def test_damaged_sessions_are_refused(client, http, damage):
-    client.add_point_interaction((6, 12, 14), True)
-    before = client.target_buffer.copy()
+def test_damaged_sessions_are_refused(clicked, damage):
+    http, before = clicked._http, clicked.target_buffer
     answer = http.put("/v1/session", json={**http.get("/v1/session").json(), **damage})
     assert answer.status_code == 400
     assert "medgs-" not in answer.json()["detail"]
