@@ -66,6 +66,27 @@ def field_file(place, tiny_volume, tiny_labels):
     return save_field(place.folder / "field.medgs.safetensors", result.field)
 
 
+def test_a_folder_of_images_and_one_of_prompts(place, tiny_labels):
+    images, prompts = place.folder / "images", place.folder / "prompts"
+    for folder in (images, prompts):
+        folder.mkdir()
+    for name in ("a", "b"):
+        (images / f"{name}.nii.gz").write_bytes(place.image.read_bytes())
+    strokes = np.where(np.arange(len(tiny_labels))[:, None, None] == 4, tiny_labels + 1, 0)
+    for name in ("a", "c"):
+        write_labels(prompts / f"{name}.nii.gz", strokes, read_volume(place.image).grid)
+    words = ["segment", images, "--prompts", prompts, "--background-label", 1]
+    words += ["-o", place.folder / "masks", "--json", place.json]
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 1
+    found = numbers(place.json)
+    assert (found["failed"], found["without_prompts"]) == (1, ["b.nii.gz"])
+    text = " ".join(result.output.split())
+    assert "masks 1 without prompts b.nii.gz" in text
+    for value, volume in found["cases"]["a.nii.gz"]["volume_ml"].items():
+        assert f"{value}: {volume:.3f} ml" in text
+
+
 def test_every_command_explains_itself():
     text = run("--help").output
     for name in COMMANDS:

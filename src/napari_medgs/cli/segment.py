@@ -24,7 +24,7 @@ from napari_medgs.cli.options import (
 )
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output, label_title
-from napari_medgs.cli.segment_job import SegmentJob, is_batch
+from napari_medgs.cli.segment_job import SegmentJob, folder_rows, is_batch
 from napari_medgs.cli.segment_model import (
     ModelJob,
     case_rows,
@@ -195,6 +195,7 @@ def _segment_folder(
         )
     metrics = job.segment_folder([Path(image) for image in images], output)
     job.reporter.finish(metrics)
+    job.reporter.pairs(str(output), folder_rows(metrics))
     _fail_if(metrics)
 
 

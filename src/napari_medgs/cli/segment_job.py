@@ -14,7 +14,7 @@ from napari_medgs._util.naming import naming
 from napari_medgs.cli.command import print_error, stoppable
 from napari_medgs.cli.options import Reading
 from napari_medgs.cli.place_prompts import PlacePrompts
-from napari_medgs.cli.report import Reporter
+from napari_medgs.cli.report import Reporter, label_title
 from napari_medgs.cli.segment_options import MoreOutputs, Prompting
 from napari_medgs.errors import FileError, LabelError, MedGSError, ParameterError
 from napari_medgs.segmentation.params import SegmentParams
@@ -335,6 +335,13 @@ class SegmentJob:
                     contrasts, replace(self.prompting, prompts=file)
                 )
                 cases[file.name].update(self.write(result, output / file.name, names))
+                self.reporter.note(
+                    "  "
+                    + ", ".join(
+                        f"{label_title(value, names)}: {volume:.3f} ml"
+                        for value, volume in result.volumes_ml.items()
+                    )
+                )
             except MedGSError as error:
                 from napari_medgs.errors import Cancelled
 
@@ -344,7 +351,19 @@ class SegmentJob:
                 text = str(error)
                 print_error(text if file.name in text else f"{file.name}: {text}")
                 cases[file.name] = {"error": str(error)}
-        return {"cases": cases, "failed": failed}
+        known = {file.name for file in files}
+        unprompted = [file.name for file in _mask_files(images[0]) if file.name not in known]
+        return {"cases": cases, "failed": failed, "without_prompts": unprompted}
+
+
+def folder_rows(metrics: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return what is printed of a folder of masks."""
+    rows: list[tuple[str, Any]] = [("masks", f"{len(metrics['cases']) - metrics['failed']:,}")]
+    left = metrics["without_prompts"]
+    if left:
+        shown = ", ".join(left[:5]) + (f" and {len(left) - 5:,} more" if len(left) > 5 else "")
+        rows.append(("without prompts", shown))
+    return rows
 
 
 def _mask_files(folder: Path) -> list[Path]:
