@@ -10,7 +10,7 @@ import typer
 
 from napari_medgs.cli.command import CANCELLED, FAILED, print_error, stoppable
 from napari_medgs.cli.outputs import check_distinct
-from napari_medgs.cli.report import Reporter
+from napari_medgs.cli.report import Reporter, counted
 from napari_medgs.errors import Cancelled, FileError, ParameterError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def compress_fields(
             raise typer.Exit(CANCELLED) from None
     numbers = dict(totals(result))
     reporter.finish({**numbers, "output": str(output)})
-    rows: list[tuple[str, Any]] = [("compressed", f"{numbers['compressed']:,} fields")]
+    rows: list[tuple[str, Any]] = [("compressed", counted(numbers["compressed"], "field"))]
     if result.skipped:
         rows.append(("there already", f"{len(result.skipped):,}"))
     if cases and lacking:

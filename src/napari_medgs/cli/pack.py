@@ -9,7 +9,7 @@ import typer
 
 from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption, ThreadsOption
 from napari_medgs.cli.outputs import check_distinct
-from napari_medgs.cli.report import Reporter, check_output
+from napari_medgs.cli.report import Reporter, check_output, counted
 from napari_medgs.cli.setting_options import takes_settings
 from napari_medgs.compression.params import CompressParams
 
@@ -72,6 +72,6 @@ def pack(
     }
     reporter.finish(numbers)
     reporter.note(
-        f"{output}: {len(found):,} fields, {size:,} bytes, {before / size:.2f} x smaller than "
-        "their files"
+        f"{output}: {counted(len(found), 'field')}, {size:,} bytes, "
+        f"{before / size:.2f} x smaller than their files"
     )

@@ -161,6 +161,11 @@ class Reporter:
         write_json(self.json_file, numbers)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 field", "2,000 fields"."""
+    return f"{number:,} {noun}" + "s" * (number != 1)
+
+
 def label_title(value: int | str, names: Mapping[int, str]) -> str:
     """Return a label's value with its name, if it has one of its own."""
     name = names.get(int(value))

@@ -9,7 +9,7 @@ import typer
 
 from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption
 from napari_medgs.cli.outputs import check_distinct
-from napari_medgs.cli.report import Reporter
+from napari_medgs.cli.report import Reporter, counted
 
 EXAMPLES = (
     "napari-medgs unpack cohort.medgsz -o fields/",
@@ -63,4 +63,4 @@ def unpack(
         with reporter.progress() as progress:
             paths = run(cohort, output, name, exact=exact, progress=progress)
     reporter.finish({"output": str(output), "files": [str(path) for path in paths]})
-    reporter.note(f"{output}: {len(paths):,} fields")
+    reporter.note(f"{output}: {counted(len(paths), 'field')}")
