@@ -6,9 +6,11 @@ import gc
 import importlib
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
+from npe2 import PluginManifest
 
 from napari_medgs.plugin import garbage
 from napari_medgs.plugin.layer_frame import grid_kwargs
@@ -32,6 +34,22 @@ def modules_apart():
     gc.unfreeze()
 
 
+@pytest.fixture(scope="session")
+def manifests_read_once():
+    """Parse the plug-ins' manifests once: each of napari's test viewers looks for all of them."""
+    read, known = PluginManifest.from_file, {}
+
+    def from_file(path):
+        key = (path := Path(path)), path.stat().st_mtime_ns
+        if key not in known:
+            known[key] = read(path)
+        return known[key].model_copy(deep=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PluginManifest, "from_file", from_file)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def collector(monkeypatch):
     """Leave the collector alone, which napari's test viewers rely on; note what is asked of it."""
@@ -42,7 +60,7 @@ def collector(monkeypatch):
 
 
 @pytest.fixture
-def make_viewer(modules_apart, make_napari_viewer):
+def make_viewer(modules_apart, manifests_read_once, make_napari_viewer):
     """Make viewers, without the noise of npe2's deprecations."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="npe2")
