@@ -225,6 +225,16 @@ class TestFit:
         run("fit", f"{place.folder / 'set.npz'}:val:1", "-o", place.out, "--iterations", 2)
         assert load_field(place.out).info.grid.shape == (1, 28, 28)
 
+    def test_labels_of_any_size_come_back(self, place, tiny_labels):
+        large = np.where(tiny_labels == 1, 2**40, tiny_labels.astype(np.int64))
+        write_labels(place.truth, large, read_volume(place.image).grid)
+        run("fit", place.image, "--mask", place.truth, "-o", place.out, "--gaussians", 150,
+            "--iterations", 5)  # fmt: skip
+        run("render", place.out, "--head", "seg", "-o", place.folder / "seg.nii.gz")
+        found = set(np.unique(read_labels(place.folder / "seg.nii.gz")[0]))
+        assert 2**40 in found
+        assert found <= set(np.unique(large))
+
     def test_quiet_says_nothing(self, place):
         result = run("fit", place.image, "-o", place.out, "--iterations", 2, "--quiet")
         assert result.output == ""

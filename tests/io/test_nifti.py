@@ -173,6 +173,10 @@ def test_names_of_an_earlier_mask_do_not_stay_beside_a_new_one(tmp_path, tiny_gr
     with pytest.warns(UserWarning, match="were removed"):
         io.write_labels(path, tiny_labels, tiny_grid)
     assert json.loads((tmp_path / "m.json").read_text()) == {"Manual": True}
+    numbers = '{"labels": {"1": {"volume_ml": 2.5}}}'  # of a command: not ours to remove
+    (tmp_path / "m.json").write_text(numbers)
+    io.write_labels(path, tiny_labels, tiny_grid)
+    assert (tmp_path / "m.json").read_text() == numbers
 
 
 def test_names_of_another_mask_with_the_same_stem(tmp_path, tiny_grid, tiny_labels):

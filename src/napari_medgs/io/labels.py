@@ -238,8 +238,11 @@ def forget_label_names(path: str | Path) -> None:
     """
     sidecar = sidecar_path(path)
     record = _read_sidecar(sidecar) if sidecar.is_file() else None
-    if record is None or not isinstance(record.get("labels"), dict):
+    found = (record or {}).get("labels")
+    if record is None or not isinstance(found, dict):
         return
+    if not all(isinstance(name, str) for name in found.values()):
+        return  # numbers of a command, by label
     other = _same_stem(Path(path))
     if other is not None:
         warnings.warn(

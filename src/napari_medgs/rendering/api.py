@@ -79,7 +79,7 @@ def render_labels(
     grid: Grid | None = None,
     backend: str = "auto",
     threads: int | None = None,
-) -> NDArray[np.int32]:
+) -> NDArray[np.integer[Any]]:
     """Render the most probable label of every voxel.
 
     Parameters
@@ -95,7 +95,7 @@ def render_labels(
     Returns
     -------
     (Z, Y, X) ndarray of int32
-        In the mask's own values.
+        In the mask's own values; int64 where one is too large for int32.
 
     Raises
     ------
@@ -116,7 +116,9 @@ def render_labels(
     >>> int(mg.render_labels(field)[0, 8, 8])
     7
     """
-    values = np.asarray(field.info.label_values, np.int32)
+    values = np.asarray(field.info.label_values, np.int64)
+    if np.abs(values).max(initial=0) <= np.iinfo(np.int32).max:
+        values = values.astype(np.int32)
     if MANY_CLASSES < len(values) <= 255 and _renders_on_cpu(field, backend):
         from napari_medgs.rendering.cpu.labels import label_stack
 
@@ -128,7 +130,7 @@ def render_labels(
             stack = label_stack(placed, threads)
             return values[np.moveaxis(stack, 0, field.info.slice_axis)]
     logits = render(field, "seg", grid=grid, backend=backend, threads=threads)
-    labels: NDArray[np.int32] = values[logits.argmax(axis=0)]
+    labels: NDArray[Any] = values[logits.argmax(axis=0)]
     return labels
 
 
