@@ -19,8 +19,8 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, GeometryError, ImageError
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io._limits import check_file, check_inflation, check_memory
+from napari_medgs.io._values import cast
 from napari_medgs.io.folders import natural_key
-from napari_medgs.io.nifti.reader import cast
 
 TIFF = (".tif", ".tiff")
 SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF)

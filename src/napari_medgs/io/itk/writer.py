@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from napari_medgs.data.grid import Grid
-from napari_medgs.errors import FileError, ImageError, LabelError
+from napari_medgs.errors import FileError, LabelError
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io._axes import file_axes
+from napari_medgs.io._values import cast, with_channels
 from napari_medgs.io.itk.reader import LPS_TO_RAS, no_itk_warnings
 from napari_medgs.io.itk.segments import SEG_SUFFIX, segment_metadata
 from napari_medgs.io.labels import compact_labels, write_label_names
-from napari_medgs.io.nifti.reader import cast
 
 WRITTEN = (".nrrd", ".mha")
 
@@ -50,15 +50,7 @@ def write_itk(
     ImageError
         When the data have no such axes, or do not fit the type.
     """
-    array = np.asarray(data)
-    if array.ndim == 3:
-        array = array[None]
-    if array.ndim != 4 or array.dtype.kind not in "biuf":
-        raise ImageError(
-            f"An image of shape {array.shape} and type {array.dtype} cannot be written; "
-            "(z, y, x) or (channel, z, y, x) numbers can."
-        )
-    return _write(path, cast(array, dtype), grid, {})
+    return _write(path, cast(with_channels(data), dtype), grid, {})
 
 
 def write_itk_labels(

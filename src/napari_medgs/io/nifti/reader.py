@@ -17,10 +17,11 @@ from napari_medgs.data.grid import Grid
 from napari_medgs.data.orientation import is_orientation_known, source_axes
 from napari_medgs.data.shear import is_sheared
 from napari_medgs.data.volume import Volume
-from napari_medgs.errors import FileError, ImageError, LabelError
+from napari_medgs.errors import FileError, LabelError
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io._axes import PLACED_SOURCES, file_axes
 from napari_medgs.io._limits import check_memory, read_to_end
+from napari_medgs.io._values import cast, with_channels
 from napari_medgs.io.fourth_axis import chosen_entries, entry_names
 from napari_medgs.io.labels import as_labels, compact_labels, write_label_names
 from napari_medgs.io.nifti.geometry import forms_apart, header_affine
@@ -227,15 +228,7 @@ def write_nifti(
         When the data have no such axes, or do not fit the type.
     """
     path = _check_name(path)
-    array = np.asarray(data)
-    if array.ndim == 3:
-        array = array[None]
-    if array.ndim != 4 or array.dtype.kind not in "biuf":
-        raise ImageError(
-            f"An image of shape {array.shape} and type {array.dtype} cannot be written; "
-            "(z, y, x) or (channel, z, y, x) numbers can."
-        )
-    _write(path, cast(array, dtype), grid, intent=0)
+    _write(path, cast(with_channels(data), dtype), grid, intent=0)
     return path
 
 
@@ -274,31 +267,6 @@ def write_nifti_labels(
     if names:
         write_label_names(path, names)
     return path
-
-
-def cast(array: NDArray[Any], dtype: DTypeLike | None) -> NDArray[Any]:
-    """Return an image in another type, rounding floats to integers.
-
-    Raises
-    ------
-    ImageError
-        When a value does not fit.
-    """
-    if dtype is None:
-        wanted = {"b": np.dtype(np.uint8)}.get(array.dtype.kind, array.dtype)
-        if wanted == np.float16:
-            wanted = np.dtype(np.float32)
-        return array.astype(wanted, copy=False)
-    wanted = np.dtype(dtype)
-    if wanted.kind not in "iuf":
-        raise ImageError(f"Images are not written as {wanted}; use an integer or float type.")
-    if wanted.kind in "iu" and array.dtype != wanted:
-        limits = np.iinfo(wanted)
-        low, high = array.min(), array.max()
-        if not (np.isfinite(low) and limits.min <= np.rint(low) <= np.rint(high) <= limits.max):
-            raise ImageError(f"Values from {low:g} to {high:g} do not fit into {wanted}.")
-        array = np.rint(array) if array.dtype.kind == "f" else array
-    return array.astype(wanted, copy=False)
 
 
 def _check_name(path: str | Path) -> Path:

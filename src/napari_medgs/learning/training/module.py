@@ -12,8 +12,8 @@ import lightning
 import numpy as np
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
+from napari_medgs._util.moving_average import moving_average
 from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
 from napari_medgs.errors import Cancelled
 from napari_medgs.learning.data.prepare import PreparedCase
@@ -231,26 +231,6 @@ class Conductor(lightning.Callback):
         self.spent_before = float(state_dict["spent"])
         self.history = list(state_dict["history"])
         self._since_best = int(state_dict["since_best"])
-
-
-def moving_average(network: nn.Module, decay: float) -> AveragedModel:
-    """Return an exponential moving average of a network's weights, in evaluation mode.
-
-    The decay of update n is ``min(decay, (1 + n) / (10 + n))``, so that the first steps are soon
-    forgotten.
-    """
-
-    def update(averages: Any, weights: Any, count: Any) -> None:
-        if not averages[0].is_floating_point():
-            torch._foreach_copy_(averages, weights)
-            return
-        n = int(count)
-        momentum = min(decay, (1 + n) / (10 + n)) if decay else 0.0
-        torch._foreach_lerp_(averages, weights, 1 - momentum)
-
-    average = AveragedModel(network, multi_avg_fn=torch.no_grad()(update), use_buffers=True)
-    average.n_averaged.fill_(1)  # it holds the initial weights already
-    return average.eval().requires_grad_(False)
 
 
 def dice_of(
