@@ -204,6 +204,25 @@ def test_lists_and_tables(folder):
     assert [c.name for c in found] == ["images/a", "images/b", "images/c"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_tables_of_spreadsheets(tmp_path, encoding, delimiter):
+    rows = (("Image", "mask", "name"), ("ä 1.nii.gz", "m 1.nii.gz", ""), ('"b;c"', "", "both"))
+    text = "\r\n".join(delimiter.join(row) for row in rows)
+    (tmp_path / "table.csv").write_bytes(text.encode(encoding))
+    first, both = find_cases(tmp_path / "table.csv")
+    assert first == Case("ä 1", (str(tmp_path / "ä 1.nii.gz"),), str(tmp_path / "m 1.nii.gz"))
+    assert both.images == (str(tmp_path / "b"), str(tmp_path / "c"))
+
+
+def test_quoted_paths_and_other_encodings(tmp_path):
+    (tmp_path / "list.txt").write_text('"a b.nii.gz"\r\n')
+    assert find_cases(tmp_path / "list.txt")[0].images == (str(tmp_path / "a b.nii.gz"),)
+    (tmp_path / "list.txt").write_bytes("ä.nii.gz".encode("latin-1"))
+    with pytest.raises(FileError, match="save it as UTF-8"):
+        find_cases(tmp_path / "list.txt")
+
+
 def test_medmnist_splits(tmp_path, client):
     rng = np.random.default_rng(0)
     arrays = {}

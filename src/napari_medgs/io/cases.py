@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import os
 import re
@@ -95,7 +96,7 @@ def find_cases(
     elif not place.exists():
         raise FileError(f"{text}: no such file or folder.")
     elif kind in (".csv", ".tsv"):
-        cases = _of_table(place, "\t" if kind == ".tsv" else ",")
+        cases = _of_table(place)
     elif kind in LISTS:
         cases = _of_list(place)
     else:
@@ -202,13 +203,18 @@ def _of_set(text: str) -> list[Case]:
 
 
 def _of_list(path: Path) -> list[Case]:
-    lines = [line.strip() for line in _text(path).splitlines()]
+    # In quotes, as Windows copies paths.
+    lines = [re.sub(r'^"(.*)"$', r"\1", line.strip()) for line in _text(path).splitlines()]
     images = [_from(path.parent, line) for line in lines if line and not line.startswith("#")]
     return _named([(None, (image,), None) for image in images])
 
 
-def _of_table(path: Path, delimiter: str) -> list[Case]:
-    reader = csv.DictReader(_text(path).splitlines(), delimiter=delimiter)
+def _of_table(path: Path) -> list[Case]:
+    lines = _text(path).splitlines()
+    # Spreadsheets write tabs or, where the comma is in numbers, semicolons.
+    first = next((line for line in lines if line.strip()), "")
+    delimiter = next((d for d in "\t,;" if d in first), ",")
+    reader = csv.DictReader(lines, delimiter=delimiter)
     columns = [(name or "").strip().lower() for name in reader.fieldnames or ()]
     reader.fieldnames = columns
     image_column = next((name for name in IMAGE_COLUMNS if name in columns), None)
@@ -233,9 +239,13 @@ def _of_table(path: Path, delimiter: str) -> list[Case]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8-sig")
+        content = path.read_bytes()
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FileError(f"{path}: not a text file ({error.reason}).") from error
+        raise FileError(
+            f"{path}: not a text file in UTF-8 ({error.reason}); save it as UTF-8."
+        ) from error
     except OSError as error:
         raise FileError(f"{path}: cannot be read ({error.strerror or error}).") from error
 
