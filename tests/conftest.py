@@ -20,10 +20,21 @@ hypothesis.settings.register_profile("random", derandomize=False)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
+@pytest.hookimpl(trylast=True)  # after the choice by markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run files with slow tests first, so that at the end no worker waits for another's."""
+    """Order the tests for two workers, of which each begins with one half.
+
+    Files with slow tests come first, so that at the end no worker waits for the other's. The
+    second half begins with tests of files and formats, which need few kernels: meanwhile the
+    first worker compiles those that most tests need, which both would do otherwise.
+    """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+    folders = ROOT / "tests" / "io", ROOT / "tests" / "corpus"
+    of_files = [item for item in items if item.path.parent in folders]
+    others = [item for item in items if item.path.parent not in folders]
+    half = min(len(items) // 2, len(others))
+    items[:] = others[:half] + of_files + others[half:]
 
 
 @pytest.fixture(scope="session")
