@@ -96,10 +96,11 @@ def report(records: dict[str, Any]) -> CaseResult:
         means = ", ".join(
             f"{kind} {np.mean([m[kind][-1] for m in main.values()]):.3f}" for kind in kinds
         )
-        notes.append(
-            f"Mean Dice of {len(main)} organs and tumors after a first prompt and 5 clicks: "
-            f"{means}."
-        )
+        if means:
+            notes.append(
+                f"Mean Dice of {len(main)} organs and tumors after a first prompt and 5 clicks: "
+                f"{means}."
+            )
     for other in BASELINES:
         both = [
             (m["clicks"][-1], m[other][-1]) for m in records["report"].values() if m.get(other)
