@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from napari_medgs.errors import FileError, LabelError, ParameterError
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io._limits import check_file
+from napari_medgs.io._reasons import reason
 
 if TYPE_CHECKING:
     from trimesh import Trimesh
@@ -208,8 +209,7 @@ def load_meshes(path: str | Path) -> dict[str, Trimesh]:
                 part.apply_transform(transform)
                 parts[str(node)] = part
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise FileError(f"{path}: not a readable mesh ({reason}).") from error
+        raise FileError(f"{path}: not a readable mesh ({reason(error)}).") from error
     if not parts or not all(np.isfinite(part.vertices).all() for part in parts.values()):
         raise FileError(f"{path}: holds no mesh with finite vertices.")
     return (

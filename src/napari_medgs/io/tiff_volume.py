@@ -15,6 +15,7 @@ from napari_medgs.data.orientation import SPL
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, GeometryError, ImageError, MedGSError
 from napari_medgs.io._limits import check_file, check_inflation, check_memory
+from napari_medgs.io._reasons import reason
 from napari_medgs.io.fourth_axis import (
     FourthAxis,
     chosen_entries,
@@ -144,8 +145,7 @@ def read_tiff_volume(
         raise
     except Exception as error:
         # The decoder raises many kinds of errors on damaged files, none of them documented.
-        reason = " ".join(str(error).split())[:200]
-        raise FileError(f"{path}: truncated or damaged ({reason}).") from error
+        raise FileError(f"{path}: truncated or damaged ({reason(error)}).") from error
     data = _channels_first(path, *_take(array, axes, taken, axis))
     sizes = _spacing(path, own, spacing)
     stem = path.name

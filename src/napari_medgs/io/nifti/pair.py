@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, GeometryError, ImageError
 from napari_medgs.io._limits import check_claim, check_file, check_memory
+from napari_medgs.io._reasons import reason
 from napari_medgs.io.dicom.file import is_dicom_file
 from napari_medgs.io.fourth_axis import chosen_entries, entry_names, fourth_axis
 from napari_medgs.io.nifti.geometry import forms_apart, header_affine
@@ -79,7 +80,7 @@ def read_pair(
             image: Any = nib.load(path)
     except Exception as error:
         # nibabel raises many kinds of errors on damaged headers.
-        raise FileError(f"{path}: its header is damaged ({_line(error)}).") from error
+        raise FileError(f"{path}: its header is damaged ({reason(error)}).") from error
     header = image.header
     shape = tuple(int(n) for n in header.get_data_shape())
     plain = plain_shape(shape)
@@ -99,7 +100,7 @@ def read_pair(
     try:
         values = np.asarray(image.dataobj).reshape(shape)
     except Exception as error:
-        raise FileError(f"{path}: truncated or damaged ({_line(error)}).") from error
+        raise FileError(f"{path}: truncated or damaged ({reason(error)}).") from error
     if values.dtype == np.float64 and dtype != np.float64:  # rescaled
         values = values.astype(np.float32)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
@@ -172,7 +173,3 @@ def _affine(
     affine = np.asarray(image.header.get_base_affine(), dtype=np.float64)
     warnings.warn(f"{path}: an Analyze 7.5 file; orientation LAS is assumed.", stacklevel=4)
     return affine, True
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

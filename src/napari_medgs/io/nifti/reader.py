@@ -21,6 +21,7 @@ from napari_medgs.errors import FileError, LabelError
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io._axes import PLACED_SOURCES, file_axes
 from napari_medgs.io._limits import check_memory, read_to_end
+from napari_medgs.io._reasons import reason
 from napari_medgs.io._values import cast, with_channels
 from napari_medgs.io.fourth_axis import chosen_entries, entry_names
 from napari_medgs.io.labels import as_labels, compact_labels, write_label_names
@@ -170,8 +171,7 @@ def _read_values(path: Path, info: NiftiHeader, taken: slice) -> NDArray[Any]:
                 # The checksum stands at the end of the stream: only reading it reveals damage.
                 read_to_end(path, opened, info.nbytes)
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise FileError(f"{path}: truncated or damaged ({reason}).") from error
+        raise FileError(f"{path}: truncated or damaged ({reason(error)}).") from error
     return np.asarray(values)
 
 

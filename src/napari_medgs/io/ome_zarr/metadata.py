@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_medgs.errors import FileError, GeometryError, ImageError
+from napari_medgs.io._reasons import reason
 
 _MILLIMETERS = {
     "meter": 1e3, "decimeter": 100.0, "centimeter": 10.0, "millimeter": 1.0, "micrometer": 1e-3,
@@ -160,8 +161,9 @@ def parse_multiscale(path: str | Path, attributes: Mapping[str, Any]) -> Multisc
         if not levels:
             raise ValueError("no resolution is listed")
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise FileError(f"{path}: its OME-Zarr metadata are damaged ({reason}).") from error
+        raise FileError(
+            f"{path}: its OME-Zarr metadata are damaged ({reason(error, 100)})."
+        ) from error
     return Multiscale(axes, units, levels, _channel_names(attributes))
 
 

@@ -16,6 +16,7 @@ from napari_medgs._optional import require
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.orientation import SPL
 from napari_medgs.errors import FileError, ImageError, MedGSError, MemoryEstimateError
+from napari_medgs.io._reasons import reason
 from napari_medgs.io.fourth_axis import FourthAxis, fourth_axis
 from napari_medgs.io.ome_zarr.axes import spatial_shape
 from napari_medgs.io.ome_zarr.metadata import Level, Multiscale, ome, parse_multiscale
@@ -130,7 +131,7 @@ def open_ome_zarr(path: str | Path) -> Iterator[OmeZarr]:
         raise MemoryEstimateError(f"{path}: does not fit into memory.") from error
     except Exception as error:
         # Stores and codecs raise many kinds of errors on damaged chunks.
-        raise FileError(f"{path}: truncated or damaged ({_reason(error)}).") from error
+        raise FileError(f"{path}: truncated or damaged ({reason(error)}).") from error
     finally:
         close = getattr(opened.arrays[0].store, "close", None)
         if close is not None:
@@ -152,9 +153,7 @@ def open_unclosed(path: Path) -> OmeZarr:
     except MedGSError:
         raise
     except Exception as error:
-        raise FileError(
-            f"{path}: not an OME-Zarr image, or damaged ({_reason(error)})."
-        ) from error
+        raise FileError(f"{path}: not an OME-Zarr image, or damaged ({reason(error)}).") from error
 
 
 def _existing(path: Path) -> Path:
@@ -271,7 +270,3 @@ def _codecs(record: Mapping[str, Any]) -> set[str]:
             found |= _codecs({"codecs": [*(inner.get("codecs") or ()),
                                          *(inner.get("index_codecs") or ())]})  # fmt: skip
     return found
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
