@@ -13,7 +13,7 @@ GUI_TESTS := tests/plugin tests/test_cli_demo.py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format types units minimal gui demo docs serve pictures benchmark wheel clean
+.PHONY: help setup test checks lint format types units minimal gui demo docs serve pictures benchmark wheel clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -21,11 +21,13 @@ help: ## Show this list
 setup: ## Make .venv with all dependencies (and, on Debian as root, a virtual display)
 	@bash tools/setup.sh
 
-test: setup ## Lint, types, manifest, an install without extras, all tests
-	@$(MAKE) --no-print-directory lint
+test: ## Lint, types, manifest, an install without extras, all tests
+	@$(MAKE) --no-print-directory -j 2 minimal checks # no core idle in any of the three steps
+	@$(MAKE) --no-print-directory -j 2 types units
+	@$(MAKE) --no-print-directory gui
+
+checks: lint
 	$(PY) -m npe2 validate napari_medgs
-	@$(MAKE) --no-print-directory -j 2 types units # leaves no core idle
-	@$(MAKE) --no-print-directory -j 2 minimal gui # the tests of windows wait in part
 
 lint: setup ## Rules, format, dependencies, layers, docstrings, spelling, workflow files
 	$(PY) -m ruff check $(PATHS)
@@ -44,8 +46,8 @@ format: setup ## Apply ruff's fixes and format
 types: setup ## mypy, strict
 	$(PY) -m mypy
 
-minimal: setup ## Install the wheel without extras into .venv-minimal and do the main work there
-	$(PY) tools/minimal_install.py
+minimal: ## Install the wheel without extras into .venv-minimal and do the main work there
+	"$${PYTHON:-python3}" tools/minimal_install.py
 
 units: setup ## Tests without a window
 	$(PY) -m pytest -q -n 2 --dist worksteal -m "not gui"

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,38 +114,37 @@ class Environment:
         self.bin = folder / ("Scripts" if os.name == "nt" else "bin")
         self.python = self.bin / ("python.exe" if os.name == "nt" else "python")
 
-    def pip(self, *words: str) -> None:
-        """Run pip install."""
-        command = [
-            self.python,
-            "-m",
-            "pip",
-            "--disable-pip-version-check",
-            "install",
-            "-qq",
-            *words,
-        ]
-        subprocess.run(command, check=True, cwd=ROOT)
+    def pip(self, command: str, *words: str) -> None:
+        """Run a command of pip."""
+        pip = [self.python, "-m", "pip", "--disable-pip-version-check"]
+        subprocess.run([*pip, command, "-qq", *words], check=True, cwd=ROOT)
 
-    def install(self, wheel: Path) -> None:
-        """Install the wheel with its base dependencies; quick when those are there already."""
-        with zipfile.ZipFile(wheel) as archive:
-            (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
-            lines = archive.read(name).decode().splitlines()
-        needed = [n for n in lines if n.startswith("Requires-Dist") and "extra ==" not in n]
-        pins = (ROOT / "constraints.txt").read_text().split()
+    def install(self, source: Path) -> str:
+        """Build the wheel and install it with its base dependencies; the wheel's name.
+
+        Quick when the dependencies are there already.
+        """
+        project = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        pins = (source / "constraints.txt").read_text().split()
         stamp = self.folder / ".installed"
-        wanted = [TORCH, sys.version, needed, self.pins_that_count(pins)]
-        if stamp.is_file() and stamp.read_text(encoding="utf-8") == json.dumps(wanted):
-            self.pip("--no-deps", "--force-reinstall", str(wheel))
-            return
-        shutil.rmtree(self.folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", self.folder], check=True)
-        self.pip("--upgrade", "pip>=25.1")
-        self.pip(TORCH)  # First and exactly, so that a CPU build is taken where one is at hand.
-        self.pip("-c", "constraints.txt", str(wheel))
+        wanted = [TORCH, sys.version, project["dependencies"], self.pins_that_count(pins)]
+        known = stamp.is_file() and stamp.read_text(encoding="utf-8") == json.dumps(wanted)
+        if not known:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            subprocess.run([sys.executable, "-m", "venv", self.folder], check=True)
+            self.pip("install", "--upgrade", "pip>=25.1")
+        with tempfile.TemporaryDirectory(prefix="napari-medgs-") as folder:
+            self.pip("wheel", "--no-deps", "-w", folder, str(source))
+            (wheel,) = Path(folder).glob("*.whl")
+            if known:
+                self.pip("install", "--no-deps", "--force-reinstall", str(wheel))
+                return wheel.name
+            # First and exactly, so that a CPU build is taken where one is at hand.
+            self.pip("install", "--no-compile", TORCH)
+            self.pip("install", "--no-compile", "-c", "constraints.txt", str(wheel))
         wanted[-1] = self.pins_that_count(pins)
         stamp.write_text(json.dumps(wanted), encoding="utf-8")
+        return wheel.name
 
     def pins_that_count(self, pins: list[str]) -> list[str]:
         """Those of packages that are installed here."""
@@ -346,14 +345,10 @@ def main() -> int:
 
     environment = Environment(options.venv.resolve())
     start = time.perf_counter()
+    name = environment.install(ROOT)
+    print(f"{name} in {environment.folder}, {time.perf_counter() - start:.0f} s")
     with tempfile.TemporaryDirectory(prefix="napari-medgs-") as temporary:
         folder = Path(temporary)
-        build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", folder / "dist"]
-        subprocess.run([*build, ROOT], check=True, stdout=subprocess.DEVNULL)
-        (wheel,) = (folder / "dist").glob("*.whl")
-        environment.install(wheel)
-        print(f"{wheel.name} in {environment.folder}, {time.perf_counter() - start:.0f} s")
-
         runs = [("with the base dependencies alone:", FULL, ())]
         if not options.skip_blocked:
             runs.append((f"without {', '.join(HIDDEN)}:", BLOCKED, HIDDEN))

@@ -45,7 +45,8 @@ if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
     exit 0
 fi
 [ -x "$bin/python" ] || "$python" -m venv .venv
-pip=("$bin/python" -m pip --disable-pip-version-check install -qq)
+# Python compiles the modules that are used, when they are; most never are.
+pip=("$bin/python" -m pip --disable-pip-version-check install -qq --no-compile)
 "${pip[@]}" --upgrade "pip>=25.1"
 # First and exactly, so that a CPU build is taken where one is at hand.
 "${pip[@]}" torch==2.13.0
