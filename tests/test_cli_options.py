@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -146,17 +147,29 @@ def test_the_shell_completes_commands_and_options(shell):
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_output_never_fails_on_a_console(tmp_path, tiny_labels, tiny_grid, encoding):
     write_labels(tmp_path / "m.nii.gz", tiny_labels, tiny_grid, {1: "Großhirn ∑", 2: "灰白質"})
-    for words in (["evaluate", "m.nii.gz", "m.nii.gz"], ["mesh", "m.nii.gz", "-o", "m.ply"],
-                  ["-h"], ["info", "灰.nii.gz"]):  # fmt: skip
-        done = subprocess.run(
-            [sys.executable, "-m", "napari_medgs", *words],
-            env={**os.environ, "PYTHONIOENCODING": encoding},
-            cwd=tmp_path,
-            capture_output=True,
-        )
-        assert done.returncode == (1 if words[0] == "info" else 0), done.stderr
-        assert b"UnicodeEncodeError" not in done.stderr
-        assert b"Traceback" not in done.stderr
+    commands = (["evaluate", "m.nii.gz", "m.nii.gz"], ["mesh", "m.nii.gz", "-o", "m.ply"],
+                ["-h"], ["info", "灰.nii.gz"])  # fmt: skip
+    code = (
+        "import sys\n"
+        "from napari_medgs.cli import main\n"
+        f"for words in {commands!a}:\n"
+        "    sys.argv, status = ['napari-medgs', *words], 0\n"
+        "    try:\n"
+        "        main()\n"
+        "    except SystemExit as ended:\n"
+        "        status = ended.code or 0\n"
+        "    print('status', status)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        cwd=tmp_path,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.findall(rb"^status (\d)", done.stdout, re.MULTILINE) == [b"0", b"0", b"0", b"1"]
+    assert b"UnicodeEncodeError" not in done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 def test_a_missing_package_is_one_line_with_the_pip_command(tmp_path, monkeypatch):

@@ -139,7 +139,7 @@ def test_a_bar_on_a_terminal(image, tmp_path):
 
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "napari_medgs", "fit", str(image), "-o",
-               str(tmp_path / "o.medgs.safetensors"), "--iterations", "300"]  # fmt: skip
+               str(tmp_path / "o.medgs.safetensors"), "--iterations", "100"]  # fmt: skip
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
     process = subprocess.Popen(
         command, stdout=follower, stderr=follower, stdin=follower, env=environment
