@@ -21,7 +21,7 @@ ALONE = SegmentParams(
 )
 
 
-def grow(image, band, marks, decided, best=None, strengths=None):
+def grow(image, band, marks, decided, best=None, strengths=None, leak_factor=1):
     """Grow in a mask; marks: 0 none, k + 1 for class k. Return the labels and what was reached."""
     voxels = np.argwhere(band).astype(np.int32)
     slot = np.full(band.shape, -1, np.int32)
@@ -29,8 +29,9 @@ def grow(image, band, marks, decided, best=None, strengths=None):
     marked = np.flatnonzero(marks[band]).astype(np.int32)
     classes = marks[band][marked].astype(np.int32) - 1
     best = np.zeros(band.shape, np.float32) if best is None else best
+    before = decided.astype(np.uint8)
     found, reached = grow_regions(
-        image, strengths, slot, voxels, marked, classes, decided.astype(np.uint8), best
+        image, strengths, slot, voxels, marked, classes, before, best, leak_factor
     )
     labels, there = np.zeros(band.shape, np.uint8), np.zeros(band.shape, bool)
     labels[band], there[band] = found, reached
@@ -84,6 +85,46 @@ def test_labels_come_from_the_nearest_seed(seed, channels, shape):
     np.testing.assert_array_equal(own[reached], least[reached])  # of equal ones either may win
     chosen = marks > 0
     np.testing.assert_array_equal(labels[chosen], marks[chosen] - 1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.tuples(*[st.integers(1, 7)] * 3))
+def test_far_from_its_own_voxels_a_class_must_be_nearer_by_a_factor(seed, factor, shape):
+    from scipy.ndimage import maximum_filter
+
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 2**16, (1, *shape)).astype(np.uint16)
+    band = rng.uniform(size=shape) < 0.9
+    marks = np.where(band, rng.choice([0, 1, 2, 3], shape, p=[0.85, 0.05, 0.05, 0.05]), 0)
+    decided = rng.integers(0, 3, shape) * (rng.uniform(size=shape) < 0.1)
+    labels, there = grow(image, band, marks, decided)
+    same, reached = grow(image, band, marks, decided, leak_factor=factor)
+    np.testing.assert_array_equal(same, labels)
+    background, *others = path_costs(image, band, marks, decided, 3)
+    least = np.min(others, axis=0) * factor
+    for k in (1, 2):
+        far = (labels == k) & there & ~maximum_filter(decided == k, 3)
+        assert reached[far & (least < background)].all()
+        there &= ~far
+    np.testing.assert_array_equal(reached & there, there)
+
+
+def test_a_leak_far_from_a_class_does_not_count():
+    """A step of 4 levels from the class, of 5 from the background, to the same gray."""
+    image = np.full((1, 1, 1, 9), 64 * 104, np.uint16)
+    image[..., :2], image[..., -2:] = 64 * 100, 64 * 109
+    band, none = np.ones((1, 1, 9), bool), np.zeros((1, 1, 9), int)
+    marks, seen = none.copy(), none.copy()
+    marks[..., 0], marks[..., -1] = 2, 1
+    labels, reached = grow(image, band, marks, none)
+    assert labels[0, 0].tolist() == [1] * 7 + [0] * 2
+    assert reached.all()
+    labels, reached = grow(image, band, marks, none, leak_factor=2)
+    assert reached[0, 0].tolist() == [True] * 2 + [False] * 5 + [True] * 2
+    seen[..., 4] = 1  # the class was there before
+    assert grow(image, band, marks, seen, leak_factor=2)[1][0, 0, 3:6].all()
+    image[..., -2:] = 64 * 140
+    assert grow(image, band, marks, none, leak_factor=2)[1].all()
 
 
 def test_nothing_grows_from_voxels_without_a_score_or_channels_that_do_not_count():

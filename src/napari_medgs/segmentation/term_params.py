@@ -213,12 +213,16 @@ class RegionGrowingParams:
         slices, and with one or none; 0 for no region growing.
     watershed_fraction, default_watershed_fraction : float
         Part of the watershed's weight that is left beside it in the band, in the same two cases.
+    leak_factor : int
+        Where the Gaussians show a class in no neighboring voxel, it counts only if it would still
+        come before the background with steps so many times as long; 1 to count everywhere.
     """
 
     weight: float = setting(2.0, low=0, high=1000)
     default_weight: float = setting(1.0, low=0, high=1000)
     watershed_fraction: float = setting(0.5, low=0, high=1)
     default_watershed_fraction: float = setting(0.75, low=0, high=1)
+    leak_factor: int = setting(2, low=1, high=16)
 
     def __post_init__(self) -> None:
         check(self)

@@ -262,8 +262,9 @@ class NarrowBandRefiner:
         first = marked < len(voxels)
         image, classes = self.image, markers.classes[inside][first]
         found = grow_regions(
-            image.sharp, image.strengths, self._slot, voxels, marked[first], classes, labels, best
-        )
+            image.sharp, image.strengths, self._slot, voxels, marked[first], classes, labels, best,
+            own.leak_factor,
+        )  # fmt: skip
         return GrownLabels(*found, weight, fraction)
 
     def _smooth(

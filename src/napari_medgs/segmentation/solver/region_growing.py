@@ -13,6 +13,7 @@ segmentation method using Fast GrowCut*, MICCAI Workshop on Interactive Medical 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ from napari_medgs.segmentation.solver.region_growing_kernels import (
     ROWS,
     grow_from_seeds,
     seed_from_decided,
+    touch_own,
 )
 
 CHUNK = 8192
@@ -39,7 +41,7 @@ class GrownLabels:
     labels : (B,) ndarray of uint8
         Classes of the first voxels of a band.
     reached : (B,) ndarray of bool
-        Whether a path leads there.
+        Whether a path leads there, and the label counts.
     weight : float
         Data cost, in nats, of all other classes.
     watershed_fraction : float
@@ -69,8 +71,13 @@ def grow_regions(
     classes: NDArray[np.int32],
     decided: NDArray[np.uint8],
     best: Floats,
+    leak_factor: int = 1,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Label the first voxels of a band by the nearest marker or decided voxel.
+
+    A class that grows to where nothing else shows it may have leaked there. It counts beside
+    voxels of its own; elsewhere only if it would still come before the background were its
+    steps so many times as long.
 
     Parameters
     ----------
@@ -86,32 +93,49 @@ def grow_regions(
     classes : (M,) ndarray of int32
         Classes of these.
     decided : (Z, Y, X) ndarray of uint8
-        Labels of the decided voxels.
+        Labels of the decided voxels, and in the band those of before.
     best : (Z, Y, X) ndarray of float32
         Scores of the voxels; those without any, the lowest number, are no seeds.
+    leak_factor : int
+        How many times; with 1 all labels count.
 
     Returns
     -------
     labels : (B,) ndarray of uint8
     reached : (B,) ndarray of bool
-        Whether a path leads to the voxel.
+        Whether a path leads to the voxel, and the label counts.
     """
     count = len(voxels)
-    labels, costs = np.zeros(count, np.uint8), np.full(count, FAR, np.int32)
-    labels[marked], costs[marked] = classes, 0
     factors = np.ones(len(image), np.float32) if strengths is None else strengths
     factors = np.ascontiguousarray(factors, np.float32)
     values = np.empty((count, len(image)), np.int32)
     rows, places = np.empty((count, ROWS), np.int32), np.empty(count, np.int64)
+    touching = np.empty(count, np.bool_)
 
-    def seed(block: int) -> None:
-        first = block * CHUNK
-        last = min(count, first + CHUNK)
-        seed_from_decided(
-            image, factors, slot, voxels, decided, best, first, last, values, rows, places,
-            labels, costs,
-        )  # fmt: skip
+    def grow(factor: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        labels, costs = np.zeros(count, np.uint8), np.full(count, FAR, np.int32)
+        labels[marked], costs[marked] = classes, 0
 
-    run_chunks(seed, -(-count // CHUNK))
-    grow_from_seeds(values, rows, places, *slot.shape[1:], labels, costs)
-    return labels, costs < FAR
+        def seed(first: int, last: int) -> None:
+            seed_from_decided(
+                image, factors, slot, voxels, decided, best, first, last, factor, values, rows,
+                places, labels, costs,
+            )  # fmt: skip
+
+        _in_chunks(seed, count)
+        grow_from_seeds(values, rows, places, *slot.shape[1:], factor, labels, costs)
+        return labels, costs < FAR
+
+    labels, reached = grow(1)
+    if leak_factor > 1:
+        _in_chunks(
+            lambda first, last: touch_own(voxels, decided, labels, first, last, touching), count
+        )
+        if not touching.all():
+            reached &= touching | (grow(leak_factor)[0] > 0)
+    return labels, reached
+
+
+def _in_chunks(task: Callable[[int, int], None], count: int) -> None:
+    """Call a task with the first and last of so many voxels, on several threads."""
+    run_chunks(lambda k: task(k * CHUNK, min(count, (k + 1) * CHUNK)), -(-count // CHUNK))

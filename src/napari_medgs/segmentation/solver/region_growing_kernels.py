@@ -28,7 +28,7 @@ _options: dict[str, Any] = {"nogil": True, "cache": True}
 @njit(**_options)
 def seed_from_decided(
     image: Any, factors: Any, slot: Any, voxels: Any, decided: Any, best: Any, first: int,
-    last: int, values: Any, rows: Any, places: Any, label: Any, cost: Any,
+    last: int, factor: int, values: Any, rows: Any, places: Any, label: Any, cost: Any,
 ) -> None:  # fmt: skip
     """List the neighbors of voxels first .. last-1, and let decided ones around be their seeds.
 
@@ -40,6 +40,8 @@ def seed_from_decided(
         Index into the band, negative outside; from B on voxels are decided.
     voxels : (B, 3) int32
     decided : (Z, Y, X) uint8, best : (Z, Y, X) float32
+    factor : int
+        Of the steps of all classes but the background.
     values : (B, C) int32
         Out: the intensities times the factors.
     rows : (B, 9) int32
@@ -75,8 +77,11 @@ def seed_from_decided(
                         for c in range(channels):
                             other = np.int32(factors[c] * image[c, u, v, w])
                             most = max(most, abs(values[i, c] - other))
-                        if most >> SHIFT < cost[i]:
-                            cost[i] = most >> SHIFT
+                        step = most >> SHIFT
+                        if decided[u, v, w] > 0:
+                            step *= factor
+                        if step < cost[i]:
+                            cost[i] = step
                             label[i] = decided[u, v, w]
                 rows[i, r] = found
                 r += 1
@@ -110,8 +115,9 @@ def _remove(node: Any, queue: Any, head: Any, tail: Any, after: Any, before: Any
 
 @njit(**_options)
 def grow_from_seeds(
-    values: Any, rows: Any, places: Any, height: int, width: int, label: Any, cost: Any
-) -> None:
+    values: Any, rows: Any, places: Any, height: int, width: int, factor: int, label: Any,
+    cost: Any,
+) -> None:  # fmt: skip
     """Relax costs along shortest paths from all voxels that have one; labels go with them.
 
     Parameters
@@ -120,12 +126,17 @@ def grow_from_seeds(
         As :func:`seed_from_decided` gives them.
     height, width : int
         Of a slice.
+    factor : int
+        Of the steps of all classes but the background.
     label : (B,) uint8, cost : (B,) int32
         In: of the seeds, ``FAR`` elsewhere. Out: of all voxels that a path leads to.
     """
     count, channels = values.shape
-    ring = LEVELS - 1  # a mask: the queue of a cost is its remainder
-    head, tail = np.full(LEVELS, -1, np.int32), np.full(LEVELS, -1, np.int32)
+    queues = LEVELS
+    while queues < LEVELS * factor:
+        queues *= 2
+    ring = queues - 1  # a mask: the queue of a cost is its remainder
+    head, tail = np.full(queues, -1, np.int32), np.full(queues, -1, np.int32)
     after, before = np.empty(count, np.int32), np.empty(count, np.int32)
     waiting = 0
     for i in range(count):
@@ -141,6 +152,7 @@ def grow_from_seeds(
         _remove(i, level & ring, head, tail, after, before)
         waiting -= 1
         right = 1 if (places[i] + 1) % width else 0  # neighbors do not wrap around
+        times = factor if label[i] > 0 else 1
         for r in range(ROWS):
             j = rows[i, r]
             if j < 0:
@@ -151,7 +163,7 @@ def grow_from_seeds(
                     most = 0
                     for c in range(channels):
                         most = max(most, abs(values[i, c] - values[j, c]))
-                    value = level + (most >> SHIFT)
+                    value = level + (most >> SHIFT) * times
                     if value < cost[j]:
                         if cost[j] < FAR:
                             _remove(j, cost[j] & ring, head, tail, after, before)
@@ -161,3 +173,28 @@ def grow_from_seeds(
                         label[j] = label[i]
                         _append(j, value & ring, head, tail, after, before)
                 j += 1
+
+
+@njit(**_options)
+def touch_own(voxels: Any, decided: Any, label: Any, first: int, last: int, touching: Any) -> None:
+    """Find which of voxels first .. last-1 have their label around them, or are background.
+
+    Parameters
+    ----------
+    voxels : (B, 3) int32
+    decided : (Z, Y, X) uint8
+        Labels before.
+    label : (B,) uint8
+    first, last : int
+    touching : (B,) bool
+        Out: whether the voxel or one of its 26 neighbors had the label.
+    """
+    depth, height, width = decided.shape
+    for i in range(first, last):
+        z, y, x = voxels[i, 0], voxels[i, 1], voxels[i, 2]
+        found = label[i] == 0
+        for u in range(max(z - 1, 0), min(z + 2, depth)):
+            for v in range(max(y - 1, 0), min(y + 2, height)):
+                for w in range(max(x - 1, 0), min(x + 2, width)):
+                    found |= decided[u, v, w] == label[i]
+        touching[i] = found
