@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from scipy.signal import resample
 
 from napari_medgs.errors import Cancelled, GeometryError, ParameterError
 from napari_medgs.interpolation import (
@@ -14,7 +15,14 @@ from napari_medgs.interpolation import (
     select_method,
 )
 from napari_medgs.interpolation.baselines import slice_weights
-from napari_medgs.interpolation.selection import CUBIC_SHARE, convex_weights, method_weights
+from napari_medgs.interpolation.sampling import spectral_edge, texture_correlation
+from napari_medgs.interpolation.selection import (
+    MIN_SLICES,
+    MOST_CUBIC,
+    convex_weights,
+    cubic_share,
+    method_weights,
+)
 
 
 @pytest.mark.parametrize(("method", "degree"), [("linear", 1), ("cubic", 2), ("spline", 3)])
@@ -101,10 +109,14 @@ def test_the_selection_is_hardly_worse_than_the_best_method(smooth):
 
 def test_a_spline_comes_with_its_share_of_a_cubic():
     alike = np.array([[9.0, 0.5, 0.5], [0.5, 4.0, 1.9], [0.5, 1.9, 1.0]])
-    still = method_weights(alike)  # the spline alone is predicted to err least
-    np.testing.assert_allclose(still, [0, CUBIC_SHARE[0], 1 - CUBIC_SHARE[0]], atol=1e-6)
-    dense = method_weights(alike, 2.0)
-    np.testing.assert_allclose(dense, [0, CUBIC_SHARE[1], 1 - CUBIC_SHARE[1]], atol=1e-6)
+    for correlation, edge in ((0.0, 0.0), (0.1, -3.0), (0.6, -1.0), (0.6, -20.0)):
+        share = cubic_share(correlation, edge)
+        assert 0 < share < MOST_CUBIC
+        # The spline alone is predicted to err least.
+        weights = method_weights(alike, correlation, edge)
+        np.testing.assert_allclose(weights, [0, share, 1 - share], atol=1e-6)
+    assert cubic_share(0.6, -20.0) < cubic_share(0.6, -3.0) < cubic_share(0.6, -1.0)
+    assert cubic_share(0.1, -3.0) < cubic_share(0.6, -3.0)
     motion = method_weights(np.diag([1.0, 9.0, 9.0]) + 0.5)
     np.testing.assert_allclose(motion, [1, 0, 0], atol=1e-6)
     noisy = np.full((3, 3), 1.0) + np.diag([4.0, 0.0, 1.0])  # a spline adds to the cubic's error
@@ -113,6 +125,60 @@ def test_a_spline_comes_with_its_share_of_a_cubic():
     assert both.sum() == pytest.approx(1)
     assert 0.3 < both[0] < 0.9
     assert method_weights(np.diag([2.0, 1.0, 1.0]))[0] == 0
+
+
+def test_motion_counts_less_where_texture_goes_on_in_the_next_slice():
+    products = np.array([[1.0, 0.9, 0.9], [0.9, 1.5, 1.3], [0.9, 1.3, 1.5]])
+    shares = [method_weights(products, c)[0] for c in (0.0, 0.15, 0.3, 0.45, 0.8)]
+    assert shares[0] > 0.8
+    assert shares == sorted(shares, reverse=True)
+    assert 0.3 < shares[2] < 0.8
+    assert shares[4] == 0
+
+
+def zero_filled(stack, factor):
+    return resample(stack.astype(np.float64), factor * len(stack), axis=0).astype(np.float32)
+
+
+def test_texture_and_spectrum_tell_interpolated_slices():
+    rng = np.random.default_rng(3)
+    scanned = rng.standard_normal((40, 32, 32)).astype(np.float32)
+    assert abs(texture_correlation([scanned])) < 0.03
+    assert spectral_edge(scanned) > -1
+    doubled = zero_filled(scanned, 2)
+    # Neighbors of white noise between which half the band is empty: sinc(1/2) = 2 / pi.
+    assert texture_correlation([doubled]) == pytest.approx(2 / np.pi, abs=0.05)
+    assert texture_correlation([doubled[::2]]) == pytest.approx(0, abs=0.05)
+    assert spectral_edge(zero_filled(scanned, 3)[::2]) < -10
+    runs = [scanned[:20], scanned[20:]]
+    assert texture_correlation(runs) == pytest.approx(texture_correlation([scanned]), abs=0.02)
+    assert spectral_edge(scanned[::-1]) == pytest.approx(spectral_edge(scanned), abs=0.01)
+    for flat in (np.ones((4, 8, 8), np.float32), scanned[:1], scanned[:2, :2]):
+        assert texture_correlation([flat]) == 0
+        assert spectral_edge(flat[:2]) == 0
+
+
+@pytest.mark.parametrize("factor", [3, 4])
+def test_zero_filled_slices_come_out_like_the_best_method(factor):
+    image = zero_filled(phantom(64 // factor, noise=0.01), factor)
+    kept, left = np.arange(0, len(image), 2), np.arange(1, len(image) - 1, 2)
+    frames, _, selection = interpolate_auto(image[kept], kept, left)
+    assert selection.weights["motion"] == 0
+    assert selection.correlation > 0.2
+    others = [interpolate_stack(image[kept], kept, left)[0]]
+    others += [interpolate_baseline(image[kept], kept, left, m) for m in ("cubic", "spline")]
+    best = min(np.mean((other - image[left]) ** 2) for other in others)
+    assert np.mean((frames - image[left]) ** 2) < 10**0.03 * best
+
+
+def test_few_dense_slices_are_told_by_their_texture():
+    dense = zero_filled(phantom(20), 3)[20:28]
+    assert len(dense) < MIN_SLICES
+    selection = select_method(dense)
+    assert selection.best == "spline"
+    assert selection.weights["motion"] == 0
+    assert selection.errors == {}
+    assert sum(selection.weights.values()) == pytest.approx(1)
 
 
 def test_weights_are_those_of_the_least_error():
@@ -161,9 +227,10 @@ def test_large_stacks_are_looked_at_symmetrically():
 def test_selection_with_few_or_equal_slices():
     assert select_method(np.ones((1, 8, 8), np.float32)).used == ("motion",)
     assert select_method(phantom(4)[::2]).errors == {}
-    assert select_method(np.ones((9, 8, 8), np.float32)).used == ("cubic",)
-    assert select_method(phantom(7)).used == ("motion",)
-    for count in range(8, 11):
+    assert select_method(np.ones((MIN_SLICES, 8, 8), np.float32)).used == ("cubic",)
+    for count in range(2, MIN_SLICES):
+        assert select_method(phantom(count)).used == ("motion",)
+    for count in range(MIN_SLICES, MIN_SLICES + 3):
         selection = select_method(phantom(count))
         assert sum(selection.weights.values()) == pytest.approx(1)
         assert set(selection.errors) == {"motion", "cubic", "spline"}
@@ -175,7 +242,7 @@ def test_selection_errors():
     with pytest.raises(GeometryError, match="increase"):
         select_method(phantom(3), [0, 2, 1])
     with pytest.raises(Cancelled):
-        select_method(phantom(9), should_stop=lambda: True)
+        select_method(phantom(MIN_SLICES), should_stop=lambda: True)
 
 
 def test_automatic_interpolation_uses_the_selected_methods():

@@ -6,9 +6,14 @@ cubic and a spline: at twice the distance it is not dense any more. So the stack
 along the axis until two slices are as much alike over twice the distance as they are over one.
 The weights of the methods are those that predict the slices left out of it best.
 
+Errors at twice the distance do not tell everything. Where the finest texture of a slice goes on in
+the next one, the slices were resampled or hold no more than a limited band, and what lies between
+them is closer to a cubic or a spline than leaving slices out says: motion then counts less.
+
 Between densely sampled slices a cubic passes too little of the finest detail and a spline too
 much. Their mean errs less than either, and which of the two is better is not what the smoothed
-stack tells: so a spline comes with a share of a cubic, the more the denser the slices.
+stack tells: so a spline comes with a share of a cubic. It is small where the spectrum along the
+axis ends before the Nyquist frequency, as it does in a stack with interpolated slices.
 """
 
 from __future__ import annotations
@@ -26,6 +31,11 @@ from napari_medgs.errors import Cancelled
 from napari_medgs.interpolation.baselines import interpolate_baseline
 from napari_medgs.interpolation.flow import Flow, check_stack
 from napari_medgs.interpolation.motion import DEFAULT_FLOWS, MotionParams, interpolate_stack
+from napari_medgs.interpolation.sampling import (
+    matching_smoothing,
+    spectral_edge,
+    texture_correlation,
+)
 
 SliceMethod = Literal["motion", "cubic", "spline"]
 METHODS: tuple[SliceMethod, ...] = get_args(SliceMethod)
@@ -35,20 +45,27 @@ METHODS: tuple[SliceMethod, ...] = get_args(SliceMethod)
 PROBE = MotionParams(
     tuple(replace(f, window=2 * f.window, levels=f.levels + 1) for f in DEFAULT_FLOWS)
 )
-# Of fewer, hardly any has two neighbors on both sides once others are left out.
-MIN_SLICES = 8
+# Of fewer, only up to three have two neighbors on both sides once others are left out.
+MIN_SLICES = 10
 # What is looked at of larger stacks: so many runs of so many slices, and of rows and columns.
 RUNS = 4
 RUN_LENGTH = 12
 MAX_SIDE = 256
-MAX_SMOOTHING = 4.0
-# Slices are not points: the profile of one that is as thick as it is far from the next.
-PROFILE_VARIANCE = 1 / 12
-# Share of the cubic in its mean with a spline, by the smoothing that dense slices take.
-SHARE_SMOOTHING = (1.0, 1.3)
-CUBIC_SHARE = (0.08, 0.4)
+# The spectrum along the axis takes all slices, of so many rows and columns.
+EDGE_SIDE = 128
+# Share of the cubic in its mean with a spline: the largest, and a logistic curve of the edge of
+# the spectrum in dB and of the correlation.
+MOST_CUBIC = 0.6
+CUBIC_CURVE = (-0.3, 0.7, 5.0)
+STEEPEST_EDGE = -5.5
 # Motion and the others differ by so many times more dB at the distance asked for than at twice it.
 SHARPNESS = 1.5
+# There, motion is worse by so many dB times what the correlation of the finest texture of
+# neighboring slices is above the least.
+CORRELATION_DB = 6.0
+LEAST_CORRELATION = 0.05
+# Where the correlation alone decides, motion is not used from here on.
+MOST_CORRELATION = 0.25
 # What errs by more than the best is left out: what it would average away is less than it adds.
 MOST_BEHIND_DB = 1.5
 # A method of less weight changes the frames by less than it costs.
@@ -68,11 +85,18 @@ class MethodSelection:
         empty where there were too few slices to leave any out.
     smoothing : float
         Standard deviation, in slices, of the smoothing along the axis before they were left out.
+    correlation : float
+        Of the finest in-plane texture, noise included, of neighboring slices, -1 to 1.
+    edge : float
+        Level in dB of the power spectrum along the axis at the Nyquist frequency against three
+        quarters of it.
     """
 
     weights: dict[SliceMethod, float]
     errors: dict[SliceMethod, float]
     smoothing: float
+    correlation: float = 0.0
+    edge: float = 0.0
 
     @property
     def used(self) -> tuple[SliceMethod, ...]:
@@ -95,26 +119,24 @@ def _only(method: SliceMethod) -> MethodSelection:
     return MethodSelection(weights, {}, 0.0)
 
 
-def _fine_texture(stack: Floats) -> Floats:
-    """Second differences along rows and columns of (Z, Y, X), without outliers."""
-    rows = stack[:, 2:] - 2 * stack[:, 1:-1] + stack[:, :-2]
-    fine: Floats = rows[..., 2:] - 2 * rows[..., 1:-1] + rows[..., :-2]
-    size = np.abs(fine[fine != 0])
-    limit = 3 * float(np.median(size)) / 0.6745 if size.size else 0.0
-    return np.clip(fine, -limit, limit)
+def _by_correlation(correlation: float, edge: float) -> MethodSelection:
+    """Return what is used between too few slices to leave any out."""
+    motion = float(np.interp(correlation, (LEAST_CORRELATION, MOST_CORRELATION), (1.0, 0.0)))
+    if min(motion, 1 - motion) < LEAST_WEIGHT:
+        motion = round(motion)
+    cubic = (1 - motion) * cubic_share(correlation, edge)
+    weights: dict[SliceMethod, float] = {
+        "motion": float(motion),
+        "cubic": cubic,
+        "spline": 1 - motion - cubic,
+    }
+    return MethodSelection(weights, {}, 0.0, correlation, edge)
 
 
-def _growth(products: NDArray[np.float64], distance: int) -> float:
-    """Mean squared difference of slices at twice this distance over that at this distance.
-
-    ``products`` (Z, Z) are the inner products of all pairs of slices.
-    """
-    power = np.diag(products)
-    near, far = (
-        float(np.mean(power[d:] + power[:-d] - 2 * np.diag(products, d)))
-        for d in (distance, 2 * distance)
-    )
-    return far / near if near > 0 else 0.0
+def _middle(stack: Floats, side: int) -> Floats:
+    """Return at most so many rows and columns in the middle."""
+    box = (slice(max(0, (n - side) // 2), (n + side) // 2) for n in stack.shape[1:])
+    return stack[(slice(None), *box)]
 
 
 def _runs(stack: Floats, positions: NDArray[Any]) -> list[tuple[Floats, NDArray[Any]]]:
@@ -122,8 +144,7 @@ def _runs(stack: Floats, positions: NDArray[Any]) -> list[tuple[Floats, NDArray[
 
     They lie symmetrically, so that a stack turned upside down gives the same.
     """
-    box = (slice(max(0, (n - MAX_SIDE) // 2), (n + MAX_SIDE) // 2) for n in stack.shape[1:])
-    some = stack[(slice(None), *box)]
+    some = _middle(stack, MAX_SIDE)
     between = len(stack) - RUNS * RUN_LENGTH
     if between <= 0:
         starts, length = [0], len(stack)
@@ -135,45 +156,6 @@ def _runs(stack: Floats, positions: NDArray[Any]) -> list[tuple[Floats, NDArray[
         (np.array(some[k : k + length], np.float32, order="C"), positions[k : k + length])
         for k in starts
     ]
-
-
-def matching_smoothing(stacks: list[Floats]) -> float:
-    """Return the smoothing that makes stacks at twice the distance like they are now.
-
-    Parameters
-    ----------
-    stacks : list of (Z, Y, X) ndarray of float32
-        Of one shape.
-
-    Returns
-    -------
-    float
-        Standard deviation in slices, 0 to 4. Of the finest in-plane texture, noise included, the
-        mean squared difference between slices grows from twice the distance to four times as it
-        grows from once to twice without smoothing; less the profile of a slice.
-    """
-    from scipy.ndimage import gaussian_filter1d
-
-    count = len(stacks[0])
-    if min(stacks[0].shape[1:]) < 3:
-        return 0.0
-    products = np.zeros((count, count))
-    for stack in stacks:
-        fine = _fine_texture(stack).reshape(count, -1)
-        products += fine @ fine.T
-    wanted = _growth(products, 1)
-
-    def enough(sigma: float) -> bool:
-        smooth = gaussian_filter1d(np.eye(count), sigma, axis=0, mode="nearest")
-        return _growth(smooth @ products @ smooth.T, 2) >= wanted
-
-    if _growth(products, 2) >= wanted:
-        return 0.0
-    low, high = 0.0, MAX_SMOOTHING
-    for _ in range(12):
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return float(np.sqrt(max(0.0, high**2 - PROFILE_VARIANCE)))
 
 
 def _error_products(
@@ -207,6 +189,26 @@ def _error_products(
     return total / count
 
 
+def cubic_share(correlation: float, edge: float) -> float:
+    """Return the share of the cubic in its mean with a spline.
+
+    Parameters
+    ----------
+    correlation : float
+        From :func:`~napari_medgs.interpolation.sampling.texture_correlation`.
+    edge : float
+        From :func:`~napari_medgs.interpolation.sampling.spectral_edge`, in dB.
+
+    Returns
+    -------
+    float
+        0 to 0.6: small where the spectrum ends in an edge, large between dense slices without.
+    """
+    at_zero, by_edge, by_correlation = CUBIC_CURVE
+    curve = at_zero + by_edge * max(edge, STEEPEST_EDGE) + by_correlation * correlation
+    return float(MOST_CUBIC / (1 + np.exp(-curve)))
+
+
 def convex_weights(products: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return weights (M,) >= 0 of sum 1 for which the mean of M methods errs least.
 
@@ -230,19 +232,23 @@ def convex_weights(products: NDArray[np.float64]) -> NDArray[np.float64]:
     return best
 
 
-def method_weights(products: NDArray[np.float64], smoothing: float = 0.0) -> NDArray[np.float64]:
+def method_weights(
+    products: NDArray[np.float64], correlation: float = 0.0, edge: float = 0.0
+) -> NDArray[np.float64]:
     """Return weights (3,) of motion, cubic and spline from the mean products of their errors.
 
-    Candidates are motion, the cubic, and the mean of cubic and spline.
+    Candidates are motion, the cubic, and the mean of cubic and spline; correlation and edge are
+    those of :func:`cubic_share`.
     """
-    cubic = float(np.interp(smoothing, SHARE_SMOOTHING, CUBIC_SHARE))
+    cubic = cubic_share(correlation, edge)
     mean = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, cubic], [0.0, 0.0, 1 - cubic]])
     errors = mean.T @ products @ mean
     power = np.diag(errors)
     if power.min() > 0:
-        farther = np.ones(3)
-        farther[0] = (power[0] / power[1:].min()) ** ((SHARPNESS - 1) / 2)
-        errors = errors * np.outer(farther, farther)
+        nearer = np.ones(3)
+        nearer[0] = (power[0] / power[1:].min()) ** ((SHARPNESS - 1) / 2)
+        nearer[0] *= 10 ** (CORRELATION_DB * max(0.0, correlation - LEAST_CORRELATION) / 20)
+        errors = errors * np.outer(nearer, nearer)
         power = np.diag(errors)
     near = np.flatnonzero(power <= power.min() * 10 ** (MOST_BEHIND_DB / 10))
     share = np.zeros(3)
@@ -274,7 +280,8 @@ def select_method(
     Returns
     -------
     MethodSelection
-        Motion alone where there are fewer than eight slices.
+        Where there are fewer than ten slices, none are left out: motion, unless neighboring
+        slices have their finest texture in common.
 
     Raises
     ------
@@ -289,16 +296,18 @@ def select_method(
     >>> from napari_medgs.interpolation import select_method
     >>> z, y, x = np.mgrid[:12, :24, :24]
     >>> smooth = np.sin(0.5 * z) * np.sin(0.3 * y) * np.sin(0.3 * x)
-    >>> select_method(smooth.astype(np.float32)).best
-    'spline'
+    >>> select_method(smooth.astype(np.float32)).weights["motion"]
+    0.0
     """
     from scipy.ndimage import gaussian_filter1d
 
     where = np.arange(len(stack)) if positions is None else np.asarray(positions)
     check_stack(stack, where)
-    if len(stack) < MIN_SLICES:
-        return _only("motion")
     runs = _runs(np.asarray(stack), where.astype(np.float64))
+    correlation = texture_correlation([run for run, _ in runs])
+    edge = spectral_edge(_middle(np.asarray(stack), EDGE_SIDE))
+    if len(stack) < MIN_SLICES:
+        return _by_correlation(correlation, edge)
     smoothing = matching_smoothing([run for run, _ in runs])
     products = np.zeros((len(METHODS),) * 2)
     for run, known in runs:
@@ -307,11 +316,13 @@ def select_method(
         products += _error_products(run, known, threads, should_stop) / len(runs)
     if not np.trace(products) > 0:
         return _only("cubic")  # nothing changes from slice to slice
-    weights = method_weights(products, smoothing)
+    weights = method_weights(products, correlation, edge)
     return MethodSelection(
         {name: float(w) for name, w in zip(METHODS, weights, strict=True)},
         {name: float(np.sqrt(products[k, k])) for k, name in enumerate(METHODS)},
         smoothing,
+        correlation,
+        edge,
     )
 
 
