@@ -170,11 +170,17 @@ def test_parts_begin_a_segmentation(with_parts, qtbot, notes):
     viewer, widget, _, _ = with_parts
     settled(widget, qtbot)
     tab = widget.parts_tab
+    # Parts and tissues on each other would mix their colors.
+    widget.tissue_panel.button.click()
+    qtbot.waitUntil(lambda: widget.tissue_layer is not None, timeout=WAIT)
+    assert widget.tissue_layer.visible
+    assert not viewer.layers["scan · parts"].visible
     assert not tab.send_mask.isEnabled()
     first, second = tab._label(0), tab._label(1)
     tab.select({first, second})
     tab.send_mask.click()
     made = viewer.layers["scan · chosen parts"]
+    assert not widget.tissue_layer.visible
     parts = viewer.layers["scan · parts"].data
     assert np.array_equal(made.data == 1, np.isin(parts, [first, second]))
     assert any("Open Segment" in text for _, text in notes)

@@ -2,23 +2,36 @@
 
 import numpy as np
 from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QSplitter
 
 from napari_medgs.plugin.anatomy.follower import follow_planes
 from napari_medgs.plugin.viewing.four_views import fitted_size
 from tests.plugin.strokes import WAIT, Mouse, begin, idle, stroke
 
 
-def test_four_views_share_place_layers_and_strokes(docked, qtbot, notes):
+def test_four_views_share_place_layers_and_strokes(docked, qtbot, notes, monkeypatch):
     viewer, widget = docked()
     window = viewer.window._qt_viewer
     look, four = widget.look, widget.look.four_views
     viewer.window._qt_window.show()
     layer = begin(qtbot, widget)
+    before = []
+    add = QSplitter.addWidget
+
+    def added(splitter, view):
+        if view in [plane.widget for plane in four.planes]:
+            planes = (plane.shown_plane() for plane in four.planes)
+            before.append({follow_planes(viewer).shown_plane(), *planes})
+        add(splitter, view)
+
+    monkeypatch.setattr(QSplitter, "addWidget", added)
     look.four.click()
     qtbot.waitUntil(lambda: len(four.planes) == 2 and four.space is not None, timeout=WAIT)
     qtbot.waitUntil(lambda: four.space.layer is not None, timeout=WAIT)
     assert not four.space.words.isVisible()
-    # The three planes, each upright with its letters.
+    # The three planes, each upright with its letters: from the moment when they are shown.
+    assert before
+    assert all(planes == {0, 1, 2} for planes in before)
     shown = [follow_planes(viewer), *(view.follower for view in four.planes)]
     assert {follower.shown_plane() for follower in shown} == {0, 1, 2}
     assert [follower.letters.shown["top"] for follower in shown] == ["A", "S", "S"]

@@ -99,6 +99,7 @@ def test_train_and_continue(make_viewer, qtbot, cases, tmp_path, notes, monkeypa
     assert "ball, box" in widget.result.text()
     assert "4 cases" in widget.result.text()
     assert "loss" in widget.curve.words()
+    assert "These are few steps" in widget.result.text()
     assert widget.go_on.text() == "continue mine.safetensors"
     widget.go_on.setChecked(True)
     started = []
@@ -119,6 +120,17 @@ def test_cancel_keeps_the_best(make_viewer, qtbot, cases, tmp_path, notes):
     assert "Stopped early" in widget.result.text()
 
 
+def test_cancel_before_there_is_a_network(make_viewer, qtbot, cases, tmp_path, notes):
+    widget = learn(make_viewer, cases)
+    widget.output.setText(str(tmp_path / "none.safetensors"))
+    widget.panel.button.click()
+    widget.panel.cancel.click()
+    qtbot.waitUntil(lambda: not widget.runner.busy, timeout=WAIT)
+    assert "nothing was saved" in widget.result.text()
+    assert not widget.result.isHidden()
+    assert list(tmp_path.iterdir()) == notes == []
+
+
 def test_what_is_missing(make_viewer, qtbot, tmp_path, notes):
     widget = learn(make_viewer)
     widget.panel.button.click()
@@ -128,6 +140,13 @@ def test_what_is_missing(make_viewer, qtbot, tmp_path, notes):
     widget.panel.button.click()
     qtbot.waitUntil(lambda: not widget.runner.busy, timeout=WAIT)
     assert "no images with masks" in notes[0][1]
+    assert "a table (.csv) with the columns image and mask" in notes[0][1]
+    single = tmp_path / "scan.nii.gz"
+    single.touch()
+    widget.source.setText(str(single))
+    widget.panel.button.click()
+    qtbot.waitUntil(lambda: not widget.runner.busy, timeout=WAIT)
+    assert "training needs a folder of images with masks" in notes[1][1]
     with pytest.raises(FileError, match="no such file"):
         make_train_request(tmp_path / "x", tmp_path / "m.safetensors", 1, True, None)
     with pytest.raises(ParameterError, match="where the model is saved"):
@@ -222,8 +241,10 @@ def test_pre_segment_is_one_step(opened, qtbot, model, notes):
     assert "Agreement of the folds" in widget.view.model_note.text()
     widget.view.undo.click()
     assert not np.asarray(widget.result_layer.data).any()
+    assert widget.view.model_note.isHidden()
     widget.view.redo.click()
     assert np.asarray(widget.result_layer.data).any()
+    assert not widget.view.model_note.isHidden()
     # A stroke corrects it.
     layer = widget.strokes_layer
     stroke(layer, [(8, 8, 8)], widget.view.table.background)

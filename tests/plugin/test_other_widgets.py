@@ -491,6 +491,28 @@ def test_dialogs_start_in_the_folder_of_the_image(export_scene, tmp_path, monkey
     widget.ask()
     choose(widget, "field", image)
     widget.ask()
+    choose(widget, "image", image)  # its name is not that of the mask
+    widget.ask()
     assert asked == [
         str(tmp_path / "found_mask.nii.gz"), str(tmp_path / "found.medgs.safetensors"),
+        str(tmp_path / "found_reconstruction.nii.gz"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("through", ["the widget", "napari's menu"])
+def test_the_scan_is_not_overwritten(export_scene, qtbot, tmp_path, notes, through):
+    _viewer, _field, (image, mask, _), widget = export_scene
+    scan, own = tmp_path / "scan.nii.gz", tmp_path / "own.nii.gz"
+    image.metadata["path"], mask.metadata["path"] = str(scan), str(own)
+    for path in (scan, own):
+        path.write_bytes(b"precious")
+    choose(widget, "mask", mask)
+    if through == "the widget":
+        widget.save(scan)
+    else:
+        mask.save(str(scan), plugin="napari-medgs")
+    assert scan.read_bytes() == b"precious"
+    assert "is open in the viewer; choose another name" in notes[-1][1]
+    if through == "napari's menu":
+        mask.save(str(own), plugin="napari-medgs")  # onto itself, as edited
+        assert own.read_bytes() != b"precious"

@@ -76,6 +76,7 @@ def test_a_line_cuts_through_slices_and_undo_mends_it(shown, qtbot, notes):
 
     # A lasso in this slice alone; corner by corner, closed by a double click.
     panel.slices.setValue(1)
+    assert panel.slices.text() == "1 slice"
     panel.cut.setCurrentIndex(panel.cut.findData("fill"))
     mouse = Mouse(viewer)
     wide = ring(low=(1.2, 3.2), high=(4.3, 8.7))
@@ -105,6 +106,10 @@ def test_the_scissors_are_put_away_with_the_brush_by_escape_and_for_parts(shown,
     click(mouse, layer, ring()[0])
     viewer.dims.set_point(0, layer.data_to_world((6, 0, 0))[0])
     assert canvas.corners == 0  # a line belongs to one slice
+    assert "in which they were clicked" in widget.view.panel.status.text()
+    for place in ring(6)[:2]:
+        click(mouse, layer, place, double=place == ring(6)[1])
+    assert "three corners or more" in widget.view.panel.status.text()
     widget.scissors.escape()
     assert not panel.button.isChecked()
     assert str(layer.mode) == "paint"

@@ -13,7 +13,7 @@ from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output
 from napari_medgs.cli.setting_options import takes_settings
 from napari_medgs.learning.card import SUFFIX
-from napari_medgs.learning.training.params import LearnParams
+from napari_medgs.learning.training.params import FEW_STEPS, LearnParams
 
 NAMES = (
     "minutes",
@@ -44,8 +44,6 @@ NAMES = (
 """The settings that are options, in the order of the help page."""
 
 CASES = "Cases"
-FEW_STEPS = 200
-"""Steps below which a user is told that they are few."""
 
 EXAMPLES = (
     "napari-medgs train-segmenter cases/ -o liver.safetensors --minutes 10",

@@ -164,8 +164,8 @@ def select(
     places = _plain(positive), _plain(negative)
     if set(inside) & set(outside):
         raise ParameterError(
-            "A positive and a negative place lie in the same cell, which cannot be divided; move "
-            "one of them."
+            "A place that belongs to the part and one that does not lie in the same cell, the "
+            "smallest piece of the image, which cannot be divided; choose places farther apart."
         )
     excluded = {int(n) for leaf in outside for n in tree.ancestors(leaf)}
     start = tree.common_ancestor(inside)

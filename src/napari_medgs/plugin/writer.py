@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_medgs.data.orientation import is_orientation_known
 from napari_medgs.errors import MedGSError
+from napari_medgs.plugin.file_names import refuse_open_files
 from napari_medgs.plugin.layer_frame import (
     LayerFrame,
     array_of,
@@ -91,9 +92,13 @@ def write_surface_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]
 
 
 def _reported(path: str, write: Callable[[str, Any], Path], layer: Any) -> list[str]:
+    from napari import current_viewer
     from napari.utils.notifications import show_warning
 
+    viewer = current_viewer()
+    others = [] if viewer is None else [x for x in viewer.layers if x.name != layer.name]
     try:
+        refuse_open_files(others, [Path(path)])
         written = str(write(path, layer))
         if not has_known_place(layer):
             show_warning(orientation_warning(layer.name))

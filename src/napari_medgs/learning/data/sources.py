@@ -21,6 +21,8 @@ PAIRS = (
     ("image", "mask"), ("imagesTr", "labelsTr"),
 )  # fmt: skip
 """Folders of images with the folders of their masks."""
+TABLES = (".csv", ".tsv", ".txt", ".lst", ".npz")
+"""Suffixes of files that name cases."""
 ENDINGS = ("_seg", "-seg", "_mask", "-mask", "_label", "-label", "_labels", "_segmentation", "_gt")
 """What follows an image's name in the name of its mask, side by side."""
 _CONTRAST = re.compile(r"^(?P<case>.+)_(?P<number>\d{4})$")
@@ -114,6 +116,11 @@ def find_training_cases(
     text = str(source)
     if not place.exists():
         raise FileError(f"{text}: no such file or folder.")
+    if place.is_file() and place.suffix.lower() not in TABLES:
+        raise FileError(
+            f"{text}: training needs a folder of images with masks, or a table (.csv) with the "
+            "columns image and mask."
+        )
     if not place.is_dir() or mask is not None or pattern is not None:
         found = find_cases(place, pattern=pattern, mask=mask or _guessed(place, pattern))
         return TrainingSource(_with_masks(found, text), {}, (), text)
@@ -129,8 +136,9 @@ def find_training_cases(
     if not side_by_side:
         raise FileError(
             f"{text}: no images with masks. Expected are imagesTr and labelsTr, images and "
-            "labels, NAME.nii.gz beside NAME_seg.nii.gz, BIDS derivatives, or --mask with a "
-            "pattern such as '../labels/{name}.nii.gz'."
+            "labels, NAME.nii.gz beside NAME_seg.nii.gz, BIDS derivatives, or a table (.csv) with "
+            "the columns image and mask; on the command line also --mask with a pattern such as "
+            "'../labels/{name}.nii.gz'."
         )
     return TrainingSource(side_by_side, {}, (), text)
 

@@ -12,6 +12,8 @@ from napari_medgs.errors import ParameterError
 from napari_medgs.learning.networks.slots import DecoderKind, EncoderKind, SupervisionKind
 
 NETWORK = "Network"
+FEW_STEPS = 200
+"""Steps below which poor masks are to be expected."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from napari_medgs.tissue import TissueResult
 
-COLORS = "turbo"
+DIVISIONS = ("tissues", "parts", "chosen parts")
+"""Of one image: two of them on each other would mix their colors."""
 
 
 def _metadata(task: ImageTask, field: Any) -> dict[str, Any]:
@@ -34,6 +35,8 @@ def add_labels(
 ) -> Any:
     """Add labels on the canonical grid, or put them into the layer of that name.
 
+    A new layer hides the other divisions of the image.
+
     Returns
     -------
     napari.layers.Labels
@@ -46,6 +49,10 @@ def add_labels(
             layer.data = array
             layer.metadata[NAMES_KEY] = dict(names)
             return layer
+    others = {f"{task.sources[0].name} · {other}" for other in DIVISIONS}
+    for layer in viewer.layers:
+        if layer.name in others:
+            layer.visible = False
     return viewer.add_labels(
         array,
         name=name,

@@ -92,7 +92,7 @@ class PartsView:
         sizes = self.parts.milliliters()
         colors = self.colors(sizes)
         self._tab.show_parts(sizes, self.parts.names, colors)
-        texts = {k: f"{self._title(k)}, {v:.3g} ml" for k, v in sizes.items()}
+        texts = {k: f"{self._title(k)}, {v:.3g} mL" for k, v in sizes.items()}
         nodes = {node: label for label, nodes in self.parts.nodes.items() for node in nodes}
         self._disc.show_parts(self.embedding, nodes, colors, texts)
 

@@ -57,7 +57,7 @@ class PartsTab(QWidget):
         row.addWidget(self.count_text)
         layout.addLayout(row)
         self.table = QTableWidget(0, 3)
-        self.table.setHorizontalHeaderLabels(["Part", "Name", "ml"])
+        self.table.setHorizontalHeaderLabels(["Part", "Name", "mL"])
         self.table.verticalHeader().setVisible(False)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.horizontalHeader().setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
@@ -81,7 +81,7 @@ class PartsTab(QWidget):
             layout.addLayout(line)
         self.note = hint(
             "Parts differ from their neighbors in the image; the tree knows no anatomy. To choose "
-            "one by a click and the wheel, use Parts in Segment."
+            "one by a click and the wheel, use Click a part in Segment."
         )
         layout.addWidget(self.note)
         self._filling = False

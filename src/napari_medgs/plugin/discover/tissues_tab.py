@@ -92,7 +92,7 @@ class TissuesTab(QWidget):
             Of the labels.
         """
         contrasts = result.contrasts[:MOST_CONTRASTS]
-        heads = ["Class", "ml", "Share", *contrasts]
+        heads = ["Class", "mL", "Share", *contrasts]
         self.table.setColumnCount(len(heads))
         self.table.setHorizontalHeaderLabels(heads)
         self.table.setRowCount(len(result.rows))

@@ -21,6 +21,7 @@ from napari_medgs.plugin.layer_metadata import (
     CODES_KEY,
     COLORS_KEY,
     NAMES_KEY,
+    SOURCE_KEY,
     field_of,
     frame_of_field,
     role_of,
@@ -184,6 +185,19 @@ def with_suffix(path: str | Path, kind: str) -> Path:
     path = Path(path)
     known = KINDS[kind].suffixes
     return path if path.name.lower().endswith(known) else path.with_name(path.name + known[0])
+
+
+def suggested_name(kind: str, layer: Any) -> str:
+    """Return the name of a file to offer: no two kinds of one suffix have the same.
+
+    Parameters
+    ----------
+    kind : str
+    layer : napari.layers.Layer
+    """
+    source = str(layer.metadata.get(SOURCE_KEY) or layer.name)
+    endings = {"image": " reconstruction", "splat": " splats", "field": "", "compressed": ""}
+    return source + endings[kind] if kind in endings else str(layer.name)
 
 
 def export_job(kind: str, layer: Any, path: str | Path, options: MeshOptions | None = None) -> Job:

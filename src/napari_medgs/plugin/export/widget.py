@@ -17,9 +17,10 @@ from napari_medgs.plugin.export.jobs import (
     parse_labels,
     place_warning,
     rank,
+    suggested_name,
     with_suffix,
 )
-from napari_medgs.plugin.file_names import suggested_path
+from napari_medgs.plugin.file_names import refuse_open_files, suggested_path
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.widgets.controls import choice_box, float_box, int_box
@@ -150,7 +151,7 @@ class ExportWidget(MedGSWidget):
         layer = self.layer.layer
         if layer is None:
             raise ParameterError(KINDS[kind].missing)
-        start = suggested_path(self.viewer.layers, layer, suffixes[0])
+        start = suggested_path(self.viewer.layers, layer, suffixes[0], suggested_name(kind, layer))
         shown = " ".join(f"*{s}" for s in suffixes)
         path, _ = QFileDialog.getSaveFileName(
             self, f"Save {KINDS[kind].title}", str(start), f"{KINDS[kind].title} ({shown})"
@@ -164,6 +165,7 @@ class ExportWidget(MedGSWidget):
         kind = self.kind.currentData()
         options = self.options() if kind == "mesh" else None
         layer = self.layer.layer
+        refuse_open_files(self.viewer.layers, [with_suffix(path, kind)])
         if kind == "compressed":
             self.compression.runner.stop()
             target = with_suffix(path, kind)

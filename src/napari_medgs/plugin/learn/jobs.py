@@ -13,7 +13,7 @@ from napari_medgs.errors import FileError, ParameterError
 from napari_medgs.learning.card import SUFFIX, SegmenterCard
 from napari_medgs.learning.components import describe_components
 from napari_medgs.learning.polishing import describe_polishing
-from napari_medgs.learning.training.params import LearnParams
+from napari_medgs.learning.training.params import FEW_STEPS, LearnParams
 from napari_medgs.plugin.next_cases import kept_files
 
 if TYPE_CHECKING:
@@ -71,15 +71,9 @@ class TrainRequest:
         """Train, and write the segmenter."""
         from napari_medgs._optional import require
         from napari_medgs.io.folders import check_folder_of
+        from napari_medgs.learning.data.sources import find_training_cases
 
         check_folder_of(self.output)
-        require("torch", "lightning", feature="Training")
-        from napari_medgs.learning import (
-            find_training_cases,
-            load_segmenter,
-            save_segmenter,
-            train_segmenter,
-        )
 
         def report(event: ProgressEvent) -> None:
             if event.loss is not None or event.dice is not None:
@@ -88,7 +82,11 @@ class TrainRequest:
             progress(event)
 
         report(ProgressEvent("look for cases", 0, 0, 0.0))
+        # First, as to load the packages that train takes many seconds.
         source = find_training_cases(self.source)
+        require("torch", "lightning", feature="Training")
+        from napari_medgs.learning import load_segmenter, save_segmenter, train_segmenter
+
         start = None if self.start is None else load_segmenter(self.start)
         result = train_segmenter(
             source, self.params, start=start, progress=report, should_stop=should_stop
@@ -263,6 +261,8 @@ def describe_outcome(outcome: TrainOutcome) -> str:
     steps = card.training["done_steps"].get("all", 0)
     early = " Stopped early; the best so far was kept." if result.stopped_by else ""
     lines.append(f"{steps:,} steps, {result.seconds / 60:.1f} min.{early}")
+    if steps < FEW_STEPS:
+        lines.append("These are few steps: expect poor masks. Give it more time.")
     if result.left_out:
         names = ", ".join(list(result.left_out)[:3])
         why = next(iter(result.left_out.values()))

@@ -46,8 +46,12 @@ MINUTES = 10.0
 TABLES = "Tables (*.csv *.tsv)"
 MODELS = f"Models (*{SUFFIX})"
 GUIDE = (
-    "Train a network on images with masks, such as the cases that you accepted in Segment. "
+    "Train a network on images with masks, such as the cases that you kept in Segment. "
     "Pre-segment there then draws the first mask of the next image."
+)
+CANCELED = (
+    "Canceled in the first steps, before there was a network of use: nothing was saved. Earlier "
+    "models are as they were."
 )
 
 
@@ -90,7 +94,7 @@ class LearnWidget(MedGSWidget):
         self.choose_table = menu.addAction("Table…")
         browse.setMenu(menu)
         tip = (
-            "A folder of accepted cases or in nnU-Net's layout, one with images and labels, a "
+            "A folder of kept cases or in nnU-Net's layout, one with images and labels, a "
             "BIDS data set, or a table with the columns image and mask."
         )
         add_row(form, "Cases", _beside(self.source, browse), tip)
@@ -156,7 +160,9 @@ class LearnWidget(MedGSWidget):
         self.images.setPlaceholderText("folder or table of images")
         browse = IconButton("folder_open_outline", "Choose the images without masks.")
         browse.clicked.connect(lambda *_: self.ask_images())
-        add_row(form, "No masks", _beside(self.images, browse), "Images that are to be annotated.")
+        add_row(
+            form, "New images", _beside(self.images, browse), "Images that are to be annotated."
+        )
         self.order_button = QPushButton("Which case next?")
         self.order_button.setToolTip(
             "Let the model's folds segment these images, and list those first on which they "
@@ -240,7 +246,7 @@ class LearnWidget(MedGSWidget):
         )  # fmt: skip
         self._request = request
         self.result.setVisible(False)
-        self.panel.run(request, self._show_outcome, self.title)
+        self.panel.run(request, self._show_outcome, self.title, self._show_canceled)
 
     def _show_curve(self) -> None:
         if self._request is not None:
@@ -252,6 +258,11 @@ class LearnWidget(MedGSWidget):
         self.result.setVisible(True)
         CHOICE.choose(outcome.request.output)
         self._suggest()
+
+    def _show_canceled(self) -> None:
+        """Say that nothing was kept: too few steps had been done."""
+        self.result.setText(CANCELED)
+        self.result.setVisible(True)
 
     @guarded
     def order(self) -> None:

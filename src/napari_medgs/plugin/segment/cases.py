@@ -233,6 +233,7 @@ class CaseActions:
             context.image.name,
         )
         revision = controller.revision
+        controller.state.message = f"Keeping {context.image.name} ..."
 
         def done(record: CaseRecord) -> None:
             controller.state.saved = revision == controller.revision

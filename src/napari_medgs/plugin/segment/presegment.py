@@ -124,6 +124,7 @@ class PreSegment:
         view.presegment.clicked.connect(lambda *_: self.toggle())
         view.choose_model.clicked.connect(lambda *_: self.ask())
         owner.listen(CHOICE.changed, self._show_model)
+        controller.prompts_changed.connect(self._on_prompts)
         self._show_model()
 
     @property
@@ -222,6 +223,13 @@ class PreSegment:
         """Show a line below the button; none for an empty text."""
         self._view.model_note.setText(text)
         self._view.model_note.setVisible(bool(text))
+
+    def _on_prompts(self) -> None:
+        """Say nothing of a mask that was undone; Redo brings the words back with it."""
+        session, note = self._controller.session, self._view.model_note
+        if not self._runner.busy:
+            there = session is not None and session.prior is not None
+            note.setVisible(bool(note.text()) and there)
 
     def forget(self) -> None:
         """Forget what was said of a mask, when its session ends."""

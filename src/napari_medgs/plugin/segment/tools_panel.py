@@ -28,7 +28,7 @@ class ToolsPanel(QWidget):
         self.margin = float_box(0.1, 100, 2.0, 0.5, " mm")
         self.margin.setToolTip("For Grow, Shrink and Smooth.")
         self.smallest = float_box(0.001, 10_000, 0.1, 0.05, " mL")
-        self.smallest.setToolTip("For Remove small.")
+        self.smallest.setToolTip("For No small.")
         texts = {"keep largest": "Largest", "remove small": "No small", "fill holes": "No holes",
                  "fill between slices": "Fill between slices"}  # fmt: skip
         self.edits: dict[str, QPushButton] = {

@@ -268,7 +268,7 @@ class SegmentWidget(SegmentSessions):
 
     def _on_refused(self, reason: str) -> None:
         """Say why there is no result; before the first stroke the guide says what to do."""
-        untouched = not self.state.can_undo and not self.state.can_redo
+        untouched = not self.state.can_undo  # or all of it was undone
         self.state.message = "" if untouched else reason
 
     def shut_down(self) -> None:

@@ -93,6 +93,9 @@ class FourViews:
             yield
             yield from view.fill()
             yield
+        self._assign()  # before they are seen: else both show what the main canvas does
+        self._share_place(viewer)
+        yield
         self.space = SpaceView(viewer)
         yield
         # Napari's own canvas stays where it is: to move it would lose its textures.

@@ -29,6 +29,10 @@ STAGES = {
     "fit Gaussians": "Fitting Gaussians",
     "measure": "Measuring",
     "render": "Rendering",
+    "image features": "Preparing",
+    "score renderer": "Preparing",
+    "graph": "Preparing",
+    "buffers": "Preparing",
     "train all": "Training",
     "fine-tune": "Fine-tuning",
     "done": "Finishing",
@@ -87,7 +91,13 @@ class TaskPanel(QWidget):
         self.cancel.setEnabled(False)
         self.status.setText("Stopping ...")
 
-    def run(self, job: Job, returned: Callable[[Any], None], what: str) -> None:
+    def run(
+        self,
+        job: Job,
+        returned: Callable[[Any], None],
+        what: str,
+        canceled: Callable[[], None] = lambda: None,
+    ) -> None:
         """Run a job; failures become notifications.
 
         Parameters
@@ -97,6 +107,8 @@ class TaskPanel(QWidget):
             Gets the result in the main thread; its own failures become notifications too.
         what : str
             The task in words, for messages.
+        canceled : callable
+            Called in place of ``returned`` where a stopped job has no result.
         """
 
         def deliver(result: Any) -> None:
@@ -114,7 +126,7 @@ class TaskPanel(QWidget):
                 job,
                 returned=deliver,
                 errored=lambda error: show_failure(error, what),
-                cancelled=lambda: None,
+                cancelled=canceled,
                 progressed=self.show_progress,
                 finished=lambda: self._set_busy(False),
             )

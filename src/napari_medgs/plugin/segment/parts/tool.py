@@ -343,7 +343,7 @@ class ClickParts:
             return ""
         words = f"about {volume_text(picker.milliliters)}"  # of cells; the mask is smoother
         count = len(part.levels)
-        return f"{words} · {part.level + 1} of {count}" if count > 1 else words
+        return f"{words} · {part.level + 1} of {count}" if count > 1 else f"{words} · only size"
 
     def _show(self) -> None:
         part = None if self.picker is None else self.picker.shown

@@ -16,6 +16,9 @@ from napari_medgs.plugin.segment.parts.outline import HOVERED, OutlineNode
 if TYPE_CHECKING:
     from napari_medgs.plugin.layer_frame import LayerFrame
 
+FEW = "A region needs three corners or more: click them, and double-click the last one."
+OTHER_SLICE = "The corners belong to the slice in which they were clicked: begin anew in this one."
+
 
 class LassoCanvas:
     """Draws a line while the left button is down, or from click to click.
@@ -35,6 +38,7 @@ class LassoCanvas:
     drawn_in_view = Signal(
         object, object
     )  # corners (P, 2) in pixels, projection of voxels to them
+    forgotten = Signal(str)  # why a line that was begun cuts nothing
 
     def __init__(self, model: Any, canvas: Any, image: Any, frame: LayerFrame) -> None:
         self._model, self._canvas = model, canvas
@@ -122,6 +126,7 @@ class LassoCanvas:
         place, projection = self._slice, self._projection
         self.forget()
         if len(corners) < 3:
+            self.forgotten.emit(FEW)
             return
         if projection is not None:
             self.drawn_in_view.emit(np.asarray(corners), projection)
@@ -139,6 +144,8 @@ class LassoCanvas:
         in_3d = self._model.dims.ndisplay == 3
         other = self._slice is not None and self._places.slice != self._slice
         if other or (self._projection is not None and not in_3d):
+            if self._corners and other:
+                self.forgotten.emit(OTHER_SLICE)
             self.forget()
 
     def _on_camera(self, event: Any = None) -> None:

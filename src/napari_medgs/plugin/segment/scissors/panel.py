@@ -36,6 +36,9 @@ class ScissorsPanel(QWidget):
         self.cut.setMinimumContentsLength(6)
         self.slices = int_box(0, MOST, 0, "all slices")
         self.slices.setSuffix(" slices")
+        self.slices.valueChanged.connect(
+            lambda count: self.slices.setSuffix(" slice" if count == 1 else " slices")
+        )
         self.slices.setToolTip(
             "How many slices are cut, around the one in which the line is drawn: 1 for a lasso in "
             "that slice alone. In 3D the cut goes through everything."

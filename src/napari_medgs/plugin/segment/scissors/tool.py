@@ -206,7 +206,11 @@ class Scissors:
             made = LassoCanvas(model, canvas, context.image, frame)
             made.drawn.connect(self._on_drawn)
             made.drawn_in_view.connect(self._on_drawn_in_view)
+            made.forgotten.connect(self._say)
             self.canvases.append(made)
+
+    def _say(self, text: str) -> None:
+        self._controller.state.message = text
 
     def _close_canvases(self) -> None:
         for canvas in self.canvases:
