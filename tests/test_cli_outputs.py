@@ -218,6 +218,12 @@ def test_converted_masks_share_their_label_names(made, tmp_path):
     assert read_label_names(source) == read_label_names(tmp_path / "m.mha") == {1: "liver"}
 
 
+def test_numbers_are_printed_instead_of_text(made):
+    result = CliRunner().invoke(app, ["info", str(made / "mask.nii.gz"), "--json", "-"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["kind"] == "mask"
+
+
 def test_info_lists_overlapping_segments(tmp_path):
     layers = np.zeros((3, 4, 5, 2), np.uint8)
     layers[0, ..., 0] = 1

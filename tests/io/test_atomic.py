@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -180,3 +181,55 @@ def test_a_link_that_leads_to_itself(tmp_path):
     with pytest.raises(FileError, match="leads to itself"), atomic_path(link):
         pass
     assert link.is_symlink()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+@pytest.mark.parametrize("name", ["pipe.json", "link.json"])
+def test_pipes_are_written_to_and_stay(tmp_path, name):
+    """As /dev/null does: a rename in its place would replace the device."""
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    (tmp_path / "link.json").symlink_to(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with atomic_path(tmp_path / name) as temporary:
+            assert full_suffix(temporary) == ".json"
+            temporary.write_text("numbers")
+        assert os.read(reader, 100) == b"numbers"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    with pytest.raises(ValueError, match="stop"), atomic_path(pipe) as temporary:
+        temporary.write_text("half")
+        raise ValueError("stop")
+    assert pipe.is_fifo()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no descriptors as files")
+def test_open_streams_are_appended_to(tmp_path):
+    with (tmp_path / "log").open("w") as log:
+        log.write("before\n")
+        log.flush()
+        with atomic_path(f"/proc/self/fd/{log.fileno()}") as temporary:
+            temporary.write_text("numbers\n")
+    assert (tmp_path / "log").read_text() == "before\nnumbers\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no such device")
+def test_a_stream_that_takes_nothing():
+    with (
+        pytest.raises(FileError, match="cannot be written"),
+        atomic_path("/dev/full") as temporary,
+    ):
+        temporary.write_text("numbers")
+    assert Path("/dev/full").is_char_device()
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no such sockets")
+def test_sockets_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind("s.json")
+        with pytest.raises(FileError, match="is a device"), atomic_path("s.json"):
+            pass
+        assert Path("s.json").is_socket()

@@ -27,7 +27,7 @@ JsonOption = Annotated[
     typer.Option(
         "--json",
         metavar="FILE",
-        help="Write the numbers of the result to a JSON file.",
+        help="Write the numbers of the result to a JSON file; - prints them instead of text.",
         rich_help_panel=COMMON,
     ),
 ]

@@ -36,8 +36,12 @@ def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
     """
     if suffixes and not str(path).lower().endswith(tuple(suffixes)):
         raise FileError(f"{path}: the name of this output must end in {' or '.join(suffixes)}.")
-    from napari_medgs.io.folders import check_folder_of, link_target
+    from napari_medgs.io.folders import check_folder_of, is_stream, link_target
 
+    if is_stream(path):
+        if not os.access(path, os.W_OK):
+            raise FileError(f"{path}: cannot be written to.")
+        return
     check_folder_of(link_target(path))
     if suffixes and path.is_dir():
         raise FileError(f"{path}: is a folder; choose another name for the file.")
@@ -51,12 +55,14 @@ class Reporter:
     quiet : bool
         Print nothing.
     json_file : Path, optional
-        Where :meth:`finish` writes the numbers. Checked at once.
+        Where :meth:`finish` writes the numbers. Checked at once. With ``-`` they are all that is
+        printed.
     """
 
     def __init__(self, quiet: bool = False, json_file: Path | None = None) -> None:
-        self.quiet, self.json_file = quiet, json_file
-        if json_file is not None:
+        self.printed = json_file == Path("-")
+        self.quiet, self.json_file = quiet or self.printed, json_file
+        if json_file is not None and not self.printed:
             check_output(json_file)
             if json_file.is_dir():
                 raise FileError(f"{json_file}: is a folder; --json needs a file.")
@@ -151,8 +157,12 @@ class Reporter:
         if self.json_file is None:
             return
         from napari_medgs.io import read_label_names
-        from napari_medgs.io.json_files import write_json
+        from napari_medgs.io.json_files import json_text, write_json
         from napari_medgs.io.labels import sidecar_path
+
+        if self.printed:
+            typer.echo(json_text(numbers), nl=False)
+            return
 
         if mask is not None and os.path.realpath(sidecar_path(mask)) == os.path.realpath(
             self.json_file

@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from napari_medgs.errors import FileError
-from napari_medgs.io.folders import check_folder_of, link_target
+from napari_medgs.io.folders import check_folder_of, is_stream, link_target
 
 _DAY = 86400.0
 # Machine, process and a random part; earlier versions had the random part only.
@@ -44,7 +45,8 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     The temporary path lies in the target's folder and has its full suffix, so that libraries
     which choose a format by the name choose the same one. After an exception (a cancel too) it
     is removed and an older target stays as it was. What a killed process left of the same target
-    is removed first. A symbolic link stays one: the file that it points to is written.
+    is removed first. A symbolic link stays one: the file that it points to is written. A device
+    or pipe (``/dev/null``, ``/dev/stdout``) is written to, not replaced.
 
     Parameters
     ----------
@@ -62,6 +64,10 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     FileError
         When the folder is missing or not writable, the target is a folder, or the disk refuses.
     """
+    if is_stream(target):
+        with _passed_on(Path(target)) as temporary:
+            yield temporary
+        return
     path = link_target(Path(target))
     folder = path.parent
     check_folder_of(path)
@@ -83,6 +89,21 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     finally:
         _being_written.discard(token)
         _remove(temporary)
+
+
+@contextmanager
+def _passed_on(stream: Path) -> Iterator[Path]:
+    """Yield a temporary path whose content goes to a device or pipe at the end."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / f"output{full_suffix(stream)}"
+            yield temporary
+            # Appended: a shell may have sent the stream to a file with earlier lines.
+            descriptor = os.open(stream, os.O_WRONLY | os.O_APPEND)
+            with temporary.open("rb") as content, os.fdopen(descriptor, "wb", 0) as opened:
+                shutil.copyfileobj(content, opened)
+    except OSError as error:
+        raise FileError(f"{stream}: cannot be written ({error.strerror or error}).") from error
 
 
 def _host() -> str:

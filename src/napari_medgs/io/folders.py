@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 
 from napari_medgs.errors import FileError
@@ -65,8 +66,23 @@ def link_target(path: Path) -> Path:
     return target
 
 
+def is_stream(path: str | Path) -> bool:
+    """Tell whether a path is a pipe or a device such as ``/dev/null`` and ``/dev/stdout``.
+
+    These are written to. Files are replaced, and a program that the administrator runs could
+    replace ``/dev/null`` itself.
+    """
+    if os.fspath(path).startswith(("/dev/std", "/dev/fd/", "/proc/self/fd/")):
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+
+
 def check_folder_of(path: Path) -> None:
-    """Refuse an output whose folder is missing, is a file, or is not writable.
+    """Refuse an output whose folder is missing, is a file, or is not writable, and a disk.
 
     Raises
     ------
@@ -74,6 +90,8 @@ def check_folder_of(path: Path) -> None:
         Naming the output and what is wrong with its folder.
     """
     folder = path.parent
+    if path.is_block_device() or path.is_socket():
+        raise FileError(f"{path}: is a device, not a file; choose another output.")
     if not folder.is_dir():
         blocking = _file_above(path)
         if blocking is not None:

@@ -26,6 +26,11 @@ def plain_json(value: Any) -> Any:
     return value
 
 
+def json_text(numbers: Mapping[str, Any]) -> str:
+    """Return metrics as the text of a JSON file."""
+    return json.dumps(plain_json(numbers), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_json(path: str | Path, numbers: Mapping[str, Any]) -> Path:
     """Write metrics as a JSON file, atomically.
 
@@ -35,7 +40,7 @@ def write_json(path: str | Path, numbers: Mapping[str, Any]) -> Path:
         When it cannot be written.
     """
     path = Path(path)
-    text = json.dumps(plain_json(numbers), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json_text(numbers)
     with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     return path
