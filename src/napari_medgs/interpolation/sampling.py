@@ -68,7 +68,7 @@ def spectral_edge(stack: Floats) -> float:
         slices are scanned one by one. By three sine tapers (Riedel and Sidorenko 1995, IEEE
         Transactions on Signal Processing 43:188) of the differences of neighboring slices.
     """
-    steps = np.diff(stack.reshape(len(stack), -1), axis=0)
+    steps = np.diff(stack.reshape(len(stack), -1).astype(np.float32), axis=0)
     count = len(steps)
     if count < TAPERS:
         return 0.0
