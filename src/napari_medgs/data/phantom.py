@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Doubles
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import ParameterError
 
@@ -121,8 +121,12 @@ def make_phantom(
 
 
 def _ellipsoid(
-    s: Any, p: Any, x: Any, center: tuple[float, float, float], radii: tuple[float, float, float]
-) -> Any:
+    s: Doubles,
+    p: Doubles,
+    x: Doubles,
+    center: tuple[float, float, float],
+    radii: tuple[float, float, float],
+) -> Doubles:
     """Return about the signed distance in mm to an ellipsoid; negative inside."""
     level = np.sqrt(
         ((s - center[0]) / radii[0]) ** 2
@@ -132,7 +136,9 @@ def _ellipsoid(
     return (level - 1) * min(radii)
 
 
-def _distances(s: Any, p: Any, x: Any, rng: np.random.Generator) -> list[tuple[int, Any]]:
+def _distances(
+    s: Doubles, p: Doubles, x: Doubles, rng: np.random.Generator
+) -> list[tuple[int, Doubles]]:
     """Return (label, signed distance) of the tissues from outside to inside."""
     taper = 1 - 0.10 * np.clip(-p / 100, -1, 1)  # the forehead is narrower than the back
     xt = x / taper

@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.records import checked_record
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
@@ -190,7 +192,7 @@ class SegmenterCard:
         return replace(self, **numbers)
 
 
-def scale_channel(data: Any, scale: ChannelScale) -> Any:
+def scale_channel(data: NDArray[Any], scale: ChannelScale) -> Floats:
     """Return the intensities of one contrast as the network reads them.
 
     Parameters

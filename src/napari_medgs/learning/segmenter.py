@@ -29,6 +29,7 @@ from napari_medgs.learning.resampling import SAME, axis_weights, resample_image
 from napari_medgs.learning.tiles import tile_size, tiled_probabilities
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 TILE_FACTOR = 2.5
@@ -102,11 +103,11 @@ class Segmenter:
         self.networks = tuple(network.eval().requires_grad_(False) for network in networks)
 
     @property
-    def device(self) -> Any:
+    def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.networks[0].parameters()).device
 
-    def to(self, device: Any) -> Segmenter:
+    def to(self, device: torch.device | str) -> Segmenter:
         """Move the weights to a device; returns the segmenter itself."""
         for network in self.networks:
             network.to(device)

@@ -371,5 +371,5 @@ class SegmentModel:
         )
 
 
-def _smallest(values: tuple[int, ...]) -> Any:
+def _smallest(values: tuple[int, ...]) -> np.dtype[Any]:
     return np.min_scalar_type(max(values))

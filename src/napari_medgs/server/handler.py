@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from fastapi import Request, Response
@@ -25,6 +25,7 @@ PREDICTION: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {}}, "description": "The change."}
 }
 Act = Callable[[WorkSession], Any]
+Meta = TypeVar("Meta", bound=BaseModel)
 
 
 def answer(prediction: Prediction) -> Response:
@@ -41,7 +42,7 @@ def answer(prediction: Prediction) -> Response:
     return Response(body, media_type="application/octet-stream", headers=headers)
 
 
-def read_meta(request: Request, model: type[BaseModel]) -> Any:
+def read_meta(request: Request, model: type[Meta]) -> Meta:
     """Return what stands beside a binary body.
 
     Raises
@@ -195,7 +196,9 @@ class Handler:
             )
 
 
-def mask_of(body: bytes, work: WorkSession, box: list[list[int]] | None = None) -> Any:
+def mask_of(
+    body: bytes, work: WorkSession, box: list[list[int]] | None = None
+) -> NDArray[np.bool_]:
     """Return a boolean mask of the image's shape from a packed mask of the image or of a box."""
     shape = work.need().session.grid.shape
     window = None if box is None else pairs(box, shape)

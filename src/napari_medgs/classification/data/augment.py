@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -75,7 +75,9 @@ def random_affine(
     return matrix, settings.shift * uniform(count, ndim)
 
 
-def augment(inputs: Any, settings: Augmentation, random: torch.Generator) -> Any:
+def augment(
+    inputs: Tensor | GaussianSet, settings: Augmentation, random: torch.Generator
+) -> Tensor | GaussianSet:
     """Return augmented pixels (B, C, ...) or Gaussians; rows of weights are returned unchanged."""
     count = len(inputs)
     gain = 1 + settings.gain * (torch.rand(count, generator=random) * 2 - 1)
@@ -125,7 +127,7 @@ def move_pixels(images: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
     return torch.nn.functional.grid_sample(images, grid, padding_mode=edge, align_corners=False)
 
 
-def flip(inputs: Any, axes: tuple[int, ...]) -> Any:
+def flip(inputs: Tensor | GaussianSet, axes: tuple[int, ...]) -> Tensor | GaussianSet:
     """Return inputs flipped along some of the image's axes."""
     if not axes:
         return inputs

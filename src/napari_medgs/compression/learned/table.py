@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_medgs._typing import Floats
@@ -92,7 +93,7 @@ def in_blocks(table: Floats, block: int) -> Floats:
     return result
 
 
-def whole_centers(blocks: Floats, shape: tuple[int, ...]) -> Any:
+def whole_centers(blocks: Floats, shape: tuple[int, ...]) -> NDArray[np.int64]:
     """Return the middles of blocks (B, 3) in steps that files store.
 
     Parameters

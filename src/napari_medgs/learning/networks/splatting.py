@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from napari_medgs.rendering import EngineSpec, differentiable_render, make_engine
+from napari_medgs.rendering.engine import DifferentiableEngine
 from napari_medgs.rendering.parameters import (
     GEOMETRY,
     LOG_R1,
@@ -33,11 +34,13 @@ DEPTH = 3
 @lru_cache(maxsize=8)
 def _engine(
     shape: tuple[int, int, int], channels: int, degree: int, backend: str, threads: int, owner: int
-) -> Any:
+) -> DifferentiableEngine:
     """Return an engine; ``owner`` is the thread that alone uses it."""
     del owner
     spec = EngineSpec(shape, channels, degree=degree, eps=EPS, threads=threads)
-    return make_engine(spec, backend)
+    engine = make_engine(spec, backend)
+    assert isinstance(engine, DifferentiableEngine)
+    return engine
 
 
 def render_logits(table: Tensor, size: tuple[int, ...], degree: int = 0) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -57,7 +56,9 @@ def to_voxels(
     return points
 
 
-def marked_voxels(grid: Grid, where: ArrayLike, world: bool = False) -> Any:
+def marked_voxels(
+    grid: Grid, where: ArrayLike, world: bool = False
+) -> NDArray[np.bool_] | tuple[NDArray[np.int64], ...]:
     """Return an index expression for the voxels of a mask or of a line.
 
     Parameters

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +85,6 @@ class SliceNetwork(nn.Module):
         return logits
 
 
-def build(card: TissueCard) -> Any:
+def build(card: TissueCard) -> GraphNetwork | SliceNetwork:
     """Return the network that a card describes, with new weights."""
     return GraphNetwork(card) if card.architecture == "graph" else SliceNetwork(card)
