@@ -384,6 +384,12 @@ def test_a_layer_that_is_deleted(docked, qtbot, notes):
     explained(qtbot, widget)
     assert widget.explanation_layer in viewer.layers
     assert len(notes) == 1
+    # It explains one result: another one is not seen through it.
+    assert widget.explanation_layer.visible
+    widget.image.choose(viewer.add_image(lesion(), name="next"))
+    classified(qtbot, widget)
+    assert "next" in widget.result.text()
+    assert not widget.explanation_layer.visible
 
 
 def test_bars_are_drawn_in_either_order(qtbot):

@@ -226,6 +226,8 @@ class ClassifyWidget(MedGSWidget):
 
     def _show(self, layer: Any, outcome: ClassifyOutcome) -> None:
         self.last, self.attribution, self._source = outcome, None, weakref.ref(layer)
+        if self.explanation_layer is not None:
+            self.explanation_layer.visible = False  # it explains the result before
         prediction = outcome.prediction
         self.result.setText(describe_prediction(outcome))
         unsure = prediction.is_unlike or (prediction.is_undecided and not outcome.card.multi_label)
