@@ -69,6 +69,13 @@ def test_cancelled_between_stages(case, tmp_path):
     assert not (tmp_path / "d" / "results.json").exists()
 
 
+def test_files_of_the_user_s_are_not_replaced(case, tmp_path):
+    (tmp_path / "mask.nii.gz").write_bytes(b"painted for hours")
+    with pytest.raises(FileError, match="another file of this name"):
+        run.run_demo(case, tmp_path, gui=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["mask.nii.gz"]
+
+
 def test_choice_of_the_case(monkeypatch, tmp_path):
     monkeypatch.delenv(cases.DATA_VARIABLE, raising=False)
     with pytest.raises(FileError, match=cases.DATA_VARIABLE):

@@ -238,4 +238,9 @@ def test_sample_files_are_the_same_each_time_and_fit_together(tmp_path):
     assert np.count_nonzero(strokes.any(axis=(1, 2))) == 3
     for value in (6, 7):
         assert (labels[strokes == value] == value).all()
+    run("sample", "-o", tmp_path / "a")  # again into the same folder
+    (tmp_path / "a" / "brain.nii.gz").write_bytes((tmp_path / "a" / "labels.nii.gz").read_bytes())
+    (tmp_path / "a" / "strokes.nii.gz").unlink()
+    assert "another file of this name" in run("sample", "-o", tmp_path / "a", status=1).stderr
+    assert not (tmp_path / "a" / "strokes.nii.gz").exists()
     assert not np.isin(labels[strokes == 1], (6, 7)).any()

@@ -19,10 +19,11 @@ from napari_medgs._util.progress import (
     never_stop,
 )
 from napari_medgs.demo.cases import DemoCase
-from napari_medgs.errors import Cancelled
+from napari_medgs.errors import Cancelled, FileError
 from napari_medgs.fitting.params import FitParams
 
 SCREENSHOT_SECONDS = 240
+IMAGE = "image.nii.gz"
 
 
 @dataclass
@@ -43,6 +44,21 @@ class DemoResult:
     metrics: dict[str, Any]
     files: dict[str, Path]
     remarks: list[str]
+
+
+def _check_folder(output: Path, case: DemoCase) -> None:
+    """Refuse a folder with files of the user's that have the names of results."""
+    from napari_medgs.demo.sample import holds
+
+    # Written at the end; a demo that was interrupted has its image.
+    if (output / "results.json").exists() or holds(output / IMAGE, case.volume.data[0]):
+        return
+    names = (IMAGE, "truth.nii.gz", "mask.nii.gz", "reconstruction.nii.gz", "mesh.ply")
+    for name in names:
+        if (output / name).exists():
+            raise FileError(
+                f"{output / name}: another file of this name is there; choose a new folder."
+            )
 
 
 def run_demo(
@@ -88,6 +104,7 @@ def run_demo(
 
     params = params or FitParams()
     make_folder(output)
+    _check_folder(output, case)
     started = time.perf_counter()
     seconds: dict[str, float] = {}
     files: dict[str, Path] = {}
@@ -104,9 +121,9 @@ def run_demo(
         progress(ProgressEvent(following, 0, 0, now - started))
 
     volume, grid = case.volume, case.volume.grid
-    write_image(output / "image.nii.gz", volume.data, grid)
+    write_image(output / IMAGE, volume.data, grid)
     write_labels(output / "truth.nii.gz", case.labels, grid, case.names)
-    files["image"], files["true mask"] = output / "image.nii.gz", output / "truth.nii.gz"
+    files["image"], files["true mask"] = output / IMAGE, output / "truth.nii.gz"
     stage("write input", "fit")
     result = fit(
         volume,

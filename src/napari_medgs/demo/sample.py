@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.data.phantom import Phantom, make_phantom
-from napari_medgs.errors import FileError
+from napari_medgs.errors import FileError, MedGSError
 
 SPACING_MM = 2.0
 BACKGROUND = 1
@@ -31,7 +31,7 @@ def write_sample(folder: str | Path) -> dict[Path, str]:
     Parameters
     ----------
     folder : str or Path
-        Is made if needed; files of the same names in it are replaced.
+        Is made if needed.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def write_sample(folder: str | Path) -> dict[Path, str]:
     Raises
     ------
     FileError
-        When the folder cannot be made or written.
+        When the folder cannot be made or written, or has other files of these names.
 
     Examples
     --------
@@ -64,10 +64,15 @@ def write_sample(folder: str | Path) -> dict[Path, str]:
     head = make_phantom(SPACING_MM)
     brain, t2 = folder / "brain.nii.gz", folder / "brain_t2.nii.gz"
     labels, strokes = folder / "labels.nii.gz", folder / "strokes.nii.gz"
-    write_image(brain, head.image[None], head.grid)
-    write_image(t2, second_contrast(head)[None], head.grid)
-    write_labels(labels, head.labels, head.grid, head.names)
-    write_labels(strokes, draw_strokes(head.labels), head.grid, STROKE_NAMES)
+    images = {brain: head.image, t2: second_contrast(head)}
+    masks = {labels: head.labels, strokes: draw_strokes(head.labels)}
+    for path, values in (images | masks).items():
+        if path.exists() and not holds(path, values):
+            raise FileError(f"{path}: another file of this name is there; choose a new folder.")
+    for path, values in images.items():
+        write_image(path, values[None], head.grid)
+    write_labels(labels, masks[labels], head.grid, head.names)
+    write_labels(strokes, masks[strokes], head.grid, STROKE_NAMES)
     classes = " and ".join(f"{value} {name}" for value, name in CLASSES.items())
     return {
         brain: "image: a synthetic head, like a T1-weighted scan",
@@ -77,6 +82,16 @@ def write_sample(folder: str | Path) -> dict[Path, str]:
         strokes: f"strokes on three slices: {BACKGROUND} background, {classes}; 0 is unlabeled",
         sidecar_path(strokes): "names of the labels in the strokes",
     }
+
+
+def holds(path: Path, values: NDArray[Any]) -> bool:
+    """Tell whether a file holds these values (Z, Y, X), as one that was written before does."""
+    from napari_medgs.io import read_volume
+
+    try:
+        return np.array_equal(read_volume(path).data[0], values)
+    except MedGSError:
+        return False
 
 
 def second_contrast(head: Phantom, seed: int = 1) -> NDArray[np.float32]:
