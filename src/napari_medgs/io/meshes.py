@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,6 +130,14 @@ def save_meshes(
         if made and not any(path.iterdir()):
             path.rmdir()
         raise
+    older = sorted({p.name for p in find_meshes(path)} - {p.name for p in written})
+    if older:
+        more = f" and {len(older) - 3} more" if len(older) > 3 else ""
+        warnings.warn(
+            f"{path}: holds meshes of earlier runs beside the new ones: "
+            f"{', '.join(older[:3])}{more}.",
+            stacklevel=2,
+        )
     return written
 
 
