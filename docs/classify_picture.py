@@ -21,7 +21,7 @@ def wait(done: Any, seconds: float = 240) -> None:
         time.sleep(0.02)
 
 
-def main(archive: str, output: str, index: str = "0") -> None:
+def main(archive: str, output: str, index: str = "3") -> None:
     """Classify and explain in a viewer and write a picture of its window."""
     import napari
     import numpy as np

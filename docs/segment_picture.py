@@ -49,9 +49,14 @@ def main(image: str, output: str) -> None:
         layer.brush_size = 2
         paint(layer, data.shape)
         limit = time.monotonic() + 240
-        while time.monotonic() < limit and not (
-            widget.controller.session.is_current and not widget.runner.busy
-        ):
+        for _ in range(2):  # the first also fits, and loads what every solve needs
+            while time.monotonic() < limit and not (
+                widget.controller.session.is_current and not widget.runner.busy
+            ):
+                QApplication.processEvents()
+                time.sleep(0.02)
+            widget.update_now()
+        while time.monotonic() < limit and widget.runner.busy:
             QApplication.processEvents()
             time.sleep(0.02)
         widget.view.table.choose(1)
