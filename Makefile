@@ -54,8 +54,9 @@ units: setup ## Tests without a window
 
 # A virtual screen for Qt where there is no display; looked for after setup has installed it.
 gui: SCREEN = $(shell if [ -z "$$DISPLAY" ] && command -v xvfb-run >/dev/null; then echo 'xvfb-run -a -s "-screen 0 1600x1000x24 +extension GLX"'; fi)
+# Three at a time on two cores: viewers wait for events in part.
 gui: setup ## Tests with a real viewer
-	$(SCREEN) $(PY) -m pytest -q -n 2 --dist worksteal -m gui $(GUI_TESTS)
+	$(SCREEN) $(PY) -m pytest -q -n 3 --dist worksteal -m gui $(GUI_TESTS)
 
 demo: setup ## The main job on a real volume; results in demo-results/
 	$(BIN)/napari-medgs demo -o demo-results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -29,6 +30,15 @@ def make_truth() -> np.ndarray:
     truth = np.zeros(SHAPE, bool)
     truth[BLOCK] = True
     return truth
+
+
+@pytest.fixture(scope="package", autouse=True)
+def modules_apart() -> Iterator[None]:
+    """Keep the modules out of garbage collection, which runs at the end of every session."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="package")
