@@ -294,7 +294,8 @@ def _write(path: Path, data: NDArray[Any], grid: Grid, intent: int) -> None:
     if is_sheared(affine) and int(header["qform_code"]) == 0:
         warnings.warn(
             f"{path}: its slices are sheared (a tilted gantry), and ITK programs (3D Slicer, "
-            "ITK-SNAP, nnU-Net) open no such NIfTI file; --deshear writes one that they open.",
+            "ITK-SNAP, nnU-Net) open no such NIfTI file; napari-medgs convert --deshear writes "
+            "one that they open.",
             stacklevel=4,
         )
     header["intent_code"] = intent
