@@ -73,6 +73,14 @@ def test_failure_is_one_line(tmp_path):
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.skipif(os.name != "posix", reason="closes streams as shells on Unix do")
+def test_closed_streams(image, tmp_path):
+    """As programs without a console start others."""
+    command = f'"{sys.executable}" -m napari_medgs convert "{image}" "{tmp_path}/c.nrrd" >&- 2>&-'
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
+    assert (tmp_path / "c.nrrd").exists()
+
+
 def test_wrong_usage():
     process = start("render", "x", "--interp", "1", "-o", "y.nii.gz")
     process.communicate(timeout=120)

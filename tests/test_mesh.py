@@ -498,6 +498,12 @@ def test_folder_of_labels(tmp_path, two_meshes):
         assert save_meshes(folder, two_meshes) != written
 
 
+def test_file_names_in_a_locale_without_unicode(tmp_path, two_meshes, monkeypatch):
+    monkeypatch.setattr("os.fsencode", lambda name: name.encode("ascii"))
+    written = save_meshes(tmp_path / "surfaces", two_meshes, {1: "Läsion 1", 2: "影"})
+    assert [p.name for p in written] == ["001_Lsion_1.ply", "label_002.ply"]
+
+
 def test_refused_targets(tmp_path, two_meshes):
     with pytest.raises(FileError, match=r"not as \.vtk"):
         save_meshes(tmp_path / "a.vtk", two_meshes)

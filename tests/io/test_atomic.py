@@ -30,8 +30,9 @@ def test_full_suffix(name, suffix):
     assert full_suffix(Path("x.y") / name) == suffix
 
 
-def test_the_target_appears_at_the_end(tmp_path):
-    target = tmp_path / ("long" * 50 + ".medgs.safetensors")
+@pytest.mark.parametrize("name", ["long" * 50, "影" * 75, "🧠" * 56])  # 255 bytes are allowed
+def test_the_target_appears_at_the_end(tmp_path, name):
+    target = tmp_path / (name + ".medgs.safetensors")
     with atomic_path(target) as temporary:
         assert temporary.parent == tmp_path
         assert full_suffix(temporary) == ".medgs.safetensors"

@@ -155,7 +155,13 @@ def hide_flag_types(params: Any) -> Any:
 
 
 def console_safe_streams() -> None:
-    """Let output never fail on a console that lacks a character: it is replaced there."""
+    """Let output never fail on a console that lacks a character, or where there is none.
+
+    Characters are replaced. A program that was started with closed streams has none.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, io.StringIO())
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

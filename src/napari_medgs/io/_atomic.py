@@ -74,7 +74,8 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     if path.is_dir():
         raise FileError(f"{path}: is a folder; choose another name for the file.")
     # Long names must not exceed the 255 bytes that file systems allow.
-    start, end = f".{path.name[:80]}.", f".tmp{full_suffix(path)}"
+    name = path.name.encode("utf-8", "surrogateescape")[:80].decode("utf-8", "ignore")
+    start, end = f".{name}.", f".tmp{full_suffix(path)}"
     _sweep(folder, start, end)
     token = f"{_host()}-{os.getpid():x}-{uuid.uuid4().hex[:12]}"
     temporary = folder / f"{start}{token}{end}"

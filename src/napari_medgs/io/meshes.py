@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -279,5 +280,10 @@ def _with_material(mesh: Trimesh) -> Trimesh:
 
 def _stem(label: int, names: Mapping[int, str]) -> str:
     """Name of a label that is safe as a file name everywhere."""
-    name = re.sub(r"[^\w.-]+", "_", names.get(label, "")).strip("._")[:60]
+    name = names.get(label, "")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # in a locale without Unicode
+        name = name.encode("ascii", "ignore").decode()
+    name = re.sub(r"[^\w.-]+", "_", name).strip("._")[:60]
     return f"{label:03d}_{name}" if name else f"label_{label:03d}"
