@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import json
 import tempfile
+import warnings
 from pathlib import Path
 
 import nibabel as nib
@@ -177,6 +178,9 @@ def test_names_of_an_earlier_mask_do_not_stay_beside_a_new_one(tmp_path, tiny_gr
     (tmp_path / "m.json").write_text(numbers)
     io.write_labels(path, tiny_labels, tiny_grid)
     assert (tmp_path / "m.json").read_text() == numbers
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert io.read_label_names(path) == {}
 
 
 def test_names_of_another_mask_with_the_same_stem(tmp_path, tiny_grid, tiny_labels):

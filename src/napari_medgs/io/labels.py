@@ -184,8 +184,11 @@ def read_label_names(path: str | Path) -> dict[int, str]:
     if record is None:
         warnings.warn(f"{sidecar}: no JSON object; label names are not read.", stacklevel=2)
         return {}
+    found = record.get("labels", {})
+    if isinstance(found, dict) and any(isinstance(entry, dict) for entry in found.values()):
+        return {}  # numbers of a command, by label
     try:
-        labels = checked(dict[str, str], record.get("labels", {}), "labels")
+        labels = checked(dict[str, str], found, "labels")
         return {int(value): name for value, name in labels.items()}
     except (ParameterError, ValueError):
         warnings.warn(f"{sidecar}: its label names are damaged; not read.", stacklevel=2)
