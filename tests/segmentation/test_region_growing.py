@@ -192,3 +192,17 @@ def test_a_thin_bright_rim_bounds_a_cord(thin_rim):
         dice[name] = overlap(labels == 1, truth)
     assert dice["grown"] > dice["alone"] + 0.02
     assert dice["grown"] > 0.85
+
+
+def test_classes_that_are_missed_at_their_markers_may_grow_anywhere():
+    image = np.full((1, 1, 1, 9), 64 * 104, np.uint16)
+    image[..., :2], image[..., -2:] = 64 * 100, 64 * 109
+    slot = np.arange(9, dtype=np.int32).reshape(1, 1, 9)
+    voxels = np.argwhere(slot >= 0).astype(np.int32)
+    marked, classes = np.array([0, 8], np.int32), np.array([1, 0], np.int32)
+    before, best = np.zeros((1, 1, 9), np.uint8), np.zeros((1, 1, 9), np.float32)
+    for shown in (True, False):
+        _, reached = grow_regions(
+            image, None, slot, voxels, marked, classes, before, best, 2, np.array([True, shown])
+        )
+        assert reached.all() != shown

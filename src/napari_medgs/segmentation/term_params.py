@@ -216,6 +216,9 @@ class RegionGrowingParams:
     leak_factor : int
         Where the Gaussians show a class in no neighboring voxel, it counts only if it would still
         come before the background with steps so many times as long; 1 to count everywhere.
+    min_shown : float
+        Share of a class's markers at which the Gaussians must show it for that: those of thin
+        structures are lost between the Gaussians, and region growing finds them again.
     """
 
     weight: float = setting(2.0, low=0, high=1000)
@@ -223,6 +226,7 @@ class RegionGrowingParams:
     watershed_fraction: float = setting(0.5, low=0, high=1)
     default_watershed_fraction: float = setting(0.75, low=0, high=1)
     leak_factor: int = setting(2, low=1, high=16)
+    min_shown: float = setting(0.95, low=0, high=1)
 
     def __post_init__(self) -> None:
         check(self)

@@ -24,7 +24,11 @@ from napari_medgs.segmentation.solver.narrow_band_kernels import (
     start_from_shell,
 )
 from napari_medgs.segmentation.solver.path_costs import SOFTENING, UNREACHABLE, GraphSolution
-from napari_medgs.segmentation.solver.region_growing import GrownLabels, grow_regions
+from napari_medgs.segmentation.solver.region_growing import (
+    GrownLabels,
+    grow_regions,
+    shown_classes,
+)
 from napari_medgs.segmentation.solver.shortest_paths import band_distances
 from napari_medgs.segmentation.terms.image_features import ImageFeatures
 
@@ -42,10 +46,13 @@ class NarrowBand:
     voxels : (B, 3) ndarray of int32
     scores : (B, K) ndarray of float32
         Minus the logarithm of every class's path cost.
+    shown : (K,) ndarray of bool
+        Classes that the Gaussians show at their markers.
     """
 
     voxels: NDArray[np.int32]
     scores: Floats
+    shown: NDArray[np.bool_]
 
 
 def path_bound(distance: Floats, params: NarrowBandParams | None = None) -> Floats:
@@ -113,16 +120,20 @@ class NarrowBandRefiner:
         NarrowBand
         """
         count = limits.count
+        shown = shown_classes(
+            labels, markers.voxels, markers.classes, markers.count, self._growing.min_shown
+        )
         voxels = np.empty((count, 3), np.int32)
         list_band(margin, limits.values, limits.size, self._slot, voxels)
         try:
             distance = np.full((markers.count, count), np.inf, np.float32)
             scores = self._solve(
-                solution, markers, weight, smooth, labels, best, voxels, forbidden, distance, count
-            )
+                solution, markers, weight, smooth, labels, best, voxels, forbidden, distance, count,
+                shown,
+            )  # fmt: skip
         finally:
             clear_band(self._slot, voxels)
-        return NarrowBand(voxels, scores)
+        return NarrowBand(voxels, scores, shown)
 
     def refine_windows(
         self,
@@ -173,13 +184,15 @@ class NarrowBandRefiner:
             distance[:, len(inner) :] = np.exp(-before.scores[near].T) - np.float32(SOFTENING)
             np.maximum(distance, 0, out=distance)
             scores = self._solve(
-                solution, markers, weight, smooth, labels, best, voxels, None, distance, len(inner)
-            )
+                solution, markers, weight, smooth, labels, best, voxels, None, distance, len(inner),
+                before.shown,
+            )  # fmt: skip
         finally:
             clear_band(self._slot, voxels)
         return NarrowBand(
             np.concatenate([before.voxels[~inside], inner]),
             np.concatenate([before.scores[~inside], scores]),
+            before.shown,
         )
 
     def _solve(
@@ -194,6 +207,7 @@ class NarrowBandRefiner:
         forbidden: Callable[[NDArray[np.int32]], NDArray[np.bool_]] | None,
         distance: Floats,
         count: int,
+        shown: NDArray[np.bool_],
     ) -> Floats:
         """Label the first ``count`` numbered voxels in place, and return their scores.
 
@@ -211,7 +225,7 @@ class NarrowBandRefiner:
         distance[markers.classes[inside], marked[inside]] = 0
         z, y, x = voxels.T
         bound = path_bound(np.exp(-best[z, y, x]), self._params)
-        grown = self._grow(markers, labels, best, voxels[:count], marked[inside], inside)
+        grown = self._grow(markers, labels, best, voxels[:count], marked[inside], inside, shown)
         costs = solution.costs(image.at(voxels), voxels, weight, grown)
         unary, gradient_weight = (
             np.ascontiguousarray(costs.unary.T),
@@ -251,6 +265,7 @@ class NarrowBandRefiner:
         voxels: NDArray[np.int32],
         marked: NDArray[np.int32],
         inside: NDArray[np.bool_],
+        shown: NDArray[np.bool_],
     ) -> GrownLabels | None:
         """Grow regions over the first voxels of the band; None where a mask is refined."""
         own = self._growing
@@ -263,7 +278,7 @@ class NarrowBandRefiner:
         image, classes = self.image, markers.classes[inside][first]
         found = grow_regions(
             image.sharp, image.strengths, self._slot, voxels, marked[first], classes, labels, best,
-            own.leak_factor,
+            own.leak_factor, shown,
         )  # fmt: skip
         return GrownLabels(*found, weight, fraction)
 

@@ -72,6 +72,7 @@ def grow_regions(
     decided: NDArray[np.uint8],
     best: Floats,
     leak_factor: int = 1,
+    shown: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Label the first voxels of a band by the nearest marker or decided voxel.
 
@@ -98,6 +99,8 @@ def grow_regions(
         Scores of the voxels; those without any, the lowest number, are no seeds.
     leak_factor : int
         How many times; with 1 all labels count.
+    shown : (K,) ndarray of bool, optional
+        For which classes; all by default. Labels of the others count everywhere.
 
     Returns
     -------
@@ -131,9 +134,51 @@ def grow_regions(
         _in_chunks(
             lambda first, last: touch_own(voxels, decided, labels, first, last, touching), count
         )
+        if shown is not None:
+            touching |= ~shown[labels]
         if not touching.all():
             reached &= touching | (grow(leak_factor)[0] > 0)
     return labels, reached
+
+
+def shown_classes(
+    labels: NDArray[np.uint8],
+    voxels: NDArray[np.int32],
+    classes: NDArray[np.int32],
+    count: int,
+    least: float,
+) -> NDArray[np.bool_]:
+    """Return which classes labels show at their own markers.
+
+    Gaussians that are larger than a thin structure show it at some of its markers only.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) ndarray of uint8
+    voxels : (M, 3) ndarray of int32
+        Markers.
+    classes : (M,) ndarray of int32
+    count : int
+        Number of classes.
+    least : float
+        Share of the markers of a class.
+
+    Returns
+    -------
+    (count,) ndarray of bool
+        True also for classes without markers.
+
+    Examples
+    --------
+    >>> labels = np.array([[[0, 1, 0, 2]]], np.uint8)
+    >>> voxels = np.array([[0, 0, 1], [0, 0, 2], [0, 0, 3]], np.int32)
+    >>> shown_classes(labels, voxels, np.array([1, 1, 2], np.int32), 3, 0.9).tolist()
+    [True, False, True]
+    """
+    right = labels[tuple(voxels.T)] == classes
+    return np.bincount(classes[right], minlength=count) >= least * np.bincount(
+        classes, minlength=count
+    )
 
 
 def _in_chunks(task: Callable[[int, int], None], count: int) -> None:

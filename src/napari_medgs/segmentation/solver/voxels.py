@@ -166,7 +166,8 @@ class VoxelSolver:
         """Label voxels of small margin anew, in place."""
         if not params.refine_voxels:
             none = np.zeros((0, state.markers.count), np.float32)
-            return None, NarrowBand(np.zeros((0, 3), np.int32), none)
+            every = np.ones(state.markers.count, np.bool_)
+            return None, NarrowBand(np.zeros((0, 3), np.int32), none, every)
         arguments = (
             state.solution, state.known, params.appearance, params.smooth, labels, self._best,
             self._margin,
