@@ -128,8 +128,8 @@ class NarrowBandRefiner:
         try:
             distance = np.full((markers.count, count), np.inf, np.float32)
             scores = self._solve(
-                solution, markers, weight, smooth, labels, best, voxels, forbidden, distance, count,
-                shown,
+                solution, markers, weight, smooth, labels, best, voxels, forbidden, distance,
+                count, shown,
             )  # fmt: skip
         finally:
             clear_band(self._slot, voxels)
@@ -184,8 +184,8 @@ class NarrowBandRefiner:
             distance[:, len(inner) :] = np.exp(-before.scores[near].T) - np.float32(SOFTENING)
             np.maximum(distance, 0, out=distance)
             scores = self._solve(
-                solution, markers, weight, smooth, labels, best, voxels, None, distance, len(inner),
-                before.shown,
+                solution, markers, weight, smooth, labels, best, voxels, None, distance,
+                len(inner), before.shown,
             )  # fmt: skip
         finally:
             clear_band(self._slot, voxels)
