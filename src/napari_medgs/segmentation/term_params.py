@@ -222,10 +222,10 @@ class RegionGrowingParams:
     """
 
     weight: float = setting(2.0, low=0, high=1000)
-    default_weight: float = setting(1.0, low=0, high=1000)
+    default_weight: float = setting(2.0, low=0, high=1000)
     watershed_fraction: float = setting(0.5, low=0, high=1)
     default_watershed_fraction: float = setting(0.75, low=0, high=1)
-    leak_factor: int = setting(2, low=1, high=16)
+    leak_factor: int = setting(4, low=1, high=16)
     min_shown: float = setting(0.95, low=0, high=1)
 
     def __post_init__(self) -> None:
