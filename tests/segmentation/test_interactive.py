@@ -291,6 +291,26 @@ def test_locked_classes_stay_as_they_are(segmenter, truth):
     assert segmenter.session.settings.locked == frozenset()
 
 
+@pytest.mark.parametrize("value", [2**31, -(2**31) - 1, 0.5, np.nan])
+def test_labels_that_the_images_cannot_hold_are_refused(segmenter, truth, value):
+    paint(segmenter, truth)
+    before = segmenter.session.strokes.copy()
+    box, wrong = (slice(0, 1),) * 3, np.full((1, 1, 1), value)
+    with pytest.raises(LabelError, match="Labels"):
+        segmenter.set_scribbles(wrong, box)
+    edited = segmenter.result().labels.astype(wrong.dtype)
+    edited[0, 0, 0] = value
+    with pytest.raises(LabelError, match="Labels"):
+        segmenter.correct(edited)
+    np.testing.assert_array_equal(segmenter.session.strokes, before)
+    assert segmenter.set_scribbles(np.full((1, 1, 1), 2**31 - 1, np.uint64), box)
+    assert segmenter.session.strokes[0, 0, 0] == 2**31 - 1
+    with pytest.raises(LabelError, match="at most"):
+        segmenter.add_scribble(2**31, [(0, 0, 0)])
+    with pytest.raises(LabelError, match="integers, not"):
+        segmenter.set_scribbles(wrong.astype(str), box)
+
+
 def test_scribbles_and_corrections_come_as_label_images(segmenter, truth):
     paint(segmenter, truth)
     expected = segmenter.session.strokes.copy()

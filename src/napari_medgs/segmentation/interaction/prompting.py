@@ -10,7 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
 from napari_medgs.segmentation.interaction.state import SegmenterState
-from napari_medgs.segmentation.prompts.coordinates import check_label, marked_voxels, to_voxels
+from napari_medgs.segmentation.prompts.coordinates import (
+    check_label,
+    check_label_image,
+    marked_voxels,
+    to_voxels,
+)
 from napari_medgs.segmentation.prompts.prompts import Box, Point, Prompts
 
 if TYPE_CHECKING:
@@ -97,8 +102,11 @@ class Prompting(SegmenterState):
         ------
         GeometryError
             When it has another shape.
+        LabelError
+            When a value is no integer, or none that 32 bits hold.
         """
         session = self._need()
+        labels = check_label_image(labels)
         part = box or (slice(None),) * 3
         before = session.strokes[part]
         if labels.shape != before.shape:
@@ -130,6 +138,8 @@ class Prompting(SegmenterState):
         ------
         ParameterError
             When background was painted and the session has no value for it.
+        LabelError
+            When a new value is no integer, or none that 32 bits hold.
         """
         with self._lock:
             return self._need().correct(edited, box)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import GeometryError, LabelError
+
+_LABELS = np.iinfo(np.int32)  # what the images of strokes and labels hold
 
 
 def to_voxels(
@@ -108,7 +111,7 @@ def check_label(label: int) -> int:
     Raises
     ------
     LabelError
-        When it is no integer from 0.
+        When it is no integer from 0 to 2,147,483,647.
 
     Examples
     --------
@@ -117,4 +120,42 @@ def check_label(label: int) -> int:
     """
     if int(label) != label or label < 0:
         raise LabelError(f"A label is an integer from 0 (background), not {label}.")
+    if label > _LABELS.max:
+        raise LabelError(f"A label is at most {_LABELS.max:,}, not {label}.")
     return int(label)
+
+
+def check_label_image(labels: NDArray[Any]) -> NDArray[np.int32]:
+    """Return label values as int32.
+
+    Parameters
+    ----------
+    labels : ndarray
+        Of any shape and type.
+
+    Returns
+    -------
+    ndarray of int32
+
+    Raises
+    ------
+    LabelError
+        When a value is no integer, or none that 32 bits hold.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> check_label_image(np.array([-1, 0, 2])).dtype
+    dtype('int32')
+    """
+    labels = np.asarray(labels)
+    if labels.size and not np.can_cast(labels.dtype, np.int32):
+        if labels.dtype.kind not in "iuf":
+            raise LabelError(f"Labels are integers, not {labels.dtype}.")
+        if labels.dtype.kind == "f" and not (labels == np.round(labels)).all():
+            raise LabelError("Labels are integers; this image holds other numbers.")
+        for value in (labels.min(), labels.max()):
+            if not _LABELS.min <= value <= _LABELS.max:
+                low, high = f"{_LABELS.min:,}", f"{_LABELS.max:,}"
+                raise LabelError(f"Labels lie from {low} to {high}; this image holds {value}.")
+    return labels.astype(np.int32, copy=False)

@@ -13,6 +13,7 @@ from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_p
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import ParameterError
 from napari_medgs.segmentation.contracts import Model
+from napari_medgs.segmentation.prompts.coordinates import check_label_image
 from napari_medgs.segmentation.result.result import SegmentResult
 from napari_medgs.segmentation.session.history import Delta, Step
 from napari_medgs.segmentation.session.priors import digest
@@ -150,6 +151,8 @@ class Session(SessionState):
         ------
         ParameterError
             When background was painted and there is no value for it.
+        LabelError
+            When a new value is no integer, or none that 32 bits hold.
         """
         part = box if box is not None else tuple(slice(0, n) for n in self.grid.shape)
         old, new = self.labels[part], np.asarray(edited)[part]
@@ -157,7 +160,7 @@ class Session(SessionState):
         if not len(changed[0]):
             return False
         where = _flat(changed, part, self.grid.shape)
-        after = new[changed].astype(np.int32)
+        after = check_label_image(new[changed])
         values = after.copy()
         if (values == 0).any():
             background = self.prompts().background_value
