@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
+from nibabel.affines import voxel_sizes
 
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.orientation import SPL, canonical_axes, source_axes
@@ -190,3 +191,11 @@ def test_a_source_that_no_longer_fits_is_not_used():
         to_source(np.zeros((2, 2, 2)), grid)
     with pytest.raises(GeometryError, match="does not fit"):
         from_source(np.zeros((2, 2, 2)), grid)
+
+
+@given(affines())
+def test_relative_spacing_counts_in_finest_voxels(affine: np.ndarray) -> None:
+    sizes = voxel_sizes(affine)
+    relative = Grid((2, 3, 4), affine).relative_spacing
+    assert relative.min() == 1
+    np.testing.assert_allclose(relative * sizes.min(), sizes)

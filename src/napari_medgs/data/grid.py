@@ -123,6 +123,21 @@ class Grid:
         return (float(sizes[0]), float(sizes[1]), float(sizes[2]))
 
     @property
+    def relative_spacing(self) -> NDArray[np.float64]:
+        """Voxel sizes (3,) along (z, y, x) over the finest one; no unit.
+
+        A length in finest voxels, divided by it, counts in voxels of each axis.
+
+        Examples
+        --------
+        >>> Grid((2, 64, 64)).with_spacing((2.0, 0.5, 1.0)).relative_spacing.tolist()
+        [4.0, 1.0, 2.0]
+        """
+        spacing = np.asarray(self.spacing)
+        relative: NDArray[np.float64] = spacing / spacing.min()
+        return relative
+
+    @property
     def voxel_volume(self) -> float:
         """Volume of one voxel in cubic millimeters."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))

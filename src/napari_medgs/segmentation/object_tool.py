@@ -159,7 +159,8 @@ class ObjectTool:
             self._paint(window, where[window], 0)
             return
         axis = int(np.argmin([s.stop - s.start for s in window]))
-        wide, inside, outside = lasso_strokes(where, window, axis, self._relative_spacing)
+        relative = self._session.grid.relative_spacing
+        wide, inside, outside = lasso_strokes(where, window, axis, relative)
         self._paint(wide, inside, self.label, ((outside, 0),))
         self._begin(Beginning("region", window, where[window], axis))
 
@@ -189,7 +190,8 @@ class ObjectTool:
         if len(flat):
             full = np.zeros(shape, np.bool_)
             full[window] = True
-            wide, _, outside = lasso_strokes(full, window, int(flat[0]), self._relative_spacing)
+            relative = self._session.grid.relative_spacing
+            wide, _, outside = lasso_strokes(full, window, int(flat[0]), relative)
             self._paint(wide, outside, 0)
         else:
             (a, b, c), (d, e, f) = low.tolist(), high.tolist()
@@ -249,11 +251,6 @@ class ObjectTool:
         if window is None:
             raise LabelError("The prompt marks no voxel.")
         return window
-
-    @property
-    def _relative_spacing(self) -> NDArray[np.float64]:
-        spacing = np.asarray(self._session.grid.spacing)
-        return spacing / spacing.min()
 
     def forget(self) -> None:
         """Forget what was added since the last answer; for after an undo."""

@@ -83,11 +83,6 @@ class Provisional:
     def _session(self) -> Session:
         return self._segmenter.session
 
-    @property
-    def _relative_spacing(self) -> NDArray[np.float64]:
-        spacing = np.asarray(self._session.grid.spacing)
-        return spacing / spacing.min()
-
     def part(self) -> PartSelection:
         """Return the part at the clicks."""
         return part_at(self._segmenter.parts.tree(), *self._places())
@@ -147,7 +142,7 @@ class Provisional:
         """Return what a solve finds in a box: its middle is object, what is around it is not."""
         low = np.array([s.start for s in window])
         high = np.array([s.stop for s in window])
-        margin = np.maximum(ROOM * (high - low), LEAST_ROOM / self._relative_spacing)
+        margin = np.maximum(ROOM * (high - low), LEAST_ROOM / self._session.grid.relative_spacing)
         around = self._solver.box_for(low, high, margin)
         corner = [s.start for s in around]
         (a, b, c), (d, e, f) = (low - corner).tolist(), (high - corner).tolist()
@@ -196,7 +191,7 @@ class Provisional:
         -------
         (Z, Y, X) ndarray of bool
         """
-        relative = self._relative_spacing
+        relative = self._session.grid.relative_spacing
         if not careful:
             mask = self._with_parts(mask, there, new)
         there = bounds(mask) or there
@@ -235,7 +230,7 @@ class Provisional:
         should_stop : callable
         """
         low, high = np.array([s.start for s in there]), np.array([s.stop for s in there])
-        margin = np.maximum(ROOM * (high - low), LEAST_ROOM / self._relative_spacing)
+        margin = np.maximum(ROOM * (high - low), LEAST_ROOM / self._session.grid.relative_spacing)
         box = self._solver.box_for(low, high, margin)
         field = self._segmenter.fit_field()
         self._solver.prepare(box, field, self._params(), should_stop=should_stop)
@@ -307,7 +302,7 @@ class Provisional:
         clicks = [p for p in positive if any(_in_window(p, w) for w in new)]
         if len(clicks) != 1 or mask[near(clicks[0])]:
             return mask
-        relative = self._relative_spacing
+        relative = self._session.grid.relative_spacing
         depth = distance_to(mask, there, near(clicks[0]), relative)
         cell = float(np.prod(relative))
         radius = (mask.sum() * cell * 3 / 4 / np.pi) ** (1 / 3)

@@ -54,8 +54,7 @@ class SnapshotMaker:
 
     def __init__(self, volume: Volume, axes: tuple[int, int, int]) -> None:
         self._volume, self._axes = volume, axes
-        spacing = np.asarray(volume.spacing)
-        self._relative_spacing = spacing / spacing.min()
+        self._relative_spacing = volume.grid.relative_spacing
         self._initial: tuple[int, float, Any] | None = None
 
     def make(self, prompts: Prompts, params: InitialMaskParams) -> PromptSnapshot:

@@ -117,9 +117,9 @@ class WorkingGrid:
         flat, label : (P,) ndarray of int64
             See :func:`~napari_medgs.segmentation.prompts.collector.drawn_voxels`.
         """
-        spacing = np.asarray(self.full.spacing)
-        flat, label = drawn_voxels(prompts, self.full.shape, spacing / spacing.min())
-        finer = spacing.min() / min(self.grid.spacing)  # sizes count in voxels of the finest axis
+        flat, label = drawn_voxels(prompts, self.full.shape, self.full.relative_spacing)
+        # Sizes count in voxels of the finest axis.
+        finer = np.min(self.full.spacing) / min(self.grid.spacing)
         points = tuple(
             replace(p, position=self._place(p.position), radius=p.radius * finer)
             for p in prompts.points

@@ -245,8 +245,7 @@ def check_prompts(prompts: Prompts, volume: Volume) -> Markers:
         See :class:`~napari_medgs.segmentation.Prompts`.
     """
     prompts.check(volume.shape)
-    spacing = np.asarray(volume.spacing)
-    return rasterize_prompts(prompts, volume.shape, (0, 1, 2), spacing / spacing.min())
+    return rasterize_prompts(prompts, volume.shape, (0, 1, 2), volume.grid.relative_spacing)
 
 
 def check_background(prompts: Prompts, markers: Markers) -> None:
