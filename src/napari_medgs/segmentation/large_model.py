@@ -21,7 +21,7 @@ from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.postprocess.class_edits import clear_outside_range
 from napari_medgs.segmentation.postprocess.upsampling import upsample_labels
 from napari_medgs.segmentation.prompts.prompts import Prompts
-from napari_medgs.segmentation.result.result import SegmentResult, count_labels
+from napari_medgs.segmentation.result.result import SegmentResult
 from napari_medgs.segmentation.result.suggest import Suggestion
 from napari_medgs.segmentation.result.uncertainty import ErrorEstimate
 from napari_medgs.segmentation.snapshots import PromptSnapshot
@@ -255,25 +255,16 @@ class LargeSegmentModel:
             labels[(labels == k) & ~mask] = 0
             labels[mask] = k
         stack = np.moveaxis(labels, axis, 0)
-        counts = count_labels(stack, len(values))
-        named: NDArray[Any] = labels
-        if coarse.values != tuple(range(len(values))):
-            named = values.astype(np.min_scalar_type(max(coarse.values)))[labels]
-        seconds = time.perf_counter() - started
-        return SegmentResult(
-            named,
-            self.volume.grid,
-            coarse.values,
-            {value: int(counts[k]) for k, value in enumerate(coarse.values) if k},
-            self.field,
-            seconds,
-            0.0,
-            seconds,
-            coarse.timings,
-            coarse.incremental,
-            coarse.has_background,
+        return SegmentResult.of_classes(
             stack,
+            coarse.values,
+            self.volume.grid,
+            self.field,
             StretchedScores(coarse, place, snapshot.flat, classes, locked),
+            started,
+            timings=coarse.timings,
+            incremental=coarse.incremental,
+            has_background=coarse.has_background,
         )
 
     def _keep_initial(

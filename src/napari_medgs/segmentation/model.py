@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from napari_medgs.segmentation.params import SegmentParams, SegmentStage
 from napari_medgs.segmentation.postprocess.class_edits import clear_outside_range
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.prompts.prompts import Prompts
-from napari_medgs.segmentation.result.result import SegmentResult, SolvedScores, count_labels
+from napari_medgs.segmentation.result.result import SegmentResult, value_table
 from napari_medgs.segmentation.result.suggest import Suggestion, suggest_slices
 from napari_medgs.segmentation.snapshots import PromptSnapshot, SnapshotMaker
 from napari_medgs.segmentation.solver.path_costs import path_scores
@@ -108,11 +109,13 @@ class SegmentModel:
         with limit_threads(self.params.threads):
             self._setup = SolverSetup(volume, field, self.params, timer)
 
-    def _refresh(self, timer: StageTimer) -> SolverSetup:
-        """Return what is computed once, made anew where the advanced settings have changed."""
-        if self._setup.advanced != self.params.advanced:
-            self._setup = SolverSetup(self.volume, self.field, self.params, timer)
-        return self._setup
+    @contextmanager
+    def _solving(self, timer: StageTimer) -> Iterator[SolverSetup]:
+        """Limit the threads and give what is computed once, anew for new advanced settings."""
+        with limit_threads(self.params.threads):
+            if self._setup.advanced != self.params.advanced:
+                self._setup = SolverSetup(self.volume, self.field, self.params, timer)
+            yield self._setup
 
     def snapshot(self, prompts: Prompts) -> PromptSnapshot:
         """Check prompts and rasterize them into a copy that no longer depends on them.
@@ -170,8 +173,8 @@ class SegmentModel:
             once ``should_stop`` returns True, ``last`` stays.
         """
         timer = StageTimer("segmentation", progress, should_stop, 6)
-        with limit_threads(self.params.threads):
-            return self._update(self._refresh(timer), prompts, quick, timer)
+        with self._solving(timer) as setup:
+            return self._update(setup, prompts, quick, timer)
 
     def _update(
         self,
@@ -196,7 +199,17 @@ class SegmentModel:
         )
         if extend is None:
             setup.propagation.last = state
-        self.last = self._result(labels, state.markers, scores, timer, extend is not None)
+        self.last = SegmentResult.of_classes(
+            labels,
+            state.markers.values,
+            self.volume.grid,
+            self.field,
+            scores,
+            timer.started,
+            timings=timer.seconds,
+            incremental=extend is not None,
+            has_background=bool((state.markers.classes == 0).any()),
+        )
         return self.last
 
     def _solve_graph(
@@ -234,9 +247,7 @@ class SegmentModel:
         MedGSError
             When the prompts cannot be used.
         """
-        timer = StageTimer("contrasts", ignore_progress, never_stop, 0)
-        with limit_threads(self.params.threads):
-            setup = self._refresh(timer)
+        with self._solving(_unseen("contrasts")) as setup:
             weights = self._contrasts(setup, self._snapshot_of(prompts).markers)
         return None if weights is None else weights.by_class
 
@@ -263,9 +274,8 @@ class SegmentModel:
         MedGSError
             When the prompts cannot be used.
         """
-        timer = StageTimer("preview", ignore_progress, never_stop, 0)
-        with limit_threads(self.params.threads):
-            setup = self._refresh(timer)
+        timer = _unseen("preview")
+        with self._solving(timer) as setup:
             return self._preview(setup, axis, index, self._snapshot_of(prompts), timer)
 
     def _preview(
@@ -296,8 +306,8 @@ class SegmentModel:
         plane[rows, columns] = markers.classes[on]
         if [self._axes[a] for a in rest] != sorted(self._axes[a] for a in rest):
             plane = plane.T
-        values = np.asarray(markers.values)
-        return values.astype(_smallest(markers.values))[plane]
+        labels: NDArray[Any] = value_table(markers.values)[plane]
+        return labels
 
     def suggest(self, count: int = 1, axis: int | None = None) -> list[Suggestion]:
         """Return the slices to annotate next after the last update, best first.
@@ -339,37 +349,7 @@ class SegmentModel:
             lacking,
         )
 
-    def _result(
-        self,
-        labels: NDArray[np.uint8],
-        markers: Markers,
-        scores: SolvedScores,
-        timer: StageTimer,
-        incremental: bool,
-    ) -> SegmentResult:
-        counts = count_labels(labels, markers.count)
-        values = markers.values
-        if values == tuple(range(len(values))):
-            named: NDArray[Any] = labels
-        else:
-            named = np.asarray(values).astype(_smallest(values))[labels]
-        seconds = time.perf_counter() - timer.started
-        return SegmentResult(
-            np.moveaxis(named, 0, self.field.info.slice_axis),
-            self.volume.grid,
-            values,
-            {value: int(counts[k]) for k, value in enumerate(values) if k},
-            self.field,
-            seconds,
-            0.0,
-            seconds,
-            timer.seconds,
-            incremental,
-            bool((markers.classes == 0).any()),
-            labels,
-            scores,
-        )
 
-
-def _smallest(values: tuple[int, ...]) -> np.dtype[Any]:
-    return np.min_scalar_type(max(values))
+def _unseen(what: str) -> StageTimer:
+    """Return the timer of a short computation, which reports nothing and is not stopped."""
+    return StageTimer(what, ignore_progress, never_stop, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -65,6 +66,11 @@ def count_labels(labels: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
     counts[chunks] = np.bincount(flat[whole:], minlength=256)
     total: NDArray[np.int64] = counts.sum(axis=0)[:classes]
     return total
+
+
+def value_table(values: tuple[int, ...]) -> NDArray[Any]:
+    """Return the label value of every class index, in the smallest type that holds them."""
+    return np.asarray(values).astype(np.min_scalar_type(max(values)))
 
 
 def softmax(scores: Floats) -> Floats:
@@ -291,6 +297,57 @@ class SegmentResult:
     )
     _scores: Scores | None = dataclasses.field(default=None, repr=False)
     _error_estimate: ErrorEstimate | None = dataclasses.field(default=None, repr=False)
+
+    @classmethod
+    def of_classes(
+        cls,
+        classes: NDArray[np.uint8],
+        values: tuple[int, ...],
+        grid: Grid,
+        field: GaussianField,
+        scores: Scores,
+        started: float,
+        **about: Any,
+    ) -> SegmentResult:
+        """Make a result of class indices.
+
+        Parameters
+        ----------
+        classes : (slices, rows, columns) ndarray of uint8
+            Class indices along the field's slice axis; kept, not copied.
+        values : tuple of int
+            Label value of every class, background (0) first.
+        grid : Grid
+            Of the image.
+        field : GaussianField
+        scores : Scores
+        started : float
+            When the solve began, of :func:`time.perf_counter`.
+        **about
+            ``timings``, ``incremental`` and ``has_background``; see the class.
+
+        Returns
+        -------
+        SegmentResult
+        """
+        counts = count_labels(classes, len(values))
+        named: NDArray[Any] = classes
+        if values != tuple(range(len(values))):
+            named = value_table(values)[classes]
+        seconds = time.perf_counter() - started
+        return cls(
+            labels=np.moveaxis(named, 0, field.info.slice_axis),
+            grid=grid,
+            values=values,
+            voxels={value: int(counts[k]) for k, value in enumerate(values) if k},
+            field=field,
+            seconds=seconds,
+            seconds_fit=0.0,
+            seconds_solve=seconds,
+            _indices=classes,
+            _scores=scores,
+            **about,
+        )
 
     @property
     def volumes_ml(self) -> dict[int, float]:
