@@ -112,6 +112,7 @@ def test_naming_merging_splitting(with_parts, qtbot):
     tab.merge.click()
     settled(widget, qtbot)
     assert tab.table.rowCount() == 15
+    assert tab.count_text.text() == "15 parts"
     whole = min(first, second)
     assert set(np.unique(layer.data)) == set(range(1, 17)) - {max(first, second)}
     assert widget.parts.parts.names[whole] == "core"
@@ -128,6 +129,12 @@ def test_naming_merging_splitting(with_parts, qtbot):
     assert tab.table.rowCount() == 16
     assert 17 in np.unique(layer.data)
     assert set(disc._labels.values()) == set(np.unique(layer.data))
+    # The slider's place and the number beside it follow; it asks for no other cut.
+    tab.select({whole})
+    tab.split.click()
+    settled(widget, qtbot)
+    assert tab.table.rowCount() == 17
+    assert (tab.count, tab.count_text.text()) == (16, "17 parts")
 
 
 def test_the_map_and_the_viewer_choose_for_each_other(with_parts, qtbot):

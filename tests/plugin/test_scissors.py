@@ -223,3 +223,27 @@ def send_pixel(viewer, kind, spot, button, buttons):
     QApplication.sendEvent(
         native, QMouseEvent(kind, at, spread, button, buttons, Qt.KeyboardModifier.NoModifier)
     )
+
+
+def test_the_scissors_stay_at_hand_when_3d_is_left(shown, qtbot, notes):
+    viewer, widget = shown
+    layer, result = widget.strokes_layer, widget.result_layer
+    before = result.data.copy()
+    widget.look.show_3d.setChecked(True)
+    qtbot.waitUntil(lambda: widget.surface.layer is not None, timeout=WAIT)
+    panel = widget.tools.panel.scissors
+    panel.button.setChecked(True)
+    widget.look.show_3d.setChecked(False)
+    assert viewer.dims.ndisplay == 2
+    assert panel.button.isChecked()
+    assert str(layer.mode) == str(result.mode) == "pan_zoom"
+    corners = ring()
+    with Mouse(viewer).drag(layer, [*corners, corners[0]]):
+        pass
+    settle(qtbot, widget)
+    assert (before[:, 9:12, 6:8] == 1).any()
+    assert not (result.data[:, 9:12, 6:8] == 1).any()
+    # The brush puts them away, as ever.
+    layer.mode = "paint"
+    assert not panel.button.isChecked()
+    assert notes == []

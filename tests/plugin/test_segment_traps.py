@@ -55,6 +55,19 @@ def test_a_mask_of_erased_strokes_goes_and_comes_back_with_undo(docked, qtbot, n
     widget.undo()
     idle(qtbot, widget)
     assert "No background" not in widget.view.result.text() + widget.view.panel.status.text()
+    # A slice that is filled but for two voxels is told of.
+    layer.selected_label = 1
+    missing = np.ones(layer.data.shape[1:], bool)
+    missing[0, [2, 9]] = False
+    where = np.argwhere((layer.data[2] == 0) & missing)
+    layer.data_setitem((np.full(len(where), 2), *where.T), 255)
+    layer.data_setitem((np.full(4, 2), np.full(4, 10), np.arange(6, 10)), 1)
+    qtbot.waitUntil(lambda: "Not fully labeled" in widget.state.summary, timeout=WAIT)
+    idle(qtbot, widget)
+    assert "slice 2 lacks 2 voxels" in widget.view.result.text()
+    layer.data_setitem((np.full(2, 2), np.zeros(2, int), np.array([2, 9])), 255)
+    qtbot.waitUntil(lambda: "Not fully" not in widget.view.result.text(), timeout=WAIT)
+    idle(qtbot, widget)
     # With the image, its classes' names go.
     widget.view.table.names[1] = "spleen"
     viewer.layers.clear()

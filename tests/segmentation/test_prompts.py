@@ -9,6 +9,10 @@ from napari_medgs.errors import GeometryError, LabelError, ParameterError
 from napari_medgs.segmentation import Box, Point, Prompts
 from napari_medgs.segmentation.prompts.collector import find_full_slices
 from napari_medgs.segmentation.prompts.label_check import check_label_image
+from napari_medgs.segmentation.prompts.nearly_full import (
+    describe_nearly_full,
+    find_nearly_full_slices,
+)
 from napari_medgs.segmentation.prompts.rasterize import rasterize_prompts
 
 SHAPE = (6, 8, 10)
@@ -162,6 +166,38 @@ def test_full_slices_are_found_in_every_orientation():
     assert find_full_slices(labels, 0, 0).tolist() == []
     labels[:, 5, :] = 1  # one label everywhere: a slab of paint, no annotation
     assert find_full_slices(labels, 0, 1).tolist() == [3]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_that_lack_a_few_voxels_are_named(axis):
+    labels = np.full((20, 20, 20), -1, np.int32)
+    stack = np.moveaxis(labels, axis, 0)
+    stack[4], stack[4, 5:9, 5:9] = 0, 1
+    stack[9], stack[9, 3:7, 8:12] = 0, 2
+    assert find_nearly_full_slices(labels, -1) == ()  # both are full
+    stack[4, 5, [2, 17]] = -1
+    stack[9, :5, :5] = -1  # 25 of 400: too many for a gap
+    found = find_nearly_full_slices(labels, -1)
+    assert [(x.axis, x.index, x.missing) for x in found] == [(axis, 4, 2)]
+    stack[9, 0] = stack[9, :, 0] = 0
+    stack[9, :5, :5] = 0
+    stack[9, 0, 0] = -1
+    found = find_nearly_full_slices(labels, -1)
+    assert [(x.axis, x.index, x.missing) for x in found] == [(axis, 4, 2), (axis, 9, 1)]
+    assert describe_nearly_full([(f"slice {x.index}", x.missing) for x in found]) == (
+        "Not fully labeled: slice 4 lacks 2 voxels, slice 9 lacks 1 voxel. "
+        "Their marks count as strokes."
+    )
+
+
+def test_a_slab_of_paint_and_slices_without_marks_are_no_gaps():
+    labels = np.full((20, 20, 20), -1, np.int32)
+    labels[:19], labels[:19, 5:9, 5:9] = 0, 1  # the last slice is not labeled
+    assert find_nearly_full_slices(labels, -1) == ()
+    labels[:] = -1
+    labels[3] = 1  # one label alone
+    labels[3, 4, 4] = -1
+    assert find_nearly_full_slices(labels, -1) == ()
 
 
 def test_named_slices_count_their_unlabeled_voxels_as_background():

@@ -82,6 +82,9 @@ class PartsView:
             layer.mouse_drag_callbacks.append(self._on_click)
             layer.mode = "pan_zoom"
         self._fill()
+        # After merges and splits there are other numbers than the slider's.
+        if self._wanted is None and not self._tab.slider.isSliderDown():
+            self._tab.show_count(self._tab.table.rowCount())
 
     def colors(self, labels: Any) -> dict[int, Any]:
         """Return the colors of labels in the layer."""

@@ -100,6 +100,14 @@ class PartsTab(QWidget):
     def _show_count(self) -> None:
         self.count_text.setText(f"{self.count} parts")
 
+    def show_count(self, count: int) -> None:
+        """Show how many parts there are; the slider stands at its nearest number."""
+        nearest = min(range(len(COUNTS)), key=lambda k: abs(COUNTS[k] - count))
+        blocked = self.slider.blockSignals(True)  # it asks for nothing
+        self.slider.setValue(nearest)
+        self.slider.blockSignals(blocked)
+        self.count_text.setText("1 part" if count == 1 else f"{count} parts")
+
     def _on_slider(self, *_: Any) -> None:
         self._show_count()
         self.count_changed.emit(self.count, not self.slider.isSliderDown())

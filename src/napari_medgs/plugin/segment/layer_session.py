@@ -61,6 +61,23 @@ class LayerSession:
         self._limit(part)
         return self.segmenter.set_scribbles(self.strokes.array[part], box)
 
+    def describe_gaps(self) -> str:
+        """Return a sentence on slices that lack a few marks to be fully labeled, or nothing."""
+        from napari_medgs.segmentation.prompts.nearly_full import (
+            describe_nearly_full,
+            find_nearly_full_slices,
+        )
+
+        session, frame = self.segmenter.session, self.strokes.frame
+        named = []
+        for gap in find_nearly_full_slices(session.strokes, session.settings.unlabeled):
+            if (gap.axis, gap.index) in session.settings.fully_labeled:
+                continue
+            size = frame.grid.shape[gap.axis]  # the slice is named as the viewer counts
+            index = size - 1 - gap.index if frame.flips[gap.axis] else gap.index
+            named.append((f"slice {index}", gap.missing))
+        return describe_nearly_full(named) if named else ""
+
     def _limit(self, part: Box) -> None:
         """Take back what was painted outside of the range of intensities."""
         session = self.segmenter.session

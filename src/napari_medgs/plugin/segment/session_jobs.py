@@ -256,6 +256,9 @@ class SessionJobs:
         self.state.summary = f"Mask updated in <b>{result.seconds_solve:.1f} s</b>"
         if self.state.fills_image:
             self.state.summary += f"<br>{FILLED}"
+        gaps = self.layers.describe_gaps()
+        if gaps:
+            self.state.summary += f"<br>{gaps}"
         self._show(ResultUpdate.FULL if kind is JobKind.FULL else ResultUpdate.INCREMENTAL)
         if result.incremental:
             self.solve_due.emit()

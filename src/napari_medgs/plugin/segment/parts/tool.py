@@ -21,6 +21,7 @@ from napari_medgs.plugin.segment.parts.jobs import MaskOfPart
 from napari_medgs.plugin.segment.parts.panel import PartsPanel
 from napari_medgs.plugin.segment.parts.picker import PartPicker
 from napari_medgs.plugin.segment.parts.surface import PartSurface
+from napari_medgs.plugin.segment.resting_layers import RestingLayers
 from napari_medgs.plugin.widgets.shortcuts import Shortcuts
 from napari_medgs.plugin.worker import Runner
 
@@ -89,7 +90,7 @@ class ClickParts:
         self.canvases: list[PartCanvas] = []
         self.surface = PartSurface(owner, self._spaces)
         self._shortcuts = Shortcuts()
-        self._layers: list[Any] = []
+        self._resting = RestingLayers(lambda: panel.button.setChecked(False))
         self._queue: list[Wanted] = []
         self._step: Any = None  # of the history, that the clicked part made
         self._label = 0  # of the clicked part
@@ -127,24 +128,15 @@ class ClickParts:
             self._begin()
         if controller.session is None or context.strokes_layer is None:
             return False
-        self._layers = [context.strokes_layer, context.result_layer]
-        for layer in self._layers:
-            layer.mode = "pan_zoom"
-        for layer in self._layers:
-            layer.events.mode.connect(self._on_mode)
+        self._resting.take([context.strokes_layer, context.result_layer])
         context.viewer.layers.selection.active = context.strokes_layer
-        for target in (context.viewer, *self._layers):
+        for target in (context.viewer, *self._resting.layers):
             for key, steps in KEYS.items():
                 self._shortcuts.bind(target, key, partial(self.walk, steps))
             self._shortcuts.bind(target, "Escape", self.release)
         self._four.follows_shift = False
         controller.request(JobKind.PREPARE, JobKind.PARTS)
         return True
-
-    def _on_mode(self, event: Any = None) -> None:
-        """Leave the tool when the user takes the brush."""
-        if any(str(layer.mode) not in ("pan_zoom", "transform") for layer in self._layers):
-            self.panel.button.setChecked(False)
 
     def close(self) -> None:
         """Leave the tool; what was clicked stays."""
@@ -153,9 +145,7 @@ class ClickParts:
         self.picker, self._step = None, None
         self._shortcuts.free()
         self._four.follows_shift = True
-        layers, self._layers = self._layers, []
-        for layer in layers:
-            layer.events.mode.disconnect(self._on_mode)
+        for layer in self._resting.free():
             if str(layer.mode) == "pan_zoom":
                 layer.mode = "paint"
         self.panel.show_part(None, "")

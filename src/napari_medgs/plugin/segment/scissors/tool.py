@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_medgs._util.progress import ProgressCallback, StopCallback
 from napari_medgs.errors import ParameterError
 from napari_medgs.plugin.report import guarded
+from napari_medgs.plugin.segment.resting_layers import RestingLayers
 from napari_medgs.plugin.segment.scissors.canvas import LassoCanvas
 from napari_medgs.plugin.segment.scissors.panel import ScissorsPanel
 from napari_medgs.plugin.widgets.shortcuts import Shortcuts
@@ -145,7 +146,7 @@ class Scissors:
         self.panel, self._tools, self._free_mouse = panel, tools, free_mouse
         self._controller, self._context, self._four = controller, context, four
         self.canvases: list[LassoCanvas] = []
-        self._layers: list[Any] = []
+        self._resting = RestingLayers(lambda: panel.button.setChecked(False))
         self._shortcuts = Shortcuts()
         panel.button.toggled.connect(self._on_toggled)
         controller.prompts_changed.connect(self._on_prompts)
@@ -170,19 +171,11 @@ class Scissors:
         if self._controller.session is None or context.strokes_layer is None:
             raise ParameterError("Press New first: there is no mask to cut yet.")
         self._free_mouse()
-        self._layers = [context.strokes_layer, context.result_layer]
-        for layer in self._layers:
-            layer.mode = "pan_zoom"
-            layer.events.mode.connect(self._on_mode)
-        for target in (viewer, *self._layers):
+        self._resting.take([context.strokes_layer, context.result_layer])
+        for target in (viewer, *self._resting.layers):
             self._shortcuts.bind(target, "Escape", self.escape)
         self._open_canvases()
         return True
-
-    def _on_mode(self, event: Any = None) -> None:
-        """Put the scissors away when the user takes the brush."""
-        if any(str(layer.mode) not in ("pan_zoom", "transform") for layer in self._layers):
-            self.panel.button.setChecked(False)
 
     def _on_clicking(self, clicking: bool, *_: object) -> None:
         if clicking:
@@ -264,10 +257,7 @@ class Scissors:
         """Put the scissors away; what was cut stays."""
         self._close_canvases()
         self._shortcuts.free()
-        layers, self._layers = self._layers, []
-        for layer in layers:
-            layer.events.mode.disconnect(self._on_mode)
-        for layer in layers:
+        for layer in self._resting.free():
             if str(layer.mode) == "pan_zoom" and not self._controller.state.clicking:
                 layer.mode = "paint"
         if self.is_on:
