@@ -211,6 +211,21 @@ def test_places_combine_with_strokes(ball, tmp_path):
     assert overlap(out, inside) > 0.8
 
 
+def test_a_slice_that_is_nearly_full_is_told_of(ball, tmp_path):
+    image, inside, affine = ball
+    strokes = np.where(inside, 1, 9).astype(np.uint8)
+    strokes[..., :6] = strokes[..., 7:] = 0
+    full = tmp_path / "full.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(strokes, affine), full)
+    words = ("segment", image, "--background-label", 9, "-o", tmp_path / "m.nii.gz", "--prompts")
+    assert "fully" not in said(run(*words, full))
+    strokes[1, [2, 5], 6] = 0
+    gaps = tmp_path / "gaps.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(strokes, affine), gaps)
+    told = said(run(*words, gaps))
+    assert f"{gaps}: Not fully labeled: slice 6 along z lacks 2 voxels." in told
+
+
 def test_classes_without_any_background(ball, tmp_path):
     image = ball[0]
     two = ("segment", image, "-o", tmp_path / "m.nii.gz", "--point", 1, 6, 12, 9)
