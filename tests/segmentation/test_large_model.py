@@ -21,6 +21,7 @@ from napari_medgs.segmentation import (
     segment,
 )
 from napari_medgs.segmentation.api import FIT_PARAMS
+from napari_medgs.segmentation.field_check import field_mismatch
 from napari_medgs.segmentation.large_model import LargeSegmentModel, segment_model
 from napari_medgs.segmentation.postprocess.upsampling import upsample_labels
 from napari_medgs.segmentation.prompts.prompts import Box, Point
@@ -238,3 +239,14 @@ def test_upsampling_only_what_changed_gives_the_same(seed, changes):
     again = upsample_labels(now, means, image, factors, known=(before, done))
     assert again is done  # changed in place
     np.testing.assert_array_equal(again, upsample_labels(now, means, image, factors))
+
+
+def test_a_field_of_another_image_is_told_from_the_own_one(scene):
+    volume, _, _, field = scene
+    assert field_mismatch(volume, field, FEW.working_voxels) is None
+    other = replace(volume, data=np.roll(volume.data, 20, axis=-1))
+    found = field_mismatch(other, field, FEW.working_voxels)
+    assert found is not None
+    assert found.psnr < found.fitted - 7
+    both = mg.Volume.from_array(np.concatenate([volume.data] * 2), spacing=(2.0, 1.0, 1.0))
+    assert field_mismatch(both, field) is None, "of other contrasts nothing can be told"

@@ -165,6 +165,7 @@ def test_the_command_does_the_same(scene, tmp_path):
     paths = [str(tmp_path / w) if "." in w and not w.startswith("-") else w for w in words]
     done = CliRunner().invoke(app, paths)
     assert done.exit_code == 0, done.output
+    assert "does not look like" not in done.stderr
     mask, _ = read_labels(tmp_path / "mask.nii.gz", volume.grid)
     expected = segment(volume, Prompts(labels=drawn, background=BACKGROUND), field=field)
     np.testing.assert_array_equal(mask, expected.labels)
@@ -174,6 +175,11 @@ def test_the_command_does_the_same(scene, tmp_path):
     np.testing.assert_allclose(probability.sum(axis=0), 1, atol=1e-4)
     error_estimate = read_volume(tmp_path / "u.nii.gz").data[0]
     assert error_estimate[mask != labels].mean() > error_estimate[mask == labels].mean()
+    # A field of another image of the same grid is told from the image's own.
+    write_image(tmp_path / "scan.nii.gz", volume.data[..., ::-1], volume.grid)
+    warned = CliRunner().invoke(app, paths[: paths.index("--probability")])
+    assert warned.exit_code == 0, warned.output
+    assert "f.medgs.safetensors: this field does not look like" in warned.stderr
     # One class alone is explained in one line.
     write_labels(tmp_path / "one.nii.gz", np.where(labels == 1, 1, 0), volume.grid)
     paths[paths.index(str(tmp_path / "strokes.nii.gz"))] = str(tmp_path / "one.nii.gz")

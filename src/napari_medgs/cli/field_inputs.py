@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+from napari_medgs.cli.command import print_error
+
+if TYPE_CHECKING:
+    from napari_medgs.data.field import GaussianField
+    from napari_medgs.data.volume import Volume
 
 
 def is_field_alone(images: Sequence[str], field: Path | None) -> bool:
@@ -30,3 +37,33 @@ def is_field_alone(images: Sequence[str], field: Path | None) -> bool:
     if len(images) > 1 or field is not None:
         raise typer.BadParameter("give one field alone, or images with their field by --field.")
     return True
+
+
+def load_field_of(volume: Volume, image: str, field: Path, working_voxels: int) -> GaussianField:
+    """Load the field of an image, and warn where it seems to be that of another one.
+
+    Parameters
+    ----------
+    volume : Volume
+    image : str
+        Its file, for the warning.
+    field : Path
+    working_voxels : int
+        See :class:`~napari_medgs.segmentation.SegmentParams`.
+
+    Raises
+    ------
+    FileError
+        When the file holds no field.
+    """
+    from napari_medgs.io.fields import load_field
+    from napari_medgs.segmentation.field_check import field_mismatch
+
+    loaded = load_field(field)
+    wrong = field_mismatch(volume, loaded, working_voxels)
+    if wrong is not None:
+        print_error(
+            f"warning: {field}: this field does not look like {image} (PSNR {wrong.psnr:.0f} dB, "
+            f"{wrong.fitted:.0f} dB when it was fitted); was it fitted to another image?"
+        )
+    return loaded

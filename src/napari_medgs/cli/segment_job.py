@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medgs._util.naming import naming
 from napari_medgs.cli.command import print_error, stoppable
+from napari_medgs.cli.field_inputs import load_field_of
 from napari_medgs.cli.options import Reading
 from napari_medgs.cli.place_prompts import PlacePrompts
 from napari_medgs.cli.report import Reporter, label_title
@@ -103,7 +104,6 @@ class SegmentJob:
     ) -> tuple[SegmentResult, dict[str, Any], dict[int, str]]:
         """Segment one image from a scribble file, points and boxes."""
         from napari_medgs.io import read_label_names, read_labels
-        from napari_medgs.io.fields import load_field
         from napari_medgs.io.prior import read_prior
         from napari_medgs.io.segmented import segments_by_file
         from napari_medgs.segmentation import Prompts, explain_contrasts, segment
@@ -144,7 +144,9 @@ class SegmentJob:
                 f"{initial}: nothing would change this mask; give prompts (--point, --box, "
                 "--prompts) or an --initial-margin above 1."
             )
-        known = None if field is None else load_field(field)
+        known = None
+        if field is not None:
+            known = load_field_of(volume, images[0], field, self.params.working_voxels)
         _import_in_background("sklearn.ensemble")
         files = {"image": images, "prompts": prompts, "initial": initial, "field": field}
         with (
