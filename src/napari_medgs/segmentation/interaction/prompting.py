@@ -12,7 +12,7 @@ from napari_medgs.errors import GeometryError, LabelError, ParameterError
 from napari_medgs.segmentation.interaction.state import SegmenterState
 from napari_medgs.segmentation.prompts.coordinates import (
     check_label,
-    check_label_image,
+    labels_as_int32,
     marked_voxels,
     to_voxels,
 )
@@ -106,7 +106,7 @@ class Prompting(SegmenterState):
             When a value is no integer, or none that 32 bits hold.
         """
         session = self._need()
-        labels = check_label_image(labels)
+        labels = labels_as_int32(labels)
         part = box or (slice(None),) * 3
         before = session.strokes[part]
         if labels.shape != before.shape:

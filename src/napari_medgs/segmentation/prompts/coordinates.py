@@ -125,7 +125,7 @@ def check_label(label: int) -> int:
     return int(label)
 
 
-def check_label_image(labels: NDArray[Any]) -> NDArray[np.int32]:
+def labels_as_int32(labels: NDArray[Any]) -> NDArray[np.int32]:
     """Return label values as int32.
 
     Parameters
@@ -145,7 +145,7 @@ def check_label_image(labels: NDArray[Any]) -> NDArray[np.int32]:
     Examples
     --------
     >>> import numpy as np
-    >>> check_label_image(np.array([-1, 0, 2])).dtype
+    >>> labels_as_int32(np.array([-1, 0, 2])).dtype
     dtype('int32')
     """
     labels = np.asarray(labels)

@@ -13,7 +13,7 @@ from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_p
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import ParameterError
 from napari_medgs.segmentation.contracts import Model
-from napari_medgs.segmentation.prompts.coordinates import check_label_image
+from napari_medgs.segmentation.prompts.coordinates import labels_as_int32
 from napari_medgs.segmentation.result.result import SegmentResult
 from napari_medgs.segmentation.session.history import Delta, Step
 from napari_medgs.segmentation.session.priors import digest
@@ -160,7 +160,7 @@ class Session(SessionState):
         if not len(changed[0]):
             return False
         where = _flat(changed, part, self.grid.shape)
-        after = check_label_image(new[changed])
+        after = labels_as_int32(new[changed])
         values = after.copy()
         if (values == 0).any():
             background = self.prompts().background_value

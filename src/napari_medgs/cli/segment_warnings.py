@@ -1,0 +1,37 @@
+"""What ``napari-medgs segment`` says of prompts that may not mean what was meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_medgs.cli.command import print_error
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_medgs.cli.segment_options import Prompting
+    from napari_medgs.data.grid import Grid
+
+AXES = "zyx"
+FILLED = (
+    "the classes divide the whole image, as no background is marked. Unless this is meant, say "
+    "which value of the prompts is background (--background-label V), mark some "
+    "(--point 0 Z Y X), or give a box around each class (--box)."
+)
+
+
+def warn_of_gaps(strokes: NDArray[Any], prompting: Prompting, grid: Grid) -> None:
+    """Say which slices lack a few voxels to be fully labeled, as the image's file counts them."""
+    from napari_medgs.data.stored_axes import stored_axes
+    from napari_medgs.segmentation.prompts.nearly_full import (
+        describe_nearly_full,
+        find_nearly_full_slices,
+    )
+
+    order, flips = stored_axes(grid)
+    named = []
+    for gap in find_nearly_full_slices(strokes, prompting.unlabeled):
+        index = grid.shape[gap.axis] - 1 - gap.index if flips[gap.axis] else gap.index
+        named.append((f"slice {index} along {AXES[order[gap.axis]]}", gap.missing))
+    if named:
+        print_error(f"warning: {prompting.prompts}: {describe_nearly_full(named)}")
