@@ -200,6 +200,32 @@ def test_a_slab_of_paint_and_slices_without_marks_are_no_gaps():
     assert find_nearly_full_slices(labels, -1) == ()
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_nearly_full_slices_are_those_of_their_definition(seed):
+    rng = np.random.default_rng(seed)
+    labels = np.full(rng.integers(5, 12, 3), -1, np.int32)
+    for _ in range(rng.integers(1, 8)):
+        axis = rng.integers(3)
+        stack = np.moveaxis(labels, axis, 0)
+        plane = stack[rng.integers(len(stack)) :][: rng.integers(1, 4)]
+        plane[:] = rng.integers(3)
+        plane[:, 1:4, 2:4] = rng.integers(3)
+    for _ in range(rng.integers(4)):
+        labels[tuple(rng.integers(labels.shape))] = -1
+    expected = []
+    for axis in range(3):
+        for index, plane in enumerate(np.moveaxis(labels, axis, 0)):
+            empty = plane == -1
+            if (
+                0 < empty.sum() <= (1 - 0.9) * empty.size
+                and not (empty.all(axis=0).any() or empty.all(axis=1).any())
+                and len(np.unique(plane[~empty])) > 1
+            ):
+                expected.append((axis, index, empty.sum()))
+    found = find_nearly_full_slices(labels, -1, 0.9)
+    assert [(x.axis, x.index, x.missing) for x in found] == expected
+
+
 def test_named_slices_count_their_unlabeled_voxels_as_background():
     labels = image(a=((2, slice(2, 5), slice(2, 5)), 1))
     markers = collect(Prompts(labels=labels, fully_labeled=((0, 2),)))

@@ -61,18 +61,76 @@ def find_nearly_full_slices(
             continue
         # A few voxels of each slice rule most others out.
         probe = stack[:, :: max(1, stack.shape[1] // 4), :: max(1, stack.shape[2] // 4)]
-        for index in np.flatnonzero((probe != unlabeled).mean(axis=(1, 2)) >= least_marked / 2):
-            plane = stack[index]
-            empty = plane == unlabeled
-            missing = int(np.count_nonzero(empty))
-            if not 0 < missing <= (1 - least_marked) * empty.size:
-                continue
-            # An empty row or column is a slice of another orientation without marks, not a gap.
-            if empty.all(axis=0).any() or empty.all(axis=1).any():
-                continue
-            if np.ptp(plane[~empty]) > 0:
-                found.append(NearlyFullSlice(axis, int(index), missing))
+        chosen = np.flatnonzero((probe != unlabeled).mean(axis=(1, 2)) >= least_marked / 2)
+        missing, crossed = _count_unlabeled(labels, unlabeled, axis, chosen)
+        few = (missing > 0) & (missing <= (1 - least_marked) * stack[0].size) & ~crossed
+        if few.any():
+            chosen, missing = chosen[few], missing[few]
+            several = _have_several(labels, unlabeled, axis, chosen, probe)
+            found += [
+                NearlyFullSlice(axis, int(index), int(count))
+                for index, count in zip(chosen[several], missing[several])
+            ]
     return tuple(found)
+
+
+def _count_unlabeled(
+    labels: NDArray[Any], unlabeled: int, axis: int, chosen: NDArray[np.intp]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the unlabeled voxels of each slice, and whether one of its lines has no label.
+
+    Such a line belongs to a slice of another orientation without marks; it is no gap.
+    """
+    missing = np.zeros(len(chosen), np.int64)
+    crossed = np.zeros(len(chosen), bool)
+    if not len(chosen):
+        return missing, crossed
+    if axis == 0:
+        for k, index in enumerate(chosen):
+            empty = labels[index] == unlabeled
+            missing[k] = np.count_nonzero(empty)
+            if missing[k]:
+                crossed[k] = empty.all(axis=0).any() or empty.all(axis=1).any()
+        return missing, crossed
+    # Plane by plane as they lie in memory: slices of the other axes are scattered over it.
+    part = slice(chosen[0], chosen[-1] + 1)
+    where = (part, slice(None)) if axis == 1 else (slice(None), part)
+    along = 2 - axis
+    never = np.ones(labels[0][where].shape, bool)
+    count = np.zeros(part.stop - part.start, np.int64)
+    cross = np.zeros(len(count), bool)
+    for plane in labels:
+        empty = plane[where] == unlabeled
+        if not empty.any():
+            never[:] = False
+            continue
+        never &= empty
+        count += empty.view(np.uint8).sum(axis=along, dtype=np.uint32)  # twice as fast as bool
+        cross |= empty.all(axis=along)
+    cross |= never.any(axis=along)
+    return count[chosen - part.start], cross[chosen - part.start]
+
+
+def _have_several(
+    labels: NDArray[Any],
+    unlabeled: int,
+    axis: int,
+    chosen: NDArray[np.intp],
+    probe: NDArray[Any],
+) -> NDArray[np.bool_]:
+    """Return which slices have several labels."""
+    few = probe[chosen].reshape(len(chosen), -1)
+    one = few[np.arange(len(few)), (few != unlabeled).argmax(axis=1)]
+    several = np.zeros(len(chosen), bool)
+    if axis == 0:
+        for k, index in enumerate(chosen):
+            several[k] = ((labels[index] != one[k]) & (labels[index] != unlabeled)).any()
+        return several
+    ones = one[:, None] if axis == 1 else one
+    for plane in labels:
+        lines = plane[chosen] if axis == 1 else plane[:, chosen]
+        several |= ((lines != ones) & (lines != unlabeled)).any(axis=2 - axis)
+    return several
 
 
 def describe_nearly_full(slices: Sequence[tuple[str, int]]) -> str:
