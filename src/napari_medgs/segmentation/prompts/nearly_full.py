@@ -61,7 +61,8 @@ def find_nearly_full_slices(
             continue
         # A few voxels of each slice rule most others out.
         probe = stack[:, :: max(1, stack.shape[1] // 4), :: max(1, stack.shape[2] // 4)]
-        chosen = np.flatnonzero((probe != unlabeled).mean(axis=(1, 2)) >= least_marked / 2)
+        marked = (probe != unlabeled).mean(axis=(1, 2))
+        chosen = np.flatnonzero((marked > 0) & (marked >= least_marked / 2))
         missing, crossed = _count_unlabeled(labels, unlabeled, axis, chosen)
         few = (missing > 0) & (missing <= (1 - least_marked) * stack[0].size) & ~crossed
         if few.any():
