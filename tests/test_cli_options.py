@@ -201,7 +201,8 @@ def replay(tmp_path, tiny_volume, tiny_labels):
 
 def test_a_replay_records_the_seed_of_the_session(replay, tmp_path):
     words, result = replay
-    run(*words, "--json", tmp_path / "n.json", "--threads", 1)
+    told = run(*words, "--json", tmp_path / "n.json", "--threads", 1).stderr
+    assert "warning" not in told
     found = json.loads((tmp_path / "n.json").read_text())
     assert (found["seed"], found["threads"]) == (7, 1)
     labels, _ = read_labels(tmp_path / "mask.nii.gz")
@@ -219,6 +220,31 @@ def test_a_replay_refuses_what_the_session_sets(replay, tmp_path, option, value)
     text = run(*words, option, *([] if value is None else [value]), status=2).stderr
     assert option.replace("labelled", "labeled") in text
     assert not (tmp_path / "mask.nii.gz").exists()
+
+
+def test_a_replay_warns_of_prompts_as_the_command_does(tmp_path, tiny_volume, tiny_labels):
+    image, session = tmp_path / "image.nii.gz", tmp_path / "session.json"
+    write_image(image, tiny_volume.data, tiny_volume.grid)
+    segmenter = mg.InteractiveSegmenter(SegmentParams())
+    segmenter.set_image(read_volume(image))
+    strokes = segmenter.session.strokes
+    strokes[6] = np.where(tiny_labels[6] == 2, 2, 1)
+    strokes[6, 3, [2, 5]] = segmenter.session.settings.unlabeled
+    segmenter.session.record_strokes()
+    segmenter.save(session)
+    other = tmp_path / "other.medgs.safetensors"
+    upside_down = tmp_path / "other.nii.gz"
+    write_image(upside_down, tiny_volume.data[:, :, ::-1] ** 2, tiny_volume.grid)
+    run("fit", upside_down, "-o", other, "--iterations", 60)
+    told = run("segment", image, "--session", session, "--field", other,
+               "-o", tmp_path / "m.nii.gz").stderr  # fmt: skip
+    assert f"warning: {session}: Not fully labeled: slice 6 along z lacks 2 voxels." in told
+    assert f"warning: {session}: the classes divide the whole image" in told
+    assert f"warning: {other}: this field does not look like {image}" in told
+    segmenter.session.update_settings(fully_labeled=((0, 6),))
+    segmenter.save(session)
+    told = run("segment", image, "--session", session, "-o", tmp_path / "m.nii.gz").stderr
+    assert "warning" not in told
 
 
 def test_sample_files_are_the_same_each_time_and_fit_together(tmp_path):

@@ -33,6 +33,7 @@ from napari_medgs.cli.segment_model import (
     segment_cases,
 )
 from napari_medgs.cli.segment_options import OUTPUTS, MoreOutputs, Prompting, Trained
+from napari_medgs.cli.segment_session import replay_session
 from napari_medgs.cli.setting_options import takes_settings
 from napari_medgs.segmentation.params import SegmentParams
 
@@ -152,7 +153,7 @@ def segment(
         reporter.pairs(str(output), model_rows(metrics, found.names))
         return
     if prompting.session is not None:
-        result, metrics, names = job.replay_session(images, prompting.session, prompting.field)
+        result, metrics, names = replay_session(job, images, prompting.session, prompting.field)
     else:
         if prompting.prompts is None and prompting.initial is None and trained.model is None:
             places.check_classes(prompting.background_label)

@@ -1,4 +1,4 @@
-"""What ``napari-medgs segment`` does with one image, a session, or a folder of images."""
+"""What ``napari-medgs segment`` does with one image, or a folder of images."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class SegmentJob:
                 prior=prior,
             )
             if strokes is not None:
-                warn_of_gaps(strokes, prompting, volume.grid)
+                warn_of_gaps(str(prompts), strokes, prompting.unlabeled, volume.grid)
             result = segment(
                 volume,
                 given,
@@ -203,59 +203,6 @@ class SegmentJob:
             ):
                 error.args = (f"{error} --background-label V says which value of them does.",)
             raise
-
-    def replay_session(
-        self, images: list[str], session: Path, field: Path | None
-    ) -> tuple[SegmentResult, dict[str, Any], dict[int, str]]:
-        """Replay a session with its own settings; only the number of threads is this run's."""
-        import time
-
-        from napari_medgs.io.fields import load_field
-        from napari_medgs.segmentation import load_session
-        from napari_medgs.segmentation.api import FIT_PARAMS, fit_for_segmentation
-        from napari_medgs.segmentation.large_model import segment_model
-        from napari_medgs.segmentation.memory import check_memory
-        from napari_medgs.segmentation.session.replay import digest
-
-        volume = self.read(images)
-        restored, expected = load_session(session, volume.grid)
-        started = time.perf_counter()
-        with (
-            naming(image=images, session=session, field=field),
-            stoppable("nothing") as should_stop,
-            self.reporter.progress() as progress,
-        ):
-            own = session.parent / restored.field if restored.field else None
-            if field is None and own is not None and own.is_file():
-                field = own
-            known = None if field is None else load_field(field)
-            check_memory(volume, restored.settings.params, field=known)
-            if known is not None:
-                gaussians = known
-            else:
-                gaussians = fit_for_segmentation(
-                    volume,
-                    replace(FIT_PARAMS, backend=self.backend, threads=self.params.threads),
-                    working_voxels=restored.settings.params.working_voxels,
-                    progress=progress,
-                    should_stop=should_stop,
-                )
-            seconds_fit = time.perf_counter() - started if field is None else 0.0
-            model = segment_model(volume, gaussians, restored.settings.params)
-            result = restored.solve(model, progress=progress, should_stop=should_stop)
-        seconds = time.perf_counter() - started
-        result = replace(result, seconds=seconds, seconds_fit=seconds_fit)
-        same = digest(result.labels) == expected if expected else None
-        if same is False:
-            made_of = ", ".join(Path(x).name for x in restored.images)
-            print_error(
-                "warning: this mask differs from the one in the session"
-                + (f", which is one of {made_of}" if made_of else "")
-                + "; were the images, their order, the field or the program others?"
-            )
-        names = {k: name for k, name in restored.names.items() if k in result.voxels}
-        metrics = {**self.metrics(result, restored.settings.params), "same_as_session": same}
-        return result, metrics, names
 
     def metrics(self, result: SegmentResult, params: SegmentParams) -> dict[str, Any]:
         """Return what the JSON file says of a result that was made with some settings."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from napari_medgs.cli.command import print_error
@@ -9,7 +10,6 @@ from napari_medgs.cli.command import print_error
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_medgs.cli.segment_options import Prompting
     from napari_medgs.data.grid import Grid
 
 AXES = "zyx"
@@ -18,10 +18,33 @@ FILLED = (
     "which value of the prompts is background (--background-label V), mark some "
     "(--point 0 Z Y X), or give a box around each class (--box)."
 )
+FILLED_SESSION = (
+    "the classes divide the whole image, as no background is marked. Unless this is meant, open "
+    "the session in the viewer, paint a stroke in the background, or draw a box around each "
+    "class, and save it anew."
+)
 
 
-def warn_of_gaps(strokes: NDArray[Any], prompting: Prompting, grid: Grid) -> None:
-    """Say which slices lack a few voxels to be fully labeled, as the image's file counts them."""
+def warn_of_gaps(
+    source: str,
+    strokes: NDArray[Any],
+    unlabeled: int,
+    grid: Grid,
+    fully_labeled: Collection[tuple[int, int]] = (),
+) -> None:
+    """Say which slices lack a few voxels to be fully labeled, as the image's file counts them.
+
+    Parameters
+    ----------
+    source : str
+        The file of the strokes.
+    strokes : (Z, Y, X) ndarray of int
+    unlabeled : int
+        Their value that carries no label.
+    grid : Grid
+    fully_labeled : collection of (axis, index)
+        Slices that were declared fully labeled: what they lack is background.
+    """
     from napari_medgs.data.stored_axes import stored_axes
     from napari_medgs.segmentation.prompts.nearly_full import (
         describe_nearly_full,
@@ -30,8 +53,10 @@ def warn_of_gaps(strokes: NDArray[Any], prompting: Prompting, grid: Grid) -> Non
 
     order, flips = stored_axes(grid)
     named = []
-    for gap in find_nearly_full_slices(strokes, prompting.unlabeled):
+    for gap in find_nearly_full_slices(strokes, unlabeled):
+        if (gap.axis, gap.index) in fully_labeled:
+            continue
         index = grid.shape[gap.axis] - 1 - gap.index if flips[gap.axis] else gap.index
         named.append((f"slice {index} along {AXES[order[gap.axis]]}", gap.missing))
     if named:
-        print_error(f"warning: {prompting.prompts}: {describe_nearly_full(named)}")
+        print_error(f"warning: {source}: {describe_nearly_full(named)}")
