@@ -284,3 +284,36 @@ def test_one_image_is_a_volume_of_one_slice(tmp_path) -> None:
     assert sorted(volume.data.ravel()) == sorted(picture.ravel())
     with pytest.raises(GeometryError, match="spacing"):
         io.read_volume(tmp_path / "slice.png")
+
+
+@pytest.mark.parametrize("orientation", range(9))
+@pytest.mark.parametrize("suffix", [".tif", ".jpg", ".png"])
+def test_pixels_that_are_stored_turned_are_refused(tmp_path, grey, suffix, orientation):
+    folder, exif = put(tmp_path / "f", grey, suffix=suffix), Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(grey[7]).save(folder / f"0007{suffix}", exif=exif)
+    if orientation < 2:
+        assert io.read_volume(folder, spacing=SPACING).shape == grey.shape
+        return
+    with pytest.raises(ImageError, match=rf"0007\{suffix}: its orientation tag \({orientation}\)"):
+        io.read_volume(folder, spacing=SPACING)
+
+
+def test_damaged_exif_says_nothing(tmp_path, grey):
+    folder = put(tmp_path / "f", grey, suffix=".jpg")
+    Image.fromarray(grey[7]).save(folder / "0007.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert io.read_volume(folder, spacing=SPACING).shape == grey.shape
+
+
+@pytest.mark.parametrize("last", [1, 4])
+def test_pages_that_are_stored_turned_are_refused(tmp_path, grey, last):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for k, frame in enumerate(grey):
+            tag = (274, 3, 1, last if k == len(grey) - 1 else 1, True)
+            writer.write(frame, photometric="minisblack", contiguous=False, extratags=[tag])
+    if last == 1:
+        assert np.array_equal(io.read_volume(path, spacing=SPACING).data[0], grey)
+        return
+    with pytest.raises(ImageError, match=r"a\.tif: its orientation tag \(4\)"):
+        io.read_volume(path, spacing=SPACING)

@@ -19,6 +19,7 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, GeometryError, ImageError
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io._limits import check_file, check_inflation, check_memory
+from napari_medgs.io._orientation_tag import exif_orientation, page_orientation, refuse_turned
 from napari_medgs.io._values import cast
 from napari_medgs.io.folders import natural_key
 
@@ -256,6 +257,7 @@ def _read_pillow(path: Path, indexed: bool) -> NDArray[Any]:
     with Image.open(path) as image:
         if getattr(image, "n_frames", 1) > 1:
             raise ImageError(f"{path}: has several pages; one frame per file is needed.")
+        refuse_turned(path, exif_orientation(image))
         if image.mode == "P":
             if indexed:
                 return np.array(image)
@@ -288,6 +290,7 @@ def _read_tiff(path: Path) -> NDArray[Any]:
         page = opened.pages[0]
         check_inflation(path, int(page.nbytes), path.stat().st_size)
         check_memory(path, int(page.nbytes))
+        refuse_turned(path, page_orientation(page))
         frame = brightness(np.asarray(page.asarray()), page)
     if frame.dtype == np.bool_:
         return frame.astype(np.uint8)

@@ -15,6 +15,7 @@ from napari_medgs.data.orientation import SPL
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, GeometryError, ImageError, MedGSError
 from napari_medgs.io._limits import check_file, check_inflation, check_memory
+from napari_medgs.io._orientation_tag import page_orientation, refuse_turned
 from napari_medgs.io._reasons import reason
 from napari_medgs.io.fourth_axis import (
     FourthAxis,
@@ -104,8 +105,8 @@ def read_tiff_volume(
     GeometryError
         When the file has no voxel sizes and none are given, or others are given.
     ImageError
-        When it has several time points and none is chosen, or other axes than time, channels,
-        z, y and x.
+        When it has several time points and none is chosen, other axes than time, channels, z, y
+        and x, or pages that are stored mirrored or turned.
     ParameterError
         When there is no such volume.
     FileError
@@ -136,6 +137,8 @@ def read_tiff_volume(
             claimed = math.prod(shape) * series.dtype.itemsize
             check_inflation(path, claimed, path.stat().st_size)
             check_memory(path, 2 * claimed)
+            for page in opened.pages:
+                refuse_turned(path, page_orientation(page.aspage()))
             stack = [np.asarray(s.asarray()) for s in pages]
             array = np.stack(stack) if several else stack[0]
             array = brightness(array, opened.pages[0])
