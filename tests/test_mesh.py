@@ -478,6 +478,40 @@ def test_one_file_round_trip(tmp_path, two_meshes, suffix):
     np.testing.assert_allclose(back.bounds, [bounds[:, 0].min(0), bounds[:, 1].max(0)], atol=1e-4)
 
 
+SPACES = {
+    ".ply": lambda data, mark: data.replace(b"\nelement", b"\ncomment %s\nelement" % mark, 1),
+    ".stl": lambda data, mark: (b"3D Slicer output. " + mark).ljust(80, b"\0") + data[80:],
+    ".obj": lambda data, mark: b"# 3D Slicer output. " + mark + b"\n" + data,
+    "text": lambda data, mark: b"solid 3D Slicer output. " + mark + data[data.index(b"\n") :],
+}
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_files_that_say_that_they_lie_in_lps_as_slicer_writes_them(tmp_path, two_meshes, kind):
+    import trimesh
+
+    suffix = ".stl" if kind == "text" else kind
+    whole = trimesh.util.concatenate(list(two_meshes.values()))
+    data = whole.export(file_type="stl_ascii" if kind == "text" else suffix[1:])
+    data = data.encode() if isinstance(data, str) else data
+    path = tmp_path / f"a{suffix}"
+    for mark, sign in ((b"SPACE=LPS", -1), (b"SPACE=RAS", 1), (b"SPACE=?", 1)):
+        path.write_bytes(SPACES[kind](data, mark))
+        back = load_meshes(path)["a"]
+        found = np.sort(back.bounds * (sign, sign, 1), axis=0)
+        np.testing.assert_allclose(found, whole.bounds, atol=1e-4)
+        back.merge_vertices()
+        assert back.volume == pytest.approx(whole.volume, rel=1e-3)
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".stl", ".obj"])
+def test_files_say_that_they_lie_in_ras(tmp_path, two_meshes, suffix):
+    # 3D Slicer looks for these words in the comments of the header, and takes LPS without them.
+    start = save_meshes(tmp_path / f"a{suffix}", two_meshes)[0].read_bytes()[:100]
+    assert b"SPACE=RAS" in start[: 80 if suffix == ".stl" else 100]
+    assert not start.startswith(b"solid")
+
+
 def test_ply_is_binary_coloured_and_closed(tmp_path, two_meshes):
     colors = {1: (1.0, 0.0, 0.0), 2: (0.0, 0.5, 1.0)}
     path = save_meshes(tmp_path / "two.ply", two_meshes, colors=colors)[0]
@@ -525,8 +559,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, two_meshes, monkeypatch):
     path = save_meshes(tmp_path / "a.ply", two_meshes)[0]
     before = path.read_bytes()
 
-    def cut(self, target, **options):
-        target.write_bytes(before[: len(before) // 2])
+    def cut(self, **options):
+        return before[: len(before) // 2]
 
     monkeypatch.setattr(trimesh.Trimesh, "export", cut)
     with pytest.raises(FileError):

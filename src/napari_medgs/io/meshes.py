@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from napari_medgs.errors import FileError, LabelError, ParameterError
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io._limits import check_file
+from napari_medgs.io._mesh_space import is_lps, mark_ras
 from napari_medgs.io._reasons import reason
 
 if TYPE_CHECKING:
@@ -165,6 +166,9 @@ def find_meshes(folder: str | Path) -> list[Path]:
 def load_meshes(path: str | Path) -> dict[str, Trimesh]:
     """Read a mesh file: its parts by name (scenes of .glb), else one part by the file's name.
 
+    Places are RAS millimeters. A file that says ``SPACE=LPS``, as 3D Slicer writes it, is brought
+    to RAS; one that says nothing is taken as RAS.
+
     Parameters
     ----------
     path : str or Path
@@ -208,7 +212,10 @@ def load_meshes(path: str | Path) -> dict[str, Trimesh]:
     try:
         # No resolver: an untrusted mesh file must not open other files.
         with path.open("rb") as stream:
+            start = stream.read(2**16)
+            stream.seek(0)
             scene = trimesh.load_scene(stream, file_type=path.suffix.lower()[1:], process=False)
+        to_ras = np.diag([-1.0, -1, 1, 1]) if is_lps(start, path.suffix.lower()) else np.eye(4)
         parts = {}
         for node in scene.graph.nodes_geometry:
             transform, name = scene.graph[node]
@@ -216,7 +223,7 @@ def load_meshes(path: str | Path) -> dict[str, Trimesh]:
             if isinstance(part, trimesh.Trimesh) and len(part.faces):
                 if not (part.faces.min() >= 0 and part.faces.max() < len(part.vertices)):
                     raise ValueError("faces name vertices that it does not have")
-                part.apply_transform(transform)
+                part.apply_transform(to_ras @ transform)
                 parts[str(node)] = part
     except Exception as error:
         raise FileError(f"{path}: not a readable mesh ({reason(error)}).") from error
@@ -260,7 +267,9 @@ def _write(path: Path, meshes: Mapping[int, Trimesh], names: Mapping[int, str]) 
         else:
             whole = trimesh.util.concatenate(list(meshes.values()))
             options: dict[str, Any] = {".ply": {"encoding": "binary"}}.get(kind, {})
-            whole.export(temporary, file_type=kind[1:], **options)
+            content = whole.export(file_type=kind[1:], **options)
+            content = content.encode() if isinstance(content, str) else content
+            temporary.write_bytes(mark_ras(content, kind))
         back = load_meshes(temporary)
         if sum(len(mesh.faces) for mesh in back.values()) != faces:
             raise FileError(f"{path}: was not written completely; is the disk full?")
