@@ -183,6 +183,7 @@ GOOD: dict[str, Any] = {
     "float32 1e-30": (box() * 1e-30).astype(np.float32),
     "float32 1e-38": (box() * 1e-38).astype(np.float32),
     "float64 around 1e6": box() + 1e6,
+    "single precision with 600 steps": (box() + 2.0**24 / 600).astype(np.float32),
     "uint64, all of it": (box() / 1.05 * (2**64 - 2**13)).astype(np.uint64),
     "bool": box() > 0.5,
     "float16": box().astype(np.float16),

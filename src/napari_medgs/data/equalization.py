@@ -13,6 +13,7 @@ from napari_medgs.data.intensities import check_span, is_single
 
 KNOTS = 1024
 SAMPLE = 1_000_000
+_FINE = 2.0**-12  # of the largest value: narrower spans have fewer steps than four a knot
 
 
 @njit(nogil=True, cache=True)
@@ -54,7 +55,7 @@ def intensity_curve(
         low, high = float(channel.min()), float(channel.max())
     if not high > low:
         high = low + 1.0
-    if is_single(low, high):
+    if is_single(low, high) and high - low >= _FINE * max(abs(low), abs(high)):
         counts, _ = np.histogram(sample, KNOTS, range=(low, high))
     else:
         sample = np.ascontiguousarray(channel).reshape(-1)[::step].astype(np.float64)
