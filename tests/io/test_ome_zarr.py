@@ -377,3 +377,29 @@ def test_damaged_chunks(tmp_path):
         file.write_bytes(content)
         with suppress(MedGSError):
             assert read_volume(path).shape == (4, 6, 8)
+
+
+@pytest.mark.parametrize(
+    ("letter", "value", "read"),
+    [
+        ("x", "right-to-left", True),
+        ("y", "anterior-to-posterior", True),
+        ("z", "inferior-to-superior", True),
+        ("z", "dorsal-to-ventral", True),
+        ("x", "left-to-right", False),
+        ("y", "right-to-left", False),
+        ("z", "superior-to-inferior", False),
+    ],
+)
+def test_axes_that_run_another_way_are_refused(tmp_path, letter, value, read):
+    path = write(tmp_path / "a.zarr", volume_of())
+    file = path / "zarr.json"
+    record = json.loads(file.read_text())
+    axis = record["attributes"]["ome"]["multiscales"][0]["axes"]["zyx".index(letter)]
+    axis["orientation"] = {"type": "anatomical", "value": value}
+    file.write_text(json.dumps(record))
+    if read:
+        np.testing.assert_array_equal(read_volume(path).data[0], volume_of())
+        return
+    with pytest.raises(ImageError, match=f"a.zarr: says that its axis {letter} runs {value}"):
+        read_volume(path)

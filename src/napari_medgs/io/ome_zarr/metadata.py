@@ -20,6 +20,9 @@ _SECONDS = {
     "second": 1.0, "millisecond": 1e-3, "microsecond": 1e-6, "minute": 60.0, "hour": 3600.0,
     "s": 1.0, "ms": 1e-3,
 }  # fmt: skip
+# How axes of images without an orientation are taken to run.
+_TAKEN = {"z": "inferior-to-superior", "y": "anterior-to-posterior", "x": "right-to-left"}
+_BODY = {*_TAKEN.values(), "superior-to-inferior", "posterior-to-anterior", "left-to-right"}
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ def parse_multiscale(path: str | Path, attributes: Mapping[str, Any]) -> Multisc
     FileError
         When the metadata are damaged.
     ImageError
-        When there are other axes than t, c, z, y and x.
+        When there are other axes than t, c, z, y and x, or axes of another anatomical orientation.
 
     References
     ----------
@@ -223,9 +226,29 @@ def _axes(path: str | Path, image: Mapping[str, Any]) -> tuple[str, tuple[float 
         raise ImageError(
             f"{path}: has the axes '{letters[:20]}'; time, channels, z, y and x are read."
         )
+    for letter, axis in zip(letters, listed, strict=True):
+        _check_direction(path, letter, axis)
     if "y" not in letters:
         raise ImageError(f"{path}: has no axis y; two or three axes of space are read.")
     return letters, tuple(units)
+
+
+def _check_direction(path: str | Path, letter: str, axis: Any) -> None:
+    """Refuse an axis that runs another way in the body than axes are taken to run.
+
+    References
+    ----------
+    RFC-4 of OME-Zarr, "axis anatomical orientation". Its words for animals (dorsal-to-ventral)
+    have no direction in the body of a standing human.
+    """
+    record = axis.get("orientation") if isinstance(axis, dict) else None
+    value = record.get("value") if isinstance(record, dict) else None
+    if letter in _TAKEN and value in _BODY and value != _TAKEN[letter]:
+        raise ImageError(
+            f"{path}: says that its axis {letter} runs {value}; of OME-Zarr, images whose axes z, "
+            "y and x run to superior, posterior and left are read. Save it as NIfTI or NRRD, or "
+            "turn it."
+        )
 
 
 def _level(
