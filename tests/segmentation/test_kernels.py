@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from napari_medgs._util.trilinear import trilinear
 from napari_medgs.rendering import render_points, score_renderer
 from napari_medgs.segmentation.advanced import GraphParams
 from napari_medgs.segmentation.params import IslandRule
@@ -276,3 +277,14 @@ def test_labeled_voxels_are_those_of_a_comparison(rng):
     for some in (labels, np.asfortranarray(labels), labels.transpose(2, 0, 1), labels * 0 - 1):
         expected = np.flatnonzero(some.reshape(-1) != -1)
         np.testing.assert_array_equal(labeled_voxels(some, -1), expected)
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 7), (1, 4, 3)])
+def test_values_between_voxels_are_those_of_scipy(shape, rng):
+    from scipy.ndimage import map_coordinates
+
+    volume = rng.normal(size=shape).astype(np.float32)
+    points = rng.uniform(-2, np.array(shape) + 1, (50, 3))  # also outside
+    found = [trilinear(volume, *point) for point in points]
+    expected = map_coordinates(volume.astype(float), points.T, order=1, mode="nearest")
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_medgs._typing import Floats
 from napari_medgs._util.arrays import sorted_unique
 from napari_medgs._util.threads import run_chunks
+from napari_medgs._util.trilinear import trilinear
 
 CHUNK = 8192
 MAX_STEPS = 1000.0  # along an edge: spacings that differ a thousandfold are mistyped
@@ -56,9 +57,8 @@ def _integrate_gradient(
 
     The gradient is the change per finest voxel along the edge, the largest of all channels.
     """
-    channels, depth, height, width = image.shape
+    channels = len(image)
     before, after = np.zeros(channels, np.float32), np.zeros(channels, np.float32)
-    one = np.float32(1)
     for e in range(first, last):
         i, j = starts[e], ends[e]
         dz = points[j, 0] - points[i, 0]
@@ -74,19 +74,10 @@ def _integrate_gradient(
         cost = np.float32(0)
         for s in range(steps + 1):
             t = s / steps
-            z = min(max(points[i, 0] + t * dz, 0.0), depth - 1.0)
-            y = min(max(points[i, 1] + t * dy, 0.0), height - 1.0)
-            x = min(max(points[i, 2] + t * dx, 0.0), width - 1.0)
-            z0, y0, x0 = int(z), int(y), int(x)
-            z1, y1, x1 = min(z0 + 1, depth - 1), min(y0 + 1, height - 1), min(x0 + 1, width - 1)
-            fz, fy, fx = np.float32(z - z0), np.float32(y - y0), np.float32(x - x0)
+            z, y, x = points[i, 0] + t * dz, points[i, 1] + t * dy, points[i, 2] + t * dx
             steep = np.float32(0)
             for c in range(channels):
-                near = (one - fy) * ((one - fx) * image[c, z0, y0, x0] + fx * image[c, z0, y0, x1])
-                near += fy * ((one - fx) * image[c, z0, y1, x0] + fx * image[c, z0, y1, x1])
-                far = (one - fy) * ((one - fx) * image[c, z1, y0, x0] + fx * image[c, z1, y0, x1])
-                far += fy * ((one - fx) * image[c, z1, y1, x0] + fx * image[c, z1, y1, x1])
-                after[c] = (one - fz) * near + fz * far
+                after[c] = trilinear(image[c], z, y, x)
                 if s > 0:
                     steep = max(steep, abs(after[c] - before[c]))
                 before[c] = after[c]

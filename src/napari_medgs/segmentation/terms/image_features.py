@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
+from napari_medgs._util.trilinear import trilinear
 from napari_medgs.data.equalization import KNOTS, intensity_curve
 from napari_medgs.data.intensities import is_single, scale_to_unit
 from napari_medgs.segmentation.term_params import FeatureParams
@@ -21,24 +22,6 @@ CHUNK = 16384
 TRUNCATE = 3.0  # standard deviations of a smoothing kernel
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz"}}
-
-
-@njit(**_options)
-def _interpolate(volume: Any, z: Any, y: Any, x: Any) -> Any:
-    """Interpolate linearly between voxels; outside, the nearest voxel counts."""
-    depth, height, width = volume.shape
-    one = np.float32(1)
-    z = min(max(z, np.float32(0)), np.float32(depth - 1))
-    y = min(max(y, np.float32(0)), np.float32(height - 1))
-    x = min(max(x, np.float32(0)), np.float32(width - 1))
-    z0, y0, x0 = int(z), int(y), int(x)
-    z1, y1, x1 = min(z0 + 1, depth - 1), min(y0 + 1, height - 1), min(x0 + 1, width - 1)
-    fz, fy, fx = np.float32(z - z0), np.float32(y - y0), np.float32(x - x0)
-    near = (one - fy) * ((one - fx) * volume[z0, y0, x0] + fx * volume[z0, y0, x1])
-    near += fy * ((one - fx) * volume[z0, y1, x0] + fx * volume[z0, y1, x1])
-    far = (one - fy) * ((one - fx) * volume[z1, y0, x0] + fx * volume[z1, y0, x1])
-    far += fy * ((one - fx) * volume[z1, y1, x0] + fx * volume[z1, y1, x1])
-    return (one - fz) * near + fz * far
 
 
 @njit(**_options)
@@ -65,14 +48,14 @@ def _gather(
         cx = (x + half) / factors[2] - half
         for c in range(channels):
             row = out[i, c * width : (c + 1) * width]
-            row[0] = _interpolate(sharp[c], z, y, x) * np.float32(1 / 65535)
-            place = _interpolate(smooth[c], z, y, x) * scales[c] * knots
+            row[0] = trilinear(sharp[c], z, y, x) * np.float32(1 / 65535)
+            place = trilinear(smooth[c], z, y, x) * scales[c] * knots
             place = min(max(place, np.float32(0)), np.float32(knots - 1e-3))
             k = int(place)
             f = place - k
             row[1] = (np.float32(1) - f) * curves[c, k] + f * curves[c, k + 1]
             for s in range(levels):
-                row[2 + s] = _interpolate(coarse[c, s], cz, cy, cx)
+                row[2 + s] = trilinear(coarse[c, s], cz, cy, cx)
 
 
 @dataclass(frozen=True)
