@@ -51,6 +51,16 @@ class Delta:
         return tuple(slice(int(p.min()), int(p.max()) + 1) for p in places)
 
 
+def flat_indices(
+    inside: tuple[NDArray[Any], ...], box: tuple[slice, ...], shape: tuple[int, ...]
+) -> NDArray[np.int64]:
+    """Return flat indices of an array for index arrays within a box of it."""
+    corner = [s.indices(n)[0] for s, n in zip(box, shape, strict=True)]
+    return np.ravel_multi_index(
+        tuple(c + k for c, k in zip(inside, corner, strict=True)), shape
+    ).astype(np.int64)
+
+
 def difference(before: NDArray[Any], after: NDArray[Any]) -> Delta:
     """Return what changed between two arrays of the same shape.
 

@@ -15,7 +15,7 @@ from napari_medgs.errors import ParameterError
 from napari_medgs.segmentation.contracts import Model
 from napari_medgs.segmentation.prompts.coordinates import labels_as_int32
 from napari_medgs.segmentation.result.result import SegmentResult
-from napari_medgs.segmentation.session.history import Delta, Step
+from napari_medgs.segmentation.session.history import Delta, Step, flat_indices
 from napari_medgs.segmentation.session.priors import digest
 from napari_medgs.segmentation.session.runs import encode_image, encode_runs
 from napari_medgs.segmentation.session.settings import Settings
@@ -106,7 +106,7 @@ class Session(SessionState):
         changed = np.nonzero(old != new)
         if not len(changed[0]):
             return False
-        where = _flat(changed, part, self.grid.shape)
+        where = flat_indices(changed, part, self.grid.shape)
         order = np.argsort(where)
         delta = Delta(where[order], old[changed][order].copy(), new[changed][order].copy())
         delta.apply(self._recorded)
@@ -159,7 +159,7 @@ class Session(SessionState):
         changed = np.nonzero(old != new)
         if not len(changed[0]):
             return False
-        where = _flat(changed, part, self.grid.shape)
+        where = flat_indices(changed, part, self.grid.shape)
         after = labels_as_int32(new[changed])
         values = after.copy()
         if (values == 0).any():
@@ -389,13 +389,3 @@ class Session(SessionState):
         )
         self.set_result(result, is_current=not result.incremental)
         return result
-
-
-def _flat(
-    inside: tuple[NDArray[Any], ...], box: tuple[slice, ...], shape: tuple[int, ...]
-) -> NDArray[np.int64]:
-    """Return flat indices of the array for index arrays within a box of it."""
-    corner = [s.indices(n)[0] for s, n in zip(box, shape, strict=True)]
-    return np.ravel_multi_index(
-        tuple(c + k for c, k in zip(inside, corner, strict=True)), shape
-    ).astype(np.int64)
