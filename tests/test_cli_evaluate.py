@@ -199,3 +199,19 @@ def test_background_alone_is_refused_for_two_masks(cohort):
     text = run("evaluate", seg / "empty.nii.gz", truth / "empty.nii.gz", status=1).stderr
     assert "there is no label to score" in text
     assert "empty.nii.gz" in text
+
+
+def test_small_voxels_have_readable_numbers_and_a_warning(tmp_path):
+    labels = np.zeros((6, 8, 8), np.uint8)
+    labels[2:4, 2:5, 2:6] = 1
+    moved = np.roll(labels, 1, 2)
+    for name, mask in (("a", labels), ("b", moved)):
+        image = nibabel.Nifti1Image(mask.T, np.diag([8e-6, 8e-6, 4e-5, 1]))
+        nibabel.save(image, tmp_path / f"{name}.nii.gz")
+    result = run("evaluate", tmp_path / "a.nii.gz", tmp_path / "b.nii.gz")
+    assert "tolerance of 1 mm is 25,000 voxels" in " ".join(result.output.split())
+    assert result.stdout.count("6.14e-17") == 2  # 24 voxels of 8 x 8 x 40 nm in milliliters
+    fine = run("evaluate", tmp_path / "a.nii.gz", tmp_path / "b.nii.gz", "--tolerance", 4e-5)
+    assert "tolerance of" not in fine.output
+    surface = run("mesh", tmp_path / "a.nii.gz", "-o", tmp_path / "a.ply")
+    assert "6.14e-17" in surface.output

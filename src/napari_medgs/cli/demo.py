@@ -19,7 +19,7 @@ from napari_medgs.cli.options import (
     ThreadsOption,
 )
 from napari_medgs.cli.outputs import check_distinct
-from napari_medgs.cli.report import Reporter, check_output
+from napari_medgs.cli.report import Reporter, check_output, rounded
 from napari_medgs.fitting.params import FitParams
 
 if TYPE_CHECKING:
@@ -100,7 +100,9 @@ def _say(reporter: Reporter, result: DemoResult) -> None:
         text = (
             "in neither mask" if score["dice"] is None else f"Dice {score['dice']:.4f}{distance}"
         )
-        volume = f", {score['volume_ml']:.2f} ml (true {score['volume_ml_truth']:.2f})"
+        volume = (
+            f", {rounded(score['volume_ml'], 2)} ml (true {rounded(score['volume_ml_truth'], 2)})"
+        )
         rows.append((names.get(value, value), text + volume + surface))
     for name, path in result.files.items():
         rows.append((name, path))

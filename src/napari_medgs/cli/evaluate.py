@@ -28,7 +28,7 @@ from napari_medgs.cli.options import (
     SegmentsOption,
 )
 from napari_medgs.cli.outputs import check_distinct
-from napari_medgs.cli.report import Reporter, check_output, label_title
+from napari_medgs.cli.report import Reporter, check_output, label_title, rounded
 from napari_medgs.errors import Cancelled, FileError, MedGSError
 
 SCORES = {"dice": "Dice", "iou": "IoU", "nsd": "NSD", "hd95": "HD95 mm", "asd": "ASSD mm"}
@@ -254,4 +254,6 @@ def _print_remarks(reporter: Reporter, without_distance: int, tolerance: float) 
 
 
 def _cell(score: Any) -> str:
-    return "-" if score is None else f"{score:.4g}" if score >= 10 else f"{score:.3f}"
+    if score is None:
+        return "-"
+    return f"{score:,.0f}" if score >= 1000 else f"{score:.4g}" if score >= 10 else rounded(score)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ COLUMNS = (
     "volume_ml_truth", "volume_ratio", "tolerance_mm", "note",
 )  # fmt: skip
 """The columns of the table; rows of the case "mean" hold means."""
+WIDE = 10.0  # voxels of a tolerance within which almost any two surfaces agree
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,13 @@ def score_pair(
         with naming(image=truth):
             result = read_labels(seg, grid, **{**reading, "segments": chosen[str(seg)]})[0]
         names = {**read_label_names(seg), **names}
+    voxels = tolerance / max(grid.spacing)
+    if voxels > WIDE:
+        warnings.warn(
+            f"A tolerance of {tolerance:g} mm is {voxels:,.0f} voxels here, so that the NSD says "
+            "nothing; choose a smaller --tolerance.",
+            stacklevel=2,
+        )
     if labels is None and not (result > 0).any() and not (reference > 0).any():
         mean = {"labels": 0, "without_distance": 0}
         return {"labels": {}, "mean": mean, "tolerance_mm": tolerance}, {}

@@ -23,7 +23,7 @@ from napari_medgs.cli.options import (
     VolumeOption,
 )
 from napari_medgs.cli.outputs import check_distinct
-from napari_medgs.cli.report import Reporter, check_output, label_title
+from napari_medgs.cli.report import Reporter, check_output, label_title, rounded
 
 EXAMPLES = (
     "napari-medgs mesh mask.nii.gz -o organs.glb --labels 1 2",
@@ -153,8 +153,8 @@ def mesh(
         [
             label_title(value, names),
             f"{part['triangles']:,}",
-            f"{part['area_mm2']:,.0f}",
-            f"{part['volume_ml']:,.2f}",
+            rounded(part["area_mm2"], 0),
+            rounded(part["volume_ml"], 2),
         ]
         for value, part in parts.items()
     ]

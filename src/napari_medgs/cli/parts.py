@@ -23,7 +23,7 @@ from napari_medgs.cli.options import (
 )
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.places import WorldOption, place_point, read_numbers
-from napari_medgs.cli.report import Reporter, check_output
+from napari_medgs.cli.report import Reporter, check_output, rounded
 from napari_medgs.cli.setting_options import takes_settings
 from napari_medgs.hierarchy.params import PartParams
 
@@ -282,7 +282,7 @@ def _cut(
     numbers["parts"] = [
         {"label": k + 1, "node": node, "volume_ml": sizes[k]} for k, node in enumerate(cut.nodes)
     ]
-    rows += [(f"part {k + 1}", f"{size:.3f} ml") for k, size in enumerate(sizes[:MOST_SHOWN])]
+    rows += [(f"part {k + 1}", f"{rounded(size)} ml") for k, size in enumerate(sizes[:MOST_SHOWN])]
     if len(cut) > MOST_SHOWN:
         rows.append(("", f"and {len(cut) - MOST_SHOWN} more"))
     if len(cut) < count:
@@ -324,7 +324,7 @@ def _part_at(
         volume_ml=volume,
     )
     rows += [
-        ("volume", f"{volume:.3f} ml, {count:,} voxels"),
+        ("volume", f"{rounded(volume)} ml, {count:,} voxels"),
         ("size", f"level {part.level} of 0 to {len(part.levels) - 1}"),
         ("sizes", f"about {', '.join(_rounded(size) for size in sizes)} ml"),
         ("confidence", f"{part.confidence:.2f}, a weak hint"),

@@ -182,6 +182,22 @@ def label_title(value: int | str, names: Mapping[int, str]) -> str:
     return str(value) if name in (None, f"label {value}") else f"{value} {name}"
 
 
+def rounded(value: float, decimals: int = 3) -> str:
+    """Return a number with fixed decimals, or three digits where these would leave fewer than two.
+
+    Cells under a microscope have their volume in milliliters, too.
+
+    Examples
+    --------
+    >>> rounded(29.3054), rounded(0.0123), rounded(4.1462e-4), rounded(2.1458e-14), rounded(0.0)
+    ('29.305', '0.012', '0.000415', '2.15e-14', '0.000')
+    >>> rounded(4886.2, 0), rounded(1.234, 0)
+    ('4,886', '1.23')
+    """
+    fixed = f"{value:,.{decimals}f}"
+    return f"{value:.3g}" if 0 < abs(value) < 10.0 ** (1 - decimals) else fixed
+
+
 def details(event: ProgressEvent) -> str:
     """Return the numbers of a running fit or training as text."""
     parts = []

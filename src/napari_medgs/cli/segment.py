@@ -23,7 +23,7 @@ from napari_medgs.cli.options import (
     SegmentsOption,
 )
 from napari_medgs.cli.outputs import check_distinct
-from napari_medgs.cli.report import Reporter, check_output, label_title
+from napari_medgs.cli.report import Reporter, check_output, label_title, rounded
 from napari_medgs.cli.segment_job import SegmentJob, folder_rows, is_batch
 from napari_medgs.cli.segment_model import (
     ModelJob,
@@ -162,7 +162,7 @@ def segment(
     metrics.update(job.write(result, output, names, more, lies_on))
     reporter.finish(metrics, mask=output)
     rows: list[tuple[str, Any]] = [
-        (label_title(value, names), f"{result.volumes_ml[value]:.3f} ml, {count:,} voxels")
+        (label_title(value, names), f"{rounded(result.volumes_ml[value])} ml, {count:,} voxels")
         for value, count in result.voxels.items()
     ]
     rows += contrast_rows(metrics, names)

@@ -15,7 +15,7 @@ from napari_medgs.cli.command import print_error, stoppable
 from napari_medgs.cli.field_inputs import load_field_of
 from napari_medgs.cli.options import Reading
 from napari_medgs.cli.place_prompts import PlacePrompts
-from napari_medgs.cli.report import Reporter, label_title
+from napari_medgs.cli.report import Reporter, label_title, rounded
 from napari_medgs.cli.segment_options import MoreOutputs, Prompting
 from napari_medgs.cli.segment_warnings import FILLED, warn_of_gaps
 from napari_medgs.errors import FileError, LabelError, MedGSError, ParameterError
@@ -285,7 +285,7 @@ class SegmentJob:
                 self.reporter.note(
                     "  "
                     + ", ".join(
-                        f"{label_title(value, names)}: {volume:.3f} ml"
+                        f"{label_title(value, names)}: {rounded(volume)} ml"
                         for value, volume in result.volumes_ml.items()
                     )
                 )

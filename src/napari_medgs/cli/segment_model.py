@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_medgs._util.naming import naming
 from napari_medgs.cli.command import print_error, stoppable
 from napari_medgs.cli.explain import contrast_rows
-from napari_medgs.cli.report import label_title
+from napari_medgs.cli.report import label_title, rounded
 
 if TYPE_CHECKING:
     from napari_medgs._util.progress import ProgressCallback, StopCallback
@@ -173,7 +173,7 @@ def model_rows(metrics: dict[str, Any], names: dict[int, str]) -> list[tuple[str
     """Return what is printed of a mask that a model made."""
     volumes = metrics["volume_ml"]
     rows: list[tuple[str, Any]] = [
-        (label_title(value, names), f"{volumes.get(value, 0.0):.3f} ml, {count:,} voxels")
+        (label_title(value, names), f"{rounded(volumes.get(value, 0.0))} ml, {count:,} voxels")
         for value, count in metrics["voxels"].items()
     ]
     if "agreement" in metrics:

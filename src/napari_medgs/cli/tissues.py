@@ -22,7 +22,7 @@ from napari_medgs.cli.options import (
     ResampleOption,
 )
 from napari_medgs.cli.outputs import check_distinct
-from napari_medgs.cli.report import Reporter, check_output
+from napari_medgs.cli.report import Reporter, check_output, rounded
 from napari_medgs.cli.setting_options import takes_settings
 from napari_medgs.tissue.params import TissueParams
 
@@ -168,7 +168,7 @@ def tissues(
         *(f"{name}: mean, SD" for name in result.contrasts),
     )
     rows = [
-        (row["label"], f"{row['voxels']:,}", f"{row['volume_ml']:.3f}", f"{row['fraction']:.1%}",
+        (row["label"], f"{row['voxels']:,}", rounded(row["volume_ml"]), f"{row['fraction']:.1%}",
          *(f"{m:.4g}, {s:.3g}" for m, s in zip(row["mean"], row["sd"], strict=True)))
         for row in result.rows
     ]  # fmt: skip

@@ -97,7 +97,7 @@ class TissuesTab(QWidget):
         self.table.setHorizontalHeaderLabels(heads)
         self.table.setRowCount(len(result.rows))
         for k, row in enumerate(result.rows):
-            texts = [str(row["label"]), f"{row['volume_ml']:.1f}", f"{row['fraction']:.1%}"]
+            texts = [str(row["label"]), _volume(row["volume_ml"]), f"{row['fraction']:.1%}"]
             texts += [
                 f"{mean:.4g} ± {sd:.2g}" for mean, sd in zip(row["mean"], row["sd"], strict=True)
             ][:MOST_CONTRASTS]
@@ -115,3 +115,8 @@ class TissuesTab(QWidget):
             "Classes differ in intensity; what they are is not known. Mean ± standard deviation."
         )
         self.note.setVisible(True)
+
+
+def _volume(milliliters: float) -> str:
+    """Return a volume with one decimal, or three digits where it is small."""
+    return f"{milliliters:,.1f}" if milliliters >= 10 else f"{milliliters:.3g}"
