@@ -134,7 +134,7 @@ def mesh(
             )
     save_meshes(output, meshes, names)
     areas = surface_areas_mm2(meshes)
-    parts = {
+    parts: dict[str, dict[str, Any]] = {
         str(value): {
             "name": names.get(value, f"label {value}"),
             "vertices": len(surface.vertices),
