@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from napari_medgs.data.phantom import make_phantom
 from napari_medgs.data.volume import Volume
@@ -197,6 +198,35 @@ def test_a_quick_answer_follows_new_strokes(ball_scene, model, ball_strokes, pro
     np.testing.assert_array_equal(full.labels, again.labels)
     # Taking strokes away is no small step.
     assert not model.update(prompts, quick=True).incremental
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_quick_answer_is_close_to_the_full_one_where_classes_touch(seed):
+    rng = np.random.default_rng(seed)
+    z, y, x = np.indices((14, 36, 36))
+    away = np.sqrt((1.5 * (z - 7)) ** 2 + (y - 18) ** 2 + (x - 18) ** 2)
+    truth = np.where(away < 9, np.where(y < 18, 1, 2), 0)
+    image = gaussian_filter(50.0 + 20 * (truth > 0) + 6 * (truth == 2), 1)
+    volume = Volume.from_array(
+        (image + rng.normal(0, 8, image.shape)).astype(np.float32), spacing=(1.5, 1, 1)
+    )
+    model = SegmentModel(
+        volume, fit_for_segmentation(volume, FitParams(gaussians=1000, iterations=20))
+    )
+    drawn = np.zeros(truth.shape, np.int32)
+    drawn[7, 14, 14:23], drawn[7, 22, 14:23] = 1, 2
+    drawn[7, (3, 32), 4:32] = drawn[7, 4:32, 4] = BACKGROUND
+    model.update(Prompts(labels=drawn, background=BACKGROUND))
+    for s in (4, 10):  # on both sides of the border between the classes, and around them
+        drawn[s, 15:17, 15:22], drawn[s, 19:21, 15:22] = 1, 2
+        drawn[s][(away[s] > 9.5) & (away[s] < 11.5) & (x[s] > 18)] = BACKGROUND
+    prompts = Prompts(labels=drawn, background=BACKGROUND)
+    quick = model.update(prompts, quick=True)
+    assert quick.incremental
+    full = model.update(prompts).labels
+    assert (quick.labels != full).mean() < 0.015
+    for k in (1, 2):
+        assert overlap(quick.labels == k, truth == k) > overlap(full == k, truth == k) - 0.03
 
 
 def test_a_quick_answer_solves_what_strokes_change_as_if_it_solved_all(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
+from napari_medgs._util.arrays import sorted_unique
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.data.field import GaussianField
 from napari_medgs.rendering.engine import ScoreRenderer
@@ -243,7 +244,11 @@ class GraphSolver:
         )
 
     def add_seeds(self, distance: Floats, seeds: NDArray[np.int32], costs: PathCosts) -> Floats:
-        """Return path costs (K, N) after more seeds, from those before."""
+        """Return path costs (K, N) after more seeds, from those before.
+
+        Paths of the other classes lead through the new seeds as in a full solve. Where one of
+        these was a seed of theirs before, the cost is that from its neighbors.
+        """
         distance = distance.copy()
         unary = np.ascontiguousarray(costs.unary.T)
         weight = np.ascontiguousarray(costs.gradient_weight.T)
@@ -253,7 +258,14 @@ class GraphSolver:
             if len(starts):
                 distance[k, starts] = 0
                 self._relax(unary[k], weight[k], starts, distance[k])
-            distance[k, (seeds >= 0) & (seeds != k)] = UNREACHABLE
+            lost = np.flatnonzero((seeds >= 0) & (seeds != k) & (distance[k] == 0))
+            if len(lost):
+                distance[k, lost] = UNREACHABLE
+                offsets, neighbors = self.graph.offsets, self.graph.neighbors
+                around = [neighbors[offsets[n] : offsets[n + 1]] for n in lost]
+                self._relax(
+                    unary[k], weight[k], sorted_unique(np.concatenate(around)), distance[k]
+                )
 
         run_chunks(task, len(unary))
         return distance
