@@ -16,6 +16,8 @@ from napari_medgs._typing import Floats
 from napari_medgs._util.threads import default_threads, run_chunks
 from napari_medgs.rendering.cpu.kernels import (
     HALF_LOG2E,
+    center_x,
+    center_y,
     first_index,
     last_index,
     list_slices,
@@ -68,8 +70,8 @@ def composite(
         left = log2_cutoff - p[6] * d * d
         if left <= 0:
             continue
-        mx = p[0] + d * (p[8] + d * (p[9] + d * p[10]))
-        my = p[1] + d * (p[11] + d * (p[12] + d * p[13]))
+        mx = center_x(p, d)
+        my = center_y(p, d)
         half_height = fast_sqrt(left) * p[15]
         y0 = first_index(my - half_height, 0)
         y1 = last_index(my + half_height, rows - 1)
@@ -132,8 +134,8 @@ def uncomposite(
         left = log2_cutoff - p[6] * d * d
         if left <= 0:
             continue
-        mx = p[0] + d * (p[8] + d * (p[9] + d * p[10]))
-        my = p[1] + d * (p[11] + d * (p[12] + d * p[13]))
+        mx = center_x(p, d)
+        my = center_y(p, d)
         half_height = fast_sqrt(left) * p[15]
         y0 = first_index(my - half_height, 0)
         y1 = last_index(my + half_height, rows - 1)

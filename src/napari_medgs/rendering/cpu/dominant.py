@@ -12,6 +12,8 @@ from napari_medgs._util.threads import default_threads, run_chunks
 from napari_medgs.data.field import GaussianField
 from napari_medgs.rendering.cpu.engine import row_bands
 from napari_medgs.rendering.cpu.kernels import (
+    center_x,
+    center_y,
     first_index,
     last_index,
 )
@@ -43,8 +45,8 @@ def _dominant_band(
         left = log2_cutoff - p[6] * d * d
         if left <= 0:
             continue
-        my = p[1] + d * (p[11] + d * (p[12] + d * p[13]))
-        mx = p[0] + d * (p[8] + d * (p[9] + d * p[10]))
+        my = center_y(p, d)
+        mx = center_x(p, d)
         half_height = fast_sqrt(left / p[5])
         for y in range(
             first_index(my - half_height, row0), last_index(my + half_height, row1 - 1) + 1

@@ -54,6 +54,19 @@ LOG2E = np.float32(1.4426950408889634)
 _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz", "arcp"}}
 
 
+# Inlined as source, so that the rounding of what they enter stays that of one expression.
+@njit(inline="always")
+def center_x(p: Any, d: Any) -> Any:
+    """Return the column of a prepared Gaussian's center, ``d`` slices from its own."""
+    return p[0] + d * (p[P_A1] + d * (p[P_A2] + d * p[P_A3]))
+
+
+@njit(inline="always")
+def center_y(p: Any, d: Any) -> Any:
+    """Return the row of a prepared Gaussian's center, ``d`` slices from its own."""
+    return p[1] + d * (p[P_B1] + d * (p[P_B2] + d * p[P_B3]))
+
+
 @njit(**_options)
 def prepare(parameters: Any, degree: int, prepared: Any, first: int, last: int) -> None:
     """Turn optimized parameters into the constants that the kernels use."""
@@ -152,8 +165,8 @@ def splat_kernel(channels: int) -> Any:
             left = log2_cutoff - p[P_RT] * d * d
             if left <= 0:
                 continue
-            mx = p[0] + d * (p[P_A1] + d * (p[P_A2] + d * p[P_A3]))
-            my = p[1] + d * (p[P_B1] + d * (p[P_B2] + d * p[P_B3]))
+            mx = center_x(p, d)
+            my = center_y(p, d)
             half_height = fast_sqrt(left) * p[P_INV2]
             y0 = first_index(my - half_height, row0)
             y1 = last_index(my + half_height, row1 - 1)
@@ -262,8 +275,8 @@ def gather_kernel(channels: int) -> Any:
                 left = log2_cutoff - rt * d * d
                 if left <= 0:
                     continue
-                mx = p[0] + d * (p[P_A1] + d * (p[P_A2] + d * p[P_A3]))
-                my = p[1] + d * (p[P_B1] + d * (p[P_B2] + d * p[P_B3]))
+                mx = center_x(p, d)
+                my = center_y(p, d)
                 half_height = fast_sqrt(left) * p[P_INV2]
                 y0 = first_index(my - half_height, 0)
                 y1 = last_index(my + half_height, height - 1)

@@ -14,6 +14,7 @@ from napari_medgs.data.field import GaussianField
 from napari_medgs.rendering.cpu.kernels import (
     P_INV2,
     P_RT,
+    center_y,
     splat_kernel,
 )
 from napari_medgs.rendering.cpu.residual import blend_rows
@@ -38,7 +39,7 @@ def _reach_band(
         left = log2_cutoff - p[P_RT] * d * d
         if left <= 0:
             continue
-        my = p[1] + d * (p[11] + d * (p[12] + d * p[13]))
+        my = center_y(p, d)
         half = np.sqrt(left) * p[P_INV2] + np.float32(1)
         if my + half >= row0 and my - half <= row1 - 1:
             out[count] = members[index]

@@ -13,7 +13,7 @@ from napari_medgs._util.arrays import sorted_unique
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.data.field import GaussianField
 from napari_medgs.errors import BackendError
-from napari_medgs.rendering.cpu.kernels import HALF_LOG2E, prepare
+from napari_medgs.rendering.cpu.kernels import HALF_LOG2E, center_x, center_y, prepare
 from napari_medgs.rendering.cpu.simd import fast_exp2
 from napari_medgs.rendering.parameters import GEOMETRY, to_parameters
 
@@ -108,11 +108,11 @@ def _evaluate(
             left = log2_cutoff - p[6] * d * d
             if left < 0:
                 continue
-            dy = y - (p[1] + d * (p[11] + d * (p[12] + d * p[13])))
+            dy = y - center_y(p, d)
             left -= p[5] * dy * dy
             if left < 0:
                 continue
-            u = x - (p[0] + d * (p[8] + d * (p[9] + d * p[10]))) - p[4] * dy
+            u = x - center_x(p, d) - p[4] * dy
             left -= p[3] * u * u
             if left < 0:
                 continue

@@ -15,6 +15,8 @@ from napari_medgs.rendering.cpu.engine import row_bands
 from napari_medgs.rendering.cpu.kernels import (
     P_INV2,
     P_WIDE,
+    center_x,
+    center_y,
     first_index,
     last_index,
     splat_kernel,
@@ -68,8 +70,8 @@ def _reach_windows(
             if left <= 0:
                 continue
             root = fast_sqrt(left)
-            my = p[1] + d * (p[11] + d * (p[12] + d * p[13]))
-            mx = p[0] + d * (p[8] + d * (p[9] + d * p[10]))
+            my = center_y(p, d)
+            mx = center_x(p, d)
             tall, wide = root * p[P_INV2] + np.float32(1), root * p[P_WIDE] + np.float32(1)
             window[0, 0] = min(window[0, 0], np.int32(np.floor(my - tall)))
             window[0, 1] = max(window[0, 1], np.int32(np.ceil(my + tall)) + 1)
@@ -105,8 +107,8 @@ def _backproject_slice(
             left = log2_cutoff - p[6] * d * d
             if left <= 0:
                 continue
-            my = p[1] + d * (p[11] + d * (p[12] + d * p[13]))
-            mx = p[0] + d * (p[8] + d * (p[9] + d * p[10]))
+            my = center_y(p, d)
+            mx = center_x(p, d)
             half_height = fast_sqrt(left / p[5])
             low = first_index(my - half_height, first_row) - first_row
             high = last_index(my + half_height, first_row + rows - 1) - first_row
@@ -145,11 +147,11 @@ def _blend_column(
         left = log2_cutoff - p[6] * d * d
         if left <= 0:
             continue
-        mx = p[0] + d * (p[8] + d * (p[9] + d * p[10]))
+        mx = center_x(p, d)
         half_width = np.float32(column) - mx
         if half_width * half_width > left * p[P_WIDE] * p[P_WIDE]:
             continue
-        my = p[1] + d * (p[11] + d * (p[12] + d * p[13]))
+        my = center_y(p, d)
         half_height = fast_sqrt(left / p[5])
         for y in range(
             first_index(my - half_height, 0), last_index(my + half_height, rows - 1) + 1

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Doubles, Floats
 from napari_medgs._util.threads import run_chunks
-from napari_medgs.rendering.cpu.kernels import first_index, last_index
+from napari_medgs.rendering.cpu.kernels import center_x, center_y, first_index, last_index
 from napari_medgs.rendering.cpu.scores import EMPTY_WEIGHT, CpuScoreRenderer
 from napari_medgs.rendering.cpu.simd import fast_exp2, fast_sqrt
 
@@ -36,8 +36,8 @@ def _collect_slice(
         left = log2_cutoff - p[6] * d * d
         if left <= 0:
             continue
-        my = p[1] + d * (p[11] + d * (p[12] + d * p[13]))
-        mx = p[0] + d * (p[8] + d * (p[9] + d * p[10]))
+        my = center_y(p, d)
+        mx = center_x(p, d)
         half_height = fast_sqrt(left / p[5])
         sums[:] = np.float32(0)
         for y in range(
