@@ -186,7 +186,7 @@ def test_channels_of_an_image_in_time_are_no_time(tmp_path):
     assert read_volume(write_image(tmp_path / "b.nii", data, grid)).channels == 3
 
 
-@pytest.mark.parametrize("kind", ["ome", "imagej"])
+@pytest.mark.parametrize("kind", ["ome", "imagej", "imagej in minutes"])
 def test_time_in_tiff(tmp_path, kind):
     data = np.arange(4 * 3 * 4 * 5, dtype=np.uint16).reshape(4, 3, 4, 5)
     path = tmp_path / ("a.ome.tif" if kind == "ome" else "a.tif")
@@ -196,6 +196,8 @@ def test_time_in_tiff(tmp_path, kind):
         tifffile.imwrite(path, data, metadata=sizes | {"TimeIncrement": 1.5})
     else:
         sizes |= {"unit": "mm", "spacing": 2.0, "finterval": 1.5}
+        if kind != "imagej":
+            sizes |= {"finterval": 0.025, "tunit": "min"}
         tifffile.imwrite(path, data, imagej=True, resolution=(0.5, 0.5), metadata=sizes)
     with pytest.raises(ImageError, match=r"holds 4 volumes .*1\.5 s apart"):
         read_volume(path)

@@ -194,6 +194,19 @@ def test_imagej_s_micrometers(tmp_path, unit):
     np.testing.assert_allclose(read_volume(path).spacing, (3e-3, 0.25e-3, 0.5e-3))
 
 
+def test_imagej_s_axes_with_units_of_their_own(tmp_path):
+    path = tmp_path / "stack.tif"
+    more = {"yunit": "cm", "zunit": r"\u00B5m"}
+    tifffile.imwrite(path, STACK, imagej=True, resolution=(2, 4),
+                     metadata={"spacing": 500, "unit": "mm", "axes": "ZYX", **more})  # fmt: skip
+    np.testing.assert_allclose(read_volume(path).spacing, (0.5, 2.5, 0.5))
+    more["zunit"] = "pixel"  # of no length
+    tifffile.imwrite(path, STACK, imagej=True, resolution=(2, 4),
+                     metadata={"spacing": 500, "unit": "mm", "axes": "ZYX", **more})  # fmt: skip
+    with pytest.raises(GeometryError, match="does not say how large its voxels are"):
+        read_volume(path)
+
+
 def test_plain_pages_need_a_spacing(tmp_path):
     path = tmp_path / "pages.tif"
     with tifffile.TiffWriter(path) as writer:

@@ -31,6 +31,7 @@ _MILLIMETERS = {
     "micron": 1e-3, "microns": 1e-3, "micrometer": 1e-3, "inch": 25.4, "in": 25.4,
     "millimeter": 1.0, "pm": 1e-9, "Å": 1e-7,
 }  # fmt: skip
+_SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "msec": 1e-3, "µs": 1e-6, "min": 60.0, "h": 3600.0}
 _PAGE_AXES = "ZIQR"  # axes that count pages and are read as z
 
 
@@ -200,15 +201,16 @@ def _take(
 
 def _time_step(opened: Any) -> float | None:
     """Return the seconds between time points, None where the file does not say."""
-    unit = "s"
-    step: Any = (opened.imagej_metadata or {}).get("finterval")
+    metadata = opened.imagej_metadata or {}
+    step: Any = metadata.get("finterval")
+    unit = metadata.get("tunit", "s")
     if opened.is_ome:
         pixels = _pixels(opened)
         if pixels is None:
             return None
         step, unit = pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")
     try:
-        seconds = float(step) * {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "min": 60.0, "h": 3600.0}[unit]
+        seconds = float(step) * _SECONDS[unit]
     except (KeyError, TypeError, ValueError):
         return None
     return seconds if math.isfinite(seconds) and seconds > 0 else None
@@ -267,16 +269,22 @@ def _pixels(opened: Any) -> ElementTree.Element | None:
 def _imagej_sizes(opened: Any) -> tuple[float | None, ...]:
     """Return the (z, y, x) voxel sizes in mm of ImageJ's metadata."""
     metadata = opened.imagej_metadata or {}
-    # ImageJ writes letters beyond ASCII as escapes, with digits in either case.
-    unit = re.sub(r"\\u00b5", "µ", str(metadata.get("unit", "")), flags=re.IGNORECASE)
+    unit = _imagej_unit(metadata, "unit", "")
     if not metadata or unit not in _MILLIMETERS:
         return (None, None, None)
     tags = opened.pages[0].tags
+    # Axes whose unit is another one than that of x name it.
+    units = {axis: _imagej_unit(metadata, f"{axis}unit", unit) for axis in "yz"}
     in_plane: list[float | None] = []
-    for name in ("YResolution", "XResolution"):
+    for name, own in (("YResolution", units["y"]), ("XResolution", unit)):
         over, under = tags[name].value if name in tags else (0, 1)
-        in_plane.append(_size(under / over, unit) if over else None)
-    return (_size(metadata.get("spacing"), unit), *in_plane)
+        in_plane.append(_size(under / over, own) if over else None)
+    return (_size(metadata.get("spacing"), units["z"]), *in_plane)
+
+
+def _imagej_unit(metadata: dict[str, Any], name: str, default: str) -> str:
+    """Return a unit; ImageJ writes letters beyond ASCII as escapes, with digits in either case."""
+    return re.sub(r"\\u00b5", "µ", str(metadata.get(name, default)), flags=re.IGNORECASE)
 
 
 def _size(value: Any, unit: str) -> float | None:
