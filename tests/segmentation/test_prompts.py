@@ -114,6 +114,20 @@ def test_a_box_alone_marks_its_core_and_the_ring_around():
     assert list(markers.boxes) == [1]
 
 
+def test_the_ring_around_a_box_leaves_room_for_a_blurred_border():
+    def away(start, stop, shape):
+        given = Prompts(boxes=(Box(start, stop, 3),))
+        markers = rasterize_prompts(given, shape, (0, 1, 2), np.ones(3))
+        outside = markers.voxels[markers.classes == 0]
+        apart = np.maximum(np.maximum(np.array(start) - outside, outside - np.array(stop) + 1), 0)
+        return sorted(set(apart.sum(axis=1).tolist()))
+
+    assert away((8, 8, 8), (12, 12, 12), (20, 20, 20)) == [3, 4]
+    # Nearer where the image ends before that; a box that reaches to its last voxel but one.
+    assert away((0, 0, 0), (20, 20, 18), (20, 20, 20)) == [2]
+    assert away((0, 0, 0), (20, 20, 19), (20, 20, 20)) == [1]
+
+
 def test_clicks_leave_the_core_of_a_box_that_looks_like_them():
     box = Box((1, 1, 1), (6, 8, 9), 3)
     alone = collect(Prompts(boxes=(box,)))

@@ -18,6 +18,8 @@ from napari_medgs.segmentation.prompts.prompts import MOST_CLASSES, Point, Promp
 NO_CLASS = 255
 CORE_SHARE = 0.5  # of a box's core that looks like clicks on its class
 BOX_CORE = 0.3  # axes of the ellipsoid that marks a box without strokes, over the box's sides
+RING = 2  # voxels, the width of the background that is marked around boxes
+RING_GAP = 2  # voxels between a box and that background: borders are blurred, and boxes tight
 
 
 def rasterize_prompts(
@@ -187,13 +189,24 @@ def _box_markers(
         if stands:
             markers.add(core[~np.isin(core, flat[user_marked])], box.label, user_marked=False)
     if held is not None:
-        from scipy.ndimage import binary_dilation
-
         flat, label, _ = markers.result()
-        ring = binary_dilation(held, iterations=2) & ~held
+        ring = _ring_around(held)
         ring.reshape(-1)[flat] = False
         markers.add(np.flatnonzero(ring), 0, user_marked=False)
     return boxes
+
+
+def _ring_around(held: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return voxels of the background around boxes; nearer to them where the image ends."""
+    from scipy.ndimage import binary_dilation
+
+    for gap in range(RING_GAP, 0, -1):
+        near = binary_dilation(held, iterations=gap)
+        if not near.all():
+            far: NDArray[np.bool_] = binary_dilation(near, iterations=RING)
+            return far & ~near
+    beside: NDArray[np.bool_] = binary_dilation(held, iterations=RING)
+    return beside & ~held
 
 
 def _core_of(
