@@ -170,6 +170,16 @@ def test_ome_tiff_channels(tmp_path):
     assert volume.channel_names == ("DAPI", "GFP")
 
 
+def test_the_first_of_several_images_is_read_with_a_warning(tmp_path):
+    path = tmp_path / "two.ome.tif"
+    sizes = {"axes": "ZYX", "PhysicalSizeX": 1, "PhysicalSizeY": 1, "PhysicalSizeZ": 1}
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        writer.write(STACK, metadata=sizes)
+        writer.write(STACK[:, ::-1], metadata=sizes)
+    with pytest.warns(UserWarning, match="two.ome.tif: holds 2 images; the first is read"):
+        np.testing.assert_array_equal(read_volume(path).data[0], STACK)
+
+
 def test_time_points_are_refused(tmp_path):
     path = tmp_path / "time.ome.tif"
     tifffile.imwrite(path, np.stack([STACK, STACK]), metadata={"axes": "TZYX"})

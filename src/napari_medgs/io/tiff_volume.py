@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -122,6 +123,7 @@ def read_tiff_volume(
         with quiet_tifffile() as logged, tifffile.TiffFile(path) as opened:
             pages = opened.series[:1] if opened.is_ome else opened.series
             series = pages[0]
+            images = len(opened.series) if opened.is_ome else 1
             if any((s.shape, s.dtype, s.axes) != (series.shape, series.dtype, series.axes)
                    for s in pages):  # fmt: skip
                 raise ImageError(
@@ -150,6 +152,12 @@ def read_tiff_volume(
     except Exception as error:
         # The decoder raises many kinds of errors on damaged files, none of them documented.
         raise FileError(f"{path}: truncated or damaged ({reason(error)}).") from error
+    if images > 1:
+        warnings.warn(
+            f"{path}: holds {images} images; the first is read. Save the others in files of their "
+            "own to read them.",
+            stacklevel=3,
+        )
     data = _channels_first(path, *_take(array, axes, taken, axis))
     sizes = _spacing(path, own, spacing)
     stem = path.name
