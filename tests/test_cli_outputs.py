@@ -11,7 +11,9 @@ import SimpleITK as sitk
 from typer.testing import CliRunner
 
 from napari_medgs.cli import app
+from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.data.grid import Grid
+from napari_medgs.errors import FileError
 from napari_medgs.fitting import FitParams
 from napari_medgs.fitting import fit as fit_field
 from napari_medgs.io import read_label_names, read_labels, read_volume, write_image, write_labels
@@ -252,3 +254,14 @@ def test_a_link_that_leads_to_itself(made, tmp_path):
         result = run(made, line)
         assert result.exit_code == 1
         assert words in result.output
+
+
+def test_numbers_named_like_a_folder_of_cases(tmp_path):
+    cases = tmp_path / "cases"
+    cases.mkdir()
+    check_distinct([cases], {"--json": tmp_path / "cases.json"})
+    (tmp_path / "cases.json").write_text('{"seconds": 3}')  # of the last run
+    check_distinct([cases], {"--json": tmp_path / "cases.json"})
+    (tmp_path / "cases.json").write_text('{"labels": {"1": "liver"}}')  # of frames of a mask
+    with pytest.raises(FileError, match="label names of"):
+        check_distinct([cases], {"--json": tmp_path / "cases.json"})

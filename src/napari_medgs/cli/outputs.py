@@ -50,10 +50,10 @@ def check_distinct(
                     f"{path}: {option} would overwrite a file of the input {source}; choose "
                     "another output."
                 )
-            if path.name.lower().endswith(".json") and _same(path, sidecar_path(source)):
+            if path.name.lower().endswith(".json") and _is_for_names(path, source):
                 raise FileError(
-                    f"{path}: {option} would overwrite the label names of {source}; choose "
-                    "another output."
+                    f"{path}: {option} would overwrite the label names of {source}, which are "
+                    "read from a file of this name; choose another output."
                 )
     listed = list(given.items())
     for k, (option, path) in enumerate(listed):
@@ -98,6 +98,24 @@ def _shares_names(names: Path, source: Path) -> bool:
     from napari_medgs.io.labels import sidecar_path
 
     return names.is_file() and source.is_file() and _same(names, sidecar_path(source))
+
+
+def _is_for_names(path: Path, source: Path) -> bool:
+    """Tell whether a file is where the label names of an input are, or would be, read from.
+
+    Beside a folder only where they are: most folders are cases or an image, not frames of a mask.
+    """
+    import warnings
+
+    from napari_medgs.io.labels import read_label_names, sidecar_path
+
+    if not _same(path, sidecar_path(source)):
+        return False
+    if not source.is_dir():
+        return True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a damaged one is told where it is read
+        return bool(read_label_names(source))
 
 
 def _is_slice_of(path: Path, folder: Path) -> bool:
