@@ -246,7 +246,8 @@ def test_a_quick_answer_solves_what_strokes_change_as_if_it_solved_all(
         assert whole.incremental
         assert (part.labels == whole.labels).mean() > 0.999
         assert (part.labels != before).any()
-        np.testing.assert_allclose(part.probability(), whole.probability(), atol=0.1)
+        differs = np.abs(part.probability() - whole.probability()) > 0.1
+        assert differs.mean() < 0.01  # paths that begin outside of what is solved again
     # Nothing new: nothing changes, be it after a cancelled update.
     np.testing.assert_array_equal(model.update(given, quick=True).labels, part.labels)
     with pytest.raises(Cancelled):

@@ -16,6 +16,7 @@ from napari_medgs.segmentation.term_params import (
     AppearanceParams,
     CalibrationParams,
     FeatureParams,
+    MotionPriorParams,
     RegionGrowingParams,
     ScatterParams,
     ShapeParams,
@@ -188,6 +189,7 @@ class SolverParams:
     watershed : WatershedParams
     calibration : CalibrationParams
     shape : ShapeParams
+    motion : MotionPriorParams
     scatter : ScatterParams
     narrow_band : NarrowBandParams
     region_growing : RegionGrowingParams
@@ -217,6 +219,7 @@ class SolverParams:
     watershed: WatershedParams = field(default_factory=WatershedParams)
     calibration: CalibrationParams = field(default_factory=CalibrationParams)
     shape: ShapeParams = field(default_factory=ShapeParams)
+    motion: MotionPriorParams = field(default_factory=MotionPriorParams)
     scatter: ScatterParams = field(default_factory=ScatterParams)
     narrow_band: NarrowBandParams = field(default_factory=NarrowBandParams)
     region_growing: RegionGrowingParams = field(default_factory=RegionGrowingParams)

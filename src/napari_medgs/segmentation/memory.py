@@ -12,12 +12,16 @@ from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import MemoryEstimateError
 from napari_medgs.segmentation.params import SegmentParams
+from napari_medgs.segmentation.term_params import MotionPriorParams
 from napari_medgs.segmentation.working_grid import working_grid
 
 # Fitted to peaks measured from 0.5 to 6.3 million voxels, with 1 to 3 contrasts, 3 to 13 classes
 # and 2,400 to 32,000 Gaussians: docs/notes/segmentation.md.
 BYTES_PER_VOXEL = 52  # watershed hierarchies, best score and margin, labels, voxels of the band
 BYTES_PER_VOXEL_AND_CONTRAST = 12  # guide images at two scales, intensities, coarse features
+# Of the voxels at most that motion is estimated on: motion, and the places that it leads to, of
+# this result and the last.
+BYTES_PER_MOTION_VOXEL = 44
 BYTES_PER_BAND_VOXEL_AND_CLASS = 48  # path costs, scores and probabilities in the narrow band
 BYTES_PER_GAUSSIAN = 500  # edges of the graph
 BYTES_PER_GAUSSIAN_AND_CLASS = 16
@@ -57,7 +61,7 @@ def estimate_bytes(
     Examples
     --------
     >>> estimate_bytes((100, 512, 512), 1, 3, 50_000) // 2**20
-    1676
+    1813
     """
     full = int(np.prod(shape, dtype=np.int64))
     voxels = min(full, working_voxels)
@@ -68,6 +72,7 @@ def estimate_bytes(
     return (
         more
         + voxels * (BYTES_PER_VOXEL + BYTES_PER_VOXEL_AND_CONTRAST * contrasts)
+        + min(voxels, MotionPriorParams().voxels) * (BYTES_PER_MOTION_VOXEL + 4 * contrasts)
         + min(refine_voxels, voxels) * classes * BYTES_PER_BAND_VOXEL_AND_CLASS
         + gaussians * (BYTES_PER_GAUSSIAN + BYTES_PER_GAUSSIAN_AND_CLASS * classes)
         + BYTES_ALWAYS

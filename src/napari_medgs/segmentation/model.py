@@ -105,7 +105,7 @@ class SegmentModel:
         self.last: SegmentResult | None = None
         self._axes = field.info.stack_axes
         self._snapshots = SnapshotMaker(volume, self._axes)
-        timer = StageTimer("segmentation", progress, should_stop, 4)
+        timer = StageTimer("segmentation", progress, should_stop, 5)
         with limit_threads(self.params.threads):
             self._setup = SolverSetup(volume, field, self.params, timer)
 

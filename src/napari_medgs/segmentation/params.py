@@ -32,6 +32,7 @@ class SegmentStage(StrEnum):
     FEATURES = "image features"
     RENDERER = "score renderer"
     GRAPH = "graph"
+    MOTION = "motion between slices"
     BUFFERS = "buffers"
     PROMPTS = "prompts"
     TERMS = "data terms"
@@ -52,7 +53,8 @@ class SegmentParams:
         Weight of the data cost (appearance, shape prior, watershed votes) along geodesic paths;
         0 for image gradients and path length alone.
     shape : float
-        Weight of the shape prior that is interpolated between annotated slices; 0 for none.
+        Weight of the shape prior, which follows outlines from the annotated slices to the others;
+        0 for none.
     max_path_ratio : float
         A class ends where its path cost exceeds this many times the largest path cost within
         its annotated slices, and, past the outermost annotated slices, where it exceeds the
@@ -111,7 +113,7 @@ class SegmentParams:
         step=0.1,
         label="Shape weight",
         group=SOLVER,
-        help="Weight of the shape interpolated between annotated slices; 0: none.",
+        help="Weight of the shape that follows outlines from annotated slices; 0: none.",
     )
     max_path_ratio: float = setting(
         4.0,

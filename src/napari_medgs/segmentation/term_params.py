@@ -159,6 +159,12 @@ class ShapeParams:
     oblique_depth : float
         Classes that are nowhere deeper than this in two annotated slices, and that interpolation
         loses between them, move from one to the other; 0: none.
+    outside_weight : float
+        Weight of the prior past the outermost annotated slices, over that between them. There it
+        only says where a class is not; 0: nothing.
+    min_shown : float
+        Share of a class's markers in an annotated slice that the Gaussians must show for the
+        slice's outline of the class to count past it.
     """
 
     max_distance: float = setting(20.0, above=0, high=1e4)
@@ -168,6 +174,34 @@ class ShapeParams:
     seed_distance: float = setting(6.0, low=0, high=1e4)
     max_gap: float = setting(16.0, low=0, high=1e4)
     oblique_depth: float = setting(3.0, low=0, high=1e4)
+    outside_weight: float = setting(3.0, low=0, high=1000)
+    min_shown: float = setting(0.5, low=0, high=1)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class MotionPriorParams:
+    """In-plane motion from slice to slice, along which the shape prior goes.
+
+    Attributes
+    ----------
+    window : float
+        Standard deviation of the window that shares one motion, in pixels.
+    ridge : float
+        Pull to zero motion in units of the noise variance.
+    iterations : int
+        Re-linearizations.
+    voxels : int
+        Images of more voxels are averaged over blocks of pixels; 0: no motion, outlines are
+        interpolated in straight lines.
+    """
+
+    window: float = setting(1.0, above=0, high=100)
+    ridge: float = setting(2.0, low=0, high=1e6)
+    iterations: int = setting(3, low=1, high=100)
+    voxels: int = setting(3_000_000, low=0)
 
     def __post_init__(self) -> None:
         check(self)

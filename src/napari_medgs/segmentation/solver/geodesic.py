@@ -23,10 +23,12 @@ from napari_medgs.segmentation.solver.path_costs import (
     PathCosts,
     path_scores,
 )
+from napari_medgs.segmentation.solver.region_growing import shown_classes
 from napari_medgs.segmentation.solver.shortest_paths import graph_distances
 from napari_medgs.segmentation.terms.annotated_slices import AnnotatedSlices
 from napari_medgs.segmentation.terms.image_features import ImageFeatures
 from napari_medgs.segmentation.terms.scattered import Nodes
+from napari_medgs.segmentation.terms.slice_motion import SliceMotion
 from napari_medgs.segmentation.terms.stochastic_watershed import (
     StochasticWatershed,
 )
@@ -80,6 +82,8 @@ class GraphSolver:
         self._empty_tree: Any = None
         self._tree: Any = None
         self._empty = empty
+        own = params.motion
+        self.motion = SliceMotion(features.sharp, own) if own.voxels else None
 
     @property
     def node_distance(self) -> NDArray[np.float64]:
@@ -297,13 +301,18 @@ class GraphSolver:
         scores = path_scores(distance, self.gaussians)
         shape = [n for a, n in enumerate(self.image.guide.shape[1:]) if a != axis]
         labels = np.empty((len(slices), *shape), np.uint8)
+        shown = np.empty((len(slices), markers.count), np.bool_)
         rest = [a for a in range(3) if a != axis]
         for s, z in enumerate(slices):
             labels[s] = self.labels_in_plane(scores, axis, int(z))
             on = markers.voxels[:, axis] == z
             rows, columns = markers.voxels[on][:, rest].T
+            shown[s] = shown_classes(
+                labels[s], np.stack([rows, columns], axis=1), markers.classes[on], markers.count,
+                self._params.shape.min_shown,
+            )  # fmt: skip
             labels[s, rows, columns] = markers.classes[on]
-        return AnnotatedSlices(axis, slices, labels, self._params.shape, empty)
+        return AnnotatedSlices(axis, slices, labels, self._params.shape, empty, shown)
 
 
 def empty_space_nodes(

@@ -130,7 +130,11 @@ class MarkerPropagation:
             prior, weight = markers.kept, params.advanced.initial_mask.prior_weight
         elif slices is not None and params.shape > 0 and params.appearance > 0:
             apart = frozenset() if scattered is None else scattered.trusted
-            prior = slices.prior(solver.image.relative_spacing, markers.count, apart)
+            # Balls around clicks and boxes are no outlines that a class would keep.
+            outlined = not (markers.clicked or markers.boxes)
+            prior = slices.prior(
+                solver.image.relative_spacing, markers.count, apart, solver.motion, outlined
+            )
         if prior is not None:
             costs = edge_costs(*at_nodes, prior, votes, params.appearance, weight)
         if prior is not None or changed:

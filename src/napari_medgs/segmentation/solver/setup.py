@@ -52,6 +52,9 @@ class SolverSetup:
         timer.stage(SegmentStage.GRAPH)
         self.graph = GraphSolver(field, features, renderer, params.seed, self.advanced)
         self.propagation = MarkerPropagation(self.graph)
+        timer.stage(SegmentStage.MOTION)
+        if self.graph.motion is not None:
+            self.graph.motion.estimate(0)
         timer.stage(SegmentStage.BUFFERS)
         image = np.moveaxis(volume.channel(0), axis, 0)
         at_gaussians = self.graph.features[: len(field)]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.term_params import ShapeParams
 from napari_medgs.segmentation.terms.shape_prior import ShapePrior, shape_prior
+from napari_medgs.segmentation.terms.slice_motion import SliceMotion
 
 RIM = 1  # pixels of a component's outline that do not become markers
 
@@ -35,6 +36,8 @@ class AnnotatedSlices:
     params : ShapeParams
     empty : (E,) ndarray of int
         Those of the slices that show background only.
+    shown : (S, K) ndarray of bool, optional
+        Classes that the solve shows at their markers in a slice; all by default.
     """
 
     axis: int
@@ -42,6 +45,7 @@ class AnnotatedSlices:
     labels: NDArray[np.uint8]
     params: ShapeParams = field(default_factory=ShapeParams)
     empty: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    shown: NDArray[np.bool_] | None = None
 
     def drop_unseeded_components(
         self, markers: Markers, relative_spacing: NDArray[np.float64]
@@ -120,17 +124,43 @@ class AnnotatedSlices:
         relative_spacing: NDArray[np.float64],
         classes: int,
         scattered: frozenset[int] = frozenset(),
+        motion: SliceMotion | None = None,
+        outside: bool = True,
     ) -> ShapePrior | None:
-        """Return the shape prior between the slices; None for fewer than two."""
-        shown = ~np.isin(self.indices, self.empty)
-        if np.count_nonzero(shown) < 2:
+        """Return the shape prior of the slices.
+
+        Parameters
+        ----------
+        relative_spacing : (3,) ndarray
+            Voxel sizes over the finest one.
+        classes : int
+        scattered : frozenset of int
+            See :func:`~napari_medgs.segmentation.terms.shape_prior.shape_prior`.
+        motion : SliceMotion, optional
+            Of the image, along which outlines go; in straight lines without it.
+        outside : bool
+            Whether the prior goes on past the outermost slices, along the motion.
+
+        Returns
+        -------
+        ShapePrior or None
+            None where nothing is to be said: without a slice that shows a class, and with one
+            slice if outlines do not go on past it.
+        """
+        used = ~np.isin(self.indices, self.empty)
+        outside = outside and motion is not None and self.params.outside_weight > 0
+        if np.count_nonzero(used) < (1 if outside else 2):
             return None
+        slices = self.indices[used]
         return shape_prior(
-            self.labels[shown],
-            self.indices[shown],
+            self.labels[used],
+            slices,
             self.axis,
             relative_spacing,
             classes,
             self.params,
             scattered,
+            None if self.shown is None else self.shown[used],
+            None if motion is None else motion.trajectories(self.axis, slices),
+            outside,
         )

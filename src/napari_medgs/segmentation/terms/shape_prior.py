@@ -1,4 +1,8 @@
-"""A shape prior between annotated slices, from interpolated signed distances.
+"""A shape prior from the outlines in annotated slices, along the motion of structures.
+
+Between two slices signed distances are interpolated, where they are followed from slice to slice
+(:mod:`~napari_medgs.segmentation.terms.slice_motion`). Past the outermost slices the outline of
+the nearest one is followed: it tells which places lie outside of a class, not where it ends.
 
 References
 ----------
@@ -7,7 +11,7 @@ Raya and Udupa 1990, *Shape-based interpolation of multidimensional objects*, IE
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +22,10 @@ from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.segmentation.term_params import ShapeParams
 from napari_medgs.segmentation.terms.oblique_parts import MOVED, UNKNOWN, oblique_parts
+from napari_medgs.segmentation.terms.slice_motion import Trajectories
 
 MIN_PROBABILITY = 1e-3
+NOWHERE = np.zeros((2, 1, 2, 1, 1), np.float32)
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz"}}
 
@@ -40,11 +46,49 @@ def _sample(plane: Any, y: Any, x: Any) -> Any:
 
 
 @njit(**_options)
+def _place(places: Any, y: Any, x: Any, side: Any) -> tuple[Any, Any]:
+    """Return the row and column that a pixel comes from; ``places`` are those of blocks."""
+    half = np.float32(0.5)
+    by, bx = (y + half) / side - half, (x + half) / side - half
+    row, column = _sample(places[0], by, bx), _sample(places[1], by, bx)
+    return (row + half) * side - half, (column + half) * side - half
+
+
+@njit(**_options)
+def _add_outside(
+    distances: Any, shown: Any, y: Any, x: Any, inverse: Any, weight: Any, mix: Any, cost: Any
+) -> None:
+    """Add to one point's costs what the outlines of the nearest slice speak against.
+
+    They cannot tell where a class ends, so that the background never costs more.
+    """
+    classes = len(distances)
+    for k in range(classes):
+        mix[k] = _sample(distances[k], y, x) * inverse
+    for k in range(1, classes):
+        if not shown[k]:
+            mix[k] = max(mix[k], mix[0])
+    peak, total = mix.max(), np.float32(0)
+    for k in range(classes):
+        mix[k] = np.exp(mix[k] - peak)
+        total += mix[k]
+    least = np.float32(MIN_PROBABILITY)
+    background = np.log(max(mix[0] / total, least))
+    for k in range(1, classes):
+        against = background - np.log(max(mix[k] / total, least))
+        cost[k] += weight * max(against, np.float32(0))
+
+
+@njit(**_options)
 def _add_prior(
     distances: Any,
     moves: Any,
     kinds: Any,
+    shown: Any,
     positions: Any,
+    followed: Any,
+    places: Any,
+    block: Any,
     plane_axis: int,
     slice_spacing: Any,
     edge_width: float,
@@ -54,8 +98,13 @@ def _add_prior(
     last: int,
     cost: Any,
     weight: Any,
+    outside_weight: Any,
 ) -> None:
-    """Add the prior's cost at points first .. last-1 between the first and the last slice."""
+    """Add the prior's cost at points first .. last-1.
+
+    ``followed`` says whether there are ``places`` along the motion; without them, there is no
+    cost before the first and after the last slice.
+    """
     slices, classes = distances.shape[:2]
     one = np.float32(1)
     row_axis = 1 if plane_axis == 0 else 0
@@ -63,21 +112,47 @@ def _add_prior(
     mix = np.empty(classes, np.float32)
     for i in range(first, last):
         z = points[i, plane_axis]
-        if z <= positions[0] or z >= positions[slices - 1]:
+        near = min(max(int(np.round(z)), 0), places.shape[1] - 1)
+        y, x = points[i, row_axis], points[i, column_axis]
+        before, after = z <= positions[0], z >= positions[slices - 1]
+        if before or after:
+            if not followed or outside_weight == 0:
+                continue
+            s, side = (0, 1) if before else (slices - 1, 0)
+            if near == positions[s]:
+                continue
+            py, px = _place(places[side, near], y, x, block)
+            away = abs(z - positions[s]) * slice_spacing
+            inverse = one / np.float32(edge_width + edge_growth * away)
+            _add_outside(
+                distances[s], shown[s], py, px, inverse, weight * outside_weight, mix, cost[i]
+            )
             continue
         above = 1
         while positions[above] < z:
             above += 1
+        if followed and (near == positions[above - 1] or near == positions[above]):
+            continue  # the outlines of the slice itself are not those of its markers
         t = np.float32((z - positions[above - 1]) / (positions[above] - positions[above - 1]))
         away = min(z - positions[above - 1], positions[above] - z) * slice_spacing
-        y, x = points[i, row_axis], points[i, column_axis]
         inverse = one / np.float32(edge_width + edge_growth * away)
+        if followed:
+            ya, xa = _place(places[0, near], y, x, block)
+            yb, xb = _place(places[1, near], y, x, block)
         peak = np.float32(-1e30)
         for k in range(classes):
-            move = moves[above - 1, k]
-            a = _sample(distances[above - 1, k], y - t * move[0], x - t * move[1])
-            b = _sample(distances[above, k], y + (one - t) * move[0], x + (one - t) * move[1])
-            mix[k] = ((one - t) * a + t * b) * inverse
+            moved = kinds[above - 1, k] == MOVED
+            value = np.float32(-1e30)
+            if moved or not followed:
+                move = moves[above - 1, k]
+                a = _sample(distances[above - 1, k], y - t * move[0], x - t * move[1])
+                b = _sample(distances[above, k], y + (one - t) * move[0], x + (one - t) * move[1])
+                value = (one - t) * a + t * b
+            if followed:
+                a = _sample(distances[above - 1, k], ya, xa)
+                b = _sample(distances[above, k], yb, xb)
+                value = max(value, (one - t) * a + t * b)
+            mix[k] = value * inverse
         for k in range(1, classes):
             if kinds[above - 1, k] == MOVED:  # the background is what surrounds it
                 mix[0] = min(mix[0], -mix[k])
@@ -99,7 +174,8 @@ class ShapePrior:
 
     Between two slices distances are interpolated linearly; class probabilities are their softmax
     over a width that grows with the distance from the nearer slice. Thin parts move from slice to
-    slice, where they would be lost between them.
+    slice, where they would be lost between them. Past the first and the last slice only classes
+    that are less likely than the background cost anything, and only where motion is known.
 
     Attributes
     ----------
@@ -114,6 +190,12 @@ class ShapePrior:
     moves : (S - 1, K, 2) ndarray of float32, kinds : (S - 1, K) ndarray of uint8
         See :func:`~napari_medgs.segmentation.terms.oblique_parts.oblique_parts`.
     params : ShapeParams
+    shown : (S, K) ndarray of bool
+        Classes whose outlines count past the slices.
+    trajectories : Trajectories or None
+        Along which outlines go; straight lines without them.
+    outside : bool
+        Whether the prior goes on past the outermost slices.
     """
 
     axis: int
@@ -122,7 +204,10 @@ class ShapePrior:
     slice_spacing: float
     moves: Floats
     kinds: NDArray[np.uint8]
-    params: ShapeParams = field(default_factory=ShapeParams)
+    params: ShapeParams
+    shown: NDArray[np.bool_]
+    trajectories: Trajectories | None = None
+    outside: bool = True
 
     def add_cost(self, points: NDArray[Any], cost: Floats, weight: float) -> None:
         """Add the prior's weighted negative log-probability to the costs of points.
@@ -130,13 +215,16 @@ class ShapePrior:
         Parameters
         ----------
         points : (P, 3) ndarray
-            In slice-first voxels; those outside of the first and last slice are passed over.
+            In slice-first voxels.
         cost : (P, K) ndarray of float32
             Changed in place.
         weight : float
         """
-        if len(self.positions) < 2:
+        ways = self.trajectories
+        if len(self.positions) < (2 if ways is None else 1):
             return
+        places = NOWHERE if ways is None else ways.places
+        outside = np.float32(self.params.outside_weight if self.outside else 0)
         points = np.ascontiguousarray(points, np.float32)
         chunk = 16384
 
@@ -146,7 +234,11 @@ class ShapePrior:
                 self.distances,
                 self.moves,
                 self.kinds,
+                self.shown,
                 self.positions,
+                ways is not None,
+                places,
+                np.float32(1 if ways is None else ways.reduction),
                 self.axis,
                 np.float32(self.slice_spacing),
                 self.params.edge_width,
@@ -156,6 +248,7 @@ class ShapePrior:
                 min(len(points), first + chunk),
                 cost,
                 np.float32(weight),
+                outside,
             )
 
         run_chunks(task, -(-len(points) // chunk))
@@ -169,6 +262,9 @@ def shape_prior(
     classes: int,
     params: ShapeParams | None = None,
     scattered: frozenset[int] = frozenset(),
+    shown: NDArray[np.bool_] | None = None,
+    trajectories: Trajectories | None = None,
+    outside: bool = True,
 ) -> ShapePrior:
     """Compute the prior of labeled slices.
 
@@ -186,6 +282,12 @@ def shape_prior(
     scattered : frozenset of int
         Classes whose components begin and end between slices: nowhere less likely than the
         background.
+    shown : (S, K) ndarray of bool, optional
+        Classes whose outlines count past the slices; all by default.
+    trajectories : Trajectories, optional
+        To these slices.
+    outside : bool
+        Whether the prior goes on past the outermost slices, along the trajectories.
 
     Returns
     -------
@@ -227,4 +329,7 @@ def shape_prior(
         float(relative_spacing[axis]),
         *oblique_parts(labels, distances, params.oblique_depth, scattered),
         params,
+        np.ones((len(labels), classes), np.bool_) if shown is None else shown,
+        trajectories,
+        outside,
     )
