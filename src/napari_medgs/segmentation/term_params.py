@@ -174,7 +174,7 @@ class ShapeParams:
     seed_distance: float = setting(6.0, low=0, high=1e4)
     max_gap: float = setting(16.0, low=0, high=1e4)
     oblique_depth: float = setting(3.0, low=0, high=1e4)
-    outside_weight: float = setting(3.0, low=0, high=1000)
+    outside_weight: float = setting(2.0, low=0, high=1000)
     min_shown: float = setting(0.5, low=0, high=1)
 
     def __post_init__(self) -> None:
