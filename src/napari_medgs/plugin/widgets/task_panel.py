@@ -32,6 +32,7 @@ STAGES = {
     "image features": "Preparing",
     "score renderer": "Preparing",
     "graph": "Preparing",
+    "motion between slices": "Preparing",
     "buffers": "Preparing",
     "train all": "Training",
     "fine-tune": "Fine-tuning",
