@@ -162,6 +162,8 @@ class ShapeParams:
     outside_weight : float
         Weight of the prior past the outermost annotated slices, over that between them. There it
         only says where a class is not; 0: nothing.
+    outside_most : float
+        Most that it says there against a class, in nats.
     min_shown : float
         Share of a class's markers in an annotated slice that the Gaussians must show for the
         slice's outline of the class to count past it.
@@ -175,6 +177,7 @@ class ShapeParams:
     max_gap: float = setting(16.0, low=0, high=1e4)
     oblique_depth: float = setting(3.0, low=0, high=1e4)
     outside_weight: float = setting(2.0, low=0, high=1000)
+    outside_most: float = setting(2.5, low=0, high=1000)
     min_shown: float = setting(0.5, low=0, high=1)
 
     def __post_init__(self) -> None:

@@ -131,7 +131,7 @@ class MarkerPropagation:
         elif slices is not None and params.shape > 0 and params.appearance > 0:
             apart = frozenset() if scattered is None else scattered.trusted
             # Balls around clicks and boxes are no outlines that a class would keep.
-            outlined = not (markers.clicked or markers.boxes)
+            outlined = not (markers.clicked or markers.boxes) and slices.hold_most(markers)
             prior = slices.prior(
                 solver.image.relative_spacing, markers.count, apart, solver.motion, outlined
             )

@@ -19,6 +19,7 @@ from napari_medgs.segmentation.terms.shape_prior import ShapePrior, shape_prior
 from napari_medgs.segmentation.terms.slice_motion import SliceMotion
 
 RIM = 1  # pixels of a component's outline that do not become markers
+MOST = 0.75  # of the markers lie in annotated slices whose outlines count past them
 
 
 @dataclass
@@ -97,6 +98,14 @@ class AnnotatedSlices:
                 voxels[:, rest] = inner
                 found.append(voxels)
         return np.concatenate(found)
+
+    def hold_most(self, markers: Markers) -> bool:
+        """Return whether most of the user's markers lie in these slices.
+
+        Strokes of another orientation cross slices that nobody looked at as a whole.
+        """
+        position = markers.voxels[markers.user_marked, self.axis]
+        return bool(np.isin(position, self.indices).mean() >= MOST) if len(position) else False
 
     def width(self, relative_spacing: NDArray[np.float64]) -> float:
         """Return the diameter of a circle as large as the largest class within the slices.

@@ -56,11 +56,13 @@ def _place(places: Any, y: Any, x: Any, side: Any) -> tuple[Any, Any]:
 
 @njit(**_options)
 def _add_outside(
-    distances: Any, shown: Any, y: Any, x: Any, inverse: Any, weight: Any, mix: Any, cost: Any
-) -> None:
+    distances: Any, shown: Any, y: Any, x: Any, inverse: Any, most: Any, weight: Any, mix: Any,
+    cost: Any,
+) -> None:  # fmt: skip
     """Add to one point's costs what the outlines of the nearest slice speak against.
 
-    They cannot tell where a class ends, so that the background never costs more.
+    They cannot tell where a class ends, so that the background never costs more, and a class only
+    so much: outlines that were found too small do not take it away.
     """
     classes = len(distances)
     for k in range(classes):
@@ -76,7 +78,7 @@ def _add_outside(
     background = np.log(max(mix[0] / total, least))
     for k in range(1, classes):
         against = background - np.log(max(mix[k] / total, least))
-        cost[k] += weight * max(against, np.float32(0))
+        cost[k] += weight * min(max(against, np.float32(0)), most)
 
 
 @njit(**_options)
@@ -99,6 +101,7 @@ def _add_prior(
     cost: Any,
     weight: Any,
     outside_weight: Any,
+    outside_most: Any,
 ) -> None:
     """Add the prior's cost at points first .. last-1.
 
@@ -125,8 +128,9 @@ def _add_prior(
             away = abs(z - positions[s]) * slice_spacing
             inverse = one / np.float32(edge_width + edge_growth * away)
             _add_outside(
-                distances[s], shown[s], py, px, inverse, weight * outside_weight, mix, cost[i]
-            )
+                distances[s], shown[s], py, px, inverse, outside_most, weight * outside_weight,
+                mix, cost[i],
+            )  # fmt: skip
             continue
         above = 1
         while positions[above] < z:
@@ -249,6 +253,7 @@ class ShapePrior:
                 cost,
                 np.float32(weight),
                 outside,
+                np.float32(self.params.outside_most),
             )
 
         run_chunks(task, -(-len(points) // chunk))
