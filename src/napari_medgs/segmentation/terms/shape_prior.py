@@ -136,7 +136,7 @@ def _add_prior(
         while positions[above] < z:
             above += 1
         if followed and (near == positions[above - 1] or near == positions[above]):
-            continue  # the outlines of the slice itself are not those of its markers
+            continue  # an annotated slice has its own markers
         t = np.float32((z - positions[above - 1]) / (positions[above] - positions[above - 1]))
         away = min(z - positions[above - 1], positions[above] - z) * slice_spacing
         inverse = one / np.float32(edge_width + edge_growth * away)

@@ -118,14 +118,15 @@ class SliceMotion:
             return
         own = self._params
         image = np.moveaxis(self._image, axis + 1, 1)
-        self._reduction = blocks_side(image.shape[1:], own.voxels)
-        blocks = block_means(image, self._reduction)
+        side = blocks_side(image.shape[1:], own.voxels)
+        blocks = block_means(image, side)
         flow = estimate_flow(
             blocks,
             params=FlowParams(window=own.window, ridge=own.ridge, iterations=own.iterations),
         )
+        # All at once: what was known stays whole if memory does not suffice.
         self._half, self._axis, self._places = flow.half_displacement, axis, None
-        self._grid = blocks.shape[2], blocks.shape[3]
+        self._reduction, self._grid = side, (blocks.shape[2], blocks.shape[3])
 
     def trajectories(self, axis: int, slices: NDArray[np.int64]) -> Trajectories:
         """Follow the motion from every slice to the nearest annotated ones.
