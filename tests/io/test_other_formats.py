@@ -127,6 +127,17 @@ def test_analyze_has_no_orientation(tmp_path):
     assert read_volume(tmp_path / "old.img", spacing=(4, 3, 2)).spacing == (4, 3, 2)
 
 
+def test_a_pair_that_was_read_does_not_follow_its_file(tmp_path):
+    values = np.arange(1, 61, dtype=np.int16).reshape(3, 4, 5)
+    nib.save(nib.Nifti1Pair(values, np.diag([-1.0, -1, 1, 1])), tmp_path / "scan.img")
+    volume = read_volume(tmp_path / "scan.img")
+    before = volume.data.copy()
+    size = (tmp_path / "scan.img").stat().st_size
+    with (tmp_path / "scan.img").open("r+b") as opened:
+        opened.write(bytes(size))  # a shorter file would end the process
+    np.testing.assert_array_equal(volume.data, before)
+
+
 @pytest.mark.parametrize("missing", ["scan.hdr", "scan.img"])
 def test_half_a_pair(tmp_path, missing):
     nib.save(nib.Nifti1Pair(np.zeros((3, 4, 5), np.int16), AFFINE), tmp_path / "scan.img")

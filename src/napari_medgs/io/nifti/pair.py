@@ -77,7 +77,8 @@ def read_pair(
     stored, deflated = _stored(path, base)
     try:
         with _quiet_nibabel():
-            image: Any = nib.load(path)
+            # Not mapped: a file that is written over meanwhile would end the process (SIGBUS).
+            image: Any = nib.load(path, mmap=False)
     except Exception as error:
         # nibabel raises many kinds of errors on damaged headers.
         raise FileError(f"{path}: its header is damaged ({reason(error)}).") from error
