@@ -15,6 +15,7 @@ from napari_medgs.cli.app import COMMANDS, load_command
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 FENCE = re.compile(r"^```(?:bash|sh|console|text)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -79,3 +80,26 @@ def test_the_documents_name_options_that_there_are(page):
     commands = [line for line in lines if line.startswith("napari-medgs ")] + inline
     wrong = {command: bad for command in commands if (bad := unknown_options(command))}
     assert wrong == {}
+
+
+def documented_options(name: str) -> set[str]:
+    """Return the options that the page of the command line, or a page it links to, names."""
+    page = ROOT / "docs" / "howto" / "command-line.md"
+    common, *sections = re.split(r"^## ", page.read_text("utf-8"), flags=re.MULTILINE)
+    of_command = {n: s for s in sections for n in s.split("\n")[0].split(", ")}
+    text = of_command.get(name, "")
+    for link in sorted(set(re.findall(r"\]\(([\w-]+\.md)", text))):
+        text += (page.parent / link).read_text("utf-8")
+    if name == "fit-many":
+        text += of_command["fit"]
+    return {"--output", *OPTION.findall(common + text)}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_documents_name_all_options(name):
+    named = documented_options(name)
+    options = [p for p in load_command(name).params if p.param_type_name == "option"]
+    missing = [
+        p.opts for p in options if not p.hidden and not named & {*p.opts, *p.secondary_opts}
+    ]
+    assert missing == []
