@@ -41,8 +41,9 @@ class FitParams:
         Fit every K-th slice only, and report the quality of the slices between.
     interpolate : bool, optional
         Fit what must lie between the slices as well: interpolated along the motion of the
-        structures, by a cubic or a spline, as predicts left-out slices best. By default where slices are left out, or lie more than 1.5 times as far apart as pixels (in
-        volumes of up to 32 million voxels, and if no ``quality`` of the slices is asked for).
+        structures, by a cubic or a spline, as predicts left-out slices best. By default where
+        slices are left out, or lie more than 1.5 times as far apart as pixels (in volumes of up
+        to 32 million voxels, and if no ``quality`` of the slices is asked for).
     lambda_img, lambda_seg : float
         Loss weights of image and mask.
     freeze_geometry : bool
@@ -162,8 +163,8 @@ class FitParams:
         none="where slices are held out or far apart",
         label="Fit between slices",
         group=LOSS,
-        help="Fit interpolated intensities between the slices too: along the motion of structures, "
-        "by a cubic or a spline, as predicts left-out slices best.",
+        help="Fit interpolated intensities between the slices too: along the motion of "
+        "structures, by a cubic or a spline, as predicts left-out slices best.",
     )
     lambda_img: float = setting(
         1.0, low=0, label="Image loss weight", group=LOSS, help="Weight of the image loss."
