@@ -260,7 +260,7 @@ def run_dense(context: Context) -> CaseResult:
 
 
 def run_masks(context: Context) -> CaseResult:
-    """Run the suite's case ``mask-interpolation``: every 3rd and 5th labelled slice kept."""
+    """Run the suite's case ``mask-interpolation``: every 3rd and 5th labeled slice kept."""
     result = CaseResult("mask-interpolation", "Masks of slices that were left out")
     for step in (3,) if context.quick else (3, 5):
         _masks(context, result, MASKS[2:] if context.quick else MASKS, step)

@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RACERS = {
     "medgs": "MedGS's recipe",
     "siren": "SIREN",
-    "sum": "our optimiser, plain sum",
-    "alpha": "our optimiser, alpha",
+    "sum": "our optimizer, plain sum",
+    "alpha": "our optimizer, alpha",
 }
 Curves = dict[str, Sequence[Sequence[float]]]
 

@@ -25,7 +25,7 @@ from segmentation_baselines import BASELINES, OURS
 from segmentation_cases import Case, cases_of
 from segmentation_latency import latency_apart
 from segmentation_measure import Bench, Store, known_methods, measure_case
-from segmentation_report import summarise
+from segmentation_report import summarize
 from segmentation_users import error_auc, measure_users
 from suite.registry import Context, find_data
 from suite.results import CaseResult
@@ -84,7 +84,7 @@ def run(context: Context) -> CaseResult:
     latency = None
     if not context.quick:
         latency = store.get("latency", OURS, lambda: latency_apart(context.data, 9))
-    result = summarise(records, slices, 1, methods, LIMIT, latency)
+    result = summarize(records, slices, 1, methods, LIMIT, latency)
     if place:
         result.notes.append(
             "Records were kept between runs: seconds of different methods may have been "
@@ -118,7 +118,7 @@ def main() -> None:
         cases, find_data(given.data), store, given.slices, given.seeds, given.limit, methods,
         given.rounds, lambda line: print(line, flush=True),
     )  # fmt: skip
-    result = summarise(records, given.slices, given.seeds, methods, given.limit)
+    result = summarize(records, given.slices, given.seeds, methods, given.limit)
     for ratio in result.ratios:
         numbers = f"{ratio.ours:.3f} / {ratio.theirs:.3f}"
         print(f"{ratio.what}, {ratio.baseline}: {ratio} ({numbers}; {ratio.note})")

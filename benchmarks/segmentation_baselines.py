@@ -81,7 +81,7 @@ def random_forest(images: Images, marks: Marks, spacing: Spacing) -> NDArray[Any
 
 
 def voxel_geodesic(images: Images, marks: Marks, spacing: Spacing) -> NDArray[Any]:
-    """scikit-image's minimum-cost paths (26 neighbours), one map a class."""
+    """scikit-image's minimum-cost paths (26 neighbors), one map a class."""
     from skimage.graph import MCP_Geometric
 
     edges = gradient(images, spacing)

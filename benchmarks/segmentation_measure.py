@@ -165,7 +165,7 @@ class Bench:
         return simulate_scribbles(self.truth, self.axis, slices, seed)
 
     def painted(self, count: int) -> NDArray[np.uint8]:
-        """Return marks on whole slices: everything in them is labelled."""
+        """Return marks on whole slices: everything in them is labeled."""
         marks = np.zeros(self.truth.shape, np.uint8)
         for z in choose_slices(self.truth, self.axis, count):
             index = tuple(z if a == self.axis else slice(None) for a in range(3))

@@ -62,7 +62,7 @@ class _Numbers:
         return float(np.mean(known)) if known else np.nan
 
 
-def summarise(
+def summarize(
     records: Records,
     slices: list[int],
     seeds: int,

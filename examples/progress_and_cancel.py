@@ -1,7 +1,7 @@
 """Follow a fit and cancel it
 
 Every long task takes two callbacks: ``progress`` receives what has been done so far, and
-``should_stop`` says when to end. A fit that is cancelled returns its last good field. In a
+``should_stop`` says when to end. A fit that is canceled returns its last good field. In a
 notebook the same callbacks drive a progress bar or a stop button; here they stop the fit as soon
 as the image is good enough and draw how it got there.
 """
@@ -54,6 +54,6 @@ count.set_ylabel("Gaussians", color="peru")
 left.spines.top.set_visible(False)
 count.spines.top.set_visible(False)
 right.imshow(mg.render(result.field)[0, index], cmap="gray", vmin=0, vmax=220)
-right.set_title("when it was cancelled", fontsize=10)
+right.set_title("when it was canceled", fontsize=10)
 right.axis("off")
 fig.savefig(folder / "progress_and_cancel.png", dpi=100, bbox_inches="tight")

@@ -31,7 +31,7 @@ def case() -> cases.DemoCase:
 
 
 def is_picture(path: Path) -> bool:
-    """Tell whether a PNG shows more than one colour."""
+    """Tell whether a PNG shows more than one color."""
     import imageio.v3
 
     return len(np.unique(imageio.v3.imread(path)[..., 0])) > 20
@@ -140,7 +140,7 @@ def test_surfaces_hide_what_is_behind_them():
     near.apply_translation([0, 40, 0])
     far = trimesh.creation.icosphere(radius=10)
     # Azimuth 0 looks at the patient's face, from the front (anterior is +y).
-    picture, millimetres = draw_parts(
+    picture, millimeters = draw_parts(
         [Part(far, "#ff0000", transparent=False), Part(near, "#0000ff", transparent=False)],
         0,
         0,
@@ -149,7 +149,7 @@ def test_surfaces_hide_what_is_behind_them():
     middle = picture[30, 30]
     assert middle[2] > 0.3 > middle[0]
     assert picture[1, 1, 3] == 0
-    assert 60 * millimetres == pytest.approx(20 * 1.06)
+    assert 60 * millimeters == pytest.approx(20 * 1.06)
     glass, _ = draw_parts(
         [Part(far, "#ff0000", transparent=False), Part(near, "#0000ff", transparent=True)],
         0,

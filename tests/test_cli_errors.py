@@ -107,9 +107,9 @@ def test_image_that_cannot_be_fitted(place, kind):
 
 
 def test_rgb(place):
-    colours = np.zeros((6, 6, 6), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
-    path = nifti(colours, path=place / "rgb.nii")
-    refused(place, "fit", path, "-o", place / "o.medgs.safetensors", says="colour")
+    colors = np.zeros((6, 6, 6), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
+    path = nifti(colors, path=place / "rgb.nii")
+    refused(place, "fit", path, "-o", place / "o.medgs.safetensors", says="color")
 
 
 def test_unequal_grids(place, tiny_volume, tiny_labels):

@@ -41,7 +41,7 @@ def make_field(count=40, shape=(8, 20, 24), slice_axis=0, classes=0, seed=0, aff
 
 @pytest.mark.parametrize("slice_axis", [0, 1, 2])
 def test_precision_matches_the_rendered_shape(slice_axis):
-    """At its centre a Gaussian falls off as its precision matrix says."""
+    """At its center a Gaussian falls off as its precision matrix says."""
     field = make_field(1, (21, 21, 21), slice_axis)
     field.centers[:] = 10
     field.fold[:, 1:] = 0

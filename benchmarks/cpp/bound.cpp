@@ -255,7 +255,7 @@ void gather(const Task& job, int64_t i) {
   const V lane = lanes(), curve = set1(-p.r1);
   const float color = job.theta[i * kColumns + 14], bottom = p.log2w - job.budget;
   const V value = set1(color), low = set1(bottom), zero = set1(0);
-  V colour = zero, euu = zero, euy = zero, eyy = zero;
+  V slope_color = zero, euu = zero, euy = zero, eyy = zero;
   float weight = 0, slope_t = 0, slope_rt = 0, gxs[4] = {}, gys[4] = {};
   int z0, z1;
   slice_range(job, p, z0, z1);
@@ -274,7 +274,7 @@ void gather(const Task& job, int64_t i) {
       const V slope = load(row);
       const V e = mul(g, fma(value, slope, load(row + stride)));
       const V eu = mul(e, u), ey = mul(e, height);
-      colour = fma(g, slope, colour);
+      slope_color = fma(g, slope, slope_color);
       se = add(se, e);
       seu = add(seu, eu);
       sey = add(sey, ey);
@@ -302,7 +302,7 @@ void gather(const Task& job, int64_t i) {
     row[8 + power] = job.degree > power ? kScale * gxs[power + 1] : 0;
     row[11 + power] = job.degree > power ? kScale * gys[power + 1] : 0;
   }
-  row[14] = sum(colour);
+  row[14] = sum(slope_color);
 }
 
 }  // namespace

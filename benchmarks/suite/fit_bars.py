@@ -83,7 +83,7 @@ def measure_bar(bar: Bar, context: Context) -> dict[str, Any]:
     Returns
     -------
     dict
-        Medians of seconds (to the quality, initialisation included, measuring the result not)
+        Medians of seconds (to the quality, initialization included, measuring the result not)
         and seconds_all, psnr, ssim, n_gaussians, dice where there is a mask, peak and allowed
         bytes.
     """

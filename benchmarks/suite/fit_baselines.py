@@ -96,7 +96,7 @@ def race_siren(problem: FitProblem, quality: float, limit: float, context: Conte
 
 
 def race_blend(volume: Volume, blend: Any, quality: float, limit: float, context: Context) -> Race:
-    """Fit with our own optimiser and another blend."""
+    """Fit with our own optimizer and another blend."""
     from napari_medgs.fitting import FitParams, fit
 
     fit(volume, FitParams(blend=blend, gaussians=200, iterations=2))  # loads the kernels

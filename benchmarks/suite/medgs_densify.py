@@ -43,7 +43,7 @@ def _adam(
 
 
 class Densifier:
-    """State of the optimiser and of the gradients that decide who is cloned or split.
+    """State of the optimizer and of the gradients that decide who is cloned or split.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """MedGS's folded Gaussians to 2D splats of one slice, and gradients back (numba).
 
 A Gaussian's parameters: position x, z (the picture spans 0.72 across), two log scales, turn (a
-logit, times 2 pi), opacity (logit), colour (0.5 + 0.282 c, not below 0), slice centre m (logit),
+logit, times 2 pi), opacity (logit), color (0.5 + 0.282 c, not below 0), slice center m (logit),
 log sigma along the slices, coefficients of the motion by power (x, z). At time t, with d = m - t:
 
     mean = (x, z) + sum_p w_p d^p        scales x exp(-d^2 / (2 sigma^2))        opacity as it is
@@ -62,7 +62,7 @@ def _shape(p: Any, d: Any, pixels: Any) -> tuple[Any, Any, Any, Any]:
 def project(table: Any, seen: Any, time: Any, height: int, width: int, splats: Any) -> None:
     """Fill the alpha kernels' parameter rows (M, 15) of the Gaussians seen.
 
-    The kernels' extent along slices is put to another use: with the centre one slice away it
+    The kernels' extent along slices is put to another use: with the center one slice away it
     takes from the cut-off what makes faint Gaussians end where they fall below 1/255.
     """
     pixels = np.float32(width / SPAN)

@@ -1,12 +1,12 @@
 """MedGS's training recipe on the CPU, as a baseline: our own implementation.
 
 Folded Gaussians (Sokolova et al. 2025) as published: polynomial motion of degree 7, scales that
-shrink away from the centre slice while the opacity stays, alpha compositing in index order, three
-neighbouring slices a step, L1 + SSIM + in-between-frame + sigma losses, learning rates by group,
+shrink away from the center slice while the opacity stays, alpha compositing in index order, three
+neighboring slices a step, L1 + SSIM + in-between-frame + sigma losses, learning rates by group,
 clone, split, prune and opacity reset, 100,000 random Gaussians to begin with.
 
 Three things are left out that change no result and cost it time: the mirrored second camera (the
-same planar picture again), two of three equal colour channels, and Gaussians that a slice cannot
+same planar picture again), two of three equal color channels, and Gaussians that a slice cannot
 see are not computed for it.
 """
 

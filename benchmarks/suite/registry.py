@@ -183,7 +183,7 @@ def load(name: str) -> Callable[[Context], CaseResult]:
     if root is None or not (root / place).is_file():
         raise FileError(f"The benchmark {name!r} needs the source tree: {place} is not here.")
     script = root / place
-    if str(script.parent) not in sys.path:  # its neighbours are its helpers
+    if str(script.parent) not in sys.path:  # its neighbors are its helpers
         sys.path.insert(0, str(script.parent))
     spec = importlib.util.spec_from_file_location(script.stem, script)
     if spec is None or spec.loader is None:

@@ -1,7 +1,7 @@
 """SIREN: an implicit network with sine activations, voxel coordinates to intensity (torch).
 
 After Sitzmann et al. 2020, with its published defaults: sine layers of omega 30 and their special
-initialisation, a linear last layer, mean squared error, Adam.
+initialization, a linear last layer, mean squared error, Adam.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def list_tiles(
     for k in range(degree):
         mx += some[:, A1 + k] * d ** (k + 1)
         my += some[:, B1 + k] * d ** (k + 1)
-    shear = some[:, SHEAR] / r1[owner]  # the optimised shear holds s r1 / r2
+    shear = some[:, SHEAR] / r1[owner]  # the optimized shear holds s r1 / r2
     reach_x = left * np.sqrt(1 / r1[owner] ** 2 + shear**2)
     reach_y = left / r2[owner]
     limit = np.array(shape[1:]) - 1

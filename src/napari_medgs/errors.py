@@ -53,4 +53,4 @@ class MemoryEstimateError(MedGSError):
 
 
 class Cancelled(MedGSError):
-    """The user cancelled; the last good result, if any, is kept."""
+    """The user canceled; the last good result, if any, is kept."""

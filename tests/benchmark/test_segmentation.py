@@ -125,9 +125,9 @@ def records():
 
 
 def test_tables_count_late_ones_and_group_hippocampi():
-    from segmentation_report import summarise
+    from segmentation_report import summarize
 
-    result = summarise(records(), [3], 1, ["ours", "random walker"], 60.0)
+    result = summarize(records(), [3], 1, ["ours", "random walker"], 60.0)
     ratio = result.ratios[0]
     assert ratio.ours == pytest.approx((0.9 + 0.5 + 0.6) / 3)
     assert ratio.theirs == pytest.approx((0.5 + 0.7 + 0.5) / 3)
@@ -140,7 +140,7 @@ def test_tables_count_late_ones_and_group_hippocampi():
 
 
 def test_users_and_latency_have_their_tables():
-    from segmentation_report import summarise
+    from segmentation_report import summarize
     from segmentation_users import CHANCE, SUGGESTED
 
     seconds = {"full": [0.3, 0.5, 0.4], "quick": [0.2], "preview": [0.05]}
@@ -148,7 +148,7 @@ def test_users_and_latency_have_their_tables():
         "shape": [150, 256, 256], "classes": 5, "gaussians": 1000, "threads": 2,
         "seconds": seconds, "seconds_fit": 9.0, "seconds_setup": 1.0, "peak_bytes": 1.5e9,
     }  # fmt: skip
-    result = summarise(records(), [3], 1, ["ours", "random walker"], 60.0, latency)
+    result = summarize(records(), [3], 1, ["ours", "random walker"], 60.0, latency)
     dice, gains, slices = result.tables[-4:-1]
     assert dice.title.endswith(", 1 cases")
     assert [row[1:] for row in dice.rows] == [

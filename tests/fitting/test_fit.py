@@ -499,7 +499,7 @@ def test_a_time_limit_counts_the_preparation(monkeypatch):
     held_out = fit(volume, replace(params, time_limit=1000, holdout=3))
     assert held_out.metrics["through_plane_targets"] == "none"
     stopped = iter([False, True, True, True])
-    with pytest.raises(Cancelled, match="The fit was cancelled"):
+    with pytest.raises(Cancelled, match="The fit was canceled"):
         fit(volume, params, should_stop=lambda: next(stopped, True))
 
 

@@ -31,14 +31,14 @@ def put(folder, frames, names=None, suffix=".png"):
 
 
 @pytest.fixture
-def grey(rng):
+def gray(rng):
     return rng.integers(0, 255, (12, 5, 7), dtype=np.uint8)
 
 
-def test_grey_frames(tmp_path, grey):
-    folder = put(tmp_path / "f", grey, names=[f"im{k + 1}" for k in range(12)])
+def test_grey_frames(tmp_path, gray):
+    folder = put(tmp_path / "f", gray, names=[f"im{k + 1}" for k in range(12)])
     volume = io.read_volume(folder, spacing=SPACING)
-    np.testing.assert_array_equal(volume.data[0], grey)
+    np.testing.assert_array_equal(volume.data[0], gray)
     assert volume.spacing == SPACING
     assert volume.data.dtype == np.uint8
     # and back, under the same names
@@ -50,10 +50,10 @@ def test_grey_frames(tmp_path, grey):
     np.testing.assert_array_equal(again.data, volume.data)
 
 
-def test_the_original_subfolder(tmp_path, grey):
-    put(tmp_path / "case" / "original", grey)
+def test_the_original_subfolder(tmp_path, gray):
+    put(tmp_path / "case" / "original", gray)
     volume = io.read_volume(tmp_path / "case", spacing=SPACING)
-    np.testing.assert_array_equal(volume.data[0], grey)
+    np.testing.assert_array_equal(volume.data[0], gray)
 
 
 def test_natural_order():
@@ -61,18 +61,18 @@ def test_natural_order():
     assert sorted(names, key=natural_key) == ["7", "a1b2", "A2", "a9", "a10", "b1"]
 
 
-def test_hidden_and_other_files_are_passed_over(tmp_path, grey):
-    folder = put(tmp_path / "f", grey)
+def test_hidden_and_other_files_are_passed_over(tmp_path, gray):
+    folder = put(tmp_path / "f", gray)
     (folder / "._0001.png").write_bytes(b"x")
     (folder / "notes.txt").write_text("x")
     assert len(find_frames(folder)) == 12
 
 
-def test_spacing_is_mandatory(tmp_path, grey):
+def test_spacing_is_mandatory(tmp_path, gray):
     with pytest.raises(GeometryError, match=r"give the spacing \(z, y, x\) in mm"):
-        io.read_volume(put(tmp_path / "f", grey))
+        io.read_volume(put(tmp_path / "f", gray))
     with pytest.raises(GeometryError, match="three positive numbers"):
-        io.read_volume(put(tmp_path / "f", grey), spacing=(1, 0, 1))
+        io.read_volume(put(tmp_path / "f", gray), spacing=(1, 0, 1))
 
 
 def test_colours(tmp_path, rng):
@@ -87,9 +87,9 @@ def test_colours(tmp_path, rng):
     np.testing.assert_array_equal(volume.data, np.moveaxis(rgb, -1, 0))
 
 
-def test_grey_saved_as_colours_is_grey(tmp_path, grey):
-    folder = put(tmp_path / "f", np.repeat(grey[..., None], 3, axis=-1))
-    np.testing.assert_array_equal(io.read_volume(folder, spacing=SPACING).data, grey[None])
+def test_grey_saved_as_colours_is_grey(tmp_path, gray):
+    folder = put(tmp_path / "f", np.repeat(gray[..., None], 3, axis=-1))
+    np.testing.assert_array_equal(io.read_volume(folder, spacing=SPACING).data, gray[None])
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float32, np.int32])
@@ -113,7 +113,7 @@ def test_deep_colours(tmp_path, rng):
     np.testing.assert_array_equal(volume.data, data)
 
 
-def test_jpeg_and_other_modes(tmp_path, grey):
+def test_jpeg_and_other_modes(tmp_path, gray):
     smooth = np.full((3, 16, 16), 120, np.uint8)
     volume = io.read_volume(put(tmp_path / "j", smooth, suffix=".jpg"), spacing=SPACING)
     assert np.abs(volume.data[0].astype(int) - 120).max() <= 2
@@ -144,21 +144,21 @@ def test_masks_of_frames(tmp_path, tiny_volume, tiny_labels):
     small = put(tmp_path / "small", tiny_labels[:3])
     with pytest.raises(GeometryError, match="must share one grid"):
         io.read_labels(small, like=tiny_volume.grid)
-    colour = np.zeros((3, 5, 7, 3), np.uint8)
-    colour[..., 0] = 9
-    with pytest.raises(LabelError, match="coloured"):
-        io.read_labels(put(tmp_path / "rgb", colour), spacing=SPACING)
+    color = np.zeros((3, 5, 7, 3), np.uint8)
+    color[..., 0] = 9
+    with pytest.raises(LabelError, match="colored"):
+        io.read_labels(put(tmp_path / "rgb", color), spacing=SPACING)
 
 
-def test_write_types(tmp_path, grey):
-    volume = io.read_volume(put(tmp_path / "f", grey), spacing=SPACING)
+def test_write_types(tmp_path, gray):
+    volume = io.read_volume(put(tmp_path / "f", gray), spacing=SPACING)
     render = volume.data.astype(np.float32) + 0.3
     render[0, 0, 0, 0] = 300
     io.write_frames(tmp_path / "a", render, volume.grid, "source")
     again = io.read_volume(tmp_path / "a", spacing=SPACING)
     assert again.data.dtype == np.uint8
     assert again.data[0, 0, 0, 0] == 255
-    np.testing.assert_array_equal(again.data[0, 1:], grey[1:])
+    np.testing.assert_array_equal(again.data[0, 1:], gray[1:])
     io.write_frames(tmp_path / "b", render, volume.grid)
     np.testing.assert_array_equal(io.read_volume(tmp_path / "b", spacing=SPACING).data, render)
     with pytest.raises(ImageError, match="do not fit into uint8"):
@@ -167,87 +167,87 @@ def test_write_types(tmp_path, grey):
         io.write_frames(tmp_path / "c", render, Grid(volume.shape), "source")
 
 
-def test_write_refused(tmp_path, grey):
-    grid = Grid(grey.shape)
+def test_write_refused(tmp_path, gray):
+    grid = Grid(gray.shape)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("x")
     with pytest.raises(FileError, match="not empty; choose a new one"):
-        io.write_frames(tmp_path / "full", grey, grid)
+        io.write_frames(tmp_path / "full", gray, grid)
     with pytest.raises(FileError, match="does not exist; make it first"):
-        io.write_frames(tmp_path / "a" / "b", grey, grid)
+        io.write_frames(tmp_path / "a" / "b", gray, grid)
     with pytest.raises(ImageError, match="1 or 3 channels"):
-        io.write_frames(tmp_path / "a", np.zeros((2, *grey.shape)), grid)
+        io.write_frames(tmp_path / "a", np.zeros((2, *gray.shape)), grid)
     with pytest.raises(GeometryError, match="their grid"):
-        io.write_frames(tmp_path / "a", grey[1:], grid)
+        io.write_frames(tmp_path / "a", gray[1:], grid)
     (tmp_path / "empty").mkdir()
-    io.write_frames(tmp_path / "empty", grey, grid)
+    io.write_frames(tmp_path / "empty", gray, grid)
     assert len(find_frames(tmp_path / "empty")) == 12
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "full"]
 
 
-def test_names_from_a_stranger_stay_inside(tmp_path, grey):
+def test_names_from_a_stranger_stay_inside(tmp_path, gray):
     names = [f"../x{k}" for k in range(12)]
-    grid = Grid(grey.shape, source={"kind": "frames", "names": names})
-    io.write_frames(tmp_path / "out", grey, grid)
+    grid = Grid(gray.shape, source={"kind": "frames", "names": names})
+    io.write_frames(tmp_path / "out", gray, grid)
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out" / "0011.png").exists()
 
 
-def test_missing_frames_are_told(tmp_path, grey):
-    folder = put(tmp_path / "f", grey[:5], names=["p7_1", "p7_2", "p7_4", "p7_5", "p7_6"])
+def test_missing_frames_are_told(tmp_path, gray):
+    folder = put(tmp_path / "f", gray[:5], names=["p7_1", "p7_2", "p7_4", "p7_5", "p7_6"])
     with pytest.warns(UserWarning, match="'p7_4' follows 'p7_2'"):
         io.read_volume(folder, spacing=SPACING)
-    folder = put(tmp_path / "g", grey[:5], names=["0", "10", "20", "30", "40"])
+    folder = put(tmp_path / "g", gray[:5], names=["0", "10", "20", "30", "40"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         io.read_volume(folder, spacing=SPACING)
 
 
-def bad_size(folder, grey):
-    iio.imwrite(folder / "0007.png", grey[0, 1:])
+def bad_size(folder, gray):
+    iio.imwrite(folder / "0007.png", gray[0, 1:])
 
 
-def bad_kind(folder, grey):
-    iio.imwrite(folder / "0007.png", np.repeat(grey[0, ..., None], 3, axis=-1))
+def bad_kind(folder, gray):
+    iio.imwrite(folder / "0007.png", np.repeat(gray[0, ..., None], 3, axis=-1))
 
 
-def bad_depth(folder, grey):
-    iio.imwrite(folder / "0007.png", grey[0].astype(np.uint16))
+def bad_depth(folder, gray):
+    iio.imwrite(folder / "0007.png", gray[0].astype(np.uint16))
 
 
-def bad_truncated(folder, grey):
+def bad_truncated(folder, gray):
     file = folder / "0007.png"
     file.write_bytes(file.read_bytes()[:-30])
 
 
-def bad_text(folder, grey):
+def bad_text(folder, gray):
     (folder / "0007.png").write_text("hello")
 
 
-def bad_empty(folder, grey):
+def bad_empty(folder, gray):
     (folder / "0007.png").write_bytes(b"")
 
 
-def bad_doubled(folder, grey):
-    iio.imwrite(folder / "0007.jpg", grey[0])
+def bad_doubled(folder, gray):
+    iio.imwrite(folder / "0007.jpg", gray[0])
 
 
-def bad_pages(folder, grey):
+def bad_pages(folder, gray):
     (folder / "0007.png").unlink()
-    tifffile.imwrite(folder / "0007.tif", grey, photometric="minisblack")
+    tifffile.imwrite(folder / "0007.tif", gray, photometric="minisblack")
 
 
-def bad_cmyk(folder, grey):
+def bad_cmyk(folder, gray):
     (folder / "0007.png").unlink()
     Image.new("CMYK", (7, 5)).save(folder / "0007.jpg")
 
 
-def bad_tiff(folder, grey):
+def bad_tiff(folder, gray):
     (folder / "0007.png").unlink()
     (folder / "0007.tif").write_bytes(b"II*\0" + b"\xff" * 20)
 
 
-def bad_bomb(folder, grey):
+def bad_bomb(folder, gray):
     (folder / "0007.png").unlink()
     Image.new("1", (40_000, 5_000)).save(folder / "0007.png")
 
@@ -268,9 +268,9 @@ def bad_bomb(folder, grey):
         (bad_bomb, FileError, "no image"),
     ],
 )
-def test_bad_frames(tmp_path, grey, spoil, error, words):
-    folder = put(tmp_path / "f", grey)
-    spoil(folder, grey)
+def test_bad_frames(tmp_path, gray, spoil, error, words):
+    folder = put(tmp_path / "f", gray)
+    spoil(folder, gray)
     with pytest.raises(error, match=words) as caught:
         io.read_volume(folder, spacing=SPACING)
     assert "0007" in str(caught.value)
@@ -288,32 +288,32 @@ def test_one_image_is_a_volume_of_one_slice(tmp_path) -> None:
 
 @pytest.mark.parametrize("orientation", range(9))
 @pytest.mark.parametrize("suffix", [".tif", ".jpg", ".png"])
-def test_pixels_that_are_stored_turned_are_refused(tmp_path, grey, suffix, orientation):
-    folder, exif = put(tmp_path / "f", grey, suffix=suffix), Image.Exif()
+def test_pixels_that_are_stored_turned_are_refused(tmp_path, gray, suffix, orientation):
+    folder, exif = put(tmp_path / "f", gray, suffix=suffix), Image.Exif()
     exif[274] = orientation
-    Image.fromarray(grey[7]).save(folder / f"0007{suffix}", exif=exif)
+    Image.fromarray(gray[7]).save(folder / f"0007{suffix}", exif=exif)
     if orientation < 2:
-        assert io.read_volume(folder, spacing=SPACING).shape == grey.shape
+        assert io.read_volume(folder, spacing=SPACING).shape == gray.shape
         return
     with pytest.raises(ImageError, match=rf"0007\{suffix}: its orientation tag \({orientation}\)"):
         io.read_volume(folder, spacing=SPACING)
 
 
-def test_damaged_exif_says_nothing(tmp_path, grey):
-    folder = put(tmp_path / "f", grey, suffix=".jpg")
-    Image.fromarray(grey[7]).save(folder / "0007.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    assert io.read_volume(folder, spacing=SPACING).shape == grey.shape
+def test_damaged_exif_says_nothing(tmp_path, gray):
+    folder = put(tmp_path / "f", gray, suffix=".jpg")
+    Image.fromarray(gray[7]).save(folder / "0007.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert io.read_volume(folder, spacing=SPACING).shape == gray.shape
 
 
 @pytest.mark.parametrize("last", [1, 4])
-def test_pages_that_are_stored_turned_are_refused(tmp_path, grey, last):
+def test_pages_that_are_stored_turned_are_refused(tmp_path, gray, last):
     path = tmp_path / "a.tif"
     with tifffile.TiffWriter(path) as writer:
-        for k, frame in enumerate(grey):
-            tag = (274, 3, 1, last if k == len(grey) - 1 else 1, True)
+        for k, frame in enumerate(gray):
+            tag = (274, 3, 1, last if k == len(gray) - 1 else 1, True)
             writer.write(frame, photometric="minisblack", contiguous=False, extratags=[tag])
     if last == 1:
-        assert np.array_equal(io.read_volume(path, spacing=SPACING).data[0], grey)
+        assert np.array_equal(io.read_volume(path, spacing=SPACING).data[0], gray)
         return
     with pytest.raises(ImageError, match=r"a\.tif: its orientation tag \(4\)"):
         io.read_volume(path, spacing=SPACING)

@@ -527,7 +527,7 @@ def bad_complex(tmp):
         (bad_1d, ImageError, "1 axes"),
         (bad_5d, ImageError, r"5 axes \(3, 4, 5, 2, 2\).*one more of contrasts or time"),
         (bad_no_voxels, ImageError, "is empty"),
-        (bad_rgb, ImageError, "RGB colours; convert it to grey"),
+        (bad_rgb, ImageError, "RGB colors; convert it to gray"),
         (bad_complex, ImageError, "complex"),
     ],
 )

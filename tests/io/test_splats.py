@@ -90,8 +90,8 @@ def test_centres_and_covariances_come_back(tmp_path_factory, seed, slice_axis, m
 def test_grey_is_the_intensity(tmp_path, rng):
     field = random_field(rng)
     field.values[:, 0] = np.linspace(0, 1, len(field))
-    written = save_splat_ply(tmp_path / "grey.ply", field)
-    table = read_back(tmp_path / "grey.ply")
+    written = save_splat_ply(tmp_path / "gray.ply", field)
+    table = read_back(tmp_path / "gray.ply")
     assert written == len(table) < len(field)
     color = 0.5 + SH_C0 * columns(table, "f_dc_", 3)
     np.testing.assert_allclose(color, np.repeat(field.values[-written:, :1], 3, 1), atol=1e-5)

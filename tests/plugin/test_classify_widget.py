@@ -78,7 +78,7 @@ def slow(monkeypatch):
     def predict(self, image, *, progress, should_stop):
         while not should_stop():
             time.sleep(0.01)
-        raise Cancelled("Cancelled.")
+        raise Cancelled("Canceled.")
 
     monkeypatch.setattr(Classifier, "predict", predict)
 

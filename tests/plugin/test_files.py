@@ -260,7 +260,7 @@ def test_the_mni152_sample_has_both_tissues():
     assert image.data.shape == labels.data.shape
     np.testing.assert_allclose(image.scale, 2)
     assert image.data[labels.data == 2].mean() > image.data[labels.data == 1].mean()
-    # Grey lies around white: its voxels are farther from the middle.
+    # Gray lies around white: its voxels are farther from the middle.
     assert (labels.data == 1).sum() > 10_000 < (labels.data == 2).sum()
 
 

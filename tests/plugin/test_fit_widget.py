@@ -37,7 +37,7 @@ def wait_done(qtbot, widget):
 
 
 def wait_started(qtbot, widget):
-    """Wait until the optimiser has taken steps."""
+    """Wait until the optimizer has taken steps."""
     qtbot.waitUntil(lambda: "Fitting" in widget.panel.status.text() and "dB" in
                     widget.panel.status.text(), timeout=WAIT)  # fmt: skip
 
@@ -180,7 +180,7 @@ def test_cancel_keeps_the_last_good_state(docked, qtbot, add_tiny, notes):
     wait_done(qtbot, widget)
     assert time.monotonic() - started < 20
     assert widget.last.result.stopped_by == "cancelled"
-    assert "Cancelled" in widget.result.text()
+    assert "Canceled" in widget.result.text()
     assert len(widget.made) == 2
     assert notes == []
 

@@ -104,7 +104,7 @@ class StageTimer:
             When the task is to stop.
         """
         if self._stop():
-            raise Cancelled(f"The {self._task} was cancelled.")
+            raise Cancelled(f"The {self._task} was canceled.")
         now = time.perf_counter()
         self._progress(ProgressEvent(name, self._done, self._total, now - self.started))
         self._current = name

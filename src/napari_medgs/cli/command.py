@@ -1,4 +1,4 @@
-"""What all commands share: lists as options, failures in one line, exit status, cancelling."""
+"""What all commands share: lists as options, failures in one line, exit status, canceling."""
 
 from __future__ import annotations
 

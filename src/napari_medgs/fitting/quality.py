@@ -105,7 +105,7 @@ def explain_shortfall(
         return None
     reason = {
         "time": "the time limit came first",
-        "cancelled": "it was cancelled before",
+        "cancelled": "it was canceled before",
     }.get(stopped_by)
     if reason is None and params.lambda_img == 0:
         reason = "only the mask was fitted"

@@ -66,7 +66,7 @@ def through_plane_targets(
         with suppress(Cancelled):
             return add_through_plane_targets(problem, params, factor, late)
     if should_stop():
-        raise Cancelled("The fit was cancelled before its first step.")
+        raise Cancelled("The fit was canceled before its first step.")
     return add_through_plane_targets(problem, params, 0, should_stop) if needed else None
 
 

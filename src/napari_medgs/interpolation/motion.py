@@ -110,7 +110,7 @@ def interpolate_stack(
     mean = np.zeros((len(where) - 1, 2, *channels.shape[2:]), np.float32)
     for one in settings.flows:
         if should_stop():
-            raise Cancelled("The interpolation between slices was cancelled.")
+            raise Cancelled("The interpolation between slices was canceled.")
         flow = estimate_flow(channels, where, one, noise=noise, threads=threads)
         mean += flow.half_displacement / np.float32(len(settings.flows))
         compensate(channels, flow, wanted, frames, cubic=settings.cubic, threads=threads)

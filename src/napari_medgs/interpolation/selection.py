@@ -175,7 +175,7 @@ def _error_products(
         errors = np.empty((len(METHODS), truth.size), np.float32)
         for k, name in enumerate(METHODS):
             if should_stop():
-                raise Cancelled("The interpolation between slices was cancelled.")
+                raise Cancelled("The interpolation between slices was canceled.")
             frames = (
                 interpolate_stack(
                     kept, known, wanted, PROBE, threads=threads, should_stop=should_stop

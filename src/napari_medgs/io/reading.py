@@ -239,7 +239,7 @@ def read_labels(
     Parameters
     ----------
     path : str or Path
-        As :func:`read_volume`, or a folder of frames whose grey values are labels. Several
+        As :func:`read_volume`, or a folder of frames whose gray values are labels. Several
         channels of 0 and 1, one per class, are joined where they do not overlap.
     like : Grid, optional
         The grid that the mask must lie on. Frames take their spacing from it, and so does a
@@ -312,7 +312,7 @@ def read_labels(
     elif place.is_dir() and not is_dicom_folder(place):
         frames = read_frames(place, spacing=spacing, indexed=True)
         if frames.channels > 1:
-            raise LabelError(f"{path}: a mask has one channel; these frames are coloured.")
+            raise LabelError(f"{path}: a mask has one channel; these frames are colored.")
         labels, grid = frames.data[0], frames.grid
     else:
         found = read_all_volumes(path, volume=volume, **options)

@@ -29,7 +29,7 @@ def show_failure(error: BaseException, what: str = "That") -> None:
     from napari.utils.notifications import show_error, show_info
 
     if isinstance(error, Cancelled):
-        show_info(str(error) or "Cancelled.")
+        show_info(str(error) or "Canceled.")
     elif isinstance(error, MedGSError):
         show_error(str(error))
     elif isinstance(error, MemoryError):

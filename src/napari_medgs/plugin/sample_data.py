@@ -11,7 +11,7 @@ from napari_medgs.plugin.layer_metadata import NAMES_KEY
 from napari_medgs.plugin.report import show_failure
 
 LayerData = tuple[Any, dict[str, Any], str]
-TISSUES = {0: "background", 1: "grey matter", 2: "white matter"}
+TISSUES = {0: "background", 1: "gray matter", 2: "white matter"}
 
 
 def phantom() -> list[LayerData]:

@@ -82,7 +82,7 @@ def fit_for_segmentation(
         volume = place.image(volume.prepared())
     result = fit(volume, params, progress=progress, should_stop=should_stop)
     if result.stopped_by == StopReason.CANCELLED:
-        raise Cancelled("The fit before the segmentation was cancelled.")
+        raise Cancelled("The fit before the segmentation was canceled.")
     return result.field if place is None else result.field.on_grid(place.full)
 
 

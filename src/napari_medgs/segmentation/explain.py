@@ -138,7 +138,7 @@ def explain_answers(
 
     def value(subset: tuple[int, ...]) -> NDArray[np.float64]:
         if should_stop():
-            raise Cancelled("The contributions of the contrasts were cancelled.")
+            raise Cancelled("The contributions of the contrasts were canceled.")
         seconds = time.perf_counter() - started
         progress(ProgressEvent("contrasts", len(agreement), len(subsets), seconds))
         labels = reference if subset == everything else answer(subset)

@@ -182,7 +182,7 @@ class ClassifierModule(lightning.LightningModule):
             data,
             batch_size=self.params.batch_size,
             shuffle=training,
-            # A last batch of one would break batch normalisation.
+            # A last batch of one would break batch normalization.
             drop_last=training and len(data) > self.params.batch_size,
             generator=torch.Generator().manual_seed(self.params.seed) if training else None,
         )

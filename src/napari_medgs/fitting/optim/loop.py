@@ -129,7 +129,7 @@ class FitLoop:
         self._round(params.iterations, len(state.parameters), self.budget)
         self._grow_to_target()
         if state.stopped_by == StopReason.CANCELLED and state.iteration == 0:
-            raise Cancelled("The fit was cancelled before its first step.")
+            raise Cancelled("The fit was canceled before its first step.")
         return state
 
     def resume(self, missing: float) -> LoopState:
@@ -190,7 +190,7 @@ class FitLoop:
                 since = self.seconds
 
     def must_end(self) -> bool:
-        """Tell whether the user cancelled, or the time is up."""
+        """Tell whether the user canceled, or the time is up."""
         if self.state.stopped_by != StopReason.CANCELLED and self.should_stop():
             self.state.stopped_by = StopReason.CANCELLED
         limit = self.params.time_limit

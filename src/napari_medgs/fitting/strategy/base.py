@@ -52,7 +52,7 @@ class Trainer(Protocol):
         """Wall time since the fit began."""
 
     def must_end(self) -> bool:
-        """Tell whether the user cancelled, or the time is up."""
+        """Tell whether the user canceled, or the time is up."""
 
     def snapshot(self) -> Snapshot:
         """Return what :meth:`restore` needs to undo all that follows."""

@@ -91,7 +91,7 @@ def read_header(path: str | Path) -> NiftiHeader:
     FileError
         When the file is missing, empty, truncated, no NIfTI, or its header is impossible.
     ImageError
-        When it holds colours, complex numbers, or other than 2 to 4 axes.
+        When it holds colors, complex numbers, or other than 2 to 4 axes.
     """
     import nibabel as nib
 
@@ -227,12 +227,12 @@ def _is_ours(header: Any) -> bool:
 
 
 def _dtype(path: Path, header: Any) -> np.dtype[Any]:
-    """Return the stored type, refusing what is not plain grey values."""
+    """Return the stored type, refusing what is not plain gray values."""
     from nibabel.spatialimages import HeaderDataError
 
     code = int(header["datatype"])
     if code in _RGB_CODES:
-        raise ImageError(f"{path}: the image holds RGB colours; convert it to grey values.")
+        raise ImageError(f"{path}: the image holds RGB colors; convert it to gray values.")
     if code in _COMPLEX_CODES:
         raise ImageError(f"{path}: the image is complex; take its magnitude first.")
     try:

@@ -91,7 +91,7 @@ def read_pair(
     shape = plain
     if dtype.kind not in "iuf":
         what = "complex numbers" if dtype.kind == "c" else "colors"
-        raise ImageError(f"{path}: the image holds {what}; plain grey values are needed.")
+        raise ImageError(f"{path}: the image holds {what}; plain gray values are needed.")
     check_claim(path, math.prod(shape) * dtype.itemsize, stored, deflated=deflated)
     nifti = isinstance(image, nib.Nifti1Pair)
     axis = header_axis(header, shape) if nifti else fourth_axis(math.prod(shape[3:]))

@@ -78,7 +78,7 @@ def read_nifti(
     FileError
         When the file is missing, truncated, no NIfTI, or its header is impossible.
     ImageError
-        When it holds colours, complex numbers or more axes, or several volumes in time and none
+        When it holds colors, complex numbers or more axes, or several volumes in time and none
         is chosen.
     ParameterError
         When there is no such volume.

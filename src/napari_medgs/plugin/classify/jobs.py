@@ -59,7 +59,7 @@ class ClassifyRequest:
         progress(ProgressEvent("loading the model", 0, 0, 0.0))
         classifier = load_classifier(self.model)
         if should_stop():
-            raise Cancelled("Cancelled.")
+            raise Cancelled("Canceled.")
         prediction = classifier.predict(self.source, progress=progress, should_stop=should_stop)
         return ClassifyOutcome(self, classifier, prediction)
 

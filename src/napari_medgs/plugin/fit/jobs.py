@@ -185,7 +185,7 @@ def summary_of(outcome: FitOutcome, name: str) -> str:
         f"{size} for an image of {raw}"
     )
     if result.stopped_by == "cancelled":
-        lines.append("<i>Cancelled: this is the last good state.</i>")
+        lines.append("<i>Canceled: this is the last good state.</i>")
     elif result.stopped_by in ("quality", "time"):
         lines.append(f"<i>Stopped by the {result.stopped_by} limit.</i>")
     if "quality_missed" in metrics and result.stopped_by != "cancelled":

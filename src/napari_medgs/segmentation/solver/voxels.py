@@ -116,7 +116,7 @@ class VoxelSolver:
         """
         scores = path_scores(state.solution.distance, self._gaussians)
         change = self._change(scores, params) if quick else None
-        self._state = None  # an update that is cancelled leaves nothing
+        self._state = None  # an update that is canceled leaves nothing
         timer.stage(SegmentStage.RENDER)
         if change is None:
             labels, windows = np.empty(self._margin.shape, np.uint8), None

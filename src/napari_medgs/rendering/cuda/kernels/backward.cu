@@ -1,6 +1,6 @@
 // Gradients: a warp a Gaussian reads the derivatives where the Gaussian is; nobody shares a sum.
 
-// Moments of e = w g dL/d(w g): by powers of the distance d from the centre along the slices,
+// Moments of e = w g dL/d(w g): by powers of the distance d from the center along the slices,
 // alone and times u or y, and by products of u and y.
 enum { M_ALONE, M_U = M_ALONE + 3, M_Y = M_U + 4, M_UU = M_Y + 4, M_UY, M_YY, MOMENTS };
 
@@ -93,7 +93,7 @@ __device__ inline void write_geometry(const Task &t, int i, const real *p, const
     real *g = t.gradient + (long long)i * COLUMNS;
     const real scale = (real)1.3862943611198906;  // 2 ln 2: q is in units of log2
     const real r1 = p[P_R1], s = p[P_S], r2 = p[P_R2], sheared = r1 * m[M_UY];
-    real gx[4], gy[4];  // slopes in the centre of a section, by powers of d
+    real gx[4], gy[4];  // slopes in the center of a section, by powers of d
 #pragma unroll
     for (int n = 0; n < 4; n++) {
         gx[n] = r1 * m[M_U + n];
@@ -106,7 +106,7 @@ __device__ inline void write_geometry(const Task &t, int i, const real *p, const
     put(t, g + X, scale * gx[0]);
     put(t, g + Y, scale * gy[0]);
     put(t, g + T, scale * along);
-    // The optimised shear is s r1 / r2, so log r1 and log r2 move s as well.
+    // The optimized shear is s r1 / r2, so log r1 and log r2 move s as well.
     put(t, g + LOG_R1, scale * (-r1 * m[M_UU] - s * sheared));
     put(t, g + SHEAR, scale * sheared * SQRT(r2) * p[P_INV1]);
     put(t, g + LOG_R2, scale * (-r2 * m[M_YY] + s * sheared));

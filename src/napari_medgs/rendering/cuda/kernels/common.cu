@@ -64,7 +64,7 @@ struct Task {
     const real *seg_weights;       // (depth)
     const real *counted;           // (depth): 1 where squared errors are summed, else 0
     double *partial;               // (blocks, ERRORS)
-    // Optimiser
+    // Optimizer
     real *first;
     real *second;
     const real *steps;     // (COLUMNS), and so on
@@ -134,7 +134,7 @@ __device__ inline bool touches(const real *p, const Section &c, int x0, int x1, 
     const bool in_x = ax <= 0 && bx >= 0, in_y = ay <= 0 && by >= 0;
     if (in_x && in_y) return true;
     real best = (real)1e30;
-    if (!in_y) {  // the edge that faces the centre
+    if (!in_y) {  // the edge that faces the center
         const real dy = ay > 0 ? ay : by;
         const real dx = FMIN(FMAX(s * dy, ax), bx);
         const real u = dx - s * dy;
