@@ -6,6 +6,7 @@ import numpy as np
 
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.terms.annotated_slices import AnnotatedSlices
+from napari_medgs.segmentation.terms.shape_prior import shape_prior
 
 UNITS = np.ones(3)
 
@@ -89,3 +90,18 @@ def test_parts_near_a_stroke_stay():
     marks = strokes(4, 1, 5, range(3, 7)) | strokes(4, 0, 0, range(12))
     fine = np.array([1.0, 1.0, 0.5])  # the second part is five finest voxels away
     assert len(slices.drop_unseeded_components(markers_of(marks), fine)) == 0
+
+
+def test_slices_of_one_row_are_interpolated_as_those_of_equal_rows():
+    one, equal = (np.zeros((2, rows, 12), np.uint8) for rows in (1, 3))
+    for labels in (one, equal):
+        labels[0, :, 3:8], labels[1, :, 4:10] = 1, 1
+    points = np.argwhere(np.ones((5, 1, 12)))
+    costs = []
+    for labels in (one, equal):
+        cost = np.zeros((len(points), 2), np.float32)
+        prior = shape_prior(labels, np.array([0, 4]), 0, np.ones(3), 2)
+        prior.add_cost(points + 0.25, cost, 1.0)
+        costs.append(cost)
+    assert np.ptp(costs[0]) > 1
+    assert np.allclose(*costs, atol=1e-6)

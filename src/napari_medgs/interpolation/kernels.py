@@ -22,11 +22,11 @@ _options: dict[str, Any] = {
 
 @njit(**_options)
 def bilinear(image: Any, y: Any, x: Any) -> Any:
-    """Sample an image (Y, X) of at least 2 x 2 pixels, clamped at its border."""
+    """Sample an image (Y, X) linearly, clamped at its border."""
     h, w = image.shape
     y = min(max(y, F(0)), F(h - 1))
     x = min(max(x, F(0)), F(w - 1))
-    y0 = min(int(y), h - 2)
+    y0 = min(int(y), h - 2)  # -1 for a single row: the same one, counted from the end
     x0 = min(int(x), w - 2)
     fy = y - F(y0)
     fx = x - F(x0)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
+from napari_medgs.interpolation.kernels import bilinear
 from napari_medgs.segmentation.term_params import ShapeParams
 from napari_medgs.segmentation.terms.oblique_parts import MOVED, UNKNOWN, oblique_parts
 from napari_medgs.segmentation.terms.slice_motion import Trajectories
@@ -31,26 +32,11 @@ _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract
 
 
 @njit(**_options)
-def _sample(plane: Any, y: Any, x: Any) -> Any:
-    """Interpolate linearly; places outside take the nearest value."""
-    height, width = plane.shape
-    one = np.float32(1)
-    y = min(max(y, np.float32(0)), np.float32(height - 1))
-    x = min(max(x, np.float32(0)), np.float32(width - 1))
-    y0, x0 = int(y), int(x)
-    y1, x1 = min(y0 + 1, height - 1), min(x0 + 1, width - 1)
-    fy, fx = np.float32(y - y0), np.float32(x - x0)
-    value = (one - fy) * ((one - fx) * plane[y0, x0] + fx * plane[y0, x1])
-    value += fy * ((one - fx) * plane[y1, x0] + fx * plane[y1, x1])
-    return value
-
-
-@njit(**_options)
 def _place(places: Any, y: Any, x: Any, side: Any) -> tuple[Any, Any]:
     """Return the row and column that a pixel comes from; ``places`` are those of blocks."""
     half = np.float32(0.5)
     by, bx = (y + half) / side - half, (x + half) / side - half
-    row, column = _sample(places[0], by, bx), _sample(places[1], by, bx)
+    row, column = bilinear(places[0], by, bx), bilinear(places[1], by, bx)
     return (row + half) * side - half, (column + half) * side - half
 
 
@@ -66,7 +52,7 @@ def _add_outside(
     """
     classes = len(distances)
     for k in range(classes):
-        mix[k] = _sample(distances[k], y, x) * inverse
+        mix[k] = bilinear(distances[k], y, x) * inverse
     for k in range(1, classes):
         if not shown[k]:
             mix[k] = max(mix[k], mix[0])
@@ -149,12 +135,12 @@ def _add_prior(
             value = np.float32(-1e30)
             if moved or not followed:
                 move = moves[above - 1, k]
-                a = _sample(distances[above - 1, k], y - t * move[0], x - t * move[1])
-                b = _sample(distances[above, k], y + (one - t) * move[0], x + (one - t) * move[1])
+                a = bilinear(distances[above - 1, k], y - t * move[0], x - t * move[1])
+                b = bilinear(distances[above, k], y + (one - t) * move[0], x + (one - t) * move[1])
                 value = (one - t) * a + t * b
             if followed:
-                a = _sample(distances[above - 1, k], ya, xa)
-                b = _sample(distances[above, k], yb, xb)
+                a = bilinear(distances[above - 1, k], ya, xa)
+                b = bilinear(distances[above, k], yb, xb)
                 value = max(value, (one - t) * a + t * b)
             mix[k] = value * inverse
         for k in range(1, classes):
