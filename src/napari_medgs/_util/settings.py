@@ -12,7 +12,7 @@ import functools
 import numbers
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from napari_medgs.errors import ParameterError
@@ -289,13 +289,3 @@ def rename_aliases(cls: type, record: Mapping[str, Any]) -> dict[str, Any]:
         alias: name for name, declared in settings_of(cls).items() for alias in declared.aliases
     }
     return {present.get(key, key): value for key, value in record.items()}
-
-
-def option_aliases(classes: Sequence[type]) -> dict[str, str]:
-    """Return earlier option names of the given dataclasses with the present ones."""
-    return {
-        "--" + alias.replace("_", "-"): declared.option
-        for cls in classes
-        for declared in settings_of(cls).values()
-        for alias in declared.aliases
-    }

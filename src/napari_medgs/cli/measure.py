@@ -31,7 +31,6 @@ EXAMPLES = (
     "napari-medgs measure mask.nii.gz --image scan.nii.gz --csv numbers.csv",
 )
 """Shown at the end of the help page."""
-NUMBERS = "Numbers"
 
 
 def measure(

@@ -73,10 +73,6 @@ class Partition:
         unit = self.tree.grid.voxel_volume / 1000
         return {int(k): float(voxels[k] * unit) for k in np.unique(self.leaf_label)}
 
-    def label_of(self, leaf: int) -> int:
-        """Return the label of a leaf."""
-        return int(self.leaf_label[leaf])
-
     def name(self, label: int, text: str) -> None:
         """Name a part; an empty text takes the name away."""
         self._check([label])

@@ -218,11 +218,11 @@ class Runner:
     def shut_down(self) -> None:
         """Stop the running task without any further callback.
 
-        One in the midst of a long step ends after it, on its own.
+        One that is in the middle of a long step ends after it, on its own.
         """
         task, self._task = self._task, None
         if task is not None and task.running and not task.abandon(CLOSE_SECONDS):
-            LOGGER.info("A task is still in the midst of a step; it ends after it.")
+            LOGGER.info("A task is still in the middle of a step and ends after it.")
 
     def _poll(self) -> None:
         task = self._task

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
 from napari_medgs.errors import FileError, ParameterError
-from napari_medgs.learning.card import SUFFIX, SegmenterCard
+from napari_medgs.learning.card import SUFFIX
 from napari_medgs.learning.components import describe_components
 from napari_medgs.learning.polishing import describe_polishing
 from napari_medgs.learning.training.params import FEW_STEPS, LearnParams
@@ -269,9 +269,3 @@ def describe_outcome(outcome: TrainOutcome) -> str:
         lines.append(html.escape(f"Left out: {names} ({why})"))
     lines.append(html.escape(f"Saved as {outcome.request.output.name}."))
     return "<br>".join(lines)
-
-
-def describe_model(card: SegmenterCard) -> str:
-    """Return what a segmenter is, as plain text of one line."""
-    score = f", Dice {card.dice['mean']['mean']:.2f}" if card.dice else ""
-    return f"{', '.join(card.class_names)}; {len(card.cases)} cases{score}"

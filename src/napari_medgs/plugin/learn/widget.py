@@ -50,7 +50,7 @@ GUIDE = (
     "Pre-segment there then draws the first mask of the next image."
 )
 CANCELED = (
-    "Canceled in the first steps, before there was a network of use: nothing was saved. Earlier "
+    "Canceled in the first steps, before the network was of use: nothing was saved. Earlier "
     "models are as they were."
 )
 

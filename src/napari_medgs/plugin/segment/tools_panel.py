@@ -16,7 +16,7 @@ TIPS = {
     "remove small": "Remove pieces smaller than this many milliliters.",
     "fill holes": "Fill background that the class encloses.",
     "fill between slices": "Keep the slices in which the class was painted, of the plane that is "
-    "shown, and lead its shape from one to the next.",
+    "shown, and interpolate its shape between them.",
 }
 
 

@@ -308,7 +308,7 @@ class ClickParts:
             self._recording = False
         self._step = done[-1] if changed else None
         if not changed:
-            controller.state.message = "All of that part was so already."
+            controller.state.message = "All of that part has this class already."
 
     def _on_prompts(self) -> None:
         """Release the clicked part when something else was done."""
