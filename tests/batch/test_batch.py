@@ -85,6 +85,14 @@ def test_one_bad_file_stops_nothing_and_a_second_run_skips_the_others(folder, cl
     assert again.totals()["n_gaussians"] == result.totals()["n_gaussians"] > 0
 
 
+def test_files_that_were_not_fetched_fail_as_any_other(folder, client):
+    """DataLad and git-annex leave links to nowhere in their place."""
+    (folder / "images/d.nii.gz").symlink_to("../.git/annex/objects/d.nii.gz")
+    result = fit(folder, client)
+    assert sorted(result.failed) == ["c", "d"]
+    assert "a link to ../.git/annex/objects/d.nii.gz, which does not exist" in result.failed["d"]
+
+
 def test_what_changed_is_fitted_again(folder, client, tiny_volume, tiny_labels):
     fit(folder, client)
     # Touched, but the same: looked into and left alone.

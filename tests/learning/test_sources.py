@@ -179,6 +179,18 @@ def test_nothing_there(tmp_path: Path):
     assert "no image of imagesTr has a mask" in problem(tmp_path)
 
 
+def test_files_that_were_not_fetched_are_listed(tmp_path: Path):
+    """DataLad and git-annex leave links to nowhere in their place."""
+    dataset = write_nnunet(tmp_path, 4)
+    for file in ("imagesTr/case1_0000.nii.gz", "labelsTr/case3.nii.gz"):
+        (dataset / file).unlink()
+        (dataset / file).symlink_to("../.git/annex/objects/x")
+    checked = look_at_cases(find_training_cases(dataset))
+    assert [one.case.name for one in checked.facts] == ["case0", "case2"]
+    assert list(checked.left_out) == ["case1", "case3"]
+    assert all("datalad get" in why for why in checked.left_out.values())
+
+
 def test_mask_of_another_grid(dataset: Path):
     _, labels, grid = phantom(1, size=20)
     write_labels(dataset / "labelsTr" / "case1.nii.gz", labels, grid)

@@ -215,7 +215,8 @@ def test_log_holds_neither_keys_nor_images(caplog):
         assert secret not in ours
 
 
-def test_a_client_that_dies_in_the_midst_of_a_call(server, connect):
+def test_a_client_that_dies_in_the_midst_of_a_call(server, connect, caplog):
+    caplog.set_level(logging.INFO)
     client = connect(make_image())
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as raw:
@@ -226,6 +227,8 @@ def test_a_client_that_dies_in_the_midst_of_a_call(server, connect):
         time.sleep(0.1)
     client.add_point_interaction((6, 12, 14), True)
     assert client.target_buffer[6, 12, 14] == 1
+    assert "refused: The client left before all of its request had come." in caplog.messages
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 class Clock:

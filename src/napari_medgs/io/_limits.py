@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import IO
 
 from napari_medgs.errors import FileError, MemoryEstimateError
+from napari_medgs.io.folders import missing
 
 DEFLATE_RATIO = 1032
 """Largest compression ratio of deflate (gzip, zip): 258 bytes to 2 bits."""
@@ -143,7 +144,7 @@ def check_file(path: str | Path, kind: str) -> Path:
         if path.is_dir():
             raise FileError(f"{path}: is a folder; {kind} was expected.")
         if not path.exists():
-            raise FileError(f"{path}: no such file.")
+            raise missing(path)
         if path.stat().st_size == 0:
             raise FileError(f"{path}: the file is empty.")
         with path.open("rb"):

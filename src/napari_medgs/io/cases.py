@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from napari_medgs.errors import FileError, ParameterError
+from napari_medgs.io.folders import is_broken_link, missing, visible_entries
 
 IMAGES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".gipl")
 LISTS = (".txt", ".lst", ".csv", ".tsv")
@@ -94,7 +95,7 @@ def find_cases(
             raise ParameterError("MedMNIST sets have no masks: leave out the mask.")
         cases = _of_set(text)
     elif not place.exists():
-        raise FileError(f"{text}: no such file or folder.")
+        raise missing(text, "file or folder")
     elif kind in (".csv", ".tsv"):
         cases = _of_table(place)
     elif kind in LISTS:
@@ -146,7 +147,6 @@ def _check_placeholders(pattern: str) -> None:
 def _of_folder(folder: Path, pattern: str | None, mask: str | None) -> list[Case]:
     """List a folder's images, except those that are the mask of another image."""
     from napari_medgs.io.dicom.series import is_dicom_folder
-    from napari_medgs.io.folders import visible_entries
     from napari_medgs.io.image_stack import find_frames
     from napari_medgs.io.ome_zarr.opening import is_ome_zarr
 
@@ -161,7 +161,7 @@ def _of_folder(folder: Path, pattern: str | None, mask: str | None) -> list[Case
         found = [
             entry
             for entry in visible_entries(folder)
-            if (entry.is_file() and _is_image(entry.name))
+            if (_is_image(entry.name) and (entry.is_file() or is_broken_link(entry)))
             or is_ome_zarr(entry)
             or (entry.is_dir() and (is_dicom_folder(entry) or find_frames(entry)))
         ]

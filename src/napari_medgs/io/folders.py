@@ -66,6 +66,33 @@ def link_target(path: Path) -> Path:
     return target
 
 
+def is_broken_link(path: Path) -> bool:
+    """Tell whether a path is a symbolic link to something that is not there.
+
+    So DataLad and git-annex leave files that were not fetched: they are listed as files, so that
+    the one who reads them hears of it.
+    """
+    return path.is_symlink() and not path.exists()
+
+
+def missing(path: str | Path, what: str = "file") -> FileError:
+    """Return the error of a path that does not exist.
+
+    Parameters
+    ----------
+    path : str or Path
+    what : str
+        What was expected there.
+    """
+    place = Path(path)
+    if not is_broken_link(place):
+        return FileError(f"{path}: no such {what}.")
+    return FileError(
+        f"{path}: a link to {os.readlink(place)}, which does not exist; in a DataLad or git-annex "
+        "data set fetch it first (datalad get)."
+    )
+
+
 def is_stream(path: str | Path) -> bool:
     """Tell whether a path is a pipe or a device such as ``/dev/null`` and ``/dev/stdout``.
 

@@ -21,6 +21,7 @@ from napari_medgs.io._content import known_content
 from napari_medgs.io.dicom.file import is_dicom_file
 from napari_medgs.io.dicom.masks import mask_in
 from napari_medgs.io.dicom.series import is_dicom_folder, is_dicom_tree, read_dicom
+from napari_medgs.io.folders import missing
 from napari_medgs.io.formats import (
     KINDS,
     is_image_file,
@@ -154,7 +155,7 @@ def _read_volume(
     if is_ome_zarr(place):
         return read_ome_zarr(place, spacing=spacing, volume=volume)
     if not place.exists():
-        raise FileError(f"{path}: no such file or folder.")
+        raise missing(path, "file or folder")
     if not place.is_dir() and is_image_file(path):
         return read_image_file(
             path, spacing=spacing, assume_identity=assume_identity, volume=volume

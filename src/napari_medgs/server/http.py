@@ -69,14 +69,20 @@ async def read_body(request: Request, most: int) -> bytes:
     ------
     TooLargeError
         When it is larger, or would not fit into memory.
+    MedGSError
+        When the client leaves before all of it has come.
     """
     most = min(most, int(SHARE_OF_FREE * free_bytes()))
     says = f"The body is larger than {most / 1e6:.1f} MB."
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > most:
         raise TooLargeError(says)
-    body = bytearray()
-    async for chunk in request.stream():
+    body, more = bytearray(), True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise MedGSError("The client left before all of its request had come.")
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         if len(body) + len(chunk) > most:
             raise TooLargeError(says)
         body += chunk

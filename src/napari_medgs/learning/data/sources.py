@@ -13,7 +13,7 @@ from typing import Any
 from napari_medgs._util.records import parse_json
 from napari_medgs.errors import FileError, LabelError
 from napari_medgs.io.cases import Case, find_cases, stem_of
-from napari_medgs.io.folders import natural_key, visible_entries
+from napari_medgs.io.folders import is_broken_link, missing, natural_key, visible_entries
 from napari_medgs.io.labels import read_label_names
 
 PAIRS = (
@@ -115,7 +115,7 @@ def find_training_cases(
     place = Path(os.fspath(source))
     text = str(source)
     if not place.exists():
-        raise FileError(f"{text}: no such file or folder.")
+        raise missing(text, "file or folder")
     if place.is_file() and place.suffix.lower() not in TABLES:
         raise FileError(
             f"{text}: training needs a folder of images with masks, or a table (.csv) with the "
@@ -164,7 +164,7 @@ def _with_masks(cases: list[Case], text: str) -> tuple[TrainingCase, ...]:
                 f"{text}: {case.name} has no mask; a table needs the column 'mask', a folder "
                 "--mask with a pattern."
             )
-        if Path(case.mask).exists() or not Path(text).is_dir():
+        if os.path.lexists(case.mask) or not Path(text).is_dir():
             found.append(TrainingCase(case.name, case.images, case.mask))
     if not found:
         raise FileError(f"{text}: none of the {len(cases)} images has a mask ({cases[0].mask}).")
@@ -246,7 +246,7 @@ def _mask_for(folder: Path, name: str) -> Path | None:
     for ending in ("", *ENDINGS):
         for suffix in (".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".mha", ".mhd"):
             path = folder / f"{name}{ending}{suffix}"
-            if path.is_file():
+            if path.is_file() or is_broken_link(path):
                 return path
     return None
 
@@ -272,7 +272,7 @@ def _side_by_side(place: Path) -> tuple[TrainingCase, ...]:
             mask = _mask_for(folder, name)
             if mask is not None and mask == path:  # the name itself comes first
                 masks = [folder / f"{name}{e}{path.name[len(name) :]}" for e in ENDINGS]
-                mask = next((m for m in masks if m.is_file()), None)
+                mask = next((m for m in masks if m.is_file() or is_broken_link(m)), None)
             if mask is not None:
                 shown = name if folder == place else f"{folder.name}/{name}"
                 found.append(TrainingCase(shown, (str(path),), str(mask)))
