@@ -102,13 +102,29 @@ def test_commands_work_in_order(page, tmp_path, monkeypatch):
             subprocess.run(["bash", "-euc", line], check=True, timeout=60)
 
 
+def anchors(page: Path) -> set[str]:
+    """Return what a page's headings are linked by, those of included files among them."""
+    text = page.read_text("utf-8")
+    found = set()
+    for heading in re.findall(r"^#+ +(.+)$", FENCE.sub("", text), re.MULTILINE):
+        words = re.sub(r"[^\w\s-]", "", re.sub(r"\]\([^)]*\)", "]", heading)).strip().lower()
+        found.add(re.sub(r"\s+", "-", words))
+    for name in re.findall(r'^--8<-- "([^":]+)', text, re.MULTILINE):
+        found |= anchors(ROOT / name)
+    return found
+
+
 @pytest.mark.parametrize("page", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in PAGES])
 def test_links_and_pictures_exist(page):
     text = FENCE.sub("", page.read_text("utf-8"))
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if re.match(r"[a-z]+:", target) or target.startswith("#"):
+        if re.match(r"[a-z]+:", target):
             continue
-        assert (page.parent / target.split("#")[0]).exists(), f"{page.name}: {target}"
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in anchors(file), f"{page.name}: {target}"
 
 
 @pytest.mark.slow
