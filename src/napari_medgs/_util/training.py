@@ -26,6 +26,7 @@ class CaseBatches(torch.utils.data.IterableDataset[list[int]]):
     batch : int
         Cases a step; at most all of them.
     seed : int
+        Of all random choices.
     """
 
     def __init__(self, cases: int, steps: int, batch: int, seed: int) -> None:

@@ -48,6 +48,7 @@ class SegmentTask:
     reading : dict
         Options of :func:`~napari_medgs.io.read_volumes`.
     threads : int, optional
+        CPU threads; all by default.
     features : str, optional
         Import path of the model's pre-trained features.
     polish : bool, optional
@@ -84,6 +85,7 @@ def segment_case(task: SegmentTask, should_stop: StopCallback = never_stop) -> d
     ----------
     task : SegmentTask
     should_stop : callable, optional
+        Asked between steps whether to stop.
 
     Returns
     -------
@@ -170,6 +172,7 @@ def segment_many(
     largest : bool, optional
         Keep the largest component of every class; None for as the model's card says.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
     done : callable, optional
         Gets the name and the numbers of every case that is through.
 

@@ -120,6 +120,7 @@ class ModelCard:
         What its training images are like, see
         :class:`~napari_medgs.classification.novelty.Reference`; empty where that is not known.
     seed : int
+        Of all random choices.
     note : str
         Shown wherever the classifier is used.
 

@@ -65,6 +65,7 @@ class Classifier:
             (``Prediction.field``) is used as it is; other fields are rendered on their own grid
             and fitted again.
         progress, should_stop : callable, optional
+            Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
         Returns
         -------
@@ -128,6 +129,7 @@ class Classifier:
         seed : int
             Of the random deletions for comparison.
         progress, should_stop : callable, optional
+            Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
         Returns
         -------

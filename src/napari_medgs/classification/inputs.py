@@ -40,6 +40,7 @@ def network_inputs(
     cache_dir : str, optional
         Folder of cached fits, by content and settings; None or "" for no cache.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------

@@ -25,6 +25,7 @@ def compress_by_model(
     ----------
     source, output, model : Path
     threads : int, optional
+        CPU threads; all by default.
     reporter : Reporter
     json_file : Path, optional
     """

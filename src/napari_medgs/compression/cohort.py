@@ -83,6 +83,7 @@ def pack(
     params : CompressParams, optional
         For exact fields.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------
@@ -155,6 +156,7 @@ def unpack(
     exact : bool
         As ``.medgs.safetensors``.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------

@@ -78,6 +78,7 @@ def compress_folder(
     resample : bool
         Bring masks of another grid onto their images' voxels.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------

@@ -41,6 +41,7 @@ class CompressParams:
         Gaussians of a preview at the beginning of the file, as a share of all.
     backend : str
     threads : int, optional
+        CPU threads; all by default.
 
     Examples
     --------

@@ -131,6 +131,7 @@ def make_target(
     mask : (Z, Y, X) ndarray of int, optional
         The mask that was fitted; the field's own classes otherwise.
     threads : int, optional
+        CPU threads; all by default.
 
     Returns
     -------

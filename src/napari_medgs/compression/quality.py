@@ -67,6 +67,7 @@ class Ruler:
     volume : Volume, optional
     mask : (Z, Y, X) ndarray of int, optional
     threads : int, optional
+        CPU threads; all by default.
     """
 
     def __init__(

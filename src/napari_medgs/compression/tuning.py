@@ -67,6 +67,7 @@ class Tuner:
     target : TuningTarget
     backend : str
     threads : int, optional
+        CPU threads; all by default.
     progress, should_stop : callable
 
     Attributes

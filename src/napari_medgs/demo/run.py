@@ -81,6 +81,7 @@ def run_demo(
     gui : bool
         Also start a napari viewer in another process and take a picture of it.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Raises
     ------

@@ -84,6 +84,7 @@ def slice_scores(
         Every slice is contiguous.
     slices : ndarray of int
     threads : int, optional
+        CPU threads; all by default.
 
     Returns
     -------

@@ -172,6 +172,7 @@ def build_tree(
         Its geometry counts.
     params : PartParams, optional
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------
@@ -325,6 +326,7 @@ def part_tree(
         Fitted to the image; fitted first otherwise, as for segmentation.
     params : PartParams, optional
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------

@@ -219,6 +219,7 @@ def embed_parts(
     steps : int
         Of the optimization (Adam, double precision).
     should_stop : callable, optional
+        Asked between steps whether to stop.
 
     Returns
     -------

@@ -81,6 +81,7 @@ class Flow:
         points : (P, 3) array_like
             x (column), y (row) in pixels and t in the units of ``positions``.
         threads : int, optional
+            CPU threads; all by default.
 
         Returns
         -------
@@ -164,6 +165,7 @@ def estimate_flow(
     noise : (C,) array_like, optional
         Standard deviation of each channel's noise; estimated by default.
     threads : int, optional
+        CPU threads; all by default.
 
     Returns
     -------

@@ -138,6 +138,7 @@ def refine_with_intensity(
     image : sequence of (Z, Y, X) ndarray
         Contrasts.
     threads : int, optional
+        CPU threads; all by default.
 
     Returns
     -------

@@ -155,6 +155,7 @@ def interpolate_labels(
     spacing : (float, float, float), optional
         Of the grid (z, y, x), for pixels that are not square.
     threads : int, optional
+        CPU threads; all by default.
 
     Returns
     -------

@@ -74,6 +74,7 @@ def interpolate_stack(
         Positions of the frames; beyond the ends the outermost slice is repeated.
     params : MotionParams, optional
     threads : int, optional
+        CPU threads; all by default.
     should_stop : callable
         Asked between motion estimates.
 
@@ -138,6 +139,7 @@ def compensate(
     out : (C, W, Y, X) ndarray of float32
     cubic : float
     threads : int, optional
+        CPU threads; all by default.
     """
     from napari_medgs.interpolation.kernels import follow
 

@@ -274,6 +274,7 @@ def select_method(
         256 rows and columns in the middle.
     positions : (Z,) array_like, optional
     threads : int, optional
+        CPU threads; all by default.
     should_stop : callable
         Asked between interpolations.
 
@@ -346,6 +347,7 @@ def interpolate_auto(
     params : MotionParams, optional
         Of the frames; the selection has its own.
     threads : int, optional
+        CPU threads; all by default.
     should_stop : callable
         Asked between motion estimates.
 

@@ -57,6 +57,7 @@ def signed_distances(
     sampling : (float, float)
         Distance between rows and between columns, in pixels.
     threads : int, optional
+        CPU threads; all by default.
 
     Returns
     -------
@@ -129,6 +130,7 @@ def interpolate_distances(
         "flow" follows the motion of the distances themselves, found on every second pixel, with
         a share of "cubic" (Catmull-Rom without motion).
     threads : int, optional
+        CPU threads; all by default.
 
     Returns
     -------
@@ -222,6 +224,7 @@ def interpolate_shape(
     sampling : (float, float)
         Distance between rows and between columns, in pixels.
     threads : int, optional
+        CPU threads; all by default.
 
     Returns
     -------

@@ -48,7 +48,7 @@ def as_labels(array: NDArray[Any], name: str = "The mask") -> NDArray[Any]:
 
     Parameters
     ----------
-    array : ndarray
+    array : (...) ndarray
         Integers, booleans, or floats with integer values. Floats may be off by a millionth (of
         values above 1: of themselves, a thousandth at most), as rounding leaves them.
     name : str

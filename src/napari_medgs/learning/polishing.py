@@ -49,7 +49,9 @@ def polish_result(
     result : SegmenterResult
         With probabilities.
     threads : int, optional
+        CPU threads; all by default.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------

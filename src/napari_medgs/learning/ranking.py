@@ -58,6 +58,7 @@ def rank_cases(
     reading : mapping, optional
         Options of :func:`~napari_medgs.io.read_volumes`.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------

@@ -206,6 +206,7 @@ class Segmenter:
             Keep the largest component of every class only; None for the classes of which the
             model's card says so. The masks of the folds stay as they are.
         progress, should_stop : callable, optional
+            Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
         Returns
         -------

@@ -99,6 +99,7 @@ def tiled_probabilities(
         there. Networks know the distance to the border.
     device : torch.device, optional
     should_stop : callable, optional
+        Asked between steps whether to stop.
     progress : callable, optional
         Called with the number of finished and of all tiles.
 

@@ -251,7 +251,7 @@ def label_agreement(
 
     Parameters
     ----------
-    labels, reference : integer ndarray
+    labels, reference : (...) integer ndarray
         Equal shapes.
     values : sequence of int
         The classes' values.

@@ -19,8 +19,8 @@ class ImageDifference:
 
     Attributes
     ----------
-    values : ndarray of float32
-        Prediction minus truth.
+    values : (...) ndarray of float32
+        Prediction minus truth, of their shape.
     mean : float
         Its mean: the bias.
     mean_absolute : float
@@ -44,7 +44,7 @@ def image_difference(truth: NDArray[Any], prediction: NDArray[Any]) -> ImageDiff
 
     Parameters
     ----------
-    truth, prediction : ndarray
+    truth, prediction : (...) ndarray
         Of one shape, any number of axes.
 
     Returns

@@ -30,7 +30,7 @@ def intensity_span(
 
     Parameters
     ----------
-    image : ndarray
+    image : (...) ndarray
         Any shape.
     percentiles : (float, float)
         From 0 to 100.

@@ -83,6 +83,7 @@ def label_statistics(
     areas_mm2 : mapping of int to float, optional
         Of :func:`~napari_medgs.metrics.surface_areas_mm2`.
     should_stop : callable, optional
+        Asked between steps whether to stop.
 
     Returns
     -------

@@ -18,7 +18,7 @@ def dice(seg: NDArray[Any], truth: NDArray[Any]) -> float:
 
     Parameters
     ----------
-    seg, truth : ndarray
+    seg, truth : (...) ndarray
         Equal shapes; nonzero is inside.
 
     Returns
@@ -47,7 +47,7 @@ def iou(seg: NDArray[Any], truth: NDArray[Any]) -> float:
 
     Parameters
     ----------
-    seg, truth : ndarray
+    seg, truth : (...) ndarray
         Equal shapes; nonzero is inside.
 
     Returns

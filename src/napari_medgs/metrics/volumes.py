@@ -60,7 +60,7 @@ def label_values(labels: NDArray[Any], what: str = "mask") -> NDArray[np.int64]:
 
     Parameters
     ----------
-    labels : integer or boolean ndarray
+    labels : (...) integer or boolean ndarray
         Any shape.
     what : str
         Name of the image in the error message.
@@ -96,6 +96,7 @@ def voxel_counts(labels: NDArray[Any], what: str = "mask") -> dict[int, int]:
     Returns
     -------
     dict of int to int
+        Number of voxels by value.
 
     Raises
     ------
@@ -181,6 +182,7 @@ def volumes_ml(labels: NDArray[Any], grid: Grid) -> dict[int, float]:
     Returns
     -------
     dict of int to float
+        Milliliters by label.
 
     Raises
     ------

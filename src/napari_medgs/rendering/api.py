@@ -39,6 +39,7 @@ def render(
     backend : str
         See :func:`~napari_medgs.rendering.backends`.
     threads : int, optional
+        CPU threads; all by default.
 
     Returns
     -------
@@ -91,6 +92,7 @@ def render_labels(
     backend : str
         See :func:`~napari_medgs.rendering.backends`.
     threads : int, optional
+        CPU threads; all by default.
 
     Returns
     -------
@@ -153,16 +155,17 @@ def render_stack(
     Parameters
     ----------
     field : GaussianField
-    slices : ndarray of int, optional
+    slices : (S,) ndarray of int, optional
         Increasing indices along the slice axis; all by default.
     backend : str
         See :func:`~napari_medgs.rendering.backends`.
     threads : int, optional
+        CPU threads; all by default.
 
     Returns
     -------
-    (C, slices, Y, X) ndarray of float32
-        Image channels, then class logits.
+    (C, S, Y, X) ndarray of float32
+        Image channels, then class logits; the slice axis comes first of the three.
 
     Raises
     ------
@@ -193,6 +196,7 @@ def render_points(
     head : {"image", "seg", "probability"}
         The image in its original units, the class logits, or their softmax.
     threads : int, optional
+        CPU threads; all by default.
 
     Returns
     -------

@@ -69,6 +69,7 @@ class EngineSpec:
         ----------
         field : GaussianField
         threads : int, optional
+            CPU threads; all by default.
 
         Returns
         -------

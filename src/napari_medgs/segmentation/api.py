@@ -46,6 +46,7 @@ def fit_for_segmentation(
         without targets between the slices unless ``interpolate`` is True, and in 20 iterations
         where the settings have the 40 of ``FIT_PARAMS``.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------
@@ -109,6 +110,7 @@ def segment(
     fit_params : FitParams, optional
         How to fit it; ``FIT_PARAMS`` by default.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------

@@ -110,6 +110,7 @@ def explain_answers(
     full : integer ndarray, optional
         The answer from all contrasts, where it is known already.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------
@@ -177,6 +178,7 @@ def explain_contrasts(
     full : (Z, Y, X) integer ndarray, optional
         The labels from all contrasts, where they are known already.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------

@@ -121,6 +121,7 @@ class LargeSegmentModel:
     place : WorkingGrid
     params : SegmentParams, optional
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Attributes
     ----------
@@ -357,6 +358,7 @@ def segment_model(
     params : SegmentParams, optional
         With the most voxels to solve on, ``working_voxels``.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------

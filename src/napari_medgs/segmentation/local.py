@@ -192,6 +192,7 @@ class LocalSolver:
             In the voxels of the box.
         params : SegmentParams
         should_stop : callable, optional
+            Asked between steps whether to stop.
 
         Returns
         -------

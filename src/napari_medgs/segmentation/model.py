@@ -51,6 +51,7 @@ class SegmentModel:
         Fitted to the volume; the geometry of its Gaussians is used, not their values.
     params : SegmentParams, optional
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Attributes
     ----------

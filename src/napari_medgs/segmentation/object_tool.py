@@ -264,6 +264,7 @@ class ObjectTool:
         Parameters
         ----------
         should_stop : callable, optional
+            Asked between steps whether to stop.
 
         Returns
         -------
@@ -300,6 +301,7 @@ class ObjectTool:
         Parameters
         ----------
         should_stop : callable, optional
+            Asked between steps whether to stop.
 
         Raises
         ------

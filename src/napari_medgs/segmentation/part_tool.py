@@ -82,6 +82,7 @@ class PartTool:
         Parameters
         ----------
         progress, should_stop : callable, optional
+            Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
         Returns
         -------
@@ -195,6 +196,7 @@ class PartTool:
         Parameters
         ----------
         progress, should_stop : callable, optional
+            Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
         Returns
         -------

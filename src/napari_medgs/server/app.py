@@ -186,6 +186,7 @@ def warm_up(threads: int | None = None) -> None:
     Parameters
     ----------
     threads : int, optional
+        CPU threads; all by default.
     """
     from napari_medgs.segmentation import InteractiveSegmenter
 

@@ -69,6 +69,7 @@ class Preparation:
     volume : Volume
         Prepared.
     threads : int, optional
+        CPU threads; all by default.
     model : Model, optional
         Asked once the image is prepared.
 

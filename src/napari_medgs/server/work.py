@@ -58,6 +58,7 @@ class WorkSession:
     Parameters
     ----------
     threads : int, optional
+        CPU threads; all by default.
     model : Model, optional
         Segments images before any prompt.
     max_undo : int

@@ -69,6 +69,7 @@ def tissues(
     params : TissueParams, optional
         Further settings. ``classes`` and ``bias`` are taken from above where given there.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------
@@ -133,6 +134,7 @@ def fit_tissues(
     ready : Prepared
     params : TissueParams
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------

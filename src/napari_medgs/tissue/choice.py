@@ -46,6 +46,7 @@ def choose_classes(
     places : (N, 3) ndarray
         Where the bags lie.
     seed : int
+        Of all random choices.
     step : callable
         As for :func:`~napari_medgs.tissue.mixture.fit_mixture`.
 

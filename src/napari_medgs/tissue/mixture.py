@@ -118,6 +118,7 @@ def start(bags: Bags, classes: int, seed: int) -> Mixture:
     bags : Bags
     classes : int
     seed : int
+        Of all random choices.
 
     Returns
     -------

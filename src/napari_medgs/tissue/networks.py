@@ -70,6 +70,7 @@ def train_tissues(
     fields : sequence of GaussianField or None, optional
         Of the images, for a graph network; fitted otherwise.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------
@@ -149,6 +150,7 @@ def divide_by_network(
     region : (Z, Y, X) ndarray of bool, optional
     field : GaussianField, optional
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------

@@ -31,6 +31,7 @@ class TissueParams:
         hundredth of the image; else those with the value that half of the border has, where they
         are a tenth.
     seed : int
+        Of all random choices.
     threads : int or None
         CPU threads; None for all. Results do not depend on it.
 

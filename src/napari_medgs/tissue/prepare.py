@@ -210,6 +210,7 @@ def prepare(
     field : GaussianField, optional
     params : TissueParams
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------

@@ -104,7 +104,7 @@ class TissueResult:
 
         Returns
         -------
-        ndarray of float32
+        (C, Z, Y, X) ndarray of float32
         """
         data = volume.data.astype(np.float32)
         return data if self.bias is None else data / self.bias

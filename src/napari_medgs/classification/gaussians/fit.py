@@ -55,6 +55,7 @@ def fit_images(
     settings : FitSettings
     constants : FitConstants, optional
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------

@@ -27,6 +27,7 @@ class FitSettings:
     neighbors : int
         Edges that leave each Gaussian of the graph.
     seed : int
+        Of all random choices.
     """
 
     gaussians: int = setting(64, low=16, high=4096, help="Gaussians per image, a power of 2.")

@@ -82,6 +82,7 @@ def fit_sirens(
     seed : int
         Of the initialization and the sampled points.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------

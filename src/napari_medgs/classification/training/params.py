@@ -39,6 +39,7 @@ class TrainParams:
     gaussians : int, optional
         Gaussians per image; by default 64 for 2D and shapes, 128 for 3D gray values.
     seed : int
+        Of all random choices.
     accelerator, devices, strategy, precision : str
         Passed to Lightning; precision "auto" is mixed on CUDA and 32 bit elsewhere.
     logger : {"none", "csv", "tensorboard"}

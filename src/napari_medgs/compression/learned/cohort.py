@@ -47,6 +47,7 @@ def pack_coded(
         Ends in ``.medgsz``.
     codec : Codec
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------
@@ -103,6 +104,7 @@ def unpack_coded(
     names : iterable of str, optional
         Of the fields; all by default.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------

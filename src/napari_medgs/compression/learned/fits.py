@@ -37,7 +37,9 @@ def mean_field(
         Of one shape.
     gaussians, iterations : int
     seed : int
+        Of all random choices.
     threads : int, optional
+        CPU threads; all by default.
 
     Returns
     -------
@@ -113,7 +115,9 @@ def fit_alike(
         Of :func:`mean_field`.
     iterations : int
     threads : int, optional
+        CPU threads; all by default.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------

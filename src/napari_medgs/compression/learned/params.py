@@ -42,7 +42,9 @@ class CodecParams:
         Loss per bit and latent (repaired), or weight of the Kullback-Leibler divergence
         (published).
     seed : int
+        Of all random choices.
     threads : int, optional
+        CPU threads; all by default.
 
     Examples
     --------

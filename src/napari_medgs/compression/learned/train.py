@@ -40,6 +40,7 @@ def train_codec(
         From which all were fitted, see :func:`~napari_medgs.compression.learned.fit_alike`: their
         Gaussians then have one order. Otherwise they are sorted by Morton codes.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------

@@ -36,6 +36,7 @@ def importance(
         Intensities that hold nothing.
     settings : InitializationParams
     threads : int, optional
+        CPU threads; all by default.
     """
     from napari_medgs.fitting.init import voxels
 

@@ -27,6 +27,7 @@ def smooth(volume: Floats, threads: int | None = None) -> Floats:
     ----------
     volume : (Z, Y, X) ndarray of float32
     threads : int, optional
+        CPU threads; all by default.
     """
     taps = np.exp(-0.5 * np.arange(-RADIUS, RADIUS + 1) ** 2.0)
     taps = (taps / taps.sum())[RADIUS:]
@@ -160,6 +161,7 @@ def histogram(volume: Floats, bins: int, threads: int | None = None) -> NDArray[
     volume : (Z, Y, X) ndarray of float32
     bins : int
     threads : int, optional
+        CPU threads; all by default.
     """
     counts = np.zeros((len(volume), bins), np.int64)
     run_chunks(lambda z: _count_values(volume[z], counts[z]), len(volume), threads)
@@ -192,6 +194,7 @@ def draw(
     marks : (N,) ndarray
         Increasing fractions of the whole sum, from 0 to 1.
     threads : int, optional
+        CPU threads; all by default.
 
     Returns
     -------

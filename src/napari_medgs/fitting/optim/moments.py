@@ -25,6 +25,7 @@ def weighted_moments(
     parameters : (N, 14 + C) ndarray of float32
     target : StackTarget
     threads : int, optional
+        CPU threads; all by default.
 
     Returns
     -------

@@ -158,6 +158,7 @@ def neighbor_pairs(
     degree : int
     settings : MergeParams
     threads : int, optional
+        CPU threads; all by default.
     """
     from scipy.spatial import cKDTree
 

@@ -85,6 +85,7 @@ class PatchDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         Number of patches.
     augmentation : Augmentation
     seed : int
+        Of all random choices.
     first : int
         The index that the first patch has, for a training that is continued.
     """

@@ -173,6 +173,7 @@ def measure_polishing(
     seconds : float, optional
         Most time.
     threads : int, optional
+        CPU threads; all by default.
     progress, should_stop : callable
 
     Returns
@@ -243,6 +244,7 @@ def dice_with_intervals(
     names : sequence of str
         Of the classes.
     seed : int
+        Of all random choices.
 
     Returns
     -------

@@ -67,7 +67,9 @@ class LearnParams:
     resume : bool
         Continue the interrupted run in ``log_dir``.
     seed : int
+        Of all random choices.
     threads : int, optional
+        CPU threads; all by default.
     """
 
     minutes: float | None = setting(

@@ -100,6 +100,7 @@ def look_at_cases(
     values : collection of int, optional
         The label values to learn.
     progress, should_stop : callable, optional
+        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
     Returns
     -------

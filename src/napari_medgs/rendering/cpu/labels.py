@@ -84,6 +84,7 @@ def label_stack(field: GaussianField, threads: int | None = None) -> NDArray[np.
     field : GaussianField
         With at most 255 classes, of the normalized or the sum blend.
     threads : int, optional
+        CPU threads; all by default.
 
     Returns
     -------

@@ -46,6 +46,7 @@ class Solving(SegmenterState):
         Parameters
         ----------
         progress, should_stop : callable, optional
+            Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
         Returns
         -------
@@ -83,6 +84,7 @@ class Solving(SegmenterState):
         Parameters
         ----------
         progress, should_stop : callable, optional
+            Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
         Raises
         ------
@@ -128,6 +130,7 @@ class Solving(SegmenterState):
         Parameters
         ----------
         progress, should_stop : callable, optional
+            Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
         Returns
         -------
@@ -196,6 +199,7 @@ class Solving(SegmenterState):
             Only extend the last full solve by new scribbles, where that is possible; see
             :meth:`SegmentModel.update`.
         progress, should_stop : callable, optional
+            Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
         Returns
         -------

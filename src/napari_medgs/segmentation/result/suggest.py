@@ -86,7 +86,7 @@ def suggest_slices(
         Class indices as they are, and the most likely other ones; 0 is background.
     axis : int
         Normal of the slices.
-    annotated : ndarray of int
+    annotated : (S,) ndarray of int
         Slices of that orientation that carry markers already.
     spacing : (z, y, x) in mm
     count : int

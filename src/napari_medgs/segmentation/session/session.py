@@ -373,6 +373,7 @@ class Session(SessionState):
         quick : bool
             See :meth:`SegmentModel.update`.
         progress, should_stop : callable, optional
+            Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
         Returns
         -------

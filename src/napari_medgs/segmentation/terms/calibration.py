@@ -207,6 +207,7 @@ def fit_terms(
     image : ImageFeatures
     watershed : StochasticWatershed
     seed : int
+        Of all random choices.
     params : SolverParams, optional
     contrasts : ContrastWeights, optional
         How much every contrast counts; all alike by default.

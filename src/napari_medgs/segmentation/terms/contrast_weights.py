@@ -52,6 +52,7 @@ def learn_contrast_weights(
     markers : Markers
     image : ImageFeatures
     seed : int
+        Of all random choices.
     params : SolverParams, optional
 
     Returns

@@ -197,6 +197,7 @@ def find_scattered(
     looks : (N, K) ndarray of float32
         Log-probabilities of the classes at the nodes, by appearance.
     seed : int
+        Of all random choices.
     params : SolverParams
 
     Returns

@@ -97,6 +97,7 @@ class StochasticWatershed:
     hierarchies : sequence of CatchmentBasins
         Of the same image at several scales; realizations are divided evenly among them.
     seed : int
+        Of all random choices.
     params : WatershedParams, optional
 
     Attributes

@@ -93,6 +93,7 @@ class GraphCase:
     ready : Prepared
     card : TissueCard
     seed : int
+        Of all random choices.
     """
 
     def __init__(self, ready: Prepared, card: TissueCard, seed: int) -> None:
@@ -116,6 +117,7 @@ class SliceCase:
     ready : Layout
     card : TissueCard
     seed : int
+        Of all random choices.
     """
 
     def __init__(self, ready: Layout, card: TissueCard, seed: int) -> None:

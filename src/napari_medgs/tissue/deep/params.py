@@ -30,7 +30,9 @@ class TissueTrainParams:
     padding : bool
         See :class:`~napari_medgs.tissue.TissueParams`.
     seed : int
+        Of all random choices.
     threads : int or None
+        CPU threads; None for all.
 
     Raises
     ------
