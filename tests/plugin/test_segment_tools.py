@@ -59,6 +59,70 @@ def test_edits_of_a_class_are_steps_that_stay(docked, qtbot, notes):
     assert notes == []
 
 
+def test_strokes_only_correct_a_mask_that_is_kept(docked, qtbot, notes, tiny_volume, tmp_path):
+    from typer.testing import CliRunner
+
+    from napari_medgs.cli.app import app
+    from napari_medgs.io import read_labels, write_image
+
+    _viewer, widget = docked()
+    box = widget.view.only_correct
+    assert not box.isEnabled()
+    layer = begin(qtbot, widget)
+    first = widget.result_layer.data.copy()
+    box.click()
+    idle(qtbot, widget)
+    assert box.isChecked()
+    np.testing.assert_array_equal(widget.result_layer.data, first)
+    far = tuple(np.argwhere(first == 2)[-1])
+    stroke(layer, [far], 255)
+    idle(qtbot, widget)
+    corrected = widget.result_layer.data.copy()
+    assert corrected[far] == 0
+    np.testing.assert_array_equal(corrected == 1, first == 1)
+
+    # It is one step, and the box follows the history.
+    widget.undo()
+    widget.undo()
+    assert not box.isChecked()
+    widget.redo()
+    assert box.isChecked()
+    widget.redo()
+    idle(qtbot, widget)
+    np.testing.assert_array_equal(widget.result_layer.data, corrected)
+
+    # The command line makes the same mask from the saved session.
+    log, out, numbers = (tmp_path / name for name in ("work.json", "mask.nii.gz", "n.json"))
+    widget.files.save(log)
+    qtbot.waitUntil(log.exists, timeout=WAIT)
+    write_image(tmp_path / "scan.nii.gz", tiny_volume.data, tiny_volume.grid)
+    words = [tmp_path / "scan.nii.gz", "--session", log, "-o", out, "--json", numbers, "--quiet"]
+    done = CliRunner().invoke(app, ["segment", *map(str, words)])
+    assert done.exit_code == 0, done.output
+    assert '"same_as_session": true' in numbers.read_text()
+    np.testing.assert_array_equal(read_labels(out, tiny_volume.grid)[0], corrected)
+
+    box.click()
+    idle(qtbot, widget)
+    assert not box.isChecked()
+    assert not widget.controller.session.starts_from_mask
+    assert notes == []
+
+
+def test_the_mask_of_all_strokes_is_kept_not_that_of_a_quick_update(docked, qtbot, notes):
+    _viewer, widget = docked()
+    layer = begin(qtbot, widget)
+    widget.view.auto.setChecked(False)
+    stroke(layer, [(5, 10, x) for x in range(6, 10)], 255)
+    qtbot.waitUntil(lambda: not widget.controller.is_current, timeout=WAIT)
+    box = widget.view.only_correct
+    box.click()
+    assert not box.isChecked(), "the mask of the new stroke is computed first"
+    qtbot.waitUntil(box.isChecked, timeout=WAIT)
+    assert (widget.result_layer.data[5, 10, 6:10] == 0).all()
+    assert notes == []
+
+
 def test_a_threshold_is_a_first_mask_and_the_range_limits_brush_and_mask(docked, qtbot, notes):
     _viewer, widget = docked()
     widget.view.new_strokes.click()

@@ -7,6 +7,7 @@ from threading import Thread
 
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_edt
 
 import napari_medgs as mg
 from napari_medgs.data.grid import Grid
@@ -104,6 +105,54 @@ def test_an_initial_mask_counts_and_can_be_undone(segmenter, truth):
     assert segmenter.undo()
     with pytest.raises(LabelError, match="Nothing is marked"):
         segmenter.result()
+
+
+def test_a_kept_mask_changes_near_corrections_alone(segmenter, truth, head, field, tmp_path):
+    with pytest.raises(ParameterError, match="no mask to keep"):
+        segmenter.keep_mask()
+    assert not segmenter.session.starts_from_mask
+    paint(segmenter, truth)
+    first = segmenter.result().labels.copy()
+    done = len(segmenter.session.history.done)
+    assert segmenter.keep_mask()
+    assert not segmenter.keep_mask(), "just this mask is kept"
+    assert segmenter.session.starts_from_mask
+    assert len(segmenter.session.history.done) == done + 1
+    np.testing.assert_array_equal(segmenter.result().labels, first)
+
+    # A class where there was background, in one slice: all else stays, and the stroke counts.
+    z = truth.shape[0] // 2 + 3
+    wrong = np.zeros(truth.shape, bool)
+    wrong[z] = (first[z] == 0) & (truth[z] == 4)
+    wrong[z, :, ::2] = False
+    assert wrong.any()
+    assert segmenter.add_scribble(1, wrong)
+    corrected = segmenter.result().labels.copy()
+    assert (corrected[wrong] == 1).all()
+    depth = distance_transform_edt(first == 0)[wrong]
+    reach = max(1.0, float((2 * depth - 1).max()))
+    far = distance_transform_edt(~wrong) > reach
+    np.testing.assert_array_equal(corrected[far], first[far])
+
+    path = segmenter.save(tmp_path / "session.json")
+    again = mg.InteractiveSegmenter.load(path, head, field=field)
+    np.testing.assert_array_equal(again.result().labels, corrected)
+
+    # The same strokes without a kept mask are learned from, and change it far away, too.
+    segmenter.set_initial(None)
+    learned = segmenter.result().labels
+    assert not segmenter.session.starts_from_mask
+    assert (learned[far] != first[far]).any()
+    for _ in range(3):
+        segmenter.undo()
+    np.testing.assert_array_equal(segmenter.labels, first)
+    assert not segmenter.session.starts_from_mask
+
+
+def test_a_mask_of_one_class_everywhere_is_not_kept(segmenter, truth):
+    segmenter.set_mask(np.ones(truth.shape, np.uint8))
+    with pytest.raises(ParameterError, match="one class everywhere"):
+        segmenter.keep_mask()
 
 
 def test_a_saved_session_gives_the_same_mask(segmenter, truth, head, field, tmp_path):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from napari_medgs.errors import MedGSError
 from napari_medgs.plugin.segment.jobs import Box
 from napari_medgs.plugin.segment.layer_session import LayerSession
 from napari_medgs.plugin.segment.layers import LabelView
@@ -122,6 +123,39 @@ class SegmentController(SessionJobs):
         self._on_edited(JobKind.FULL)
         self._show(ResultUpdate.EDIT)
         return True
+
+    def keep_mask(self, keep: bool) -> None:
+        """Keep the mask of all strokes so far, which later ones only correct, as one step.
+
+        Parameters
+        ----------
+        keep : bool
+            False: solve from the strokes alone again.
+
+        Raises
+        ------
+        ParameterError
+            When there is no mask to keep.
+        """
+        if not keep or self.is_current:
+            self._keep_mask(keep)
+            return
+        revision = self.revision
+
+        def keep_then() -> None:
+            if self.revision != revision or not (self.is_current or self.state.provisional):
+                return
+            try:
+                self._keep_mask(keep)
+            except MedGSError as error:
+                self.failed.emit(error)
+
+        self.when_current(keep_then)  # a quick update's mask is not the one to keep
+
+    def _keep_mask(self, keep: bool) -> None:
+        if self.layers is not None and self.layers.keep_mask(keep):
+            self._on_edited(JobKind.FULL)
+            self._show(ResultUpdate.EDIT)
 
     def set_prior(self, probabilities: NDArray[Any]) -> bool:
         """Start from a model's probabilities, whose mask is shown; strokes then correct it.

@@ -5,6 +5,7 @@ The layers and the segmenter are kept equal here; what the user changes is passe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -127,17 +128,42 @@ class LayerSession:
 
     def set_mask(self, mask: NDArray[Any]) -> bool:
         """Make a mask the result, as one step, and show it; return whether it is another one."""
+        return self._take_mask(lambda: self.segmenter.set_mask(mask))
+
+    def keep_mask(self, keep: bool) -> bool:
+        """Keep the mask from now on, or solve from the strokes alone again, as one step.
+
+        Returns
+        -------
+        bool
+            Whether anything was different.
+
+        Raises
+        ------
+        ParameterError
+            When there is no mask to keep.
+        """
+        if keep:
+            return self._take_mask(self.segmenter.keep_mask)
+        kept = self.segmenter.session.starts_from_mask
+        self.segmenter.set_initial(None)
+        return kept
+
+    def _take_mask(self, take: Callable[[], bool]) -> bool:
+        """Let the segmenter take a mask and show it; return whether it did."""
         self.display.restore(refresh=False)
-        if not self.segmenter.set_mask(mask):
+        try:
+            taken = take()
+        finally:
             self.display.view.refresh()
-            return False
-        step = self.segmenter.session.history.done[-1]
-        if step.strokes is not None:
-            self.strokes.write(step.strokes.where, step.strokes.after)
-            self.strokes.refresh()
-        if step.result is not None:
-            self.display.show_delta(step.result)
-        return True
+        if taken:
+            step = self.segmenter.session.history.done[-1]
+            if step.strokes is not None:
+                self.strokes.write(step.strokes.where, step.strokes.after)
+                self.strokes.refresh()
+            if step.result is not None:
+                self.display.show_delta(step.result)
+        return taken
 
     def set_prior(self, probabilities: NDArray[Any]) -> bool:
         """Start from probabilities, as one step, and show their mask; return whether it is new."""

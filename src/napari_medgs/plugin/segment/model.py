@@ -63,6 +63,8 @@ class SegmentState:
     can_undo, can_redo : bool
     is_current : bool
         Whether the mask is that of a full solve of the present strokes.
+    keeps_mask : bool
+        Whether solves start from a mask, which strokes only correct.
     checked : bool
         Whether the user has looked at the mask with one of the tools for it.
     provisional : bool
@@ -93,6 +95,7 @@ class SegmentState:
     can_undo: bool = False
     can_redo: bool = False
     is_current: bool = False
+    keeps_mask: bool = False
     checked: bool = False
     provisional: bool = False
     fills_image: bool = False

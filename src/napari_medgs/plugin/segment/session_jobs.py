@@ -288,6 +288,7 @@ class SessionJobs:
         state.can_undo = session is not None and session.can_undo
         state.can_redo = session is not None and session.can_redo
         state.is_current = self.is_current
+        state.keeps_mask = session is not None and session.starts_from_mask
         state.locked = session.settings.locked if session is not None else frozenset()
         state.volumes_ml = {} if self.layers is None else self.layers.display.volumes_ml
         if not state.volumes_ml:

@@ -198,6 +198,12 @@ class SegmentView(QWidget):
         self.uncertainty.setCheckable(True)
         self._check_row = row(self.suggest, self.uncertainty)
         self._body.addLayout(self._check_row)
+        self.only_correct = QCheckBox("only correct this mask")
+        self.only_correct.setToolTip(
+            "Check it once the mask is mostly right: it stays from then on, and strokes change it "
+            "near them. Otherwise every stroke is learned from, and may change the mask anywhere."
+        )
+        self._body.addWidget(self.only_correct)
         self.color_bar = uncertainty_bar()
         self.color_bar.setToolTip("Probability that the voxel has a wrong class.")
         self.color_bar.setVisible(False)
@@ -274,6 +280,7 @@ class SegmentView(QWidget):
         events.volumes_ml.connect(self._show_volumes)
         # These events come with the former value, too, which Qt's slots do not take.
         events.locked.connect(lambda locked: self.table.show_locks(locked))
+        events.keeps_mask.connect(lambda kept: self.only_correct.setChecked(kept))
         events.can_undo.connect(lambda can: self.undo.setEnabled(can))
         events.can_redo.connect(lambda can: self.redo.setEnabled(can))
         events.has_session.connect(self._show_session)
@@ -321,7 +328,9 @@ class SegmentView(QWidget):
     def _show_volumes(self, volumes_ml: Mapping[int, float]) -> None:
         self.table.show_volumes(volumes_ml)
         saving = self.saving
-        for control in (self.suggest, self.accept, saving.everything, saving.keep):
+        for control in (
+            self.suggest, self.only_correct, self.accept, saving.everything, saving.keep
+        ):  # fmt: skip
             control.setEnabled(bool(volumes_ml))
         for control in (saving.mask, saving.meshes):
             control.setEnabled(bool(volumes_ml) or saving.what.layer is not None)

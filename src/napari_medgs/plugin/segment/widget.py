@@ -198,6 +198,7 @@ class SegmentWidget(SegmentSessions):
         view.auto.toggled.connect(self._on_auto)
         view.panel.button.clicked.connect(lambda *_: self.update_now())
         view.panel.cancel.clicked.connect(lambda *_: controller.cancel())
+        view.only_correct.clicked.connect(lambda on: self.keep_mask(on))
         view.undo.clicked.connect(lambda *_: self.undo())
         view.redo.clicked.connect(lambda *_: self.redo())
         for checking in (
@@ -226,6 +227,13 @@ class SegmentWidget(SegmentSessions):
             raise ParameterError("Press New to add a strokes layer, then paint two classes.")
         self.controller.sync_strokes()
         self.controller.request_update()
+
+    @guarded
+    def keep_mask(self, keep: bool) -> None:
+        """Let strokes only correct the present mask from now on, or learn from all again."""
+        self.view.only_correct.setChecked(self.state.keeps_mask)  # until it is so
+        self._record_edits()
+        self.controller.keep_mask(keep)
 
     @guarded
     def undo(self) -> None:

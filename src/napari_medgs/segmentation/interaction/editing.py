@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_medgs.errors import LabelError
+from napari_medgs.errors import LabelError, ParameterError
 from napari_medgs.segmentation.interaction.state import SegmenterState
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Editing(SegmenterState):
-    """Masks that are set, edited, cut and locked."""
+    """Masks that are set, kept, edited, cut and locked."""
 
     def set_mask(self, labels: ArrayLike) -> bool:
         """Make a mask the result, and what later solves start from, as one step.
@@ -46,6 +46,53 @@ class Editing(SegmenterState):
             return False
         with self._lock:
             session.set_mask(mask)
+        return True
+
+    def keep_mask(self) -> bool:
+        """Keep the present mask from now on, as one step: later prompts correct it near them.
+
+        Without it, every solve learns anew from all prompts. That improves a mask that is far
+        off, and may change it far from a correction. A kept mask stays as :meth:`set_initial`
+        says. ``set_initial(None)`` ends this, and so does undo.
+
+        Returns
+        -------
+        bool
+            False where just this mask was kept.
+
+        Raises
+        ------
+        ParameterError
+            When :attr:`labels` hold no mask, or one class everywhere.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import napari_medgs as mg
+        >>> image = np.zeros((4, 12, 12), np.float32)
+        >>> image[:, 3:9, 3:9] = 100
+        >>> segmenter = mg.InteractiveSegmenter()
+        >>> segmenter.set_image(image)
+        >>> _ = segmenter.add_scribble(1, [(1, 6, 4), (1, 6, 7)])
+        >>> _ = segmenter.add_scribble(0, [(1, 1, 1), (1, 1, 10)])
+        >>> mask = segmenter.result().labels
+        >>> segmenter.keep_mask(), segmenter.keep_mask()
+        (True, False)
+        >>> bool((segmenter.result().labels == mask).all())
+        True
+        """
+        session = self._need()
+        with self._lock:
+            labels = session.labels
+            if int(labels.min()) == int(labels.max()):
+                raise ParameterError(
+                    "There is no mask to keep yet."
+                    if not labels.any()
+                    else "The mask has one class everywhere: there is nothing to keep."
+                )
+            if session.initial is not None and np.array_equal(session.initial, labels):
+                return False
+            session.set_mask(labels.astype(np.min_scalar_type(int(labels.max()))))
         return True
 
     def edit_class(

@@ -86,6 +86,11 @@ class SessionState:
         """The locked classes' voxels, (Z, Y, X), or None where no class is locked."""
         return self._locked_labels
 
+    @property
+    def starts_from_mask(self) -> bool:
+        """Whether there is a mask to refine, or class probabilities in its place."""
+        return self.initial is not None or self.prior is not None
+
     def prompts(self) -> Prompts:
         """Return all prompts so far; arrays are the session's own, not copies.
 
