@@ -65,6 +65,16 @@ def save_classifier(path: str | Path, classifier: Classifier) -> Path:
     ------
     FileError
         When the name has another suffix or the folder cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from napari_medgs.classification import bundled_models, load_classifier, save_classifier
+    >>> classifier = load_classifier(bundled_models()["breastmnist"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_classifier(folder + "/copy.safetensors", classifier)
+    ...     load_classifier(path).card == classifier.card
+    True
     """
     return FORMAT.write(path, classifier.card.to_dict(), classifier.network.state_dict())
 
@@ -84,6 +94,12 @@ def load_card(path: str | Path) -> ModelCard:
     ------
     FileError, FormatVersionError
         As :func:`load_classifier`.
+
+    Examples
+    --------
+    >>> from napari_medgs.classification import bundled_models, load_card
+    >>> load_card(bundled_models()["breastmnist"]).class_names
+    ('malignant', 'normal, benign')
     """
     return FORMAT.read_card(path, _card)
 

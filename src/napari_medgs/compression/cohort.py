@@ -168,6 +168,21 @@ def unpack(
         When the file is damaged, holds no such field, or a file is there already.
     Cancelled
         When canceled; the files so far are kept.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import napari_medgs as mg
+    >>> from napari_medgs.compression import pack, unpack
+    >>> volume = mg.Volume.from_array(np.eye(16, dtype=np.float32)[None])
+    >>> field = mg.fit(volume, mg.FitParams(gaussians=40, iterations=5)).field
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     saved = [mg.save_field(Path(folder) / f"{name}.medgs", field) for name in "ab"]
+    ...     cohort = pack(folder, Path(folder) / "all.medgsz")
+    ...     [path.name for path in unpack(cohort, Path(folder) / "again", ["b"])]
+    ['b.medgs']
     """
     opened = FieldArchive(archive)
     paths = targets(opened, folder, names, SUFFIXES[0] if exact else COMPRESSED)

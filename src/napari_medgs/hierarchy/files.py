@@ -91,10 +91,28 @@ def save_tree(path: str | Path, tree: PartTree, field: GaussianField | None = No
 def has_tree(path: str | Path) -> bool:
     """Tell whether a field file holds a tree of parts.
 
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    bool
+
     Raises
     ------
     FileError, FormatVersionError
         When it is no field file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import napari_medgs as mg
+    >>> head = mg.make_phantom(spacing=8.0)
+    >>> tree = mg.part_tree(mg.Volume(head.image[None], head.grid))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     has_tree(save_tree(folder + "/head.medgs.safetensors", tree))
+    True
     """
     return bool(load_extra(path, PREFIX)[0])
 
@@ -118,6 +136,17 @@ def load_tree(path: str | Path, field: GaussianField | None = None) -> PartTree:
         When the file is damaged, has no tree, or one of another field.
     FormatVersionError
         When a newer version of the package wrote it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import napari_medgs as mg
+    >>> head = mg.make_phantom(spacing=8.0)
+    >>> tree = mg.part_tree(mg.Volume(head.image[None], head.grid))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     same = load_tree(save_tree(folder + "/head.medgs.safetensors", tree))
+    >>> len(same) == len(tree)
+    True
     """
     own = load_field(path) if field is None else field
     tensors, header = load_extra(path, PREFIX)
@@ -209,6 +238,18 @@ def write_tree_json(path: str | Path, tree: PartTree) -> Path:
     Returns
     -------
     Path
+
+    Examples
+    --------
+    >>> import json, tempfile
+    >>> from pathlib import Path
+    >>> import napari_medgs as mg
+    >>> head = mg.make_phantom(spacing=8.0)
+    >>> tree = mg.part_tree(mg.Volume(head.image[None], head.grid))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write_tree_json(Path(folder) / "tree.json", tree)
+    ...     len(json.loads(path.read_text())["children"]) == tree.leaves - 1
+    True
     """
     record = {
         "format": "napari-medgs tree of parts",

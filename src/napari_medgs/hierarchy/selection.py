@@ -156,6 +156,15 @@ def select(
         When a place lies outside of the image.
     ParameterError
         Without a positive place, or when a cell is on both sides.
+
+    Examples
+    --------
+    >>> import napari_medgs as mg
+    >>> head = mg.make_phantom(spacing=8.0)
+    >>> tree = mg.part_tree(mg.Volume(head.image[None], head.grid))
+    >>> part = select(tree, [(10, 12, 12)])
+    >>> bool(tree.mask(part.nodes)[10, 12, 12])
+    True
     """
     if not len(positive):
         raise ParameterError("Give at least one place that belongs to the part.")

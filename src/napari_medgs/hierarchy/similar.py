@@ -151,6 +151,16 @@ def similar_parts(
     ------
     ParameterError
         When there is no such node, or when trees have other contrasts.
+
+    Examples
+    --------
+    >>> import napari_medgs as mg
+    >>> head = mg.make_phantom(spacing=8.0)
+    >>> tree = mg.part_tree(mg.Volume(head.image[None], head.grid))
+    >>> part = tree.at((10, 12, 12)).nodes[0]
+    >>> found = similar_parts(tree, part, count=3)
+    >>> len(found), found[0].distance <= found[1].distance
+    (3, True)
     """
     trees = [tree, *others]
     if count < 1:

@@ -234,6 +234,16 @@ def interpolate_probabilities(
     ------
     LabelError, GeometryError, ParameterError
         As in :func:`interpolate_labels`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.interpolation import interpolate_probabilities
+    >>> labels = np.zeros((5, 24, 24), np.uint8)
+    >>> labels[0, 4:16, 4:16] = labels[4, 8:20, 8:20] = 1
+    >>> values, probabilities = interpolate_probabilities(labels, slices=[0, 4])
+    >>> values, probabilities.shape
+    ([0, 1], (2, 5, 24, 24))
     """
     if not width > 0:
         raise ParameterError(f"The width of an outline must be positive, not {width}.")

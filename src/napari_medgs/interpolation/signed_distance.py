@@ -235,6 +235,16 @@ def interpolate_shape(
     ------
     GeometryError, ParameterError
         As in :func:`interpolate_distances`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_medgs.interpolation import interpolate_shape
+    >>> masks = np.zeros((2, 24, 24), bool)
+    >>> masks[0, 4:16, 4:16] = masks[1, 8:20, 8:20] = True
+    >>> middle = interpolate_shape(masks, np.array([0, 4]), np.array([2]))[0]
+    >>> bool(middle[11, 11] > 0), bool(middle[2, 2] > 0)
+    (True, False)
     """
     distances = signed_distances(masks, sampling, threads)
     if method == "flow":

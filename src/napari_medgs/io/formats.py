@@ -271,6 +271,20 @@ def read_label_names(path: str | Path) -> dict[int, str]:
     -------
     dict of int to str
         Names by label value.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import napari_medgs as mg
+    >>> from napari_medgs.io import read_label_names
+    >>> labels = np.ones((2, 4, 4), np.uint8)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     mask = mg.write_labels(
+    ...         folder + "/mask.nii.gz", labels, mg.Grid((2, 4, 4)), {1: "spleen"}
+    ...     )
+    ...     read_label_names(mask)
+    {1: 'spleen'}
     """
     try:
         if has_segments(path):

@@ -152,6 +152,11 @@ def write_frames(
         and rounded to the type that the frames had which the grid came from. By default the
         data's own.
 
+    Returns
+    -------
+    Path
+        The folder.
+
     Raises
     ------
     FileError
@@ -160,6 +165,18 @@ def write_frames(
         When the data have other than 1 or 3 channels.
     GeometryError
         When data and grid differ in shape.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from napari_medgs.data.grid import Grid
+    >>> from napari_medgs.io import write_frames
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     data = np.zeros((2, 4, 4), np.uint8)
+    ...     frames = write_frames(folder + "/frames", data, Grid(data.shape))
+    ...     sorted(path.name for path in frames.iterdir())
+    ['0000.png', '0001.png']
     """
     folder = Path(folder)
     array = np.asarray(data)

@@ -143,10 +143,24 @@ def write_label_names(path: str | Path, names: Mapping[int, str]) -> Path:
     names : mapping of int to str
         Names by label value.
 
+    Returns
+    -------
+    Path
+        The JSON file.
+
     Raises
     ------
     FileError
         When it cannot be written, or a file of this name holds something else than a JSON object.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from napari_medgs.io import read_label_names, write_label_names
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = write_label_names(folder + "/mask.nii.gz", {1: "spleen"})
+    ...     table.name, read_label_names(folder + "/mask.nii.gz")
+    ('mask.json', {1: 'spleen'})
     """
     sidecar = sidecar_path(path)
     record = _read_sidecar(sidecar) if sidecar.exists() else {}

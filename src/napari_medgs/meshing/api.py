@@ -220,6 +220,17 @@ def mesh_from_field(
     See Also
     --------
     mesh : takes fields, masks and images alike, with an example.
+
+    Examples
+    --------
+    >>> import napari_medgs as mg
+    >>> from napari_medgs.meshing import MeshParams, mesh_from_field
+    >>> head = mg.make_phantom(spacing=8.0)
+    >>> volume = mg.Volume(head.image[None], head.grid)
+    >>> params = mg.FitParams(gaussians=400, iterations=20)
+    >>> field = mg.fit(volume, params, head.labels).field
+    >>> mesh_from_field(field, MeshParams(labels=(5,)))[5].is_watertight
+    True
     """
     from napari_medgs.rendering import render
 

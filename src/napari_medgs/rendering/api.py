@@ -171,6 +171,16 @@ def render_stack(
     ------
     BackendError
         When the backend cannot be used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_medgs as mg
+    >>> from napari_medgs.rendering import render_stack
+    >>> volume = mg.Volume.from_array(np.random.default_rng(0).random((6, 8, 9), np.float32))
+    >>> field = mg.fit(volume, mg.FitParams(gaussians=40, iterations=5)).field
+    >>> render_stack(field, slices=np.array([0, 3])).shape
+    (1, 2, 8, 9)
     """
     from napari_medgs.rendering.parameters import to_parameters
 

@@ -130,6 +130,16 @@ def fit_alike(
         When an image is not of the start's shape or cannot be fitted.
     Cancelled
         When canceled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_medgs as mg
+    >>> from napari_medgs.compression.learned import fit_alike, mean_field
+    >>> volumes = [mg.Volume.from_array(np.eye(16, dtype=np.float32)[None]) for _ in range(2)]
+    >>> start = mean_field(volumes, gaussians=16, iterations=5)
+    >>> [len(field) for field in fit_alike(volumes, start, iterations=5)]
+    [16, 16]
     """
     settings = FitParams(
         gaussians=len(start), iterations=iterations, percentiles=(0, 100), threads=threads

@@ -229,6 +229,10 @@ def save_classes(path: str | Path, classes: ClassList) -> Path:
     path : str or Path
     classes : ClassList
 
+    Returns
+    -------
+    Path
+
     Raises
     ------
     FileError
@@ -252,10 +256,28 @@ def save_classes(path: str | Path, classes: ClassList) -> Path:
 def load_classes(path: str | Path) -> ClassList:
     """Read a list of classes.
 
+    Parameters
+    ----------
+    path : str or Path
+        A JSON file that :func:`save_classes` wrote.
+
+    Returns
+    -------
+    ClassList
+
     Raises
     ------
     FileError, FormatVersionError
         When it is no such file, damaged, or of a newer version.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from napari_medgs.segmentation import ClassList, load_classes, save_classes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_classes(folder + "/head.json", ClassList.of({1: "bone", 2: "fat"}))
+    ...     load_classes(path).names
+    {1: 'bone', 2: 'fat'}
     """
     record = read_object(path, "a list of classes")
     if record.get("format") != FORMAT:
