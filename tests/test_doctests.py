@@ -6,6 +6,7 @@ import dataclasses
 import doctest
 import importlib
 import inspect
+import pkgutil
 import re
 from pathlib import Path
 
@@ -61,7 +62,10 @@ def missing_sections(name: str, thing: object) -> list[str]:
     else:
         if inspect.signature(thing).parameters and "Parameters" not in have:
             lacks.append("Parameters")
-        if thing.__annotations__.get("return") not in (None, "None") and "Returns" not in have:
+        if thing.__annotations__.get("return") not in (None, "None") and not have & {
+            "Returns",
+            "Yields",
+        }:
             lacks.append("Returns")
     if "Examples" not in have:
         lacks.append("Examples")
@@ -112,5 +116,31 @@ def test_methods_of_front_door_classes_have_docstrings():
         if inspect.isclass(getattr(mg, public))
         for name, method in methods(getattr(mg, public))
         if not inspect.getdoc(method)
+    ]
+    assert not missing, "\n" + "\n".join(missing)
+
+
+def exported_functions() -> list[tuple[str, object]]:
+    """Return the functions in ``__all__`` of all packages but the plugin and the command line."""
+    found: dict[str, object] = {}
+    for info in pkgutil.walk_packages(mg.__path__, "napari_medgs."):
+        part = info.name.split(".")[1]
+        if info.ispkg and part not in ("plugin", "cli") and not part.startswith("_"):
+            package = importlib.import_module(info.name)
+            for name in getattr(package, "__all__", ()):
+                thing = getattr(package, name)
+                if inspect.isfunction(thing):
+                    found[f"{thing.__module__}.{name}"] = thing
+    return sorted(found.items())
+
+
+def test_exported_functions_describe_parameters_and_what_they_return():
+    functions = exported_functions()
+    assert len(functions) > 100
+    missing = [
+        line
+        for name, thing in functions
+        for line in missing_sections(name, thing)
+        if not line.endswith("Examples")
     ]
     assert not missing, "\n" + "\n".join(missing)

@@ -45,6 +45,15 @@ class DemoCase:
 def choose_case(name: str = "auto") -> DemoCase:
     """Return a case by name, or the first of glioma, mni152 and phantom that is available.
 
+    Parameters
+    ----------
+    name : str
+        One of ``CASES``, or "auto".
+
+    Returns
+    -------
+    DemoCase
+
     Raises
     ------
     FileError

@@ -83,6 +83,10 @@ def run_demo(
     progress, should_stop : callable, optional
         Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
 
+    Returns
+    -------
+    DemoResult
+
     Raises
     ------
     Cancelled

@@ -104,6 +104,23 @@ def as_labels(array: NDArray[Any], name: str = "The mask") -> NDArray[Any]:
 def compact_labels(array: NDArray[Any], name: str = "The mask") -> NDArray[Any]:
     """Return labels in the smallest integer type that holds them; see :func:`as_labels`.
 
+    Parameters
+    ----------
+    array : (...) ndarray
+        Integers, booleans, or floats with integer values.
+    name : str
+        What to call it in messages.
+
+    Returns
+    -------
+    (...) ndarray of integers
+        Of the same shape.
+
+    Raises
+    ------
+    LabelError
+        As :func:`as_labels`.
+
     Examples
     --------
     >>> import numpy as np

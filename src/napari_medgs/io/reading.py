@@ -198,7 +198,19 @@ def read_volumes(
     volume: int | None = None,
     fill_nan: float | str | None = None,
 ) -> Volume:
-    """Read several contrasts of one grid as one volume; see :func:`read_volume`.
+    """Read several contrasts of one grid as one volume.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        One file or folder for each contrast.
+    spacing, assume_identity, series, volume, fill_nan
+        As in :func:`read_volume`, for all of them.
+
+    Returns
+    -------
+    Volume
+        Channels in the order of the paths.
 
     Raises
     ------
@@ -206,6 +218,21 @@ def read_volumes(
         When their grids differ.
     ParameterError
         When no path is given.
+    MedGSError
+        As :func:`read_volume`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import napari_medgs as mg
+    >>> from napari_medgs.io import read_volumes, write_image
+    >>> image = np.random.default_rng(0).random((4, 5, 6), np.float32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     names = [folder + "/t1.nii.gz", folder + "/t2.nii.gz"]
+    ...     files = [write_image(name, image, mg.Grid(image.shape)) for name in names]
+    ...     read_volumes(files).data.shape
+    (2, 4, 5, 6)
     """
     if not paths:
         raise ParameterError("No image was given.")
