@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pkgutil
 import re
 import shlex
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import napari_medgs as mg
 from napari_medgs.cli import app
 from napari_medgs.demo.sample import write_sample
 
@@ -142,3 +144,18 @@ def test_site_builds_without_warnings(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "site" / "index.html").exists()
+
+
+def test_the_reference_names_what_there_is():
+    """Every name on the page exists, and the page has all names of the front door."""
+    text = (ROOT / "docs" / "api.md").read_text("utf-8")
+    entry = re.compile(r"^::: ([\w.]+)((?:\n +.+)*)", re.MULTILINE)
+    shown = set()
+    for target, options in entry.findall(text):
+        members = re.search(r"members: \[(.+)\]", options)
+        thing = pkgutil.resolve_name(target)
+        shown.add(target.rsplit(".", 1)[1])
+        for name in members.group(1).split(", ") if members else ():
+            assert hasattr(thing, name), f"{target}.{name}"
+            shown.add(name)
+    assert {n for n in mg.__all__ if not n.startswith("_")} - shown <= {"MedGSError", "MeshParams"}

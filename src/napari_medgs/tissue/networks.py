@@ -89,16 +89,6 @@ def train_tissues(
     ----------
     .. [1] M. Schwab, A. Mayr, M. Haltmeier, "Deep Gaussian mixture model for unsupervised image
        segmentation", arXiv:2404.12252 (2024).
-
-    Examples
-    --------
-    >>> import napari_medgs as mg
-    >>> from napari_medgs.tissue import TissueTrainParams, train_tissues
-    >>> head = mg.make_phantom(spacing=8.0)
-    >>> volume = mg.Volume(head.image[None], head.grid)
-    >>> network = train_tissues([volume], TissueTrainParams(classes=3, steps=4))
-    >>> int(mg.tissues(volume, model=network).labels.max())
-    3
     """
     require(*PACKAGES, "lightning", feature="Training a tissue network")
     from napari_medgs.tissue.deep.training import train_network
