@@ -246,6 +246,16 @@ def test_scaling_and_back(low: float, span: float, dtype: Any) -> None:
     assert np.abs(unit - data.astype(np.float64)).max() <= 8 * step * (high - low)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+@pytest.mark.parametrize("offset", [1000, 300_000, 30_000_000])
+def test_an_offset_is_taken_off_before_values_are_rounded(dtype: Any, offset: int) -> None:
+    data = (20 * np.random.default_rng(0).gamma(0.2, 1, 1000)).clip(0, 20).astype(dtype)
+    plain, moved = np.empty(1000, np.float32), np.empty(1000, np.float32)
+    scale_to_unit(data, 0, 20, plain)
+    scale_to_unit(data + offset, offset, offset + 20, moved)
+    assert np.abs(moved - plain).max() < 1e-5
+
+
 def test_ordinary_ranges_are_scaled_in_single_precision() -> None:
     assert is_single(-1024, 3071)
     assert is_single(0, 65535)

@@ -18,6 +18,7 @@ _FINEST = 1e-40  # a narrower span has fewer than 2**16 steps in single precisio
 _SMALLEST_PLAIN = 1e-38
 _COARSE = 2.0**-16  # of the largest value: where single precision has 256 steps left
 _TOO_COARSE = 2.0**-20
+_ROUNDED = 2.0**-7  # of the largest value: where rounding to single precision leaves 2**16 steps
 
 
 def is_single(low: float, high: float) -> bool:
@@ -33,6 +34,23 @@ def is_single(low: float, high: float) -> bool:
         np.isfinite(span) and largest <= _LARGEST and span >= _SMALLEST_PLAIN
         and span >= _COARSE * largest
     )  # fmt: skip
+
+
+def survives_rounding(dtype: np.dtype[Any], low: float, high: float) -> bool:
+    """Tell whether intensities of a type can be made single precision before ``low`` is taken off.
+
+    Examples
+    --------
+    >>> survives_rounding(np.dtype(np.float64), 0, 20)
+    True
+    >>> survives_rounding(np.dtype(np.float64), 3e5, 3e5 + 20)
+    False
+    >>> survives_rounding(np.dtype(np.float32), 3e5, 3e5 + 20)
+    True
+    """
+    exact = np.can_cast(dtype, np.float32)
+    span, largest = high - low, max(abs(low), abs(high))
+    return is_single(low, high) and bool(exact or span >= _ROUNDED * largest)
 
 
 def check_span(low: float, high: float) -> None:
@@ -77,7 +95,7 @@ def scale_to_unit(data: NDArray[Any], low: float, high: float, out: NDArray[np.f
     out : ndarray of float32
         Of the same shape.
     """
-    if is_single(low, high):
+    if survives_rounding(data.dtype, low, high):
         # An outlier may overflow here: it is clipped all the same.
         with np.errstate(over="ignore"):
             np.subtract(data, np.float32(low), out=out, dtype=np.float32)

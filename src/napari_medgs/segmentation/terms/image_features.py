@@ -13,7 +13,7 @@ from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
 from napari_medgs._util.trilinear import trilinear
 from napari_medgs.data.equalization import KNOTS, intensity_curve
-from napari_medgs.data.intensities import is_single, scale_to_unit
+from napari_medgs.data.intensities import scale_to_unit, survives_rounding
 from napari_medgs.segmentation.term_params import FeatureParams
 
 DENSITY = 1  # which of a channel's features the densities are of
@@ -216,7 +216,7 @@ def image_features(
     def scale(k: int) -> None:
         c, z = divmod(k, depth)
         low, high = ranges[c]
-        if is_single(low, high):
+        if survives_rounding(data.dtype, low, high):
             with np.errstate(over="ignore"):
                 linear = data[c, z].astype(np.float32) - np.float32(low)
                 linear /= np.float32(high - low)
