@@ -12,6 +12,7 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.errors import Cancelled
 from napari_medgs.fitting import FitParams, StopReason, fit
 from napari_medgs.fitting.problem import choose_slice_axis
+from napari_medgs.segmentation.content import find_content
 from napari_medgs.segmentation.large_model import segment_model
 from napari_medgs.segmentation.memory import check_memory
 from napari_medgs.segmentation.params import SegmentParams
@@ -68,6 +69,23 @@ def fit_for_segmentation(
     >>> 0 < len(field) <= 40
     True
     """
+    volume = volume.prepared()
+    content = find_content(volume)
+    if content is not None and content.is_cropped:
+        part = content.volume(volume, every_channel=True)
+        field = _fit(part, params, working_voxels, progress, should_stop)
+        return content.spread(field, volume)
+    return _fit(volume, params, working_voxels, progress, should_stop)
+
+
+def _fit(
+    volume: Volume,
+    params: FitParams | None,
+    working_voxels: int,
+    progress: ProgressCallback,
+    should_stop: StopCallback,
+) -> GaussianField:
+    """Fit a field to an image, or to averages over blocks of its voxels."""
     place = working_grid(volume.grid, working_voxels)
     params = params or FIT_PARAMS
     if place is not None:
@@ -80,7 +98,7 @@ def fit_for_segmentation(
             if params.iterations == FIT_PARAMS.iterations
             else params.iterations,
         )
-        volume = place.image(volume.prepared())
+        volume = place.image(volume)
     result = fit(volume, params, progress=progress, should_stop=should_stop)
     if result.stopped_by == StopReason.CANCELLED:
         raise Cancelled("The fit before the segmentation was canceled.")

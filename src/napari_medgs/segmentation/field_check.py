@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
+from napari_medgs.segmentation.content import find_content
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.working_grid import working_grid
 
@@ -74,6 +75,12 @@ def field_mismatch(
         or not len(field)
     ):
         return None
+    content = find_content(volume)
+    if (
+        content is not None and content.is_cropped
+    ):  # Gaussians end outside of what they were fitted to
+        volume, field = content.volume(volume, every_channel=True), content.field(field)
+        info = field.info
     place = working_grid(volume.grid, working_voxels)
     factors, grid = ((1, 1, 1), volume.grid) if place is None else (place.factors, place.grid)
     axis = info.slice_axis

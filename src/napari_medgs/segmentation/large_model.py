@@ -15,6 +15,8 @@ from napari_medgs._util.threads import limit_threads, run_chunks
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import GeometryError
+from napari_medgs.segmentation.content import find_content
+from napari_medgs.segmentation.content_model import ContentModel
 from napari_medgs.segmentation.contracts import Model
 from napari_medgs.segmentation.model import SegmentModel
 from napari_medgs.segmentation.params import SegmentParams
@@ -382,6 +384,23 @@ def segment_model(
     'LargeSegmentModel'
     """
     volume = volume.prepared()
+    content = find_content(volume)
+    if content is None:
+        return _model_of(volume, field, params, progress=progress, should_stop=should_stop)
+    return ContentModel(
+        volume, field, content, _model_of, params, progress=progress, should_stop=should_stop
+    )
+
+
+def _model_of(
+    volume: Volume,
+    field: GaussianField,
+    params: SegmentParams | None,
+    *,
+    progress: ProgressCallback,
+    should_stop: StopCallback,
+) -> Model:
+    """Return the model of an image all of which counts."""
     place = working_grid(volume.grid, (params or SegmentParams()).working_voxels)
     if place is None:
         return SegmentModel(volume, field, params, progress=progress, should_stop=should_stop)

@@ -1,0 +1,278 @@
+"""The part of an image that says anything: without constant margins and copies of contrasts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs._typing import Floats
+from napari_medgs.data.field import GaussianField
+from napari_medgs.data.grid import Grid
+from napari_medgs.data.volume import Volume
+from napari_medgs.segmentation.local import Box, window
+from napari_medgs.segmentation.prompts.collector import drawn_voxels
+from napari_medgs.segmentation.prompts.prompts import Box as BoxPrompt
+from napari_medgs.segmentation.prompts.prompts import Point, Prompts
+
+FLAT = 1e-6  # of a channel's range: what resampling leaves of a constant
+COPY = 1e-6  # of a channel's variance that another one does not explain
+SAMPLE = 100_000  # voxels on which contrasts are compared first
+SPARE = 1.0  # voxels around the box in which centers of Gaussians count
+
+
+@dataclass(frozen=True)
+class Content:
+    """A box of an image's voxels, and some of its channels.
+
+    Outside of the box every side of the image has one value, as in an image that was padded: what
+    is measured over all voxels (ranges, noise, the number of Gaussians) would count it. A channel
+    that another one tells all of would count twice.
+
+    Attributes
+    ----------
+    full : Grid
+        Of the image.
+    box : tuple of slice
+    channels : tuple of int
+        Those that are left, increasing.
+    """
+
+    full: Grid
+    box: Box
+    channels: tuple[int, ...]
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of the box."""
+        low = np.array([s.start for s in self.box])
+        affine = self.full.affine.copy()
+        affine[:3, 3] = self.full.to_world(low)
+        z, y, x = (s.stop - s.start for s in self.box)
+        return Grid((z, y, x), affine)
+
+    @property
+    def is_cropped(self) -> bool:
+        """Whether the image has a margin."""
+        return self.grid.shape != self.full.shape
+
+    @property
+    def whole(self) -> Content:
+        """The same channels of all voxels."""
+        return replace(self, box=window((0, 0, 0), self.full.shape))
+
+    def volume(self, volume: Volume, every_channel: bool = False) -> Volume:
+        """Return the image in the box.
+
+        Parameters
+        ----------
+        volume : Volume
+        every_channel : bool
+            Copies, too.
+        """
+        data, names = volume.data[(slice(None), *self.box)], volume.channel_names
+        if not every_channel and len(self.channels) < volume.channels:
+            data = data[list(self.channels)]
+            names = tuple(names[c] for c in self.channels)
+        grid = self.grid if self.is_cropped else self.full
+        return Volume(np.ascontiguousarray(data), grid, names, volume.units)
+
+    def field(self, field: GaussianField) -> GaussianField:
+        """Return the Gaussians of a field of the image that lie in the box, on its grid."""
+        if not self.is_cropped:
+            return field
+        low = np.array([s.start for s in self.box]) - SPARE - 0.5
+        high = np.array([s.stop for s in self.box]) + SPARE - 0.5
+        centers = field.voxel_centers()
+        inside = ((centers >= low) & (centers < high)).all(axis=1)
+        return field.subset(np.flatnonzero(inside)).on_grid(self.grid)
+
+    def spread(self, field: GaussianField, volume: Volume) -> GaussianField:
+        """Return a field of the box as one of the whole image, whose margin is background."""
+        moved, info = field.on_grid(self.full), field.info
+        margin = self._margin_values(volume)
+        background = field.background.copy()
+        scaled = (margin - np.asarray(info.intensity_offset)) / np.asarray(info.intensity_scale)
+        background[: len(margin)] = scaled.clip(0, 1)
+        arrays = {name: getattr(moved, name) for name in moved.tensor_names()}
+        return GaussianField(**{**arrays, "background": background}, info=moved.info)
+
+    def _margin_values(self, volume: Volume) -> NDArray[np.float64]:
+        z, y, x = (-1 if s.start == 0 else 0 for s in self.box)
+        values: NDArray[np.float64] = volume.data[:, z, y, x].astype(np.float64)
+        return values
+
+    def holds(self, prompts: Prompts) -> bool:
+        """Tell whether prompts can be solved in the box alone.
+
+        They can where most of what is marked of every class and some of the background lies in
+        it, and nothing of a mask to refine or of a locked class is outside.
+        """
+        flat, label = drawn_voxels(prompts, self.full.shape, self.full.relative_spacing)
+        inside = self.inside(flat)
+        for value in np.unique(label):
+            mine = inside[label == value]
+            if not mine.any() or (value > 0 and mine.mean() <= 0.5):
+                return False
+        size = self.grid.shape
+        for box in prompts.boxes:
+            part = self._clipped(box)
+            if part is None or (part.start, part.stop) == ((0, 0, 0), size):
+                return False  # what is background around it lies in the margin
+        masks = []
+        if prompts.initial is not None:
+            masks.append(prompts.initial > 0)
+        if prompts.prior is not None:
+            masks.append(prompts.prior.argmax(axis=0) > 0)
+        if prompts.locked and prompts.result is not None:
+            masks.append(np.isin(prompts.result, sorted(prompts.locked)))
+        return all(np.count_nonzero(m) == np.count_nonzero(m[self.box]) for m in masks)
+
+    def inside(self, flat: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which voxels, by their flat indices in the image, lie in the box."""
+        voxels = np.unravel_index(flat, self.full.shape)
+        found: NDArray[np.bool_] = np.logical_and.reduce(
+            [(v >= s.start) & (v < s.stop) for v, s in zip(voxels, self.box, strict=True)]
+        )
+        return found
+
+    def prompts(self, prompts: Prompts) -> Prompts:
+        """Return prompts in the voxels of the box; what lies outside is left out."""
+        if not self.is_cropped:
+            return prompts
+
+        def part(array: NDArray[Any] | None) -> NDArray[Any] | None:
+            return None if array is None else array[(..., *self.box)]
+
+        clipped = [self._clipped(box) for box in prompts.boxes]
+        return replace(
+            prompts,
+            labels=part(prompts.labels),
+            initial=part(prompts.initial),
+            prior=part(prompts.prior),
+            result=part(prompts.result),
+            fully_labeled=tuple(
+                (axis, index - self.box[axis].start)
+                for axis, index in prompts.fully_labeled
+                if self.box[axis].start <= index < self.box[axis].stop
+            ),
+            points=tuple(self._moved(p) for p in prompts.points if self._in_box(p)),
+            boxes=tuple(box for box in clipped if box is not None),
+        )
+
+    def outside(self, prompts: Prompts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return what strokes and points outside of the box give a label: flat indices, labels."""
+        own = tuple(p for p in prompts.points if not self._in_box(p))
+        flat, label = drawn_voxels(
+            replace(prompts, points=own), self.full.shape, self.full.relative_spacing
+        )
+        out = ~self.inside(flat)
+        return flat[out], label[out]
+
+    def _in_box(self, point: Point) -> bool:
+        return all(
+            s.start - 0.5 <= p <= s.stop - 0.5
+            for p, s in zip(point.position, self.box, strict=True)
+        )
+
+    def _moved(self, point: Point) -> Point:
+        z, y, x = (p - s.start for p, s in zip(point.position, self.box, strict=True))
+        return replace(point, position=(z, y, x))
+
+    def _clipped(self, box: BoxPrompt) -> BoxPrompt | None:
+        low = [max(a, s.start) - s.start for a, s in zip(box.start, self.box, strict=True)]
+        high = [min(b, s.stop) - s.start for b, s in zip(box.stop, self.box, strict=True)]
+        if any(a >= b for a, b in zip(low, high, strict=True)):
+            return None
+        return BoxPrompt((low[0], low[1], low[2]), (high[0], high[1], high[2]), box.label)
+
+
+def find_content(volume: Volume) -> Content | None:
+    """Return what an image is without constant margins and copies of channels.
+
+    Parameters
+    ----------
+    volume : Volume
+        Finite, no channel constant.
+
+    Returns
+    -------
+    Content or None
+        None where it is all of the image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> noise = np.random.default_rng(0).normal(size=(4, 12, 12))
+    >>> padded = np.pad(noise, 3)
+    >>> content = find_content(Volume.from_array(np.stack([padded, 5 - 2 * padded])))
+    >>> [(s.start, s.stop) for s in content.box], content.channels
+    ([(3, 7), (3, 15), (3, 15)], (0,))
+    >>> find_content(Volume.from_array(noise)) is None
+    True
+    """
+    data = volume.data
+    box = _box_of(data)
+    even = any(channel[box].min() == channel[box].max() for channel in data)
+    if even or sum(s.stop - s.start > 1 for s in box) < 2:
+        box = window((0, 0, 0), volume.shape)  # an even object in an even background
+    channels: list[int] = []
+    for c in range(len(data)):
+        if not any(_is_copy(data[c][box], data[k][box]) for k in channels):
+            channels.append(c)
+    content = Content(volume.grid, box, tuple(channels))
+    return content if content.is_cropped or len(channels) < len(data) else None
+
+
+def _box_of(data: NDArray[Any]) -> Box:
+    """Return the box without planes at the sides that are constant, and as the outermost one."""
+    low, high = [0, 0, 0], list(data.shape[1:])
+    flat = np.array([FLAT * (float(c.max()) - float(c.min())) for c in data])
+    found = True
+    while found:  # sides of other constants meet at edges: these end once the others are gone
+        found = False
+        for axis in range(3):
+            for last in (False, True):
+                planes = _even_planes(
+                    data[(slice(None), *map(slice, low, high))], axis, last, flat
+                )
+                found |= planes > 0
+                if last:
+                    high[axis] -= planes
+                else:
+                    low[axis] += planes
+    return window(low, high)
+
+
+def _even_planes(part: NDArray[Any], axis: int, last: bool, flat: Floats) -> int:
+    """Return how many planes from one side on have the same constant, one less than all at most.
+
+    ``flat`` is what counts as no difference, by channel.
+    """
+    stack = np.moveaxis(part, axis + 1, 1)
+    if last:
+        stack = stack[:, ::-1]
+    first = stack[:, 0, 0, 0].astype(np.float64)
+    for k in range(stack.shape[1] - 1):
+        away = np.abs(stack[:, k].reshape(len(stack), -1) - first[:, None]).max(axis=1)
+        if (away > flat).any():
+            return k
+    return stack.shape[1] - 1
+
+
+def _is_copy(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    """Tell whether a channel is a multiple of another one plus a constant."""
+    step = max(1, one.size // SAMPLE)
+    if not _explains(one.reshape(-1)[::step], other.reshape(-1)[::step]):
+        return False
+    return _explains(one.reshape(-1), other.reshape(-1))
+
+
+def _explains(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    first, second = (v.astype(np.float64) - float(v[0]) for v in (one, other))
+    first -= first.mean()
+    second -= second.mean()
+    square = float(first @ first) * float(second @ second)
+    return float(first @ second) ** 2 >= (1 - COPY) * square
