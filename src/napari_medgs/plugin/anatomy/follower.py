@@ -14,6 +14,7 @@ from napari_medgs.plugin.anatomy.planes import (
     known_directions,
     slice_plane,
 )
+from napari_medgs.plugin.canvas_context import keep_context
 from napari_medgs.plugin.layer_metadata import unwrap
 
 _FOLLOWERS: weakref.WeakKeyDictionary[Any, PlaneFollower] = weakref.WeakKeyDictionary()
@@ -61,6 +62,7 @@ class PlaneFollower:
         self._viewer = weakref.ref(viewer)
         self.directions: Directions | None = None
         self.letters = BorderLetters(viewer, canvas)
+        keep_context(viewer, canvas)
         self._plain = tuple(_camera(viewer).orientation)
         self._before = tuple(viewer.dims.order)
         self._turned_from: tuple[int, ...] | None = None
