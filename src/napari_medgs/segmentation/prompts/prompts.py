@@ -168,7 +168,9 @@ class Prompts:
         if self.prior.dtype == np.uint8:
             total /= PRIOR_SCALE
         if not (self.prior.min() >= 0 and np.abs(total - 1).max() <= PRIOR_TOLERANCE):
-            raise LabelError("The probabilities of the prior must be from 0 on and add up to 1.")
+            raise LabelError(
+                "The probabilities of the prior must not be negative and must add up to 1."
+            )
 
     def check(self, shape: tuple[int, int, int]) -> None:
         """Refuse prompts that do not fit a grid or contradict themselves.
