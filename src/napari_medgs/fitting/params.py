@@ -242,7 +242,8 @@ class FitParams:
         check(self)
         if self.percentiles[0] >= self.percentiles[1]:
             raise ParameterError(
-                f"percentiles must be two increasing numbers from 0 to 100, not {self.percentiles!r}."
+                "percentiles must be two increasing numbers from 0 to 100, not "
+                f"{self.percentiles!r}."
             )
         if self.checkpoint_every and not self.checkpoint:
             raise ParameterError("Checkpoints need a file to go to: set checkpoint as well.")
