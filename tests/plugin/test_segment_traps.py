@@ -168,6 +168,22 @@ def test_a_mask_of_nan_background_and_booleans(docked, qtbot, notes):
     assert [severity for severity, _ in notes] == ["warning"]
 
 
+def test_an_image_that_is_removed_while_a_session_begins(docked, notes, monkeypatch):
+    viewer, widget = docked()
+    load = widget.context.load_images
+
+    def load_and_lose(layers):
+        loaded = load(layers)
+        viewer.layers.clear()  # as a script can, while the window goes on
+        return loaded
+
+    monkeypatch.setattr(widget.context, "load_images", load_and_lose)
+    widget.view.new_strokes.click()
+    assert notes == [("error", "Choose at least one image layer.")]
+    assert not viewer.layers
+    assert widget.controller.session is None
+
+
 def test_the_first_strokes_layer_finds_everything_compiled():
     code = """
 import subprocess

@@ -139,7 +139,7 @@ class SegmentSessions(MedGSWidget):
         self.values.load(0, background)
         table.fill(table.classes or [1, 2], background)
         names = {v: table.name(v) for v in table.values}
-        image = self.view.images.layers[0]
+        image = images[0]  # perhaps gone by now: the window went on while it was loaded
         follower = follow_planes(self.viewer)
         if follower is not None:
             follower.show_slices(image)
