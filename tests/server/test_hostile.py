@@ -172,6 +172,14 @@ def test_limits_of_body_and_voxels():
         assert answer.status_code == 413
         assert "1,100 voxels" in answer.json()["detail"]
         assert http.post("/undo", content=b" " * 1_100_000).status_code == 413
+        # Paths whose body is a form of their own have the limit, too.
+        long = b'{"coordinates": [1, 1, 1], "more": "' + b"0" * 1_100_000 + b'"}'
+        kind = {"Content-Type": "application/json"}
+        answer = http.post("/add_point_interaction", content=long, headers=kind)
+        assert answer.status_code == 413
+        assert answer.json() == {"detail": "The body is larger than 1.0 MB."}
+        answer = http.post("/add_point_interaction", content=iter([long]), headers=kind)
+        assert "parsing the body" in answer.json()["detail"]
 
 
 def test_without_a_lease(server):

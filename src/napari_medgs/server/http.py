@@ -26,6 +26,7 @@ OPEN = "/healthz"  # answers without a key
 RETRY_SECONDS = 10
 SHARE_OF_FREE = 0.5  # of the free memory may be the body of a request
 JSON_BYTES = MEGABYTE
+TOO_LARGE = "The body is larger than {:.1f} MB."
 STATUS: tuple[tuple[type[MedGSError], int], ...] = (
     (LeaseGoneError, 410),
     (FullError, 503),
@@ -73,7 +74,7 @@ async def read_body(request: Request, most: int) -> bytes:
         When the client leaves before all of it has come.
     """
     most = min(most, int(SHARE_OF_FREE * free_bytes()))
-    says = f"The body is larger than {most / 1e6:.1f} MB."
+    says = TOO_LARGE.format(most / MEGABYTE)
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > most:
         raise TooLargeError(says)
@@ -132,6 +133,8 @@ def parse_object(text: bytes | str, what: str) -> dict[str, Any]:
 class Gate:
     """Lets requests in that have the key, and writes one line a request into the log.
 
+    Bodies larger than ``max_body_mb`` are refused, on every path.
+
     Where there is no key, web pages of other sites are kept out: a request must name the own
     machine as its host, and none as its origin but it.
 
@@ -146,13 +149,14 @@ class Gate:
     def __init__(self, app: Any, settings: ServerSettings, paths: frozenset[str]) -> None:
         self._app, self._paths = app, paths
         self._key = settings.api_key.encode()
+        self._most = settings.max_body_mb * MEGABYTE
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 0
+        started, status, came = time.perf_counter(), 0, 0
 
         async def sending(message: Any) -> None:
             nonlocal status
@@ -160,12 +164,20 @@ class Gate:
                 status = message["status"]
             await send(message)
 
+        async def receiving() -> Any:
+            nonlocal came
+            message = await receive()
+            came += len(message.get("body", b""))
+            if came > self._most:
+                raise TooLargeError(TOO_LARGE.format(self._most / MEGABYTE))
+            return message
+
         refused = self._refused(scope)
         try:
             if refused is not None:
                 await refused(scope, receive, sending)
             else:
-                await self._app(scope, receive, sending)
+                await self._app(scope, receiving, sending)
         finally:
             seconds = time.perf_counter() - started
             # A route's path names no session.
@@ -182,7 +194,7 @@ class Gate:
             wanted = b"Bearer " + self._key
             if scope["path"] != OPEN and not hmac.compare_digest(given, wanted):
                 return error_response(401, "The key is missing or wrong.")
-            return None
+            return self._too_large(headers)
         host = headers.get(b"host", b"").decode("latin-1")
         if not is_loopback(_name_of(host)):
             return error_response(403, "Without a key the server answers its own machine alone.")
@@ -191,6 +203,12 @@ class Gate:
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin and not is_loopback(_name_of(origin.partition("://")[2])):
             return error_response(403, "Without a key the server answers no web pages.")
+        return self._too_large(headers)
+
+    def _too_large(self, headers: dict[bytes, bytes]) -> JSONResponse | None:
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > self._most:
+            return error_response(413, TOO_LARGE.format(self._most / MEGABYTE))
         return None
 
 
