@@ -222,7 +222,7 @@ def choose_frames(
     if _is_mask(found):
         return found, [], None
     frames = [f for p, h in found.headers.items() for f in frames_of(p, h)]
-    frames = _choose_volume(path, found.series, frames, number)
+    frames = _choose_volume(path, frames, number)
     return found, frames, int(number) if found.series.volumes else None
 
 
@@ -358,7 +358,7 @@ def _warn_of_values(path: Path, header: Any, frames: list[Frame]) -> None:
         )
 
 
-def _choose_volume(path: Path, series: Series, frames: list[Frame], wanted: str) -> list[Frame]:
+def _choose_volume(path: Path, frames: list[Frame], wanted: str) -> list[Frame]:
     """Return the frames of the only volume, or of the wanted one."""
     volumes = split_volumes(frames)
     if len(volumes) == 1:
