@@ -28,6 +28,7 @@ class BuildParts:
     known : PartTree or Path or None
         A tree that there is already, or a field file that may hold one.
     threads : int or None
+        CPU threads; None for all.
     """
 
     segmenter: InteractiveSegmenter
