@@ -106,7 +106,8 @@ class StageTimer:
         if self._stop():
             raise Cancelled(f"The {self._task} was canceled.")
         now = time.perf_counter()
-        self._progress(ProgressEvent(name, self._done, self._total, now - self.started))
+        done = min(self._done, self._total) if self._total else self._done  # stages may repeat
+        self._progress(ProgressEvent(name, done, self._total, now - self.started))
         self._current = name
         self._done += 1
         self._last = now

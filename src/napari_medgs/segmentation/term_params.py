@@ -154,6 +154,9 @@ class ShapeParams:
         completely annotated: unseeded components in them become background.
     seed_distance : float
         Components of a class farther than this from all its markers in a slice are unseeded.
+    most_unpainted : float
+        What the solve shows of a class around a thick stroke, over the stroke's area, up to which
+        the stroke counts as painted up to the border of the class; 0: hardly ever.
     max_gap : float
         Distance of fully labeled slices up to which labels are interpolated between them.
     oblique_depth : float
@@ -174,6 +177,7 @@ class ShapeParams:
     edge_growth: float = setting(0.5, low=0, high=1000)
     rich_fraction: float = setting(0.5, low=0, high=1)
     seed_distance: float = setting(6.0, low=0, high=1e4)
+    most_unpainted: float = setting(0.25, low=0, high=1000)
     max_gap: float = setting(16.0, low=0, high=1e4)
     oblique_depth: float = setting(3.0, low=0, high=1e4)
     outside_weight: float = setting(2.0, low=0, high=1000)

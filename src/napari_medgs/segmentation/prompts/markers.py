@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -106,6 +106,27 @@ class Markers:
     def count(self) -> int:
         """Number of classes, the background included."""
         return len(self.values)
+
+    def subset(self, chosen: NDArray[np.bool_]) -> Markers:
+        """Return some of the markers.
+
+        Parameters
+        ----------
+        chosen : (P,) ndarray of bool
+
+        Returns
+        -------
+        Markers
+            The same object where all are chosen.
+        """
+        if chosen.all():
+            return self
+        return replace(
+            self,
+            voxels=self.voxels[chosen],
+            classes=self.classes[chosen],
+            user_marked=self.user_marked[chosen],
+        )
 
     def annotated_slices(self) -> tuple[int, NDArray[np.int64]]:
         """Return the orientation and indices of slices with markers of two classes or more.

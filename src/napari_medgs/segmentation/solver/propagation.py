@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from napari_medgs._typing import Floats
 from napari_medgs._util.progress import StageTimer
 from napari_medgs.segmentation.params import SegmentParams, SegmentStage
 from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.prompts.thinning import on_middle_lines
 from napari_medgs.segmentation.solver.constraints import Constraints, resolve_negative_points
 from napari_medgs.segmentation.solver.extent import estimate_extent, extents_end
 from napari_medgs.segmentation.solver.geodesic import GraphSolver
@@ -31,7 +32,22 @@ from napari_medgs.segmentation.terms.scattered import Scattered, find_scattered
 
 @dataclass(frozen=True)
 class GraphState:
-    """What a full solve leaves behind for incremental ones."""
+    """What a full solve leaves behind for incremental ones.
+
+    Attributes
+    ----------
+    markers : Markers
+    solution : GraphSolution
+    seeds : (N,) ndarray of int32
+        Class of every node, -1 where it is no seed.
+    costs : PathCosts
+    constrained : bool
+        Whether there are voxels that cannot have all classes.
+    scattered : Scattered or None
+    passive : (Q, 3) ndarray of int32
+        Marked voxels at which no path begins: areas that are painted up to their border, without
+        their middle lines.
+    """
 
     markers: Markers
     solution: GraphSolution
@@ -39,11 +55,22 @@ class GraphState:
     costs: PathCosts
     constrained: bool
     scattered: Scattered | None = None
+    passive: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 3), np.int32))
 
     @property
     def known(self) -> Markers:
         """The markers, with those that were found by the look of their class."""
         return self.markers if self.scattered is None else self.scattered.added_to(self.markers)
+
+    @property
+    def sources(self) -> Markers:
+        """The known markers at which paths over voxels begin."""
+        known = self.known
+        if not len(self.passive):
+            return known
+        shape = np.concatenate([known.voxels, self.passive]).max(axis=0) + 1
+        passive = np.ravel_multi_index(tuple(self.passive.T), shape)
+        return known.subset(~np.isin(np.ravel_multi_index(tuple(known.voxels.T), shape), passive))
 
 
 class MarkerPropagation:
@@ -71,6 +98,7 @@ class MarkerPropagation:
         contrasts: ContrastWeights | None,
         params: SegmentParams,
         timer: StageTimer,
+        painted: NDArray[np.bool_] | None = None,
     ) -> GraphState:
         """Fit the terms, find paths, and find them again with the shape prior.
 
@@ -83,16 +111,23 @@ class MarkerPropagation:
         params : SegmentParams
         timer : StageTimer
             In its stage of the terms.
+        painted : (P,) ndarray of bool, optional
+            Markers of areas that are painted up to their border, where that is known.
 
         Returns
         -------
         GraphState
         """
         solver = self.graph
-        seeds = solver.seeds(markers.voxels, markers.classes, markers.count)
+        # Strokes keep their labels however thick they are; paths begin at their middle lines.
+        middle = on_middle_lines(markers)
+        sources = markers.subset(middle)
+        # What lies at the border of a class looks like what is around it.
+        inner = markers if painted is None else markers.subset(middle | ~painted)
+        seeds = solver.seeds(sources.voxels, sources.classes, sources.count)
         watershed = solver.watershed(params.seed)
         appearance, votes = fit_terms(
-            markers, solver.image, watershed, params.seed, params.advanced, contrasts
+            inner, solver.image, watershed, params.seed, params.advanced, contrasts, sources
         )
         forbidden = constraints.forbidden_at(np.round(solver.points).astype(np.int32))
         log_probability = appearance.log_probability(solver.features)
@@ -103,7 +138,9 @@ class MarkerPropagation:
         distance = solver.propagate(seeds, costs, forbidden)
         if len(markers.negative_voxels):
             markers = resolve_negative_points(markers, solver, distance)
-            seeds = solver.seeds(markers.voxels, markers.classes, markers.count)
+            middle = on_middle_lines(markers)
+            sources = markers.subset(middle)
+            seeds = solver.seeds(sources.voxels, sources.classes, sources.count)
             distance = solver.propagate(seeds, costs, forbidden)
         timer.end()
         timer.stage(SegmentStage.SHAPE)
@@ -113,6 +150,11 @@ class MarkerPropagation:
         if markers.kept is None:  # an initial mask knows the extent of every class
             slices = solver.annotated_slices(distance, markers)
             unseeded = slices.drop_unseeded_components(markers, solver.image.relative_spacing)
+            found = slices.keep_painted(markers, middle, painted)
+            if painted is None and found.any():
+                timer.end()
+                timer.stage(SegmentStage.TERMS)
+                return self.solve(markers, constraints, contrasts, params, timer, found)
             scattered = find_scattered(
                 markers, slices, solver.image, appearance, solver.nodes(seeds),
                 log_probability,
@@ -122,8 +164,10 @@ class MarkerPropagation:
             known = scattered.added_to(markers)
         changed = len(unseeded) + len(known.voxels) > len(markers.voxels)
         if changed:
-            voxels = np.concatenate([known.voxels, unseeded])
-            classes = np.concatenate([known.classes, np.zeros(len(unseeded), np.int32)])
+            added = np.ones(len(known.voxels) - len(middle), np.bool_)
+            sources = known.subset(np.concatenate([middle, added]))
+            voxels = np.concatenate([sources.voxels, unseeded])
+            classes = np.concatenate([sources.classes, np.zeros(len(unseeded), np.int32)])
             seeds = solver.seeds(voxels, classes, markers.count)
         weight = params.shape
         if markers.kept is not None:
@@ -160,7 +204,9 @@ class MarkerPropagation:
             )  # fmt: skip
         timer.end()
         solution = GraphSolution(distance, appearance, prior, votes, extent, weight)
-        return GraphState(markers, solution, seeds, costs, constraints.any, scattered)
+        none = np.zeros((0, 3), np.int32)
+        passive = none if painted is None else markers.voxels[painted & ~middle]
+        return GraphState(markers, solution, seeds, costs, constraints.any, scattered, passive)
 
     def extension(
         self, markers: Markers, constraints: Constraints

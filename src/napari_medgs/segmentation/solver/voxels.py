@@ -169,7 +169,7 @@ class VoxelSolver:
             every = np.ones(state.markers.count, np.bool_)
             return None, NarrowBand(np.zeros((0, 3), np.int32), none, every)
         arguments = (
-            state.solution, state.known, params.appearance, params.smooth, labels, self._best,
+            state.solution, state.sources, params.appearance, params.smooth, labels, self._best,
             self._margin,
         )  # fmt: skip
         if change is None:

@@ -99,6 +99,49 @@ class AnnotatedSlices:
                 found.append(voxels)
         return np.concatenate(found)
 
+    def keep_painted(
+        self,
+        markers: Markers,
+        middle: NDArray[np.bool_],
+        painted: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.bool_]:
+        """Take areas that are painted up to their border for outlines of their classes, in place.
+
+        Around a stroke the solve shows more of its class. Where it shows hardly more than a thick
+        stroke, the stroke has the border of the class.
+
+        Parameters
+        ----------
+        markers : Markers
+        middle : (P,) ndarray of bool
+            See :func:`~napari_medgs.segmentation.prompts.thinning.on_middle_lines`.
+        painted : (P,) ndarray of bool, optional
+            The markers of these areas, where they are known.
+
+        Returns
+        -------
+        (P,) ndarray of bool
+            The markers of these areas.
+        """
+        found = np.zeros(len(markers.voxels), np.bool_)
+        if middle.all():
+            return found
+        rest = [a for a in range(3) if a != self.axis]
+        position = markers.voxels[:, self.axis]
+        for plane, z in zip(self.labels, self.indices, strict=True):
+            on_slice = np.flatnonzero(position == z)
+            for k in range(1, markers.count):
+                on = on_slice[markers.classes[on_slice] == k]
+                if middle[on].all():
+                    continue
+                more = plane == k
+                more[tuple(markers.voxels[on][:, rest].T)] = False
+                known = painted is not None and painted[on].any()
+                if known or np.count_nonzero(more) <= self.params.most_unpainted * len(on):
+                    plane[more] = 0
+                    found[on] = True
+        return found
+
     def hold_most(self, markers: Markers) -> bool:
         """Return whether most of the user's markers lie in these slices.
 

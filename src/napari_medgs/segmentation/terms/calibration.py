@@ -198,6 +198,7 @@ def fit_terms(
     seed: int,
     params: SolverParams | None = None,
     contrasts: ContrastWeights | None = None,
+    sources: Markers | None = None,
 ) -> tuple[Appearance, WatershedVotes]:
     """Fit the appearance model and the watershed to markers, and weight both.
 
@@ -211,6 +212,8 @@ def fit_terms(
     params : SolverParams, optional
     contrasts : ContrastWeights, optional
         How much every contrast counts; all alike by default.
+    sources : Markers, optional
+        Those from which the watershed floods; ``markers`` by default.
 
     Returns
     -------
@@ -245,5 +248,6 @@ def fit_terms(
         appearance.inverse_temperature = min(
             held_out.inverse_temperature(0.0), held_out.inverse_temperature(weight)
         )
-    votes = watershed.vote(markers.voxels, markers.classes, markers.count)
+    sources = sources or markers
+    votes = watershed.vote(sources.voxels, sources.classes, sources.count)
     return appearance, replace(votes, weight=weight)
