@@ -88,8 +88,8 @@ def missing(path: str | Path, what: str = "file") -> FileError:
     if not is_broken_link(place):
         return FileError(f"{path}: no such {what}.")
     return FileError(
-        f"{path}: a link to {os.readlink(place)}, which does not exist; in a DataLad or git-annex "
-        "data set fetch it first (datalad get)."
+        f"{path}: no such {what}. It is a link to {os.readlink(place)}, which does not exist; "
+        "in a DataLad or git-annex data set fetch it first (datalad get)."
     )
 
 

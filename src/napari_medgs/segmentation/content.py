@@ -214,6 +214,8 @@ def find_content(volume: Volume) -> Content | None:
     True
     """
     data = volume.data
+    if any(not np.isfinite(float(c.max()) - float(c.min())) for c in data):
+        return None  # a fit refuses what spans more than all floating-point numbers
     box = _box_of(data)
     even = any(channel[box].min() == channel[box].max() for channel in data)
     if even or sum(s.stop - s.start > 1 for s in box) < 2:
