@@ -170,3 +170,13 @@ def test_a_point_against_a_painted_class_counts(scene):
     mask = masked(model, drawn, points=[against])
     assert not mask[place]
     assert overlap(mask, truth) > 0.95
+
+
+def test_progress_stays_within_its_total(scene):
+    model, truth = scene
+    events = []
+    prompts = Prompts(labels=strokes(truth, (14,), PAINTED), background=BACKGROUND)
+    model.update(prompts, progress=events.append)
+    stages = [event.stage for event in events]
+    assert stages.count("data terms") == 2  # they are fitted again without the painted border
+    assert all(0 <= event.done <= event.total for event in events)
