@@ -133,6 +133,7 @@ class SurfaceView:
         self.wanted_elsewhere: Callable[[], bool] = lambda: False
         self._hidden: list[Any] = []
         self._order: tuple[int, ...] | None = None
+        self._ended = False
         self._wanted = self._made = 0  # how often a surface was asked for, and which one is drawn
         button.toggled.connect(self._on_toggled)
         controller.shown.connect(self._on_shown)
@@ -225,6 +226,8 @@ class SurfaceView:
             QTimer.singleShot(0, self._go_on)
 
     def _go_on(self) -> None:
+        if self._ended:  # the widget is gone since
+            return
         if self._is_wanted() and not self.runner.busy:
             self._start()
 
@@ -235,6 +238,7 @@ class SurfaceView:
 
     def shut_down(self) -> None:
         """Stop what is being made, and stop listening."""
+        self._ended = True
         self.runner.shut_down()
         self._context.viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
 

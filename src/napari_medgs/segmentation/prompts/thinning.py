@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from napari_medgs.segmentation.prompts.markers import Markers
 
 THICK = 2.5  # markers per pixel of the middle line from which on a stroke is thick
+THICK_ALONE = 4.0  # the same where one slice alone is annotated: each marker counts more there
 LEAST = 8  # markers of a class in a slice
 
 
@@ -57,6 +58,7 @@ def on_middle_lines(markers: Markers) -> NDArray[np.bool_]:
         return found
     axis, slices = markers.annotated_slices()
     rest = [a for a in range(3) if a != axis]
+    thick = THICK if len(slices) > 1 else THICK_ALONE
     place = np.where(markers.user_marked, markers.voxels[:, axis], -1)
     for z in np.setdiff1d(slices, markers.fully_labeled.get(axis, slices[:0])):
         on_slice = np.flatnonzero(place == z)
@@ -70,6 +72,6 @@ def on_middle_lines(markers: Markers) -> NDArray[np.bool_]:
             plane = np.zeros(pixels.max(axis=0) + 2, np.bool_)
             plane[where] = True
             lines = skeletonize(plane)
-            if len(on) >= THICK * np.count_nonzero(lines):
+            if len(on) >= thick * np.count_nonzero(lines):
                 found[on] = lines[where]
     return found
