@@ -13,7 +13,7 @@ from napari_medgs._typing import Floats
 from napari_medgs._util.records import checked_record
 from napari_medgs._util.settings import check, setting
 from napari_medgs.data.grid import Grid
-from napari_medgs.errors import ParameterError
+from napari_medgs.errors import GeometryError, ParameterError
 
 Blend = Literal["normalized", "sum", "alpha"]
 Head = Literal["image", "seg"]
@@ -227,6 +227,23 @@ class GaussianField:
             )
         if len(self.info.class_names) != len(self.info.label_values):
             raise ParameterError("Every class needs one label value.")
+
+    def check_grid(self, grid: Grid) -> None:
+        """Refuse an image of another grid than the one that the field was fitted on.
+
+        Parameters
+        ----------
+        grid : Grid
+            Of the image.
+
+        Raises
+        ------
+        GeometryError
+        """
+        if not self.info.grid.matches(grid):
+            raise GeometryError(
+                "The field was fitted on another grid than the image's; fit it to this image."
+            )
 
     def __len__(self) -> int:
         return len(self.centers)

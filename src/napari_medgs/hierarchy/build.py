@@ -389,8 +389,6 @@ def part_tree(
 
             raise Cancelled("The fit before the tree of parts was canceled.")
         field = result.field
-    elif not field.info.grid.matches(volume.grid):
-        raise GeometryError(
-            "The field was fitted on another grid than the image's; fit it to this image."
-        )
+    else:
+        field.check_grid(volume.grid)
     return build_tree(volume.data, field, params, progress=progress, should_stop=should_stop)

@@ -14,7 +14,6 @@ from napari_medgs._typing import Floats
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
-from napari_medgs.errors import GeometryError
 from napari_medgs.segmentation.content import Content
 from napari_medgs.segmentation.contracts import Model, Snapshot
 from napari_medgs.segmentation.params import SegmentParams
@@ -116,10 +115,7 @@ class ContentModel:
         progress: ProgressCallback = ignore_progress,
         should_stop: StopCallback = never_stop,
     ) -> None:
-        if not field.info.grid.matches(volume.grid):
-            raise GeometryError(
-                "The field was fitted on another grid than the image's; fit it to this image."
-            )
+        field.check_grid(volume.grid)
         self.volume, self.field, self._content, self._make = volume, field, content, make
         self._params = params or SegmentParams()
         self._models = {False: self._made(False, progress, should_stop)}

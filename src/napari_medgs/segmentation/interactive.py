@@ -12,7 +12,7 @@ from napari_medgs.errors import GeometryError
 from napari_medgs.segmentation.interaction.editing import Editing
 from napari_medgs.segmentation.interaction.prompting import Prompting
 from napari_medgs.segmentation.interaction.solving import Solving
-from napari_medgs.segmentation.interaction.state import as_volume, check_field
+from napari_medgs.segmentation.interaction.state import as_volume
 from napari_medgs.segmentation.params import SegmentParams
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class InteractiveSegmenter(Prompting, Editing, Solving):
         volume = as_volume(image, spacing, affine)
         volume = volume.prepared()
         if field is not None:
-            check_field(field, volume)
+            field.check_grid(volume.grid)
         settings = Settings(unlabeled=UNLABELED, background=BACKGROUND, params=self._params)
         images = [str(image)] if isinstance(image, (str, Path)) else []
         self._start(volume, Session(volume.grid, settings, images=images), field)
@@ -158,7 +158,7 @@ class InteractiveSegmenter(Prompting, Editing, Solving):
         if not session.grid.matches(volume.grid):
             raise GeometryError("The session belongs to an image on another grid than this image.")
         if field is not None:
-            check_field(field, volume)
+            field.check_grid(volume.grid)
         segmenter = cls(session.settings.params, fit_params=fit_params)
         segmenter._start(volume.prepared(), session, field)
         return segmenter

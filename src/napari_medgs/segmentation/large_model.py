@@ -14,7 +14,6 @@ from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_p
 from napari_medgs._util.threads import limit_threads, run_chunks
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
-from napari_medgs.errors import GeometryError
 from napari_medgs.segmentation.content import find_content
 from napari_medgs.segmentation.content_model import ContentModel
 from napari_medgs.segmentation.contracts import Model
@@ -142,10 +141,7 @@ class LargeSegmentModel:
         progress: ProgressCallback = ignore_progress,
         should_stop: StopCallback = never_stop,
     ) -> None:
-        if not field.info.grid.matches(volume.grid):
-            raise GeometryError(
-                "The field was fitted on another grid than the image's; fit it to this image."
-            )
+        field.check_grid(volume.grid)
         self.volume, self.field, self._place = volume, field, place
         self._params = params or SegmentParams()
         with limit_threads(self._params.threads):

@@ -20,7 +20,7 @@ from napari_medgs._util.progress import (
 from napari_medgs._util.threads import limit_threads
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
-from napari_medgs.errors import GeometryError, ParameterError
+from napari_medgs.errors import ParameterError
 from napari_medgs.segmentation.params import SegmentParams, SegmentStage
 from napari_medgs.segmentation.postprocess.class_edits import clear_outside_range
 from napari_medgs.segmentation.prompts.markers import Markers
@@ -95,10 +95,7 @@ class SegmentModel:
         should_stop: StopCallback = never_stop,
     ) -> None:
         volume = volume.prepared()
-        if not field.info.grid.matches(volume.grid):
-            raise GeometryError(
-                "The field was fitted on another grid than the image's; fit it to this image."
-            )
+        field.check_grid(volume.grid)
         if not len(field):
             raise ParameterError("The field holds no Gaussians; fit it again.")
         self.volume, self.field = volume, field

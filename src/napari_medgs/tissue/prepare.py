@@ -229,12 +229,10 @@ def prepare(
     inside = region_of(volume, region, params)
     if field is None:
         field = _fit(volume, params, progress, should_stop)
-    elif not field.info.grid.matches(volume.grid):
-        raise GeometryError(
-            "The field was fitted on another grid than the image's; fit it to this image."
-        )
-    elif not len(field):
-        raise ParameterError("The field holds no Gaussians; fit it again.")
+    else:
+        field.check_grid(volume.grid)
+        if not len(field):
+            raise ParameterError("The field holds no Gaussians; fit it again.")
     layout = lay_out(volume, inside, field.info.slice_axis)
     shares = ShareProjector(field, params.threads)
     return Prepared(**vars(layout), field=field, shares=shares)

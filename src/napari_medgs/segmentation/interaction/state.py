@@ -90,7 +90,7 @@ class SegmenterState:
         GeometryError
             When it belongs to another grid.
         """
-        check_field(field, self.volume)
+        field.check_grid(self.volume.grid)
         if field is not self._field:
             self._field, self._model, self._result = field, None, None
 
@@ -185,14 +185,6 @@ class SegmenterState:
         if self._session is None:
             raise ParameterError("There is no image yet: call set_image first.")
         return self._session
-
-
-def check_field(field: GaussianField, volume: Volume) -> None:
-    """Refuse a field of another grid than the image's."""
-    if not field.info.grid.matches(volume.grid):
-        raise GeometryError(
-            "The field was fitted on another grid than the image's; fit it to this image."
-        )
 
 
 def as_volume(
