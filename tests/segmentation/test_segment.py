@@ -136,6 +136,9 @@ def test_one_class_alone_is_refused_before_any_work(scene):
     drawn = np.where(labels == 1, 1, 0)
     with pytest.raises(LabelError, match="Only one class is marked"):
         segment(volume, Prompts(labels=drawn), field=field)
+    around = np.where(labels == 1, 9, 0)
+    with pytest.raises(LabelError, match=r"Only one class is marked \(the background\)"):
+        segment(volume, Prompts(labels=around, background=9), field=field)
 
 
 def test_wrong_settings_are_refused():

@@ -80,8 +80,10 @@ def rasterize_prompts(
         raise LabelError(f"The label {label.min()} is marked; labels must not be negative.")
     present = np.unique(label)
     if len(present) < 2:
+        only = int(present[0]) if len(present) else None
+        name = "the background" if only == 0 and background is not None else only
         raise LabelError(
-            (f"Only one class is marked ({present[0]})" if len(present) else "Nothing is marked")
+            ("Nothing is marked" if only is None else f"Only one class is marked ({name})")
             + ": mark at least two; the background counts as one"
             + (", but no value is said to mean it." if background is None else ".")
         )
