@@ -82,6 +82,10 @@ def test_steps_tell_what_changes_now_not_what_changed_then(session, model, ball_
     step = session.redo()
     np.testing.assert_array_equal(step.result.before, one.reshape(-1)[step.result.where])
     np.testing.assert_array_equal(step.result.after, session.labels.reshape(-1)[step.result.where])
+    np.testing.assert_array_equal(session.labels, both)  # nothing is left of the mask of one
+    session.undo()
+    np.testing.assert_array_equal(session.labels, one)
+    session.redo()
     session.solve(model)
     np.testing.assert_array_equal(session.labels, both)
 

@@ -164,6 +164,11 @@ class SessionState:
         step = self._pending
         if step is not None:
             step.result = delta if step.result is None else compose(step.result, delta)
+        undone = self.history.undone[-1] if self.history.undone else None
+        if undone is not None and undone.result is not None:
+            # Redo still leads to the labels that it had, from these now.
+            new, old = delta.after.astype(self.labels.dtype), delta.before
+            undone.result = compose(Delta(delta.where, new, old), undone.result)
         self.is_current = is_current
         return delta
 
