@@ -128,6 +128,16 @@ def test_the_ring_around_a_box_leaves_room_for_a_blurred_border():
     assert away((0, 0, 0), (20, 20, 19), (20, 20, 20)) == [1]
 
 
+def test_boxes_over_the_whole_image_leave_no_background():
+    with pytest.raises(LabelError, match=r"The box covers the whole image.*mark background"):
+        collect(Prompts(boxes=(Box((0, 0, 0), SHAPE, 3),)))
+    halves = (Box((0, 0, 0), (3, 8, 10), 3), Box((3, 0, 0), SHAPE, 3))
+    with pytest.raises(LabelError, match="The boxes cover the whole image"):
+        collect(Prompts(boxes=halves))
+    background = Point((0, 0, 0), 0)
+    assert collect(Prompts(points=(background,), boxes=halves)).values == (0, 3)
+
+
 def test_clicks_leave_the_core_of_a_box_that_looks_like_them():
     box = Box((1, 1, 1), (6, 8, 9), 3)
     alone = collect(Prompts(boxes=(box,)))

@@ -82,6 +82,12 @@ def rasterize_prompts(
     if len(present) < 2:
         only = int(present[0]) if len(present) else None
         name = "the background" if only == 0 and background is not None else only
+        if only and bool(_held_by(boxes, shape).all()):
+            covering = "box covers" if len(prompts.boxes) == 1 else "boxes cover"
+            raise LabelError(
+                f"The {covering} the whole image, which leaves no background: keep closer to the "
+                "object, or mark background inside."
+            )
         raise LabelError(
             ("Nothing is marked" if only is None else f"Only one class is marked ({name})")
             + ": mark at least two; the background counts as one"
@@ -173,14 +179,11 @@ def _box_markers(
     boxes: dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
     flat, label, user_marked = markers.result()
     known = bool((user_marked & (label == 0)).any())
-    held = np.zeros(shape, np.bool_) if prompts.boxes and not known else None
     clicks = not known and not _is_painted(prompts)
     for box in prompts.boxes:
         start = np.maximum(box.start, 0)
         stop = np.minimum(box.stop, shape)
         boxes.setdefault(box.label, []).append((start, stop))
-        if held is not None:
-            held[tuple(slice(a, b) for a, b in zip(start, stop))] = True
         voxels = np.stack(np.unravel_index(flat[label == box.label], shape), axis=1)
         within = ((voxels >= start) & (voxels < stop)).all(axis=1)
         core = _core_of(start, stop, shape)
@@ -190,12 +193,24 @@ def _box_markers(
             stands = _looks_like(core, own, shape, alike)
         if stands:
             markers.add(core[~np.isin(core, flat[user_marked])], box.label, user_marked=False)
-    if held is not None:
+    if boxes and not known:
         flat, label, _ = markers.result()
-        ring = _ring_around(held)
+        ring = _ring_around(_held_by(boxes, shape))
         ring.reshape(-1)[flat] = False
         markers.add(np.flatnonzero(ring), 0, user_marked=False)
     return boxes
+
+
+def _held_by(
+    boxes: dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]],
+    shape: tuple[int, int, int],
+) -> NDArray[np.bool_]:
+    """Return the voxels that are in any box."""
+    held = np.zeros(shape, np.bool_)
+    for pairs in boxes.values():
+        for start, stop in pairs:
+            held[tuple(slice(a, b) for a, b in zip(start, stop))] = True
+    return held
 
 
 def _ring_around(held: NDArray[np.bool_]) -> NDArray[np.bool_]:
