@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 from qtpy.QtCore import QTimer
 
+from napari_medgs.data import phantom
 from napari_medgs.errors import FileError
 from napari_medgs.plugin import reader
 from napari_medgs.plugin.responsive import run_responsive
@@ -56,3 +57,26 @@ def test_failures_arrive_where_they_are_caught(make_viewer, qtbot):
     QTimer.singleShot(0, call)
     qtbot.waitUntil(lambda: bool(seen), timeout=10_000)
     assert seen == ["no such file"]
+
+
+def test_a_sample_is_made_in_a_thread(make_viewer, qtbot, monkeypatch):
+    viewer = make_viewer()
+    ticked, makers = threading.Event(), []
+    make = phantom.make_phantom
+
+    def slow():
+        makers.append(threading.current_thread())
+        assert ticked.wait(20)
+        return make()
+
+    monkeypatch.setattr(phantom, "make_phantom", slow)
+    opened = []
+
+    def choose():
+        QTimer.singleShot(30, ticked.set)
+        opened.extend(viewer.open_sample("napari-medgs", "phantom"))
+
+    QTimer.singleShot(0, choose)
+    qtbot.waitUntil(lambda: bool(opened), timeout=30_000)
+    assert opened == list(viewer.layers)
+    assert makers[0] is not threading.main_thread()

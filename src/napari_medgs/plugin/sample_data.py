@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from napari_medgs.plugin.layer_frame import grid_kwargs
 from napari_medgs.plugin.layer_metadata import NAMES_KEY
 from napari_medgs.plugin.report import show_failure
+from napari_medgs.plugin.responsive import run_responsive
 
 LayerData = tuple[Any, dict[str, Any], str]
 TISSUES = {0: "background", 1: "gray matter", 2: "white matter"}
@@ -32,7 +34,7 @@ def phantom() -> list[LayerData]:
     from napari_medgs.plugin.anatomy.follower import follow_planes
 
     follow_planes()
-    head = make_phantom()
+    head = run_responsive(make_phantom, "Making the synthetic head")
     place = grid_kwargs(head.grid)
     metadata = place.pop("metadata")
     image = {"name": "phantom", "colormap": "gray", "metadata": dict(metadata), **place}
@@ -57,7 +59,7 @@ def mni152() -> list[LayerData]:
         An Image layer and a Labels layer, or nothing.
     """
     try:
-        return mni152_layers(1)
+        return _opened(1)
     except Exception as error:
         show_failure(error, "Opening the MNI152 brain")
         return []
@@ -71,10 +73,17 @@ def mni152_small() -> list[LayerData]:
     list of layer data
     """
     try:
-        return mni152_layers(2)
+        return _opened(2)
     except Exception as error:
         show_failure(error, "Opening the MNI152 brain")
         return []
+
+
+def _opened(resolution: int) -> list[LayerData]:
+    from napari_medgs.plugin.anatomy.follower import follow_planes
+
+    follow_planes()
+    return run_responsive(partial(mni152_layers, resolution), "Opening the MNI152 brain")
 
 
 def mni152_layers(resolution: int) -> list[LayerData]:
@@ -87,9 +96,7 @@ def mni152_layers(resolution: int) -> list[LayerData]:
     """
     from napari_medgs.data.volume import Volume
     from napari_medgs.errors import FileError
-    from napari_medgs.plugin.anatomy.follower import follow_planes
 
-    follow_planes()
     try:
         from nilearn import datasets
     except ImportError as error:
