@@ -3,6 +3,7 @@
 import csv
 
 import numpy as np
+from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_medgs.metrics import label_statistics
@@ -182,6 +183,9 @@ def test_statistics_and_the_surface_follow_the_mask(docked, qtbot, notes, tmp_pa
 
     viewer.dims.order = (1, 0, 2)
     viewer.layers["scan"].visible = True
+    camera = getattr(viewer, "scene", viewer).camera
+    camera.zoom, camera.center = 3.5, (0.0, 7.0, 4.0)
+    place = camera.zoom, tuple(camera.center)
     look.show_3d.click()
     assert widget.state.message == "Making the surface ..."
     qtbot.waitUntil(lambda: widget.surface.layer is not None, timeout=WAIT)
@@ -210,12 +214,34 @@ def test_statistics_and_the_surface_follow_the_mask(docked, qtbot, notes, tmp_pa
     assert viewer.dims.ndisplay == 2
     assert tuple(viewer.dims.order) == (1, 0, 2)
     assert viewer.layers["scan"].visible
+    assert (camera.zoom, tuple(camera.center)) == place
     assert not surface.visible
     look.show_3d.click()
     viewer.dims.ndisplay = 2  # by napari's own button
     assert not look.show_3d.isChecked()
     assert viewer.layers["scan"].visible
     assert notes == []
+
+
+def test_a_surface_that_waits_is_not_made_once_the_widget_is_gone(docked, qtbot):
+    viewer, widget = docked()
+    begin(qtbot, widget)
+    widget.look.show_3d.click()
+    surface = widget.surface
+    qtbot.waitUntil(lambda: surface.layer is not None and not surface.runner.busy, timeout=WAIT)
+    gone = []
+
+    def close():
+        viewer.window.remove_dock_widget(widget)
+        widget.deleteLater()
+        QApplication.sendPostedEvents(widget, QEvent.Type.DeferredDelete.value)
+        gone.append(True)
+
+    surface.made.connect(lambda data: QTimer.singleShot(0, close))  # before the next one begins
+    surface.update()
+    surface.update()  # while the other one is being made
+    qtbot.waitUntil(lambda: bool(gone), timeout=WAIT)
+    qtbot.wait(50)
 
 
 def test_contrasts_have_a_bar_for_every_class(docked, qtbot, notes):

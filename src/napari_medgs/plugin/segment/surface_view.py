@@ -133,6 +133,7 @@ class SurfaceView:
         self.wanted_elsewhere: Callable[[], bool] = lambda: False
         self._hidden: list[Any] = []
         self._order: tuple[int, ...] | None = None
+        self._slice_camera: tuple[tuple[float, ...], float] | None = None
         self._ended = False
         self._wanted = self._made = 0  # how often a surface was asked for, and which one is drawn
         button.toggled.connect(self._on_toggled)
@@ -143,6 +144,11 @@ class SurfaceView:
     def is_on(self) -> bool:
         """Whether the surface is what is shown."""
         return self._button.isChecked()
+
+    @property
+    def _camera(self) -> Any:
+        viewer = self._context.viewer
+        return getattr(viewer, "scene", viewer).camera
 
     def _on_toggled(self, on: bool) -> None:
         if on:
@@ -160,6 +166,9 @@ class SurfaceView:
             raise ParameterError("A single slice has no surface to show.")
         viewer = context.viewer
         self._order = tuple(viewer.dims.order)
+        camera = self._camera
+        flat = viewer.dims.ndisplay == 2
+        self._slice_camera = (tuple(camera.center), camera.zoom) if flat else None
         self._hidden = [x for x in viewer.layers if x.visible and x is not self.layer]
         for layer in self._hidden:
             layer.visible = False
@@ -183,6 +192,9 @@ class SurfaceView:
         if self._order is not None and len(self._order) == viewer.dims.ndim:
             viewer.dims.order = self._order
         self._order = None
+        if self._slice_camera is not None:  # the surface had a center and zoom of its own
+            self._camera.center, self._camera.zoom = self._slice_camera
+            self._slice_camera = None
 
     def _on_ndisplay(self, event: Any = None) -> None:
         if self.is_on and self._context.viewer.dims.ndisplay == 2 and self._hidden:
@@ -273,8 +285,7 @@ class SurfaceView:
 
     def _look_at(self, layer: Any) -> None:
         """Let the surface fill the canvas, seen from the front."""
-        viewer = self._context.viewer
-        camera = getattr(viewer, "scene", viewer).camera
+        viewer, camera = self._context.viewer, self._camera
         camera.angles = FROM_THE_FRONT
         low, high = np.asarray(layer.extent.world, float)
         camera.center = tuple((low + high) / 2)
