@@ -14,6 +14,7 @@ from napari_medgs.fitting import FitParams
 from napari_medgs.plugin.fit.widget import FitWidget
 from napari_medgs.plugin.layer_metadata import NAMES_KEY, field_of
 from napari_medgs.plugin.overlay.layer import find_overlay
+from napari_medgs.plugin.widgets.layers import LayerCombo, is_kind
 from napari_medgs.plugin.widgets.task_panel import describe
 
 WAIT = 120_000
@@ -393,6 +394,21 @@ def test_layer_choices_follow_the_viewer(docked, add_tiny):
     widget.images.check([image])
     viewer.add_image(image.data, name="newest")
     assert widget.images.layers == [image]  # what was chosen by hand stays
+
+
+def test_the_image_that_is_seen_is_chosen(docked):
+    viewer, widget = docked()
+    data = np.zeros((3, 8, 8), np.float32)
+    first = viewer.add_image(data, name="time 0")
+    second = viewer.add_image(data, name="time 1", visible=False)
+    assert widget.images.layers == [first]  # as files of several volumes are opened
+    seen = LayerCombo(widget, is_kind("Image"))
+    assert seen.layer is first
+    first.visible, second.visible = False, True  # as Show 3D hides its image
+    viewer.add_labels(data.astype(int))
+    assert widget.images.layers == [first]
+    viewer.layers.remove(first)
+    assert widget.images.layers == [second]
 
 
 def test_progress_in_words():

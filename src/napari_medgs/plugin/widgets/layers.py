@@ -138,13 +138,20 @@ class LayerCombo(QComboBox):
         if layer in self._layers:
             self.setCurrentIndex(self._layers.index(layer) + skip)
         elif self.count():
-            self.setCurrentIndex(0)
+            by_sight = self._none is None and self._rank is None
+            self.setCurrentIndex(_newest_shown(self._layers) if by_sight else 0)
+
+
+def _newest_shown(layers: list[Any]) -> int:
+    """Return the place of the newest layer that is visible; 0 where none is."""
+    return next((k for k, layer in enumerate(layers) if layer.visible), 0)
 
 
 class LayerChecklist(QListWidget):
     """A list of the viewer's layers that pass a filter, each with a check box.
 
-    The newest layer is checked while the user has not checked any by hand.
+    The newest layer is checked while the user has not checked any by hand; one that comes hidden,
+    such as a further volume of a series, only where no other is visible.
     """
 
     changed = Signal()
@@ -173,14 +180,19 @@ class LayerChecklist(QListWidget):
         self._layers = [x for x in reversed(list(self._viewer.layers)) if self._keep(x)]
         if self._touched and not any(x in self._layers for x in checked):
             self._touched = False
+        if not self._touched and self._layers:
+            shown = [x for x in self._layers if x not in known and x.visible]
+            # What is checked stays when the user, or another widget, hides it afterwards.
+            kept = [x for x in checked if x in self._layers]
+            checked = shown[:1] or kept or [self._layers[_newest_shown(self._layers)]]
         self.blockSignals(True)
         self.clear()
-        for k, layer in enumerate(self._layers):
+        for layer in self._layers:
             if layer not in known:
                 self._owner.listen(layer.events.name, self.refresh)
             item = QListWidgetItem(layer.name)
             item.setFlags(Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsEnabled)
-            on = layer in checked if self._touched else k == 0
+            on = layer in checked
             item.setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
             self.addItem(item)
         self.blockSignals(False)
