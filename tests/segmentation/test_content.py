@@ -14,12 +14,13 @@ from napari_medgs.segmentation import (
     Point,
     Prompts,
     SegmentParams,
+    explain_contrasts,
     fit_for_segmentation,
     segment,
+    segment_model,
 )
 from napari_medgs.segmentation.content import find_content
 from napari_medgs.segmentation.field_check import field_mismatch
-from napari_medgs.segmentation.large_model import segment_model
 from tests.segmentation.conftest import BACKGROUND, overlap
 
 SHAPE = (12, 40, 44)
@@ -211,6 +212,21 @@ def test_a_field_of_a_padded_image_fits_it(scene):
         assert field_mismatch(volume, field) is None
 
 
+def test_contrasts_are_explained_without_padding(scene):
+    image, _, strokes = scene
+    other = np.random.default_rng(3).normal(size=SHAPE).astype(np.float32)
+    both = np.stack([image, other])
+    found = []
+    for fill in (None, 0, -1024):
+        wide, marks = (both, strokes) if fill is None else (padded(both, fill), padded(strokes))
+        field = fit_for_segmentation(volume_of(wide), FIT)
+        found.append(explain_contrasts(volume_of(wide), prompts_of(marks), field))
+    for one in found[1:]:
+        np.testing.assert_allclose(one.shapley, found[0].shapley, atol=0.01)
+        np.testing.assert_allclose(one.alone, found[0].alone, atol=0.01)
+        np.testing.assert_allclose(one.without_image, found[0].without_image, atol=1e-6)
+
+
 def test_padded_large_images_are_solved_on_blocks(scene):
     image, _, strokes = scene
     params = SegmentParams(working_voxels=8000)
@@ -258,3 +274,72 @@ def test_an_even_object_in_even_background_is_not_cropped():
     image = np.zeros((4, 12, 12), np.float32)
     image[:, 3:9, 3:9] = 100
     assert find_content(mg.Volume.from_array(image)) is None
+
+
+def with_constant(image, value):
+    """Return an image with a constant outside of a cylinder, as of a round field of view."""
+    _, y, x = np.indices(SHAPE)
+    outside = np.hypot((y - 19.5) / 20, (x - 21.5) / 22) > 1
+    return np.where(outside, image.dtype.type(value), image), outside
+
+
+@pytest.mark.parametrize("value", [-3024.0, -30000.0, 30000.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_a_constant_far_from_all_else_changes_no_mask(scene, plain, value, dtype):
+    image, truth, strokes = scene
+    other, _ = with_constant(image.astype(dtype), value)
+    found = segment(volume_of(other), prompts_of(strokes), fit_params=FIT)
+    assert overlap(found.labels == 1, truth) > overlap(plain.labels == 1, truth) - 0.01
+    assert overlap(found.labels == 1, plain.labels == 1) > 0.98
+
+
+def test_a_constant_within_or_near_the_other_intensities_stays(scene):
+    image, _, _ = scene
+    for value in (image.min(), 60, image.min() - 5):
+        other, _ = with_constant(image, value)
+        assert find_content(volume_of(other)) is None
+    noise = np.random.default_rng(0).normal(100, 5, SHAPE)  # nothing in it that could be lost
+    assert find_content(volume_of(with_constant(noise, -3024)[0])) is None
+
+
+def test_a_far_constant_that_is_background_alone_bounds_an_object():
+    z, y, x = np.indices(SHAPE)
+    ball = ((z - 6) / 5) ** 2 + ((y - 20) / 15) ** 2 + ((x - 22) / 16) ** 2 < 1
+    image = np.random.default_rng(2).normal(500, 5, SHAPE)
+    image[(x < 22) & ball] += 60  # an object of two tissues
+    image = np.where(ball, image, -2000).astype(np.float32)
+    strokes = np.zeros(SHAPE, np.int32)
+    strokes[6, 20, 10:36], strokes[6, 1, 2:42] = 1, BACKGROUND
+    volume = volume_of(image)
+    assert find_content(volume).is_clipped
+    field = fit_for_segmentation(volume, FIT)
+    model = segment_model(volume, field)
+    assert overlap(model.update(prompts_of(strokes)).labels == 1, ball) > 0.95
+    boxed = Prompts(boxes=(Box((1, 5, 6), (12, 36, 39), 1),))
+    assert overlap(model.update(boxed).labels == 1, ball) > 0.95
+    mask = (image == -2000).astype(np.uint8)
+    click = Prompts(initial=mask, points=(Point((6.0, 20.0, 22.0), 0, radius=1.5),))
+    assert overlap(model.update(click).labels == 1, ~ball) > 0.95
+
+
+def test_limits_of_intensity_hold_for_far_constants(scene):
+    image, _, strokes = scene
+    other, outside = with_constant(image, -3024)
+    around = np.where(strokes == 1, BACKGROUND, np.where(strokes == BACKGROUND, 1, 0))
+    around[:, outside[0]] = 0
+    around[9, 0, 0:3] = 1
+    volume, prompts = volume_of(other), prompts_of(around)
+    model = segment_model(volume, fit_for_segmentation(volume, FIT))
+    assert (model.update(prompts).labels[outside] == 1).mean() > 0.5
+    model.params = SegmentParams(lowest=-2000)
+    found = model.update(prompts).labels
+    assert (found[outside] == (around[outside] == 1)).all()
+    np.testing.assert_array_equal(
+        model.preview_slice(0, 9, prompts)[outside[9]] == 1, found[9][outside[9]] == 1
+    )
+
+
+def test_a_field_of_an_image_with_a_far_constant_fits_it(scene):
+    volume = volume_of(with_constant(scene[0], -3024)[0])
+    assert field_mismatch(volume, fit_for_segmentation(volume, FIT)) is None
+    assert field_mismatch(volume, mg.fit(volume, FIT).field) is None

@@ -71,7 +71,7 @@ def fit_for_segmentation(
     """
     volume = volume.prepared()
     content = find_content(volume)
-    if content is not None and content.is_cropped:
+    if content is not None and content.is_part:
         part = content.volume(volume, every_channel=True)
         field = _fit(part, params, working_voxels, progress, should_stop)
         return content.spread(field, volume)

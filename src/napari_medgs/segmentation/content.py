@@ -1,7 +1,8 @@
-"""The part of an image that says anything: without constant margins and copies of contrasts."""
+"""The part of an image that says anything: not constant margins, copies, or what lies far off."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +22,58 @@ FLAT = 1e-6  # of a channel's range: what resampling leaves of a constant
 COPY = 1e-6  # of a channel's variance that another one does not explain
 SAMPLE = 100_000  # voxels on which contrasts are compared first
 SPARE = 1.0  # voxels around the box in which centers of Gaussians count
+LEAST = 0.005  # of the voxels: a rarer constant is beyond the percentiles that scale intensities
+FAR = 0.25  # of the span of all other intensities
+RIM = 2  # voxels beside a constant that may hold some of it
+ALIKE = 0.5  # correlation of voxels that far apart; in noise alone there is nothing to lose
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A channel's constants that lie far from all that was measured, and what stands for them.
+
+    A field of view, a mask or a removed face leave such a constant; taken as it is, it would
+    compress all other intensities.
+
+    Attributes
+    ----------
+    low, high : float
+        Where intensities are cut; infinite where there is no such constant.
+    lowest, highest : float
+        The constants; infinite where there is none.
+    """
+
+    low: float = -np.inf
+    high: float = np.inf
+    lowest: float = -np.inf
+    highest: float = np.inf
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is such a constant."""
+        return bool(np.isfinite(self.low) or np.isfinite(self.high))
+
+    def cut(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return values of the channel, cut."""
+        if np.isfinite(self.low):
+            values = np.maximum(values, values.dtype.type(self.low))
+        if np.isfinite(self.high):
+            values = np.minimum(values, values.dtype.type(self.high))
+        return values
+
+    def holds(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Tell which values are nearer to such a constant than to what stands for it."""
+        found = np.zeros(np.shape(values), np.bool_)
+        if np.isfinite(self.low):
+            found |= values < 0.5 * self.lowest + 0.5 * self.low
+        if np.isfinite(self.high):
+            found |= values > 0.5 * self.highest + 0.5 * self.high
+        return found
+
+    def between(self, lowest: float | None, highest: float | None) -> bool:
+        """Tell whether a limit of intensities lies where they are cut."""
+        below = lowest is not None and self.lowest < lowest <= self.low
+        return below or (highest is not None and self.high <= highest < self.highest)
 
 
 @dataclass(frozen=True)
@@ -29,7 +82,8 @@ class Content:
 
     Outside of the box every side of the image has one value, as in an image that was padded: what
     is measured over all voxels (ranges, noise, the number of Gaussians) would count it. A channel
-    that another one tells all of would count twice.
+    that another one tells all of would count twice. Constants in the box that lie far from all
+    other intensities are brought to their end.
 
     Attributes
     ----------
@@ -38,11 +92,14 @@ class Content:
     box : tuple of slice
     channels : tuple of int
         Those that are left, increasing.
+    clips : tuple of Clip
+        One for each channel of the image.
     """
 
     full: Grid
     box: Box
     channels: tuple[int, ...]
+    clips: tuple[Clip, ...]
 
     @property
     def grid(self) -> Grid:
@@ -59,9 +116,24 @@ class Content:
         return self.grid.shape != self.full.shape
 
     @property
+    def is_clipped(self) -> bool:
+        """Whether a channel has constants far from all else."""
+        return any(clip.is_needed for clip in self.clips)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is less than the image: without a margin, or without far constants."""
+        return self.is_cropped or self.is_clipped
+
+    @property
     def whole(self) -> Content:
-        """The same channels of all voxels."""
-        return replace(self, box=window((0, 0, 0), self.full.shape))
+        """The same channels of all voxels, as they are."""
+        return replace(self.as_measured, box=window((0, 0, 0), self.full.shape))
+
+    @property
+    def as_measured(self) -> Content:
+        """The same box with all intensities as they are."""
+        return replace(self, clips=tuple(Clip() for _ in self.clips))
 
     def volume(self, volume: Volume, every_channel: bool = False) -> Volume:
         """Return the image in the box.
@@ -73,9 +145,13 @@ class Content:
             Copies, too.
         """
         data, names = volume.data[(slice(None), *self.box)], volume.channel_names
+        clips = self.clips
         if not every_channel and len(self.channels) < volume.channels:
             data = data[list(self.channels)]
             names = tuple(names[c] for c in self.channels)
+            clips = tuple(clips[c] for c in self.channels)
+        if any(clip.is_needed for clip in clips):
+            data = np.stack([k.cut(c) for k, c in zip(clips, data, strict=True)])
         grid = self.grid if self.is_cropped else self.full
         return Volume(np.ascontiguousarray(data), grid, names, volume.units)
 
@@ -91,6 +167,8 @@ class Content:
 
     def spread(self, field: GaussianField, volume: Volume) -> GaussianField:
         """Return a field of the box as one of the whole image, whose margin is background."""
+        if not self.is_cropped:
+            return field
         moved, info = field.on_grid(self.full), field.info
         margin = self._margin_values(volume)
         background = field.background.copy()
@@ -104,14 +182,25 @@ class Content:
         values: NDArray[np.float64] = volume.data[:, z, y, x].astype(np.float64)
         return values
 
-    def holds(self, prompts: Prompts) -> bool:
-        """Tell whether prompts can be solved in the box alone.
+    def is_enough(self, prompts: Prompts, volume: Volume) -> bool:
+        """Tell whether prompts can be solved in the box alone, without the constants in it.
 
         They can where most of what is marked of every class and some of the background lies in
-        it, and nothing of a mask to refine or of a locked class is outside.
+        it, off these constants, and nothing of a mask to refine or of a locked class is outside.
+
+        Parameters
+        ----------
+        prompts : Prompts
+        volume : Volume
+            The whole image.
         """
+        if not self.is_part:
+            return True
         flat, label = drawn_voxels(prompts, self.full.shape, self.full.relative_spacing)
         inside = self.inside(flat)
+        if self.is_clipped:
+            z, y, x = np.unravel_index(flat, volume.shape)
+            inside &= ~self._constant(volume.data[:, z, y, x])
         for value in np.unique(label):
             mine = inside[label == value]
             if not mine.any() or (value > 0 and mine.mean() <= 0.5):
@@ -121,6 +210,8 @@ class Content:
             part = self._clipped(box)
             if part is None or (part.start, part.stop) == ((0, 0, 0), size):
                 return False  # what is background around it lies in the margin
+            if self.is_clipped and self._constant(_around(box, volume.data)).mean() > 0.5:
+                return False  # or has no other value
         masks = []
         if prompts.initial is not None:
             masks.append(prompts.initial > 0)
@@ -128,7 +219,22 @@ class Content:
             masks.append(prompts.prior.argmax(axis=0) > 0)
         if prompts.locked and prompts.result is not None:
             masks.append(np.isin(prompts.result, sorted(prompts.locked)))
+        if self.is_clipped and any(
+            self._constant(volume.data[:, m]).mean() > 0.5 for m in masks if m.any()
+        ):
+            return False
         return all(np.count_nonzero(m) == np.count_nonzero(m[self.box]) for m in masks)
+
+    def _constant(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Tell where values (C, ...) are constants far from all else in all channels with some."""
+        found: NDArray[np.bool_] = np.logical_and.reduce(
+            [
+                clip.holds(channel)
+                for clip, channel in zip(self.clips, values, strict=True)
+                if clip.is_needed
+            ]
+        )
+        return found
 
     def inside(self, flat: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which voxels, by their flat indices in the image, lie in the box."""
@@ -190,7 +296,7 @@ class Content:
 
 
 def find_content(volume: Volume) -> Content | None:
-    """Return what an image is without constant margins and copies of channels.
+    """Return what an image is without constant margins, far constants and copies of channels.
 
     Parameters
     ----------
@@ -224,8 +330,76 @@ def find_content(volume: Volume) -> Content | None:
     for c in range(len(data)):
         if not any(_is_copy(data[c][box], data[k][box]) for k in channels):
             channels.append(c)
-    content = Content(volume.grid, box, tuple(channels))
-    return content if content.is_cropped or len(channels) < len(data) else None
+    clips = tuple(_clip_of(channel[box]) for channel in data)
+    content = Content(volume.grid, box, tuple(channels), clips)
+    return content if content.is_part or len(channels) < len(data) else None
+
+
+def _clip_of(channel: NDArray[Any]) -> Clip:
+    """Return what a channel's constants far from all else are, and where to cut them.
+
+    These are its lowest or highest value where many voxels have it, and all others, but for
+    those at its border, lie apart.
+    """
+    step = max(1, channel.size // SAMPLE)
+    flat = np.arange(0, channel.size, step)
+    places = np.unravel_index(flat, channel.shape)
+    ends = float(channel.min()), float(channel.max())
+    near = FLAT * (ends[1] - ends[0])
+
+    def constant(values: NDArray[Any]) -> NDArray[np.bool_]:
+        return np.logical_or.reduce(
+            [np.abs(values.astype(np.float64) - end) <= near for end in common]
+        )
+
+    sample = channel[places].astype(np.float64)
+    common = [end for end in ends if (np.abs(sample - end) <= near).mean() >= LEAST]
+    if not common:
+        return Clip()
+    apart, beside = ~constant(sample), []
+    for axis in range(3):
+        for shift in (-RIM, RIM):
+            moved = list(places)
+            moved[axis] = np.clip(places[axis] + shift, 0, channel.shape[axis] - 1)
+            beside.append(channel[tuple(moved)].astype(np.float64))
+            apart &= ~constant(beside[-1])
+    if not apart.any() or not _is_smooth(sample[apart], [b[apart] for b in beside[1::2]]):
+        return Clip()
+    low, high = (float(v) for v in np.percentile(sample[apart], (0.5, 99.5)))
+    if np.issubdtype(channel.dtype, np.integer):
+        low, high = float(np.floor(low)), float(np.ceil(high))
+    far = FAR * (high - low)
+    found = Clip()
+    if ends[0] in common and low - ends[0] > far > 0:
+        found = replace(found, low=low, lowest=ends[0])
+    if ends[1] in common and ends[1] - high > far > 0:
+        found = replace(found, high=high, highest=ends[1])
+    return found
+
+
+def _is_smooth(values: NDArray[np.float64], neighbors: Sequence[NDArray[np.float64]]) -> bool:
+    """Tell whether voxels are like one of their neighbors, more than noise is."""
+    variance = float(np.var(values))
+    least = min(float(np.mean((values - other) ** 2)) for other in neighbors)
+    return variance > 0 and 1 - least / (2 * variance) >= ALIKE
+
+
+def _around(box: BoxPrompt, data: NDArray[Any]) -> NDArray[Any]:
+    """Return the values (C, N) of what is taken as background around a box."""
+    shape = data.shape[1:]
+    wide = window(
+        [max(0, a - RIM) for a in box.start],
+        [min(n, b + RIM) for b, n in zip(box.stop, shape, strict=True)],
+    )
+    outside = np.ones([s.stop - s.start for s in wide], np.bool_)
+    outside[
+        tuple(
+            slice(max(a, 0) - s.start, b - s.start)
+            for a, b, s in zip(box.start, box.stop, wide, strict=True)
+        )
+    ] = False
+    around: NDArray[Any] = data[(slice(None), *wide)][:, outside]
+    return around
 
 
 def _box_of(data: NDArray[Any]) -> Box:

@@ -1,4 +1,4 @@
-"""Segmentation of what an image holds: constant margins and copies of contrasts do not count."""
+"""Segmentation of what an image holds: constants outside of it and copies do not count."""
 
 from __future__ import annotations
 
@@ -81,9 +81,10 @@ class ContentModel:
     """A :class:`SegmentModel` of what an image holds, with results on all of it.
 
     The box without constant margins is solved on, with one of several contrasts that are copies
-    of each other. Outside of it all is background, but for what is drawn there. Prompts that
-    mean the margin (a class that is drawn there, no background drawn elsewhere, a mask to refine
-    that reaches into it) are solved on the whole image.
+    of each other; constants in it that lie far from all other intensities are brought near.
+    Outside of it all is background, but for what is drawn there. Prompts that mean the margin or
+    such a constant (a class that is drawn there, no background drawn elsewhere, a mask to refine
+    that reaches into it) are solved on the whole image as it is.
 
     Parameters
     ----------
@@ -153,7 +154,9 @@ class ContentModel:
         """Check prompts and copy them; see :meth:`SegmentModel.snapshot`."""
         prompts.check(self.volume.shape)
         content = self._content
-        whole = content.is_cropped and not content.holds(prompts)
+        whole = content.clips[0].between(
+            self._params.lowest, self._params.highest
+        ) or not content.is_enough(prompts, self.volume)
         if whole not in self._models:
             self._models[whole] = self._made(whole)
         model = self._models[whole]

@@ -22,6 +22,7 @@ from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import Cancelled, ParameterError
 from napari_medgs.metrics.contrasts import contrast_subsets, label_agreement, shapley_values
+from napari_medgs.segmentation.content import find_content
 from napari_medgs.segmentation.model import SegmentModel
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.prompts.prompts import Prompts
@@ -165,7 +166,8 @@ def explain_contrasts(
 
     The segmentation is solved for every subset of the contrasts, on the same Gaussians; without
     any contrast a voxel has the class of the nearest prompt. The value of a subset is the Dice of
-    its answer with the answer from all contrasts, per class.
+    its answer with the answer from all contrasts, per class. Constant margins are left out, and
+    constants that lie far from all other intensities brought near, as in :func:`segment`.
 
     Parameters
     ----------
@@ -207,6 +209,11 @@ def explain_contrasts(
     """
     check_explainable(volume.channels)
     volume = volume.prepared()
+    content = find_content(volume)
+    if content is not None and content.is_enough(prompts, volume):
+        full = None if full is None else full[content.box]
+        field, prompts = content.field(field), content.prompts(prompts)
+        volume = content.volume(volume, every_channel=True)
     model = SegmentModel(volume, field, params)
     snapshot = model.snapshot(prompts)
 

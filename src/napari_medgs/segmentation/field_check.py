@@ -79,7 +79,8 @@ def field_mismatch(
     if (
         content is not None and content.is_cropped
     ):  # Gaussians end outside of what they were fitted to
-        volume, field = content.volume(volume, every_channel=True), content.field(field)
+        volume = content.as_measured.volume(volume, every_channel=True)
+        field = content.field(field)
         info = field.info
     place = working_grid(volume.grid, working_voxels)
     factors, grid = ((1, 1, 1), volume.grid) if place is None else (place.factors, place.grid)

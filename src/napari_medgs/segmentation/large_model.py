@@ -346,7 +346,7 @@ def segment_model(
     progress: ProgressCallback = ignore_progress,
     should_stop: StopCallback = never_stop,
 ) -> Model:
-    """Return the model that segments an image: on all voxels, or on coarser ones.
+    """Return the model that segments an image: on what it holds, on all voxels or coarser ones.
 
     Parameters
     ----------
@@ -360,7 +360,8 @@ def segment_model(
 
     Returns
     -------
-    SegmentModel or LargeSegmentModel
+    SegmentModel, LargeSegmentModel or ContentModel
+        With the methods of the first.
 
     Raises
     ------
@@ -370,6 +371,7 @@ def segment_model(
     Examples
     --------
     >>> import napari_medgs as mg
+    >>> from napari_medgs.segmentation import segment_model
     >>> head = mg.make_phantom(spacing=8.0)
     >>> volume = mg.Volume(head.image[None], head.grid)
     >>> field = mg.fit(volume, mg.FitParams(iterations=2)).field

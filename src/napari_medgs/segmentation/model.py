@@ -40,6 +40,9 @@ from napari_medgs.segmentation.terms.contrast_weights import (
 class SegmentModel:
     """Computes masks from prompts on one image with one field, again and again.
 
+    It takes the image as it is; :func:`segment_model` gives the one that leaves out constant
+    margins and solves large images on averages over blocks, as :func:`segment` does.
+
     Use it from one thread at a time. A full result depends on the prompts and settings alone,
     not on earlier updates.
 
