@@ -227,7 +227,7 @@ def test_a_layer_with_a_field_is_classified_by_its_field(docked, qtbot, notes):
         ("breastmnist", fundus(), {"rgb": True}, "channel"),
         ("retinamnist", lesion(), {}, "3 channels"),
         ("retinamnist", fundus(), {"rgb": False}, "not opened as RGB"),
-        ("adrenalmnist3d", lesion(), {}, "3D"),
+        ("adrenalmnist3d", lesion(), {}, "or another model"),
         ("breastmnist", lesion().astype(float) * 50, {}, "8-bit"),
         ("breastmnist", np.zeros((2, 3, 28, 28)), {}, "4 dimensions"),
     ],

@@ -45,7 +45,7 @@ def prepare(volume: Volume, card: ModelCard) -> NDArray[np.float32]:
         expected = "a single slice" if card.ndim == 2 else "a volume of several slices"
         raise ImageError(
             f"The classifier was trained on {card.ndim}D images and this has shape "
-            f"{volume.shape}; choose {expected}."
+            f"{volume.shape}: choose {expected}, or another model."
         )
     if volume.channels != card.channels:
         kind = "colors (3 channels)" if card.channels == 3 else f"{card.channels} channel(s)"
