@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import pkgutil
 import re
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 import napari_medgs as mg
 from napari_medgs.cli import app
 from napari_medgs.demo.sample import write_sample
+from napari_medgs.fitting import api
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -51,6 +53,37 @@ def sample(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def fits_so_far():
+    return {}
+
+
+@pytest.fixture
+def fitted_once(fits_so_far, monkeypatch):
+    """Fit an image with the same settings once in all: nearly every page begins with the same."""
+    fit = api.fit
+
+    def once(volume, params=None, mask=None, *, initial=None, **others):
+        params = params or mg.FitParams()
+        if mask is not None or initial is not None or params.checkpoint:
+            return fit(volume, params, mask, initial=initial, **others)
+        grid = volume.grid
+        key = (
+            params,
+            volume.channel_names,
+            grid.shape,
+            grid.affine.tobytes(),
+            volume.data.tobytes(),
+        )
+        if key not in fits_so_far:
+            fits_so_far[key] = fit(volume, params, **others)
+        return copy.deepcopy(fits_so_far[key])
+
+    for place in ("fitting", "segmentation.api"):
+        monkeypatch.setattr(f"napari_medgs.{place}.fit", once)
+
+
+@pytest.mark.usefixtures("fitted_once")
 @pytest.mark.parametrize("page", pages_with("python"))
 def test_python_examples_run(page, sample, tmp_path, monkeypatch):
     for file in sample.iterdir():
@@ -89,6 +122,7 @@ def test_commands_can_be_pasted_in_order(tmp_path):
 
 @pytest.mark.slow
 @needs_bash
+@pytest.mark.usefixtures("fitted_once")
 @pytest.mark.parametrize("page", pages_with("bash", set(PAGES) - {FIRST_PAGE}))
 def test_commands_work_in_order(page, tmp_path, monkeypatch):
     """All other pages, in this process: a start of Python takes longer than many commands."""

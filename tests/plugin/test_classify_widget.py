@@ -221,25 +221,25 @@ def test_a_layer_with_a_field_is_classified_by_its_field(docked, qtbot, notes):
     assert image in viewer.layers
 
 
-@pytest.mark.parametrize(
-    ("model", "data", "options", "said"),
-    [
+def test_the_wrong_kind_is_one_notification(docked, qtbot, notes):
+    viewer, widget = docked()
+    for model, data, options, said in (
         ("breastmnist", fundus(), {"rgb": True}, "channel"),
         ("retinamnist", lesion(), {}, "3 channels"),
         ("retinamnist", fundus(), {"rgb": False}, "not opened as RGB"),
         ("adrenalmnist3d", lesion(), {}, "or another model"),
         ("breastmnist", lesion().astype(float) * 50, {}, "8-bit"),
         ("breastmnist", np.zeros((2, 3, 28, 28)), {}, "4 dimensions"),
-    ],
-)
-def test_the_wrong_kind_is_one_notification(docked, qtbot, notes, model, data, options, said):
-    viewer, widget = docked(model)
-    viewer.add_image(data, **options)
-    classified(qtbot, widget)
-    assert [severity for severity, _ in notes] == ["error"]
-    assert said in notes[0][1]
-    assert not widget.results.isVisible()
-    assert widget.panel.button.isEnabled()
+    ):
+        notes.clear()
+        viewer.layers.clear()
+        widget.model.setCurrentIndex(widget.model.findText(dataset_title(model)))
+        viewer.add_image(data, **options)
+        classified(qtbot, widget)
+        assert [severity for severity, _ in notes] == ["error"], said
+        assert said in notes[0][1]
+        assert not widget.results.isVisible()
+        assert widget.panel.button.isEnabled()
 
 
 def test_an_image_unlike_the_training_images_is_called_so(docked, qtbot, notes, data_dir):

@@ -258,23 +258,22 @@ def film(viewer):
     viewer.add_image(np.random.default_rng(0).random((2, 5, 6, 7)), name="film")
 
 
-@pytest.mark.parametrize(
-    ("prepare", "words"),
-    [
+def test_bad_images_are_refused_at_once(docked, notes):
+    viewer, widget = docked()
+    for prepare, words in (
         (lambda viewer: None, "image"),
         (constant, "constant"),
         (not_finite, "finite"),
         (colors, "RGB"),
         (film, "dimensions"),
-    ],
-)
-def test_bad_images_are_refused_at_once(docked, notes, prepare, words):
-    viewer, widget = docked()
-    prepare(viewer)
-    widget.panel.button.click()
-    assert not widget.runner.busy
-    assert [severity for severity, _ in notes] == ["error"]
-    assert words in notes[0][1]
+    ):
+        notes.clear()
+        viewer.layers.clear()
+        prepare(viewer)
+        widget.panel.button.click()
+        assert not widget.runner.busy
+        assert [severity for severity, _ in notes] == ["error"], words
+        assert words in notes[0][1]
 
 
 def test_bad_masks_and_settings_are_refused_at_once(docked, notes, add_tiny):

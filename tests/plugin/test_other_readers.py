@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 import tifffile
 import trimesh
+from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer, Points, Surface
 
 from napari_medgs import io
@@ -304,11 +305,12 @@ def test_layers_derived_from_napari_niftis_keep_its_record(tmp_path):
 @each_affine
 @pytest.mark.parametrize("other", [False, True], ids=["ours", "napari-nifti"])
 def test_masks_made_in_the_viewer_take_the_place_of_their_image(
-    make_viewer, tmp_path, affine, other, notes
+    tmp_path, affine, other, notes, monkeypatch
 ):
     """napari's own new layers have no record, and no negative scales as napari-nifti's have."""
     source = save(tmp_path / "scan.nii.gz", affine)
-    viewer = make_viewer()
+    viewer = ViewerModel()
+    monkeypatch.setattr("napari.current_viewer", lambda: viewer)
     image = open_other(source) if other else Layer.create(*reader.get_reader(source)(source)[0])
     viewer.add_layer(image)
     viewer._new_labels()

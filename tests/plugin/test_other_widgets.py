@@ -38,16 +38,16 @@ def add_field(viewer, **options):
     return field, [viewer.add_layer(Layer.create(*data)) for data in layers]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_widget_opens_from_the_menu_with_an_empty_viewer(make_viewer, session_cache, name):
+def test_every_widget_opens_from_the_menu_with_an_empty_viewer(make_viewer, session_cache):
     viewer = make_viewer()
-    dock, widget = viewer.window.add_plugin_dock_widget("napari-medgs", name)
-    assert widget.viewer is viewer
-    for kind in (QAbstractSpinBox, QCheckBox, QComboBox, QPushButton):
-        for child in widget.findChildren(kind):
-            if not isinstance(child.parent(), QLabeledDoubleSlider):
-                assert child.toolTip(), f"{kind.__name__} without a tooltip"
-    viewer.window.remove_dock_widget(dock)
+    for name in NAMES:
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-medgs", name)
+        assert widget.viewer is viewer
+        for kind in (QAbstractSpinBox, QCheckBox, QComboBox, QPushButton):
+            for child in widget.findChildren(kind):
+                if not isinstance(child.parent(), QLabeledDoubleSlider):
+                    assert child.toolTip(), f"{name}: {kind.__name__} without a tooltip"
+        viewer.window.remove_dock_widget(dock)
 
 
 # Overlay
@@ -234,23 +234,24 @@ def test_export_of_splats(export_scene, qtbot, tmp_path):
     assert 0.9 * len(field) < count <= len(field)  # those that nobody would see are left out
 
 
-@pytest.mark.parametrize("suffix", [".ply", ".stl", ".obj", ".glb"])
-def test_export_of_meshes(export_scene, qtbot, tmp_path, suffix, notes):
+def test_export_of_meshes(export_scene, qtbot, tmp_path, notes):
     from napari_medgs.io.meshes import load_meshes
 
     _, field, (_, mask, _), widget = export_scene
     choose(widget, "mesh", mask)
     widget.labels.setText("1")
     widget.keep.setValue(50)
-    path = tmp_path / f"one{suffix}"
-    widget.save(path)
-    wait_done(qtbot, widget)
-    assert [severity for severity, _ in notes] == ["info"], notes
-    (mesh,) = load_meshes(path).values()
-    voxels = field.info.grid.to_voxel(mesh.vertices)
     inside = np.argwhere(mask.data == 1)
-    assert (voxels.min(0) > inside.min(0) - 1.5).all()
-    assert (voxels.max(0) < inside.max(0) + 1.5).all()
+    for suffix in (".ply", ".stl", ".obj", ".glb"):
+        notes.clear()
+        path = tmp_path / f"one{suffix}"
+        widget.save(path)
+        wait_done(qtbot, widget)
+        assert [severity for severity, _ in notes] == ["info"], notes
+        (mesh,) = load_meshes(path).values()
+        voxels = field.info.grid.to_voxel(mesh.vertices)
+        assert (voxels.min(0) > inside.min(0) - 1.5).all(), suffix
+        assert (voxels.max(0) < inside.max(0) + 1.5).all(), suffix
 
 
 def test_edited_masks_are_meshed_from_their_voxels(export_scene, qtbot, tmp_path, notes):
@@ -360,16 +361,17 @@ def test_what_a_file_does_not_say_can_be_said(loader, qtbot, tmp_path, notes):
     np.testing.assert_allclose(widget.made[0].scale, (2.5, 0.5, 0.5))
 
 
-@pytest.mark.parametrize("name", ["", "missing.nii.gz", "text.docx"])
-def test_what_cannot_be_opened_is_said(loader, qtbot, tmp_path, notes, name):
+def test_what_cannot_be_opened_is_said(loader, qtbot, tmp_path, notes):
     viewer, widget = loader
     (tmp_path / "text.docx").write_bytes(b"PK")
-    widget.path.setText(str(tmp_path / name) if name else "")
-    widget.run()
-    wait_done(qtbot, widget)
-    assert [severity for severity, _ in notes] == ["error"]
-    assert name in notes[0][1]
-    assert len(viewer.layers) == 0
+    for name in ("", "missing.nii.gz", "text.docx"):
+        notes.clear()
+        widget.path.setText(str(tmp_path / name) if name else "")
+        widget.run()
+        wait_done(qtbot, widget)
+        assert [severity for severity, _ in notes] == ["error"], name
+        assert name in notes[0][1]
+        assert len(viewer.layers) == 0
 
 
 def test_items_of_a_medmnist_set(loader, qtbot, data_dir, notes):
