@@ -250,6 +250,7 @@ def test_medmnist_splits(tmp_path, client):
     [
         ("a.csv", "file,mask\nx.nii,y.nii\n", FileError, "image"),
         ("a.csv", "", FileError, "nothing"),
+        ("a.csv", "image,Image,mask\nx.nii,y.nii,\n", FileError, "'image' 2 times"),
         ("a.csv", "image,mask\n,y.nii\n", FileError, "line 2"),
         ("a.txt", "\n# nothing\n", FileError, "no image"),
         ("a.txt", "x.nii\nx.nii.gz\n", ParameterError, "both"),

@@ -215,6 +215,16 @@ class TestNames:
             io.read_volume(path)
         assert known_content(tmp_path / "absent") is None
 
+    @pytest.mark.parametrize("name", ["a.mha", "a.nrrd", "a.mgh", "a.mgz", "a.gipl"])
+    def test_nifti_under_the_name_of_another_format(self, tmp_path, name):
+        path = save(tmp_path / "a.nii")
+        content = path.read_bytes()
+        if name == "a.mgz":
+            content = gzip.compress(content)
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(FileError, match=r"not an? .* but a NIfTI image .+; rename it"):
+            io.read_volume(tmp_path / name)
+
     @pytest.mark.parametrize("name", ["scan.dat", "scan"])
     def test_nifti_under_another_name(self, tmp_path, name):
         path = save(tmp_path / "a.nii").rename(tmp_path / name)

@@ -80,6 +80,25 @@ def wrong_content(path: str | Path, kind: str, fault: object) -> str:
     return f"{path}: is {content}, not a {kind}; {advice}."
 
 
+def unlike(path: str | Path, kind: str) -> str:
+    """Return what to say of a file whose header is not that of its kind.
+
+    Parameters
+    ----------
+    path : str or Path
+    kind : str
+        With its article, such as "an NRRD file".
+
+    Returns
+    -------
+    str
+    """
+    content = known_content(path)
+    if content in (None, _STARTS[0][1]) or str(content).startswith(kind):
+        return f"{path}: not {kind}, or its header is damaged."
+    return f"{path}: not {kind} but {content}; rename it."
+
+
 def _start(path: Path, inflate: bool = False) -> bytes:
     try:
         with gzip.open(path, "rb") if inflate else path.open("rb") as opened:

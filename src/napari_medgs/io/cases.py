@@ -223,6 +223,12 @@ def _of_table(path: Path) -> list[Case]:
             f"{path}: the first line must name the columns, one of them 'image' (or 'path'); it "
             f"names {', '.join(columns) or 'nothing'}."
         )
+    for name in (image_column, "mask", "name"):
+        if columns.count(name) > 1:
+            raise FileError(
+                f"{path}: the first line names the column '{name}' {columns.count(name)} times; "
+                f"contrasts of one image are joined by '{CONTRAST_SEPARATOR}' in one column."
+            )
     rows: list[tuple[str | None, tuple[str, ...], str | None]] = []
     for row in reader:
         cells = {key: (row.get(key) or "").strip() for key in (image_column, "mask", "name")}

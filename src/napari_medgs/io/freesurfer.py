@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from napari_medgs.data.orientation import is_usable
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, GeometryError
+from napari_medgs.io._content import unlike
 from napari_medgs.io._limits import check_claim, check_file, check_memory, read_to_end
 from napari_medgs.io.fourth_axis import chosen_entries, entry_names, fourth_axis
 
@@ -117,7 +118,7 @@ def _opened(path: Path) -> IO[bytes]:
 def _layout(path: Path, start: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Return the sizes (i, j, k, frames) and the type of the stored values."""
     if len(start) < _HEADER_BYTES or int.from_bytes(start[:4], "big") != 1:
-        raise FileError(f"{path}: not a FreeSurfer volume, or its header is damaged.")
+        raise FileError(unlike(path, "a FreeSurfer volume"))
     _, *shape, kind = np.frombuffer(start[:24], ">i4").tolist()
     if min(shape) < 1:
         raise FileError(f"{path}: damaged header: its sizes are {shape}.")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_medgs.errors import FileError
+from napari_medgs.io._content import unlike
 from napari_medgs.io._limits import check_claim, check_file
 
 LARGEST_NUMBER = 1e9  # millimeters, of a place or a voxel
@@ -80,7 +81,7 @@ def read_nrrd_header(path: str | Path) -> TextHeader:
     metadata: dict[str, str] = {}
     with path.open("rb") as opened:
         if not opened.readline(64).startswith(b"NRRD"):
-            raise FileError(f"{path}: not an NRRD file, or its header is damaged.")
+            raise FileError(unlike(path, "an NRRD file"))
         while True:
             raw = opened.readline(LONGEST_HEADER)
             if not raw.strip() or opened.tell() > LONGEST_HEADER:
@@ -195,7 +196,7 @@ def check_gipl(path: Path) -> tuple[int, ...]:
         with opener(path, "rb") as opened:
             start = opened.read(256)
             if len(start) < 256 or int.from_bytes(start[252:256], "big") not in _GIPL_MAGIC:
-                raise FileError(f"{path}: not a GIPL file, or its header is damaged.")
+                raise FileError(unlike(path, "a GIPL file"))
             dims = [int.from_bytes(start[k : k + 2], "big") for k in (0, 2, 4, 6)]
             itemsize = _GIPL_BYTES.get(int.from_bytes(start[8:10], "big"))
             if itemsize is None or 0 in dims[:2]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from napari_medgs.errors import FileError
+from napari_medgs.io._content import unlike
 from napari_medgs.io._limits import check_claim, check_file
 from napari_medgs.io.itk.headers import (
     LARGEST_NUMBER,
@@ -63,10 +64,12 @@ def read_meta_header(path: str | Path) -> TextHeader:
         while "ElementDataFile" not in fields:
             raw = opened.readline(LONGEST_HEADER)
             if not raw or b"=" not in raw or opened.tell() > LONGEST_HEADER:
-                raise FileError(f"{path}: not a MetaImage file, or its header is damaged.")
+                raise FileError(unlike(path, "a MetaImage file"))
             name, _, value = raw.decode("utf-8", "replace").partition("=")
             name = name.strip()
             if not re.fullmatch(r"[\w.,|()\[\] -]{1,200}", name) or len(value) > _LONGEST_LINE:
+                if not fields:
+                    raise FileError(unlike(path, "a MetaImage file"))
                 raise FileError(f"{path}: damaged header: '{brief(name)}' is no entry.")
             if name in fields:
                 raise FileError(f"{path}: damaged header: it has two entries '{name}'.")
