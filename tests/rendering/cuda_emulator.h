@@ -1,6 +1,7 @@
 // Runs CUDA C kernels on a CPU: every thread of a block is a fiber, barriers and warp votes are
 // meetings of fibers. Blocks run one after the other. A meeting that can no longer take place
 // (threads left or wait elsewhere) is reported, so that misplaced barriers are found.
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -30,13 +31,14 @@ struct Meeting {
 };
 
 struct Fiber {
-    ucontext_t context;
+    ucontext_t context;  // where it begins
+    jmp_buf place;       // where it goes on; swapcontext would call the system twice a turn
     unsigned thread = 0;
-    bool done = false;
+    bool begun = false, done = false;
 };
 
 const size_t STACK = 96 * 1024;
-ucontext_t scheduler;
+jmp_buf scheduler;
 std::vector<Fiber> fibers;
 std::vector<char> stacks;
 std::vector<Meeting> warp_meetings;
@@ -47,7 +49,17 @@ unsigned block = 0, blocks = 0, threads = 0;
 long events = 0;
 void (*body)() = nullptr;
 
-__attribute__((noinline)) void wait_turn() { swapcontext(&current->context, &scheduler); }
+__attribute__((noinline)) void wait_turn() {
+    if (!_setjmp(current->place)) _longjmp(scheduler, 1);
+}
+
+__attribute__((noinline)) void give_turn(Fiber &fiber) {
+    current = &fiber;
+    if (_setjmp(scheduler)) return;
+    if (fiber.begun) _longjmp(fiber.place, 1);
+    fiber.begun = true;
+    setcontext(&fiber.context);
+}
 
 __attribute__((noinline)) void meet(Meeting &meeting, int people) {
     const long generation = meeting.generation;
@@ -83,24 +95,30 @@ inline unsigned vote(bool yes) {
 }
 
 void start() {
-    body();
-    current->done = true;
-    events++;
-    swapcontext(&current->context, &scheduler);
+    for (;;) {  // the same fibers serve all blocks
+        body();
+        current->done = true;
+        events++;
+        wait_turn();
+    }
 }
 
-// 0, or 1 when threads wait for others that will never come.
-int run_block() {
-    for (unsigned k = 0; k < threads; k++) {
+void make_fibers(unsigned count) {
+    fibers.assign(count, Fiber());
+    stacks.resize(count * STACK);
+    for (unsigned k = 0; k < count; k++) {
         Fiber &fiber = fibers[k];
         getcontext(&fiber.context);
         fiber.context.uc_stack.ss_sp = stacks.data() + k * STACK;
         fiber.context.uc_stack.ss_size = STACK;
-        fiber.context.uc_link = &scheduler;
         fiber.thread = k;
-        fiber.done = false;
         makecontext(&fiber.context, start, 0);
     }
+}
+
+// 0, or 1 when threads wait for others that will never come.
+int run_block() {
+    for (Fiber &fiber : fibers) fiber.done = false;
     for (auto &meeting : warp_meetings) meeting = Meeting();
     block_meeting = Meeting();
     for (;;) {
@@ -109,8 +127,7 @@ int run_block() {
         for (unsigned k = 0; k < threads; k++) {
             if (fibers[k].done) continue;
             all_done = false;
-            current = &fibers[k];
-            swapcontext(&scheduler, &current->context);
+            give_turn(fibers[k]);
         }
         if (all_done) return 0;
         if (events == before) return 1;
@@ -121,12 +138,14 @@ int run(unsigned grid, unsigned size, void (*work)()) {
     blocks = grid;
     threads = size;
     body = work;
-    fibers.resize(size);
-    stacks.resize(size * STACK);
+    if (fibers.size() != size) make_fibers(size);
     warp_meetings.resize((size + 31) / 32);
     slots.resize(size);
     for (block = 0; block < grid; block++)
-        if (run_block()) return 1;
+        if (run_block()) {
+            fibers.clear();  // some are stuck
+            return 1;
+        }
     return 0;
 }
 

@@ -60,6 +60,7 @@ class TwinKernels:
         )
         source = f'#include "cuda_emulator.h"\n{kernel_source()}\n{_ENTRY % cases}'
         flags = [f"-D{k}={v}" for k, v in options.defines.items()]
+        flags += ["-U_FORTIFY_SOURCE"]  # it forbids jumps to other stacks
         flags += ["-DMEDGS_DOUBLE"] if double else []
         key = hashlib.sha256(" ".join([source, *flags]).encode()).hexdigest()[:16]
         library = folder / f"{key}.so"
