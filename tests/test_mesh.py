@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from napari_medgs.data.field import FieldInfo, GaussianField
@@ -613,6 +614,20 @@ def test_mesh_takes_every_kind_of_source(ball, ball_field):
 
 
 @pytest.mark.data
+@pytest.mark.parametrize("width", [2.0, 9.0, 40.0])
+def test_smoothing_of_any_width_is_a_gaussian(width):
+    grid = Grid((20, 30, 90), np.diag([2.0, 1.0, 0.5, 1.0]))
+    image = np.random.default_rng(0).normal(size=grid.shape).astype(np.float32)
+    image[:, 8:20, 30:70] += 50
+    sizes = [width / s for s in grid.spacing]
+    before = gaussian_filter(image, sizes, mode="nearest", truncate=3.0)
+    level = float(np.median(before))
+    found = mesh_from_image(image, grid, MeshParams(level=level, smooth_mm=width))[1]
+    wanted = mesh_from_image(before, grid, MeshParams(level=level))[1]
+    assert found.volume == pytest.approx(wanted.volume, rel=1e-4)
+    assert found.area == pytest.approx(wanted.area, rel=1e-4)
+
+
 def test_real_spleen_in_thick_slices(data_dir):
     from napari_medgs.io import read_labels
 
