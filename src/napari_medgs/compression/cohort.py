@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from napari_medgs._util.naming import naming
@@ -29,6 +29,9 @@ from napari_medgs.io.fields import (
     save_field,
 )
 from napari_medgs.io.folders import make_folder
+
+NOT_PACKED = "The packing was canceled; nothing was written."
+NOT_UNPACKED = "The unpacking was canceled; the files so far are kept."
 
 
 def fields_in(folder: str | Path) -> dict[str, Path]:
@@ -61,6 +64,32 @@ def fields_in(folder: str | Path) -> dict[str, Path]:
     if not found:
         raise FileError(f"{folder}: holds no fields ({' or '.join(SUFFIXES)}).")
     return found
+
+
+def one_by_one(
+    paths: dict[str, Path], canceled: str, progress: ProgressCallback, should_stop: StopCallback
+) -> Iterator[tuple[str, Path]]:
+    """Give fields by name in turn, and say how many are done.
+
+    Parameters
+    ----------
+    paths : dict
+        By name.
+    canceled : str
+        What is said when it is stopped.
+    progress, should_stop : callable
+
+    Raises
+    ------
+    Cancelled
+    """
+    started = time.perf_counter()
+    for done, item in enumerate(paths.items()):
+        if should_stop():
+            raise Cancelled(canceled)
+        progress(ProgressEvent("fields", done, len(paths), time.perf_counter() - started))
+        yield item
+    progress(ProgressEvent("fields", len(paths), len(paths), time.perf_counter() - started))
 
 
 def pack(
@@ -117,22 +146,15 @@ def pack(
     params = params or CompressParams()
     if not Path(output).name.lower().endswith(SUFFIX):
         raise FileError(f"{output}: the file name of a cohort must end in {SUFFIX}.")
-    found = fields_in(folder)
-    started = time.perf_counter()
     contents: dict[str, bytes] = {}
-    for done, (name, path) in enumerate(found.items()):
-        if should_stop():
-            raise Cancelled("The packing was canceled; nothing was written.")
-        progress(ProgressEvent("fields", done, len(found), time.perf_counter() - started))
+    for name, path in one_by_one(fields_in(folder), NOT_PACKED, progress, should_stop):
         if is_compressed_field(path):
             contents[name] = path.read_bytes()
         else:
             with naming(field=path):
                 contents[name] = compress(load_field(path), params, should_stop=should_stop).data
     with naming(field=folder):
-        made = write_archive(output, contents)
-    progress(ProgressEvent("fields", len(found), len(found), time.perf_counter() - started))
-    return made
+        return write_archive(output, contents)
 
 
 def unpack(
@@ -186,16 +208,11 @@ def unpack(
     """
     opened = FieldArchive(archive)
     paths = targets(opened, folder, names, SUFFIXES[0] if exact else COMPRESSED)
-    started = time.perf_counter()
-    for done, (name, path) in enumerate(paths.items()):
-        if should_stop():
-            raise Cancelled("The unpacking was canceled; the files so far are kept.")
-        progress(ProgressEvent("fields", done, len(paths), time.perf_counter() - started))
+    for name, path in one_by_one(paths, NOT_UNPACKED, progress, should_stop):
         if exact:
             save_field(path, opened.load(name))
         else:
             write_compressed(path, opened.extract(name))
-    progress(ProgressEvent("fields", len(paths), len(paths), time.perf_counter() - started))
     return list(paths.values())
 
 

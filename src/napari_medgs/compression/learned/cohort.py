@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +11,20 @@ import numpy as np
 from napari_medgs._util.naming import naming
 from napari_medgs._util.progress import (
     ProgressCallback,
-    ProgressEvent,
     StopCallback,
     ignore_progress,
     never_stop,
 )
-from napari_medgs.compression.cohort import fields_in, targets
+from napari_medgs.compression.cohort import (
+    NOT_PACKED,
+    NOT_UNPACKED,
+    fields_in,
+    one_by_one,
+    targets,
+)
 from napari_medgs.compression.learned.codec import Codec
 from napari_medgs.compression.learned.files import fingerprint
-from napari_medgs.errors import Cancelled, FileError, ParameterError
+from napari_medgs.errors import FileError, ParameterError
 from napari_medgs.io._limits import check_memory
 from napari_medgs.io.codec.archive import SUFFIX, CodedField, FieldArchive
 from napari_medgs.io.codec.archive_writer import write_coded_archive
@@ -64,12 +68,9 @@ def pack_coded(
     """
     if not Path(output).name.lower().endswith(SUFFIX):
         raise FileError(f"{output}: the file name of a cohort must end in {SUFFIX}.")
-    found, mark, started = fields_in(folder), fingerprint(codec), time.perf_counter()
+    found, mark = fields_in(folder), fingerprint(codec)
     coded: dict[str, CodedField] = {}
-    for done, (name, path) in enumerate(found.items()):
-        if should_stop():
-            raise Cancelled("The packing was canceled; nothing was written.")
-        progress(ProgressEvent("fields", done, len(found), time.perf_counter() - started))
+    for name, path in one_by_one(found, NOT_PACKED, progress, should_stop):
         field = load_field(path)
         with naming(field=path):
             data = codec.compress(field)
@@ -77,9 +78,7 @@ def pack_coded(
         background = tuple(map(float, field.background))
         coded[name] = CodedField(info, len(field), background, mark, data)
     with naming(field=folder):
-        made = write_coded_archive(output, coded)
-    progress(ProgressEvent("fields", len(found), len(found), time.perf_counter() - started))
-    return made
+        return write_coded_archive(output, coded)
 
 
 def unpack_coded(
@@ -118,15 +117,12 @@ def unpack_coded(
     Cancelled
         When canceled; the files so far are kept.
     """
-    opened, mark, started = FieldArchive(archive), fingerprint(codec), time.perf_counter()
+    opened, mark = FieldArchive(archive), fingerprint(codec)
     if opened.codec != mark:
         why = "no learned codec wrote it" if opened.codec is None else "another codec wrote it"
         raise FileError(f"{archive}: {why}.")
     paths = targets(opened, folder, names, FIELD)
-    for done, (name, path) in enumerate(paths.items()):
-        if should_stop():
-            raise Cancelled("The unpacking was canceled; the files so far are kept.")
-        progress(ProgressEvent("fields", done, len(paths), time.perf_counter() - started))
+    for name, path in one_by_one(paths, NOT_UNPACKED, progress, should_stop):
         one = opened.coded(name)
         if one.codec != mark:
             raise FileError(f"{archive}: another codec has coded {name!r}.")
@@ -137,5 +133,4 @@ def unpack_coded(
         except ParameterError as error:
             raise FileError(f"{archive}: {name!r} is damaged ({error}).") from error
         save_field(path, field)
-    progress(ProgressEvent("fields", len(paths), len(paths), time.perf_counter() - started))
     return list(paths.values())
