@@ -22,8 +22,7 @@ setup: ## Make .venv with all dependencies (and, on Debian as root, a virtual di
 	@bash tools/setup.sh
 
 test: ## Lint, types, manifest, an install without extras, all tests
-	@$(MAKE) --no-print-directory -j 2 minimal checks # no core idle in any of the three steps
-	@$(MAKE) --no-print-directory -j 2 types units
+	@$(MAKE) --no-print-directory -j 2 minimal checks types units # in this order, no core idle
 	@$(MAKE) --no-print-directory gui
 
 checks: lint
