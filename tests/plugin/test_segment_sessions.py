@@ -239,6 +239,12 @@ def test_reopening_the_dock_goes_on_in_the_same_layers(docked, qtbot, notes):
 
     viewer, widget = docked()
     begin(qtbot, widget)
+    widget.view.table.choose(1)
+    boxes = widget.prompt_layers.make("boxes")
+    rectangle = np.array([[4, 5, 3], [4, 15, 3], [4, 15, 12], [4, 5, 12]], float)
+    boxes.add_rectangles([rectangle])  # in one slice: through all of them
+    idle(qtbot, widget)
+    viewer.dims.set_point(0, boxes.data_to_world((5, 0, 0))[0])
     names, mask = [x.name for x in viewer.layers], widget.result_layer.data.copy()
     viewer.window.remove_dock_widget(widget)
     again = SegmentWidget(viewer)
@@ -247,8 +253,17 @@ def test_reopening_the_dock_goes_on_in_the_same_layers(docked, qtbot, notes):
     assert again.strokes_layer is viewer.layers["scan · strokes"]
     assert again.result_layer is viewer.layers["scan · segmentation"]
     assert again.view.undo.isEnabled()
+    assert again.prompt_layers.boxes is boxes  # no second one, and the box where it is seen
+    np.testing.assert_array_equal(boxes.data[0][:, 0], 5)
+    assert viewer.layers.selection.active is again.strokes_layer
     idle(qtbot, again)
     np.testing.assert_array_equal(again.result_layer.data, mask)
+    again.view.undo.click()
+    assert boxes.nshapes == 0
+    viewer.dims.set_point(0, boxes.data_to_world((7, 0, 0))[0])
+    again.view.redo.click()
+    np.testing.assert_array_equal(boxes.data[0][:, 0], 7)
+    assert again.controller.session.settings.boxes[0].stop[0] == mask.shape[0]
     assert notes == []
 
 

@@ -114,17 +114,18 @@ class SegmentContext:
             self.show_slice(axis, position)
 
     def find_layer(self, role: str) -> Any | None:
-        """Return the newest Labels layer with a role that was made for the image, if any.
+        """Return the newest layer with a role that was made for the image, if any.
 
         Parameters
         ----------
-        role : {"strokes", "result"}
+        role : {"strokes", "result", "points", "boxes"}
         """
+        kind = {"points": "Points", "boxes": "Shapes"}.get(role, "Labels")
         for layer in reversed(list(self.viewer.layers)):
-            if type(layer).__name__ != "Labels" or role_of(layer) != role:
+            if type(layer).__name__ != kind or role_of(layer) != role:
                 continue
             mine = self.image is not None and layer.metadata.get(SOURCE_KEY) == self.image.name
-            if mine and same_place(layer, self.image):
+            if mine and (kind != "Labels" or same_place(layer, self.image)):
                 return layer
         return None
 

@@ -54,12 +54,20 @@ class PromptLayers:
         view.negative.toggled.connect(lambda *_: self.choose_class(view.table.value))
 
     @guarded
-    def make(self, kind: str) -> Any:
-        """Add the layer for "points" or "boxes", or select the one there is; return it."""
+    def make(self, kind: str, *, left: bool = False) -> Any:
+        """Add the layer for "points" or "boxes", or select the one there is; return it.
+
+        Parameters
+        ----------
+        kind : {"points", "boxes"}
+        left : bool
+            Take the layer that a closed widget left, if there is one.
+        """
         context, controller = self._context, self._controller
         layer = getattr(self, kind)
         if layer is None:
-            layer = add_prompt_layer(context.viewer, context.image, kind)
+            layer = context.find_layer(kind) if left else None
+            layer = layer or add_prompt_layer(context.viewer, context.image, kind)
             setattr(self, kind, layer)
             layer.events.data.connect(self.read)
             layer.events.features.connect(self.read)
@@ -107,12 +115,15 @@ class PromptLayers:
 
     def show(self, settings: Settings) -> None:
         """Show points and boxes as they are in the settings (after undo, redo, restore)."""
+        selection = self._context.viewer.layers.selection
+        active = selection.active
         self._loading = True
         try:
             if settings.points and self.points is None:
-                self.make("points")
+                self.make("points", left=True)
             if settings.boxes and self.boxes is None:
-                self.make("boxes")
+                self.make("boxes", left=True)
+            selection.active = active
             if self.points is not None:
                 self._show_points(settings.points)
             if self.boxes is not None:
@@ -141,8 +152,9 @@ class PromptLayers:
         layer.remove_selected()
         drawn: Corners = []
         classes: list[int] = []
+        shown = self._context.visible_slice()
         for box in boxes:
-            rectangles = box_rectangles(box, frame.grid, flat=frame.ndim == 2)
+            rectangles = box_rectangles(box, frame.grid, flat=frame.ndim == 2, shown=shown)
             drawn += [frame.points_to_layer(corners) for corners in rectangles]
             classes += [box.label] * len(rectangles)
         if drawn:
@@ -168,7 +180,9 @@ class PromptLayers:
                 setattr(self, kind, None)
 
 
-def box_rectangles(box: Box, grid: Grid, *, flat: bool) -> Corners:
+def box_rectangles(
+    box: Box, grid: Grid, *, flat: bool, shown: tuple[int, int] | None = None
+) -> Corners:
     """Return the rectangles that give a box again when they are read.
 
     Parameters
@@ -177,18 +191,22 @@ def box_rectangles(box: Box, grid: Grid, *, flat: bool) -> Corners:
     grid : Grid
     flat : bool
         Whether the image is one slice, whose normal is the first axis.
+    shown : (int, int), optional
+        Axis and index of the slice on show.
 
     Returns
     -------
     list of (4, 3) ndarray
-        Corners in canonical voxels: one rectangle in the middle of a box that spans the grid
-        along an axis, otherwise one at each end.
+        Corners in canonical voxels: one rectangle, in the slice on show or else in the middle,
+        for a box that spans the grid along an axis, otherwise one at each end.
     """
     low, high = np.asarray(box.start), np.asarray(box.stop) - 1
     spans = (low == 0) & (high == np.asarray(grid.shape) - 1)
     thickest = [int(a) for a in np.argsort(grid.spacing)[::-1]]
     axis = 0 if flat else next((a for a in thickest if spans[a]), thickest[0])
     depths = {int(low[axis] + high[axis]) // 2} if spans[axis] else {low[axis], high[axis]}
+    if shown is not None and spans[shown[0]] and not flat:
+        axis, depths = shown[0], {shown[1]}
     rectangles = []
     for depth in depths:
         ends = [low.copy(), high.copy()]

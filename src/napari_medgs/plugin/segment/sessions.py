@@ -297,9 +297,9 @@ class SegmentSessions(MedGSWidget):
         smallest = np.min_scalar_type(max(int(session.strokes.max()), highest))
         layer.data = frame.to_layer(session.strokes).astype(smallest)
         self.begin(layer, session, field_file)
-        self.prompt_layers.show(settings)
-        self.accepted.show(session, table.colors)
         self.context.show_busiest_slice(session.strokes != settings.unlabeled)
+        self.prompt_layers.show(settings)  # boxes through all slices are drawn in the one on show
+        self.accepted.show(session, table.colors)
 
     def _go_on(self) -> None:
         """Go on in the strokes layer that a closed widget left, when its session was saved."""
