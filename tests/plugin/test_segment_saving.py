@@ -35,7 +35,9 @@ def test_everything_is_saved_beside_the_image_and_the_next_case_opens(
     docked, qtbot, notes, folder, monkeypatch
 ):
     viewer, widget = docked(image=False)
+    assert not widget.view.saving.next.isEnabled()
     viewer.open(str(folder / "a.nii.gz"), plugin="napari-medgs")
+    qtbot.waitUntil(widget.view.saving.next.isEnabled, timeout=WAIT)
     widget.view.table.fill([1, 2], 255, {1: "liver"})
     begin(qtbot, widget)
     asked = []

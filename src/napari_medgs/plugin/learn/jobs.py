@@ -222,7 +222,7 @@ def describe_order(ranked: Sequence[RankedCase]) -> str:
         lines.append(f"and {len(known) - SHOWN} more")
     lines += [html.escape(one.error) for one in ranked if one.agreement is None][:SHOWN]
     if known:
-        lines.append("Next case in Segment goes in this order.")
+        lines.append("Open the first one; Next case in Segment then goes in this order.")
     return "<br>".join(lines)
 
 

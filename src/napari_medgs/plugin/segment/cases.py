@@ -125,6 +125,7 @@ class CaseActions:
         saving.next.clicked.connect(lambda *_: self.go_on())
         saving.folder.clicked.connect(lambda *_: self.ask_folder())
         view.images.changed.connect(self.refresh)
+        saving.next.setEnabled(False)  # until an image is chosen whose folder has a next one
         self.refresh()
 
     @property
