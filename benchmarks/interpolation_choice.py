@@ -1,12 +1,12 @@
-"""The choice among motion, cubic and spline, without any fit, on crops of many volumes.
+"""The choice among motion, a cubic and a spline, without any fit, on crops of many volumes.
 
     python benchmarks/run.py interpolation-choice
 
 Crops of 49 slices and 96 x 96 pixels of every shared volume: as they are, along the in-plane axes,
 and over-sampled along the slice axis and along rows by resampling and by zero filling. Every
 second slice is left out. What counts is how much less the chosen interpolant errs than the best
-single method, found with the slices left out in view. Settings were chosen on the volumes of the
-half "tune".
+of motion, Catmull-Rom and a cubic spline, found with the slices left out in view. Settings were
+chosen on the volumes of the half "tune".
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def test_dense_slices_are_fitted_to_a_spline_with_more_gaussians():
     params = replace(FAST, holdout=2)
     problem = make_problem(Volume.from_array(data), params, None, {})
     between = add_through_plane_targets(problem, params, 1, lambda: False)
-    assert between.method.startswith("spline")
+    assert between.method.startswith("quintic")
     assert between.motion_weight < 0.1
     assert between.budget_factor > 3.5
     weights = between.problem.target.image_weights[0]
@@ -162,7 +162,7 @@ def test_mask_and_several_contrasts():
         Volume.from_array(data, spacing=(3.0, 1.0, 1.0)), replace(FAST, gaussians=1500), mask
     )
     used = result.metrics["through_plane_targets"].split(" + ")
-    assert set(used) <= {"motion", "cubic", "spline"}
+    assert set(used) <= {"motion", "cubic", "quintic"}
     assert result.metrics["dice_mean"] > 0.8
 
 

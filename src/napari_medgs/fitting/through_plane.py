@@ -35,7 +35,7 @@ class ThroughPlaneTargets:
     flow : Flow or None
         Motion in the positions of that stack, where it is used.
     method : str
-        Where the targets come from, by falling weight: "motion", "spline", "motion + spline" ...
+        Where the targets come from, by falling weight: "motion", "quintic", "motion + quintic" ...
         or "none".
     has_loss : bool
         Whether the slices between carry any loss; else they only hide what is left out.

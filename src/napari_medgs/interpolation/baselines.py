@@ -11,7 +11,11 @@ from napari_medgs._typing import Floats
 from napari_medgs.errors import ParameterError
 from napari_medgs.interpolation.flow import check_stack
 
-BaselineMethod = Literal["nearest", "linear", "cubic", "spline"]
+BaselineMethod = Literal["nearest", "linear", "cubic", "spline", "quintic"]
+
+# The weights of a quintic spline fall to 0.43 from slice to slice: what is farther away than this
+# many has less than a millionth.
+QUINTIC_REACH = 17
 
 
 def slice_weights(
@@ -81,8 +85,9 @@ def interpolate_baseline(
         Increasing positions of the slices.
     wanted : (W,) array_like
         Positions of the frames; beyond the ends the outermost slice is repeated.
-    method : {"nearest", "linear", "cubic", "spline"}
-        "cubic" is Catmull-Rom, "spline" SciPy's interpolating cubic spline.
+    method : {"nearest", "linear", "cubic", "spline", "quintic"}
+        "cubic" is Catmull-Rom, "spline" SciPy's interpolating cubic spline; "quintic" is a spline
+        of degree 5 through the stack continued by its point reflection at both ends.
 
     Returns
     -------
@@ -116,6 +121,8 @@ def interpolate_baseline(
         out[:] = channels[:, :1]
     elif method == "spline":
         _spline(channels, where, frames, out)
+    elif method == "quintic":
+        _quintic(channels, where, frames, out)
     else:
         for k, t in enumerate(frames):
             index, share, weights = slice_weights(where, t, float(method == "cubic"))
@@ -137,3 +144,48 @@ def _spline(channels: Floats, where: NDArray[Any], frames: NDArray[Any], out: Fl
         for y in range(0, channels.shape[2], rows):
             band = channels[c, :, y : y + rows].astype(np.float64)
             out[c, :, y : y + rows] = make_interp_spline(where, band, k=degree)(frames)
+
+
+def _quintic(channels: Floats, where: NDArray[Any], frames: NDArray[Any], out: Floats) -> None:
+    """Fill ``out`` (C, W, Y, X) from the quintic spline of the reflected stack."""
+    weights = quintic_weights(where, frames)
+    flat = channels.reshape(*channels.shape[:2], -1)
+    for k, t in enumerate(frames):
+        index = int(np.searchsorted(where, t))
+        first, last = max(0, index - QUINTIC_REACH), index + QUINTIC_REACH
+        mix = weights[k, first:last].astype(np.float32)
+        for c in range(len(channels)):
+            out[c, k] = (mix @ flat[c, first:last]).reshape(out.shape[2:])
+
+
+def quintic_weights(where: NDArray[Any], frames: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the weights (W, Z) of slices in a quintic spline at the positions of frames.
+
+    The stack is continued beyond its ends by its point reflection there: without, a spline of
+    this degree swings at the ends.
+
+    Parameters
+    ----------
+    where : (Z,) ndarray
+        At least two, increasing.
+    frames : (W,) ndarray
+        From the first to the last of them.
+
+    Returns
+    -------
+    (W, Z) ndarray
+        Rows of sum 1.
+    """
+    from scipy.interpolate import make_interp_spline
+
+    count = len(where)
+    more = min(QUINTIC_REACH, count - 1)
+    slices = np.eye(count)
+    before, after = slice(more, 0, -1), slice(-2, -2 - more, -1)
+    positions = np.concatenate([2 * where[0] - where[before], where, 2 * where[-1] - where[after]])
+    values = np.concatenate(
+        [2 * slices[:1] - slices[before], slices, 2 * slices[-1:] - slices[after]]
+    )
+    degree = 5 if len(positions) > 5 else 3
+    weights: NDArray[np.float64] = make_interp_spline(positions, values, k=degree)(frames)
+    return weights

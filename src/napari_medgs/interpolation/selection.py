@@ -1,25 +1,25 @@
-"""Selection among motion, cubic and spline by leaving out slices of the stack itself.
+"""Selection among motion, a cubic and a quintic spline by the look of the stack's own slices.
 
 Every slice is predicted from its neighbors, which lie twice as far apart as the slices that will
-be interpolated between. In a stack that is sampled densely along the axis this is unfair to a
-cubic and a spline: at twice the distance it is not dense any more. So the stack is first smoothed
-along the axis until two slices are as much alike over twice the distance as they are over one.
-The weights of the methods are those that predict the slices left out of it best.
+be interpolated between. In a stack that is sampled densely along the axis this is unfair to the
+cubic and the spline: at twice the distance it is not dense any more. So the stack is first
+smoothed along the axis until two slices are as much alike over twice the distance as they are
+over one.
 
-Errors at twice the distance do not tell everything. Where the finest texture of a slice goes on in
-the next one, the slices were resampled or hold no more than a limited band, and what lies between
-them is closer to a cubic or a spline than leaving slices out says: motion then counts less.
+Errors at twice the distance do not tell everything. Where the spectrum along the axis ends before
+the Nyquist frequency, or the finest texture of a slice goes on in the next one, the slices were
+resampled or hold no more than a limited band, and what lies between them is closer to a cubic or
+a spline than leaving slices out says. The three together decide how much motion counts.
 
 Between densely sampled slices a cubic passes too little of the finest detail and a spline too
 much. Their mean errs less than either, and which of the two is better is not what the smoothed
-stack tells: so a spline comes with a share of a cubic. It is small where the spectrum along the
-axis ends before the Nyquist frequency, as it does in a stack with interpolated slices.
+stack tells: the share of the cubic follows from the edge and the texture too. It is small where
+the spectrum ends in an edge, as it does in a stack with interpolated slices.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -37,7 +37,7 @@ from napari_medgs.interpolation.sampling import (
     texture_correlation,
 )
 
-SliceMethod = Literal["motion", "cubic", "spline"]
+SliceMethod = Literal["motion", "cubic", "quintic"]
 METHODS: tuple[SliceMethod, ...] = get_args(SliceMethod)
 
 # Windows twice as wide and a level more than by default: over twice the distance motion is twice
@@ -53,22 +53,21 @@ RUN_LENGTH = 12
 MAX_SIDE = 256
 # The spectrum along the axis takes all slices, of so many rows and columns.
 EDGE_SIDE = 128
-# Share of the cubic in its mean with a spline: the largest, and a logistic curve of the edge of
-# the spectrum in dB and of the correlation.
-MOST_CUBIC = 0.6
-CUBIC_CURVE = (-0.3, 0.7, 5.0)
+# Logistic curves, of the share of the cubic in its mean with the spline and of the weight of
+# motion: at zero, per dB of the edge of the spectrum, and by the correlation of the finest texture
+# of neighboring slices, for motion by what it exceeds the least.
+CUBIC_CURVE = (-1.0, 0.48, 3.0)
 STEEPEST_EDGE = -5.5
-# Motion and the others differ by so many times more dB at the distance asked for than at twice it.
-SHARPNESS = 1.5
-# There, motion is worse by so many dB times what the correlation of the finest texture of
-# neighboring slices is above the least.
-CORRELATION_DB = 6.0
+MOTION_CURVE = (3.5, 1.2, -10.0)
 LEAST_CORRELATION = 0.05
-# Where the correlation alone decides, motion is not used from here on.
+# And per dB that motion errs less, or more, than the better of the others at the slices left out.
+PER_DB_BETTER = 0.5
+PER_DB_WORSE = 1.0
+# Motion of less weight is not used, and of more it is used alone.
+LEAST_MOTION, MOST_MOTION = 0.15, 0.95
+# Where the correlation alone decides, motion is not used from here on, and a method of less weight
+# not either.
 MOST_CORRELATION = 0.25
-# What errs by more than the best is left out: what it would average away is less than it adds.
-MOST_BEHIND_DB = 1.5
-# A method of less weight changes the frames by less than it costs.
 LEAST_WEIGHT = 0.1
 
 
@@ -79,7 +78,7 @@ class MethodSelection:
     Attributes
     ----------
     weights : dict
-        Weight of "motion", "cubic" and "spline" in the frames, of sum 1; 0 for those not used.
+        Weight of "motion", "cubic" and "quintic" in the frames, of sum 1; 0 for those not used.
     errors : dict
         Root mean square error of each method at the slices left out, in the unit of the stack;
         empty where there were too few slices to leave any out.
@@ -110,7 +109,7 @@ class MethodSelection:
         return self.used[0]
 
     def __str__(self) -> str:
-        """Return the names of the methods used, as in "motion + spline"."""
+        """Return the names of the methods used, as in "motion + quintic"."""
         return " + ".join(self.used)
 
 
@@ -124,12 +123,7 @@ def _by_correlation(correlation: float, edge: float) -> MethodSelection:
     motion = float(np.interp(correlation, (LEAST_CORRELATION, MOST_CORRELATION), (1.0, 0.0)))
     if min(motion, 1 - motion) < LEAST_WEIGHT:
         motion = round(motion)
-    cubic = (1 - motion) * cubic_share(correlation, edge)
-    weights: dict[SliceMethod, float] = {
-        "motion": float(motion),
-        "cubic": cubic,
-        "spline": 1 - motion - cubic,
-    }
+    weights = _method_weights(float(motion), correlation, edge)
     return MethodSelection(weights, {}, 0.0, correlation, edge)
 
 
@@ -158,21 +152,20 @@ def _runs(stack: Floats, positions: NDArray[Any]) -> list[tuple[Floats, NDArray[
     ]
 
 
-def _error_products(
+def _mean_squared_errors(
     stack: Floats, positions: NDArray[Any], threads: int | None, should_stop: StopCallback
 ) -> NDArray[np.float64]:
-    """Mean products (3, 3) of the methods' errors at inner slices, which are left out in turns.
+    """Return those (3,) of the methods at inner slices, which are left out in turns.
 
     Only slices with two neighbors on both sides count: a run of slices has more ends than the
     stack.
     """
-    total, count = np.zeros((len(METHODS),) * 2), 0
+    total, count = np.zeros(len(METHODS)), 0
     low, high = stack.min(), stack.max()
     for first in (0, 1):
         kept = np.ascontiguousarray(stack[first::2])
         left = np.arange(first + 3, first + 2 * len(kept) - 4, 2)
         known, wanted, truth = positions[first::2], positions[left], stack[left]
-        errors = np.empty((len(METHODS), truth.size), np.float32)
         for k, name in enumerate(METHODS):
             if should_stop():
                 raise Cancelled("The interpolation between slices was canceled.")
@@ -183,14 +176,18 @@ def _error_products(
                 if name == "motion"
                 else interpolate_baseline(kept, known, wanted, name)
             )
-            errors[k] = (np.clip(frames, low, high) - truth).ravel()
-        total += errors @ errors.T
+            errors = (np.clip(frames, low, high) - truth).ravel()
+            total[k] += float(errors @ errors)
         count += truth.size
     return total / count
 
 
+def _logistic(value: float) -> float:
+    return float(1 / (1 + np.exp(-value)))
+
+
 def cubic_share(correlation: float, edge: float) -> float:
-    """Return the share of the cubic in its mean with a spline.
+    """Return the share of the cubic in its mean with a quintic spline.
 
     Parameters
     ----------
@@ -202,60 +199,46 @@ def cubic_share(correlation: float, edge: float) -> float:
     Returns
     -------
     float
-        0 to 0.6: small where the spectrum ends in an edge, large between dense slices without.
+        0 to 1: small where the spectrum ends in an edge, large between dense slices without.
     """
     at_zero, by_edge, by_correlation = CUBIC_CURVE
-    curve = at_zero + by_edge * max(edge, STEEPEST_EDGE) + by_correlation * correlation
-    return float(MOST_CUBIC / (1 + np.exp(-curve)))
+    return _logistic(at_zero + by_edge * max(edge, STEEPEST_EDGE) + by_correlation * correlation)
 
 
-def convex_weights(products: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return weights (M,) >= 0 of sum 1 for which the mean of M methods errs least.
+def motion_weight(squared_errors: NDArray[np.float64], correlation: float, edge: float) -> float:
+    """Return the weight of motion in the frames.
 
-    ``products`` (M, M) are the mean products of the methods' errors. This is stacked regression
-    (Breiman 1996, Machine Learning 24:49), exact: every set of methods is tried.
+    Parameters
+    ----------
+    squared_errors : (3,) ndarray
+        Mean squared errors of motion, cubic and quintic at the slices left out.
+    correlation, edge : float
+        As for :func:`cubic_share`.
+
+    Returns
+    -------
+    float
+        0, or 0.15 to 0.95, or 1, as where slices look as if they were scanned one by one and
+        motion errs no more than the others.
     """
-    count = len(products)
-    ridge = 1e-6 * float(np.trace(products)) / count
-    best, least = np.full(count, 1 / count), np.inf
-    for size in range(1, count + 1):
-        for some in combinations(range(count), size):
-            part = products[np.ix_(some, some)] + ridge * np.eye(size)
-            share = np.linalg.lstsq(part, np.ones(size), rcond=None)[0]
-            if share.sum() <= 0 or share.min() < 0:
-                continue
-            weights = np.zeros(count)
-            weights[list(some)] = share / share.sum()
-            error = float(weights @ products @ weights)
-            if error < least * (1 - 1e-9):
-                best, least = weights, error
-    return best
+    tiny = 1e-12 * float(squared_errors.max())
+    motion, others = float(squared_errors[0]), float(squared_errors[1:].min())
+    better = 10 * np.log10((others + tiny) / (motion + tiny))
+    at_zero, by_edge, by_correlation = MOTION_CURVE
+    weight = _logistic(
+        at_zero
+        + (PER_DB_BETTER if better > 0 else PER_DB_WORSE) * better
+        + by_edge * edge
+        + by_correlation * max(0.0, correlation - LEAST_CORRELATION)
+    )
+    if LEAST_MOTION <= weight <= MOST_MOTION:
+        return weight
+    return float(round(weight))
 
 
-def method_weights(
-    products: NDArray[np.float64], correlation: float = 0.0, edge: float = 0.0
-) -> NDArray[np.float64]:
-    """Return weights (3,) of motion, cubic and spline from the mean products of their errors.
-
-    Candidates are motion, the cubic, and the mean of cubic and spline; correlation and edge are
-    those of :func:`cubic_share`.
-    """
-    cubic = cubic_share(correlation, edge)
-    mean = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, cubic], [0.0, 0.0, 1 - cubic]])
-    errors = mean.T @ products @ mean
-    power = np.diag(errors)
-    if power.min() > 0:
-        nearer = np.ones(3)
-        nearer[0] = (power[0] / power[1:].min()) ** ((SHARPNESS - 1) / 2)
-        nearer[0] *= 10 ** (CORRELATION_DB * max(0.0, correlation - LEAST_CORRELATION) / 20)
-        errors = errors * np.outer(nearer, nearer)
-        power = np.diag(errors)
-    near = np.flatnonzero(power <= power.min() * 10 ** (MOST_BEHIND_DB / 10))
-    share = np.zeros(3)
-    share[near] = convex_weights(errors[np.ix_(near, near)])
-    share[share < LEAST_WEIGHT] = 0
-    weights: NDArray[np.float64] = mean @ (share / share.sum())
-    return weights
+def _method_weights(motion: float, correlation: float, edge: float) -> dict[SliceMethod, float]:
+    cubic = (1 - motion) * cubic_share(correlation, edge)
+    return {"motion": motion, "cubic": cubic, "quintic": 1 - motion - cubic}
 
 
 def select_method(
@@ -265,7 +248,7 @@ def select_method(
     threads: int | None = None,
     should_stop: StopCallback = never_stop,
 ) -> MethodSelection:
-    """Choose how to interpolate a stack by leaving out its own slices.
+    """Choose how to interpolate a stack by leaving out its own slices and by their look.
 
     Parameters
     ----------
@@ -310,17 +293,16 @@ def select_method(
     if len(stack) < MIN_SLICES:
         return _by_correlation(correlation, edge)
     smoothing = matching_smoothing([run for run, _ in runs])
-    products = np.zeros((len(METHODS),) * 2)
+    squared = np.zeros(len(METHODS))
     for run, known in runs:
         if smoothing > 0:
             run = gaussian_filter1d(run, smoothing, axis=0, mode="nearest")
-        products += _error_products(run, known, threads, should_stop) / len(runs)
-    if not np.trace(products) > 0:
+        squared += _mean_squared_errors(run, known, threads, should_stop) / len(runs)
+    if not squared.max() > 0:
         return _only("cubic")  # nothing changes from slice to slice
-    weights = method_weights(products, correlation, edge)
     return MethodSelection(
-        {name: float(w) for name, w in zip(METHODS, weights, strict=True)},
-        {name: float(np.sqrt(products[k, k])) for k, name in enumerate(METHODS)},
+        _method_weights(motion_weight(squared, correlation, edge), correlation, edge),
+        {name: float(np.sqrt(error)) for name, error in zip(METHODS, squared, strict=True)},
         smoothing,
         correlation,
         edge,
@@ -336,7 +318,7 @@ def interpolate_auto(
     threads: int | None = None,
     should_stop: StopCallback = never_stop,
 ) -> tuple[Floats, Flow | None, MethodSelection]:
-    """Interpolate slices as leaving out slices of the stack itself says is best.
+    """Interpolate slices as those of the stack itself say is best.
 
     Parameters
     ----------
