@@ -150,6 +150,9 @@ def test_mask_of_probabilities(place, tiny_volume, tiny_labels):
     write_image(place / "p.nii.gz", tiny_labels[None] * np.float32(0.3), tiny_volume.grid)
     words = ["fit", place / "good.nii.gz", "--mask", place / "p.nii.gz"]
     refused(place, *words, "-o", place / "o.medgs.safetensors", says="not integers")
+    words = ["segment", place / "good.nii.gz", "--prompts", place / "p.nii.gz"]
+    says = f"napari-medgs: {place / 'p.nii.gz'}: the mask holds"  # not the image
+    refused(place, *words, "-o", place / "m.nii.gz", says=says)
 
 
 @pytest.mark.parametrize("option", ["--prompts", "--initial"])

@@ -28,6 +28,12 @@ def pair(rng):
     return truth, truth + rng.normal(0, 5, truth.shape).astype(np.float32)
 
 
+def test_labels_beyond_64_bits_are_refused():
+    huge = np.full((2, 4, 4), 2**63 + 1, np.uint64)
+    with pytest.raises(LabelError, match="too large"):
+        metrics.evaluate(huge, np.ones(huge.shape, int), Grid(huge.shape))
+
+
 def test_psnr_of_a_known_error(pair):
     truth, _ = pair
     assert metrics.psnr(truth, truth + 2, data_range=200) == pytest.approx(40, abs=1e-3)

@@ -94,6 +94,7 @@ def test_from_array_keeps_axes_with_an_affine():
         (np.zeros((1, 1, 2, 2, 2)), ImageError, "5 axes"),
         (np.zeros((0, 4, 4)), ImageError, "empty"),
         (np.array([["a", "b"]]), ImageError, "plain gray values"),
+        (np.ma.masked_less(np.arange(16.0).reshape(4, 4), 3), ImageError, "masked"),
         (np.zeros((3, 3), [("R", "u1"), ("G", "u1"), ("B", "u1")]), ImageError, "colors"),
     ],
 )

@@ -96,7 +96,7 @@ class SegmentJob:
         onto: dict[str, Any] = {"like": volume.grid, "resample": self.resample}
         strokes = start = prior = None
         chosen = segments_by_file(self.segments, prompts, initial)
-        with naming(image=images[0]):
+        with naming(image=images[0], prompts=prompts, initial=initial):
             if prompts is not None:
                 strokes = read_labels(
                     prompts, **onto, segments=chosen[str(prompts)], outside=prompting.unlabeled

@@ -151,10 +151,15 @@ class Volume:
         Raises
         ------
         ImageError
-            When the array has another number of axes, or is empty, or holds no numbers.
+            When the array has another number of axes, or is empty, masked, or holds no numbers.
         GeometryError
             When both or an unusable spacing or affine are given.
         """
+        if np.ma.isMaskedArray(data) and np.ma.getmaskarray(data).any():
+            raise ImageError(
+                "The image is a masked array, whose masked values would count; fill them first, "
+                "as in array.filled(0)."
+            )
         array = np.asarray(data)
         if array.ndim not in (2, 3, 4):
             raise ImageError(

@@ -101,7 +101,7 @@ def voxel_counts(labels: NDArray[Any], what: str = "mask") -> dict[int, int]:
     Raises
     ------
     LabelError
-        When the image is empty or not made of integers.
+        When the image is empty, not made of integers, or has one above 2^63 - 1.
 
     Examples
     --------
@@ -117,6 +117,8 @@ def voxel_counts(labels: NDArray[Any], what: str = "mask") -> dict[int, int]:
     if not np.issubdtype(labels.dtype, np.integer):
         raise LabelError(f"The {what} has values of type {labels.dtype}: labels are integers.")
     low, high = int(labels.min()), int(labels.max())
+    if high > np.iinfo(np.int64).max:
+        raise LabelError(f"The {what} holds the label {high}, too large for 64 bits.")
     if high - low >= _SMALL:
         values, numbers = np.unique(labels, return_counts=True)
         return {int(v): int(n) for v, n in zip(values, numbers, strict=True)}
