@@ -1,12 +1,14 @@
-"""Whether a thicker brush makes a mask worse: the same strokes, drawn 1 to 7 pixels wide.
+"""Whether more in the same slices makes a mask worse: thicker brushes, outlines, whole slices.
 
     python benchmarks/segmentation_brush.py [--data DIR] [--split report|tune|all | --half A|B]
         [--cases NAME ...] [--slices 1 3] [--seeds 1] [--fields DIR] [--records DIR]
 
 Strokes of the benchmark, one pixel wide, are drawn again with wider round brushes that stay within
 their class. "Painted" are classes that are filled up to their border, while the background keeps
-its thin strokes. Each says more than the one before, and nothing wrong. ``--half`` takes the
-groups of ``segmentation_wide.py`` instead of the cases.
+its thin strokes. "Outlined" strokes have a line of background around all classes, two pixels away,
+and so have "painted, outlined" classes. "Full" slices are labeled to the last voxel. Each says
+more than thin strokes, and nothing wrong. ``--half`` takes the groups of ``segmentation_wide.py``
+instead of the cases.
 """
 
 from __future__ import annotations
@@ -17,16 +19,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 from skimage.morphology import dilation, disk
 
-from segmentation_cases import cases_of
+from segmentation_cases import BACKGROUND, cases_of
 from segmentation_measure import Bench, Store, dice_of
 from segmentation_more import FALL
 from segmentation_wide import fitted, wide_benches
 from suite.registry import find_data
 
 BRUSHES = (1, 3, 5, 7)  # pixels
-PAINTED = "painted"
+PAINTED, OUTLINED, BOTH, FULL = "painted", "outlined", "painted, outlined", "full"
+OUTSIDE = 2  # pixels between a class and its outline
 
 
 def brushed(
@@ -54,11 +58,33 @@ def painted(marks: NDArray[np.uint8], truth: NDArray[np.uint8], axis: int) -> ND
     return out
 
 
+def outlined(marks: NDArray[np.uint8], truth: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:
+    """Return the same marks with a line of background around all classes."""
+    out = marks.copy()
+    for z in np.flatnonzero(marks.any(axis=tuple(a for a in range(3) if a != axis))):
+        index = tuple(z if a == axis else slice(None) for a in range(3))
+        near = binary_dilation(truth[index] > 0, iterations=OUTSIDE)
+        out[index][binary_dilation(near) & ~near & (marks[index] == 0)] = BACKGROUND
+    return out
+
+
+def full(marks: NDArray[np.uint8], truth: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:
+    """Return the marked slices, fully labeled."""
+    out = marks.copy()
+    for z in np.flatnonzero(marks.any(axis=tuple(a for a in range(3) if a != axis))):
+        index = tuple(z if a == axis else slice(None) for a in range(3))
+        out[index] = truth[index] + BACKGROUND
+    return out
+
+
 def measure(bench: Bench, slices: int, seed: int) -> dict[str, list[float]]:
     """Return the Dice of every class for every brush."""
     thin = bench.marks(slices, seed)
     sets = {f"{w}": brushed(thin, bench.truth, bench.axis, w) for w in BRUSHES}
     sets[PAINTED] = painted(thin, bench.truth, bench.axis)
+    sets[OUTLINED] = outlined(thin, bench.truth, bench.axis)
+    sets[BOTH] = outlined(sets[PAINTED], bench.truth, bench.axis)
+    sets[FULL] = full(thin, bench.truth, bench.axis)
     return {name: dice_of(bench.solve(marks)[1], bench.truth) for name, marks in sets.items()}
 
 
@@ -76,7 +102,7 @@ def benches(given: argparse.Namespace) -> Iterator[tuple[str, Bench]]:
 def table(runs: dict[str, list[dict[str, list[float]]]], grouped: bool) -> list[str]:
     """Return lines of Markdown: mean Dice by brush, and falls against thin strokes."""
     lines = []
-    for brush in (*map(str, BRUSHES), PAINTED):
+    for brush in (*map(str, BRUSHES), PAINTED, OUTLINED, BOTH, FULL):
         dice: list[float] = []
         change: list[float] = []
         weight: list[float] = []

@@ -155,7 +155,8 @@ def test_projection_is_the_transpose_of_rendering(ball_scene, rng):
     voxels = np.stack([rng.integers(0, n, 200) for n in field.info.stack_shape], 1)
     voxels = np.unique(voxels, axis=0).astype(np.int32)
     classes = rng.integers(0, 3, len(voxels))
-    mass = renderer.backproject(voxels, classes, 3)
+    shown = renderer.backproject(voxels, classes, 3)
+    mass = shown.mass
     plain = field.with_info(intensity_scale=(1.0,), intensity_offset=(0.0,))
     plain.background[:] = 0
     points = np.empty(voxels.shape)

@@ -224,6 +224,26 @@ class DifferentiableEngine(Engine, Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Backprojection:
+    """Labeled voxels, distributed to the Gaussians that render them.
+
+    Attributes
+    ----------
+    mass : (N, K) ndarray of float32
+        What each Gaussian receives of every class, in voxels.
+    share : (N,) ndarray of float32
+        How much of a labeled voxel a Gaussian renders, 0 to 1: the mean over the voxels that it
+        reaches, weighted by this share itself. Small for one that reaches them with its tail only.
+    leader : (P,) ndarray of int32
+        The Gaussian that renders most of every voxel; -1 in empty space.
+    """
+
+    mass: Floats
+    share: Floats
+    leader: NDArray[np.int32]
+
+
 class ScoreRenderer(Protocol):
     """Renders class scores (N, K) of one field's Gaussians, whose geometry is prepared once.
 
@@ -289,7 +309,9 @@ class ScoreRenderer(Protocol):
             Where nothing is rendered.
         """
 
-    def backproject(self, voxels: NDArray[Any], classes: NDArray[Any], count: int) -> Floats:
+    def backproject(
+        self, voxels: NDArray[Any], classes: NDArray[Any], count: int
+    ) -> Backprojection:
         """Distribute labeled voxels to Gaussians: the transpose of rendering.
 
         Every voxel is one unit, divided in the proportions in which Gaussians render it.
@@ -304,7 +326,7 @@ class ScoreRenderer(Protocol):
 
         Returns
         -------
-        (N, K) ndarray of float32
+        Backprojection
         """
 
     def empty_mask(self) -> NDArray[np.bool_]:

@@ -40,6 +40,9 @@ class GraphParams:
         Least rendering weight of the markers that a Gaussian receives to become a seed.
     seed_purity : float
         Least fraction of that weight that must belong to one class.
+    seed_share : float
+        Least part of a marked voxel that a seed must render, on average: long strokes along a
+        border leave much weight in the tails of Gaussians beyond it.
     fine_sigma : float
         Smoothing of the image for the finer of the two watershed hierarchies.
     """
@@ -49,6 +52,7 @@ class GraphParams:
     empty_node_fraction: float = setting(0.15, low=0, high=10)
     seed_mass: float = setting(0.05, low=0, high=1)
     seed_purity: float = setting(0.6, low=0, high=1)
+    seed_share: float = setting(0.05, low=0, high=1)
     fine_sigma: float = setting(0.5, low=0, high=20)
 
     def __post_init__(self) -> None:
@@ -70,6 +74,9 @@ class NarrowBandParams:
         from all classes.
     thick_threshold : float
         Thresholds above this one are used near classes only that fill no block of voxels.
+    thick_slices : float
+        Distance of slices, in finest voxels, from which on classes between fully labeled ones are
+        left to the Gaussians: paths over voxels of thick slices copy the labeled slice.
     block : float
         Width of the blocks of voxels that are near a class where one of them or of those beside
         them shows it.
@@ -90,6 +97,7 @@ class NarrowBandParams:
     )
     min_threshold: float = setting(0.5, low=0, high=1000)
     thick_threshold: float = setting(3.0, low=0, high=1000)
+    thick_slices: float = setting(3.0, low=0, high=1e6)
     block: float = setting(8.0, above=0, high=1e4)
     bound_factor: float = setting(8.0, low=0, high=1e4)
     bound_offset: float = setting(1.0, low=0, high=1e4)

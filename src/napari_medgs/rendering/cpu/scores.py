@@ -23,6 +23,7 @@ from napari_medgs.rendering.cpu.kernels import (
 )
 from napari_medgs.rendering.cpu.simd import LANES, fast_exp2, fast_sqrt
 from napari_medgs.rendering.cpu.slice_members import SliceMembers
+from napari_medgs.rendering.engine import Backprojection
 
 EMPTY_WEIGHT = np.float32(0.02)  # sum of weights below which a voxel counts as empty space
 _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz", "arcp"}}
@@ -90,15 +91,19 @@ def _backproject_slice(
     first_row: int,
     columns: Any,
     classes: Any,
-    totals: Any,
+    mass: Any,
+    squares: Any,
+    leader: Any,
 ) -> None:
     """Distribute one slice's labeled voxels in the proportions in which Gaussians render them.
 
     The voxels are sorted by row, then column; those of row ``first_row + r`` lie from
-    ``row_offsets[r]`` to ``row_offsets[r + 1]``.
+    ``row_offsets[r]`` to ``row_offsets[r + 1]``. Adds to ``mass`` (N, K) and ``squares`` (N,),
+    and fills ``leader`` (P,).
     """
     rows = len(row_offsets) - 1
     weight = np.full(len(columns), eps, np.float32)
+    largest = np.zeros(len(columns), np.float32)
     for turn in range(2):
         for index in range(len(members)):
             i = members[index]
@@ -131,7 +136,12 @@ def _backproject_slice(
                     if turn == 0:
                         weight[m] += g
                     else:
-                        totals[i, classes[m]] += g / weight[m]
+                        share = g / weight[m]
+                        mass[i, classes[m]] += share
+                        squares[i] += share * share
+                        if share > largest[m]:
+                            largest[m] = share
+                            leader[m] = i
 
 
 @njit(**_options)
@@ -261,11 +271,14 @@ class CpuScoreRenderer:
         run_chunks(task, depth, self.threads)
         return _normalize(np.moveaxis(out, 2, 0))
 
-    def backproject(self, voxels: NDArray[Any], classes: NDArray[Any], count: int) -> Floats:
+    def backproject(
+        self, voxels: NDArray[Any], classes: NDArray[Any], count: int
+    ) -> Backprojection:
         """Distribute labeled voxels to Gaussians; see :meth:`ScoreRenderer.backproject`."""
-        totals = np.zeros((len(self._prepared), count), np.float32)
-        if not len(voxels):
-            return totals
+        gaussians = len(self._prepared)
+        mass = np.zeros((gaussians, count), np.float32)
+        squares = np.zeros(gaussians, np.float32)
+        leader = np.full(len(voxels), -1, np.int32)
         order = np.lexsort((voxels[:, 2], voxels[:, 1], voxels[:, 0]))
         voxels, classes = voxels[order], np.asarray(classes)[order].astype(np.int32)
         slices, starts = np.unique(voxels[:, 0], return_index=True)
@@ -283,9 +296,14 @@ class CpuScoreRenderer:
                 int(rows[0]),
                 voxels[start:stop, 2].astype(np.int32),
                 classes[start:stop],
-                totals,
+                mass,
+                squares,
+                leader[start:stop],
             )
-        return totals
+        share = squares / np.maximum(mass.sum(axis=1), np.finfo(np.float32).tiny)
+        in_order = np.empty_like(leader)
+        in_order[order] = leader
+        return Backprojection(mass, share, in_order)
 
     def empty_mask(self) -> NDArray[np.bool_]:
         """Return where nothing is rendered, (Z, Y, X)."""

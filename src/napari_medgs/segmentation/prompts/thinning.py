@@ -18,15 +18,17 @@ THICK_ALONE = 4.0  # the same where one slice alone is annotated: each marker co
 LEAST = 8  # markers of a class in a slice
 
 
-def on_middle_lines(markers: Markers) -> NDArray[np.bool_]:
+def on_middle_lines(markers: Markers, *, fully_labeled: bool = False) -> NDArray[np.bool_]:
     """Return which markers lie on the middle lines of thick strokes, or in no thick stroke.
 
-    Strokes are looked at slice by slice, each class of an annotated slice as a whole. Fully
-    labeled slices, points, boxes and initial masks hold no strokes.
+    Strokes are looked at slice by slice, each class of an annotated slice as a whole. Points,
+    boxes and initial masks hold no strokes.
 
     Parameters
     ----------
     markers : Markers
+    fully_labeled : bool
+        Whether areas in fully labeled slices count as strokes, too.
 
     Returns
     -------
@@ -60,7 +62,9 @@ def on_middle_lines(markers: Markers) -> NDArray[np.bool_]:
     rest = [a for a in range(3) if a != axis]
     thick = THICK if len(slices) > 1 else THICK_ALONE
     place = np.where(markers.user_marked, markers.voxels[:, axis], -1)
-    for z in np.setdiff1d(slices, markers.fully_labeled.get(axis, slices[:0])):
+    none = slices[:0]
+    full = none if fully_labeled else markers.fully_labeled.get(axis, none)
+    for z in np.setdiff1d(slices, full):
         on_slice = np.flatnonzero(place == z)
         for k in range(markers.count):
             on = on_slice[markers.classes[on_slice] == k]

@@ -97,10 +97,9 @@ def band_limits(
         At and beside blocks that show a class, the largest of ``params.thresholds`` for which
         the band has at most ``max_voxels`` voxels, and at least the ``params.min_threshold`` of
         all other blocks. Above ``params.thick_threshold`` only where the class is thin, that is,
-        fills no block: a thicker one is found on Gaussians, too. With fully labeled slices all
-        blocks count alike: in these even a thin class has many marked voxels in every Gaussian,
-        so that it is not lost, and between them paths over Gaussians are better than those over
-        voxels of thick slices.
+        fills no block: a thicker one is found on Gaussians, too. Between thick slices that are
+        fully labeled all blocks count alike: there paths over Gaussians are better than those
+        over voxels.
     """
     from scipy.ndimage import binary_dilation
 
@@ -124,14 +123,15 @@ def band_limits(
     shown[_blocks_of(markers, size)] = True
     near = binary_dilation(shown, AROUND)
     thin = binary_dilation(thin, AROUND)
-    if markers.fully_labeled:
+    alike = any(relative_spacing[a] >= params.thick_slices for a in markers.fully_labeled)
+    if alike:
         near[:] = True
     least, most = (
         max(int(np.searchsorted(thresholds, limit, side="right")) - 1, 0)
         for limit in (params.min_threshold, params.thick_threshold)
     )
     most = max(least, most)
-    if markers.fully_labeled or below[..., -1].sum() <= max_voxels:
+    if alike or below[..., -1].sum() <= max_voxels:
         most = len(thresholds) - 1
     counts = (
         below[~near][:, least].sum()

@@ -24,6 +24,7 @@ from napari_medgs.segmentation.solver.path_costs import (
     path_scores,
 )
 from napari_medgs.segmentation.solver.region_growing import shown_classes
+from napari_medgs.segmentation.solver.seeds import choose_seeds
 from napari_medgs.segmentation.solver.shortest_paths import graph_distances
 from napari_medgs.segmentation.terms.annotated_slices import AnnotatedSlices
 from napari_medgs.segmentation.terms.image_features import ImageFeatures
@@ -126,7 +127,7 @@ class GraphSolver:
         return self._watershed
 
     def seeds(self, voxels: NDArray[Any], classes: NDArray[Any], count: int) -> NDArray[np.int32]:
-        """Return each node's class by the marked voxels that it renders, -1 where undecided.
+        """Return each node's class by the marked voxels that it shows, -1 where it is no seed.
 
         Parameters
         ----------
@@ -140,20 +141,18 @@ class GraphSolver:
         (N,) ndarray of int32
         """
         mass = np.zeros((len(self.points), count), np.float32)
+        share = np.ones(len(self.points), np.float32)
+        leader = np.full(len(voxels), -1, np.int32)
         if len(voxels):
             inside = ~self._empty[tuple(voxels.T)]
-            mass[: self.gaussians] = self._renderer.backproject(
-                voxels[inside], classes[inside], count
-            )
+            shown = self._renderer.backproject(voxels[inside], classes[inside], count)
+            mass[: self.gaussians], share[: self.gaussians] = shown.mass, shown.share
+            leader[inside] = shown.leader
             if len(self._empty_nodes) and not inside.all():
                 near = self._nearest_empty_nodes(voxels[~inside])
                 np.add.at(mass, (near, classes[~inside]), 1.0)
-        total = mass.sum(axis=1)
-        best = mass.argmax(axis=1).astype(np.int32)
-        graph = self._params.graph
-        clear = (total > graph.seed_mass) & (mass.max(axis=1) > graph.seed_purity * total)
-        best[~clear] = -1
-        return best
+                leader[~inside] = near
+        return choose_seeds(voxels, classes, mass, share, leader, self._params.graph)
 
     def _nearest_empty_nodes(self, voxels: NDArray[Any]) -> NDArray[np.int64]:
         """Return the nodes of empty space nearest to voxels."""

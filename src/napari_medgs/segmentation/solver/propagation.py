@@ -186,7 +186,7 @@ class MarkerPropagation:
             distance = solver.propagate(seeds, costs, forbidden, bound)
         extent = estimate_extent(
             solver.points,
-            distance,
+            self._within_slices(distance, markers, costs, forbidden),
             markers,
             params.max_path_ratio,
             float(UNREACHABLE),
@@ -207,6 +207,25 @@ class MarkerPropagation:
         none = np.zeros((0, 3), np.int32)
         passive = none if painted is None else markers.voxels[painted & ~middle]
         return GraphState(markers, solution, seeds, costs, constraints.any, scattered, passive)
+
+    def _within_slices(
+        self,
+        distance: Floats,
+        markers: Markers,
+        costs: PathCosts,
+        forbidden: NDArray[np.bool_] | None,
+    ) -> Floats:
+        """Return path costs that tell how far classes go within the annotated slices.
+
+        Where one fully labeled slice is all there is, its nodes are seeds and cost nothing: there
+        the paths are those from the middle lines of its areas.
+        """
+        axis, slices = markers.annotated_slices()
+        if len(slices) != 1 or slices[0] not in markers.fully_labeled.get(axis, slices[:0]):
+            return distance
+        lines = markers.subset(on_middle_lines(markers, fully_labeled=True))
+        seeds = self.graph.seeds(lines.voxels, lines.classes, lines.count)
+        return self.graph.propagate(seeds, costs, forbidden)
 
     def extension(
         self, markers: Markers, constraints: Constraints
