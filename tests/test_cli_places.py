@@ -226,6 +226,40 @@ def test_a_slice_that_is_nearly_full_is_told_of(ball, tmp_path):
     assert f"{gaps}: Not fully labeled: slice 6 along z lacks 2 voxels." in told
 
 
+def test_a_class_drawn_in_some_slices_needs_no_background(ball, tmp_path):
+    image, inside, affine = ball
+    drawn = np.zeros(inside.shape, np.uint8)
+    for k in (4, 6, 8):
+        drawn[..., k] = inside[..., k]
+    some = tmp_path / "some.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(drawn, affine), some)
+    out, log = tmp_path / "m.nii.gz", tmp_path / "m.json"
+    words = ("segment", image, "-o", out, "--prompts", some)
+    assert "--fully-labeled" in said(run(*words, status=1))  # one class alone
+    told = said(run(*words, "--fully-labeled", "--json", log))
+    assert "warning" not in told
+    mask = np.asarray(nibabel.load(out).dataobj)
+    for k in (4, 6, 8):
+        np.testing.assert_array_equal(mask[..., k], drawn[..., k])
+    assert overlap(out, inside) > 0.85
+
+
+def test_slices_of_several_orientations_are_not_told_apart(ball, tmp_path):
+    image, inside, affine = ball
+    drawn = np.zeros(inside.shape, np.uint8)
+    drawn[..., 6] = inside[..., 6]
+    drawn[:, 12] = inside[:, 12]
+    crossed = tmp_path / "crossed.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(drawn, affine), crossed)
+    words = ("segment", image, "-o", tmp_path / "m.nii.gz", "--fully-labeled")
+    told = said(run(*words, "--prompts", crossed, status=1))
+    assert f"{crossed}: the label image is drawn in slices of several orientations" in told
+    empty = tmp_path / "empty.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(0 * drawn, affine), empty)
+    assert f"{empty}: " in said(run(*words, "--prompts", empty, status=1))
+    assert "--fully-labeled is for --prompts" in said(run(*words, "--point", 1, 1, 1, 1, status=2))
+
+
 def test_classes_without_any_background(ball, tmp_path):
     image = ball[0]
     two = ("segment", image, "-o", tmp_path / "m.nii.gz", "--point", 1, 6, 12, 9)

@@ -71,13 +71,19 @@ def test_the_widest_margins_are_for_classes_that_fill_no_block(margins, thin):
     assert everything.values[2, 2, 2] == 3.0
 
 
-def test_with_fully_labeled_slices_all_blocks_count_alike(margins):
+def test_between_thick_fully_labeled_slices_all_blocks_count_alike(margins):
     margin, labels, markers = margins
     labeled = replace(markers, fully_labeled={0: np.array([3])})
+    params = replace(PARAMS, thick_slices=1.0)
     most = np.count_nonzero(margin < 1.0)
-    found = band_limits(labels, margin, labeled, np.ones(3), most, PARAMS)
+    found = band_limits(labels, margin, labeled, np.ones(3), most, params)
     assert (found.values == 1.0).all()
     assert found.count == most
+    thin = replace(params, thick_slices=1.5)
+    found = band_limits(labels, margin, labeled, np.ones(3), most, thin)
+    plain = band_limits(labels, margin, markers, np.ones(3), most, thin)
+    np.testing.assert_array_equal(found.values, plain.values)
+    assert not (found.values == 1.0).all()
 
 
 def test_a_class_thinner_than_the_gaussians_is_found():

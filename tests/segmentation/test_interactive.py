@@ -97,6 +97,23 @@ def test_lines_points_and_boxes_mark_the_same_place_in_voxels_and_millimeters(se
     assert segmenter.add_box(1, far, world, world=True) is False, "the very same box"
 
 
+def test_the_rest_of_a_complete_slice_is_background(segmenter, truth):
+    z = truth.shape[0] // 2
+    shown = np.zeros(truth.shape, bool)
+    shown[z] = truth[z] == 5
+    assert segmenter.add_scribble(1, shown)
+    assert segmenter.set_complete(0, z)
+    assert segmenter.set_complete(0, z) is False, "it is already"
+    labels = segmenter.result().labels
+    np.testing.assert_array_equal(labels[z] == 1, shown[z])
+    assert segmenter.set_complete(0, z - 4)  # nothing is drawn there
+    assert not segmenter.result().labels[z - 4].any()
+    assert segmenter.undo()
+    assert segmenter.session.settings.fully_labeled == ((0, z),)
+    assert segmenter.set_complete(0, z, complete=False)
+    assert segmenter.session.settings.fully_labeled == ()
+
+
 def test_an_initial_mask_counts_and_can_be_undone(segmenter, truth):
     segmenter.set_initial(truth == 5)
     labels = segmenter.result().labels
@@ -190,6 +207,8 @@ def test_arrays_and_files_are_images_too(head, truth, tmp_path):
         (lambda s: s.add_point(1, (np.nan, 0, 0)), GeometryError),
         (lambda s: s.add_box(1, (0, 0, 0), (0, 5, 5)), GeometryError),
         (lambda s: s.add_box(0, (0, 0, 0), (5, 5, 5)), LabelError),
+        (lambda s: s.set_complete(0, s.volume.shape[0]), ParameterError),
+        (lambda s: s.set_complete(3, 0), ParameterError),
         (lambda s: s.set_initial(np.zeros((1, 1, 1), int)), GeometryError),
         (lambda s: s.set_initial(np.full(s.volume.shape, 0.5)), LabelError),
         (lambda s: s.set_image(s.volume, spacing=(1, 1, 1)), ParameterError),

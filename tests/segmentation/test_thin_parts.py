@@ -60,4 +60,4 @@ def test_a_rod_of_three_voxels_is_not_smoothed_away(rng):
         mask = found.labels == 1
         lost.append(np.count_nonzero(truth & ~mask) / np.count_nonzero(truth))
         assert np.count_nonzero(mask & ~truth) < 0.2 * np.count_nonzero(truth)
-    assert lost[1] < 0.5 * lost[0]
+    assert lost[1] < 0.6 * lost[0]

@@ -114,6 +114,8 @@ def segment(
     trained.check(prompting)
     if prompting.prompts is not None and prompting.session is not None:
         raise typer.BadParameter("give either --prompts or --session.")
+    if prompting.fully_labeled and prompting.prompts is None:
+        raise typer.BadParameter("--fully-labeled is for --prompts.")
     places = prompting.places()
     explained = more.explanation()
     if prompting.session is not None:
@@ -241,7 +243,7 @@ def _refuse_ignored(ctx: typer.Context) -> None:
         Naming them.
     """
     own = [name for name in NAMES if name not in USED_BY_SESSION]
-    starts = ("initial", "initial_margin")
+    starts = ("fully_labeled", "initial", "initial_margin")
     given = [
         "--" + name.replace("_", "-")
         for name in ("point", "box", "unlabeled", "background_label", *starts, *own)

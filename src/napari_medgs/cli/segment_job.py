@@ -85,6 +85,7 @@ class SegmentJob:
         from napari_medgs.io.segmented import segments_by_file
         from napari_medgs.segmentation import Prompts, explain_contrasts, segment
         from napari_medgs.segmentation.api import FIT_PARAMS
+        from napari_medgs.segmentation.prompts.drawn_slices import drawn_slices
         from napari_medgs.segmentation.prompts.label_check import check_label_image
 
         prompts, initial = prompting.prompts, prompting.initial
@@ -112,6 +113,10 @@ class SegmentJob:
             if labels is not None:
                 with naming(mask=file):
                     check_label_image(labels, unlabeled)
+        full: tuple[tuple[int, int], ...] = ()
+        if strokes is not None and prompting.fully_labeled:
+            with naming(mask=prompts):
+                full = drawn_slices(strokes, prompting.unlabeled)
         model_names: dict[int, str] = {}
         if model is not None:
             prior, model_names = self._prior_of_model(model, volume, images)
@@ -136,6 +141,7 @@ class SegmentJob:
                 labels=strokes,
                 unlabeled=prompting.unlabeled,
                 background=prompting.background_label,
+                fully_labeled=full,
                 points=points,
                 boxes=boxes,
                 initial=start,
@@ -143,7 +149,7 @@ class SegmentJob:
                 prior=prior,
             )
             if strokes is not None:
-                warn_of_gaps(str(prompts), strokes, prompting.unlabeled, volume.grid)
+                warn_of_gaps(str(prompts), strokes, prompting.unlabeled, volume.grid, full)
             result = segment(
                 volume,
                 given,
@@ -201,7 +207,10 @@ class SegmentJob:
                 and self.prompting.background_label is None
                 and "background" in str(error)
             ):
-                error.args = (f"{error} --background-label V says which value of them does.",)
+                error.args = (
+                    f"{error} --background-label V says which value of them does, or "
+                    "--fully-labeled that the rest of the drawn slices is background.",
+                )
             raise
 
     def metrics(self, result: SegmentResult, params: SegmentParams) -> dict[str, Any]:

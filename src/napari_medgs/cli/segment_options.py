@@ -60,6 +60,15 @@ class Prompting:
             rich_help_panel=PROMPTS,
         ),
     ] = None
+    fully_labeled: Annotated[
+        bool,
+        typer.Option(
+            "--fully-labeled",
+            help="Every slice of the prompts with a label is fully labeled: what is unlabeled "
+            "in it is background, as in a segmentation that was drawn in some slices only.",
+            rich_help_panel=PROMPTS,
+        ),
+    ] = False
     initial: Annotated[
         Path | None,
         typer.Option(

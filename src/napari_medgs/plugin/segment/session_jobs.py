@@ -42,6 +42,7 @@ FILLED = (
     "<b>No background is marked</b>: the classes divide the whole image between them. Unless this "
     "is meant, paint a stroke in the background, or draw a box around each class."
 )
+COMPLETE = "If all of it is painted, check <i>this slice is complete</i> there."
 
 
 class SessionJobs:
@@ -258,7 +259,7 @@ class SessionJobs:
             self.state.summary += f"<br>{FILLED}"
         gaps = self.layers.describe_gaps()
         if gaps:
-            self.state.summary += f"<br>{gaps}"
+            self.state.summary += f"<br>{gaps} {COMPLETE}"
         self._show(ResultUpdate.FULL if kind is JobKind.FULL else ResultUpdate.INCREMENTAL)
         if result.incremental:
             self.solve_due.emit()

@@ -164,6 +164,13 @@ class SegmentView(QWidget):
         self._body.addLayout(line)
         self.brush = BrushBar(self._owner.viewer)
         self._body.addWidget(self.brush)
+        self.complete = QCheckBox("this slice is complete")
+        self.complete.setToolTip(
+            "Check it when every class is painted up to its border in this slice, or when no "
+            "class is in it: all that is unpainted in it is background then."
+        )
+        self.complete.setEnabled(False)
+        self._body.addWidget(self.complete)
         self.parts = PartsPanel()
         self._body.addWidget(self.parts)
 

@@ -15,6 +15,7 @@ from napari_medgs.plugin.segment.accepted import AcceptedLayers
 from napari_medgs.plugin.segment.cases import CaseActions
 from napari_medgs.plugin.segment.class_files import ClassFiles
 from napari_medgs.plugin.segment.classes import ClassActions
+from napari_medgs.plugin.segment.complete_slice import CompleteSlice
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.contrasts import Contributions
 from napari_medgs.plugin.segment.controller import SegmentController
@@ -99,6 +100,7 @@ class SegmentWidget(SegmentSessions):
         self.prompt_layers = PromptLayers(*parts, self.shortcuts)
         self.maps = MapLayers(*parts)
         self.suggestion = SliceSuggestion(*parts)
+        self.complete_slice = CompleteSlice(*parts)
         self.contrasts = Contributions(self, self.controller, self.context, self._class_names)
         self.view.add_check(self.contrasts.button)
         self.view.add_check_panel(self.contrasts.panel)
@@ -208,6 +210,8 @@ class SegmentWidget(SegmentSessions):
         ):
             checking.connect(self._on_checked)
         self.listen(self.viewer.dims.events.current_step, self._on_checked)
+        for event in ("current_step", "order", "ndisplay"):
+            self.listen(getattr(self.viewer.dims.events, event), self.complete_slice.refresh)
 
     def _free_mouse(self) -> None:
         """End what takes clicks and drags on the canvas."""

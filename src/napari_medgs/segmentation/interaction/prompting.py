@@ -215,6 +215,35 @@ class Prompting(SegmenterState):
             return False
         return self._change(boxes=(*session.settings.boxes, box))
 
+    def set_complete(self, axis: int, index: int, complete: bool = True) -> bool:
+        """Say that all of a slice is labeled, as one step: what is unlabeled in it is background.
+
+        Parameters
+        ----------
+        axis, index : int
+            Of the slice, on the canonical grid; axis 0 is z.
+        complete : bool
+            False takes it back.
+
+        Returns
+        -------
+        bool
+            Whether anything was different.
+
+        Raises
+        ------
+        ParameterError
+            When the image has no such slice.
+        """
+        shape = self._need().grid.shape
+        if axis not in range(3) or not 0 <= index < shape[axis]:
+            raise ParameterError(
+                f"There is no slice {index} along axis {axis} of an image of {shape} voxels."
+            )
+        others = set(self._need().settings.fully_labeled) - {(axis, index)}
+        slices = others | {(axis, index)} if complete else others
+        return self._change(fully_labeled=tuple(sorted(slices)))
+
     def set_initial(self, mask: ArrayLike | None, *, margin: float | None = None) -> None:
         """Start from a mask, which stays except near prompts that contradict it.
 
