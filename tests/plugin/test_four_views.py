@@ -1,6 +1,9 @@
 """Three linked planes and the surface, two by two."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QSplitter
 
@@ -29,6 +32,16 @@ def test_four_views_share_place_layers_and_strokes(docked, qtbot, notes, monkeyp
     qtbot.waitUntil(lambda: len(four.planes) == 2 and four.space is not None, timeout=WAIT)
     qtbot.waitUntil(lambda: four.space.layer is not None, timeout=WAIT)
     assert not four.space.words.isVisible()
+    # A surface that outgrows the canvas is seen whole again, from where the user looks.
+    camera = getattr(four.space.model, "scene", four.space.model).camera
+    vertices, faces = (np.array(part) for part in four.space.layer.data[:2])
+    camera.angles, zoom = (0.0, 10.0, 60.0), camera.zoom
+    colors = np.ones((len(vertices), 4), np.float32)
+    for size, share in ((1.2, 1), (4, 4)):
+        four.space.show(SimpleNamespace(vertices=size * vertices, faces=faces, colors=colors),
+                        viewer.layers["scan"], (0.0, 0.0, 90.0))  # fmt: skip
+        assert camera.zoom == pytest.approx(zoom / share, rel=0.2)
+        np.testing.assert_allclose(camera.angles, (0, 10, 60), atol=1e-3)
     # The three planes, each upright with its letters: from the moment when they are shown.
     assert before
     assert all(planes == {0, 1, 2} for planes in before)

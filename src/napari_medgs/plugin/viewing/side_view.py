@@ -16,6 +16,7 @@ from napari_medgs.plugin.viewing.mirror import LayerMirror, can_mirror
 
 CROSS = (1.0, 0.86, 0.35, 0.75)
 AWAITED = "3D: the surface of the mask"
+OUTGROWN = 1.5  # times the size that the camera was fitted to, from which it is fitted again
 
 
 class Crosshair:
@@ -196,6 +197,7 @@ class SpaceView(SideView):
         super().__init__(main)
         self.layer: Any = None
         self.follower: PlaneFollower | None = None
+        self._fitted = 0.0  # diagonal of the surface that the camera was fitted to
         # A label: text on the canvas takes the main thread 0.2 s, to draw its letters.
         self.words = QLabel(AWAITED, self.widget.canvas.native)
         self.words.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
@@ -218,6 +220,8 @@ class SpaceView(SideView):
             self.layer.vertex_colors = None
             self.layer.data = (data.vertices, data.faces)
             self.layer.vertex_colors = data.colors
+            if self._diagonal() > OUTGROWN * self._fitted:
+                self._fit(tuple(getattr(self.model, "scene", self.model).camera.angles))
             return
         self.model.dims.ndisplay = 3
         self.layer = self.model.add_surface(
@@ -232,5 +236,14 @@ class SpaceView(SideView):
         source = getattr(self._main, "scene", self._main).camera
         camera.orientation = source.orientation
         self.follower = PlaneFollower(self.model, self.widget.canvas)
+        self._fit(angles)
+
+    def _diagonal(self) -> float:
+        low, high = np.asarray(self.layer.extent.world, float)
+        return float(np.linalg.norm(high - low))
+
+    def _fit(self, angles: tuple[float, ...]) -> None:
+        """Let the surface fill the canvas, seen from a direction."""
+        self._fitted = self._diagonal()
         self.model.reset_view(margin=0.15)
-        camera.angles = angles
+        getattr(self.model, "scene", self.model).camera.angles = angles
