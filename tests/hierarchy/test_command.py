@@ -52,7 +52,10 @@ def test_a_part_at_a_place(place, truth):
     assert len(numbers["levels_ml"]) > numbers["level"] >= 0
     best = 0.0
     for level in range(len(numbers["levels_ml"])):
-        line = f"parts scan.medgs.safetensors -o n.nii.gz --at {AT} --level {level} -q"
+        line = (
+            "parts scan.nii.gz --field scan.medgs.safetensors -o n.nii.gz "
+            f"--at {AT} --level {level} -q"
+        )
         assert run(place, line).exit_code == 0
         mask = np.asarray(nib.load(place / "n.nii.gz").dataobj) == 1
         best = max(best, 2 * (mask & (truth == 3)).sum() / (mask.sum() + (truth == 3).sum()))

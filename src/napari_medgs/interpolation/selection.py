@@ -62,7 +62,7 @@ MOTION_CURVE = (3.5, 1.2, -10.0)
 LEAST_CORRELATION = 0.05
 # And per dB that motion errs less, or more, than the better of the others at the slices left out.
 PER_DB_BETTER = 0.5
-PER_DB_WORSE = 1.0
+PER_DB_WORSE = 2.0
 # Motion of less weight is not used, and of more it is used alone.
 LEAST_MOTION, MOST_MOTION = 0.15, 0.95
 # Where the correlation alone decides, motion is not used from here on, and a method of less weight
