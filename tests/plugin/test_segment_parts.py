@@ -22,7 +22,9 @@ def clicking(docked, qtbot):
     viewer.show()
     widget.view.parts.button.click()
     assert widget.strokes_layer.mode == "pan_zoom"
+    assert widget.view.parts.text.text() == "Finding parts …"
     qtbot.waitUntil(lambda: widget.parts.picker is not None, timeout=WAIT)
+    assert "No part" in widget.view.parts.text.text()  # the mouse is elsewhere
     image = widget.context.image
     viewer.dims.set_point(0, image.data_to_world(PLACE)[0])
     QTest.qWait(30)

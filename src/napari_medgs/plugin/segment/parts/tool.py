@@ -35,6 +35,7 @@ POLL_MS = 8
 REST_MS = 120  # between two notches of the wheel, until the mask follows the outline
 KEYS = {"[": -1, "]": 1}
 LOCKED = "The class is locked: unlock it in the table to add parts to it."
+FINDING = "Finding parts …"
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,8 @@ class ClickParts:
                 self._shortcuts.bind(target, key, partial(self.walk, steps))
             self._shortcuts.bind(target, "Escape", self.release)
         self._four.follows_shift = False
+        if self.picker is None:
+            self.panel.show_part(None, FINDING)
         controller.request(JobKind.PREPARE, JobKind.PARTS)
         return True
 
