@@ -46,7 +46,6 @@ class CompleteSlice:
         if session is None or place is None:
             raise ParameterError("Show one slice of the image to say that all of it is painted.")
         self._controller.sync_strokes()
-        kept = set(session.settings.fully_labeled) - {place}
-        slices = kept | {place} if complete else kept
-        self._controller.update_settings(fully_labeled=tuple(sorted(slices)))
+        slices = session.settings.with_complete(*place, complete)
+        self._controller.update_settings(fully_labeled=slices)
         self.refresh()

@@ -235,14 +235,13 @@ class Prompting(SegmenterState):
         ParameterError
             When the image has no such slice.
         """
-        shape = self._need().grid.shape
+        session = self._need()
+        shape = session.grid.shape
         if axis not in range(3) or not 0 <= index < shape[axis]:
             raise ParameterError(
                 f"There is no slice {index} along axis {axis} of an image of {shape} voxels."
             )
-        others = set(self._need().settings.fully_labeled) - {(axis, index)}
-        slices = others | {(axis, index)} if complete else others
-        return self._change(fully_labeled=tuple(sorted(slices)))
+        return self._change(fully_labeled=session.settings.with_complete(axis, index, complete))
 
     def set_initial(self, mask: ArrayLike | None, *, margin: float | None = None) -> None:
         """Start from a mask, which stays except near prompts that contradict it.

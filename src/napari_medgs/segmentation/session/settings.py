@@ -57,6 +57,23 @@ class Settings:
     def __post_init__(self) -> None:
         check(self)
 
+    def with_complete(
+        self, axis: int, index: int, complete: bool = True
+    ) -> tuple[tuple[int, int], ...]:
+        """Return ``fully_labeled`` with or without a slice.
+
+        Parameters
+        ----------
+        axis, index : int
+        complete : bool
+
+        Returns
+        -------
+        tuple of (axis, index)
+        """
+        others = set(self.fully_labeled) - {(axis, index)}
+        return tuple(sorted(others | {(axis, index)} if complete else others))
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-able values.
 
