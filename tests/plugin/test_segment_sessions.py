@@ -62,6 +62,31 @@ def test_strokes_come_back_after_a_crash(docked, qtbot, notes):
     assert notes == []
 
 
+def test_undo_after_a_restart_keeps_a_mask_on_show(docked, qtbot, notes):
+    viewer, widget = docked()
+    layer = begin(qtbot, widget)
+    before = widget.result_layer.data.copy()
+    stroke(layer, [(5, 12, x) for x in range(6, 12)], 2)
+    idle(qtbot, widget)
+    after = widget.result_layer.data.copy()
+    qtbot.waitUntil(lambda: widget.files.is_saved, timeout=WAIT)
+    for made in (layer, widget.result_layer):
+        viewer.layers.remove(made)
+    widget.view.restore.click()
+    idle(qtbot, widget)
+    np.testing.assert_array_equal(widget.result_layer.data, after)
+    widget.rest_timer.setInterval(WAIT)  # the right mask is not waited for
+    widget.view.undo.click()
+    np.testing.assert_array_equal(widget.result_layer.data, after)
+    idle(qtbot, widget)
+    np.testing.assert_array_equal(widget.result_layer.data, before)
+    widget.view.redo.click()
+    np.testing.assert_array_equal(widget.result_layer.data, after)
+    widget.view.undo.click()
+    np.testing.assert_array_equal(widget.result_layer.data, before)
+    assert notes == []
+
+
 def saved(qtbot, widget, path):
     """Save the session and wait for the file."""
     widget.files.save(path)

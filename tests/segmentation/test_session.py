@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from napari_medgs.data.grid import Grid
 from napari_medgs.errors import FileError, FormatVersionError, GeometryError, ParameterError
 from napari_medgs.segmentation import (
     Point,
@@ -122,6 +126,69 @@ def test_a_log_gives_the_same_mask_again(session, model, ball_scene, ball_stroke
     assert digest(again.labels) == expected
     again.undo()
     assert (again.strokes != session.strokes).any()
+
+
+def test_undo_of_a_log_keeps_the_mask_until_the_next_solve(
+    session, model, ball_scene, ball_strokes, tmp_path
+):
+    first, second = work(session, model, ball_strokes)
+    again, _ = load_session(save_session(session, tmp_path / "log.json"), ball_scene[0].grid)
+    again.solve(model)
+    step = again.undo()
+    assert step.result is None or not len(step.result.where)
+    np.testing.assert_array_equal(again.strokes, ball_strokes)
+    np.testing.assert_array_equal(again.labels, second)
+    again.solve(model)
+    np.testing.assert_array_equal(again.labels, first)
+    again.redo()
+    np.testing.assert_array_equal(again.labels, second)
+    again.undo()
+    np.testing.assert_array_equal(again.labels, first)
+    # A stroke that is painted before the first solve does not bring the empty mask back, either.
+    again, _ = load_session(tmp_path / "log.json", ball_scene[0].grid)
+    again.paint(np.s_[8, 40, 3:9], 2)
+    again.solve(model)
+    third = again.labels.copy()
+    again.undo()
+    np.testing.assert_array_equal(again.labels, third)
+    # A mask is a step that shows itself at once.
+    again, _ = load_session(tmp_path / "log.json", ball_scene[0].grid)
+    again.set_mask(first)
+    np.testing.assert_array_equal(again.labels, first)
+
+
+@hypothesis_settings(deadline=None)  # the first run may compile
+@given(
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.lists(st.sampled_from(["undo", "redo", "paint", "solve"]), max_size=30),
+)
+def test_the_mask_of_a_log_is_never_a_mixture(steps, undone, actions):
+    grid = Grid((2, 3, 4))
+
+    def mask_of(strokes):
+        return np.random.default_rng(int(strokes.sum())).integers(0, 3, grid.shape)
+
+    session = Session(grid, Settings(background=BACKGROUND))
+    for k in range(steps):
+        session.paint(np.s_[1, 2, k], 1)
+    for _ in range(min(undone, steps)):
+        session.undo()
+    with tempfile.TemporaryDirectory() as folder:
+        session, _ = load_session(save_session(session, Path(folder) / "log.json"))
+    seen = []
+    for action in actions:
+        if action == "paint":
+            session.strokes.reshape(-1)[np.argmin(session.strokes)] += 1
+            session.record_strokes()
+        elif action == "solve":
+            seen.append(mask_of(session.strokes))
+            session.set_result(seen[-1])
+        else:
+            getattr(session, action)()
+        # None is empty, either, once there was one.
+        assert any(np.array_equal(session.labels, mask) for mask in seen) or not seen
+    assert seen or not session.labels.any()
 
 
 def test_a_log_before_the_full_solve_promises_nothing(session, model, ball_strokes, tmp_path):

@@ -229,7 +229,11 @@ class SegmentController(SessionJobs):
             self.settings_restored.emit()
         self._show(ResultUpdate.EDIT)
         self._on_changed()
-        self.solve_due.emit()
+        kept = step.result is None or not len(step.result.where)
+        if kept and self.state.auto_update:  # the mask on show is that of other prompts
+            self.request_full_solve()
+        else:
+            self.solve_due.emit()
         return True
 
     def _on_edited(self, *kinds: JobKind) -> None:

@@ -195,6 +195,9 @@ class Step:
         Settings, voxels of locked classes, initial mask and prior before and after the step.
     result : Delta or None
         Change of the result that followed.
+    takes_solves : bool
+        Whether masks that are solved after the step are part of its change. They are not where
+        the mask before the step is not known, as in a log: undo then leaves the mask as it is.
     """
 
     kind: str
@@ -203,6 +206,11 @@ class Step:
     settings_before: Any = None
     settings_after: Any = None
     result: Delta | None = None
+    takes_solves: bool = True
+
+    def forget_mask(self) -> None:
+        """Let the step change prompts and settings alone."""
+        self.result, self.takes_solves = None, False
 
     @property
     def nbytes(self) -> int:

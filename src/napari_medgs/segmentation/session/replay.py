@@ -149,7 +149,8 @@ def load_session(path: str | Path, grid: Grid | None = None) -> tuple[Session, s
     """Restore a session from its log: prompts, settings, undo, redo, accepted masks.
 
     There is no result yet:
-    :meth:`~napari_medgs.segmentation.session.session.Session.solve` gives the mask back.
+    :meth:`~napari_medgs.segmentation.session.session.Session.solve` gives the mask back. Undo and
+    redo of the log's steps bring prompts and settings back; the mask stays until the next solve.
 
     Parameters
     ----------
@@ -198,6 +199,7 @@ def load_session(path: str | Path, grid: Grid | None = None) -> tuple[Session, s
             labels = decode_image(item["runs"], own.shape)
             names = {int(k): str(v) for k, v in item["names"].items()}
             session.accepted[str(item["name"])] = AcceptedMask(labels, names)
+        session.forget_masks()
         return session, record.get("digest", "")
     except (GeometryError, FileError):
         raise

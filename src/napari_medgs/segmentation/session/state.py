@@ -80,6 +80,16 @@ class SessionState:
         self.priors: dict[str, NDArray[np.uint8]] = {}
         self._recorded = self.strokes.copy()
         self._pending: Step | None = None
+        self._has_mask = True  # whether ``labels`` are the mask of the steps so far
+
+    def forget_masks(self) -> None:
+        """Let undo and redo of the steps so far leave the mask alone until it is solved.
+
+        For a session whose log was replayed without a solve.
+        """
+        for step in (*self.history.done, *self.history.undone):
+            step.forget_mask()
+        self._has_mask = False
 
     @property
     def locked_labels(self) -> NDArray[Any] | None:
@@ -131,6 +141,7 @@ class SessionState:
 
     def _push(self, step: Step) -> None:
         self._events.append(step.event)
+        step.takes_solves = self._has_mask or step.kind in ("mask", "prior")  # masks themselves
         self.history.push(step)
         self._pending = step
         self.is_current = False
@@ -161,8 +172,9 @@ class SessionState:
         if len(delta.where) and int(delta.after.max()) > np.iinfo(self.labels.dtype).max:
             raise ParameterError("A label value of the result is larger than 2,147,483,647.")
         delta.apply(self.labels)
+        self._has_mask = True
         step = self._pending
-        if step is not None:
+        if step is not None and step.takes_solves:
             step.result = delta if step.result is None else compose(step.result, delta)
         undone = self.history.undone[-1] if self.history.undone else None
         if undone is not None and undone.result is not None:
@@ -216,6 +228,8 @@ class SessionState:
     def _repeat(self, step: Step, *, forward: bool) -> Step:
         """Apply a step of the history, or revert it; return it with what changed in ``labels``."""
         change = Delta.apply if forward else Delta.revert
+        if step.result is None and not step.takes_solves:
+            self._learn_mask(step, forward=forward)
         if step.strokes is not None:
             change(step.strokes, self.strokes)
             change(step.strokes, self._recorded)
@@ -236,6 +250,16 @@ class SessionState:
         self.is_current = False
         self._events.append({"do": "redo" if forward else "undo"})
         return replace(step, result=shown)
+
+    def _learn_mask(self, step: Step, *, forward: bool) -> None:
+        """Let a step of a log take part in the history of the mask, where there is one now."""
+        if self.is_current:
+            # What the next solve changes is the step's change, or leads back to this mask.
+            nowhere, none = np.zeros(0, np.int64), np.zeros(0, self.labels.dtype)
+            step.result, step.takes_solves = Delta(nowhere, none, none), True
+        elif not forward:
+            for later in self.history.undone:  # they were done to a mask that is not known now
+                later.forget_mask()
 
     @property
     def events(self) -> list[dict[str, Any]]:
