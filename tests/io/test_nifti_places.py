@@ -416,7 +416,7 @@ class TestWhiteIsZero:
     def test_fewer_bits_than_the_type(self):
         from types import SimpleNamespace
 
-        from napari_medgs.io.image_stack import brightness
+        from napari_medgs.io.image_frame import brightness
 
         page = SimpleNamespace(photometric=tifffile.PHOTOMETRIC.MINISWHITE, bitspersample=12)
         assert brightness(np.array([0, 4095], np.uint16), page).tolist() == [4095, 0]

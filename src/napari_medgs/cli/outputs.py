@@ -35,7 +35,7 @@ def check_distinct(
     FileError
         Naming the option, the file and what it would overwrite.
     """
-    from napari_medgs.io.labels import sidecar_path
+    from napari_medgs.io.label_names import sidecar_path
 
     read = [_input_path(path) for path in inputs if path is not None]
     given = {option: path for option, path in outputs.items() if path is not None}
@@ -95,7 +95,7 @@ def _same(first: Path, second: Path) -> bool:
 
 def _shares_names(names: Path, source: Path) -> bool:
     """Tell whether a file of label names exists and is that of an input."""
-    from napari_medgs.io.labels import sidecar_path
+    from napari_medgs.io.label_names import sidecar_path
 
     return names.is_file() and source.is_file() and _same(names, sidecar_path(source))
 
@@ -107,7 +107,7 @@ def _is_for_names(path: Path, source: Path) -> bool:
     """
     import warnings
 
-    from napari_medgs.io.labels import read_label_names, sidecar_path
+    from napari_medgs.io.label_names import read_label_names, sidecar_path
 
     if not _same(path, sidecar_path(source)):
         return False
@@ -122,7 +122,7 @@ def _is_slice_of(path: Path, folder: Path) -> bool:
     """Tell whether an existing file is an image of an input folder."""
     from napari_medgs.io.dicom.file import is_dicom_file
     from napari_medgs.io.formats import READ_SUFFIXES
-    from napari_medgs.io.image_stack import SUFFIXES
+    from napari_medgs.io.image_frame import SUFFIXES
 
     if not path.is_file() or Path(os.path.realpath(path)).parent not in (
         Path(os.path.realpath(folder)),

@@ -158,7 +158,7 @@ class Reporter:
             return
         from napari_medgs.io import read_label_names
         from napari_medgs.io.json_files import json_text, write_json
-        from napari_medgs.io.labels import sidecar_path
+        from napari_medgs.io.label_names import sidecar_path
 
         if self.printed:
             typer.echo(json_text(numbers), nl=False)

@@ -54,7 +54,7 @@ def write_sample(folder: str | Path) -> dict[Path, str]:
     ['brain.nii.gz', 'brain_t2.nii.gz']
     """
     from napari_medgs.io import write_image, write_labels
-    from napari_medgs.io.labels import sidecar_path
+    from napari_medgs.io.label_names import sidecar_path
 
     folder = Path(folder)
     try:

@@ -4,9 +4,9 @@ from .formats import read_label_names as read_label_names
 from .formats import write_image as write_image
 from .formats import write_labels as write_labels
 from .image_stack import write_frames as write_frames
+from .label_names import write_label_names as write_label_names
 from .labels import as_labels as as_labels
 from .labels import compact_labels as compact_labels
-from .labels import write_label_names as write_label_names
 from .reading import read_labels as read_labels
 from .reading import read_volume as read_volume
 from .reading import read_volumes as read_volumes

@@ -19,9 +19,9 @@ from napari_medgs.io.itk.reader import SUFFIXES as _ITK
 from napari_medgs.io.itk.reader import is_itk_image, read_itk
 from napari_medgs.io.itk.segments import is_segmentation
 from napari_medgs.io.itk.writer import write_itk, write_itk_labels
-from napari_medgs.io.labels import forget_label_names, write_label_colors
-from napari_medgs.io.labels import read_label_colors as read_sidecar_colors
-from napari_medgs.io.labels import read_label_names as read_sidecar_names
+from napari_medgs.io.label_names import forget_label_names, write_label_colors
+from napari_medgs.io.label_names import read_label_colors as read_sidecar_colors
+from napari_medgs.io.label_names import read_label_names as read_sidecar_names
 from napari_medgs.io.nifti.pair import SUFFIXES as _PAIR
 from napari_medgs.io.nifti.pair import is_pair, read_pair
 from napari_medgs.io.nifti.reader import is_nifti, read_nifti, write_nifti, write_nifti_labels

@@ -24,7 +24,7 @@ from napari_medgs.io.fourth_axis import (
     entry_names,
     fourth_axis,
 )
-from napari_medgs.io.image_stack import brightness, quiet_tifffile
+from napari_medgs.io.image_frame import brightness, quiet_tifffile
 
 SUFFIXES = (".tif", ".tiff")
 _MILLIMETERS = {

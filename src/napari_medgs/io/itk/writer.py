@@ -16,7 +16,8 @@ from napari_medgs.io._axes import file_axes
 from napari_medgs.io._values import cast, with_channels
 from napari_medgs.io.itk.reader import LPS_TO_RAS, no_itk_warnings
 from napari_medgs.io.itk.segments import SEG_SUFFIX, segment_metadata
-from napari_medgs.io.labels import compact_labels, write_label_names
+from napari_medgs.io.label_names import write_label_names
+from napari_medgs.io.labels import compact_labels
 
 WRITTEN = (".nrrd", ".mha")
 

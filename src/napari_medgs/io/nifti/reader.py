@@ -24,7 +24,8 @@ from napari_medgs.io._limits import check_memory, read_to_end
 from napari_medgs.io._reasons import reason
 from napari_medgs.io._values import cast, with_channels
 from napari_medgs.io.fourth_axis import chosen_entries, entry_names
-from napari_medgs.io.labels import as_labels, compact_labels, write_label_names
+from napari_medgs.io.label_names import write_label_names
+from napari_medgs.io.labels import as_labels, compact_labels
 from napari_medgs.io.nifti.geometry import forms_apart, header_affine
 from napari_medgs.io.nifti.header import (
     NiftiHeader,

@@ -14,7 +14,7 @@ from napari_medgs._util.records import parse_json
 from napari_medgs.errors import FileError, LabelError
 from napari_medgs.io.cases import Case, find_cases, stem_of
 from napari_medgs.io.folders import is_broken_link, missing, natural_key, visible_entries
-from napari_medgs.io.labels import read_label_names
+from napari_medgs.io.label_names import read_label_names
 
 PAIRS = (
     ("images", "labels"), ("images", "masks"), ("images", "segmentations"), ("image", "label"),

@@ -300,7 +300,7 @@ class CaseStore:
         FileError
             When there is no such case.
         """
-        from napari_medgs.io.labels import sidecar_path
+        from napari_medgs.io.label_names import sidecar_path
 
         record, mask, log = self.record(name), self.mask_file(name), self.session_file(name)
         images = self.image_files(name)
