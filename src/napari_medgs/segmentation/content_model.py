@@ -10,20 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs._typing import Floats
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.segmentation.content import Content
 from napari_medgs.segmentation.contracts import Model, Snapshot
+from napari_medgs.segmentation.inner_scores import Place, SpreadScores
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.prompts.prompts import Prompts
+from napari_medgs.segmentation.prompts.same_masks import SameMasks
 from napari_medgs.segmentation.result.result import SegmentResult
 from napari_medgs.segmentation.result.suggest import Suggestion
-from napari_medgs.segmentation.result.uncertainty import ErrorEstimate
 
 MakeModel = Callable[..., Model]
-Place = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -49,32 +48,6 @@ class ContentSnapshot:
     def values(self) -> tuple[int, ...]:
         """Label value of every class, background (0) first."""
         return self.inner.values
-
-
-@dataclass
-class _SpreadScores:
-    """Probabilities and errors of a box on the whole image, slice-first; certain outside."""
-
-    inner: SegmentResult
-    place: Place
-
-    def probability(self, labels: NDArray[np.uint8]) -> Floats:
-        """Return (K, Z, Y, X) probabilities of the classes."""
-        out = np.zeros((len(self.inner.values), *labels.shape), np.float32)
-        for k, mine in enumerate(out):
-            mine[labels == k] = 1
-        out[(slice(None), *self.place)] = np.moveaxis(
-            self.inner.probability(), self.inner.slice_axis + 1, 1
-        )
-        return out
-
-    def error_estimate(self, labels: NDArray[np.uint8]) -> ErrorEstimate:
-        """Return how likely labels (Z, Y, X) are wrong, and the most likely other classes."""
-        error = np.zeros(labels.shape, np.float32)
-        other = (labels == 0).astype(np.uint8)
-        found = self.inner.error_estimate()
-        error[self.place], other[self.place] = found.error_probability, found.runner_up
-        return ErrorEstimate(error, other)
 
 
 class ContentModel:
@@ -122,7 +95,7 @@ class ContentModel:
         self._models = {False: self._made(False, progress, should_stop)}
         self._whole = False  # the last update
         self.last: SegmentResult | None = None
-        self._views: dict[str, tuple[Any, Any]] = {}
+        self._masks = SameMasks()
 
     def _made(
         self,
@@ -164,23 +137,8 @@ class ContentModel:
             none = np.zeros(0, np.int64)
             return ContentSnapshot(model.snapshot(prompts), whole, none, none)
         flat, label = content.outside(prompts)
-        inner = self._same_views(prompts, content.prompts(prompts))
+        inner = self._masks.in_place(prompts, content.prompts(prompts))
         return ContentSnapshot(model.snapshot(inner), whole, flat, label)
-
-    def _same_views(self, prompts: Prompts, inner: Prompts) -> Prompts:
-        """Return prompts with the views of before of masks that are the same.
-
-        The model beneath prepares an initial mask once and knows it by its identity.
-        """
-        same = {}
-        for name in ("initial", "prior"):
-            source = getattr(prompts, name)
-            if source is None:
-                continue
-            if name not in self._views or self._views[name][0] is not source:
-                self._views[name] = source, getattr(inner, name)
-            same[name] = self._views[name][1]
-        return replace(inner, **same)
 
     def update(
         self,
@@ -224,7 +182,7 @@ class ContentModel:
             found.values,
             self.volume.grid,
             self.field,
-            _SpreadScores(found, place),
+            SpreadScores(found, place),
             started,
             timings=found.timings,
             incremental=found.incremental,

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs._typing import Floats
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
 from napari_medgs._util.threads import limit_threads, run_chunks
 from napari_medgs.data.field import GaussianField
@@ -17,14 +16,15 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.segmentation.content import find_content
 from napari_medgs.segmentation.content_model import ContentModel
 from napari_medgs.segmentation.contracts import Model
+from napari_medgs.segmentation.inner_scores import StretchedScores
 from napari_medgs.segmentation.model import SegmentModel
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.postprocess.class_edits import clear_outside_range
 from napari_medgs.segmentation.postprocess.upsampling import upsample_labels
 from napari_medgs.segmentation.prompts.prompts import Prompts
+from napari_medgs.segmentation.prompts.same_masks import SameMasks
 from napari_medgs.segmentation.result.result import SegmentResult
 from napari_medgs.segmentation.result.suggest import Suggestion
-from napari_medgs.segmentation.result.uncertainty import ErrorEstimate
 from napari_medgs.segmentation.snapshots import PromptSnapshot
 from napari_medgs.segmentation.working_grid import WorkingGrid, working_grid
 
@@ -61,48 +61,6 @@ class LargeSnapshot:
     def values(self) -> tuple[int, ...]:
         """Label value of every class, background (0) first."""
         return self.coarse.values
-
-
-@dataclass
-class StretchedScores:
-    """Probabilities and errors of a result on the working grid, on the full one; slice-first.
-
-    Attributes
-    ----------
-    coarse : SegmentResult
-    place : WorkingGrid
-    flat, classes : (P,) ndarray of int64
-        Voxels that are drawn, and their class indices: certain.
-    locked : dict of int to (Z, Y, X) ndarray of bool
-        By class index: certain.
-    """
-
-    coarse: SegmentResult
-    place: WorkingGrid
-    flat: NDArray[np.int64]
-    classes: NDArray[np.int64]
-    locked: dict[int, NDArray[np.bool_]]
-
-    def probability(self, labels: NDArray[np.uint8]) -> Floats:
-        """Return (K, Z, Y, X) probabilities of the classes."""
-        coarse, shape = self.coarse.probability(), self.place.full.shape
-        out = np.empty((len(coarse), *shape), np.float32)
-        for k, values in enumerate(coarse):
-            out[k] = self.place.stretched(values)
-            out[k].reshape(-1)[self.flat] = self.classes == k
-            for own, mask in self.locked.items():
-                out[k][mask] = own == k
-        return np.moveaxis(out, self.coarse.slice_axis + 1, 1)
-
-    def error_estimate(self, labels: NDArray[np.uint8]) -> ErrorEstimate:
-        """Return how likely labels (Z, Y, X) are wrong, and the most likely other classes."""
-        estimate, axis = self.coarse.error_estimate(), self.coarse.slice_axis
-        error = self.place.stretched(np.moveaxis(estimate.error_probability, 0, axis))
-        other = self.place.repeated(np.moveaxis(estimate.runner_up, 0, axis))
-        error.reshape(-1)[self.flat] = 0
-        for mask in self.locked.values():
-            error[mask] = 0
-        return ErrorEstimate(np.moveaxis(error, axis, 0), np.moveaxis(other, axis, 0))
 
 
 class LargeSegmentModel:
@@ -154,8 +112,7 @@ class LargeSegmentModel:
             should_stop=should_stop,
         )
         self.last: SegmentResult | None = None
-        self._initial: tuple[int, NDArray[Any]] | None = None
-        self._sampled: tuple[Any, NDArray[Any]] | None = None
+        self._masks = SameMasks()
         self._known: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
 
     @property
@@ -170,15 +127,10 @@ class LargeSegmentModel:
     def snapshot(self, prompts: Prompts) -> LargeSnapshot:
         """Check prompts and copy them; see :meth:`SegmentModel.snapshot`."""
         prompts.check(self.volume.shape)
-        source = prompts.initial if prompts.prior is None else prompts.prior
         coarse, flat, label = self._place.prompts(prompts)
-        coarse = self._same_initial(coarse, source)
-        initial = prompts.initial
-        if prompts.prior is not None:
-            if self._initial is None or self._initial[0] != id(prompts.prior):
-                kind = prompts.prior.argmax(axis=0).astype(np.uint8)
-                self._initial = id(prompts.prior), kind
-            initial = self._initial[1]
+        coarse = self._masks.in_place(prompts, coarse)
+        likely = self._masks.of("likely", prompts.prior, _most_likely)
+        initial = prompts.initial if likely is None else likely
         boxes: dict[int, list[Any]] = {}
         for box in prompts.boxes:
             boxes.setdefault(box.label, []).append((box.start, box.stop))
@@ -194,22 +146,6 @@ class LargeSegmentModel:
             locked,
             boxes,
         )
-
-    def _same_initial(self, coarse: Prompts, source: NDArray[Any] | None) -> Prompts:
-        """Return prompts with the sampled initial mask of before, where it is the same mask.
-
-        The model beneath prepares an initial mask once and knows it by its identity.
-        """
-        if source is None:
-            self._sampled = None
-            return coarse
-        if self._sampled is None or self._sampled[0] is not source:
-            made = coarse.initial if coarse.prior is None else coarse.prior
-            assert made is not None
-            self._sampled = source, made
-        if coarse.prior is not None:
-            return replace(coarse, prior=self._sampled[1])
-        return replace(coarse, initial=self._sampled[1])
 
     def update(
         self,
@@ -328,6 +264,11 @@ def _copied(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _without_range(params: SegmentParams) -> SegmentParams:
     """Return settings without the range of intensities, which counts for single voxels."""
     return replace(params, lowest=None, highest=None)
+
+
+def _most_likely(prior: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the class index of the largest probability at every voxel."""
+    return prior.argmax(axis=0).astype(np.uint8)
 
 
 def _hold(labels: NDArray[np.uint8], k: int, boxes: list[Any]) -> None:
