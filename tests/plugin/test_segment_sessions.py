@@ -87,6 +87,79 @@ def test_undo_after_a_restart_keeps_a_mask_on_show(docked, qtbot, notes):
     assert notes == []
 
 
+def test_new_hides_the_session_before_and_its_strokes_bring_it_back(docked, qtbot, notes):
+    viewer, widget = docked()
+    first = begin(qtbot, widget)
+    widget.view.uncertainty.click()
+    qtbot.waitUntil(lambda: "scan · uncertainty" in viewer.layers, timeout=WAIT)
+    points = widget.prompt_layers.make("points")
+    points.add([7.0, 12.0, 8.0])
+    idle(qtbot, widget)
+    mine = [x for x in viewer.layers if x.name != "scan"]
+    strokes, mask = first.data.copy(), widget.result_layer.data.copy()
+    result = widget.result_layer
+    widget.view.new_strokes.click()
+    assert widget.strokes_layer is not first
+    assert not any(layer.visible for layer in mine)
+    np.testing.assert_array_equal(first.data, strokes)
+    np.testing.assert_array_equal(result.data, mask)
+    paint_three(widget.strokes_layer)
+    idle(qtbot, widget)
+    np.testing.assert_array_equal(result.data, mask)
+    second = widget.strokes_layer, widget.result_layer
+    # To choose its strokes is to go on with it: mask, points and history are those of then.
+    widget.view.strokes.choose(first)
+    assert widget.strokes_layer is first
+    assert widget.result_layer is result
+    assert not any(layer.visible for layer in second)
+    np.testing.assert_array_equal(result.data, mask)  # before the first solve
+    idle(qtbot, widget)
+    np.testing.assert_array_equal(result.data, mask)
+    qtbot.waitUntil(lambda: all(layer.visible for layer in mine), timeout=WAIT)
+    widget.view.undo.click()
+    assert len(widget.prompt_layers.points.data) == 0
+    assert widget.prompt_layers.points is points
+    # The image itself, and masks of other origin, are never hidden.
+    truth = viewer.add_labels(mask.copy(), name="truth", **geometry_kwargs(first))
+    widget.view.new_strokes.click()
+    assert truth.visible
+    assert viewer.layers["scan"].visible
+    assert notes == []
+
+
+def test_a_session_in_a_layer_of_the_users_goes_on_when_the_dock_is_reopened(docked, qtbot, notes):
+    from napari_medgs.plugin.segment.widget import SegmentWidget
+
+    viewer, widget = docked()
+    scan = viewer.layers["scan"]
+    own = viewer.add_labels(np.zeros(scan.data.shape, int), name="mine", **geometry_kwargs(scan))
+    own.mode = "paint"
+    widget.view.strokes.choose(own)
+    paint_three(own)
+    idle(qtbot, widget)
+    names, mask = [x.name for x in viewer.layers], widget.result_layer.data.copy()
+    viewer.window.remove_dock_widget(widget)
+    again = SegmentWidget(viewer)
+    viewer.window.add_dock_widget(again)
+    assert again.strokes_layer is own
+    assert again.view.undo.isEnabled()
+    np.testing.assert_array_equal(again.result_layer.data, mask)  # before the first solve
+    assert [x.name for x in viewer.layers] == names
+    idle(qtbot, again)
+    np.testing.assert_array_equal(again.result_layer.data, mask)
+    # What was painted while no widget was open is kept: the saved session gets a layer of its own.
+    viewer.window.remove_dock_widget(again)
+    stroke(own, [(3, 9, x) for x in range(15, 19)], 2)
+    painted = own.data.copy()
+    third = SegmentWidget(viewer)
+    viewer.window.add_dock_widget(third)
+    assert third.controller.session is None
+    third.view.restore.click()
+    assert third.strokes_layer is not own
+    np.testing.assert_array_equal(own.data, painted)
+    assert notes == []
+
+
 def saved(qtbot, widget, path):
     """Save the session and wait for the file."""
     widget.files.save(path)

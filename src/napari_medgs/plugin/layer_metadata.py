@@ -13,6 +13,7 @@ FIELD_KEY = "medgs_field"
 FRAME_KEY = "medgs_frame"
 SOURCE_KEY = "medgs_source"  # name of the image layer that a layer was made from
 ROLE_KEY = "medgs_role"  # strokes, result, final, points, boxes, uncertainty, probability
+SESSION_KEY = "medgs_session"  # name of the autosaved file of the session of a layer
 NAMES_KEY = "medgs_label_names"
 COLORS_KEY = "medgs_label_colors"  # (red, green, blue) from 0 to 1, by label value
 CODES_KEY = "medgs_label_codes"  # category and type as coded concepts, by label value

@@ -11,13 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.plugin.layer_frame import LayerFrame, check_sliceable, same_place, visible_slice
-from napari_medgs.plugin.layer_metadata import SOURCE_KEY, role_of
+from napari_medgs.plugin.layer_metadata import SESSION_KEY, SOURCE_KEY, role_of
 from napari_medgs.plugin.layer_volumes import volume_from_layers
 from napari_medgs.plugin.report import prepared_volume, show_hint
 from napari_medgs.plugin.responsive import run_responsive
 
 if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
+
+KINDS = {
+    "points": "Points", "boxes": "Shapes", "uncertainty": "Image", "probability": "Image"
+}  # fmt: skip
 
 
 @dataclass
@@ -33,6 +37,8 @@ class SegmentContext:
     frame : LayerFrame or None
         Between the first source's axes and the canonical grid.
     strokes_layer, result_layer : napari.layers.Labels or None
+    session_key : str or None
+        What the layers of the session are marked with.
     """
 
     viewer: Any
@@ -41,6 +47,7 @@ class SegmentContext:
     frame: LayerFrame | None = None
     strokes_layer: Any = None
     result_layer: Any = None
+    session_key: str | None = None
 
     @property
     def image(self) -> Any:
@@ -114,20 +121,64 @@ class SegmentContext:
             self.show_slice(axis, position)
 
     def find_layer(self, role: str) -> Any | None:
-        """Return the newest layer with a role that was made for the image, if any.
+        """Return the layer of the session with a role that was made for the image, if any.
 
         Parameters
         ----------
-        role : {"strokes", "result", "points", "boxes"}
+        role : {"result", "points", "boxes", "uncertainty", "probability"}
         """
-        kind = {"points": "Points", "boxes": "Shapes"}.get(role, "Labels")
-        for layer in reversed(list(self.viewer.layers)):
+        kind = KINDS.get(role, "Labels")
+        for layer in self._layers_of(self.session_key):  # copies of it come later
             if type(layer).__name__ != kind or role_of(layer) != role:
                 continue
             mine = self.image is not None and layer.metadata.get(SOURCE_KEY) == self.image.name
             if mine and (kind != "Labels" or same_place(layer, self.image)):
                 return layer
         return None
+
+    def strokes_of(self, key: str, strokes: NDArray[Any]) -> Any | None:
+        """Return the Labels layer of an ended session that still holds its strokes, if any.
+
+        Parameters
+        ----------
+        key : str
+            What the session's layers are marked with.
+        strokes : (Z, Y, X) ndarray of int
+            On the canonical grid.
+        """
+        assert self.frame is not None
+        for layer in self._layers_of(key):
+            may = type(layer).__name__ == "Labels" and role_of(layer) in (None, "strokes")
+            if may and same_place(layer, self.image):
+                shown = self.frame.to_canonical(np.asarray(layer.data))
+                if np.array_equal(shown, strokes):
+                    return layer
+        return None
+
+    def _layers_of(self, key: str | None) -> list[Any]:
+        layers = self.viewer.layers
+        return [] if key is None else [x for x in layers if x.metadata.get(SESSION_KEY) == key]
+
+    def mark_layers(self, layer: Any, key: str) -> None:
+        """Take over a layer of strokes, and what belongs to it, for the session that begins."""
+        for other in self._layers_of(layer.metadata.get(SESSION_KEY)):
+            other.metadata[SESSION_KEY] = key
+        layer.metadata[SESSION_KEY] = self.session_key = key
+
+    def hide_other_sessions(self) -> None:
+        """Hide the layers of other sessions of the image; what was painted there is kept."""
+        for layer in self.viewer.layers:
+            key, source = (layer.metadata.get(k) for k in (SESSION_KEY, SOURCE_KEY))
+            if key is None or self.image is None or layer is self.strokes_layer:
+                continue
+            ours = source == self.image.name
+            if key == self.session_key:
+                hidden = not ours and role_of(layer) is not None  # of the image before
+            else:
+                own = source is None and type(layer).__name__ == "Labels"
+                hidden = ours or (own and same_place(layer, self.image))
+            if hidden:
+                layer.visible = False
 
     def move_below_strokes(self, layer: Any) -> None:
         """Move a layer below the strokes, which must stay visible."""

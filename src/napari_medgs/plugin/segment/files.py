@@ -41,7 +41,8 @@ class SegmentFiles:
     context : SegmentContext
     accepted : AcceptedLayers
     resume : callable
-        (session, field file or None) -> None: continues a session of the chosen image.
+        (session, field file or None, name of the session's file) -> None: continues a session of
+        the chosen image.
     """
 
     title = "The session"
@@ -53,7 +54,7 @@ class SegmentFiles:
         controller: SegmentController,
         context: SegmentContext,
         accepted: AcceptedLayers,
-        resume: Callable[[Session, Path | None], None],
+        resume: Callable[[Session, Path | None, str], None],
     ) -> None:
         self._view, self._controller, self._context = view, controller, context
         self._accepted, self._resume = accepted, resume
@@ -151,13 +152,22 @@ class SegmentFiles:
 
     def saved_session(self) -> Session | None:
         """Return the autosaved session that is offered, None where it cannot be read."""
+        return None if self.found is None else self.session_of(self.found.path.name)
+
+    def place_of(self, key: str) -> Path:
+        """Return the autosaved file of a session by its name."""
+        return autosave.folder() / key
+
+    def session_of(self, key: str) -> Session | None:
+        """Return an autosaved session of the chosen image, None where it cannot be read."""
         from napari_medgs.segmentation import load_session
 
-        if self.found is None or self._view.images.layers == []:
+        path = self.place_of(key)
+        if not path.is_file() or self._view.images.layers == []:
             return None
         try:
             volume, _ = self._context.load_images(self._view.images.layers)
-            return load_session(self.found.path, volume.grid)[0]
+            return load_session(path, volume.grid)[0]
         except MedGSError as error:
             LOGGER.info("a saved session cannot be continued: %s", error)
             return None
@@ -248,7 +258,8 @@ class SegmentFiles:
         session, _ = load_session(path, volume.grid)
         if self._check_images(session):
             self._context.load_images(self._view.images.layers)
-        self._resume(session, path.parent / session.field if session.field else None)
+        field = path.parent / session.field if session.field else None
+        self._resume(session, field, path.name)
 
     def _check_images(self, session: Session) -> bool:
         """Check the session's images in its order; tell whether that changed what is checked."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from napari_medgs.plugin.layer_frame import geometry_kwargs
-from napari_medgs.plugin.layer_metadata import ROLE_KEY
+from napari_medgs.plugin.layer_metadata import ROLE_KEY, SESSION_KEY, SOURCE_KEY
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
 from napari_medgs.plugin.segment.model import JobKind
@@ -88,8 +88,10 @@ class MapLayers:
         for kind, array in maps.items():
             data = context.frame.to_layer(array)
             layer = self.layers.get(kind)
+            if layer is None:  # from when the session was worked on before
+                layer = self.layers[kind] = context.find_layer(kind)
             if layer is not None:
-                layer.data = data
+                layer.data, layer.visible = data, True
                 continue
             layer = self.layers[kind] = viewer.add_image(
                 data,
@@ -98,7 +100,11 @@ class MapLayers:
                 contrast_limits=CONTRAST_LIMITS[kind],
                 blending="translucent",  # not mixed with the colors of the classes
                 opacity=0.85,
-                metadata={ROLE_KEY: kind},
+                metadata={
+                    ROLE_KEY: kind,
+                    SOURCE_KEY: context.image.name,
+                    SESSION_KEY: context.session_key,
+                },
                 **geometry_kwargs(context.image),
             )
             context.move_below_strokes(layer)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_medgs.plugin.layer_metadata import SESSION_KEY
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
@@ -54,20 +55,20 @@ class PromptLayers:
         view.negative.toggled.connect(lambda *_: self.choose_class(view.table.value))
 
     @guarded
-    def make(self, kind: str, *, left: bool = False) -> Any:
+    def make(self, kind: str) -> Any:
         """Add the layer for "points" or "boxes", or select the one there is; return it.
 
         Parameters
         ----------
         kind : {"points", "boxes"}
-        left : bool
-            Take the layer that a closed widget left, if there is one.
         """
         context, controller = self._context, self._controller
         layer = getattr(self, kind)
         if layer is None:
-            layer = context.find_layer(kind) if left else None
+            layer = context.find_layer(kind)  # a closed widget may have left it
             layer = layer or add_prompt_layer(context.viewer, context.image, kind)
+            layer.metadata[SESSION_KEY] = context.session_key
+            layer.visible = True
             setattr(self, kind, layer)
             layer.events.data.connect(self.read)
             layer.events.features.connect(self.read)
@@ -120,9 +121,9 @@ class PromptLayers:
         self._loading = True
         try:
             if settings.points and self.points is None:
-                self.make("points", left=True)
+                self.make("points")
             if settings.boxes and self.boxes is None:
-                self.make("boxes", left=True)
+                self.make("boxes")
             selection.active = active
             if self.points is not None:
                 self._show_points(settings.points)

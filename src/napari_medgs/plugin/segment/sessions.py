@@ -18,6 +18,7 @@ from napari_medgs.plugin.layer_metadata import (
     FRAME_KEY,
     NAMES_KEY,
     ROLE_KEY,
+    SESSION_KEY,
     label_table,
     role_of,
 )
@@ -147,7 +148,7 @@ class SegmentSessions(MedGSWidget):
         highest = max(started, default=0)
         strokes = add_strokes_layer(self.viewer, image, names, table.colors, background, highest)
         breathe()  # napari takes some tenths of a second for each layer
-        self.begin(strokes, reuse=False)
+        self.begin(strokes)
         if self.strokes_layer is not strokes and strokes in self.viewer.layers:
             self.viewer.layers.remove(strokes)  # it was refused
 
@@ -175,7 +176,7 @@ class SegmentSessions(MedGSWidget):
             self.files.look_for_saved()
             if had_session and self.files.found is not None:
                 self.state.message = RESTORE_HINT
-        elif layer is not self.strokes_layer:
+        elif layer is not self.strokes_layer and not self._go_on_in(layer):
             self.begin(layer)
 
     @guarded
@@ -184,8 +185,6 @@ class SegmentSessions(MedGSWidget):
         layer: Any,
         session: Session | None = None,
         field_file: Path | None = None,
-        *,
-        reuse: bool = True,
     ) -> None:
         """Begin a session in a strokes layer, which may hold strokes already.
 
@@ -196,8 +195,6 @@ class SegmentSessions(MedGSWidget):
             One to continue, whose strokes are in the layer; a new one by default.
         field_file : path, optional
             Where the session's field may be read from.
-        reuse : bool
-            Show the mask in the image's result layer where there is one already.
         """
         self.end()
         context, table = self.context, self.view.table
@@ -255,10 +252,18 @@ class SegmentSessions(MedGSWidget):
         table.fill(values, background, names)
         if is_new and not found.any() and layer.selected_label not in table.values:
             layer.selected_label = table.classes[0]  # else a class of the brush would be added
-        old = context.find_layer("result") if reuse else None
+        self.files.start()
+        assert self.files.path is not None
+        context.mark_layers(layer, self.files.path.name)
+        old = context.find_layer("result")
         context.result_layer = old or self.make_result()
+        if not layer.visible:
+            layer.visible = context.result_layer.visible = True
+        context.hide_other_sessions()
         breathe()
         result = LabelView(context.result_layer, frame)
+        if old is not None and not is_new and result.fits() and not session.labels.any():
+            session.set_result(result.array, is_current=False)  # on show until it is solved
         self.controller.threads = self.settings.params().threads
         field = known_field(context, self.view.fields.layer)
         self.controller.open(session, volume, strokes, result, field, field_file)
@@ -269,7 +274,6 @@ class SegmentSessions(MedGSWidget):
         self.classes.show_colors()
         self.classes.show_names()
         self.accepted.watch_those_there()
-        self.files.start()
         NEWS.changed.emit()
         if is_new:
             self.controller.sync_strokes()
@@ -280,8 +284,8 @@ class SegmentSessions(MedGSWidget):
         if self.state.auto_update:
             self.controller.request(JobKind.PREPARE, JobKind.FULL)
 
-    def _resume(self, session: Session, field_file: Path | None) -> None:
-        """Continue a session of the chosen image in a new strokes layer."""
+    def _resume(self, session: Session, field_file: Path | None, key: str) -> None:
+        """Continue a session of the chosen image in the layer of its strokes, or in a new one."""
         settings, table, frame = session.settings, self.view.table, self.context.frame
         assert frame is not None
         self.values.load(settings.unlabeled, settings.background)
@@ -290,12 +294,13 @@ class SegmentSessions(MedGSWidget):
         table.fill(values | set(session.names), settings.background, session.names)
         self.end()
         image = self.view.images.layers[0]
-        layer = self.context.find_layer("strokes") or add_strokes_layer(
-            self.viewer, image, session.names, table.colors
-        )
-        highest = max(255, *session.names, *_labels_of(session.initial))
-        smallest = np.min_scalar_type(max(int(session.strokes.max()), highest))
-        layer.data = frame.to_layer(session.strokes).astype(smallest)
+        layer = self.context.strokes_of(key, session.strokes)
+        if layer is None:
+            layer = add_strokes_layer(self.viewer, image, session.names, table.colors)
+            layer.metadata[SESSION_KEY] = key
+            highest = max(255, *session.names, *_labels_of(session.initial))
+            smallest = np.min_scalar_type(max(int(session.strokes.max()), highest))
+            layer.data = frame.to_layer(session.strokes).astype(smallest)
         self.begin(layer, session, field_file)
         self.context.show_busiest_slice(session.strokes != settings.unlabeled)
         self.prompt_layers.show(settings)  # boxes through all slices are drawn in the one on show
@@ -303,20 +308,29 @@ class SegmentSessions(MedGSWidget):
 
     def _go_on(self) -> None:
         """Go on in the strokes layer that a closed widget left, when its session was saved."""
+        found = self.files.found
         session = self.files.saved_session()
-        layer = self.context.find_layer("strokes")
-        if session is None or layer is None or self.files.found is None:
+        if session is None or found is None:
             return
-        shown = LabelView(layer, self.context.frame).array  # type: ignore[arg-type]
-        if np.array_equal(shown, session.strokes):
-            field = self.files.found.path.parent / session.field if session.field else None
-            self._resume(session, field)
+        layer = self.context.strokes_of(found.path.name, session.strokes)
+        if layer is not None and layer.visible:  # not that of a session before the last one
+            self.files.open(found.path)
+
+    def _go_on_in(self, layer: Any) -> bool:
+        """Go on with the saved session of a strokes layer; return whether there is one."""
+        key = layer.metadata.get(SESSION_KEY)
+        session = None if key is None else self.files.session_of(key)
+        if session is None or self.context.strokes_of(key, session.strokes) is not layer:
+            return False
+        self.files.open(self.files.place_of(key))
+        return True
 
     def make_result(self) -> Any:
         """Add the layer that shows the mask."""
         table, active = self.view.table, self.viewer.layers.selection.active
         names = {v: table.name(v) for v in table.classes}
         layer = add_result_layer(self.viewer, self.context.image, names, table.colors)
+        layer.metadata[SESSION_KEY] = self.context.session_key
         self.context.move_below_strokes(layer)
         self.viewer.layers.selection.active = active
         return layer
@@ -339,7 +353,7 @@ class SegmentSessions(MedGSWidget):
         if self._marked and self.strokes_layer is not None:
             self.strokes_layer.metadata.pop(ROLE_KEY, None)
         NEWS.changed.emit()
-        self.context.strokes_layer = self.context.result_layer = None
+        self.context.strokes_layer = self.context.result_layer = self.context.session_key = None
         self.prompt_layers.close()
         self.maps.close()
         self.statistics.close()
