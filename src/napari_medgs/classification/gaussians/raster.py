@@ -133,7 +133,9 @@ def _raster(terms, points, values, occupancy, out):  # type: ignore[no-untyped-d
     some = np.zeros((many, BLOCK), np.float32)
     for first in range(0, places, BLOCK):
         w = min(BLOCK, places - first)
-        some[:, :w] = points[:, first : first + w]
+        for m in range(many):
+            for x in range(w):
+                some[m, x] = points[m, first + x]
         for b in range(count):
             highest[:] = np.float32(0) if occupancy else np.float32(-1e30)
             for k in range(n):

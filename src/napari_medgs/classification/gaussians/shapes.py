@@ -83,28 +83,41 @@ def fit_shapes(
 
 
 @nb.njit(cache=True, nogil=True)
+def _squared_distance(points, p, places, k):  # type: ignore[no-untyped-def]
+    away = 0.0
+    for a in range(points.shape[1]):
+        away += (points[p, a] - places[k, a]) ** 2
+    return away
+
+
+# Arrays are filled element by element: numba takes 5 s longer to compile whole assignments.
+@nb.njit(cache=True, nogil=True)
 def _cluster(points, rounds, means, spread, occupancy, missed, slope):  # type: ignore[no-untyped-def]
     count, d = points.shape
     n = len(means)
     used = min(n, count)
-    center = np.zeros(d)
+    center = np.zeros((1, d))
     for p in range(count):
-        center += points[p] / count
+        for a in range(d):
+            center[0, a] += points[p, a] / count
     nearest = np.full(count, np.inf)
     owner = np.zeros(count, np.int64)
     places = np.zeros((n, d))
-    places[:] = center
+    for k in range(n):
+        for a in range(d):
+            places[k, a] = center[0, a]
     # Farthest points, from the voxel farthest from the center: no random choice.
     far, best = 0, -1.0
     for p in range(count):
-        away = ((points[p] - center) ** 2).sum()
+        away = _squared_distance(points, p, center, 0)
         if away > best:
             far, best = p, away
     for k in range(used):
-        places[k] = points[far]
+        for a in range(d):
+            places[k, a] = points[far, a]
         best = -1.0
         for p in range(count):
-            away = ((points[p] - places[k]) ** 2).sum()
+            away = _squared_distance(points, p, places, k)
             if away < nearest[p]:
                 nearest[p], owner[p] = away, k
             if nearest[p] > best:
@@ -114,19 +127,19 @@ def _cluster(points, rounds, means, spread, occupancy, missed, slope):  # type: 
         for p in range(count):
             best = np.inf
             for k in range(used):
-                away = 0.0
-                for a in range(d):
-                    away += (points[p, a] - places[k, a]) ** 2
+                away = _squared_distance(points, p, places, k)
                 if away < best:
                     best, owner[p] = away, k
         sums = np.zeros((n, d))
         total[:] = 0
         for p in range(count):
             total[owner[p]] += 1
-            sums[owner[p]] += points[p]
+            for a in range(d):
+                sums[owner[p], a] += points[p, a]
         for k in range(used):
             if total[k] > 0:
-                places[k] = sums[k] / total[k]
+                for a in range(d):
+                    places[k, a] = sums[k, a] / total[k]
     moments = np.zeros((n, d, d))
     for p in range(count):
         k = owner[p]
@@ -137,13 +150,18 @@ def _cluster(points, rounds, means, spread, occupancy, missed, slope):  # type: 
     height = np.zeros(n)
     for k in range(n):
         occupancy[k] = total[k]
-        if total[k] > 0:
-            moments[k] /= total[k]
         for a in range(d):
-            moments[k, a, a] += VOXEL_VARIANCE
+            for c in range(d):
+                if total[k] > 0:
+                    moments[k, a, c] /= total[k]
+                if a == c:
+                    moments[k, a, c] += VOXEL_VARIANCE
+                spread[k, a, c] = moments[k, a, c]
             means[k, a] = places[k, a]
-        spread[k] = moments[k]
-        inverse[k] = np.linalg.inv(moments[k])
+        inverted = np.linalg.inv(moments[k])
+        for a in range(d):
+            for c in range(d):
+                inverse[k, a, c] = inverted[a, c]
         height[k] = total[k] / np.sqrt((2 * np.pi) ** d * np.linalg.det(moments[k]))
     # How far the sum of the Gaussians is from 1 inside the shape.
     offset = np.zeros(d)
@@ -175,4 +193,7 @@ def _cluster(points, rounds, means, spread, occupancy, missed, slope):  # type: 
                 for a in range(d):
                     for c in range(d):
                         pull[a] -= g * inverse[j, a, c] * offset[c]
-        slope[k] = np.sqrt((pull**2).sum())
+        squared = 0.0
+        for a in range(d):
+            squared += pull[a] ** 2
+        slope[k] = np.sqrt(squared)

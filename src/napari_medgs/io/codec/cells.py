@@ -67,7 +67,8 @@ def code_cells(
         order[i] = i
     spare = np.empty(total, np.int64)
     boxes = np.zeros((DEEPEST, 8), np.int64)
-    boxes[0, 3:6] = size
+    for a in range(3):
+        boxes[0, 3 + a] = size[a]
     boxes[0, 7] = total
     depth = 1
     while depth > 0:
@@ -101,14 +102,13 @@ def code_cells(
             for i in range(right):
                 order[first + left + i] = spare[i]
         left = _code_count(state, data, left, count, chances, seen)
-        whole = boxes[depth].copy()
         # The second half waits below the first.
-        boxes[depth] = whole
+        for a in range(8):
+            boxes[depth + 1, a] = boxes[depth, a]
         boxes[depth, axis] = start + half
-        boxes[depth, 3 + axis] = whole[3 + axis] - half
+        boxes[depth, 3 + axis] -= half
         boxes[depth, 6], boxes[depth, 7] = first + left, count - left
         depth += 1
-        boxes[depth] = whole
         boxes[depth, 3 + axis] = half
         boxes[depth, 7] = left
         depth += 1
