@@ -24,14 +24,23 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def modules_apart():
-    """Keep the modules out of garbage collection, which each of napari's test viewers runs."""
+def modules_loaded():
+    """Import what most tests with a viewer need, before anything is kept apart."""
     for name in ("napari._qt.qt_viewer", "numba", "torch", "napari_medgs.plugin.segment.widget"):
         importlib.import_module(name)
-    gc.collect()
-    gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture
+def others_apart(modules_loaded):
+    """Keep modules and what earlier tests left out of garbage collection.
+
+    napari's viewers and its test viewers run it for every layer that goes: it would look at
+    hundreds of thousands of objects each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +69,7 @@ def collector(monkeypatch):
 
 
 @pytest.fixture
-def make_viewer(modules_apart, manifests_read_once, make_napari_viewer):
+def make_viewer(others_apart, manifests_read_once, make_napari_viewer):
     """Make viewers, without the noise of npe2's deprecations."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="npe2")
