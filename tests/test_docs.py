@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import os
 import pkgutil
 import re
@@ -25,6 +26,7 @@ from napari_medgs.fitting import api
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FIRST_PAGE = ROOT / "README.md"
+MOST_ITERATIONS = 10
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -59,12 +61,19 @@ def fits_so_far():
 
 
 @pytest.fixture
-def fitted_once(fits_so_far, monkeypatch):
-    """Fit an image with the same settings once in all: nearly every page begins with the same."""
+def quick_fits(fits_so_far, monkeypatch):
+    """Fit in few steps, and an image with the same settings once in all.
+
+    Nearly every page begins with the same fit. What the examples do is tested here, not how good
+    fields become.
+    """
     fit = api.fit
 
-    def once(volume, params=None, mask=None, *, initial=None, **others):
+    def quick(volume, params=None, mask=None, *, initial=None, **others):
         params = params or mg.FitParams()
+        if params.quality is None:
+            steps = min(params.iterations, MOST_ITERATIONS)
+            params = dataclasses.replace(params, iterations=steps)
         if mask is not None or initial is not None or params.checkpoint:
             return fit(volume, params, mask, initial=initial, **others)
         grid = volume.grid
@@ -80,10 +89,10 @@ def fitted_once(fits_so_far, monkeypatch):
         return copy.deepcopy(fits_so_far[key])
 
     for place in ("fitting", "segmentation.api"):
-        monkeypatch.setattr(f"napari_medgs.{place}.fit", once)
+        monkeypatch.setattr(f"napari_medgs.{place}.fit", quick)
 
 
-@pytest.mark.usefixtures("fitted_once")
+@pytest.mark.usefixtures("quick_fits")
 @pytest.mark.parametrize("page", pages_with("python"))
 def test_python_examples_run(page, sample, tmp_path, monkeypatch):
     for file in sample.iterdir():
@@ -122,7 +131,7 @@ def test_commands_can_be_pasted_in_order(tmp_path):
 
 @pytest.mark.slow
 @needs_bash
-@pytest.mark.usefixtures("fitted_once")
+@pytest.mark.usefixtures("quick_fits")
 @pytest.mark.parametrize("page", pages_with("bash", set(PAGES) - {FIRST_PAGE}))
 def test_commands_work_in_order(page, tmp_path, monkeypatch):
     """All other pages, in this process: a start of Python takes longer than many commands."""
