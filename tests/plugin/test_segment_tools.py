@@ -3,6 +3,7 @@
 import csv
 
 import numpy as np
+import pytest
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QApplication
 
@@ -220,6 +221,51 @@ def test_statistics_and_the_surface_follow_the_mask(docked, qtbot, notes, tmp_pa
     viewer.dims.ndisplay = 2  # by napari's own button
     assert not look.show_3d.isChecked()
     assert viewer.layers["scan"].visible
+    assert notes == []
+
+
+def test_a_surface_that_has_grown_is_seen_whole(docked, qtbot, notes):
+    viewer, widget = docked()
+    begin(qtbot, widget)
+    widget.view.auto.setChecked(False)
+    whole = widget.controller.session.labels.copy()
+    small = np.zeros_like(whole)
+    small[4:6, 8:11, 7:10] = 1
+    assert widget.controller.set_mask(small)
+    camera = getattr(viewer, "scene", viewer).camera
+    show = widget.look.show_3d
+
+    def shown():
+        qtbot.waitUntil(
+            lambda: widget.surface.layer is not None and not widget.surface.runner.busy,
+            timeout=WAIT,
+        )
+        extent = np.asarray(widget.surface.layer.extent.world)
+        return np.linalg.norm(np.ptp(extent, axis=0)), extent.mean(axis=0)
+
+    show.click()
+    (size, _), zoom = shown(), camera.zoom
+    camera.angles = (0.0, 30.0, -60.0)
+    assert widget.controller.set_mask(whole)
+    grown, middle = shown()
+    assert grown > 2 * size
+    assert camera.zoom == pytest.approx(zoom * size / grown, rel=0.01)
+    np.testing.assert_allclose(camera.center, middle, atol=1e-3)
+    np.testing.assert_allclose(camera.angles, (0, 30, -60), atol=1e-3)
+    # What the user has zoomed in on is there again after a look at the slices.
+    camera.zoom *= 3
+    zoom, slices = camera.zoom, viewer.dims.ndisplay
+    show.click()
+    assert camera.zoom != zoom
+    show.click()
+    shown()
+    assert camera.zoom == zoom
+    np.testing.assert_allclose(camera.center, middle, atol=1e-3)
+    viewer.dims.ndisplay = 2  # by napari's own button
+    show.click()
+    shown()
+    np.testing.assert_allclose(camera.center, middle, atol=1e-3)
+    assert slices == viewer.dims.ndisplay == 3
     assert notes == []
 
 

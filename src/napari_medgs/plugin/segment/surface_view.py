@@ -20,6 +20,7 @@ from napari_medgs.plugin.report import guarded, show_failure
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
 from napari_medgs.plugin.segment.model import ResultUpdate
+from napari_medgs.plugin.viewing.side_view import OUTGROWN
 from napari_medgs.plugin.worker import Runner
 
 if TYPE_CHECKING:
@@ -134,6 +135,8 @@ class SurfaceView:
         self._hidden: list[Any] = []
         self._order: tuple[int, ...] | None = None
         self._slice_camera: tuple[tuple[float, ...], float] | None = None
+        self._space_camera: tuple[tuple[float, ...], float] | None = None
+        self._fitted = 0.0  # diagonal of the surface that the camera was fitted to
         self._ended = False
         self._wanted = self._made = 0  # how often a surface was asked for, and which one is drawn
         button.toggled.connect(self._on_toggled)
@@ -176,12 +179,19 @@ class SurfaceView:
             self.layer.visible = True
         viewer.dims.order = tuple(range(viewer.dims.ndim))  # others misplace surfaces
         viewer.dims.ndisplay = 3
+        if self._space_camera is not None:
+            self._camera.center, self._camera.zoom = self._space_camera
+        elif self.layer is not None:
+            self._fit(self.layer)
         self.update()
         return True
 
     def _hide(self) -> None:
         viewer = self._context.viewer
         self.runner.stop()
+        self._space_camera = None
+        if self.layer is not None and viewer.dims.ndisplay == 3:  # else napari has changed it
+            self._space_camera = (tuple(self._camera.center), self._camera.zoom)
         if self.layer is not None and self.layer in viewer.layers:
             self.layer.visible = False
         for layer in self._hidden:
@@ -246,7 +256,7 @@ class SurfaceView:
     def close(self) -> None:
         """Show the image again, as the session ends."""
         self._button.setChecked(False)
-        self.layer = None
+        self.layer = self._space_camera = None
 
     def shut_down(self) -> None:
         """Stop what is being made, and stop listening."""
@@ -268,6 +278,8 @@ class SurfaceView:
             self.layer.vertex_colors = None  # napari slices new vertices with the old colors
             self.layer.data = (vertices, data.faces)
             self.layer.vertex_colors = data.colors
+            if _diagonal(self.layer) > OUTGROWN * self._fitted:
+                self._fit(self.layer)
             return
         active = viewer.layers.selection.active
         self.layer = viewer.add_surface(
@@ -281,13 +293,19 @@ class SurfaceView:
             axis_labels=image.axis_labels,
         )
         viewer.layers.selection.active = active
-        self._look_at(self.layer)
+        self._camera.angles = FROM_THE_FRONT
+        self._fit(self.layer)
 
-    def _look_at(self, layer: Any) -> None:
-        """Let the surface fill the canvas, seen from the front."""
+    def _fit(self, layer: Any) -> None:
+        """Let the surface fill the canvas, seen from where the camera is."""
         viewer, camera = self._context.viewer, self._camera
-        camera.angles = FROM_THE_FRONT
         low, high = np.asarray(layer.extent.world, float)
+        self._fitted = _diagonal(layer)
         camera.center = tuple((low + high) / 2)
         height, width = viewer.window._qt_viewer.canvas.size
-        camera.zoom = 0.8 * min(height, width) / max(float(np.linalg.norm(high - low)), 1e-9)
+        camera.zoom = 0.8 * min(height, width) / max(self._fitted, 1e-9)
+
+
+def _diagonal(layer: Any) -> float:
+    low, high = np.asarray(layer.extent.world, float)
+    return float(np.linalg.norm(high - low))
