@@ -158,7 +158,11 @@ class ShapeParams:
         What the solve shows of a class around a thick stroke, over the stroke's area, up to which
         the stroke counts as painted up to the border of the class; 0: hardly ever.
     max_gap : float
-        Distance of fully labeled slices up to which labels are interpolated between them.
+        Distance of fully labeled slices, in finest voxels, up to which labels are interpolated
+        between them.
+    min_overlap : float
+        Dice of a class's sections in two fully labeled slices from which it is interpolated; where
+        a single slice lies between, both must show it.
     oblique_depth : float
         Classes that are nowhere deeper than this in two annotated slices, and that interpolation
         loses between them, move from one to the other; 0: none.
@@ -179,6 +183,7 @@ class ShapeParams:
     seed_distance: float = setting(6.0, low=0, high=1e4)
     most_unpainted: float = setting(0.25, low=0, high=1000)
     max_gap: float = setting(16.0, low=0, high=1e4)
+    min_overlap: float = setting(0.65, low=0, high=1)
     oblique_depth: float = setting(3.0, low=0, high=1e4)
     outside_weight: float = setting(2.0, low=0, high=1000)
     outside_most: float = setting(2.5, low=0, high=1000)

@@ -78,8 +78,9 @@ class VoxelSolver:
         self._margin = np.empty(image.shape, np.float32)
         self._refiner = NarrowBandRefiner(features, params)
         self._interpolator = FullSliceInterpolator(
-            features.guide, features.relative_spacing, params.shape.max_gap
-        )
+            features.guide, features.relative_spacing, params.shape.max_gap,
+            params.shape.min_overlap,
+        )  # fmt: skip
         self._state: VoxelState | None = None
 
     def weigh(self, features: ImageFeatures) -> None:
