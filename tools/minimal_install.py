@@ -5,17 +5,20 @@
 A user who types ``pip install napari-medgs`` gets no development tools, no Qt binding, no extras.
 This makes such an environment, runs the commands in it on generated files and looks at what they
 wrote. Then it runs them again with torch and Dask hidden, as on machines that have none. The
-environment is kept, and made anew only when the dependencies change.
+environment is kept, and made anew only when the dependencies change. The kernels that numba
+compiled there are given to the source tree, so that the tests need not compile them again.
 """
 
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 import tomllib
@@ -113,6 +116,8 @@ class Environment:
         self.folder = folder
         self.bin = folder / ("Scripts" if os.name == "nt" else "bin")
         self.python = self.bin / ("python.exe" if os.name == "nt" else "python")
+        packages = sysconfig.get_path("purelib", "venv", vars={"base": str(folder)})
+        self.package = Path(packages) / "napari_medgs"
 
     def pip(self, command: str, *words: str) -> None:
         """Run a command of pip."""
@@ -154,6 +159,47 @@ class Environment:
         listed = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
         names = {entry["name"].lower().replace("_", "-") for entry in listed}
         return [p for p in pins if p.partition("==")[0].lower().replace("_", "-") in names]
+
+
+def same_files(installed: Path, source: Path) -> dict[Path, Path]:
+    """Return the modules that are the same in both folders: source by installed."""
+    modules = {path: source / path.relative_to(installed) for path in installed.rglob("*.py")}
+    return {
+        here: there
+        for here, there in modules.items()
+        if there.is_file() and here.read_bytes() == there.read_bytes()
+    }
+
+
+def take_times(modules: dict[Path, Path]) -> None:
+    """Give installed modules the times of the sources, by which numba knows what it compiled.
+
+    Kernels of an earlier installation go: numba would not see that others that they call changed.
+    """
+    for here, there in modules.items():
+        for kernels in (here.parent / "__pycache__").glob(f"{here.stem}.*.nb[ic]"):
+            kernels.unlink()
+        times = there.stat()
+        os.utime(here, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def share_kernels(modules: dict[Path, Path]) -> int:
+    """Copy compiled kernels to the sources where they have none yet; return how many."""
+    shared = 0
+    for here, there in modules.items():
+        for index in (here.parent / "__pycache__").glob(f"{here.stem}.*.nbi"):
+            folder = there.parent / "__pycache__"
+            if (folder / index.name).exists():
+                continue
+            folder.mkdir(exist_ok=True)
+            for data in index.parent.glob(f"{glob.escape(index.stem)}.*.nbc"):
+                shutil.copy(data, folder)
+            # The index last, at once: tests may be running already.
+            temporary = folder / f"{index.name}.{os.getpid()}"
+            shutil.copy(index, temporary)
+            temporary.replace(folder / index.name)
+            shared += 1
+    return shared
 
 
 class Bench:
@@ -347,6 +393,8 @@ def main() -> int:
     start = time.perf_counter()
     name = environment.install(ROOT)
     print(f"{name} in {environment.folder}, {time.perf_counter() - start:.0f} s")
+    modules = same_files(environment.package, ROOT / "src" / "napari_medgs")
+    take_times(modules)
     with tempfile.TemporaryDirectory(prefix="napari-medgs-") as temporary:
         folder = Path(temporary)
         runs = [("with the base dependencies alone:", FULL, ())]
@@ -359,6 +407,7 @@ def main() -> int:
             good, bad = run_checks(title, checks, Bench(environment, work, hidden))
             passed, failed = passed + good, failed + bad
     print(f"minimal install: {passed} checks held, {failed} did not")
+    print(f"{share_kernels(modules)} compiled kernels were given to the tests")
     return 1 if failed else 0
 
 
