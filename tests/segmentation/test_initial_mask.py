@@ -101,6 +101,15 @@ def test_a_negative_point_removes_its_region(
     assert _dice(found == 1, truth == 1) > 0.97
 
 
+def test_a_click_that_takes_all_of_a_mask_says_so(
+    model: SegmentModel, truth: NDArray[np.uint8]
+) -> None:
+    initial = np.where(truth == 1, 1, 0)
+    click = Point(tuple(np.argwhere(truth == 1).mean(axis=0)), 0)
+    with pytest.raises(LabelError, match="nothing of the initial mask's label 1"):
+        model.update(Prompts(initial=initial, points=(click,)))
+
+
 @pytest.mark.parametrize("margin", [0.0, 1.0, 2.0, 4.0])
 def test_only_voxels_within_the_margin_change(
     model: SegmentModel, truth: NDArray[np.uint8], margin: float

@@ -81,7 +81,13 @@ def rasterize_prompts(
     present = np.unique(label)
     if len(present) < 2:
         only = int(present[0]) if len(present) else None
-        name = "the background" if only == 0 and background is not None else only
+        if kept is not None and initial is not None:
+            gone = sorted({int(v) for v in np.unique(initial.labels)} - {only})
+            raise LabelError(
+                f"The prompts leave nothing of the initial mask's label {gone[0]}: mark where it "
+                "is, too."
+            )
+        name = "the background" if only == 0 else only
         if only and bool(_held_by(boxes, shape).all()):
             covering = "box covers" if len(prompts.boxes) == 1 else "boxes cover"
             raise LabelError(
@@ -90,8 +96,8 @@ def rasterize_prompts(
             )
         raise LabelError(
             ("Nothing is marked" if only is None else f"Only one class is marked ({name})")
-            + ": mark at least two; the background counts as one"
-            + (", but no value is said to mean it." if background is None else ".")
+            + ": mark at least two classes; the background counts as one"
+            + (", but no value is said to mean it." if background is None and only else ".")
         )
     values = (0, *(int(v) for v in present if v > 0))
     if len(values) > MOST_CLASSES:
