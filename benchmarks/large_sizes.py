@@ -73,7 +73,7 @@ def measure_stages(data: Path, shape: tuple[int, int, int]) -> list[str]:
     """Return wall seconds (CPU seconds) of every stage, as a viewer does them."""
     from napari_medgs import read_volume
     from napari_medgs.segmentation import Prompts, SegmentParams, fit_for_segmentation
-    from napari_medgs.segmentation.large_model import segment_model
+    from napari_medgs.segmentation.model import SegmentModel
 
     cells: list[str] = []
 
@@ -89,7 +89,7 @@ def measure_stages(data: Path, shape: tuple[int, int, int]) -> list[str]:
         volume = timed(lambda: read_volume(Path(name) / "ct.nii.gz"))
     strokes = strokes_on(truth)
     field = timed(lambda: fit_for_segmentation(volume))
-    model = timed(lambda: segment_model(volume, field, SegmentParams()))
+    model = timed(lambda: SegmentModel(volume, field, SegmentParams()))
 
     def update(quick: bool) -> None:
         prompts = Prompts(labels=strokes.copy(), unlabeled=0, background=2)

@@ -13,11 +13,11 @@ from napari_medgs.segmentation import (
     InteractiveSegmenter,
     Point,
     Prompts,
+    SegmentModel,
     SegmentParams,
     explain_contrasts,
     fit_for_segmentation,
     segment,
-    segment_model,
 )
 from napari_medgs.segmentation.content import find_content
 from napari_medgs.segmentation.field_check import field_mismatch
@@ -123,6 +123,17 @@ def test_a_contrast_that_is_given_twice_counts_once(scene, copy):
     assert find_content(volume_of(np.stack([image, other]))) is None
 
 
+def test_a_copy_of_a_contrast_has_no_weight(scene):
+    image, _, strokes = scene
+    noise = np.random.default_rng(3).normal(size=SHAPE).astype(np.float32)
+    volume = volume_of(np.stack([image, noise, 5 - 2 * image]))
+    model = SegmentModel(volume, fit_for_segmentation(volume, FIT))
+    weights = model.contrast_weights(prompts_of(strokes))
+    assert weights.shape == (3, 2)
+    assert (weights[2] == 0).all()
+    assert (weights[0] > 0).all()
+
+
 @pytest.mark.parametrize(("scale", "offset"), [(1e-4, 0), (1e6, 0), (1, 1000), (-2, 7)])
 def test_units_change_no_mask(scene, plain, scale, offset):
     image, _, strokes = scene
@@ -136,7 +147,7 @@ def test_units_change_no_mask(scene, plain, scale, offset):
 def test_strokes_in_the_padding_are_kept(scene, quick):
     image, _, strokes = scene
     volume, wide = volume_of(padded(image)), padded(strokes)
-    model = segment_model(volume, fit_for_segmentation(volume, FIT))
+    model = SegmentModel(volume, fit_for_segmentation(volume, FIT))
     before = model.update(prompts_of(wide)).labels
     wide[9, 42, 10:30] = BACKGROUND
     wide[9, 25, 25:31] = 1
@@ -154,7 +165,7 @@ def test_strokes_in_the_padding_are_kept(scene, quick):
 def test_snapshots_of_both_grids_live_side_by_side(scene):
     image, _, strokes = scene
     volume, wide = volume_of(padded(image)), padded(strokes)
-    model = segment_model(volume, fit_for_segmentation(volume, FIT))
+    model = SegmentModel(volume, fit_for_segmentation(volume, FIT))
     alone = model.update(prompts_of(wide)).labels
     other = wide.copy()
     other[9, 42, 5:50] = 2
@@ -189,7 +200,7 @@ def test_masks_to_refine_points_and_boxes_follow_into_the_box(scene):
     volume = volume_of(padded(image))
     mask = padded(truth.astype(np.uint8))
     field = fit_for_segmentation(volume, FIT)
-    model = segment_model(volume, field)
+    model = SegmentModel(volume, field)
     click = Point((9.0, 20.0, 27.0), 1, radius=1.5)
     kept = model.update(Prompts(initial=mask, points=(click,))).labels
     assert overlap(kept == 1, mask == 1) > 0.98
@@ -293,13 +304,68 @@ def test_a_constant_far_from_all_else_changes_no_mask(scene, plain, value, dtype
     assert overlap(found.labels == 1, plain.labels == 1) > 0.98
 
 
-def test_a_constant_within_or_near_the_other_intensities_stays(scene):
+def test_a_constant_at_the_end_of_the_other_intensities_stays(scene):
     image, _, _ = scene
-    for value in (image.min(), 60, image.min() - 5):
+    for value in (image.min(), image.min() - 5):
         other, _ = with_constant(image, value)
         assert find_content(volume_of(other)) is None
     noise = np.random.default_rng(0).normal(100, 5, SHAPE)  # nothing in it that could be lost
     assert find_content(volume_of(with_constant(noise, -3024)[0])) is None
+
+
+def blanked(image, value):
+    """Return an image with a face set to one value, and where that is."""
+    z, y, x = np.indices(SHAPE)
+    face = ((z - 6) / 8) ** 2 + (y / 14) ** 2 + (x / 16) ** 2 < 1
+    return np.where(face, image.dtype.type(value), image), face
+
+
+@pytest.mark.parametrize("value", [60, 85, 110])
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint8])
+def test_what_was_set_to_one_value_of_the_image_is_told_from_tissue(scene, value, dtype):
+    other, face = blanked(scene[0].clip(0, 255).astype(dtype), value)
+    volume = volume_of(other)
+    held = find_content(volume).volume(volume).data[0]
+    assert held[face].max() == held[face].min() < np.percentile(other[~face], 1)
+    changed = (held != other) & ~face  # voxels of its value that touch it
+    assert (other[changed] == value).all()
+    assert changed.sum() < 30
+
+
+def test_marks_in_what_was_set_to_one_value_mean_it(scene):
+    image, _, strokes = scene
+    other, face = blanked(image, 110)
+    volume = volume_of(other)
+    model = SegmentModel(volume, fit_for_segmentation(volume, FIT))
+    drawn = np.where(strokes == 1, 1, 0)
+    drawn[6, 3, 1:9] = 2
+    drawn[6, 36, 5:40] = BACKGROUND
+    found = model.update(prompts_of(drawn)).labels
+    assert overlap(found == 2, face) > 0.85
+    model.params = SegmentParams(highest=90)
+    drawn = strokes.copy()
+    drawn[6, 36, 5:40] = 2
+    found = model.update(prompts_of(drawn)).labels
+    assert not found[face & (drawn == 0)].any()
+
+
+def test_few_gray_levels_are_not_constants_that_mean_nothing(scene):
+    _, truth, _ = scene
+    noise = np.random.default_rng(1).normal(0, 6, SHAPE)
+    _, y, x = np.indices(SHAPE)
+    drawing = 40 * (x // 11) + 5 * (y > 20)
+    labels = np.where(truth, 3, (x > 20) + 1 + 3 * (x < 3) * (y > 20))
+    most = np.where(truth, 0, np.where(y > 16, 50, 100 + noise))  # of it at one value
+    steps = 20 * np.round((60 + 50 * truth + noise) / 20)
+    for image in (drawing, labels, most, steps):
+        content = find_content(volume_of(image.astype(np.uint8)))
+        assert content is None or not content.is_changed
+
+
+def test_a_field_of_a_blanked_image_is_one_of_it(scene):
+    volume = volume_of(blanked(scene[0], 110)[0])
+    for field in (fit_for_segmentation(volume, FIT), mg.fit(volume, FIT).field):
+        assert field_mismatch(volume, field) is None
 
 
 def test_a_far_constant_that_is_background_alone_bounds_an_object():
@@ -311,9 +377,9 @@ def test_a_far_constant_that_is_background_alone_bounds_an_object():
     strokes = np.zeros(SHAPE, np.int32)
     strokes[6, 20, 10:36], strokes[6, 1, 2:42] = 1, BACKGROUND
     volume = volume_of(image)
-    assert find_content(volume).is_clipped
+    assert find_content(volume).is_changed
     field = fit_for_segmentation(volume, FIT)
-    model = segment_model(volume, field)
+    model = SegmentModel(volume, field)
     assert overlap(model.update(prompts_of(strokes)).labels == 1, ball) > 0.95
     boxed = Prompts(boxes=(Box((1, 5, 6), (12, 36, 39), 1),))
     assert overlap(model.update(boxed).labels == 1, ball) > 0.95
@@ -329,7 +395,7 @@ def test_limits_of_intensity_hold_for_far_constants(scene):
     around[:, outside[0]] = 0
     around[9, 0, 0:3] = 1
     volume, prompts = volume_of(other), prompts_of(around)
-    model = segment_model(volume, fit_for_segmentation(volume, FIT))
+    model = SegmentModel(volume, fit_for_segmentation(volume, FIT))
     assert (model.update(prompts).labels[outside] == 1).mean() > 0.5
     model.params = SegmentParams(lowest=-2000)
     found = model.update(prompts).labels

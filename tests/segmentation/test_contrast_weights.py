@@ -17,6 +17,7 @@ from napari_medgs.segmentation import (
     fit_for_segmentation,
 )
 from napari_medgs.segmentation.terms.contrast_weights import learn_contrast_weights
+from napari_medgs.segmentation.voxel_model import VoxelModel
 from tests.segmentation.conftest import overlap
 
 BACKGROUND = 9
@@ -47,7 +48,7 @@ def _solve(scene, **settings):
 
 
 def _learn(volume, field, prompts):
-    model = SegmentModel(volume, field)
+    model = VoxelModel(volume, field)
     return learn_contrast_weights(model.snapshot(prompts).markers, model._setup.graph.image, 0)
 
 
@@ -125,3 +126,15 @@ def test_a_result_depends_on_its_prompts_alone(scene):
     )
     found = _learn(swapped, field, given)
     assert found.edges[1] == 1 > found.edges[0]
+
+
+def test_a_range_of_the_first_contrast_is_no_range_of_the_others(scene):
+    volume, field, _, strokes = scene
+    prompts = Prompts(labels=strokes, background=BACKGROUND)
+    far = np.stack([volume.data[0], volume.data[1] + 1e4])
+    volume = replace(volume, data=far)
+    free = explain_contrasts(volume, prompts, field)
+    params = SegmentParams(lowest=-1000, highest=1000)
+    held = explain_contrasts(volume, prompts, field, params)
+    np.testing.assert_array_equal(held.alone, free.alone)
+    assert (free.alone[1] > 0).all()

@@ -12,17 +12,19 @@ from scipy import ndimage
 
 import napari_medgs as mg
 from napari_medgs.data.grid import Grid
+from napari_medgs.errors import GeometryError
 from napari_medgs.segmentation import (
     InteractiveSegmenter,
     Prompts,
     SegmentModel,
     SegmentParams,
+    explain_contrasts,
     fit_for_segmentation,
     segment,
 )
 from napari_medgs.segmentation.api import FIT_PARAMS
 from napari_medgs.segmentation.field_check import field_mismatch
-from napari_medgs.segmentation.large_model import LargeSegmentModel, segment_model
+from napari_medgs.segmentation.large_model import LargeSegmentModel
 from napari_medgs.segmentation.postprocess.upsampling import upsample_labels
 from napari_medgs.segmentation.prompts.prompts import Box, Point
 from napari_medgs.segmentation.working_grid import WorkingGrid, working_grid
@@ -107,13 +109,12 @@ def test_upsampled_labels_are_labels_from_nearby(seed, factors):
 def test_the_result_is_like_that_on_all_voxels(scene):
     volume, truth, strokes, field = scene
     prompts = Prompts(labels=strokes, unlabeled=-1)
-    large = segment_model(volume, field, FEW)
-    assert isinstance(large, LargeSegmentModel)
-    assert isinstance(segment_model(volume, field), SegmentModel)
+    large = SegmentModel(volume, field, FEW)
     assert field.info.grid.matches(volume.grid)
     result = large.update(prompts)
     small = SegmentModel(volume, field).update(prompts)
     assert result.labels.shape == SHAPE
+    assert (result.labels != small.labels).any()
     assert result.values == (0, 4)
     assert dice(result.labels == 4, truth) > dice(small.labels == 4, truth) - 0.02 > 0.9
     assert result.voxels[4] == np.count_nonzero(result.labels == 4)
@@ -143,7 +144,7 @@ def test_boxes_locks_and_the_range_hold_on_every_voxel(scene):
     start, stop = (2, 11, 9), (13, 30, 33)
     prompts = Prompts(labels=strokes, unlabeled=-1, boxes=(Box(start, stop, 4),))
     params = replace(FEW, lowest=75.0)
-    labels = segment_model(volume, field, params).update(prompts).labels
+    labels = SegmentModel(volume, field, params).update(prompts).labels
     outside = np.ones(SHAPE, bool)
     outside[tuple(slice(a, b) for a, b in zip(start, stop))] = False
     assert not (labels[outside] == 4).any()
@@ -153,7 +154,7 @@ def test_boxes_locks_and_the_range_hold_on_every_voxel(scene):
     strokes_two = np.where(strokes == 4, 6, strokes)
     strokes_two[7, 19, 20] = 4
     locked = Prompts(labels=strokes_two, unlabeled=-1, locked=frozenset({4}), result=before)
-    labels = segment_model(volume, field, FEW).update(locked).labels
+    labels = SegmentModel(volume, field, FEW).update(locked).labels
     np.testing.assert_array_equal(labels == 4, before == 4)
 
 
@@ -167,7 +168,7 @@ def test_an_initial_mask_stays_voxel_by_voxel(scene, kind):
     else:
         given = {"prior": np.stack([~mask, mask]).astype(np.float32)}
     points = (Point((7.0, 5.0, 36.0), 1),)
-    model = segment_model(volume, field, FEW)
+    model = SegmentModel(volume, field, FEW)
     labels = model.update(Prompts(points=points, unlabeled=-1, **given)).labels
     assert labels[7, 5, 36] == 1
     far = np.ones(SHAPE, bool)
@@ -178,7 +179,8 @@ def test_an_initial_mask_stays_voxel_by_voxel(scene, kind):
 def test_a_prior_is_not_taken_for_one_that_is_gone(scene):
     """New arrays may lie where the old one lay, and then have its identity."""
     volume, truth, strokes, field = scene
-    model = segment_model(volume, field, FEW)
+    grid = working_grid(volume.grid, FEW.working_voxels)
+    model = LargeSegmentModel(volume, field, grid, FEW)
 
     def prior():
         return np.stack([~truth, truth]).astype(np.float32)
@@ -271,3 +273,20 @@ def test_a_field_of_another_image_is_told_from_the_own_one(scene):
     assert found.psnr < found.fitted - 7
     both = mg.Volume.from_array(np.concatenate([volume.data] * 2), spacing=(2.0, 1.0, 1.0))
     assert field_mismatch(both, field) is None, "of other contrasts nothing can be told"
+
+
+def test_contrasts_of_large_images_are_weighed_and_explained_on_blocks(scene):
+    volume, _, strokes, field = scene
+    noise = np.random.default_rng(1).normal(0, 8, SHAPE).astype(np.float32)
+    both = mg.Volume(np.concatenate([volume.data, noise[None]]), volume.grid)
+    prompts = Prompts(labels=strokes, unlabeled=-1)
+    model = SegmentModel(both, field, FEW)
+    full = model.update(prompts).labels
+    found = explain_contrasts(both, prompts, field, FEW, full=full)
+    np.testing.assert_array_equal(model.contrast_weights(prompts)[:, 1:], found.weights)
+    fine = explain_contrasts(both, prompts, field)
+    assert (found.shapley != fine.shapley).any()
+    np.testing.assert_allclose(found.shapley, fine.shapley, atol=0.1)
+    assert found.shapley[0, 0] > found.shapley[1, 0] + 0.3
+    with pytest.raises(GeometryError, match="shape"):
+        explain_contrasts(both, Prompts(labels=strokes[1:], unlabeled=-1), field)

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import psutil
 import pytest
+from scipy import ndimage
 
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import MemoryEstimateError
@@ -110,6 +111,23 @@ def test_what_does_not_fit_is_refused_before_work_starts(monkeypatch):
     with pytest.raises(MemoryEstimateError, match="refine_voxels"):
         check_memory(big, classes=30, gaussians=500)
     check_memory(big, SegmentParams(refine_voxels=1000), classes=30, gaussians=500)
+
+
+def test_a_copy_without_constants_counts(monkeypatch):
+    from napari_medgs.segmentation.memory import check_memory
+
+    image = np.random.default_rng(0).normal(100, 10, (40, 64, 64)).astype(np.float32)
+    image = ndimage.gaussian_filter(image, 2).astype(np.float32)
+    params = SegmentParams(refine_voxels=0)
+    free = int(estimate_bytes(image.shape, 1, 2, 500, 0) / 0.9) + 1000
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Free(free))
+    check_memory(Volume.from_array(image), params, gaussians=500)
+    image[:, :20, :20] = -3024
+    volume = Volume.from_array(image)
+    with pytest.raises(MemoryEstimateError):
+        check_memory(volume, params, gaussians=500)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Free(free + 2 * volume.data.nbytes))
+    check_memory(volume, params, gaussians=500)
 
 
 def test_the_blocks_of_a_large_image_count_as_they_are():

@@ -15,6 +15,7 @@ from napari_medgs.fitting import FitParams
 from napari_medgs.segmentation import Prompts, SegmentModel, SegmentParams, SegmentStage, segment
 from napari_medgs.segmentation.advanced import GraphParams, SolverParams
 from napari_medgs.segmentation.term_params import FeatureParams, WatershedParams
+from napari_medgs.segmentation.voxel_model import VoxelModel
 from tests.segmentation.conftest import BACKGROUND
 
 
@@ -98,12 +99,12 @@ def test_the_seed_counts_whenever_it_is_set(ball_scene, prompts):
         model.update(prompts)
         return model._setup.propagation.last.solution.votes.fractions[0]
 
-    model = SegmentModel(volume, field)
+    model = VoxelModel(volume, field)
     zero, seven = votes(model, 0), votes(model, 7)
     assert (zero != seven).any()
     np.testing.assert_array_equal(votes(model, 0), zero)
     np.testing.assert_array_equal(
-        votes(SegmentModel(volume, field, SegmentParams(seed=7)), 7), seven
+        votes(VoxelModel(volume, field, SegmentParams(seed=7)), 7), seven
     )
     with pytest.raises(ParameterError, match="seed"):
         SegmentParams(seed=-1)

@@ -40,8 +40,8 @@ def replay_session(
     """
     from napari_medgs.segmentation import load_session
     from napari_medgs.segmentation.api import FIT_PARAMS, fit_for_segmentation
-    from napari_medgs.segmentation.large_model import segment_model
     from napari_medgs.segmentation.memory import check_memory
+    from napari_medgs.segmentation.model import SegmentModel
     from napari_medgs.segmentation.session.replay import digest
 
     volume = job.read(images)
@@ -79,7 +79,7 @@ def replay_session(
                 should_stop=should_stop,
             )
         seconds_fit = time.perf_counter() - started if field is None else 0.0
-        model = segment_model(volume, gaussians, settings.params)
+        model = SegmentModel(volume, gaussians, settings.params)
         result = restored.solve(model, progress=progress, should_stop=should_stop)
     seconds = time.perf_counter() - started
     result = replace(result, seconds=seconds, seconds_fit=seconds_fit)

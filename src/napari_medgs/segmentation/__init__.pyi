@@ -10,7 +10,6 @@ from .cases.store import CaseStore as CaseStore
 from .explain import ContrastExplanation as ContrastExplanation
 from .explain import explain_contrasts as explain_contrasts
 from .interactive import InteractiveSegmenter as InteractiveSegmenter
-from .large_model import segment_model as segment_model
 from .model import SegmentModel as SegmentModel
 from .params import IslandRule as IslandRule
 from .params import SegmentParams as SegmentParams

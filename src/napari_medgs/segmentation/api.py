@@ -13,8 +13,8 @@ from napari_medgs.errors import Cancelled
 from napari_medgs.fitting import FitParams, StopReason, fit
 from napari_medgs.fitting.problem import choose_slice_axis
 from napari_medgs.segmentation.content import find_content
-from napari_medgs.segmentation.large_model import segment_model
 from napari_medgs.segmentation.memory import check_memory
+from napari_medgs.segmentation.model import SegmentModel
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.prompts.prompts import Prompts
 from napari_medgs.segmentation.result.result import SegmentResult
@@ -71,8 +71,8 @@ def fit_for_segmentation(
     """
     volume = volume.prepared()
     content = find_content(volume)
-    if content is not None and content.is_part:
-        part = content.volume(volume, every_channel=True)
+    if content is not None and content.fitted.is_part:
+        part = content.fitted.volume(volume, every_channel=True)
         field = _fit(part, params, working_voxels, progress, should_stop)
         return content.spread(field, volume)
     return _fit(volume, params, working_voxels, progress, should_stop)
@@ -175,6 +175,6 @@ def segment(
                 should_stop=should_stop,
             )
         seconds_fit = time.perf_counter() - started
-    model = segment_model(volume, field, params, progress=progress, should_stop=should_stop)
+    model = SegmentModel(volume, field, params, progress=progress, should_stop=should_stop)
     result = model.update(prompts, progress=progress, should_stop=should_stop)
     return replace(result, seconds=time.perf_counter() - started, seconds_fit=seconds_fit)

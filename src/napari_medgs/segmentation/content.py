@@ -1,7 +1,8 @@
-"""The part of an image that says anything: not constant margins, copies, or what lies far off."""
+"""The part of an image that says anything: no constant margins, copies, or constants in it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from napari_medgs._typing import Floats
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
+from napari_medgs.segmentation.blanked import Blanked, blanked_of
 from napari_medgs.segmentation.far_constants import FLAT, RIM, SAMPLE, Clip, clip_of
 from napari_medgs.segmentation.local import Box, window
 from napari_medgs.segmentation.prompts.collector import drawn_voxels
@@ -29,7 +31,8 @@ class Content:
     Outside of the box every side of the image has one value, as in an image that was padded: what
     is measured over all voxels (ranges, noise, the number of Gaussians) would count it. A channel
     that another one tells all of would count twice. Constants in the box that lie far from all
-    other intensities are brought to their end.
+    other intensities are brought to their end, and parts that were set to one value among them
+    to their low end.
 
     Attributes
     ----------
@@ -39,13 +42,27 @@ class Content:
     channels : tuple of int
         Those that are left, increasing.
     clips : tuple of Clip
-        One for each channel of the image.
+    blanks : tuple of Blanked or None
+        One for each channel of the image, in the voxels of the box.
     """
 
     full: Grid
     box: Box
     channels: tuple[int, ...]
     clips: tuple[Clip, ...]
+    blanks: tuple[Blanked | None, ...]
+
+    @classmethod
+    def all_of(cls, volume: Volume) -> Content:
+        """Return all of an image, as it is."""
+        count = volume.channels
+        return cls(
+            volume.grid,
+            window((0, 0, 0), volume.shape),
+            tuple(range(count)),
+            (Clip(),) * count,
+            (None,) * count,
+        )
 
     @property
     def grid(self) -> Grid:
@@ -62,14 +79,16 @@ class Content:
         return self.grid.shape != self.full.shape
 
     @property
-    def is_clipped(self) -> bool:
-        """Whether a channel has constants far from all else."""
-        return any(clip.is_needed for clip in self.clips)
+    def is_changed(self) -> bool:
+        """Whether a channel has constants far from all else, or parts set to one value."""
+        return any(clip.is_needed for clip in self.clips) or any(
+            blank is not None for blank in self.blanks
+        )
 
     @property
     def is_part(self) -> bool:
-        """Whether it is less than the image: without a margin, or without far constants."""
-        return self.is_cropped or self.is_clipped
+        """Whether it is less than the image: without a margin, or without constants in it."""
+        return self.is_cropped or self.is_changed
 
     @property
     def whole(self) -> Content:
@@ -79,7 +98,20 @@ class Content:
     @property
     def as_measured(self) -> Content:
         """The same box with all intensities as they are."""
-        return replace(self, clips=tuple(Clip() for _ in self.clips))
+        return replace(self.fitted, clips=(Clip(),) * len(self.clips))
+
+    @property
+    def fitted(self) -> Content:
+        """What a field is fitted to: parts at one value as they are, or they have no Gaussians."""
+        return replace(self, blanks=(None,) * len(self.blanks))
+
+    def copied_bytes(self, volume: Volume) -> int:
+        """Return how many bytes :meth:`volume` copies."""
+        if not self.is_changed and not self.is_cropped:
+            return 0
+        voxels = int(np.prod(self.grid.shape, dtype=np.int64))
+        masks = sum(blank is not None for blank in self.blanks)
+        return voxels * (len(self.channels) * volume.data.itemsize + masks)
 
     def volume(self, volume: Volume, every_channel: bool = False) -> Volume:
         """Return the image in the box.
@@ -91,15 +123,25 @@ class Content:
             Copies, too.
         """
         data, names = volume.data[(slice(None), *self.box)], volume.channel_names
-        clips = self.clips
-        if not every_channel and len(self.channels) < volume.channels:
-            data = data[list(self.channels)]
-            names = tuple(names[c] for c in self.channels)
-            clips = tuple(clips[c] for c in self.channels)
-        if any(clip.is_needed for clip in clips):
-            data = np.stack([k.cut(c) for k, c in zip(clips, data, strict=True)])
+        channels = range(volume.channels) if every_channel else self.channels
+        if len(channels) < volume.channels:
+            names = tuple(names[c] for c in channels)
+            if not self.is_changed:
+                data = data[list(channels)]
+        if self.is_changed:
+            data = self._changed(data, channels)
         grid = self.grid if self.is_cropped else self.full
         return Volume(np.ascontiguousarray(data), grid, names, volume.units)
+
+    def _changed(self, data: NDArray[Any], channels: Sequence[int]) -> NDArray[Any]:
+        """Return channels of the box without the constants in it, copied once."""
+        out = np.empty((len(channels), *data.shape[1:]), data.dtype)
+        for mine, c in zip(out, channels, strict=True):
+            self.clips[c].cut(data[c], out=mine)
+            blank = self.blanks[c]
+            if blank is not None:
+                mine[blank.where] = blank.low
+        return out
 
     def field(self, field: GaussianField) -> GaussianField:
         """Return the Gaussians of a field of the image that lie in the box, on its grid."""
@@ -128,6 +170,13 @@ class Content:
         values: NDArray[np.float64] = volume.data[:, z, y, x].astype(np.float64)
         return values
 
+    def is_between(self, lowest: float | None, highest: float | None) -> bool:
+        """Tell whether a limit of intensities lies where constants of the first channel move."""
+        blank = self.blanks[0]
+        return self.clips[0].between(lowest, highest) or (
+            blank is not None and blank.between(lowest, highest)
+        )
+
     def is_enough(self, prompts: Prompts, volume: Volume) -> bool:
         """Tell whether prompts can be solved in the box alone, without the constants in it.
 
@@ -144,9 +193,8 @@ class Content:
             return True
         flat, label = drawn_voxels(prompts, self.full.shape, self.full.relative_spacing)
         inside = self.inside(flat)
-        if self.is_clipped:
-            z, y, x = np.unravel_index(flat, volume.shape)
-            inside &= ~self._constant(volume.data[:, z, y, x])
+        if self.is_changed:
+            inside &= ~self._constant(volume, np.unravel_index(flat, volume.shape))
         for value in np.unique(label):
             mine = inside[label == value]
             if not mine.any() or (value > 0 and mine.mean() <= 0.5):
@@ -156,7 +204,7 @@ class Content:
             part = self._clipped(box)
             if part is None or (part.start, part.stop) == ((0, 0, 0), size):
                 return False  # what is background around it lies in the margin
-            if self.is_clipped and self._constant(_around(box, volume.data)).mean() > 0.5:
+            if self.is_changed and self._constant(volume, _around(box, volume.shape)).mean() > 0.5:
                 return False  # or has no other value
         masks = []
         if prompts.initial is not None:
@@ -165,28 +213,32 @@ class Content:
             masks.append(prompts.prior.argmax(axis=0) > 0)
         if prompts.locked and prompts.result is not None:
             masks.append(np.isin(prompts.result, sorted(prompts.locked)))
-        if self.is_clipped and any(
-            self._constant(volume.data[:, m]).mean() > 0.5 for m in masks if m.any()
+        if self.is_changed and any(
+            self._constant(volume, np.nonzero(m)).mean() > 0.5 for m in masks if m.any()
         ):
             return False
         return all(np.count_nonzero(m) == np.count_nonzero(m[self.box]) for m in masks)
 
-    def _constant(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        """Tell where values (C, ...) are constants far from all else in all channels with some."""
-        found: NDArray[np.bool_] = np.logical_and.reduce(
-            [
-                clip.holds(channel)
-                for clip, channel in zip(self.clips, values, strict=True)
-                if clip.is_needed
-            ]
-        )
+    def _constant(self, volume: Volume, places: tuple[NDArray[np.intp], ...]) -> NDArray[np.bool_]:
+        """Tell which voxels of the image are constants in it, in all channels with some."""
+        inside = self._holds(places)
+        at = tuple(p[inside] - s.start for p, s in zip(places, self.box, strict=True))
+        found = np.ones(len(places[0]), np.bool_)
+        for channel, clip, blank in zip(volume.data, self.clips, self.blanks, strict=True):
+            if clip.is_needed or blank is not None:
+                mine = clip.holds(channel[places])
+                if blank is not None:
+                    mine[inside] |= blank.where[at]
+                found &= mine
         return found
 
     def inside(self, flat: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which voxels, by their flat indices in the image, lie in the box."""
-        voxels = np.unravel_index(flat, self.full.shape)
+        return self._holds(np.unravel_index(flat, self.full.shape))
+
+    def _holds(self, places: tuple[NDArray[np.intp], ...]) -> NDArray[np.bool_]:
         found: NDArray[np.bool_] = np.logical_and.reduce(
-            [(v >= s.start) & (v < s.stop) for v, s in zip(voxels, self.box, strict=True)]
+            [(p >= s.start) & (p < s.stop) for p, s in zip(places, self.box, strict=True)]
         )
         return found
 
@@ -242,7 +294,7 @@ class Content:
 
 
 def find_content(volume: Volume) -> Content | None:
-    """Return what an image is without constant margins, far constants and copies of channels.
+    """Return what an image is without constant margins, constants in it and copies of channels.
 
     Parameters
     ----------
@@ -277,13 +329,13 @@ def find_content(volume: Volume) -> Content | None:
         if not any(_is_copy(data[c][box], data[k][box]) for k in channels):
             channels.append(c)
     clips = tuple(clip_of(channel[box]) for channel in data)
-    content = Content(volume.grid, box, tuple(channels), clips)
+    blanks = tuple(blanked_of(channel[box]) for channel in data)
+    content = Content(volume.grid, box, tuple(channels), clips, blanks)
     return content if content.is_part or len(channels) < len(data) else None
 
 
-def _around(box: BoxPrompt, data: NDArray[Any]) -> NDArray[Any]:
-    """Return the values (C, N) of what is taken as background around a box."""
-    shape = data.shape[1:]
+def _around(box: BoxPrompt, shape: Sequence[int]) -> tuple[NDArray[np.intp], ...]:
+    """Return the voxels of what is taken as background around a box."""
     wide = window(
         [max(0, a - RIM) for a in box.start],
         [min(n, b + RIM) for b, n in zip(box.stop, shape, strict=True)],
@@ -295,8 +347,7 @@ def _around(box: BoxPrompt, data: NDArray[Any]) -> NDArray[Any]:
             for a, b, s in zip(box.start, box.stop, wide, strict=True)
         )
     ] = False
-    around: NDArray[Any] = data[(slice(None), *wide)][:, outside]
-    return around
+    return tuple(p + s.start for p, s in zip(np.nonzero(outside), wide, strict=True))
 
 
 def _box_of(data: NDArray[Any]) -> Box:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.progress import ProgressCallback, StopCallback
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
@@ -59,6 +60,10 @@ class Model(Protocol):
         should_stop: StopCallback = ...,
     ) -> SegmentResult:
         """Compute the mask for prompts, or for a snapshot of the same model."""
+        ...
+
+    def contrast_weights(self, prompts: Any) -> Floats | None:
+        """Return how much every contrast counts for every class, as learned from prompts."""
         ...
 
     def preview_slice(self, axis: int, index: int, prompts: Any) -> NDArray[Any]:

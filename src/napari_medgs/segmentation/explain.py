@@ -23,9 +23,13 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.errors import Cancelled, ParameterError
 from napari_medgs.metrics.contrasts import contrast_subsets, label_agreement, shapley_values
 from napari_medgs.segmentation.content import find_content
-from napari_medgs.segmentation.model import SegmentModel
+from napari_medgs.segmentation.large_model import without_range
+from napari_medgs.segmentation.memory import check_memory
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.prompts.prompts import Prompts
+from napari_medgs.segmentation.snapshots import PromptSnapshot
+from napari_medgs.segmentation.voxel_model import VoxelModel
+from napari_medgs.segmentation.working_grid import working_grid
 
 
 @dataclass(frozen=True)
@@ -166,8 +170,10 @@ def explain_contrasts(
 
     The segmentation is solved for every subset of the contrasts, on the same Gaussians; without
     any contrast a voxel has the class of the nearest prompt. The value of a subset is the Dice of
-    its answer with the answer from all contrasts, per class. Constant margins are left out, and
-    constants that lie far from all other intensities brought near, as in :func:`segment`.
+    its answer with the answer from all contrasts, per class. Constant margins are left out,
+    constants that lie far from all other intensities brought near, and large images solved on
+    blocks of voxels, as in :func:`segment`. A range of intensities that the settings give is
+    left out: it says nothing of the other contrasts.
 
     Parameters
     ----------
@@ -209,29 +215,41 @@ def explain_contrasts(
     """
     check_explainable(volume.channels)
     volume = volume.prepared()
+    prompts.check(volume.shape)
+    params = params or SegmentParams()
+    solver_params = without_range(params)
+    if solver_params != params:
+        full = None
     content = find_content(volume)
     if content is not None and content.is_enough(prompts, volume):
         full = None if full is None else full[content.box]
         field, prompts = content.field(field), content.prompts(prompts)
         volume = content.volume(volume, every_channel=True)
-    model = SegmentModel(volume, field, params)
+    check_memory(volume, params, field=field)
+    place = working_grid(volume.grid, params.working_voxels)
+    if place is not None:
+        full = None  # its borders follow all contrasts
+        field, prompts = field.on_grid(place.grid), place.prompts(prompts)[0]
+        volume = place.image(volume)
+    model = VoxelModel(volume, field, solver_params, should_stop=should_stop)
     snapshot = model.snapshot(prompts)
+    weights = model.contrast_weights(snapshot)
+    if full is None:
+        full = model.update(snapshot, should_stop=should_stop).labels
+    nearest = _nearest_prompts(snapshot, volume, field)
+    del model  # one at a time, for the memory
 
     def answer(subset: tuple[int, ...]) -> NDArray[Any]:
         if not subset:
-            return _nearest_prompts(model, prompts)
-        if len(subset) == volume.channels:
-            solver = model
-        else:
-            part = replace(
-                volume,
-                data=volume.data[list(subset)],
-                channel_names=tuple(volume.channel_names[c] for c in subset),
-            )
-            solver = SegmentModel(part, field, params)
+            return nearest
+        part = replace(
+            volume,
+            data=volume.data[list(subset)],
+            channel_names=tuple(volume.channel_names[c] for c in subset),
+        )
+        solver = VoxelModel(part, field, solver_params, should_stop=should_stop)
         return solver.update(snapshot, should_stop=should_stop).labels
 
-    weights = model.contrast_weights(snapshot)
     found = explain_answers(
         answer,
         volume.channel_names,
@@ -243,14 +261,15 @@ def explain_contrasts(
     return replace(found, weights=None if weights is None else weights[:, 1:])
 
 
-def _nearest_prompts(model: SegmentModel, prompts: Prompts) -> NDArray[Any]:
+def _nearest_prompts(
+    snapshot: PromptSnapshot, volume: Volume, field: GaussianField
+) -> NDArray[Any]:
     """Return the answer that uses no image: every voxel has the class of the nearest marker."""
     from scipy.ndimage import distance_transform_edt
 
-    markers = model.snapshot(prompts).markers
-    axes = model.field.info.stack_axes
-    spacing = np.asarray(model.volume.spacing)[list(axes)]
-    classes = np.full(model.field.info.stack_shape, -1, np.int64)
+    markers, info = snapshot.markers, field.info
+    spacing = np.asarray(volume.spacing)[list(info.stack_axes)]
+    classes = np.full(info.stack_shape, -1, np.int64)
     classes[tuple(markers.voxels.T)] = markers.classes
     nearest = distance_transform_edt(
         classes < 0, sampling=spacing, return_distances=False, return_indices=True
@@ -259,4 +278,4 @@ def _nearest_prompts(model: SegmentModel, prompts: Prompts) -> NDArray[Any]:
     if markers.kept is not None:
         markers.kept.enforce(indices)
     labels = np.asarray(markers.values)[indices]
-    return np.moveaxis(labels, 0, model.field.info.slice_axis)
+    return np.moveaxis(labels, 0, info.slice_axis)

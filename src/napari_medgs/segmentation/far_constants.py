@@ -14,6 +14,7 @@ SAMPLE = 100_000  # voxels that are looked at first
 LEAST = 0.005  # of the voxels: a rarer constant is beyond the percentiles that scale intensities
 FAR = 0.25  # of the span of all other intensities
 RIM = 2  # voxels beside a constant that may hold some of it
+TAIL = 0.05  # of all others at most have the value that stands for a constant; more are a tissue
 ALIKE = 0.5  # correlation of voxels that far apart; in noise alone there is nothing to lose
 
 
@@ -42,13 +43,13 @@ class Clip:
         """Whether there is such a constant."""
         return bool(np.isfinite(self.low) or np.isfinite(self.high))
 
-    def cut(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return values of the channel, cut."""
+    def cut(self, values: NDArray[Any], out: NDArray[Any]) -> None:
+        """Write values of the channel, cut, into an array of their type."""
+        out[...] = values
         if np.isfinite(self.low):
-            values = np.maximum(values, values.dtype.type(self.low))
+            np.maximum(out, out.dtype.type(self.low), out=out)
         if np.isfinite(self.high):
-            values = np.minimum(values, values.dtype.type(self.high))
-        return values
+            np.minimum(out, out.dtype.type(self.high), out=out)
 
     def holds(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         """Tell which values are nearer to such a constant than to what stands for it."""
@@ -71,9 +72,7 @@ def clip_of(channel: NDArray[Any]) -> Clip:
     These are its lowest or highest value where many voxels have it, and all others, but for
     those at its border, lie apart.
     """
-    step = max(1, channel.size // SAMPLE)
-    flat = np.arange(0, channel.size, step)
-    places = np.unravel_index(flat, channel.shape)
+    places = sample_places(channel)
     ends = float(channel.min()), float(channel.max())
     near = FLAT * (ends[1] - ends[0])
 
@@ -93,21 +92,32 @@ def clip_of(channel: NDArray[Any]) -> Clip:
             moved[axis] = np.clip(places[axis] + shift, 0, channel.shape[axis] - 1)
             beside.append(channel[tuple(moved)].astype(np.float64))
             apart &= ~constant(beside[-1])
-    if not apart.any() or not _is_smooth(sample[apart], [b[apart] for b in beside[1::2]]):
+    if not apart.any() or not is_smooth(sample[apart], [b[apart] for b in beside[1::2]]):
         return Clip()
     low, high = (float(v) for v in np.percentile(sample[apart], (0.5, 99.5)))
     if np.issubdtype(channel.dtype, np.integer):
         low, high = float(np.floor(low)), float(np.ceil(high))
     far = FAR * (high - low)
     found = Clip()
-    if ends[0] in common and low - ends[0] > far > 0:
+    if ends[0] in common and low - ends[0] > far > 0 and is_tail(low, sample[apart]):
         found = replace(found, low=low, lowest=ends[0])
-    if ends[1] in common and ends[1] - high > far > 0:
+    if ends[1] in common and ends[1] - high > far > 0 and is_tail(high, sample[apart]):
         found = replace(found, high=high, highest=ends[1])
     return found
 
 
-def _is_smooth(values: NDArray[np.float64], neighbors: Sequence[NDArray[np.float64]]) -> bool:
+def sample_places(channel: NDArray[Any]) -> tuple[NDArray[np.intp], ...]:
+    """Return the indices of voxels all over a channel, few enough to look at quickly."""
+    step = max(1, channel.size // SAMPLE)
+    return np.unravel_index(np.arange(0, channel.size, step), channel.shape)
+
+
+def is_tail(end: float, values: NDArray[np.float64]) -> bool:
+    """Tell whether few values are at this end, so that a constant may be brought there."""
+    return float((values == end).mean()) <= TAIL
+
+
+def is_smooth(values: NDArray[np.float64], neighbors: Sequence[NDArray[np.float64]]) -> bool:
     """Tell whether voxels are like one of their neighbors, more than noise is."""
     variance = float(np.var(values))
     least = min(float(np.mean((values - other) ** 2)) for other in neighbors)

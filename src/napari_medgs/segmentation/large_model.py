@@ -9,15 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._typing import Floats
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
 from napari_medgs._util.threads import limit_threads, run_chunks
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
-from napari_medgs.segmentation.content import find_content
-from napari_medgs.segmentation.content_model import ContentModel
-from napari_medgs.segmentation.contracts import Model
 from napari_medgs.segmentation.inner_scores import StretchedScores
-from napari_medgs.segmentation.model import SegmentModel
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.postprocess.class_edits import clear_outside_range
 from napari_medgs.segmentation.postprocess.upsampling import upsample_labels
@@ -26,7 +23,8 @@ from napari_medgs.segmentation.prompts.same_masks import SameMasks
 from napari_medgs.segmentation.result.result import SegmentResult
 from napari_medgs.segmentation.result.suggest import Suggestion
 from napari_medgs.segmentation.snapshots import PromptSnapshot
-from napari_medgs.segmentation.working_grid import WorkingGrid, working_grid
+from napari_medgs.segmentation.voxel_model import VoxelModel
+from napari_medgs.segmentation.working_grid import WorkingGrid
 
 
 @dataclass(frozen=True)
@@ -104,10 +102,10 @@ class LargeSegmentModel:
         self._params = params or SegmentParams()
         with limit_threads(self._params.threads):
             coarse = place.image(volume)
-        self._coarse = SegmentModel(
+        self._coarse = VoxelModel(
             coarse,
             field.on_grid(coarse.grid),
-            _without_range(self._params),
+            without_range(self._params),
             progress=progress,
             should_stop=should_stop,
         )
@@ -122,7 +120,7 @@ class LargeSegmentModel:
 
     @params.setter
     def params(self, params: SegmentParams) -> None:
-        self._params, self._coarse.params = params, _without_range(params)
+        self._params, self._coarse.params = params, without_range(params)
 
     def snapshot(self, prompts: Prompts) -> LargeSnapshot:
         """Check prompts and copy them; see :meth:`SegmentModel.snapshot`."""
@@ -220,6 +218,11 @@ class LargeSegmentModel:
             # Labels that the initial mask alone has have markers, and so a class.
             labels[(snapshot.initial == value) & ~changed] = k
 
+    def contrast_weights(self, prompts: Prompts | LargeSnapshot) -> Floats | None:
+        """Return how much every contrast counts; see :meth:`SegmentModel.contrast_weights`."""
+        snapshot = prompts if isinstance(prompts, LargeSnapshot) else self.snapshot(prompts)
+        return self._coarse.contrast_weights(snapshot.coarse)
+
     def preview_slice(
         self, axis: int, index: int, prompts: Prompts | LargeSnapshot
     ) -> NDArray[Any]:
@@ -261,7 +264,7 @@ def _copied(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return out
 
 
-def _without_range(params: SegmentParams) -> SegmentParams:
+def without_range(params: SegmentParams) -> SegmentParams:
     """Return settings without the range of intensities, which counts for single voxels."""
     return replace(params, lowest=None, highest=None)
 
@@ -277,72 +280,3 @@ def _hold(labels: NDArray[np.uint8], k: int, boxes: list[Any]) -> None:
     for start, stop in boxes:
         mine[tuple(slice(max(a, 0), b) for a, b in zip(start, stop, strict=True))] = False
     labels[mine] = 0
-
-
-def segment_model(
-    volume: Volume,
-    field: GaussianField,
-    params: SegmentParams | None = None,
-    *,
-    progress: ProgressCallback = ignore_progress,
-    should_stop: StopCallback = never_stop,
-) -> Model:
-    """Return the model that segments an image: on what it holds, on all voxels or coarser ones.
-
-    Parameters
-    ----------
-    volume : Volume
-    field : GaussianField
-        Fitted to the volume.
-    params : SegmentParams, optional
-        With the most voxels to solve on, ``working_voxels``.
-    progress, should_stop : callable, optional
-        Called with a ``ProgressEvent`` after each step; asked between steps whether to stop.
-
-    Returns
-    -------
-    SegmentModel, LargeSegmentModel or ContentModel
-        With the methods of the first.
-
-    Raises
-    ------
-    MedGSError
-        For an unusable image, or a field of another grid; ``Cancelled``.
-
-    Examples
-    --------
-    >>> import napari_medgs as mg
-    >>> from napari_medgs.segmentation import segment_model
-    >>> head = mg.make_phantom(spacing=8.0)
-    >>> volume = mg.Volume(head.image[None], head.grid)
-    >>> field = mg.fit(volume, mg.FitParams(iterations=2)).field
-    >>> type(segment_model(volume, field)).__name__
-    'SegmentModel'
-    >>> few = mg.SegmentParams(working_voxels=1000)
-    >>> type(segment_model(volume, field, few)).__name__
-    'LargeSegmentModel'
-    """
-    volume = volume.prepared()
-    content = find_content(volume)
-    if content is None:
-        return _model_of(volume, field, params, progress=progress, should_stop=should_stop)
-    return ContentModel(
-        volume, field, content, _model_of, params, progress=progress, should_stop=should_stop
-    )
-
-
-def _model_of(
-    volume: Volume,
-    field: GaussianField,
-    params: SegmentParams | None,
-    *,
-    progress: ProgressCallback,
-    should_stop: StopCallback,
-) -> Model:
-    """Return the model of an image all of which counts."""
-    place = working_grid(volume.grid, (params or SegmentParams()).working_voxels)
-    if place is None:
-        return SegmentModel(volume, field, params, progress=progress, should_stop=should_stop)
-    return LargeSegmentModel(
-        volume, field, place, params, progress=progress, should_stop=should_stop
-    )

@@ -12,9 +12,9 @@ from napari_medgs._util.progress import StopCallback, never_stop
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
-from napari_medgs.segmentation.model import SegmentModel
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.prompts.prompts import Prompts
+from napari_medgs.segmentation.voxel_model import VoxelModel
 
 if TYPE_CHECKING:
     from napari_medgs.segmentation.result.result import SegmentResult
@@ -131,7 +131,7 @@ class _Kept:
     box: Box
     field: GaussianField
     advanced: Any
-    model: SegmentModel
+    model: VoxelModel
 
 
 class LocalSolver:
@@ -209,12 +209,12 @@ class LocalSolver:
         params: SegmentParams,
         *,
         should_stop: StopCallback = never_stop,
-    ) -> SegmentModel | None:
+    ) -> VoxelModel | None:
         """Do what needs no prompts; see :meth:`solve`.
 
         Returns
         -------
-        SegmentModel or None
+        VoxelModel or None
             None where the box holds too few Gaussians.
         """
         kept = self._kept
@@ -228,7 +228,7 @@ class LocalSolver:
             volume, inside = crop(self._volume, field, box)
             if len(inside) < FEWEST:
                 return None
-            model = SegmentModel(volume, inside, params, should_stop=should_stop)
+            model = VoxelModel(volume, inside, params, should_stop=should_stop)
             kept = self._kept = _Kept(box, field, params.advanced, model)
         kept.model.params = replace(params)
         return kept.model

@@ -11,6 +11,7 @@ from napari_medgs.data.field import GaussianField
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import MemoryEstimateError
+from napari_medgs.segmentation.content import find_content
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.term_params import MotionPriorParams
 from napari_medgs.segmentation.working_grid import working_grid
@@ -107,9 +108,11 @@ def check_memory(
     """
     count = len(field) if field is not None else gaussians or LIKELY_GAUSSIANS
     params = params or SegmentParams()
+    content = find_content(volume)
+    copied = 0 if content is None else content.copied_bytes(volume)
 
     def estimate(refined: int, most: int) -> int:
-        return estimate_bytes(
+        return copied + estimate_bytes(
             volume.shape, volume.channels, classes, count, refined, most, volume.spacing
         )
 

@@ -1,47 +1,66 @@
-"""The interactive model: what is kept between updates, and what one more marker changes."""
+"""The interactive model of an image: on what it holds, on all voxels or on blocks of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
-from napari_medgs._util.progress import (
-    ProgressCallback,
-    StageTimer,
-    StopCallback,
-    ignore_progress,
-    never_stop,
-)
-from napari_medgs._util.threads import limit_threads
+from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
-from napari_medgs.errors import ParameterError
-from napari_medgs.segmentation.params import SegmentParams, SegmentStage
-from napari_medgs.segmentation.postprocess.class_edits import clear_outside_range
-from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.content import Content, find_content
+from napari_medgs.segmentation.contracts import Model, Snapshot
+from napari_medgs.segmentation.inner_scores import Place, SpreadScores
+from napari_medgs.segmentation.large_model import LargeSegmentModel
+from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.prompts.prompts import Prompts
-from napari_medgs.segmentation.result.result import SegmentResult, value_table
-from napari_medgs.segmentation.result.suggest import Suggestion, suggest_slices
-from napari_medgs.segmentation.snapshots import PromptSnapshot, SnapshotMaker
-from napari_medgs.segmentation.solver.path_costs import path_scores
-from napari_medgs.segmentation.solver.propagation import GraphState
-from napari_medgs.segmentation.solver.setup import SolverSetup
-from napari_medgs.segmentation.terms.contrast_weights import (
-    ContrastWeights,
-    learn_contrast_weights,
-)
+from napari_medgs.segmentation.prompts.same_masks import SameMasks
+from napari_medgs.segmentation.result.result import SegmentResult
+from napari_medgs.segmentation.result.suggest import Suggestion
+from napari_medgs.segmentation.voxel_model import VoxelModel
+from napari_medgs.segmentation.working_grid import working_grid
+
+
+@dataclass(frozen=True)
+class ModelSnapshot:
+    """Prompts as they were when :meth:`SegmentModel.snapshot` was called.
+
+    Attributes
+    ----------
+    inner : Snapshot
+        On the grid that is solved on.
+    whole : bool
+        Whether that is the image's own.
+    flat, label : (P,) ndarray of int64
+        What is drawn outside of the box: flat indices, and labels.
+    """
+
+    inner: Snapshot
+    whole: bool
+    flat: NDArray[np.int64]
+    label: NDArray[np.int64]
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Label value of every class, background (0) first."""
+        return self.inner.values
 
 
 class SegmentModel:
     """Computes masks from prompts on one image with one field, again and again.
 
-    It takes the image as it is; :func:`segment_model` gives the one that leaves out constant
-    margins and solves large images on averages over blocks, as :func:`segment` does.
+    The box without constant margins is solved on, with one of several contrasts that are copies
+    of each other; constants in it that lie far from all other intensities are brought near, and
+    parts that were set to one value to the low end. Outside of the box all is background, but for
+    what is drawn there. Prompts that mean the margin or such a constant (a class that is drawn
+    there, no background drawn elsewhere, a mask to refine that reaches into it) are solved on the
+    whole image as it is. Images with more voxels than ``working_voxels`` are solved on averages
+    over blocks.
 
     Use it from one thread at a time. A full result depends on the prompts and settings alone,
     not on earlier updates.
@@ -60,8 +79,6 @@ class SegmentModel:
     ----------
     volume : Volume
     field : GaussianField
-    params : SegmentParams
-        May be replaced; new settings count from the next call on.
     last : SegmentResult or None
         Of the last update.
 
@@ -99,26 +116,43 @@ class SegmentModel:
     ) -> None:
         volume = volume.prepared()
         field.check_grid(volume.grid)
-        if not len(field):
-            raise ParameterError("The field holds no Gaussians; fit it again.")
         self.volume, self.field = volume, field
-        self.params = params or SegmentParams()
+        self._content = find_content(volume) or Content.all_of(volume)
+        self._params = params or SegmentParams()
+        self._models = {False: self._made(False, progress, should_stop)}
+        self._whole = False  # the last update
         self.last: SegmentResult | None = None
-        self._axes = field.info.stack_axes
-        self._snapshots = SnapshotMaker(volume, self._axes)
-        timer = StageTimer("segmentation", progress, should_stop, 5)
-        with limit_threads(self.params.threads):
-            self._setup = SolverSetup(volume, field, self.params, timer)
+        self._masks = SameMasks()
 
-    @contextmanager
-    def _solving(self, timer: StageTimer) -> Iterator[SolverSetup]:
-        """Limit the threads and give what is computed once, anew for new advanced settings."""
-        with limit_threads(self.params.threads):
-            if self._setup.advanced != self.params.advanced:
-                self._setup = SolverSetup(self.volume, self.field, self.params, timer)
-            yield self._setup
+    def _made(
+        self,
+        whole: bool,
+        progress: ProgressCallback = ignore_progress,
+        should_stop: StopCallback = never_stop,
+    ) -> Model:
+        content = self._content.whole if whole else self._content
+        volume, field = content.volume(self.volume), content.field(self.field)
+        place = working_grid(volume.grid, self._params.working_voxels)
+        if place is None:
+            return VoxelModel(
+                volume, field, self._params, progress=progress, should_stop=should_stop
+            )
+        return LargeSegmentModel(
+            volume, field, place, self._params, progress=progress, should_stop=should_stop
+        )
 
-    def snapshot(self, prompts: Prompts) -> PromptSnapshot:
+    @property
+    def params(self) -> SegmentParams:
+        """Settings; may be replaced, new ones count from the next call on."""
+        return self._params
+
+    @params.setter
+    def params(self, params: SegmentParams) -> None:
+        self._params = params
+        for model in self._models.values():
+            model.params = params
+
+    def snapshot(self, prompts: Prompts) -> ModelSnapshot:
         """Check prompts and rasterize them into a copy that no longer depends on them.
 
         Call it under the lock that guards the prompts' arrays, and :meth:`update` without it.
@@ -129,21 +163,30 @@ class SegmentModel:
 
         Returns
         -------
-        PromptSnapshot
+        ModelSnapshot
 
         Raises
         ------
         MedGSError
             When the prompts do not fit the image, or mark fewer than two classes.
         """
-        return self._snapshots.make(prompts, self.params.advanced.initial_mask)
-
-    def _snapshot_of(self, prompts: Prompts | PromptSnapshot) -> PromptSnapshot:
-        return prompts if isinstance(prompts, PromptSnapshot) else self.snapshot(prompts)
+        prompts.check(self.volume.shape)
+        content = self._content
+        limits = self._params.lowest, self._params.highest
+        whole = content.is_between(*limits) or not content.is_enough(prompts, self.volume)
+        if whole not in self._models:
+            self._models[whole] = self._made(whole)
+        model = self._models[whole]
+        if whole or not content.is_cropped:
+            none = np.zeros(0, np.int64)
+            return ModelSnapshot(model.snapshot(prompts), whole, none, none)
+        flat, label = content.outside(prompts)
+        inner = self._masks.in_place(prompts, content.prompts(prompts))
+        return ModelSnapshot(model.snapshot(inner), whole, flat, label)
 
     def update(
         self,
-        prompts: Prompts | PromptSnapshot,
+        prompts: Prompts | ModelSnapshot,
         *,
         quick: bool = False,
         progress: ProgressCallback = ignore_progress,
@@ -153,7 +196,7 @@ class SegmentModel:
 
         Parameters
         ----------
-        prompts : Prompts or PromptSnapshot
+        prompts : Prompts or ModelSnapshot
         quick : bool
             Only propagate the markers that are new since the last full update, with the terms
             fitted then: a fast result while drawing goes on, to be followed by a full update.
@@ -173,87 +216,74 @@ class SegmentModel:
             When the prompts cannot be used, before work starts; ``Cancelled`` between stages
             once ``should_stop`` returns True, ``last`` stays.
         """
-        timer = StageTimer("segmentation", progress, should_stop, 6)
-        with self._solving(timer) as setup:
-            return self._update(setup, prompts, quick, timer)
-
-    def _update(
-        self,
-        setup: SolverSetup,
-        prompts: Prompts | PromptSnapshot,
-        quick: bool,
-        timer: StageTimer,
-    ) -> SegmentResult:
-        timer.stage(SegmentStage.PROMPTS)
-        snapshot = self._snapshot_of(prompts)
-        markers, constraints = snapshot.markers, snapshot.constraints
-        extend = setup.propagation.extension(markers, constraints) if quick else None
-        timer.end()
-        if extend is None:
-            state = self._solve_graph(setup, snapshot, timer)
-        else:
-            timer.stage(SegmentStage.PATHS)
-            state = extend()
-            timer.end()
-        labels, scores = setup.voxels.solve(
-            state, constraints, self.params, timer, extend is not None
+        started = time.perf_counter()
+        snapshot = prompts if isinstance(prompts, ModelSnapshot) else self.snapshot(prompts)
+        # What the other model knew of an earlier update is not what a quick one extends.
+        quick = quick and snapshot.whole == self._whole
+        found = self._models[snapshot.whole].update(
+            snapshot.inner, quick=quick, progress=progress, should_stop=should_stop
         )
-        if extend is None:
-            setup.propagation.last = state
-        self.last = SegmentResult.of_classes(
-            labels,
-            state.markers.values,
-            self.volume.grid,
-            self.field,
-            scores,
-            timer.started,
-            timings=timer.seconds,
-            incremental=extend is not None,
-            has_background=bool((state.markers.classes == 0).any()),
-        )
+        self._whole = snapshot.whole
+        self.last = self._full(found, snapshot, started)
         return self.last
 
-    def _solve_graph(
-        self, setup: SolverSetup, snapshot: PromptSnapshot, timer: StageTimer
-    ) -> GraphState:
-        """Learn how contrasts count, and solve on the Gaussians."""
-        params = self.params
-        timer.stage(SegmentStage.TERMS)
-        contrasts = self._contrasts(setup, snapshot.markers)
-        setup.weigh(None if contrasts is None else contrasts.edges)
-        return setup.propagation.solve(
-            snapshot.markers, snapshot.constraints, contrasts, params, timer
+    @property
+    def _place(self) -> Place:
+        """The box, slice-first."""
+        return tuple(self._content.box[a] for a in self.field.info.stack_axes)
+
+    def _full(
+        self, found: SegmentResult, snapshot: ModelSnapshot, started: float
+    ) -> SegmentResult:
+        """Return a result of the box as one of the whole image."""
+        if snapshot.whole or not self._content.is_cropped:
+            return replace(found, field=self.field)
+        axis, place = found.slice_axis, self._place
+        labels = np.zeros(self.field.info.stack_shape, np.uint8)
+        labels[place] = found._indices
+        drawn = list(np.unravel_index(snapshot.flat, self.volume.shape))
+        drawn.insert(0, drawn.pop(axis))
+        labels[tuple(drawn)] = np.searchsorted(found.values, snapshot.label)
+        return SegmentResult.of_classes(
+            labels,
+            found.values,
+            self.volume.grid,
+            self.field,
+            SpreadScores(found, place),
+            started,
+            timings=found.timings,
+            incremental=found.incremental,
+            has_background=found.has_background,
         )
 
-    def _contrasts(self, setup: SolverSetup, markers: Markers) -> ContrastWeights | None:
-        params = self.params
-        if not params.weigh_contrasts:
-            return None
-        return learn_contrast_weights(markers, setup.graph.image, params.seed, params.advanced)
-
-    def contrast_weights(self, prompts: Prompts | PromptSnapshot) -> Floats | None:
+    def contrast_weights(self, prompts: Prompts | ModelSnapshot) -> Floats | None:
         """Return how much every contrast counts for every class, as learned from prompts.
 
         Parameters
         ----------
-        prompts : Prompts or PromptSnapshot
+        prompts : Prompts or ModelSnapshot
 
         Returns
         -------
         (C, K) ndarray of float32 or None
-            Background first; the mean over the contrasts is 1. None where all count alike.
+            Background first; the mean over the contrasts is 1, and a copy of another contrast,
+            which is left out, has 0. None where all count alike.
 
         Raises
         ------
         MedGSError
             When the prompts cannot be used.
         """
-        with self._solving(_unseen("contrasts")) as setup:
-            weights = self._contrasts(setup, self._snapshot_of(prompts).markers)
-        return None if weights is None else weights.by_class
+        snapshot = prompts if isinstance(prompts, ModelSnapshot) else self.snapshot(prompts)
+        found = self._models[snapshot.whole].contrast_weights(snapshot.inner)
+        if found is None:
+            return None
+        weights = np.zeros((self.volume.channels, found.shape[1]), found.dtype)
+        weights[list(self._content.channels)] = found
+        return weights
 
     def preview_slice(
-        self, axis: int, index: int, prompts: Prompts | PromptSnapshot
+        self, axis: int, index: int, prompts: Prompts | ModelSnapshot
     ) -> NDArray[Any]:
         """Return the labels of one slice of the canonical grid, from the graph alone.
 
@@ -264,7 +294,7 @@ class SegmentModel:
         ----------
         axis, index : int
             The slice.
-        prompts : Prompts or PromptSnapshot
+        prompts : Prompts or ModelSnapshot
 
         Returns
         -------
@@ -275,40 +305,21 @@ class SegmentModel:
         MedGSError
             When the prompts cannot be used.
         """
-        timer = _unseen("preview")
-        with self._solving(timer) as setup:
-            return self._preview(setup, axis, index, self._snapshot_of(prompts), timer)
-
-    def _preview(
-        self,
-        setup: SolverSetup,
-        axis: int,
-        index: int,
-        snapshot: PromptSnapshot,
-        timer: StageTimer,
-    ) -> NDArray[Any]:
-        markers, state = snapshot.markers, setup.propagation.last
-        if state is not None and state.markers.values == markers.values:
-            distance = setup.propagation.extended(state, markers)
-        else:
-            distance = self._solve_graph(setup, snapshot, timer).solution.distance
-        stack_axis = self._axes.index(axis)
-        scores = path_scores(distance, len(self.field))
-        plane = setup.graph.labels_in_plane(scores, stack_axis, index)
-        on = markers.user_marked & (markers.voxels[:, stack_axis] == index)
-        if markers.kept is not None:
-            place = (slice(None),) * stack_axis + (index,)
-            np.copyto(plane, markers.kept.classes[place], where=markers.kept.where[place])
-        stack = np.moveaxis(self.volume.channel(0), self._axes[0], 0)
-        image = np.moveaxis(stack, stack_axis, 0)[index]
-        clear_outside_range(plane[None], image[None], self.params.lowest, self.params.highest)
-        rest = [a for a in range(3) if a != stack_axis]
-        rows, columns = markers.voxels[on][:, rest].T
-        plane[rows, columns] = markers.classes[on]
-        if [self._axes[a] for a in rest] != sorted(self._axes[a] for a in rest):
-            plane = plane.T
-        labels: NDArray[Any] = value_table(markers.values)[plane]
-        return labels
+        snapshot = prompts if isinstance(prompts, ModelSnapshot) else self.snapshot(prompts)
+        if snapshot.whole or not self._content.is_cropped:
+            return self._models[snapshot.whole].preview_slice(axis, index, snapshot.inner)
+        box, shape = self._content.box, self.volume.shape
+        rest = [a for a in range(3) if a != axis]
+        most = np.min_scalar_type(max(snapshot.values))
+        plane = np.zeros([shape[a] for a in rest], most)
+        if box[axis].start <= index < box[axis].stop:
+            model = self._models[False]
+            inner = model.preview_slice(axis, index - box[axis].start, snapshot.inner)
+            plane[tuple(box[a] for a in rest)] = inner
+        voxels = np.unravel_index(snapshot.flat, shape)
+        here = voxels[axis] == index
+        plane[tuple(voxels[a][here] for a in rest)] = snapshot.label[here]
+        return plane
 
     def suggest(self, count: int = 1, axis: int | None = None) -> list[Suggestion]:
         """Return the slices to annotate next after the last update, best first.
@@ -328,29 +339,12 @@ class SegmentModel:
         ParameterError
             Before the first update.
         """
-        state = self._setup.propagation.last
-        if self.last is None or state is None:
-            raise ParameterError("There is no result yet; draw strokes and update first.")
-        markers = state.markers
-        if axis is None:
-            axis = self._axes[markers.annotated_slices()[0]]
-        estimate, to = self.last.error_estimate(), self.field.info.slice_axis
-        lacking, scattered = None, state.scattered
-        if scattered is not None:
-            lacking = scattered.lacking(self.last._indices, self._axes.index(axis))
-        return suggest_slices(
-            np.moveaxis(estimate.error_probability, 0, to),
-            np.moveaxis(self.last._indices, 0, to),
-            np.moveaxis(estimate.runner_up, 0, to),
-            axis,
-            markers.marked_slices(self._axes.index(axis)),
-            self.volume.spacing,
-            count,
-            self.params.advanced.suggestion,
-            lacking,
-        )
-
-
-def _unseen(what: str) -> StageTimer:
-    """Return the timer of a short computation, which reports nothing and is not stopped."""
-    return StageTimer(what, ignore_progress, never_stop, 0)
+        found = self._models[self._whole].suggest(count, axis)
+        if self._whole:
+            return found
+        low = [s.start for s in self._content.box]
+        out = []
+        for one in found:
+            z, y, x = (p + s for p, s in zip(one.position, low, strict=True))
+            out.append(replace(one, index=one.index + low[one.axis], position=(z, y, x)))
+        return out

@@ -97,8 +97,8 @@ class Solving(SegmenterState):
         """
         if self.is_prepared:
             return
-        from napari_medgs.segmentation.large_model import segment_model
         from napari_medgs.segmentation.memory import check_memory
+        from napari_medgs.segmentation.model import SegmentModel
 
         volume, params = self.volume, self._need().settings.params
         gaussians = None if self._fit_params is None else self._fit_params.gaussians
@@ -106,7 +106,7 @@ class Solving(SegmenterState):
         field = self.fit_field(progress=progress, should_stop=should_stop)
         progress(ProgressEvent("Preparing the segmentation", 0, 0, 0.0))
         self._model_voxels = params.working_voxels
-        self._model = segment_model(
+        self._model = SegmentModel(
             volume,
             field,
             replace(params, threads=self.threads),
