@@ -189,17 +189,28 @@ def share_kernels(modules: dict[Path, Path]) -> int:
     for here, there in modules.items():
         for index in (here.parent / "__pycache__").glob(f"{here.stem}.*.nbi"):
             folder = there.parent / "__pycache__"
-            if (folder / index.name).exists():
-                continue
             folder.mkdir(exist_ok=True)
+            # Tests may be running already, and compile the same kernel: the index says whose
+            # data count, and numba takes data that are not there yet for not compiled.
+            if not copy_where_none_is(index, folder):
+                continue
             for data in index.parent.glob(f"{glob.escape(index.stem)}.*.nbc"):
-                shutil.copy(data, folder)
-            # The index last, at once: tests may be running already.
-            temporary = folder / f"{index.name}.{os.getpid()}"
-            shutil.copy(index, temporary)
-            temporary.replace(folder / index.name)
+                copy_where_none_is(data, folder)
             shared += 1
     return shared
+
+
+def copy_where_none_is(file: Path, folder: Path) -> bool:
+    """Copy a file at once and whole, unless one of its name is there; whether it was copied."""
+    temporary = folder / f"{file.name}.{os.getpid()}"
+    shutil.copy(file, temporary)
+    try:
+        os.link(temporary, folder / file.name)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    return True
 
 
 class Bench:
