@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from napari_medgs._util.records import checked, parse_json
-from napari_medgs.errors import FileError, FormatVersionError, LabelError, MedGSError
+from napari_medgs._util.records import checked
+from napari_medgs.errors import FileError, LabelError, MedGSError
 from napari_medgs.io._atomic import atomic_path
+from napari_medgs.io.json_files import read_record
 
 FORMAT, VERSION = "napari-medgs classes", 1
 LARGEST_VALUE = 65_535
 MOST_CLASSES = 249
 MOST_LETTERS = 200
-_LARGEST_FILE = 2**20
+LARGEST_FILE = 2**20
 
 Color = tuple[float, float, float]
 Code = tuple[str, str, str]
@@ -279,43 +280,10 @@ def load_classes(path: str | Path) -> ClassList:
     ...     load_classes(path).names
     {1: 'bone', 2: 'fat'}
     """
-    record = read_object(path, "a list of classes")
-    if record.get("format") != FORMAT:
-        raise FileError(f"{path}: not a list of classes of napari-medgs.")
-    if record.get("version") != VERSION:
-        raise FormatVersionError(
-            f"{path}: the list of classes has version {record.get('version')}, this program reads "
-            f"{VERSION}; use a newer napari-medgs."
-        )
+    record = read_record(
+        path, "a list of classes", kind=FORMAT, version=VERSION, largest=LARGEST_FILE
+    )
     try:
         return ClassList.from_dict(record)
     except MedGSError as error:
         raise FileError(f"{path}: the list of classes is damaged ({error}).") from None
-
-
-def read_object(path: str | Path, what: str) -> dict[str, Any]:
-    """Read a small JSON file that holds an object.
-
-    Parameters
-    ----------
-    path : str or Path
-    what : str
-        What the file should be, for messages.
-
-    Raises
-    ------
-    FileError
-        When it cannot be read, is large, or holds something else.
-    """
-    path = Path(path)
-    try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise FileError(f"{path}: too large for {what}.")
-        record = parse_json(path.read_bytes())
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror or error}).") from None
-    except ValueError as error:
-        raise FileError(f"{path}: not {what} ({error}).") from None
-    if not isinstance(record, dict):
-        raise FileError(f"{path}: not {what}.")
-    return record

@@ -31,13 +31,13 @@ from napari_medgs._util.records import checked_record
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import (
     FileError,
-    FormatVersionError,
     GeometryError,
     LabelError,
     MedGSError,
 )
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io.folders import check_folder_of
+from napari_medgs.io.json_files import read_record
 from napari_medgs.segmentation.cases.case_names import (
     MOST_LETTERS,
     case_name,
@@ -46,9 +46,9 @@ from napari_medgs.segmentation.cases.case_names import (
 )
 from napari_medgs.segmentation.cases.case_record import FORMAT, VERSION, CaseRecord, image_digest
 from napari_medgs.segmentation.cases.class_list import (
+    LARGEST_FILE,
     ClassList,
     load_classes,
-    read_object,
     save_classes,
 )
 from napari_medgs.segmentation.session.priors import prior_files
@@ -136,14 +136,9 @@ class CaseStore:
         path = self._record_file(name)
         if not path.is_file():
             raise FileError(f"{self.folder}: has no case {name!r}.")
-        record = read_object(path, "the record of a case")
-        if record.get("format") != FORMAT:
-            raise FileError(f"{path}: not the record of a case of napari-medgs.")
-        if record.get("version") != VERSION:
-            raise FormatVersionError(
-                f"{path}: the record has version {record.get('version')}, this program reads "
-                f"{VERSION}; use a newer napari-medgs."
-            )
+        record = read_record(
+            path, "the record of a case", kind=FORMAT, version=VERSION, largest=LARGEST_FILE
+        )
         try:
             found: CaseRecord = checked_record(CaseRecord, record)
         except MedGSError as error:

@@ -10,10 +10,11 @@ from typing import Any, Required, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs._util.records import checked, parse_json
+from napari_medgs._util.records import checked
 from napari_medgs.data.grid import Grid
-from napari_medgs.errors import FileError, FormatVersionError, GeometryError, MedGSError
+from napari_medgs.errors import FileError, GeometryError, MedGSError
 from napari_medgs.io._atomic import atomic_path
+from napari_medgs.io.json_files import read_record
 from napari_medgs.segmentation.prompts.prompts import MOST_CLASSES
 from napari_medgs.segmentation.session.history import Delta
 from napari_medgs.segmentation.session.priors import load_prior, save_prior
@@ -120,24 +121,9 @@ def _read_record(path: str | Path) -> dict[str, Any]:
     FileError, FormatVersionError
         When it is no session file, or a newer one.
     """
-    place = Path(path)
-    if not place.is_file():
+    if not Path(path).is_file():
         raise FileError(f"{path}: no such file.")
-    if place.stat().st_size > LARGEST_LOG:
-        raise FileError(f"{path}: too large for a session file.")
-    try:
-        record = parse_json(place.read_bytes())
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror or error}).") from None
-    except ValueError as error:
-        raise FileError(f"{path}: not a session file ({error}).") from None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise FileError(f"{path}: not a session file of napari-medgs.")
-    if record.get("version") != VERSION:
-        raise FormatVersionError(
-            f"{path}: the session file has version {record.get('version')}, this program reads "
-            f"{VERSION}; use a newer napari-medgs."
-        )
+    record = read_record(path, "a session file", kind=FORMAT, version=VERSION, largest=LARGEST_LOG)
     try:
         checked(_SessionRecord, record, "session")
     except MedGSError as error:
