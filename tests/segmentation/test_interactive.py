@@ -406,7 +406,7 @@ def test_the_number_of_threads_counts_but_is_no_step(segmenter, truth, monkeypat
         used.append(threads)
         yield
 
-    monkeypatch.setattr("napari_medgs.segmentation.model.limit_threads", record)
+    monkeypatch.setattr("napari_medgs.segmentation.voxel_model.limit_threads", record)
     paint(segmenter, truth)
     assert segmenter.set_params(mg.SegmentParams(threads=1)) is False
     segmenter.result()
