@@ -317,3 +317,17 @@ def test_pages_that_are_stored_turned_are_refused(tmp_path, gray, last):
         return
     with pytest.raises(ImageError, match=r"a\.tif: its orientation tag \(4\)"):
         io.read_volume(path, spacing=SPACING)
+
+
+def test_one_frame_is_a_mask_of_one_frame(tmp_path):
+    """A mask beside an image of one frame needs no spacing; a palette holds labels."""
+    labels = np.zeros((5, 7), np.uint8)
+    labels[1:3, 2:6] = 3
+    image = Image.fromarray(labels, mode="P")
+    image.putpalette([0, 0, 0, 90, 0, 0, 0, 90, 0, 0, 0, 90])
+    image.save(tmp_path / "mask.png")
+    Image.fromarray(40 * labels).save(tmp_path / "image.png")
+    volume = io.read_volume(tmp_path / "image.png", spacing=(1.0, 0.5, 0.5))
+    found, grid = io.read_labels(tmp_path / "mask.png", like=volume.grid)
+    np.testing.assert_array_equal(40 * found, volume.data[0])
+    assert grid is volume.grid

@@ -267,7 +267,7 @@ def read_labels(
     Parameters
     ----------
     path : str or Path
-        As :func:`read_volume`, or a folder of frames whose gray values are labels. Several
+        As :func:`read_volume`; gray values or palette indices of frames are labels. Several
         channels of 0 and 1, one per class, are joined where they do not overlap.
     like : Grid, optional
         The grid that the mask must lie on. Frames take their spacing from it, and so does a
@@ -320,10 +320,13 @@ def read_labels(
         path = place = mask_in(place)
     spacing = _spacing(spacing)
     is_file = not place.is_dir() and is_image_file(path)
-    if like is not None and spacing is None and not assume_identity:
-        stacked = place.is_dir() and not is_dicom_folder(place) and not is_ome_zarr(place)
-        if stacked or (is_file and like.source.get("assumed")) or is_tiff_volume(path):
-            spacing = like.spacing
+    unplaced = spacing is None and not assume_identity
+    if (
+        like is not None
+        and unplaced
+        and (_is_stack(place) or (is_file and like.source.get("assumed")) or is_tiff_volume(path))
+    ):
+        spacing = like.spacing
     options: dict[str, Any] = {"spacing": spacing, "assume_identity": assume_identity}
     segmented = has_segments(place)
     if segments and not segmented:
@@ -337,7 +340,7 @@ def read_labels(
         labels, grid = read_nifti_labels(path, volume=volume, **options)
     elif is_ome_zarr(place):
         labels, grid = read_ome_zarr_labels(place, target, spacing=spacing, volume=volume)
-    elif place.is_dir() and not is_dicom_folder(place):
+    elif _is_stack(place):
         frames = read_frames(place, spacing=spacing, indexed=True)
         if frames.channels > 1:
             raise LabelError(f"{path}: a mask has one channel; these frames are colored.")
@@ -369,6 +372,13 @@ def read_labels(
     except GeometryError as error:
         raise GeometryError(f"{error} For a mask, resample=True (--resample) does that.") from None
     return labels, like
+
+
+def _is_stack(place: Path) -> bool:
+    """Tell whether a path is a folder of frames, or one frame."""
+    if place.is_dir():
+        return not is_dicom_folder(place) and not is_ome_zarr(place)
+    return bool(find_frames(place)) and not is_image_file(place)
 
 
 def _spacing(spacing: Sequence[float] | None) -> tuple[float, float, float] | None:
