@@ -156,6 +156,15 @@ def test_a_damaged_record_of_a_click(segmenter, volume, tmp_path):
         mg.InteractiveSegmenter.load(path, volume)
 
 
+def test_a_stroke_across_a_border_does_not_mean_the_whole_image(segmenter, volume):
+    segmenter.add_scribble(1, [(4, 12, x) for x in range(11, 21)])  # three of ten lie outside
+    mask = segmenter.parts.inferred() == 1
+    truth = np.zeros(volume.grid.shape, bool)
+    truth[2:7, 5:20, 5:18] = True
+    assert 2 * (mask & truth).sum() > 0.9 * (mask.sum() + truth.sum())
+    assert mask[4, 12, 11:21].all()  # what is painted counts all the same
+
+
 def test_one_class_alone_means_the_part_around_its_marks(segmenter, volume):
     assert segmenter.parts.inferred() is None
     segmenter.add_scribble(300, [(4, 10, 8), (4, 14, 14)])

@@ -19,7 +19,8 @@ CORE = 0.5  # depth of a lasso over its largest one from which on all is object
 GAP = 0.15  # distance around a lasso, over its largest depth, that is left open
 LEAST_GAP = 2.0  # finest voxels
 CLOSE = 0.1  # Dice below the best at which a part may be chosen that stands out
-COVERED = 0.9  # of a stroke that a part must hold
+COVERED = 0.9  # of a stroke that a part should hold
+LEAST_COVERED = 0.5  # the same, where all that hold more are too large for an object
 
 
 def lasso_strokes(
@@ -147,6 +148,9 @@ def best_part(
 def fit_stroke(tree: PartTree, voxels: NDArray[Any]) -> int:
     """Return the part that a stroke means: among those that hold nearly all of it.
 
+    A stroke that crosses a border lies in parts of both sides, which often have nothing but the
+    whole body in common: a part is taken then that holds half of it.
+
     Parameters
     ----------
     tree : PartTree
@@ -168,10 +172,16 @@ def fit_stroke(tree: PartTree, voxels: NDArray[Any]) -> int:
     (True, False)
     """
     from napari_medgs.hierarchy import preselect
+    from napari_medgs.hierarchy.selection import LARGEST
 
     counts = tree.sum_up(np.bincount(tree.cells[tuple(voxels.T)], minlength=tree.leaves))
-    holds = np.flatnonzero(counts >= COVERED * len(voxels))
-    levels = tree.levels(int(holds[np.argmin(tree.voxels[holds])]))
+    most = LARGEST * tree.covered
+    for share in (COVERED, LEAST_COVERED):
+        holds = np.flatnonzero(counts >= share * len(voxels))
+        smallest = int(holds[np.argmin(tree.voxels[holds])])
+        if tree.voxels[smallest] <= most:
+            break
+    levels = tree.levels(smallest)
     return int(levels[preselect(tree, levels)])
 
 
