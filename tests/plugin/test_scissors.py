@@ -207,7 +207,14 @@ def test_a_line_in_3d_cuts_along_the_view(shown, qtbot, notes):
     assert not widget.scissors.canvases[0].is_shown
     widget.undo()
     np.testing.assert_array_equal(result.data, before)
-    # A line does not turn with the picture.
+    # A line does not turn with the picture, and corners do not go without a word.
+    for spot in ring[:2]:
+        send_pixel(viewer, press, spot, left, left)
+        send_pixel(viewer, QEvent.Type.MouseButtonRelease, spot, left, none)
+    assert widget.scissors.canvases[0].corners == 2
+    camera.zoom *= 1.2
+    assert widget.scissors.canvases[0].corners == 0
+    assert "belong to the view" in widget.state.message
     widget.scissors.canvases[0]._begin()
     widget.scissors.canvases[0]._show([np.array(p) for p in ring])
     camera.angles = (0.0, 0.0, 90.0)

@@ -108,7 +108,7 @@ def test_the_range_limits_what_is_filled():
         ((1, SQUARE, "tear"), {}, ParameterError, "there are cut, keep, fill"),
         ((5, SQUARE), {}, LabelError, "no voxels of class 5 to cut"),
         ((0, SQUARE, "fill"), {}, LabelError, "no voxels of class 0"),
-        ((1, EVERYWHERE), {}, LabelError, "Nothing of class 1 would be left"),
+        ((1, EVERYWHERE), {}, LabelError, "would be left: draw the line"),
         ((1, SQUARE[:2]), {}, ParameterError, "holds no voxel"),
         ((1, [(40, 40), (40, 50), (50, 50)]), {}, ParameterError, "holds no voxel"),
         ((1, [(1, 1), (1, np.nan), (5, 5)]), {}, ParameterError, "finite"),

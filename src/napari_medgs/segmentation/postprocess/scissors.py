@@ -91,7 +91,7 @@ def cut_class(
     part[axis] = slice(first, last + 1)
     after = before.copy()
     _apply(cut, after[tuple(part)], inside)
-    return with_shape(labels, label, after, within)
+    return _result(labels, label, after, within)
 
 
 def cut_class_in_view(
@@ -174,6 +174,16 @@ def cut_class_in_view(
         inside = np.zeros(candidates.shape, np.bool_)
         inside[rows[ahead], columns[ahead]] = picture[at[0, ahead], at[1, ahead]]
         _apply(cut, changed, inside, candidates)
+    return _result(labels, label, after, within)
+
+
+def _result(labels: NDArray[Any], label: int, after: Mask, within: Mask | None) -> NDArray[Any]:
+    """Return the mask with the class as it is after the cut."""
+    if not after.any():
+        raise LabelError(
+            f"Nothing of class {label} would be left: draw the line around less of it, or around "
+            "what is to stay where all else goes."
+        )
     return with_shape(labels, label, after, within)
 
 

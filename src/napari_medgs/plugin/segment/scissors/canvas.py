@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FEW = "A region needs three corners or more: click them, and double-click the last one."
 OTHER_SLICE = "The corners belong to the slice in which they were clicked: begin anew in this one."
+OTHER_VIEW = "The corners belong to the view in which they were clicked: begin anew in this one."
 
 
 class LassoCanvas:
@@ -150,6 +151,8 @@ class LassoCanvas:
 
     def _on_camera(self, event: Any = None) -> None:
         if self._projection is not None:
+            if self._corners:
+                self.forgotten.emit(OTHER_VIEW)
             self.forget()  # a line on the picture does not turn with what is shown
 
     def forget(self) -> None:
