@@ -194,9 +194,15 @@ class Prompts:
                 f"The values of unlabeled voxels and of background are both {self.unlabeled}; "
                 "they must differ."
             )
-        for name in ("labels", "initial", "result"):
+        for name in ("labels", "initial", "result", "prior"):
             array = getattr(self, name)
             if array is None:
+                continue
+            if not isinstance(array, np.ndarray):
+                kind = type(array).__name__
+                raise LabelError(f"The {_NAMES[name]} is a {kind}; make it a NumPy array.")
+            if name == "prior":
+                self._check_prior(shape)
                 continue
             if tuple(array.shape) != tuple(shape):
                 raise GeometryError(
@@ -207,14 +213,18 @@ class Prompts:
                 raise LabelError(
                     f"The {_NAMES[name]} holds values of type {array.dtype}; labels are integers."
                 )
-        if self.prior is not None:
-            self._check_prior(shape)
         for point in self.points:
+            if len(point.position) != 3:
+                raise GeometryError(f"The point at {point.position} needs three places: z, y, x.")
             if any(not -0.5 <= p <= n - 0.5 for p, n in zip(point.position, shape, strict=True)):
                 raise GeometryError(f"The point at {point.position} lies outside the image.")
             if not point.positive and self.is_background(point.label):
                 raise LabelError("A negative point needs a class; it cannot be of the background.")
         for box in self.boxes:
+            if len(box.start) != 3 or len(box.stop) != 3:
+                raise GeometryError(
+                    f"The box from {box.start} to {box.stop} needs three places each: z, y, x."
+                )
             sizes = zip(box.start, box.stop, shape, strict=True)
             if any(b - a < 1 or a >= n or b <= 0 for a, b, n in sizes):
                 raise GeometryError(
@@ -239,4 +249,5 @@ _NAMES = {
     "labels": "prompts' label image",
     "initial": "initial mask",
     "result": "result with locked classes",
+    "prior": "prior",
 }
