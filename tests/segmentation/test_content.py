@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import napari_medgs as mg
@@ -256,6 +256,7 @@ def test_interactive_segmenters_know_padding(scene, plain):
     assert overlap(inner(found) == 1, plain.labels == 1) > 0.999
 
 
+@settings(deadline=None)
 @given(
     st.tuples(*[st.tuples(st.integers(0, 4), st.integers(0, 4))] * 3),
     st.sampled_from([np.int16, np.uint8, np.float32, np.float64]),
