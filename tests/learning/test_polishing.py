@@ -161,6 +161,13 @@ def test_folds_measure_it(trained, tmp_path: Path):
         train_segmenter(two, replace(PARAMS, folds=None))
 
 
+@pytest.mark.parametrize(("count", "end"), [(1, "1 case), not used: that takes 4 cases or more"),
+                                           (4, "4 cases), not used")])  # fmt: skip
+def test_why_it_is_not_used_is_said(count, end):
+    found = {"cases": count, "difference": 0.07, "low": -0.01, "high": 0.09, "used": False}
+    assert describe_polishing(untrained(trust={"polishing": found}).card).endswith(end)
+
+
 @pytest.mark.parametrize("found", [{}, {"used": True}, {"used": "yes"}, 3, {"difference": []}])
 def test_damaged_cards_say_nothing(found):
     card = untrained(trust={"polishing": found}).card

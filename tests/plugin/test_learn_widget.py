@@ -1,5 +1,6 @@
 """The Learn widget and Pre-segment: train, draw the first mask, take it back, correct it."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,31 @@ def test_train_and_continue(make_viewer, qtbot, cases, tmp_path, notes, monkeypa
     monkeypatch.setattr(widget.panel, "run", lambda request, *_: started.append(request))
     widget.panel.button.click()
     assert started[0].start == tmp_path / "mine.safetensors"
+
+
+def test_a_model_of_an_earlier_day_can_be_continued(make_viewer, qtbot, tmp_path):
+    place = tmp_path / "cases"
+    place.mkdir()
+    widget = LearnWidget(make_viewer())
+    qtbot.addWidget(widget)
+    widget.source.setText(str(place))
+    assert not widget.go_on.isEnabled()
+    for k, name in enumerate(("segmenter.safetensors", "segmenter-2.safetensors")):
+        (place / name).touch()
+        os.utime(place / name, (1000 + k, 1000 + k))
+    widget.source.setText("")
+    widget.source.setText(str(place))
+    assert widget.go_on.isEnabled()
+    assert widget.go_on.text() == "continue segmenter-2.safetensors"
+    widget.go_on.setChecked(True)
+    started = []
+    widget.panel.run = lambda request, *others: started.append(request)
+    widget.panel.button.click()
+    assert started[0].start == place / "segmenter-2.safetensors"
+    other = tmp_path / "mine.safetensors"
+    other.touch()
+    CHOICE.choose(other)  # the one that was trained or chosen since
+    assert widget.go_on.text() == "continue mine.safetensors"
 
 
 def test_cancel_keeps_the_best(make_viewer, qtbot, cases, tmp_path, notes, monkeypatch):

@@ -143,4 +143,7 @@ def describe_polishing(card: SegmenterCard) -> str:
         )
     except (KeyError, TypeError, ValueError):
         return ""
-    return f"{text}, {'used' if is_polished(card) else 'not used'}"
+    if is_polished(card):
+        return f"{text}, used"
+    few = f": that takes {LEAST_CASES} cases or more" if count < LEAST_CASES else ""
+    return f"{text}, not used{few}"

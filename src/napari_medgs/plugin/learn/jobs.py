@@ -239,6 +239,15 @@ def suggested_output(source: Path) -> Path:
     return path
 
 
+def last_model(source: Path | None) -> Path | None:
+    """Return the newest model beside the cases that has the name of a suggested one, if any."""
+    if source is None or not source.exists():
+        return None
+    folder = source if source.is_dir() else source.parent
+    found = [p for p in folder.glob(MODEL.replace(SUFFIX, f"*{SUFFIX}")) if p.is_file()]
+    return max(found, key=lambda p: p.stat().st_mtime, default=None)
+
+
 def describe_outcome(outcome: TrainOutcome) -> str:
     """Return a training's result as HTML."""
     card, result = outcome.result.segmenter.card, outcome.result

@@ -24,6 +24,7 @@ from napari_medgs.plugin.learn.jobs import (
     TrainRequest,
     describe_order,
     describe_outcome,
+    last_model,
     make_order_request,
     make_train_request,
     suggested_images,
@@ -126,7 +127,8 @@ class LearnWidget(MedGSWidget):
         form.addRow(self.polish)
         self.go_on = QCheckBox("continue the last model")
         self.go_on.setToolTip(
-            "Begin with the weights of the model that was trained last, for cases that were added."
+            "Begin with the weights of the model that was trained or chosen last, or of the "
+            "newest one beside the cases, for cases that were added."
         )
         form.addRow(self.go_on)
         self.panel = TaskPanel(self, "Train", "Check the cases, then train on them.")
@@ -196,6 +198,7 @@ class LearnWidget(MedGSWidget):
         cases = self.cases
         shown = "beside the cases" if cases is None else str(suggested_output(cases))
         self.output.setPlaceholderText(shown)
+        self._show_start()
         found = None if cases is None else suggested_images(cases)
         self.images.setPlaceholderText(str(found or "folder or table of images"))
 
@@ -228,8 +231,13 @@ class LearnWidget(MedGSWidget):
         if chosen:
             self.images.setText(chosen)
 
+    @property
+    def start(self) -> Path | None:
+        """The model to continue: the last one, also of an earlier day."""
+        return CHOICE.path or last_model(self.cases)
+
     def _show_start(self, *_: object) -> None:
-        path = CHOICE.path
+        path = self.start
         self.go_on.setEnabled(path is not None)
         self.go_on.setChecked(path is not None and self.go_on.isChecked())
         self.go_on.setText(f"continue {path.name}" if path else "continue the last model")
@@ -239,7 +247,7 @@ class LearnWidget(MedGSWidget):
     @guarded
     def train(self) -> None:
         """Train; what is missing becomes a notification."""
-        start = CHOICE.path if self.go_on.isChecked() else None
+        start = self.start if self.go_on.isChecked() else None
         request = make_train_request(
             self.cases, self.model, self.minutes.value(), self.measure.isChecked(), start,
             polish=self.polish.isChecked(),
@@ -271,7 +279,7 @@ class LearnWidget(MedGSWidget):
         images = Path(text).expanduser() if text else None
         if images is None and cases is not None:
             images = suggested_images(cases)
-        request = make_order_request(CHOICE.path, images, cases)
+        request = make_order_request(self.start, images, cases)
         self.coming.setVisible(False)
         self.panel.run(request, self._show_order, "Ordering")
 
