@@ -148,6 +148,26 @@ def test_a_class_painted_up_to_its_border_keeps_it_in_the_slice(scene):
     assert overlap(mask[slices], truth[slices]) > 0.97
 
 
+def test_what_lies_around_a_painted_class_is_not_of_it():
+    """An organ whose core looks like what is around it: its border shows the class less well."""
+    z, y, x = np.indices((24, 64, 64))
+    organ, core = (
+        ((x - 26) / a) ** 2 + ((y - 32) / b) ** 2 + ((z - 12) / c) ** 2 < 1
+        for a, b, c in ((11, 14, 10), (7, 10, 6))
+    )
+    image = gaussian_filter(60 + 40.0 * (organ & ~core), 0.8)
+    noise = np.random.default_rng(3).normal(0, 8, image.shape)
+    volume = Volume.from_array((image + noise).astype(np.float32))
+    field = fit_for_segmentation(volume, FitParams(gaussians=1500, iterations=20))
+    drawn = np.zeros(organ.shape, int)
+    for k in (5, 12, 19):
+        drawn[k][organ[k]] = 1
+        drawn[k, (3, 60), 4:60] = drawn[k, 4:60, 3] = drawn[k, 4:60, 60] = BACKGROUND
+    mask = masked(SegmentModel(volume, field), drawn)
+    assert min(overlap(mask[k], organ[k]) for k in (5, 12, 19)) > 0.98
+    assert overlap(mask, organ) > 0.98
+
+
 def test_a_quick_answer_after_a_painted_class_keeps_what_is_drawn(scene):
     model, truth = scene
     drawn = strokes(truth, (8, 20), PAINTED)

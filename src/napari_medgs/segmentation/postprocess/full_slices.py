@@ -69,7 +69,7 @@ class FullSliceInterpolator:
                     and not own
                 ):
                     least = self._min_overlap if last - first > 2 else 0.0
-                    steady = steady_classes(*sections[n : n + 2], markers.count, least)
+                    steady = steady_classes(sections[n], sections[n + 1], markers.count, least)
                     if steady[1:].any():
                         gaps.append((int(first), int(last), steady))
             if not gaps:

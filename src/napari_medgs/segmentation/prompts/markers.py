@@ -128,6 +128,31 @@ class Markers:
             user_marked=self.user_marked[chosen],
         )
 
+    def with_inferred(self, voxels: NDArray[np.int32], classes: NDArray[np.int32]) -> Markers:
+        """Return these and more markers, which the user has not drawn.
+
+        Parameters
+        ----------
+        voxels : (Q, 3) ndarray of int32
+            Those that are marked already keep their class.
+        classes : (Q,) ndarray of int32
+
+        Returns
+        -------
+        Markers
+            The added ones last.
+        """
+        most = np.concatenate([self.voxels, voxels]).max(axis=0, initial=0) + 1
+        flat = np.ravel_multi_index(tuple(voxels.T), most)
+        free = ~np.isin(flat, np.ravel_multi_index(tuple(self.voxels.T), most))
+        voxels, classes = voxels[free], classes[free]
+        return replace(
+            self,
+            voxels=np.concatenate([self.voxels, voxels]),
+            classes=np.concatenate([self.classes, classes]),
+            user_marked=np.concatenate([self.user_marked, np.zeros(len(voxels), np.bool_)]),
+        )
+
     def annotated_slices(self) -> tuple[int, NDArray[np.int64]]:
         """Return the orientation and indices of slices with markers of two classes or more.
 

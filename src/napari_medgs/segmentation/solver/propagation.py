@@ -47,6 +47,8 @@ class GraphState:
     passive : (Q, 3) ndarray of int32
         Marked voxels at which no path begins: areas that are painted up to their border, without
         their middle lines.
+    beyond : (R, 3) ndarray of int32
+        Voxels around such areas that count as background.
     """
 
     markers: Markers
@@ -56,11 +58,15 @@ class GraphState:
     constrained: bool
     scattered: Scattered | None = None
     passive: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 3), np.int32))
+    beyond: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 3), np.int32))
 
     @property
     def known(self) -> Markers:
-        """The markers, with those that were found by the look of their class."""
-        return self.markers if self.scattered is None else self.scattered.added_to(self.markers)
+        """The markers, with those found by the look of their class or around painted areas."""
+        known = self.markers
+        if len(self.beyond):
+            known = known.with_inferred(self.beyond, np.zeros(len(self.beyond), np.int32))
+        return known if self.scattered is None else self.scattered.added_to(known)
 
     @property
     def sources(self) -> Markers:
@@ -154,7 +160,17 @@ class MarkerPropagation:
             if painted is None and found.any():
                 timer.end()
                 timer.stage(SegmentStage.TERMS)
-                return self.solve(markers, constraints, contrasts, params, timer, found)
+                beyond = slices.around_painted(markers, found)
+                more = markers.with_inferred(beyond, np.zeros(len(beyond), np.int32))
+                added = np.zeros(len(more.voxels) - len(found), np.bool_)
+                # Negative points have become markers above.
+                more = replace(
+                    more, negative_voxels=markers.negative_voxels[:0],
+                    negative_classes=markers.negative_classes[:0],
+                )  # fmt: skip
+                painted = np.concatenate([found, added])
+                state = self.solve(more, constraints, contrasts, params, timer, painted)
+                return replace(state, markers=markers, beyond=beyond)
             scattered = find_scattered(
                 markers, slices, solver.image, appearance, solver.nodes(seeds),
                 log_probability,

@@ -19,6 +19,7 @@ from napari_medgs.segmentation.terms.shape_prior import ShapePrior, shape_prior
 from napari_medgs.segmentation.terms.slice_motion import SliceMotion
 
 RIM = 1  # pixels of a component's outline that do not become markers
+BEYOND = 3  # pixels from a painted area to the background that is marked around it
 MOST = 0.75  # of the markers lie in annotated slices whose outlines count past them
 
 
@@ -141,6 +142,44 @@ class AnnotatedSlices:
                     plane[more] = 0
                     found[on] = True
         return found
+
+    def around_painted(self, markers: Markers, painted: NDArray[np.bool_]) -> NDArray[np.int32]:
+        """Return voxels around areas that are painted up to their border: background.
+
+        With a single slice there are none: how far a class may go would be learned from its
+        border with them.
+
+        Parameters
+        ----------
+        markers : Markers
+        painted : (P,) ndarray of bool
+            The markers of these areas, see :meth:`keep_painted`.
+
+        Returns
+        -------
+        (Q, 3) ndarray of int32
+            A line in the slice, some pixels away from the areas, where no class is.
+        """
+        from scipy.ndimage import distance_transform_edt
+
+        rest = [a for a in range(3) if a != self.axis]
+        position = markers.voxels[:, self.axis]
+        found = [np.zeros((0, 3), np.int32)]
+        several = len(self.indices) > 1
+        for plane, z in zip(self.labels, self.indices, strict=True):
+            on = position == z
+            rows, columns = markers.voxels[on & painted][:, rest].T
+            if not several or not len(rows):
+                continue
+            outside = np.ones(plane.shape, np.bool_)
+            outside[rows, columns] = False
+            distance = distance_transform_edt(outside)
+            line = (distance >= BEYOND) & (distance < BEYOND + 1) & (plane == 0)
+            places = np.argwhere(line)
+            voxels = np.empty((len(places), 3), np.int32)
+            voxels[:, self.axis], voxels[:, rest] = z, places
+            found.append(voxels)
+        return np.concatenate(found)
 
     def hold_most(self, markers: Markers) -> bool:
         """Return whether most of the user's markers lie in these slices.

@@ -85,17 +85,7 @@ class Scattered:
 
     def added_to(self, markers: Markers) -> Markers:
         """Return markers with the places that are markers, as not drawn by the user."""
-        voxels, classes = self.markers()
-        most = np.concatenate([markers.voxels, voxels]).max(axis=0, initial=0) + 1
-        flat = np.ravel_multi_index(tuple(voxels.T), most)
-        free = ~np.isin(flat, np.ravel_multi_index(tuple(markers.voxels.T), most))
-        voxels, classes = voxels[free], classes[free]
-        return replace(
-            markers,
-            voxels=np.concatenate([markers.voxels, voxels]),
-            classes=np.concatenate([markers.classes, classes]),
-            user_marked=np.concatenate([markers.user_marked, np.zeros(len(voxels), np.bool_)]),
-        )
+        return markers.with_inferred(*self.markers())
 
 
 @dataclass(frozen=True)
