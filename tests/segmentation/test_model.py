@@ -181,6 +181,23 @@ def test_thick_slices(rng):
     assert overlap(result.labels == 1, labels == 1) > 0.9
 
 
+def test_a_quick_stroke_in_empty_space_alone_counts():
+    """No Gaussian renders what is drawn in the black around an extracted brain."""
+    z, y, x = np.indices((12, 96, 96))
+    away = np.hypot(y - 47.5, x - 47.5)
+    image = np.where(away < 47, 80 + 10 * np.sin(x / 3), 0) + 40.0 * (away < 15)
+    volume = Volume.from_array(image.astype(np.float32))
+    field = fit_for_segmentation(volume, FitParams(gaussians=600, iterations=10))
+    model = SegmentModel(volume, field)
+    strokes = np.zeros(volume.shape, int)
+    strokes[[3, 8], 48, 40:56], strokes[[3, 8], 20:76, 20] = 1, 2
+    full = model.update(Prompts(labels=strokes, background=2))
+    strokes[5, 2, 2:6] = 2
+    quick = model.update(Prompts(labels=strokes, background=2), quick=True)
+    assert quick.incremental
+    np.testing.assert_array_equal(quick.labels, full.labels)
+
+
 def test_a_quick_answer_follows_new_strokes(ball_scene, model, ball_strokes, prompts):
     _, labels, _ = ball_scene
     model.update(prompts)

@@ -282,7 +282,7 @@ class CpuScoreRenderer:
         order = np.lexsort((voxels[:, 2], voxels[:, 1], voxels[:, 0]))
         voxels, classes = voxels[order], np.asarray(classes)[order].astype(np.int32)
         slices, starts = np.unique(voxels[:, 0], return_index=True)
-        stops = np.append(starts[1:], len(voxels))
+        stops = np.append(starts, len(voxels))[1:]
         for z, start, stop in zip(slices, starts, stops, strict=True):
             rows = voxels[start:stop, 1]
             offsets = np.searchsorted(rows, np.arange(rows[0], rows[-1] + 2))
