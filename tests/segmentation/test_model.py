@@ -183,7 +183,7 @@ def test_thick_slices(rng):
 
 def test_a_quick_stroke_in_empty_space_alone_counts():
     """No Gaussian renders what is drawn in the black around an extracted brain."""
-    z, y, x = np.indices((12, 96, 96))
+    _, y, x = np.indices((12, 96, 96))
     away = np.hypot(y - 47.5, x - 47.5)
     image = np.where(away < 47, 80 + 10 * np.sin(x / 3), 0) + 40.0 * (away < 15)
     volume = Volume.from_array(image.astype(np.float32))
