@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FIRST_PAGE = ROOT / "README.md"
 MOST_ITERATIONS = 10
+GOOD_FITS = {"compress.md"}  # a field of few steps does not fit into the bytes of its example
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -61,7 +62,7 @@ def fits_so_far():
 
 
 @pytest.fixture
-def quick_fits(fits_so_far, monkeypatch):
+def quick_fits(request, fits_so_far, monkeypatch):
     """Fit in few steps, and an image with the same settings once in all.
 
     Nearly every page begins with the same fit. What the examples do is tested here, not how good
@@ -71,7 +72,7 @@ def quick_fits(fits_so_far, monkeypatch):
 
     def quick(volume, params=None, mask=None, *, initial=None, **others):
         params = params or mg.FitParams()
-        if params.quality is None:
+        if params.quality is None and request.getfixturevalue("page").name not in GOOD_FITS:
             steps = min(params.iterations, MOST_ITERATIONS)
             params = dataclasses.replace(params, iterations=steps)
         if mask is not None or initial is not None or params.checkpoint:

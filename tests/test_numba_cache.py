@@ -14,7 +14,17 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="folders of us
 
 
 @pytest.fixture
-def locked(tmp_path, monkeypatch):
+def settings_come_back():
+    """Let numba read its settings again once the environment is what it was."""
+    yield
+    if "numba" in sys.modules:
+        from numba.core.config import reload_config
+
+        reload_config()
+
+
+@pytest.fixture
+def locked(tmp_path, settings_come_back, monkeypatch):
     """A package and a home that cannot be written: files in the way hold for root, too."""
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__pycache__").touch()
@@ -62,6 +72,12 @@ def test_nothing_is_changed_where_numba_has_a_folder(locked, writable):
     assert choose_cache_folder(locked / "package") is None
     assert os.environ["NUMBA_CACHE_DIR"] == ""
     assert not list((locked / "tmp").iterdir())
+
+
+def test_kernels_of_other_tests_are_cached_beside_their_modules():
+    import numba
+
+    assert os.environ.get("NUMBA_CACHE_DIR", "") == numba.config.CACHE_DIR
 
 
 def test_numba_that_is_loaded_takes_it(locked):
