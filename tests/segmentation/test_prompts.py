@@ -279,3 +279,31 @@ def test_many_classes_are_no_ordinary_image():
         check_label_image(labels)
     with pytest.raises(LabelError, match="50 values that differ from voxel to voxel"):
         check_label_image(np.random.default_rng(0).integers(0, 51, (9, 30, 30)))
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_strokes_of_another_orientation_do_not_take_the_place_of_the_slices(across):
+    """A thin cord: many slices of the third orientation hold a part of every stroke."""
+    shape = 80, 40, 40
+    labels = np.zeros(shape, int)
+    for z in (12, 37, 63):
+        labels[z, 20, 17:23], labels[z, (10, 30), 4:36] = 1, 9
+    if across:
+        labels[20:55, 20, 19], labels[20:55, 20, (6, 34)] = 1, 9
+    markers = rasterize_prompts(Prompts(labels=labels, background=9), shape, (0, 1, 2), UNITS)
+    axis, slices = markers.annotated_slices()
+    assert axis == 0
+    assert slices.tolist() == [12, 37, 63]
+
+
+def test_the_orientation_of_one_large_slice_counts():
+    """One large sagittal slice, and three small strokes across it."""
+    shape = 60, 40, 40
+    labels = np.zeros(shape, int)
+    labels[5:55, 10:30:4, 20], labels[5:55, (4, 36), 20] = 1, 9
+    for z in (20, 30, 40):
+        labels[z, 20, 18:23], labels[z, 20, (8, 32)] = 1, 9
+    markers = rasterize_prompts(Prompts(labels=labels, background=9), shape, (0, 1, 2), UNITS)
+    axis, slices = markers.annotated_slices()
+    assert axis == 2
+    assert slices.tolist() == [20]

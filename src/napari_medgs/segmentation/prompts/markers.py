@@ -159,11 +159,10 @@ class Markers:
         Returns
         -------
         axis : int
-            The orientation whose slices hold the most markers each.
+            The orientation whose slices hold the most markers, in all and each.
         indices : (S,) ndarray of int64
         """
-        best, chosen = 0, np.zeros(0, np.int64)
-        most = 0.0
+        found: list[tuple[int, NDArray[np.int64], int]] = []
         for axis in range(3):
             place = self.voxels[self.user_marked, axis]
             if not len(place):
@@ -174,12 +173,16 @@ class Markers:
             several = ((hits > 0).sum(axis=0) >= 2) & (total >= MIN_MARKERS)
             # Strokes of another orientation cross many slices with a few voxels each.
             several &= total >= MIN_FRACTION_ACROSS * total.max()
-            mean = len(place) / max(int(np.count_nonzero(total)), 1)
-            if several.any() and mean > most:
-                best, chosen, most = axis, np.flatnonzero(several), mean
+            if several.any():
+                chosen = np.flatnonzero(several)
                 if self.clicked:
                     chosen = np.array([int(np.where(several, total, 0).argmax())])
-        return best, chosen
+                found.append((axis, chosen, int(total[chosen].sum())))
+        if not found:
+            return 0, np.zeros(0, np.int64)
+        # Slices across strokes hold a part of each; slices that were drawn in hold many markers.
+        axis, chosen, _ = max(found, key=lambda one: one[2] ** 1.5 / len(one[1]) ** 0.5)
+        return axis, chosen
 
     def empty_slices(self) -> NDArray[np.int64]:
         """Return the slices past the annotated ones in which only background is marked.

@@ -234,12 +234,20 @@ class MarkerPropagation:
         """Return path costs that tell how far classes go within the annotated slices.
 
         Where one fully labeled slice is all there is, its nodes are seeds and cost nothing: there
-        the paths are those from the middle lines of its areas.
+        the paths are those from the middle lines of its areas. Strokes on slices of another
+        orientation pass through the annotated slices, and shorten the paths in them: then only
+        those of the annotated slices count.
         """
         axis, slices = markers.annotated_slices()
-        if len(slices) != 1 or slices[0] not in markers.fully_labeled.get(axis, slices[:0]):
+        if not len(slices):
             return distance
-        lines = markers.subset(on_middle_lines(markers, fully_labeled=True))
+        on = np.isin(markers.voxels[:, axis], slices)
+        if len(slices) == 1 and slices[0] in markers.fully_labeled.get(axis, slices[:0]):
+            lines = markers.subset(on_middle_lines(markers, fully_labeled=True))
+        elif len(markers.subset(~on).annotated_slices()[1]):
+            lines = markers.subset(on & on_middle_lines(markers))
+        else:
+            return distance
         seeds = self.graph.seeds(lines.voxels, lines.classes, lines.count)
         return self.graph.propagate(seeds, costs, forbidden)
 
