@@ -88,9 +88,23 @@ def measure(bench: Bench, slices: int, seed: int) -> dict[str, list[float]]:
     return {name: dice_of(bench.solve(marks)[1], bench.truth) for name, marks in sets.items()}
 
 
+def parser_of_benches(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of which cases, or groups of structures, are measured."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--split", default="report", choices=("report", "tune", "all"))
+    parser.add_argument("--half", choices=("A", "B", "all"))
+    parser.add_argument("--cases", nargs="*", default=())
+    parser.add_argument("--fields", type=Path)
+    parser.add_argument("--records", type=Path)
+    return parser
+
+
 def benches(given: argparse.Namespace) -> Iterator[tuple[str, Bench]]:
     """Iterate over the names and benches that were asked for."""
     data = find_data(given.data)
+    if given.fields is not None:
+        given.fields.mkdir(parents=True, exist_ok=True)
     if given.half is not None:
         for _, name, bench in wide_benches(data, given.half, (), given.fields):
             yield name, bench
@@ -125,18 +139,10 @@ def table(runs: dict[str, list[dict[str, list[float]]]], grouped: bool) -> list[
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--split", default="report", choices=("report", "tune", "all"))
-    parser.add_argument("--half", choices=("A", "B", "all"))
-    parser.add_argument("--cases", nargs="*", default=())
+    parser = parser_of_benches(__doc__)
     parser.add_argument("--slices", nargs="*", type=int, default=[1, 3])
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--fields", type=Path)
-    parser.add_argument("--records", type=Path)
     given = parser.parse_args()
-    if given.fields is not None:
-        given.fields.mkdir(parents=True, exist_ok=True)
     store = Store(given.records)
     runs: dict[int, dict[str, list[dict[str, list[float]]]]] = {n: {} for n in given.slices}
     for name, bench in benches(given):

@@ -9,13 +9,10 @@ each. ``--half`` takes the groups of ``segmentation_wide.py`` instead of the cas
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
-from segmentation_brush import benches
+from segmentation_brush import benches, parser_of_benches
 from segmentation_cases import simulate_scribbles
 from segmentation_measure import Bench, Store, dice_of
 from segmentation_more import FALL
@@ -69,17 +66,9 @@ def table(runs: dict[str, dict[str, list[float]]], grouped: bool) -> list[str]:
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--split", default="report", choices=("report", "tune", "all"))
-    parser.add_argument("--half", choices=("A", "B", "all"))
-    parser.add_argument("--cases", nargs="*", default=())
+    parser = parser_of_benches(__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--fields", type=Path)
-    parser.add_argument("--records", type=Path)
     given = parser.parse_args()
-    if given.fields is not None:
-        given.fields.mkdir(parents=True, exist_ok=True)
     store = Store(given.records)
     runs: dict[str, dict[str, list[float]]] = {}
     for name, bench in benches(given):
