@@ -5,12 +5,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from qtpy.QtCore import QEvent, QObject
+from qtpy.QtGui import QCloseEvent
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
 from napari_medgs.errors import ParameterError
+from napari_medgs.plugin.deferred import call_later
 from napari_medgs.plugin.layer_frame import geometry_kwargs
 from napari_medgs.plugin.segment import autosave
 from napari_medgs.plugin.segment.session_images import images_of
-from napari_medgs.segmentation import api
+from napari_medgs.segmentation import api, load_session
 from tests.plugin.strokes import WAIT, begin, idle, paint_three, stroke
 
 
@@ -438,3 +443,60 @@ def test_an_image_with_nan_is_segmented_and_its_session_found_again(docked, qtbo
     viewer.window.add_dock_widget(again, name="Segment")
     assert again.files.found is not None
     assert again.files.found.path == path
+
+
+class ClosedByHand(QCloseEvent):
+    """What the window's own button sends."""
+
+    def spontaneous(self):
+        return True
+
+
+def close_by_hand(window):
+    """Close a window, if it accepts, as the system does: it is hidden then."""
+    event = ClosedByHand()
+    QApplication.sendEvent(window, event)
+    if event.isAccepted():
+        window.hide()
+
+
+def test_closing_the_window_saves_the_last_stroke(docked, qtbot, notes, monkeypatch):
+    from napari._qt import qt_main_window
+    from napari.settings import get_settings
+
+    answers = [qt_main_window.QDialog.Rejected, qt_main_window.QDialog.Accepted]
+    dialog = SimpleNamespace(exec_=lambda: answers.pop(0))
+    monkeypatch.setattr(qt_main_window, "ConfirmCloseDialog", lambda *args, **kwargs: dialog)
+    monkeypatch.setattr(get_settings().application, "confirm_close_window", True)
+    viewer, widget = docked()
+    window = viewer.window._qt_window
+    window.show()
+    layer = begin(qtbot, widget)
+    qtbot.waitUntil(lambda: widget.files.is_saved, timeout=WAIT)
+    close_by_hand(window)
+    assert len(answers) == 1
+    assert widget.controller.session is not None
+    QTest.qWait(50)
+    window.hide()  # not closed
+    window.show()
+    assert widget.controller.session is not None
+    path = widget.files.path
+    stroke(layer, [(8, 9, x) for x in range(15, 19)], 2)
+    close_by_hand(window)
+    assert answers == []
+    assert widget.controller.session is None
+    session, _ = load_session(path)
+    np.testing.assert_array_equal(session.strokes[8, 9, 15:19], 2)
+    assert notes == []
+
+
+def test_calls_that_wait_are_dropped_with_their_widget(qapp):
+    made = []
+    kept, gone = QObject(), QObject()
+    call_later(kept, lambda: made.append("kept"))
+    call_later(gone, lambda: made.append("gone"))
+    gone.deleteLater()
+    QApplication.sendPostedEvents(gone, QEvent.Type.DeferredDelete.value)
+    QTest.qWait(20)
+    assert made == ["kept"]
+    assert kept.children() == []

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog
 
 from napari_medgs._util.progress import ProgressCallback, StopCallback
 from napari_medgs.errors import ParameterError
+from napari_medgs.plugin.deferred import call_later
 from napari_medgs.plugin.file_names import file_of
 from napari_medgs.plugin.layer_metadata import SOURCE_KEY
 from napari_medgs.plugin.next_cases import ORDER, images_beside, kept_files, next_image
@@ -115,7 +115,8 @@ class CaseActions:
         begin: Callable[[Any, ClassList], None],
         end: Callable[[], None],
     ) -> None:
-        self._view, self._controller, self._context = view, controller, context
+        self._owner, self._view = owner, view
+        self._controller, self._context = controller, context
         self._classes, self._begin, self._end = classes, begin, end
         self._runner, self._lister = Runner(owner), Runner(owner)
         self._listed: Path | None = None
@@ -165,7 +166,7 @@ class CaseActions:
             lambda progress, should_stop: len(images_beside(path)) > 1,
             returned=lambda there: self._show_next(path, there),
             errored=lambda error: LOGGER.info("no list of %s", path.parent, exc_info=error),
-            finished=lambda: None if self._listed == path else QTimer.singleShot(0, self._list),
+            finished=lambda: None if self._listed == path else call_later(self._owner, self._list),
         )
 
     def _show_next(self, path: Path | None, there: bool) -> None:
@@ -255,7 +256,7 @@ class CaseActions:
         if path is None:
             return
         if self._runner.busy:  # the thread that wrote the case reports before it has ended
-            QTimer.singleShot(20, self._open_next)
+            call_later(self._owner, self._open_next, 20)
             return
         self._runner.start(
             FindNext(path, self.place()),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QTimer
 
+from napari_medgs.plugin.deferred import call_later
 from napari_medgs.plugin.report import guarded, show_hint
 from napari_medgs.plugin.segment.keys import bind_layer_keys
 from napari_medgs.plugin.segment.layers import LabelView
@@ -94,7 +94,7 @@ class LayerEvents:
         elif layer is widget.result_layer and widget.strokes_layer is not None:
             widget.watcher.forget_result()
             widget.shortcuts.free(layer)
-            QTimer.singleShot(0, self._replace_result)
+            call_later(widget, self._replace_result)
         for part in (widget.prompt_layers, widget.suggestion, widget.maps):
             part.on_removed(layer)
 

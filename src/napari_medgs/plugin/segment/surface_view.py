@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QPushButton
 
 from napari_medgs._util.progress import ProgressCallback, StopCallback
 from napari_medgs.errors import ParameterError
+from napari_medgs.plugin.deferred import call_later
 from napari_medgs.plugin.layer_metadata import ROLE_KEY
 from napari_medgs.plugin.layer_orientation import layer_matrix
 from napari_medgs.plugin.report import guarded, show_failure
@@ -127,7 +127,8 @@ class SurfaceView:
         context: SegmentContext,
         colors: Callable[[int], Color],
     ) -> None:
-        self._button, self._controller, self._context = button, controller, context
+        self._owner, self._button = owner, button
+        self._controller, self._context = controller, context
         self._colors = colors
         self.runner = Runner(owner)
         self.layer: Any = None
@@ -245,7 +246,7 @@ class SurfaceView:
         if self._controller.state.message == MAKING:
             self._controller.state.message = ""
         if self._is_wanted() and self._made != self._wanted:
-            QTimer.singleShot(0, self._go_on)
+            call_later(self._owner, self._go_on)
 
     def _go_on(self) -> None:
         if self._ended:  # the widget is gone since

@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any
 
 from psygnal import Signal
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QPushButton, QSplitter
 
 from napari_medgs.plugin.anatomy.follower import follow_planes
+from napari_medgs.plugin.deferred import call_later
 from napari_medgs.plugin.report import LOGGER, show_hint
 from napari_medgs.plugin.viewing.plane_bar import AXIAL, CORONAL, SAGITTAL
 from napari_medgs.plugin.viewing.side_view import Crosshair, PlaneView, SpaceView
@@ -81,7 +82,7 @@ class FourViews:
             self.close()
             return
         if going:
-            QTimer.singleShot(0, self._advance)
+            call_later(self._button, self._advance)
 
     def _open(self) -> Iterator[None]:
         viewer = self._viewer
@@ -142,7 +143,7 @@ class FourViews:
             if before is None or before.get(id(model)) != sizes[id(model)]:
                 model.reset_view()
         if times > 1:
-            QTimer.singleShot(SETTLE_MS, partial(self._fit, times - 1, sizes, on))
+            call_later(self._button, partial(self._fit, times - 1, sizes, on), SETTLE_MS)
 
     def _link(self, emitter: Any, callback: Callable[..., Any]) -> None:
         emitter.connect(callback)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_medgs.plugin.deferred import call_later
 from napari_medgs.plugin.layer_metadata import role_of
 from napari_medgs.plugin.viewing.four_views import FourViews
 from napari_medgs.plugin.viewing.plane_bar import PLANE_KEYS, PLANES, PlaneBar
@@ -52,7 +52,7 @@ class ViewBar(QWidget):
         self.four_views = FourViews(self._viewer, self.four)
         text = "MedGS: show four views"
         # Later, because closing deletes the canvas on which the key may have been pressed.
-        toggle = partial(QTimer.singleShot, 0, self.four.toggle)
+        toggle = partial(call_later, self.four, self.four.toggle)
         self._shortcuts.bind_named(self._viewer, "F9", "four views", text, toggle)
         for key, plane in PLANE_KEYS.items():
             text = f"MedGS: show the {PLANES[plane].lower()} plane"

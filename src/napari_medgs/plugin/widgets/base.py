@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QEvent, QSize, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import (
+    QApplication,
     QDockWidget,
     QFormLayout,
     QMainWindow,
@@ -16,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_medgs.plugin.anatomy.follower import follow_planes
+from napari_medgs.plugin.deferred import call_later
 from napari_medgs.plugin.layer_metadata import unwrap
 from napari_medgs.plugin.widgets.elements import compact_form
 from napari_medgs.plugin.worker import Runner
@@ -44,6 +46,7 @@ QLabel#medgs-result { background: rgba(47, 158, 143, 36); border-radius: 5px; pa
 NARROWEST = 300  # pixels: every widget can be used at this width
 LOWEST = 120
 SCROLL_BAR = 14
+ANSWER_MS = 100  # between looks at whether the user has answered
 
 
 class MedGSWidget(QWidget):
@@ -82,6 +85,7 @@ class MedGSWidget(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
         self._content = content
+        self._closing = _Closing(self)
         connections = self._connections
         self.destroyed.connect(lambda *_: _disconnect(connections))
 
@@ -107,7 +111,7 @@ class MedGSWidget(QWidget):
         if event.type() == QEvent.Type.ParentChange:
             if self.parent() is not None:
                 if not self._docked:
-                    QTimer.singleShot(0, self._join_tabs)
+                    call_later(self, self._join_tabs)
                 self._docked = True
             elif self._docked:
                 self.shut_down()
@@ -143,6 +147,7 @@ class MedGSWidget(QWidget):
 
     def shut_down(self) -> None:
         """Stop and join the running task, and stop listening."""
+        self._closing.stop()
         self.runner.shut_down()
         _disconnect(self._connections)
 
@@ -151,6 +156,52 @@ class MedGSWidget(QWidget):
         form = compact_form()
         self.body.addLayout(form)
         return form
+
+
+class _Closing(QObject):
+    """Shuts a widget down with the viewer's window, which closes without telling its docks.
+
+    Where the user closes it, napari may ask and leave it open: then it is not hidden.
+
+    Parameters
+    ----------
+    widget : MedGSWidget
+    """
+
+    def __init__(self, widget: MedGSWidget) -> None:
+        super().__init__(widget)
+        self._widget = widget
+        self._asked = False
+        window = getattr(widget.viewer, "window", None)  # a model of a viewer has none
+        self._window = getattr(window, "_qt_window", None)
+        if self._window is not None:
+            self._window.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Notice that the window closes; let everybody else see the event, too."""
+        kind = event.type()
+        if kind == QEvent.Type.Close:
+            self._asked = True
+            if not event.spontaneous():  # closed by the program: nobody is asked
+                self._widget.shut_down()
+            else:
+                call_later(self, self._answered)
+        elif kind == QEvent.Type.Hide and self._asked and not event.spontaneous():
+            self._widget.shut_down()
+        return False
+
+    def _answered(self) -> None:
+        """Take a window that is still there, with no question left, for one that stays."""
+        if QApplication.activeModalWidget() is None:
+            self._asked = False
+        else:
+            call_later(self, self._answered, ANSWER_MS)
+
+    def stop(self) -> None:
+        """Stop watching the window."""
+        if self._window is not None:
+            self._window.removeEventFilter(self)
+            self._window = None
 
 
 def _disconnect(connections: list[tuple[Any, Callable[..., Any]]]) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
 from napari_medgs.errors import LabelError, ParameterError
+from napari_medgs.plugin.deferred import call_later
 from napari_medgs.plugin.report import guarded, show_failure
 from napari_medgs.plugin.segment.canvas_place import Place
 from napari_medgs.plugin.segment.class_table import volume_text
@@ -84,7 +85,8 @@ class ClickParts:
         four: FourViews,
         begin: Callable[[], Any],
     ) -> None:
-        self.panel, self._controller, self._context = panel, controller, context
+        self._owner, self.panel = owner, panel
+        self._controller, self._context = controller, context
         self._table, self._four, self._begin = table, four, begin
         self.runner = Runner(owner, POLL_MS)
         self.picker: PartPicker | None = None
@@ -291,7 +293,7 @@ class ClickParts:
             MaskOfPart(segmenter.parts.tree(), wanted.part),
             returned=partial(self._record, wanted, segmenter),
             errored=lambda error: show_failure(error, self.title),
-            finished=lambda: QTimer.singleShot(0, self._run_next),
+            finished=partial(call_later, self._owner, self._run_next),
         )
 
     @guarded
