@@ -323,7 +323,8 @@ def test_advice_names_the_options(place):
     refused(place, "fit", place / "bare.nii", "-o", place / "o.medgs.safetensors",
             says="by --assume-identity")  # fmt: skip
     # the mesh's --spacing is that of the surface's grid
-    refused(place, "mesh", place / "bare.nii", "-o", place / "o.ply", says="in mm, or allow")
+    refused(place, "mesh", place / "bare.nii", "-o", place / "o.ply",
+            says="convert IN OUT --spacing Z Y X, or allow")  # fmt: skip
 
 
 @pytest.mark.parametrize(

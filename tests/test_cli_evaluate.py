@@ -10,9 +10,11 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
+from PIL import Image
 from typer.testing import CliRunner
 
-from napari_medgs import metrics
+from napari_medgs import Volume, metrics
 from napari_medgs.cli import app
 from napari_medgs.cli.evaluate_cases import COLUMNS
 from napari_medgs.io import read_labels, write_labels
@@ -120,6 +122,64 @@ def test_formats_may_differ(cohort, tmp_path):
     found = json.loads(numbers.read_text())
     assert found["cases"]["a"]["mean"]["dice"] == 1
     assert len(found["cases"]) == 4
+
+
+@pytest.fixture
+def pictures(tmp_path, rng):
+    """Two masks of five slices, as pages of a TIFF file, as PNG frames and one slice of each."""
+    masks = [(rng.random((5, 12, 9)) < share).astype(np.uint8) for share in (0.4, 0.6)]
+    for name, mask in zip("ab", masks, strict=True):
+        tifffile.imwrite(tmp_path / f"{name}.tif", mask)
+        (tmp_path / name).mkdir()
+        for k, plane in enumerate(mask):
+            Image.fromarray(plane).save(tmp_path / name / f"{k}.png")
+        Image.fromarray(mask[2]).save(tmp_path / f"{name}.png")
+    return tmp_path, masks
+
+
+@pytest.mark.parametrize("form", ["{}.tif", "{}", "{}.png"])
+def test_masks_without_a_voxel_size(pictures, form):
+    folder, (ours, theirs) = pictures
+    if form.endswith("png"):
+        ours, theirs = ours[2:3], theirs[2:3]
+    words = ["evaluate", folder / form.format("a"), folder / form.format("b")]
+    refused = run(*words, status=1)
+    assert "--spacing Z Y X" in refused.stderr
+    numbers = folder / "n.json"
+    run(*words, "--spacing", 3, 0.5, 0.8, "--json", numbers)
+    grid = Volume.from_array(ours, (3, 0.5, 0.8)).grid
+    assert (
+        json.loads(numbers.read_text())["labels"] == metrics.evaluate(ours, theirs, grid)["labels"]
+    )
+    # A file that states its voxel size is not overruled.
+    write_labels(folder / "b.nii.gz", theirs, Volume.from_array(theirs, (2, 1.5, 1)).grid)
+    words = ["evaluate", folder / form.format("a"), folder / "b.nii.gz", "--spacing"]
+    assert "contradicts" in run(*words, 3, 0.5, 0.8, status=1).stderr
+    run(*words, 2, 1.5, 1)
+
+
+def test_folders_of_masks_without_a_voxel_size(pictures):
+    folder, (ours, theirs) = pictures
+    for name in "ab":
+        place = folder / f"of_{name}"
+        place.mkdir()
+        (folder / f"{name}.tif").rename(place / "case.tif")
+    words = ["evaluate", folder / "of_a", folder / "of_b", "--json", folder / "n.json"]
+    assert "--spacing Z Y X" in run(*words, status=1).stderr
+    run(*words, "--spacing", 3, 0.5, 0.8)
+    found = json.loads((folder / "n.json").read_text())["cases"]
+    grid = Volume.from_array(ours, (3, 0.5, 0.8)).grid
+    assert found == {"case": json.loads(json.dumps(metrics.evaluate(ours, theirs, grid)))}
+
+
+def test_measures_of_a_mask_without_a_voxel_size(pictures):
+    folder, (ours, theirs) = pictures
+    words = ["measure", folder / "a.tif", "--image", folder / "b.tif", "--json", folder / "n.json"]
+    assert "--spacing Z Y X" in run(*words, status=1).stderr
+    run(*words, "--spacing", 3, 0.5, 0.8)
+    found = json.loads((folder / "n.json").read_text())["labels"]["1"]
+    assert found["volume_ml"] == pytest.approx(ours.sum() * 3 * 0.5 * 0.8 / 1000)
+    assert found["mean"] == pytest.approx(theirs[ours > 0].mean())
 
 
 def test_a_case_that_cannot_be_scored_does_not_stop_the_others(cohort, tmp_path):

@@ -17,6 +17,7 @@ from napari_medgs.cli.options import (
     QuietOption,
     ThreadsOption,
     VolumeOption,
+    VoxelSizeOption,
 )
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter
@@ -60,6 +61,7 @@ def classify(
     model: Annotated[
         str, typer.Option("--model", "-m", metavar="MODEL", help="A classifier's file or name.")
     ],
+    spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,
     chosen_volume: VolumeOption = None,
     fill_nan: FillNanOption = "background",
@@ -87,7 +89,11 @@ def classify(
         load_field(image)
         if is_field_file(image)
         else read_volume(
-            image, assume_identity=assume_identity, volume=chosen_volume, fill_nan=fill_nan
+            image,
+            spacing=spacing,
+            assume_identity=assume_identity,
+            volume=chosen_volume,
+            fill_nan=fill_nan,
         )
     )
     with reporter.doing("classifying"), naming(image=image, field=image):

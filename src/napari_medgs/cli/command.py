@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any
 
@@ -215,8 +216,12 @@ class MedGSCommand(TyperCommand):
 
 
 def print_error(text: str) -> None:
-    """Print one line on stderr, whatever line breaks the text has."""
-    typer.echo(f"napari-medgs: {printable(' '.join(text.split()))}", err=True)
+    """Print one line on stderr, whatever line breaks the text has.
+
+    What a reader advises is said with the options of the command that runs.
+    """
+    text = _with_options(" ".join(text.split()), _reading.get())
+    typer.echo(f"napari-medgs: {printable(text)}", err=True)
 
 
 def missing_package(error: Exception) -> str | None:
@@ -247,6 +252,18 @@ _ADVICE = {
     ),
 }
 """What readers advise, and the options by which a command takes the advice."""
+_CONVERT = {
+    "give the spacing (z, y, x) in mm": (
+        "give it one first, by napari-medgs convert IN OUT --spacing Z Y X"
+    ),
+    "Give the spacing in mm, or allow an assumed identity orientation.": (
+        "Give it one first, by napari-medgs convert IN OUT --spacing Z Y X, or allow an assumed "
+        "identity orientation by --assume-identity."
+    ),
+}
+"""How to take the advice where ``--spacing`` of a command means something else."""
+_reading: ContextVar[Collection[str]] = ContextVar("_reading", default=())
+"""Options of the command that runs which say where an image lies."""
 
 
 def _options_of(params: Collection[Any]) -> set[str]:
@@ -255,9 +272,9 @@ def _options_of(params: Collection[Any]) -> set[str]:
 
 
 def _with_options(text: str, options: Collection[str]) -> str:
-    """Name the options of a command in the advice of a reader, where the command has them."""
-    for advice, named in _ADVICE.items():
-        if {"--spacing", "--assume-identity"} <= set(options):
+    """Name in the advice of a reader the options that take it, of this command or another."""
+    if "--assume-identity" in options:
+        for advice, named in (_ADVICE if "--spacing" in options else _CONVERT).items():
             text = text.replace(advice, named)
     return text
 
@@ -265,6 +282,7 @@ def _with_options(text: str, options: Collection[str]) -> str:
 @contextmanager
 def _explained(debug: bool, options: Collection[str] = ()) -> Iterator[None]:
     """Turn exceptions into one line on stderr and an exit status; show them all in debug."""
+    before = _reading.set(options)
     try:
         yield
     except (KeyboardInterrupt, Cancelled) as error:
@@ -275,7 +293,7 @@ def _explained(debug: bool, options: Collection[str] = ()) -> Iterator[None]:
     except MedGSError as error:
         if debug:
             raise
-        print_error(_with_options(str(error), options))
+        print_error(str(error))
         raise typer.Exit(FAILED) from None
     except MemoryError:
         if debug:
@@ -300,6 +318,8 @@ def _explained(debug: bool, options: Collection[str] = ()) -> Iterator[None]:
             "--debug and report what that prints."
         )
         raise typer.Exit(FAILED) from None
+    finally:
+        _reading.reset(before)
 
 
 @contextmanager

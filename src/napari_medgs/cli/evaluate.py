@@ -26,6 +26,7 @@ from napari_medgs.cli.options import (
     QuietOption,
     ResampleOption,
     SegmentsOption,
+    VoxelSizeOption,
 )
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output, label_title, rounded
@@ -82,6 +83,7 @@ def evaluate(
         ),
     ] = None,
     segment: SegmentsOption = None,
+    spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,
     resample: ResampleOption = False,
     json_file: JsonOption = None,
@@ -100,7 +102,12 @@ def evaluate(
     if csv_file is not None:
         check_output(csv_file, (".csv", ".tsv"))
     check_distinct([seg, truth], {"--json": json_file, "--csv": csv_file})
-    reading = {"assume_identity": assume_identity, "resample": resample, "segments": segment}
+    reading = {
+        "spacing": spacing,
+        "assume_identity": assume_identity,
+        "resample": resample,
+        "segments": segment,
+    }
     if seg.is_dir() and truth.is_dir() and _has_masks(truth):
         pairs = pair_folders(seg, truth)
         check_distinct(
@@ -145,10 +152,10 @@ def _has_masks(path: Path) -> bool:
     """Tell a folder of masks from one mask, be that a file, frames or DICOM slices."""
     from napari_medgs.io.fields import is_field_file
     from napari_medgs.io.folders import visible_entries
-    from napari_medgs.io.formats import is_written
+    from napari_medgs.io.formats import is_image_file
 
     return path.is_dir() and any(
-        (is_written(file) or is_field_file(file)) and file.is_file()
+        (is_image_file(file) or is_field_file(file)) and file.is_file()
         for file in visible_entries(path)
     )
 

@@ -16,6 +16,7 @@ from napari_medgs.cli.options import (
     QuietOption,
     ResampleOption,
     SegmentsOption,
+    VoxelSizeOption,
 )
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output, label_title
@@ -58,6 +59,7 @@ def measure(
         ),
     ] = None,
     segment: SegmentsOption = None,
+    spacing: VoxelSizeOption = None,
     assume_identity: IdentityOption = False,
     resample: ResampleOption = False,
     json_file: JsonOption = None,
@@ -85,7 +87,12 @@ def measure(
     started = time.perf_counter()
     with reporter.doing("measuring"), naming(mask=mask, image=image or mask):
         array, grid, intensities = _read(
-            mask, image, resample=resample, assume_identity=assume_identity, segments=segment or ()
+            mask,
+            image,
+            resample=resample,
+            spacing=spacing,
+            assume_identity=assume_identity,
+            segments=segment or (),
         )
         present = [value for value in voxel_counts(array) if value > 0]
         if not present:
@@ -138,5 +145,7 @@ def _read(
 
     if image is None:
         return *read_labels(mask, **(reading | {"resample": False})), None
-    volume = read_volume(image, assume_identity=reading["assume_identity"])
+    volume = read_volume(
+        image, spacing=reading["spacing"], assume_identity=reading["assume_identity"]
+    )
     return *read_labels(mask, volume.grid, **reading), volume.channel(0)
