@@ -1,5 +1,7 @@
 """Scissors on the canvas of the Segment widget."""
 
+import threading
+
 import numpy as np
 import pytest
 from qtpy.QtCore import QEvent, QPointF, Qt
@@ -26,7 +28,7 @@ def shown(docked, qtbot, notes):
 
 
 def settle(qtbot, widget):
-    qtbot.waitUntil(lambda: not widget.tools.runner.busy, timeout=WAIT)
+    qtbot.waitUntil(lambda: not widget.tools.busy, timeout=WAIT)
     idle(qtbot, widget)
 
 
@@ -87,6 +89,92 @@ def test_a_line_cuts_through_slices_and_undo_mends_it(shown, qtbot, notes):
     changed = np.flatnonzero((result.data != before).any(axis=(1, 2)))
     assert changed.tolist() == [5]
     assert (result.data[5] != expected[5]).sum() <= 2
+    assert notes == []
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """Let cuts wait, and count those that were begun."""
+    from napari_medgs.segmentation.postprocess import scissors
+
+    opened, begun = threading.Event(), []
+
+    def cut(*arguments, **options):
+        begun.append(arguments[2])
+        assert opened.wait(30)
+        return cut_class(*arguments, **options)
+
+    monkeypatch.setattr(scissors, "cut_class", cut)
+    opened.begun = begun
+    return opened
+
+
+def draw(viewer, layer, corners):
+    with Mouse(viewer).drag(layer, [*corners, corners[0]]):
+        pass
+
+
+def test_lines_drawn_while_a_cut_is_computed_are_cut_after_it(shown, qtbot, notes, gate):
+    viewer, widget = shown
+    panel, layer, result = widget.tools.panel.scissors, widget.strokes_layer, widget.result_layer
+    before = result.data.copy()
+    QTest.mouseClick(panel.button, Qt.MouseButton.LeftButton)
+    left, right, low = (
+        ring(low=(7.2, 5.2), high=(9.3, 8.7)),
+        ring(low=(7.2, 8.7), high=(13.3, 11.3)),
+        ring(low=(11.2, 3.2), high=(13.3, 8.7)),
+    )
+    draw(viewer, layer, left)
+    qtbot.waitUntil(lambda: len(gate.begun) == 1, timeout=WAIT)
+    draw(viewer, layer, right)
+    with Mouse(viewer).drag(layer, [*low, low[0]]):
+        gate.set()  # the first cut is ready while the third line is drawn
+        QTest.qWait(400)
+    panel.button.setChecked(False)  # what was drawn is cut all the same
+    settle(qtbot, widget)
+    expected = before
+    for outline in gate.begun:
+        expected = cut_class(expected, 1, outline, "cut")
+    assert len({np.asarray(outline).tobytes() for outline in gate.begun}) == 3
+    for corners in (left, right, low):
+        y, x = np.mean([place[1:] for place in corners], axis=0).round().astype(int)
+        assert before[5, y, x] == 1
+        assert result.data[5, y, x] == 0
+    np.testing.assert_array_equal(result.data, expected)
+    # Each line is a step.
+    for _ in range(3):
+        widget.undo()
+    np.testing.assert_array_equal(result.data, before)
+    assert notes == []
+
+
+def test_undo_takes_back_the_newest_line_that_is_not_cut_yet(shown, qtbot, notes, gate):
+    viewer, widget = shown
+    panel, layer, result = widget.tools.panel.scissors, widget.strokes_layer, widget.result_layer
+    before, strokes = result.data.copy(), layer.data.copy()
+    panel.button.setChecked(True)
+    first, second = ring(low=(7.2, 5.2), high=(9.3, 8.7)), ring(low=(10.2, 5.2), high=(13.3, 8.7))
+    draw(viewer, layer, first)
+    qtbot.waitUntil(lambda: len(gate.begun) == 1, timeout=WAIT)
+    draw(viewer, layer, second)
+    widget.view.undo.click()
+    gate.set()
+    settle(qtbot, widget)
+    assert len(gate.begun) == 1
+    np.testing.assert_array_equal(result.data, cut_class(before, 1, gate.begun[0], "cut"))
+    widget.view.undo.click()
+    settle(qtbot, widget)
+    gate.clear()
+    draw(viewer, layer, second)
+    qtbot.waitUntil(lambda: len(gate.begun) == 2, timeout=WAIT)
+    widget.view.undo.click()
+    assert "Taken back" in widget.state.message
+    draw(viewer, layer, first)
+    widget.end()  # and none is cut in a session that comes after
+    gate.set()
+    qtbot.waitUntil(lambda: not widget.tools.busy, timeout=WAIT)
+    np.testing.assert_array_equal(result.data, before)
+    np.testing.assert_array_equal(layer.data, strokes)
     assert notes == []
 
 

@@ -14,7 +14,7 @@ from tests.plugin.strokes import WAIT, begin, idle, stroke
 
 def settle(qtbot, widget):
     """Wait until an edit is computed and taken over, and solved with."""
-    qtbot.waitUntil(lambda: not widget.tools.runner.busy, timeout=WAIT)
+    qtbot.waitUntil(lambda: not widget.tools.busy, timeout=WAIT)
     idle(qtbot, widget)
 
 
@@ -41,7 +41,7 @@ def test_edits_of_a_class_are_steps_that_stay(docked, qtbot, notes):
     assert not ((left == 255) & (grown == 1)).any()
     np.testing.assert_array_equal(left[grown != 1], strokes[grown != 1])
     panel.edits["keep largest"].click()
-    qtbot.waitUntil(lambda: not widget.tools.runner.busy, timeout=WAIT)
+    qtbot.waitUntil(lambda: not widget.tools.busy, timeout=WAIT)
     assert widget.state.message == "There was nothing to change."
     widget.classes.toggle_lock()
     panel.edits["shrink"].click()
@@ -52,12 +52,18 @@ def test_edits_of_a_class_are_steps_that_stay(docked, qtbot, notes):
     np.testing.assert_array_equal(widget.strokes_layer.data, strokes)
     widget.redo()
     np.testing.assert_array_equal(widget.result_layer.data, grown)
-    # What changed meanwhile is not overwritten.
+    # One that is not computed yet is what Undo takes back.
     panel.edits["shrink"].click()
     widget.undo()
-    qtbot.waitUntil(lambda: not widget.tools.runner.busy, timeout=WAIT)
-    np.testing.assert_array_equal(widget.result_layer.data, before)
-    assert "changed meanwhile" in widget.state.message
+    qtbot.waitUntil(lambda: not widget.tools.busy, timeout=WAIT)
+    np.testing.assert_array_equal(widget.result_layer.data, grown)
+    # A stroke meanwhile is kept: the edit is made of the mask with it.
+    panel.edits["grow"].click()
+    stroke(widget.strokes_layer, [(0, 0, x) for x in range(4)], 2)
+    settle(qtbot, widget)
+    assert panel.edits["grow"].isEnabled()
+    assert (widget.strokes_layer.data[0, 0, :4] == 2).all()
+    assert (widget.result_layer.data == 1).sum() > (grown == 1).sum()
     assert notes == []
 
 
@@ -150,7 +156,7 @@ def test_a_threshold_is_a_first_mask_and_the_range_limits_brush_and_mask(docked,
     panel.low.setValue(1e5)
     panel.high.setValue(1e5 + 1)
     panel.threshold.click()
-    qtbot.waitUntil(lambda: not widget.tools.runner.busy, timeout=WAIT)
+    qtbot.waitUntil(lambda: not widget.tools.busy, timeout=WAIT)
     assert "No background voxel" in notes.pop()[1]
 
 

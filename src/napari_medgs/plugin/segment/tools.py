@@ -1,13 +1,15 @@
-"""Edits of the selected class, computed in a thread and recorded as one step each."""
+"""Edits of the selected class, computed in a thread one after the other, each one step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from qtpy.QtCore import QTimer
 
 from napari_medgs._util.progress import ProgressCallback, StopCallback
 from napari_medgs.errors import LabelError, ParameterError
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
     from napari_medgs.segmentation import Session
 
-CHANGED = "The mask changed meanwhile: press the button again."
+TAKEN_BACK = "Taken back before it was computed."
+LOCKED = "The class is locked: unlock it in the table to edit it."
+WAIT_MS = 20  # between looks whether the stroke that an edit waits for is in the mask
 
 
 @dataclass(frozen=True)
@@ -107,13 +111,34 @@ class ThresholdClass:
         return self.labels
 
 
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """An edit that the user asked for and that is not in the mask yet.
+
+    Attributes
+    ----------
+    session : Session
+    label : int
+        The class that it changes.
+    job : callable
+        Returns the job, for the mask as it is when the edit begins.
+    """
+
+    session: Session
+    label: int
+    job: Callable[[], Any]
+
+
 class ClassTools:
     """What the buttons of the tools do.
+
+    Edits that are asked for while one is computed wait for it. Each is made of the mask that is
+    there when it begins, and anew when that changed meanwhile.
 
     Parameters
     ----------
     owner : QWidget
-        Whose life the thread shares.
+        Whose life thread and timer share.
     panel : ToolsPanel
     controller : SegmentController
     context : SegmentContext
@@ -137,6 +162,12 @@ class ClassTools:
         self.panel, self._controller, self._context = panel, controller, context
         self._selected, self._background = selected, background
         self.runner = Runner(owner)
+        self._waiting: list[Wanted] = []
+        self._running: Wanted | None = None
+        self._again = False
+        self._next = QTimer(owner)
+        self._next.setSingleShot(True)
+        self._next.timeout.connect(self._run_next)
         for edit, made in panel.edits.items():
             made.clicked.connect(lambda *_, edit=edit: self.edit(edit))
         panel.threshold.clicked.connect(lambda *_: self.threshold())
@@ -156,8 +187,13 @@ class ClassTools:
         if not label or label == self._background():
             raise ParameterError("Select a class in the table first; the background has no shape.")
         if label in self._controller.state.locked:
-            raise LabelError("The class is locked: unlock it in the table to edit it.")
+            raise LabelError(LOCKED)
         return label, session, volume
+
+    @property
+    def busy(self) -> bool:
+        """Whether an edit is computed, or waits to be."""
+        return bool(self._waiting) or self._running is not None or self.runner.busy
 
     @guarded
     def edit(self, edit: str) -> None:
@@ -166,53 +202,106 @@ class ClassTools:
         amount = self.panel.smallest if edit == "remove small" else self.panel.margin
         place = self._context.visible_slice()
         params = session.settings.params
-        self.run(
-            EditClass(
-                session.labels.copy(),
-                session.strokes.copy(),
-                label,
-                edit,
-                amount.value(),
-                0 if place is None else place[0],
-                volume,
-                (params.lowest, params.highest),
-            )
+        made = partial(
+            EditClass,
+            label=label,
+            edit=edit,
+            amount=amount.value(),
+            axis=0 if place is None else place[0],
+            volume=volume,
+            limits=(params.lowest, params.highest),
         )
+        self.run(session, label, lambda: made(session.labels.copy(), session.strokes.copy()))
 
     @guarded
     def threshold(self) -> None:
         """Give the voxels of the range to the selected class."""
         label, session, volume = self.inputs()
         low, high = self.panel.low.value(), self.panel.high.value()
-        self.run(ThresholdClass(session.labels.copy(), label, volume, low, high))
+        self.run(
+            session, label, lambda: ThresholdClass(session.labels.copy(), label, volume, low, high)
+        )
 
-    def run(self, job: Any) -> None:
-        """Compute a mask in a thread and record it as one step.
+    def run(self, session: Session, label: int, job: Callable[[], Any]) -> None:
+        """Compute a mask in a thread and record it as one step, after the edits before it.
 
         Parameters
         ----------
+        session : Session
+            Whose mask is edited; nothing happens once it has ended.
+        label : int
+            The class that is changed.
         job : callable
-            As of :class:`~napari_medgs.plugin.worker.Runner`; returns the mask.
+            Returns the job as of :class:`~napari_medgs.plugin.worker.Runner`, which returns the
+            mask. Called when the edit begins.
         """
+        self._waiting.append(Wanted(session, label, job))
+        self._run_next()
+
+    def take_back(self) -> bool:
+        """Forget the newest edit that is not in the mask yet; return whether there was one."""
+        if self._waiting:
+            self._waiting.pop()
+        elif self._running is not None:
+            self._running = None
+            self.runner.stop()
+        else:
+            return False
+        self._controller.state.message = TAKEN_BACK
+        return True
+
+    @guarded
+    def _run_next(self) -> None:
+        controller = self._controller
+        self._waiting = [w for w in self._waiting if w.session is controller.session]
         if self.runner.busy:
             return
-        revision = self._controller.revision
-        self.panel.set_busy(True)
+        self.panel.set_busy(bool(self._waiting))
+        if not self._waiting:
+            return
+        # The mask must not change under the brush, nor be edited before it holds the last stroke.
+        if controller.painting or (self._again and controller.busy):
+            self._next.start(WAIT_MS)
+            return
+        self._again = False
+        wanted, revision = self._waiting.pop(0), controller.revision
+        try:
+            if wanted.label in controller.state.locked:  # since it was asked for
+                raise LabelError(LOCKED)
+            job = wanted.job()
+        except Exception:
+            self._next.start(0)
+            raise
+        self._running = wanted
         self.runner.start(
             job,
-            returned=lambda mask: self._take(mask, revision),
-            errored=lambda error: show_failure(error, self.title),
-            finished=lambda: self.panel.set_busy(False),
+            returned=lambda mask: self._take(mask, wanted, revision),
+            errored=lambda error: self._fail(error, wanted),
+            finished=self._on_finished,
         )
 
     @guarded
-    def _take(self, mask: NDArray[Any], revision: int) -> None:
+    def _take(self, mask: NDArray[Any], wanted: Wanted, revision: int) -> None:
         controller = self._controller
+        if wanted is not self._running or wanted.session is not controller.session:
+            return
         if controller.revision != revision or controller.painting:
-            controller.state.message = CHANGED
+            self._waiting.insert(0, wanted)  # once more, from the mask that comes of the change
+            self._again = True
         elif not controller.set_mask(mask):
             controller.state.message = "There was nothing to change."
 
+    def _fail(self, error: Exception, wanted: Wanted) -> None:
+        if wanted is self._running:
+            show_failure(error, self.title)
+
+    def _on_finished(self) -> None:
+        self._running = None
+        self._next.start(0)
+
     def shut_down(self) -> None:
         """Stop what is computed."""
+        self._next.stop()
+        self._waiting.clear()
+        self._running = None
         self.runner.shut_down()

@@ -241,9 +241,10 @@ class SegmentWidget(SegmentSessions):
 
     @guarded
     def undo(self) -> None:
-        """Undo one step."""
+        """Undo one step, or take an edit back that is not computed yet."""
         self._record_edits()
-        self.controller.undo()
+        if not self.tools.take_back():
+            self.controller.undo()
 
     @guarded
     def redo(self) -> None:

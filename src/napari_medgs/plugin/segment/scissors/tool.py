@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -222,18 +223,17 @@ class Scissors:
     def _on_drawn(self, outline: NDArray[Any], axis: int, index: int) -> None:
         label, session, volume = self._tools.inputs()
         params = session.settings.params
-        self._tools.run(
-            CutClass(
-                session.labels.copy(),
-                label,
-                outline,
-                str(self.panel.cut.currentData()),
-                axis,
-                self.panel.range_around(index),
-                volume,
-                (params.lowest, params.highest),
-            )
+        made = partial(
+            CutClass,
+            label=label,
+            outline=outline,
+            cut=str(self.panel.cut.currentData()),
+            axis=axis,
+            slices=self.panel.range_around(index),
+            volume=volume,
+            limits=(params.lowest, params.highest),
         )
+        self._tools.run(session, label, lambda: made(session.labels.copy()))
 
     @guarded
     def _on_drawn_in_view(self, outline: NDArray[Any], projection: NDArray[Any]) -> None:
@@ -241,17 +241,16 @@ class Scissors:
         if self._context.image.ndim < 3:
             raise ParameterError("A single slice is cut in 2D, not in the 3D view.")
         params = session.settings.params
-        self._tools.run(
-            CutClassInView(
-                session.labels.copy(),
-                label,
-                outline,
-                projection,
-                str(self.panel.cut.currentData()),
-                volume,
-                (params.lowest, params.highest),
-            )
+        made = partial(
+            CutClassInView,
+            label=label,
+            outline=outline,
+            projection=projection,
+            cut=str(self.panel.cut.currentData()),
+            volume=volume,
+            limits=(params.lowest, params.highest),
         )
+        self._tools.run(session, label, lambda: made(session.labels.copy()))
 
     def close(self) -> None:
         """Put the scissors away; what was cut stays."""
