@@ -41,6 +41,28 @@ def _mixed(labels: Any, reach: Any, z: int, y: int, x: int) -> bool:
 
 
 @njit(**_options)
+def _changed_spans(before: Any, now: Any, z: int, spans: Any) -> None:
+    """Find the first and one past the last changed block of every row of a layer."""
+    for y in range(now.shape[1]):
+        first, last = now.shape[2], 0
+        for x in range(now.shape[2]):
+            if before[z, y, x] != now[z, y, x]:
+                first, last = min(first, x), x + 1
+        spans[z, y, 0], spans[z, y, 1] = first, last
+
+
+@njit(**_options)
+def _near_change(before: Any, now: Any, reach: Any, z: int, y: int, x: int) -> bool:
+    depth, height, width = now.shape
+    for a in range(max(z - reach[0], 0), min(z + reach[0] + 1, depth)):
+        for b in range(max(y - reach[1], 0), min(y + reach[1] + 1, height)):
+            for c in range(max(x - reach[2], 0), min(x + reach[2] + 1, width)):
+                if before[a, b, c] != now[a, b, c]:
+                    return True
+    return False
+
+
+@njit(**_options)
 def _upsample_layer(
     labels: Any,
     means: Any,
@@ -49,10 +71,11 @@ def _upsample_layer(
     inverse: Any,
     sigma: float,
     z: int,
-    box: Any,
+    before: Any,
+    spans: Any,
     out: Any,
 ) -> None:
-    """Label the voxels of one layer of blocks, from rows and columns box[1:, 0] to box[1:, 1]."""
+    """Label the voxels of one layer of blocks; where labels were known, only near changes."""
     depth, height, width = labels.shape
     reach = np.empty(3, np.int64)
     for axis in range(3):
@@ -60,8 +83,17 @@ def _upsample_layer(
     channels = len(image)
     votes, names = np.empty(MOST, np.float32), np.empty(MOST, np.uint8)
     near = 0.5 / sigma**2
-    for y in range(box[1, 0], box[1, 1]):
-        for x in range(box[2, 0], box[2, 1]):
+    for y in range(height):
+        first, last = 0, width
+        if len(before):
+            first, last = width, 0
+            for a in range(max(z - reach[0], 0), min(z + reach[0] + 1, depth)):
+                for b in range(max(y - reach[1], 0), min(y + reach[1] + 1, height)):
+                    first, last = min(first, spans[a, b, 0]), max(last, spans[a, b, 1])
+            first, last = max(first - reach[2], 0), min(last + reach[2], width)
+        for x in range(first, last):
+            if len(before) and not _near_change(before, labels, reach, z, y, x):
+                continue
             z0, y0, x0 = z * factors[0], y * factors[1], x * factors[2]
             z1 = min(z0 + factors[0], out.shape[0])
             y1 = min(y0 + factors[1], out.shape[1])
@@ -165,32 +197,19 @@ def upsample_labels(
     >>> upsample_labels(np.array([[[0, 1, 1]]], np.uint8), means, image, (1, 1, 2)).tolist()
     [[[0, 0, 0, 1, 1, 1]]]
     """
-    box = np.array([(0, size) for size in labels.shape], np.int64)
+    depth, height, _ = labels.shape
     if known is None:
-        out = np.empty(image.shape[1:], np.uint8)
+        before, out = labels[:0], np.empty(image.shape[1:], np.uint8)
     else:
-        out = known[1]
-        box = _changed_box(known[0], labels)
+        before, out = known
+    spans = np.empty((depth if len(before) else 0, height, 2), np.int64)
+    run_chunks(lambda z: _changed_spans(before, labels, z, spans), len(spans))
     sigmas = range_sigma * range_sigmas(image, means, factors)
     inverse = (np.sqrt(0.5) / sigmas).astype(np.float32)
     steps = np.asarray(factors, np.int64)
-    first = int(box[0, 0])
 
-    def task(k: int) -> None:
-        _upsample_layer(labels, means, image, steps, inverse, spatial_sigma, first + k, box, out)
+    def task(z: int) -> None:
+        _upsample_layer(labels, means, image, steps, inverse, spatial_sigma, z, before, spans, out)
 
-    run_chunks(task, int(box[0, 1]) - first)
+    run_chunks(task, depth)
     return out
-
-
-def _changed_box(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return first and last + 1 index by axis (3, 2) of all blocks that changes are seen from."""
-    layers = np.flatnonzero([not np.array_equal(a, b) for a, b in zip(before, now, strict=True)])
-    box = np.zeros((3, 2), np.int64)
-    if len(layers):
-        some = slice(layers[0], layers[-1] + 1)
-        plane = (before[some] != now[some]).any(axis=0)
-        places = layers, np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
-        for axis, place in enumerate(places):
-            box[axis] = max(0, place[0] - 1), min(now.shape[axis], place[-1] + 2)
-    return box
