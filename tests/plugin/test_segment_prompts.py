@@ -1,10 +1,13 @@
 """Points, boxes, initial masks and layers of any geometry in the Segment widget."""
 
+from copy import copy
+
 import numpy as np
 import pytest
 from napari.layers import Labels
 
 from napari_medgs.plugin.layer_frame import frame_of, geometry_kwargs, same_place
+from napari_medgs.plugin.layer_metadata import FIELD_KEY
 from napari_medgs.plugin.segment.layers import LabelView
 from tests.plugin.strokes import begin, dice, idle, stroke
 
@@ -304,3 +307,103 @@ def test_starting_masks_of_labels_that_do_not_work_are_refused(docked, notes, ti
         assert says in notes[-1][1]
         viewer.layers.remove(mask)
         assert [layer.name for layer in viewer.layers] == ["scan"]
+
+
+def test_a_mask_to_begin_with_counts_from_the_next_session(docked, qtbot, notes, tiny_labels):
+    viewer, widget = docked()
+    layer = begin(qtbot, widget)
+    widget.view.table.choose(1)
+    points = widget.prompt_layers.make("points")
+    points.add([8.0, 9.0, 8.0])
+    idle(qtbot, widget)
+    session, before = widget.controller.session, widget.result_layer.data.copy()
+    place = geometry_kwargs(viewer.layers["scan"])
+    mask = viewer.add_labels(7 * (tiny_labels == 2).astype(np.uint8), name="rough", **place)
+    small = viewer.add_labels(np.ones((3, 4, 5), np.uint8), name="of another image")
+    for choice in (mask, small, None, mask):
+        widget.view.initial.choose(choice)
+        assert "next New" in widget.view.panel.status.text()
+    # The session goes on: strokes, points, mask and history are as they were.
+    assert widget.controller.session is session
+    assert (widget.strokes_layer, widget.prompt_layers.points) == (layer, points)
+    assert len(session.settings.points) == 1
+    assert session.initial is None
+    idle(qtbot, widget)
+    np.testing.assert_array_equal(widget.result_layer.data, before)
+    assert mask.visible
+    widget.view.undo.click()
+    assert len(points.data) == 0
+    widget.view.redo.click()
+
+    # New begins with it, and shows nothing of the session before.
+    widget.view.new_strokes.click()
+    assert widget.controller.session is not session
+    np.testing.assert_array_equal(widget.controller.session.initial, mask.data)
+    assert widget.view.table.classes == [7]
+    assert not layer.visible
+    assert not points.visible
+    assert widget.prompt_layers.points is None
+    begun = widget.controller.session
+    viewer.layers.remove(mask)  # which the session has a copy of
+    assert widget.controller.session is begun
+    assert (begun.initial == 7).any()
+    assert notes == []
+
+
+def test_another_value_of_background_keeps_points_boxes_and_locks(docked, qtbot, notes):
+    _viewer, widget = docked()
+    layer = begin(qtbot, widget)
+    widget.view.table.choose(1)
+    points, boxes = widget.prompt_layers.make("points"), widget.prompt_layers.make("boxes")
+    points.add([8.0, 9.0, 8.0])
+    widget.view.table.choose(255)
+    points.add([2.0, 2.0, 2.0])
+    widget.view.table.choose(2)
+    boxes.add_rectangles(np.array([[5, 5, 12], [5, 5, 22], [5, 14, 22], [5, 14, 12]]))
+    widget.classes.toggle_lock()
+    idle(qtbot, widget)
+    before, box = widget.controller.session, widget.controller.session.settings.boxes
+    mask = widget.result_layer.data.copy()
+    widget.values.background.setValue(0)
+    assert "must differ" in notes.pop()[1]
+    assert (widget.controller.session, widget.values.values()) == (before, (0, 255))
+    layer.data = np.where(layer.data == 255, 9, layer.data)
+    widget.values.background.setValue(9)
+    session = widget.controller.session
+    assert session is not before
+    assert [p.label for p in session.settings.points] == [1, 9]
+    assert session.settings.boxes == box
+    assert session.settings.locked == {2}
+    np.testing.assert_array_equal(session.strokes, layer.data)
+    assert (widget.prompt_layers.points, widget.prompt_layers.boxes) == (points, boxes)
+    assert len(points.data) == 2
+    idle(qtbot, widget)
+    assert ((widget.result_layer.data == 2) == (mask == 2)).all()
+    points.add([8.0, 9.0, 9.0])  # and they are still heard
+    assert len(session.settings.points) == 3
+    assert notes == []
+
+
+def test_another_field_keeps_the_session(docked, qtbot, notes):
+    viewer, widget = docked()
+    layer = begin(qtbot, widget)
+    widget.view.table.choose(1)
+    points = widget.prompt_layers.make("points")
+    points.add([8.0, 9.0, 8.0])
+    idle(qtbot, widget)
+    session, field = widget.controller.session, widget.controller.field
+    steps = len(session.history.done)
+    carrier = viewer.add_image(
+        np.zeros((2, 2, 2)), name="fitted", metadata={FIELD_KEY: copy(field)}
+    )
+    widget.view.fields.choose(carrier)
+    idle(qtbot, widget)
+    assert widget.controller.field is carrier.metadata[FIELD_KEY]
+    viewer.layers.remove(carrier)  # the field that the session has is in memory
+    assert widget.controller.session is session
+    assert widget.controller.field is carrier.metadata[FIELD_KEY]
+    assert (widget.strokes_layer, widget.prompt_layers.points) == (layer, points)
+    assert (len(session.settings.points), len(session.history.done)) == (1, steps)
+    widget.view.undo.click()
+    assert len(points.data) == 0
+    assert notes == []

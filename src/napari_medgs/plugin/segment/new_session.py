@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_medgs.errors import LabelError
+from napari_medgs.errors import LabelError, ParameterError
 from napari_medgs.plugin.layer_metadata import field_of, fitted_to
 from napari_medgs.plugin.layer_volumes import labels_like
 from napari_medgs.plugin.segment.classes import LARGEST_VALUE
@@ -69,6 +70,52 @@ def new_session(
     if initial is not None:
         session.set_result(initial, is_current=False)  # on show while the first solve runs
     return session
+
+
+def session_again(session: Session, unlabeled: int, background: int | None) -> Session:
+    """Return a session without strokes that begins as another one is now.
+
+    Parameters
+    ----------
+    session : Session
+        Points, boxes, complete slices, settings, mask and locks are taken from it.
+    unlabeled : int
+    background : int or None
+        Values of the strokes layer.
+
+    Raises
+    ------
+    ParameterError
+        When both values are the same.
+    """
+    from napari_medgs.segmentation import Session
+
+    if background == unlabeled:
+        raise ParameterError("The values for unlabeled and for background must differ.")
+    before = session.settings
+    points = before.points
+    if background is not None:
+        points = tuple(
+            replace(p, label=background) if p.label == before.background else p for p in points
+        )
+    again = Session(
+        session.grid,
+        replace(
+            before,
+            unlabeled=unlabeled,
+            background=background,
+            points=points,
+            locked=frozenset(),
+        ),
+        initial=session.initial,
+        images=session.images,
+        names=session.names,
+    )
+    if session.prior is not None:
+        again.set_prior(session.prior)
+    again.set_result(session.labels, is_current=False)  # on show while the first solve runs
+    again.update_settings(locked=before.locked)  # after the mask whose voxels are kept
+    return again
 
 
 def known_field(context: SegmentContext, chosen: Any | None) -> GaussianField | None:

@@ -45,7 +45,11 @@ from napari_medgs.plugin.segment.layers import (
 )
 from napari_medgs.plugin.segment.maps import MapLayers
 from napari_medgs.plugin.segment.model import JobKind
-from napari_medgs.plugin.segment.new_session import known_field, new_session
+from napari_medgs.plugin.segment.new_session import (
+    known_field,
+    new_session,
+    session_again,
+)
 from napari_medgs.plugin.segment.parts.tool import ClickParts
 from napari_medgs.plugin.segment.presegment import PreSegment
 from napari_medgs.plugin.segment.prompt_layers import PromptLayers
@@ -67,6 +71,9 @@ if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
     from napari_medgs.plugin.layer_frame import LayerFrame
     from napari_medgs.segmentation import ClassList, SegmentParams, Session
+
+
+NEXT_NEW = '"Begin with" counts from the next New; this session goes on as it is.'
 
 
 def _labels_of(mask: Any | None) -> set[int]:
@@ -369,10 +376,38 @@ class SegmentSessions(MedGSWidget):
             layer.metadata.update({FIELD_KEY: field, FRAME_KEY: frame.to_dict()})
             NEWS.changed.emit()
 
+    @guarded
     def restart(self) -> None:
-        """Begin anew with the same strokes, for settings that a session cannot change."""
-        if self.strokes_layer is not None and not self._choosing:
-            self.begin(self.strokes_layer)
+        """Begin anew with the same strokes and prompts, but other values of the strokes layer."""
+        session, layer = self.controller.session, self.strokes_layer
+        if session is None or layer is None or self._choosing:
+            return
+        try:
+            again = session_again(session, *self.values.values())
+        except MedGSError:
+            self.values.load(session.settings.unlabeled, session.settings.background)
+            raise
+        self.begin(layer, again)
+        self.controller.sync_strokes()
+        self.prompt_layers.show(again.settings)
+
+    def _on_mask_to_begin_with(self) -> None:
+        """Say that a session that runs goes on as it is, with or without the mask chosen now."""
+        if self.controller.session is not None:
+            self.state.message = NEXT_NEW
+
+    @guarded
+    def _on_field(self) -> None:
+        """Go on with the field that was chosen; without one, with that which is there."""
+        controller, layer = self.controller, self.strokes_layer
+        session = controller.session
+        if session is None or layer is None or self._choosing:
+            return
+        field = known_field(self.context, self.view.fields.layer)
+        if field is None or field is controller.field:
+            return
+        self.begin(layer, session)
+        self.prompt_layers.show(session.settings)
 
     def _choose(self, choose: Any, layers: Any) -> None:
         self._choosing = True

@@ -92,7 +92,8 @@ class SegmentView(QWidget):
         self.initial = LayerCombo(self._owner, is_mask, none="no mask yet")
         tip = (
             "A mask to go on with: its classes are shown and can be edited; what you do not touch "
-            "stays, but for voxels near its edges, which are decided anew."
+            "stays, but for voxels near its edges, which are decided anew. A running session "
+            "goes on without it: press New."
         )
         add_row(form, "Begin with", self.initial, tip)
         self.resample = QCheckBox("bring the mask onto the image's grid")

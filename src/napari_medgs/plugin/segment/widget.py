@@ -187,8 +187,8 @@ class SegmentWidget(SegmentSessions):
         view.new_strokes.clicked.connect(lambda *_: self.make_strokes())
         view.strokes.changed.connect(self.follow_strokes)
         view.images.changed.connect(self._on_images)
-        view.initial.changed.connect(self.restart)
-        view.fields.changed.connect(self.restart)
+        view.initial.changed.connect(self._on_mask_to_begin_with)
+        view.fields.changed.connect(self._on_field)
         self.values.changed.connect(self.restart)
         self.settings.changed.connect(self._on_params)
         for signal in (
