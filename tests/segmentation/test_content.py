@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -174,6 +177,29 @@ def test_snapshots_of_both_grids_live_side_by_side(scene):
     again = model.update(first, quick=True)
     assert not again.incremental
     np.testing.assert_array_equal(again.labels, alone)
+
+
+def test_what_other_prompts_needed_does_not_stay_in_memory(scene):
+    image, _, strokes = scene
+    volume, wide = volume_of(padded(image, -500)), padded(strokes)
+    field = fit_for_segmentation(volume, FIT)
+    margin = wide.copy()
+    margin[9, 42, 5:50] = 2
+
+    def kept(*drawn):
+        gc.collect()
+        tracemalloc.start()
+        model = SegmentModel(volume, field)
+        for strokes in drawn:
+            model.update(prompts_of(strokes))
+        gc.collect()
+        found = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        return found
+
+    kept(wide, margin)  # compiles and imports
+    assert kept(wide, margin, wide) < 1.1 * kept(wide)
+    assert kept(wide, margin) < 1.1 * kept(margin, margin)
 
 
 def test_a_class_that_is_drawn_in_the_padding_is_found_there(scene):

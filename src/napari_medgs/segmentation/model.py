@@ -59,8 +59,8 @@ class SegmentModel:
     parts that were set to one value to the low end. Outside of the box all is background, but for
     what is drawn there. Prompts that mean the margin or such a constant (a class that is drawn
     there, no background drawn elsewhere, a mask to refine that reaches into it) are solved on the
-    whole image as it is. Images with more voxels than ``working_voxels`` are solved on averages
-    over blocks.
+    whole image as it is. After an update, only what it was solved on stays set up. Images with
+    more voxels than ``working_voxels`` are solved on averages over blocks.
 
     Use it from one thread at a time. A full result depends on the prompts and settings alone,
     not on earlier updates.
@@ -141,6 +141,12 @@ class SegmentModel:
             volume, field, place, self._params, progress=progress, should_stop=should_stop
         )
 
+    def _model(self, whole: bool) -> Model:
+        """Return the model of the box or of the whole image, set up where it is not there."""
+        if whole not in self._models:
+            self._models[whole] = self._made(whole)
+        return self._models[whole]
+
     @property
     def params(self) -> SegmentParams:
         """Settings; may be replaced, new ones count from the next call on."""
@@ -174,9 +180,7 @@ class SegmentModel:
         content = self._content
         limits = self._params.lowest, self._params.highest
         whole = content.is_between(*limits) or not content.is_enough(prompts, self.volume)
-        if whole not in self._models:
-            self._models[whole] = self._made(whole)
-        model = self._models[whole]
+        model = self._model(whole)
         if whole or not content.is_cropped:
             none = np.zeros(0, np.int64)
             return ModelSnapshot(model.snapshot(prompts), whole, none, none)
@@ -220,10 +224,12 @@ class SegmentModel:
         snapshot = prompts if isinstance(prompts, ModelSnapshot) else self.snapshot(prompts)
         # What the other model knew of an earlier update is not what a quick one extends.
         quick = quick and snapshot.whole == self._whole
-        found = self._models[snapshot.whole].update(
+        model = self._model(snapshot.whole)
+        found = model.update(
             snapshot.inner, quick=quick, progress=progress, should_stop=should_stop
         )
         self._whole = snapshot.whole
+        self._models = {snapshot.whole: model}  # the estimate of memory is for one
         self.last = self._full(found, snapshot, started)
         return self.last
 
@@ -275,7 +281,7 @@ class SegmentModel:
             When the prompts cannot be used.
         """
         snapshot = prompts if isinstance(prompts, ModelSnapshot) else self.snapshot(prompts)
-        found = self._models[snapshot.whole].contrast_weights(snapshot.inner)
+        found = self._model(snapshot.whole).contrast_weights(snapshot.inner)
         if found is None:
             return None
         weights = np.zeros((self.volume.channels, found.shape[1]), found.dtype)
@@ -307,13 +313,13 @@ class SegmentModel:
         """
         snapshot = prompts if isinstance(prompts, ModelSnapshot) else self.snapshot(prompts)
         if snapshot.whole or not self._content.is_cropped:
-            return self._models[snapshot.whole].preview_slice(axis, index, snapshot.inner)
+            return self._model(snapshot.whole).preview_slice(axis, index, snapshot.inner)
         box, shape = self._content.box, self.volume.shape
         rest = [a for a in range(3) if a != axis]
         most = np.min_scalar_type(max(snapshot.values))
         plane = np.zeros([shape[a] for a in rest], most)
         if box[axis].start <= index < box[axis].stop:
-            model = self._models[False]
+            model = self._model(False)
             inner = model.preview_slice(axis, index - box[axis].start, snapshot.inner)
             plane[tuple(box[a] for a in rest)] = inner
         voxels = np.unravel_index(snapshot.flat, shape)
