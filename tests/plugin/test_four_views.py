@@ -126,9 +126,11 @@ def test_planes_fit_canvases_that_are_laid_out_late(docked, qtbot):
     four = widget.look.four_views
     opened = []
     four.opened.connect(lambda: opened.append(True))
+    whole = fitted_size(viewer)
     widget.look.four.click()
     qtbot.waitUntil(lambda: bool(opened), timeout=WAIT)
-    qtbot.wait(1500)
+    qtbot.waitUntil(lambda: fitted_size(viewer) < whole, timeout=WAIT)  # laid out by now
+    four._fit(1)
     camera = getattr(viewer, "scene", viewer).camera
     fitted = camera.zoom
     camera.zoom = 5 * fitted

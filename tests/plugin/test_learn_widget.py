@@ -1,6 +1,7 @@
 """The Learn widget and Pre-segment: train, draw the first mask, take it back, correct it."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from napari_medgs.learning import (
     train_segmenter,
 )
 from napari_medgs.learning.ranking import rank_cases
+from napari_medgs.learning.training.fit import LEAST_STEPS
 from napari_medgs.plugin.layer_frame import grid_kwargs
 from napari_medgs.plugin.learn import jobs as learn_jobs
 from napari_medgs.plugin.learn.jobs import (
@@ -139,7 +141,13 @@ def test_cancel_keeps_the_best(make_viewer, qtbot, cases, tmp_path, notes, monke
     widget = learn(make_viewer, cases)
     widget.output.setText(str(tmp_path / "early.safetensors"))
     widget.panel.button.click()
-    qtbot.waitUntil(lambda: "Training 2" in widget.panel.status.text(), timeout=WAIT)
+    status = widget.panel.status
+
+    def worth_keeping():
+        step = re.match(r"Training (\d+)/", status.text())
+        return step is not None and int(step[1]) >= LEAST_STEPS
+
+    qtbot.waitUntil(worth_keeping, timeout=WAIT)
     widget.panel.cancel.click()
     qtbot.waitUntil(lambda: not widget.runner.busy, timeout=WAIT)
     assert not notes

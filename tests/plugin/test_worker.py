@@ -28,7 +28,7 @@ class Recorder:
         self.threads.add(threading.current_thread())
 
 
-def poll_to_the_end(task, seconds=10):
+def poll_to_the_end(task, seconds=40):
     end = time.monotonic() + seconds
     while task.poll():
         assert time.monotonic() < end
@@ -156,12 +156,12 @@ def test_the_runner_polls_in_qt_and_stops_with_its_owner(qtbot):
     )
     with pytest.raises(RuntimeError, match="already"):
         runner.start(waits_for_stop, returned=got.append, errored=got.append)
-    qtbot.waitUntil(lambda: not runner.busy, timeout=5000)
+    qtbot.waitUntil(lambda: not runner.busy, timeout=40_000)
     assert got == [7]
     task = runner.start(waits_for_stop, returned=got.append, errored=got.append)
     assert runner.busy
     owner.deleteLater()
-    qtbot.waitUntil(lambda: not task.running, timeout=5000)
+    qtbot.waitUntil(lambda: not task.running, timeout=40_000)
     qtbot.wait(200)
     assert got == [7]
 
@@ -178,6 +178,6 @@ def test_a_failing_listener_does_not_keep_the_runner_busy(qtbot):
 
     with qtbot.captureExceptions() as caught:
         runner.start(lambda progress, should_stop: 7, returned=fails, errored=print)
-        qtbot.waitUntil(lambda: not runner.busy, timeout=5000)
+        qtbot.waitUntil(lambda: not runner.busy, timeout=40_000)
         qtbot.wait(300)
     assert len(caught) == 1
