@@ -1,4 +1,4 @@
-"""Masks and prompts of another grid: refused, or brought over by the nearest label."""
+"""Masks, prompts and contrasts of another grid: refused, or brought onto the image's."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from typer.testing import CliRunner
 from napari_medgs.batch import BatchParams, find_cases, fit_many
 from napari_medgs.cli.app import app
 from napari_medgs.data.grid import Grid
-from napari_medgs.data.resampling import resample_labels
-from napari_medgs.errors import GeometryError
+from napari_medgs.data.resampling import resample_labels, resample_volume
+from napari_medgs.data.volume import Volume
+from napari_medgs.errors import GeometryError, ImageError
 from napari_medgs.fitting import FitParams
-from napari_medgs.io import read_labels, write_image, write_labels
+from napari_medgs.io import read_labels, read_volumes, write_image, write_labels
+from napari_medgs.io.fields import load_field
 from tests.strategies import affines
 
 
@@ -62,6 +64,70 @@ def test_simpleitk_resamples_to_the_same_labels(one, other, seed, outside):
     place = grid.to_voxel(like.to_world(where))
     tie = (np.abs(place - np.floor(place) - 0.5) < 1e-4).any(axis=-1)
     np.testing.assert_array_equal(found[~tie], reference[~tie])
+
+
+@settings(deadline=None, max_examples=40)
+@given(affines(), affines(), st.integers(0, 10**6), st.sampled_from([None, 0.0, -7.5]))
+def test_simpleitk_resamples_to_the_same_intensities(one, other, seed, outside):
+    rng = np.random.default_rng(seed)
+    shape, target = (9, 10, 11), (8, 7, 12)
+    other[:3, 3] = 0
+    middle = other[:3, :3] @ [4, 3, 6]
+    other[:3, 3] = one[:3, :3] @ rng.uniform(3, 6, 3) + one[:3, 3] - middle
+    grid, like = Grid(shape, one), Grid(target, other)
+    image = Volume(rng.integers(-500, 3000, (2, *shape)).astype(np.int16), grid, ("a", "b"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = resample_volume(image, like, outside=outside)
+    assert (found.grid, found.channel_names, found.data.dtype) == (like, ("a", "b"), np.float32)
+    place = grid.to_voxel(like.to_world(np.moveaxis(np.indices(target), 0, -1)))
+    # On the border of the outermost voxels either answer is right.
+    border = np.minimum(np.abs(place + 0.5), np.abs(place + 0.5 - shape)).min(axis=-1) < 1e-4
+    for mine, channel in zip(found.data, image.data, strict=True):
+        reference = sitk.GetArrayFromImage(
+            sitk.Resample(
+                as_sitk(channel.astype(np.float64), grid),
+                as_sitk(np.zeros(target), like),
+                sitk.Transform(),
+                sitk.sitkLinear,
+                float(min(channel.min(), 0)) if outside is None else outside,
+            )
+        )
+        np.testing.assert_allclose(mine[~border], reference[~border], atol=0.02)
+
+
+def test_what_a_contrast_does_not_reach_is_background():
+    grid = Grid((4, 8, 8))
+    low = grid.affine.copy()
+    low[:3, 3] = grid.to_world(np.array([2, 0, 0]))
+    part = Grid((2, 8, 8), low)
+    rng = np.random.default_rng(0)
+    ct = Volume(rng.integers(-900, 50, (1, 2, 8, 8)).astype(np.int16), part)
+    mr = Volume(rng.random((1, 2, 8, 8)) + 100, part)
+    for image, value in ((ct, float(ct.data.min())), (mr, 0.0)):
+        with pytest.warns(UserWarning, match=r"does not reach 128 voxels \(50 %\) of the first"):
+            moved = resample_volume(image, grid)
+        assert (moved.data[:, :2] == value).all()
+        np.testing.assert_allclose(moved.data[:, 2:], image.data)
+    holes = mr.data.copy()
+    holes[0, 0, 0, 0] = np.nan
+    with pytest.warns(UserWarning, match="NaN in 1 voxel"):
+        moved = resample_volume(Volume(holes, part), part.with_spacing((1, 1, 2)))
+    assert np.isfinite(moved.data).all()
+    assert resample_volume(mr, Grid((2, 8, 8), low)) is mr
+
+
+def test_contrasts_that_cannot_be_resampled():
+    grid = Grid((4, 8, 8))
+    far = grid.affine.copy()
+    far[:3, 3] = 500
+    image = Volume(np.ones((1, 4, 8, 9)), Grid((4, 8, 9), far))
+    with pytest.raises(GeometryError, match="'flair' lies outside 't1': they do not overlap"):
+        resample_volume(image, grid, name="'flair'", like_name="'t1'")
+    with pytest.raises(GeometryError, match="The first does not state how it lies"):
+        resample_volume(image, Grid((4, 8, 8), source={"kind": "frames"}))
+    with pytest.raises(ImageError, match="complex"):
+        resample_volume(Volume(1j * image.data, Grid((4, 8, 9))), grid)
 
 
 def test_labels_of_all_types_stay_as_they_are():
@@ -199,3 +265,77 @@ def test_batches_resample_masks(case, tmp_path):
     )
     assert done.done == ["image"]
     assert done.entries["image"]["metrics"]["dice"]
+
+
+@pytest.fixture
+def contrasts(tmp_path, tiny_volume, tiny_labels, rng):
+    """Two contrasts, the second one of finer voxels, in another axis order and cut at one end."""
+    grid = tiny_volume.grid.with_spacing((3.0, 0.8, 0.8))
+    place = tiny_volume.grid.to_voxel(grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1)))
+    nearest = np.clip(np.rint(place).astype(int), 0, np.array(tiny_volume.shape) - 1)
+    labels = tiny_labels[tuple(np.moveaxis(nearest, -1, 0))]
+    data = 200.0 * labels + rng.normal(100, 5, grid.shape)
+    affine = grid.affine @ np.array([[0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+    second = tmp_path / "second.nii.gz"
+    nib.save(nib.Nifti1Image(data.transpose(2, 1, 0)[:-6].astype(np.float32), affine), second)
+    first = write_image(tmp_path / "first.nii.gz", tiny_volume.data, tiny_volume.grid)
+    return first, second
+
+
+def test_further_contrasts_are_refused_and_resampled(contrasts, tiny_volume):
+    first, second = contrasts
+    with pytest.raises(GeometryError, match=r"resample=True \(--resample\)"):
+        read_volumes(contrasts)
+    with pytest.warns(UserWarning, match="'second' does not reach"):
+        both = read_volumes(contrasts, resample=True)
+    assert both.grid.matches(tiny_volume.grid)
+    np.testing.assert_allclose(both.data[0], read_volumes([first]).data[0])
+    moved = sitk.Resample(
+        sitk.ReadImage(str(second)), sitk.ReadImage(str(first)), sitk.Transform(), sitk.sitkLinear
+    )
+    expected = sitk.GetArrayFromImage(moved)
+    written = write_image(first.with_name("moved.nii.gz"), both.data[1], both.grid)
+    found = sitk.GetArrayFromImage(sitk.ReadImage(str(written)))
+    assert (expected == 0).any()
+    np.testing.assert_allclose(found, expected, atol=0.01)
+    with pytest.warns(UserWarning, match="taken as 77 "):
+        filled = read_volumes(contrasts, resample=True, fill_nan=77)
+    np.testing.assert_array_equal(filled.data[1] == 77, both.data[1] == 0)
+
+
+def test_commands_resample_further_contrasts(contrasts, case, tmp_path, tiny_labels):
+    prompts = case[2]
+    out, field = tmp_path / "seg.nii.gz", tmp_path / "f.medgs.safetensors"
+    few = ("--gaussians", 150, "--iterations", 2, "--backend", "cpu")
+    for arguments in [
+        ("segment", *contrasts, "--prompts", prompts, "--unlabeled", 9, "--background-label", 3,
+         "-o", out),
+        ("fit", *contrasts, "-o", field, *few),
+        ("compress", field, "--image", contrasts[0], "--image", contrasts[1], "--iterations", 1,
+         "-o", tmp_path / "f.medgs"),
+        ("tissues", *contrasts, "-o", tmp_path / "tissues.nii.gz"),
+        ("parts", *contrasts, "--count", 5, "-o", tmp_path / "parts.nii.gz"),
+    ]:  # fmt: skip
+        refused = run(*arguments)
+        assert refused.exit_code == 1
+        told = " ".join(refused.output.split())
+        assert "'second.nii.gz' (" in told
+        assert "--resample does that" in told
+        done = run(*arguments, "--resample")
+        assert done.exit_code == 0, done.output
+        assert "'second' does not reach" in " ".join(done.output.split())
+    assert load_field(field).info.image_channels == ("first", "second")
+    result = read_labels(out)[0]
+    assert (result[5:8] == tiny_labels[5:8]).mean() > 0.9
+
+
+def test_batches_resample_contrasts(contrasts, tmp_path):
+    table = tmp_path / "cases.csv"
+    table.write_text("image,name\n" + ";".join(map(str, contrasts)) + ",first\n")
+    few = FitParams(gaussians=100, iterations=1, backend="cpu", threads=1)
+    refused = fit_many(find_cases(table), tmp_path / "out", few, BatchParams(workers=1))
+    assert "--resample" in refused.failed["first"]
+    done = fit_many(
+        find_cases(table), tmp_path / "out", few, BatchParams(workers=1, resample=True)
+    )
+    assert done.done == ["first"]

@@ -26,7 +26,8 @@ class BatchParams:
     fill_nan : float or "background"
         What stands for NaN; see :meth:`napari_medgs.Volume.fill_nan`.
     resample : bool
-        Bring masks of another grid onto their images' voxels, by the nearest label.
+        Bring masks of another grid onto their images' voxels, by the nearest label, and further
+        contrasts onto those of the first, linearly.
     scheduler : str, optional
         Address of a Dask scheduler (``tcp://host:8786``); by default the fits run in processes
         on this machine. Its workers must see the same files under the same paths.

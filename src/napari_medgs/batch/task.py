@@ -240,6 +240,7 @@ def read(case: Case, batch: BatchParams) -> Volume:
         assume_identity=batch.assume_identity,
         volume=batch.volume,
         fill_nan=batch.fill_nan,
+        resample=batch.resample,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import signal
 import sys
 import threading
@@ -262,6 +263,7 @@ _CONVERT = {
     ),
 }
 """How to take the advice where ``--spacing`` of a command means something else."""
+_RESAMPLE = re.compile(r" (For a mask, )?resample=True \(--resample\) does that\.")
 _reading: ContextVar[Collection[str]] = ContextVar("_reading", default=())
 """Options of the command that runs which say where an image lies."""
 
@@ -276,7 +278,7 @@ def _with_options(text: str, options: Collection[str]) -> str:
     if "--assume-identity" in options:
         for advice, named in (_ADVICE if "--spacing" in options else _CONVERT).items():
             text = text.replace(advice, named)
-    return text
+    return _RESAMPLE.sub(r" \1--resample does that." if "--resample" in options else "", text)
 
 
 @contextmanager

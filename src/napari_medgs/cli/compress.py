@@ -148,7 +148,9 @@ def compress(
     loaded = load_field(field)
     trees = bool(load_extra(field, "tree")[0])
     with reporter.doing("reading"), naming(image=image):
-        volume = read_volumes(image, **reading.options) if image else None
+        volume = None
+        if image:
+            volume = read_volumes(image, **reading.options, resample=resample)
         grid = loaded.info.grid
         labels = None if mask is None else read_labels(mask, grid, resample=resample)[0]
     with naming(image=image, mask=mask, field=field), reporter.progress() as progress:

@@ -148,10 +148,7 @@ def fit(
 
     initial = None if start is None else load_field(start)
     with reporter.doing("reading"), naming(image=images):
-        volume = read_volumes(
-            images,
-            **reading.options,
-        )
+        volume = read_volumes(images, **reading.options, resample=resample)
         labels = None if mask is None else read_labels(mask, volume.grid, resample=resample)[0]
         if deshear:
             if labels is not None:

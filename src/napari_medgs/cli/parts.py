@@ -20,6 +20,7 @@ from napari_medgs.cli.options import (
     JsonOption,
     QuietOption,
     Reading,
+    ResampleOption,
 )
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.places import WorldOption, place_point, read_numbers
@@ -134,6 +135,7 @@ def parts(
     *,
     params: PartParams,
     reading: Reading,
+    resample: ResampleOption = False,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -172,7 +174,7 @@ def parts(
             what = f"{option} {text}"
             place_point(grid, place, world=world, what=what, image=images[0])
 
-    found = _make_tree(images, field, params, reading, check_places, reporter)
+    found = _make_tree(images, field, params, reading, resample, check_places, reporter)
     seconds = time.perf_counter() - started
     numbers: dict[str, Any] = {
         "seconds": seconds,
@@ -237,6 +239,7 @@ def _make_tree(
     field: Path | None,
     params: PartParams,
     reading: Reading,
+    resample: bool,
     check: Callable[[Grid], None],
     reporter: Reporter,
 ) -> PartTree:
@@ -255,7 +258,7 @@ def _make_tree(
             return part_tree(own, params=params, progress=progress)
     known = None if field is None else load_field(field)
     with reporter.doing("reading"), naming(image=images):
-        volume = read_volumes(images, **reading.options)
+        volume = read_volumes(images, **reading.options, resample=resample)
     check(volume.grid)
     with (
         naming(image=images, field=field),

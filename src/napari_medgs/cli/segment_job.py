@@ -69,7 +69,7 @@ class SegmentJob:
         from napari_medgs.io import read_volumes
 
         with self.reporter.doing("reading"), naming(image=images):
-            return read_volumes(images, **self.reading.options)
+            return read_volumes(images, **self.reading.options, resample=self.resample)
 
     def segment_image(
         self,

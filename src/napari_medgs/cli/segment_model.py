@@ -146,7 +146,7 @@ def segment_cases(
             output,
             agreement=trained.agreement,
             forest=trained.forest,
-            reading=job.reading.options,
+            reading={**job.reading.options, "resample": job.resample},
             scheduler=trained.scheduler,
             workers=trained.workers or 1,
             threads=job.params.threads,

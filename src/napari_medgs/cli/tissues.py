@@ -142,8 +142,7 @@ def tissues(
     own_field = is_field_alone(images, field)
 
     started = time.perf_counter()
-    mask = None if region is None else (region, resample)
-    result, data = _divide(images, mask, field, model, params, reading, reporter)
+    result, data = _divide(images, region, resample, field, model, params, reading, reporter)
     from napari_medgs.io import write_image, write_labels
 
     source = None if own_field else images[0]
@@ -180,17 +179,15 @@ def tissues(
 
 def _divide(
     images: list[str],
-    mask: tuple[Path, bool] | None,
+    region: Path | None,
+    resample: bool,
     field: Path | None,
     model: Path | None,
     params: TissueParams,
     reading: Reading,
     reporter: Reporter,
 ) -> tuple[TissueResult, Any]:
-    """Read everything and divide; return the result and the image.
-
-    A mask comes with whether to resample it.
-    """
+    """Read everything and divide; return the result and the image."""
     from napari_medgs.io import read_labels, read_volumes
     from napari_medgs.io.fields import is_field_file, load_field
     from napari_medgs.tissue import image_of_field, tissues
@@ -203,10 +200,9 @@ def _divide(
     else:
         known = None if field is None else load_field(field)
         with reporter.doing("reading"), naming(image=images):
-            volume = read_volumes(images, **reading.options)
-    region, inside = None, None
-    if mask is not None:
-        region, resample = mask
+            volume = read_volumes(images, **reading.options, resample=resample)
+    inside = None
+    if region is not None:
         with naming(image=images):
             inside = read_labels(region, like=volume.grid, resample=resample)[0] != 0
     with (

@@ -74,7 +74,7 @@ def compress_folder(
         :func:`napari_medgs.batch.find_cases` finds them. Without an image, fine-tuning works
         towards a field's own rendering.
     reading : mapping, optional
-        Arguments of :func:`napari_medgs.io.read_volumes` for images.
+        Arguments of :func:`napari_medgs.io.read_volumes` for images, without ``resample``.
     resample : bool
         Bring masks of another grid onto their images' voxels.
     progress, should_stop : callable, optional
@@ -150,7 +150,7 @@ def _given(
 
     if case is None:
         return None, None
-    volume = read_volumes(case.images, **reading)
+    volume = read_volumes(case.images, **reading, resample=resample)
     if case.mask is None or not loaded.info.class_names:
         return volume, None
     with naming(mask=case.mask):

@@ -147,6 +147,17 @@ def parse_fill(text: float | str) -> float | None:
     return value
 
 
+def background_of(values: NDArray[Any]) -> float:
+    """Return what stands for places without a measurement: 0, or the lowest of negative values.
+
+    Examples
+    --------
+    >>> background_of(np.array([3, 7])), background_of(np.array([-1000, 60]))
+    (0.0, -1000.0)
+    """
+    return min(float(values.min()), 0.0)
+
+
 def fill_nan(volume: Volume, value: float | None = None) -> Volume:
     """Return a volume whose values are all finite; see :meth:`Volume.fill_nan`."""
     filled, texts = finite_volume(volume, value)
@@ -188,7 +199,7 @@ def _filled(
         raise ImageError(f"{where} holds no finite value: all are NaN or infinite.")
     known = channel[finite]
     low, high = known.min(), known.max()
-    background = value if value is not None else float(low if low < 0 else 0)
+    background = value if value is not None else background_of(known)
     nan = np.isnan(channel)
     missing, infinite = int(nan.sum()), int(channel.size - finite.sum() - nan.sum())
     with np.errstate(over="ignore"):

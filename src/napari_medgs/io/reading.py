@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.intensities import parse_fill
-from napari_medgs.data.resampling import resample_labels
-from napari_medgs.data.volume import Volume, check_same_grid, stack_contrasts
+from napari_medgs.data.resampling import resample_labels, resample_volume
+from napari_medgs.data.volume import CLOSE, Volume, check_same_grid, stack_contrasts
 from napari_medgs.errors import FileError, GeometryError, LabelError, ParameterError
 from napari_medgs.io._axes import is_part_of, place_on_grid
 from napari_medgs.io._content import known_content
@@ -197,8 +197,9 @@ def read_volumes(
     series: str | None = None,
     volume: int | None = None,
     fill_nan: float | str | None = None,
+    resample: bool = False,
 ) -> Volume:
-    """Read several contrasts of one grid as one volume.
+    """Read several contrasts as one volume on the grid of the first.
 
     Parameters
     ----------
@@ -206,6 +207,11 @@ def read_volumes(
         One file or folder for each contrast.
     spacing, assume_identity, series, volume, fill_nan
         As in :func:`read_volume`, for all of them.
+    resample : bool
+        Bring contrasts of other grids onto that of the first instead of refusing them, linearly,
+        see :func:`~napari_medgs.data.resampling.resample_volume`. What they do not reach counts
+        as background, or as what NaN is filled with. Registration is not done: the files must
+        say where their images lie in one patient.
 
     Returns
     -------
@@ -215,7 +221,7 @@ def read_volumes(
     Raises
     ------
     GeometryError
-        When their grids differ.
+        When their grids differ, or cannot be resampled.
     ParameterError
         When no path is given.
     MedGSError
@@ -236,19 +242,33 @@ def read_volumes(
     """
     if not paths:
         raise ParameterError("No image was given.")
-    return stack_contrasts(
-        [
-            read_volume(
-                p,
-                spacing=spacing,
-                assume_identity=assume_identity,
-                series=series,
-                volume=volume,
-                fill_nan=fill_nan,
-            )
-            for p in paths
-        ]
-    )
+    volumes = [
+        read_volume(
+            p,
+            spacing=spacing,
+            assume_identity=assume_identity,
+            series=series,
+            volume=volume,
+            fill_nan=fill_nan,
+        )
+        for p in paths
+    ]
+    first = volumes[0]
+    if resample:
+        outside = None if fill_nan is None else parse_fill(fill_nan)
+        for k, other in enumerate(volumes):
+            if not first.grid.matches(other.grid, CLOSE):
+                volumes[k] = resample_volume(
+                    other,
+                    first.grid,
+                    outside=outside,
+                    name=f"'{other.channel_names[0]}'",
+                    like_name=f"'{first.channel_names[0]}'",
+                )
+    try:
+        return stack_contrasts(volumes)
+    except GeometryError as error:
+        raise GeometryError(f"{error} resample=True (--resample) does that.") from None
 
 
 def read_labels(
