@@ -12,7 +12,7 @@ from scipy.ndimage import distance_transform_edt
 import napari_medgs as mg
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import GeometryError, LabelError, MedGSError, ParameterError
-from napari_medgs.segmentation import Session, Settings
+from napari_medgs.segmentation import Point, Session, Settings
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +205,26 @@ def test_arrays_and_files_are_images_too(head, truth, tmp_path):
         (lambda s: s.add_scribble(1, [(0, 0)]), GeometryError),
         (lambda s: s.add_point(1, (-3, 0, 0)), GeometryError),
         (lambda s: s.add_point(1, (np.nan, 0, 0)), GeometryError),
+        (lambda s: s.add_point(1, "2 3 4"), GeometryError),
+        (lambda s: s.add_point(1, (0, (1, 2), 0)), GeometryError),
+        (lambda s: s.add_point(1, None), GeometryError),
+        (lambda s: s.add_point(1, Point((2, 3, 4), 1)), GeometryError),
+        (lambda s: s.add_point("liver", (2, 3, 4)), LabelError),
+        (lambda s: s.add_point(None, (2, 3, 4)), LabelError),
+        (lambda s: s.add_point(np.inf, (2, 3, 4)), LabelError),
+        (lambda s: s.add_point(1, (2, 3, 4), radius="a"), ParameterError),
+        (lambda s: s.add_point(1, (2, 3, 4), positive="no"), ParameterError),
+        (lambda s: s.add_box(1, (0, 0, 0), None), GeometryError),
+        (lambda s: s.add_box(1, (0, 0, 0), (5, 5)), GeometryError),
+        (lambda s: s.add_scribble(1, np.ones(s.volume.shape, int)), LabelError),
+        (lambda s: s.add_scribble(1, np.ones(s.volume.shape[1:], int)), LabelError),
+        (lambda s: s.add_scribble(1, [(0, 0, 0), (0, 0)]), GeometryError),
+        (lambda s: s.add_scribble(1, "a"), GeometryError),
+        (lambda s: s.correct(np.zeros(s.volume.shape[1:], int)), GeometryError),
+        (lambda s: s.correct(None), GeometryError),
+        (lambda s: s.set_complete(0, 1.5), ParameterError),
+        (lambda s: s.set_complete(0, "1"), ParameterError),
+        (lambda s: s.set_initial(np.zeros(s.volume.shape, int), margin="a"), ParameterError),
         (lambda s: s.add_box(1, (0, 0, 0), (0, 5, 5)), GeometryError),
         (lambda s: s.add_box(0, (0, 0, 0), (5, 5, 5)), LabelError),
         (lambda s: s.set_complete(0, s.volume.shape[0]), ParameterError),

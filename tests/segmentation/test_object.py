@@ -146,6 +146,10 @@ def test_one_click_never_takes_most_of_the_image():
     [
         (lambda t: t.add_point((99, 0, 0)), GeometryError, "outside"),
         (lambda t: t.add_point((0, np.nan, 0)), GeometryError, "finite"),
+        (lambda t: t.add_point("1 2 3"), GeometryError, "finite"),
+        (lambda t: t.add_box(None, (5, 6, 6)), GeometryError, "three places"),
+        (lambda t: t.add_box((0.5, 0, 0), (5, 6, 6)), GeometryError, "are integers"),
+        (lambda t: t.add_scribble(None), GeometryError, "shape"),
         (lambda t: t.add_box((5, 5, 5), (5, 6, 6)), GeometryError, "no voxel"),
         (lambda t: t.add_scribble(np.zeros(SHAPE, bool)), LabelError, "no voxel"),
         (lambda t: t.add_lasso(np.ones((2, 2, 2), bool)), GeometryError, "shape"),

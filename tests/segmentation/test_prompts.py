@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_medgs.data.volume import Volume
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
-from napari_medgs.segmentation import Box, Point, Prompts
+from napari_medgs.segmentation import Box, Point, Prompts, segment
 from napari_medgs.segmentation.prompts.collector import find_full_slices
 from napari_medgs.segmentation.prompts.label_check import check_label_image
 from napari_medgs.segmentation.prompts.nearly_full import (
@@ -71,6 +72,11 @@ def test_voxels_follow_the_slice_axis():
         (Prompts(points=(Point((1, 0, 0), 0, positive=False),)), LabelError, "negative point"),
         (Prompts(boxes=(Box((0, 0, 0), (0, 3, 3), 1),)), GeometryError, "empty or outside"),
         (Prompts(boxes=(Box((0, 0, 0), (2, 3, 3), 0),)), LabelError, "box needs a class"),
+        (
+            Prompts(points=(Point((1, 2, 3), 1),), boxes=(Box((0, 1, 1), (3, 5, 6), 2),)),
+            LabelError,
+            "middle of the box of class 2",
+        ),
         (Prompts(fully_labeled=((0, 6),)), GeometryError, "does not exist"),
         (Prompts(locked=frozenset({1})), ParameterError, "Locked"),
         (Prompts(initial=np.ones(SHAPE, int)), LabelError, "nothing to refine"),
@@ -79,6 +85,98 @@ def test_voxels_follow_the_slice_axis():
 def test_unusable_prompts_are_explained(prompts, error, words):
     with pytest.raises(error, match=words):
         collect(prompts)
+
+
+NAN = float("nan")
+PLACE = (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"points": [PLACE]}, ParameterError, r"hold a tuple, \(1, 2, 3\); give a tuple of Point"),
+        ({"points": PLACE}, ParameterError, "hold an int, 1"),
+        ({"points": np.array([PLACE])}, ParameterError, "hold an ndarray"),
+        ({"points": [(PLACE, 1)]}, ParameterError, r"as in points=\(Point\("),
+        ({"points": Point(PLACE, 1)}, ParameterError, "points are a Point"),
+        ({"points": None}, ParameterError, "points are None"),
+        ({"points": (p for p in [Point(PLACE, 1)])}, ParameterError, "a generator"),
+        ({"points": [Point(None, 1)]}, GeometryError, "three places"),
+        ({"points": [Point(("1", "2", "3"), 1)]}, GeometryError, "are numbers"),
+        ({"points": [Point((1, (2,), 3), 1)]}, GeometryError, "three places"),
+        ({"points": [Point((NAN, 2, 3), 1)]}, GeometryError, "outside the image"),
+        ({"points": [Point((1, 2, -3), 1)]}, GeometryError, "outside the image"),
+        ({"points": [Point(PLACE, "1")]}, LabelError, "an integer from 0 .* not '1'"),
+        ({"points": [Point(PLACE, None)]}, LabelError, "not None"),
+        ({"points": [Point(PLACE, 1.5)]}, LabelError, "not 1.5"),
+        ({"points": [Point(PLACE, NAN)]}, LabelError, "not nan"),
+        ({"points": [Point(PLACE, -1)]}, LabelError, "not -1"),
+        ({"points": [Point(PLACE, 10**400)]}, LabelError, "at most"),
+        ({"points": [Point(PLACE, [1])]}, LabelError, "integer"),
+        ({"points": [Point(PLACE, 1, positive="no")]}, ParameterError, "positive or not"),
+        ({"boxes": [(0, 0, 0, 2, 3, 3)]}, ParameterError, "give a tuple of Box"),
+        ({"boxes": Box((0, 0, 0), (2, 3, 3), 1)}, ParameterError, "boxes are a Box"),
+        ({"boxes": [Point(PLACE, 1)]}, ParameterError, "hold a Point"),
+        ({"boxes": [Box((0, 0.5, 0), (2, 3, 3), 1)]}, GeometryError, "are integers"),
+        ({"boxes": [Box(None, (2, 3, 3), 1)]}, GeometryError, "three places"),
+        ({"boxes": [Box((0, 0, 0), (2, 3, 10**30), 1)]}, GeometryError, "are integers"),
+        ({"boxes": [Box((0, 0, 0), (2, 3, 3), "1")]}, LabelError, "not '1'"),
+        ({"fully_labeled": (0, 2)}, ParameterError, "pairs of an axis and an index"),
+        ({"fully_labeled": 2}, ParameterError, "are an int"),
+        ({"fully_labeled": ((0, 2.5),)}, ParameterError, r"hold \(0, 2.5\)"),
+        ({"fully_labeled": (("z", 2),)}, GeometryError, "of axis 'z' does not exist"),
+        ({"locked": 1, "result": image()}, ParameterError, "a set of labels"),
+        ({"locked": "1", "result": image()}, ParameterError, "a set of labels"),
+        ({"locked": ["1"], "result": image()}, LabelError, "not '1'"),
+        ({"background": "2"}, ParameterError, "'background' is a value .* not '2'"),
+        ({"unlabeled": None}, ParameterError, "'unlabeled' is a value .* not None"),
+        ({"labels": np.ma.masked_equal(image(), 0)}, LabelError, "masked array"),
+        ({"labels": image()[2]}, GeometryError, "share a grid"),
+        ({"labels": image().astype(np.int64) + 10**10}, LabelError, "at most"),
+    ],
+)
+def test_what_newcomers_give_is_refused_before_work_starts(given, error, words):
+    volume = Volume.from_array(np.random.default_rng(0).random(SHAPE))
+    events = []
+    with pytest.raises(error, match=words):
+        segment(volume, Prompts(**given), progress=events.append)
+    assert not events
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"prompts": image()}, r"prompts are an ndarray; give Prompts\("),
+        ({"prompts": None}, "prompts are None"),
+        ({"volume": np.zeros(SHAPE)}, "image is an ndarray; make it a Volume"),
+        ({"volume": "scan.nii.gz"}, "image is a str; .* read_volume"),
+        ({"params": {"threads": 1}}, "'params' is a dict; give one of type SegmentParams"),
+        ({"field": "f.medgs"}, "'field' is a str; give one of type GaussianField"),
+        ({"fit_params": {}}, "'fit_params' is a dict; give one of type FitParams"),
+    ],
+)
+def test_other_types_than_those_of_segment_are_refused(arguments, words):
+    volume = Volume.from_array(np.random.default_rng(0).random(SHAPE))
+    prompts = Prompts(points=(Point(PLACE, 1), Point((4, 6, 8), 0)))
+    with pytest.raises(ParameterError, match=words):
+        segment(**({"volume": volume, "prompts": prompts} | arguments))
+
+
+def test_what_is_unambiguous_is_accepted():
+    plain = Prompts(
+        points=(Point((1, 2, 3), 1), Point((5, 0, 0), 0)),
+        boxes=(Box((0, 4, 4), (5, 8, 9), 2),),
+        fully_labeled=((0, 5),),
+    )
+    other = Prompts(
+        points=[Point(np.array([1.0, 2, 3]), np.int64(1)), Point([5, 0, 0], 0.0)],
+        boxes=[Box(np.array([0, 4, 4]), [5, 8, 9], np.uint8(2))],
+        fully_labeled=[[np.int64(0), 5]],
+    )
+    one, two = collect(plain), collect(other)
+    np.testing.assert_array_equal(one.voxels, two.voxels)
+    np.testing.assert_array_equal(one.classes, two.classes)
+    collect(Prompts(background=-5, points=(Point(PLACE, -5), Point((4, 6, 8), 1))))
 
 
 def test_too_many_classes_are_refused():

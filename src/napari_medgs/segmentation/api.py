@@ -16,6 +16,7 @@ from napari_medgs.segmentation.content import find_content
 from napari_medgs.segmentation.memory import check_memory
 from napari_medgs.segmentation.model import SegmentModel
 from napari_medgs.segmentation.params import SegmentParams
+from napari_medgs.segmentation.prompts.kinds import check_kind
 from napari_medgs.segmentation.prompts.prompts import Prompts
 from napari_medgs.segmentation.result.result import SegmentResult
 from napari_medgs.segmentation.working_grid import working_grid
@@ -159,6 +160,16 @@ def segment(
     from napari_medgs.segmentation.prompts.rasterize import check_background, check_prompts
 
     started = time.perf_counter()
+    check_kind(
+        volume, Volume, "The image is", "make it a Volume by Volume.from_array or read_volume"
+    )
+    check_kind(prompts, Prompts, "The prompts are", "give Prompts(labels=..., points=...)")
+    for value, kind, name in (
+        (params, SegmentParams, "params"), (field, GaussianField, "field"),
+        (fit_params, FitParams, "fit_params"),
+    ):  # fmt: skip
+        if value is not None:
+            check_kind(value, kind, f"'{name}' is", f"give one of type {kind.__name__}")
     volume = volume.prepared()
     markers = check_prompts(prompts, volume)
     check_background(prompts, markers)

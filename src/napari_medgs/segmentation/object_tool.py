@@ -23,14 +23,17 @@ from napari_medgs.errors import GeometryError, LabelError, ParameterError
 from napari_medgs.segmentation.local import Box as Window
 from napari_medgs.segmentation.local import bounds
 from napari_medgs.segmentation.local import window as window_of
+from napari_medgs.segmentation.prompts.coordinates import to_voxels
 from napari_medgs.segmentation.prompts.inferred import (
     ellipsoid,
     lasso_strokes,
 )
+from napari_medgs.segmentation.prompts.kinds import as_place
 from napari_medgs.segmentation.prompts.prompts import Box, Point
 from napari_medgs.segmentation.provisional import Beginning, Provisional, near
 
 if TYPE_CHECKING:
+    from napari_medgs.data.grid import Grid
     from napari_medgs.hierarchy import PartSelection
     from napari_medgs.segmentation.interactive import InteractiveSegmenter
     from napari_medgs.segmentation.session.history import Delta
@@ -106,7 +109,7 @@ class ObjectTool:
         GeometryError
             When it lies outside of the image.
         """
-        place = _voxel(position, self._session.grid.shape)
+        place = _voxel(position, self._session.grid)
         label = self.label if positive else 0
         z, y, x = place
         # A later click on the same place wins: the earlier one goes.
@@ -131,6 +134,7 @@ class ObjectTool:
         GeometryError, LabelError
             When the shape is not the image's, or nothing is marked.
         """
+        where = self._mask_of(where)
         window = self._window(where)
         self._paint(window, where[window], self.label if positive else 0)
         if positive:
@@ -154,6 +158,7 @@ class ObjectTool:
         GeometryError, LabelError
             When the shape is not the image's, or nothing is marked.
         """
+        where = self._mask_of(where)
         window = self._window(where)
         if not positive:
             self._paint(window, where[window], 0)
@@ -179,9 +184,11 @@ class ObjectTool:
             When it is empty or outside of the image.
         """
         shape = self._session.grid.shape
-        low, high = np.maximum(start, 0), np.minimum(stop, shape)
+        name = f"The box from {start} to {stop}"
+        first, last = (as_place(corner, name, whole=True) for corner in (start, stop))
+        low, high = np.maximum(first, 0), np.minimum(last, shape)
         if (high <= low).any():
-            raise GeometryError(f"The box from {list(start)} to {list(stop)} holds no voxel.")
+            raise GeometryError(f"{name} holds no voxel.")
         window = window_of(low, high)
         if not positive:
             self._paint(window, np.ones(high - low, np.bool_), 0)
@@ -216,12 +223,9 @@ class ObjectTool:
         GeometryError
             When the shape is not the image's.
         """
-        if mask.shape != self._session.grid.shape:
-            raise GeometryError(
-                f"The mask has shape {mask.shape}, the image {self._session.grid.shape}."
-            )
-        labels = np.zeros(mask.shape, np.int32)
-        labels[mask != 0] = self.label
+        where = self._mask_of(mask)
+        labels = np.zeros(where.shape, np.int32)
+        labels[where] = self.label
         with self._lock:
             self._session.set_mask(labels)
         self._trusted, self._begun = True, None
@@ -242,11 +246,18 @@ class ObjectTool:
             session.record_strokes(window)
         self._new.append(window)
 
-    def _window(self, where: Mask) -> Window:
-        if where.shape != self._session.grid.shape:
+    def _mask_of(self, where: object) -> Mask:
+        """Return a mask as booleans, whose integers are not 0 where the object is."""
+        array = np.asarray(where)
+        if array.shape != self._session.grid.shape:
             raise GeometryError(
-                f"The prompt has shape {where.shape}, the image {self._session.grid.shape}."
+                f"The mask has shape {array.shape}, the image {self._session.grid.shape}."
             )
+        if array.dtype.kind not in "biuf":
+            raise LabelError(f"The mask holds values of type {array.dtype}; give booleans.")
+        return array if array.dtype == bool else array != 0
+
+    def _window(self, where: Mask) -> Window:
         window = bounds(where)
         if window is None:
             raise LabelError("The prompt marks no voxel.")
@@ -365,11 +376,7 @@ class ObjectTool:
         return answers.marked(self._segmenter.parts.tree().mask(part.nodes))
 
 
-def _voxel(position: Sequence[float], shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    place = np.asarray(position, np.float64)
-    if place.shape != (3,) or not np.isfinite(place).all():
-        raise GeometryError("A place is three finite numbers.")
-    if ((place < -0.5) | (place > np.asarray(shape) - 0.5)).any():
-        raise GeometryError(f"The place {place.tolist()} lies outside of the image of {shape}.")
-    z, y, x = np.clip(np.floor(place + 0.5), 0, np.asarray(shape) - 1).astype(int).tolist()
+def _voxel(position: Sequence[float], grid: Grid) -> tuple[int, int, int]:
+    place = to_voxels(grid, [position])[0]
+    z, y, x = np.clip(np.floor(place + 0.5), 0, np.asarray(grid.shape) - 1).astype(int).tolist()
     return z, y, x

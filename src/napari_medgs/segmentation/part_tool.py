@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
 from napari_medgs.errors import Cancelled, LabelError, ParameterError
-from napari_medgs.segmentation.prompts.coordinates import check_label, to_voxels
+from napari_medgs.segmentation.prompts.coordinates import to_voxels
+from napari_medgs.segmentation.prompts.kinds import check_label
 
 if TYPE_CHECKING:
     from napari_medgs.data.field import GaussianField

@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
 from napari_medgs.segmentation.interaction.state import SegmenterState
 from napari_medgs.segmentation.prompts.coordinates import (
-    check_label,
     labels_as_int32,
     marked_voxels,
     to_voxels,
 )
+from napari_medgs.segmentation.prompts.kinds import as_number, check_label, is_whole
 from napari_medgs.segmentation.prompts.prompts import Box, Point, Prompts
 
 if TYPE_CHECKING:
@@ -175,7 +175,9 @@ class Prompting(SegmenterState):
             When it lies outside of the image.
         """
         z, y, x = to_voxels(self._need().grid, [position], world)[0]
-        point = Point((float(z), float(y), float(x)), check_label(label), positive, float(radius))
+        point = Point(
+            (float(z), float(y), float(x)), check_label(label), positive, as_number(radius)
+        )
         session = self._need()
         if point in session.settings.points:
             return False
@@ -203,11 +205,11 @@ class Prompting(SegmenterState):
         GeometryError
             When it is empty or outside of the image.
         """
-        corners = to_voxels(self._need().grid, [start, stop], world, inside=False)
+        grid = self._need().grid
+        low, high = (to_voxels(grid, [corner], world, inside=False)[0] for corner in (start, stop))
         if world:
-            low, high = np.floor(corners.min(axis=0) + 0.5), np.floor(corners.max(axis=0) + 1.5)
-        else:
-            low, high = corners
+            low, high = np.minimum(low, high), np.maximum(low, high)
+            low, high = np.floor(low + 0.5), np.floor(high + 1.5)
         first, last = np.asarray(low, int).tolist(), np.asarray(high, int).tolist()
         session = self._need()
         box = Box((first[0], first[1], first[2]), (last[0], last[1], last[2]), check_label(label))
@@ -237,11 +239,13 @@ class Prompting(SegmenterState):
         """
         session = self._need()
         shape = session.grid.shape
-        if axis not in range(3) or not 0 <= index < shape[axis]:
+        if axis not in range(3) or not is_whole(index) or not 0 <= index < shape[axis]:
             raise ParameterError(
                 f"There is no slice {index} along axis {axis} of an image of {shape} voxels."
             )
-        return self._change(fully_labeled=session.settings.with_complete(axis, index, complete))
+        return self._change(
+            fully_labeled=session.settings.with_complete(axis, int(index), complete)
+        )
 
     def set_initial(self, mask: ArrayLike | None, *, margin: float | None = None) -> None:
         """Start from a mask, which stays except near prompts that contradict it.
@@ -263,10 +267,11 @@ class Prompting(SegmenterState):
         initial = None
         if mask is not None:
             initial = self._mask_of(np.asarray(mask))
+        self._check_margin(margin)
         with self._lock:
             session.set_initial(initial)
         if margin is not None:
-            self._change(initial_margin=float(margin))
+            self._change(initial_margin=as_number(margin))
 
     def set_prior(self, probabilities: NDArray[Any], *, margin: float | None = None) -> bool:
         """Start from class probabilities, such as a network's, as one step.
@@ -311,8 +316,14 @@ class Prompting(SegmenterState):
         given = np.asarray(probabilities)
         Prompts(prior=given).check(session.grid.shape)
         prior = quantize(given)
+        self._check_margin(margin)
         with self._lock:
             changed = session.set_prior(prior)
         if margin is not None:
-            changed |= self._change(initial_margin=float(margin))
+            changed |= self._change(initial_margin=as_number(margin))
         return changed
+
+    def _check_margin(self, margin: float | None) -> None:
+        """Refuse a margin before a mask is set, so that both are or none."""
+        if margin is not None:
+            Prompts(initial_margin=as_number(margin)).check(self._need().grid.shape)

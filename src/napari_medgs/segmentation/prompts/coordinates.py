@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import GeometryError, LabelError
-
-_LABELS = np.iinfo(np.int32)  # what the images of strokes and labels hold
+from napari_medgs.segmentation.prompts.kinds import LABELS
 
 
 def to_voxels(
@@ -48,14 +47,25 @@ def to_voxels(
     >>> to_voxels(Grid((2, 3, 4), 2 * np.eye(4)), [(2.0, 4.0, 6.0)], world=True).tolist()
     [[1.0, 2.0, 3.0]]
     """
-    points = np.asarray(places, np.float64)
-    if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
-        raise GeometryError("A place is three finite numbers.")
+    order = "x, y, z in millimeters" if world else "z, y, x in voxels"
+    try:
+        points = np.asarray(places)
+    except ValueError:  # places of several lengths
+        points = np.empty(0)
+    number = points.dtype.kind in "iuf" and points.ndim == 2 and points.shape[1] == 3
+    if not number or not np.isfinite(points).all():
+        raise GeometryError(f"A place is three finite numbers: {order}.")
+    points = points.astype(np.float64, copy=False)
     if world:
         inverse = np.linalg.inv(grid.affine)
         points = points @ inverse[:3, :3].T + inverse[:3, 3]
-    if inside and ((points < -0.5) | (points > np.asarray(grid.shape) - 0.5)).any():
-        raise GeometryError(f"A place lies outside of the image of shape {grid.shape}.")
+    outside = ((points < -0.5) | (points > np.asarray(grid.shape) - 0.5)).any(axis=1)
+    if inside and outside.any():
+        z, y, x = points[outside][0]
+        raise GeometryError(
+            f"The place ({z:.6g}, {y:.6g}, {x:.6g}) lies outside of the image of shape "
+            f"{grid.shape} in voxels."
+        )
     return points
 
 
@@ -86,16 +96,24 @@ def marked_voxels(
     >>> x.tolist()
     [0, 1, 2, 3]
     """
-    array = np.asarray(where)
+    try:
+        array = np.asarray(where)
+    except ValueError:  # corners of several lengths
+        array = np.empty(1)
     if array.dtype != bool:
         from skimage.draw import line_nd
 
+        if array.size == 0:
+            raise LabelError("The scribble marks no voxel.")
+        if array.ndim > 2 or (array.shape == grid.shape[1:] and array.shape[1] != 3):
+            raise LabelError(
+                f"The scribble is an image of {array.dtype}; give a mask of booleans, such as "
+                "image == 1, or the corners of a line."
+            )
         corners = to_voxels(grid, array, world)
         lines = [corners] if len(corners) == 1 else []
         for first, second in itertools.pairwise(corners):
             lines.append(np.stack(line_nd(first, second, endpoint=True), axis=1))
-        if not lines:
-            raise LabelError("The scribble marks no voxel.")
         voxels = np.round(np.concatenate(lines)).astype(int)
         return tuple(np.clip(voxels, 0, np.asarray(grid.shape) - 1).T)
     if array.shape != grid.shape:
@@ -103,26 +121,6 @@ def marked_voxels(
     if not array.any():
         raise LabelError("The scribble marks no voxel.")
     return array
-
-
-def check_label(label: int) -> int:
-    """Return a label as int.
-
-    Raises
-    ------
-    LabelError
-        When it is no integer from 0 to 2,147,483,647.
-
-    Examples
-    --------
-    >>> check_label(2)
-    2
-    """
-    if int(label) != label or label < 0:
-        raise LabelError(f"A label is an integer from 0 (background), not {label}.")
-    if label > _LABELS.max:
-        raise LabelError(f"A label is at most {_LABELS.max:,}, not {label}.")
-    return int(label)
 
 
 def labels_as_int32(labels: NDArray[Any]) -> NDArray[np.int32]:
@@ -155,7 +153,7 @@ def labels_as_int32(labels: NDArray[Any]) -> NDArray[np.int32]:
         if labels.dtype.kind == "f" and not (labels == np.round(labels)).all():
             raise LabelError("Labels are integers; this image holds other numbers.")
         for value in (labels.min(), labels.max()):
-            if not _LABELS.min <= value <= _LABELS.max:
-                low, high = f"{_LABELS.min:,}", f"{_LABELS.max:,}"
+            if not LABELS.min <= value <= LABELS.max:
+                low, high = f"{LABELS.min:,}", f"{LABELS.max:,}"
                 raise LabelError(f"Labels lie from {low} to {high}; this image holds {value}.")
     return labels.astype(np.int32, copy=False)

@@ -10,6 +10,15 @@ from numpy.typing import NDArray
 
 from napari_medgs._util.settings import check, setting
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
+from napari_medgs.segmentation.prompts.kinds import (
+    LABELS,
+    as_place,
+    check_entries,
+    check_label,
+    check_locked,
+    check_slices,
+    is_whole,
+)
 
 MOST_CLASSES = 250
 PRIOR_SCALE = 255  # of probabilities that are stored as bytes
@@ -186,14 +195,36 @@ class Prompts:
         LabelError
             When values are not integers or negative.
         ParameterError
-            When settings contradict each other.
+            When settings contradict each other, or points, boxes or slices are no such objects.
         """
         check(self)
+        self._check_values()
+        self._check_arrays(shape)
+        self._check_points(shape)
+        self._check_boxes(shape)
+        check_slices(self.fully_labeled, shape)
+        check_locked(self.locked)
+        if self.locked and self.result is None:
+            raise ParameterError(
+                "Locked classes need a result: set 'result' to the label image that holds them."
+            )
+        if any(self.is_background(label) for label in self.locked):
+            raise LabelError("The background cannot be locked; lock the classes instead.")
+
+    def _check_values(self) -> None:
+        for name in ("unlabeled", "background"):
+            value = getattr(self, name)
+            if not is_whole(value) and not (name == "background" and value is None):
+                raise ParameterError(
+                    f"'{name}' is a value of the label image, an integer, not {value!r}."
+                )
         if self.background is not None and self.background == self.unlabeled:
             raise ParameterError(
                 f"The values of unlabeled voxels and of background are both {self.unlabeled}; "
                 "they must differ."
             )
+
+    def _check_arrays(self, shape: tuple[int, int, int]) -> None:
         for name in ("labels", "initial", "result", "prior"):
             array = getattr(self, name)
             if array is None:
@@ -201,6 +232,11 @@ class Prompts:
             if not isinstance(array, np.ndarray):
                 kind = type(array).__name__
                 raise LabelError(f"The {_NAMES[name]} is a {kind}; make it a NumPy array.")
+            if np.ma.isMaskedArray(array):
+                raise LabelError(
+                    f"The {_NAMES[name]} is a masked array, whose masked values would count; fill "
+                    "them first, as in array.filled(0)."
+                )
             if name == "prior":
                 self._check_prior(shape)
                 continue
@@ -213,36 +249,39 @@ class Prompts:
                 raise LabelError(
                     f"The {_NAMES[name]} holds values of type {array.dtype}; labels are integers."
                 )
+            if not np.can_cast(array.dtype, np.int32) and array.max() > LABELS.max:
+                raise LabelError(
+                    f"The {_NAMES[name]} holds {array.max()}; labels are at most {LABELS.max:,}."
+                )
+
+    def _check_points(self, shape: tuple[int, int, int]) -> None:
+        check_entries(self.points, Point, "points", "Point((2, 3, 4), label=1)")
         for point in self.points:
-            if len(point.position) != 3:
-                raise GeometryError(f"The point at {point.position} needs three places: z, y, x.")
-            if any(not -0.5 <= p <= n - 0.5 for p, n in zip(point.position, shape, strict=True)):
+            place = as_place(point.position, f"The point at {point.position}")
+            if any(not -0.5 <= p <= n - 0.5 for p, n in zip(place, shape, strict=True)):
                 raise GeometryError(f"The point at {point.position} lies outside the image.")
+            if not isinstance(point.positive, (bool, np.bool_, int)):
+                raise ParameterError(f"A point is positive or not, not {point.positive!r}.")
+            self._check_label(point.label)
             if not point.positive and self.is_background(point.label):
                 raise LabelError("A negative point needs a class; it cannot be of the background.")
+
+    def _check_boxes(self, shape: tuple[int, int, int]) -> None:
+        check_entries(self.boxes, Box, "boxes", "Box((0, 2, 2), (4, 8, 8), label=1)")
         for box in self.boxes:
-            if len(box.start) != 3 or len(box.stop) != 3:
-                raise GeometryError(
-                    f"The box from {box.start} to {box.stop} needs three places each: z, y, x."
-                )
-            sizes = zip(box.start, box.stop, shape, strict=True)
+            name = f"The box from {box.start} to {box.stop}"
+            start, stop = (as_place(corner, name, whole=True) for corner in (box.start, box.stop))
+            sizes = zip(start, stop, shape, strict=True)
             if any(b - a < 1 or a >= n or b <= 0 for a, b, n in sizes):
-                raise GeometryError(
-                    f"The box from {box.start} to {box.stop} is empty or outside the image."
-                )
+                raise GeometryError(f"{name} is empty or outside the image.")
+            self._check_label(box.label)
             if self.is_background(box.label):
                 raise LabelError("A box needs a class; it cannot be of the background.")
-        for axis, index in self.fully_labeled:
-            if axis not in (0, 1, 2) or not 0 <= index < shape[axis]:
-                raise GeometryError(
-                    f"The fully labeled slice {index} of axis {axis} does not exist."
-                )
-        if self.locked and self.result is None:
-            raise ParameterError(
-                "Locked classes need a result: set 'result' to the label image that holds them."
-            )
-        if any(self.is_background(label) for label in self.locked):
-            raise LabelError("The background cannot be locked; lock the classes instead.")
+
+    def _check_label(self, label: int) -> None:
+        """Refuse what is neither a class nor the background's value, which may be negative."""
+        if not is_whole(label) or not self.is_background(label):
+            check_label(label)
 
 
 _NAMES = {

@@ -55,7 +55,7 @@ def rasterize_prompts(
     ------
     LabelError
         When there are fewer than two classes (the background counts), too many, or negative
-        values.
+        values, or nothing is left of a box.
     """
     markers, fully_labeled, denied_flat, denied_label = collect_drawn(
         prompts, shape, axes, relative_spacing, alike
@@ -106,6 +106,12 @@ def rasterize_prompts(
     if unknown:
         raise LabelError(
             f"A negative point names the class {unknown[0]}, which has no other markers; add some."
+        )
+    unmarked = sorted(set(boxes) - set(values))
+    if unmarked:
+        raise LabelError(
+            f"Other prompts mark the middle of the box of class {unmarked[0]}: mark where the "
+            "class is, too."
         )
     ordered = np.asarray(values)
     order = list(axes)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
 from napari_medgs.data.grid import Grid
-from napari_medgs.errors import ParameterError
+from napari_medgs.errors import GeometryError, ParameterError
 from napari_medgs.segmentation.contracts import Model
 from napari_medgs.segmentation.prompts.coordinates import labels_as_int32
 from napari_medgs.segmentation.result.result import SegmentResult
@@ -149,13 +149,21 @@ class Session(SessionState):
 
         Raises
         ------
+        GeometryError
+            When the mask has another shape than the image.
         ParameterError
             When background was painted and there is no value for it.
         LabelError
             When a new value is no integer, or none that 32 bits hold.
         """
         part = box if box is not None else tuple(slice(0, n) for n in self.grid.shape)
-        old, new = self.labels[part], np.asarray(edited)[part]
+        edited = np.asarray(edited)
+        if edited.shape != self.grid.shape:
+            raise GeometryError(
+                f"The edited mask has shape {edited.shape}, the image {self.grid.shape}: they "
+                "must share a grid."
+            )
+        old, new = self.labels[part], edited[part]
         changed = np.nonzero(old != new)
         if not len(changed[0]):
             return False
