@@ -78,6 +78,43 @@ def test_a_click_fills_what_a_mask_lacks_and_leaves_the_rest(
     assert (found[far] == initial[far]).all()
 
 
+@settings(max_examples=12, deadline=None)
+@given(place=st.tuples(*(st.integers(0, n - 1) for n in SHAPE)), label=st.integers(0, 2))
+def test_a_click_moves_a_mask_toward_its_class_alone(
+    model: SegmentModel, truth: NDArray[np.uint8], place: tuple[int, int, int], label: int
+) -> None:
+    """The image shows more of both classes than the mask has, and a click tells of one."""
+    initial = np.zeros_like(truth)
+    initial[_ball((12, 11, 11), 4)] = 1
+    initial[_ball((12, 24, 24), 3)] = 2
+    point = Point(tuple(map(float, place)), label)
+    found = model.update(Prompts(initial=initial, points=(point,))).labels
+    changed = found != initial
+    assert (found[changed] == label).all()
+
+
+def test_two_clicks_open_their_classes_where_both_reach(
+    model: SegmentModel, truth: NDArray[np.uint8]
+) -> None:
+    initial = np.where(truth == 2, 0, truth)
+    initial[(truth == 1) & _ball((12, 11, 4), 7)] = 0
+    clicks = Point((12.0, 11.0, 7.0), 1), Point((12.0, 24.0, 24.0), 2)
+    found = model.update(Prompts(initial=initial, points=clicks)).labels
+    for k in (1, 2):
+        assert _dice(found == k, truth == k) > 0.9
+
+
+def test_a_negative_point_leaves_the_other_classes_open(
+    model: SegmentModel, truth: NDArray[np.uint8]
+) -> None:
+    """The first class has swallowed most of the second one."""
+    initial = truth.copy()
+    initial[(truth == 2) & ~_ball((12, 24, 28), 2)] = 1
+    point = Point((12.0, 24.0, 22.0), 1, positive=False)
+    found = model.update(Prompts(initial=initial, points=(point,))).labels
+    assert _dice(found == 2, truth == 2) > _dice(initial == 2, truth == 2) + 0.4
+
+
 def test_a_click_removes_what_a_mask_has_too_much(
     model: SegmentModel, truth: NDArray[np.uint8]
 ) -> None:

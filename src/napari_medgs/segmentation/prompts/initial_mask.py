@@ -3,12 +3,13 @@
 Every voxel keeps its label, except near the mask's borders (the margin) and around prompts that
 contradict the mask. A prompt that lies deep in a wrongly labeled region says that the whole
 region is wrong: the ball around it that is free grows with its depth, its distance to the nearest
-voxel of another label.
+voxel of another label. There the choice is between the mask's label and the prompt's: of other
+classes it says nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,27 @@ from napari_medgs.segmentation.prompts.prompts import PRIOR_SCALE, Prompts
 
 SHARE_OF_DEPTH = 0.7  # of a class's depth at most that a margin may take
 LAYER_THICKNESS = 1.5  # of the marked layer along what is free, in finest voxels
+STEPS = 4  # of an octave of depths, each of which counts as one depth
+ANY_LABEL = -1  # of a prompt that says what a voxel is not
+Part = tuple[tuple[slice, ...], NDArray[np.bool_]]  # of a volume: a box, and where in it
+
+
+@dataclass(frozen=True)
+class Released:
+    """What prompts that contradict an initial mask set free.
+
+    Attributes
+    ----------
+    nearness : (Z, Y, X) ndarray of float32
+        Distance to the nearest such prompt over its depth in the wrong label; infinite where
+        nothing is freed.
+    toward : dict of int to (box, ndarray of bool)
+        By the label that prompts want: where voxels may take it. With ``ANY_LABEL`` where they
+        may take any, around prompts that only deny a label and within the margin.
+    """
+
+    nearness: Floats
+    toward: dict[int, Part]
 
 
 @dataclass(frozen=True)
@@ -43,8 +65,8 @@ class InitialMask:
     relative_spacing: NDArray[Any]
     params: InitialMaskParams
 
-    def released(self, voxels: NDArray[Any]) -> Floats:
-        """Return what prompts that contradict the mask set free, and how near to them it is.
+    def released(self, voxels: NDArray[Any], labels: NDArray[Any]) -> Released:
+        """Return what prompts that contradict the mask set free.
 
         A prompt frees voxels of the label that it contradicts, none of other labels.
 
@@ -52,23 +74,41 @@ class InitialMask:
         ----------
         voxels : (P, 3) ndarray of int
             Where prompts say another label than the mask.
+        labels : (P,) ndarray of int
+            Which one; ``ANY_LABEL`` where they only deny the mask's.
 
         Returns
         -------
-        (Z, Y, X) ndarray of float32
-            Distance to the nearest such prompt over its depth; infinite where nothing is freed.
+        Released
         """
-        out = np.full(self.labels.shape, np.inf, np.float32)
-        values = self.labels[tuple(voxels.T)]
-        for value in np.unique(values):
-            self._release(value, voxels[values == value], out)
-        return out
+        nearness = np.full(self.labels.shape, np.inf, np.float32)
+        toward: dict[int, Part] = {}
+        for label in np.unique(labels):
+            mine = voxels[labels == label]
+            box = self._box(mine, self._reach(self.params.max_depth * 2 ** (1 / STEPS)))
+            low = [s.start for s in box]
+            around, mine = replace(self, labels=self.labels[box], free=self.free[box]), mine - low
+            reached = np.full(around.labels.shape, np.inf, np.float32)
+            values = around.labels[tuple(mine.T)]
+            for value in np.unique(values):
+                around._release(value, mine[values == value], reached)
+            np.minimum(nearness[box], reached, out=nearness[box])
+            inner, part = _part(np.isfinite(reached))
+            place = tuple(slice(s.start + a, s.stop + a) for s, a in zip(inner, low, strict=True))
+            toward[int(label)] = place, part
+        if self.free.any():
+            anything = self.free.copy()
+            if ANY_LABEL in toward:
+                box, part = toward[ANY_LABEL]
+                anything[box] |= part
+            toward[ANY_LABEL] = _part(anything)
+        return Released(nearness, toward)
 
     def _release(self, value: Any, voxels: NDArray[Any], out: Floats) -> None:
         """Free voxels of one label around prompts that lie in it."""
         from scipy.ndimage import distance_transform_edt
 
-        most, params = self.params.max_depth, self.params
+        most = self.params.max_depth
         near = self._box(voxels, most)
         mine = self.labels[near] == value
         depth = np.full(len(voxels), most)
@@ -76,17 +116,22 @@ class InitialMask:
             distance = distance_transform_edt(mine, sampling=self.relative_spacing)
             inner = tuple((voxels - [s.start for s in near]).T)
             depth = np.minimum(distance[inner], most)
-        # Depths in steps of a quarter octave, each with one distance transform in its own box.
-        level = np.ceil(4 * np.log2(depth)).astype(int)
+        # Depths in steps, each with one distance transform in its own box.
+        level = np.ceil(STEPS * np.log2(depth)).astype(int)
         for step in np.unique(level):
-            deep, centers = 2.0 ** (step / 4), voxels[level == step]
-            reach = max(params.release_factor * deep + params.release_offset, 1.0)
+            deep, centers = 2.0 ** (step / STEPS), voxels[level == step]
+            reach = self._reach(deep)
             box = self._box(centers, reach)
             away = np.ones([s.stop - s.start for s in box], np.bool_)
             away[tuple((centers - [s.start for s in box]).T)] = False
             distance = distance_transform_edt(away, sampling=self.relative_spacing)
             ball = (distance <= reach) & (self.labels[box] == value)
             np.minimum(out[box], distance / deep, out=out[box], where=ball, casting="same_kind")
+
+    def _reach(self, depth: float) -> float:
+        """Return the radius of the ball that a prompt of some depth sets free."""
+        params = self.params
+        return max(params.release_factor * depth + params.release_offset, 1.0)
 
     def _box(self, voxels: NDArray[Any], reach: float) -> tuple[slice, ...]:
         pad = np.ceil(reach / self.relative_spacing).astype(int) + 1
@@ -120,6 +165,16 @@ class InitialMask:
             layer &= ~free
         flat = np.flatnonzero(layer.reshape(-1))
         return flat, self.labels.reshape(-1)[flat].astype(np.int64)
+
+
+def _part(where: NDArray[np.bool_]) -> Part:
+    """Return the smallest box that holds what is true, and that part."""
+    box = []
+    for axis in range(where.ndim):
+        there = np.flatnonzero(where.any(axis=tuple(b for b in range(where.ndim) if b != axis)))
+        box.append(slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(0, 0))
+    place = tuple(box)
+    return place, where[place].copy()
 
 
 def _edges(labels: NDArray[Any]) -> NDArray[np.bool_]:

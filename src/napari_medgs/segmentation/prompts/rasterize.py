@@ -7,15 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs._typing import Floats
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import LabelError
 from napari_medgs.segmentation.prompts.collector import Alike, MarkerCollector, collect_drawn
-from napari_medgs.segmentation.prompts.initial_mask import InitialMask, initial_mask_of
-from napari_medgs.segmentation.prompts.markers import KeptLabels, Markers
+from napari_medgs.segmentation.prompts.initial_mask import (
+    ANY_LABEL,
+    InitialMask,
+    Released,
+    initial_mask_of,
+)
+from napari_medgs.segmentation.prompts.markers import NO_CLASS, KeptLabels, Markers
 from napari_medgs.segmentation.prompts.prompts import MOST_CLASSES, Point, Prompts
 
-NO_CLASS = 255
 CORE_SHARE = 0.5  # of a box's core that looks like clicks on its class
 BOX_CORE = 0.3  # axes of the ellipsoid that marks a box without strokes, over the box's sides
 RING = 2  # voxels, the width of the background that is marked around boxes
@@ -62,13 +65,13 @@ def rasterize_prompts(
     )
     background = prompts.background_value
     kept: NDArray[np.bool_] | None = None
-    nearness = np.zeros(0, np.float32)
+    released: Released | None = None
     if prompts.initial is not None or prompts.prior is not None:
         if initial is None:
             initial = initial_mask_of(prompts, relative_spacing)
         denied = _joined(denied_flat), _joined(denied_label)
-        nearness = initial.released(_contradictions(initial, markers, denied, shape))
-        free = initial.free | np.isfinite(nearness)
+        released = initial.released(*_contradictions(initial, markers, denied, shape))
+        free = initial.free | np.isfinite(released.nearness)
         drawn = markers
         markers = MarkerCollector(shape)
         markers.add(*initial.markers(free), user_marked=False)
@@ -130,7 +133,9 @@ def rasterize_prompts(
         {values.index(k): [(a[order], b[order]) for a, b in pairs] for k, pairs in boxes.items()},
         fully_labeled,
         user_marked,
-        None if kept is None or initial is None else _kept(initial, kept, nearness, ordered, axes),
+        None
+        if kept is None or initial is None or released is None
+        else _kept(initial, kept, released, ordered, axes),
         kept is None and not _is_painted(prompts),
     )
 
@@ -138,14 +143,22 @@ def rasterize_prompts(
 def _kept(
     initial: InitialMask,
     kept: NDArray[np.bool_],
-    nearness: Floats,
+    released: Released,
     values: NDArray[Any],
     axes: tuple[int, int, int],
 ) -> KeptLabels:
     """Return an initial mask with the classes of the markers, slice-first."""
     place = np.minimum(np.searchsorted(values, initial.labels), len(values) - 1)
     classes = np.where(values[place] == initial.labels, place, NO_CLASS).astype(np.uint8)
-    return KeptLabels(kept.transpose(axes), classes.transpose(axes), nearness.transpose(axes))
+    toward = {
+        NO_CLASS if label == ANY_LABEL else int(np.searchsorted(values, label)): (
+            tuple(box[a] for a in axes),
+            part.transpose(axes),
+        )
+        for label, (box, part) in released.toward.items()
+    }
+    order = kept.transpose(axes), classes.transpose(axes), released.nearness.transpose(axes)
+    return KeptLabels(*order, toward)
 
 
 def _joined(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -157,14 +170,14 @@ def _contradictions(
     drawn: MarkerCollector,
     denied: tuple[NDArray[np.int64], NDArray[np.int64]],
     shape: tuple[int, int, int],
-) -> NDArray[np.int64]:
-    """Return the voxels (P, 3) where prompts say another label than an initial mask."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where prompts say another label than an initial mask, (P, 3), and which (P,)."""
     flat, label, _ = drawn.result()
     before = initial.labels.reshape(-1)
-    wrong = np.concatenate(
-        [flat[before[flat] != label], denied[0][before[denied[0]] == denied[1]]]
-    )
-    return np.stack(np.unravel_index(wrong, shape), axis=1)
+    wrong = before[flat] != label
+    refused = denied[0][before[denied[0]] == denied[1]]
+    voxels = np.stack(np.unravel_index(np.concatenate([flat[wrong], refused]), shape), axis=1)
+    return voxels, np.concatenate([label[wrong], np.full(len(refused), ANY_LABEL, np.int64)])
 
 
 def _is_painted(prompts: Prompts) -> bool:
