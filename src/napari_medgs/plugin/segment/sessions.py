@@ -45,11 +45,7 @@ from napari_medgs.plugin.segment.layers import (
 )
 from napari_medgs.plugin.segment.maps import MapLayers
 from napari_medgs.plugin.segment.model import JobKind
-from napari_medgs.plugin.segment.new_session import (
-    known_field,
-    new_session,
-    session_again,
-)
+from napari_medgs.plugin.segment.new_session import known_field, new_session
 from napari_medgs.plugin.segment.parts.tool import ClickParts
 from napari_medgs.plugin.segment.presegment import PreSegment
 from napari_medgs.plugin.segment.prompt_layers import PromptLayers
@@ -71,9 +67,6 @@ if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
     from napari_medgs.plugin.layer_frame import LayerFrame
     from napari_medgs.segmentation import ClassList, SegmentParams, Session
-
-
-NEXT_NEW = '"Begin with" counts from the next New; this session goes on as it is.'
 
 
 def _labels_of(mask: Any | None) -> set[int]:
@@ -116,7 +109,7 @@ class SegmentSessions(MedGSWidget):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
-        self._choosing = False
+        self.is_choosing = False
         self._marked = False
         self._named_for: Callable[[], Any] = lambda: None
 
@@ -174,7 +167,7 @@ class SegmentSessions(MedGSWidget):
 
     def follow_strokes(self) -> None:
         """Go on in the strokes layer that is chosen now, or in none."""
-        if self._choosing:
+        if self.is_choosing:
             return
         layer = self.view.strokes.layer
         if layer is None:
@@ -233,16 +226,16 @@ class SegmentSessions(MedGSWidget):
                     f"{MOST_CLASSES - 1} work. Keep those that you want to correct."
                 )
         except MedGSError:
-            self._choose(self.view.strokes.choose, None)
+            self.choose(self.view.strokes.choose, None)
             raise
         self.view.place_warning = grid_warning(frame.grid, context.image.name)
         context.strokes_layer = layer
         self._named_for = weakref.ref(context.image)
         self._marked = role_of(layer) is None
         layer.metadata.setdefault(ROLE_KEY, "strokes")  # so that nobody exports it as a mask
-        self._choose(self.view.strokes.choose, layer)
+        self.choose(self.view.strokes.choose, layer)
         # A layer added later must not take the image's place.
-        self._choose(self.view.images.check, context.sources)
+        self.choose(self.view.images.check, context.sources)
         start = self.view.initial.layer if is_new else None
         names, colors = label_table(start)
         table.colors.update(colors)
@@ -376,58 +369,13 @@ class SegmentSessions(MedGSWidget):
             layer.metadata.update({FIELD_KEY: field, FRAME_KEY: frame.to_dict()})
             NEWS.changed.emit()
 
-    @guarded
-    def restart(self) -> None:
-        """Begin anew with the same strokes and prompts, but other values of the strokes layer."""
-        session, layer = self.controller.session, self.strokes_layer
-        if session is None or layer is None or self._choosing:
-            return
-        try:
-            again = session_again(session, *self.values.values())
-        except MedGSError:
-            self.values.load(session.settings.unlabeled, session.settings.background)
-            raise
-        self.begin(layer, again)
-        self.controller.sync_strokes()
-        self.prompt_layers.show(again.settings)
-
-    def _on_mask_to_begin_with(self) -> None:
-        """Say that a session that runs goes on as it is, with or without the mask chosen now."""
-        if self.controller.session is not None:
-            self.state.message = NEXT_NEW
-
-    @guarded
-    def _on_field(self) -> None:
-        """Go on with the field that was chosen; without one, with that which is there."""
-        controller, layer = self.controller, self.strokes_layer
-        session = controller.session
-        if session is None or layer is None or self._choosing:
-            return
-        field = known_field(self.context, self.view.fields.layer)
-        if field is None or field is controller.field:
-            return
-        self.begin(layer, session)
-        self.prompt_layers.show(session.settings)
-
-    def _choose(self, choose: Any, layers: Any) -> None:
-        self._choosing = True
+    def choose(self, choose: Any, layers: Any) -> None:
+        """Choose layers in a control, without what follows where the user does."""
+        self.is_choosing = True
         choose(layers)
-        self._choosing = False
+        self.is_choosing = False
 
-    def _on_images(self) -> None:
-        if self.view.images.layers == self.context.sources or self._choosing:
-            return
-        layer = self.strokes_layer
-        self.end()
-        self.context.forget_images()
-        self._forget_patient()
-        if layer is not None and self.view.images.layers and layer in self.viewer.layers:
-            self.begin(layer)
-        else:
-            self._choose(self.view.strokes.choose, None)
-        self.files.look_for_saved()
-
-    def _forget_patient(self) -> None:
+    def forget_patient(self) -> None:
         """Forget the names of the classes of an image that is no longer chosen."""
         last = self._named_for()
         if last is not None and last not in self.view.images.layers:

@@ -13,6 +13,7 @@ from napari_medgs.plugin.responsive import breathe
 from napari_medgs.plugin.segment.accept import AcceptAction
 from napari_medgs.plugin.segment.accepted import AcceptedLayers
 from napari_medgs.plugin.segment.cases import CaseActions
+from napari_medgs.plugin.segment.choices import ChoiceEvents
 from napari_medgs.plugin.segment.class_files import ClassFiles
 from napari_medgs.plugin.segment.classes import ClassActions
 from napari_medgs.plugin.segment.complete_slice import CompleteSlice
@@ -186,10 +187,7 @@ class SegmentWidget(SegmentSessions):
         controller.prepared.connect(self.give_field)
         view.new_strokes.clicked.connect(lambda *_: self.make_strokes())
         view.strokes.changed.connect(self.follow_strokes)
-        view.images.changed.connect(self._on_images)
-        view.initial.changed.connect(self._on_mask_to_begin_with)
-        view.fields.changed.connect(self._on_field)
-        self.values.changed.connect(self.restart)
+        self.choices = ChoiceEvents(self)
         self.settings.changed.connect(self._on_params)
         for signal in (
             self.tools.panel.limit.toggled,
