@@ -204,6 +204,18 @@ def test_continue(model: Path, cases: Path, tmp_path: Path):
     assert 2 * ((mask > 0) & (labels > 0)).sum() / ((mask > 0).sum() + (labels > 0).sum()) > 0.7
 
 
+def test_numbers_of_the_model_before_are_not_those_of_the_continued_one(
+    model: Path, cases: Path, tmp_path: Path
+):
+    assert load_segmenter(model).card.dice
+    path = tmp_path / "next.safetensors"
+    words = ["train-segmenter", cases, "--continue", model, "-o", path]
+    said = run(*words, "--steps", 2, "--workers", 0, "--folds", 0)
+    card = load_segmenter(path).card
+    assert (card.folds, card.dice, card.trust) == (0, {}, {})
+    assert "Dice" not in said
+
+
 def test_continue_refused(model: Path, cases: Path, tmp_path: Path):
     words = ["train-segmenter", cases, "--continue", model, "-o", tmp_path / "x.safetensors"]
     assert "--width" in run(*words, "--width", 32, status=2)

@@ -226,8 +226,9 @@ class _Run:
             check_continued(self.start.card, checked)
             own: Any = self.start.networks[0].features
             self.frozen = None if own is None else own.frozen
+            before = self.start.card  # what was measured, was on its own networks
             return replace(
-                self.start.card, licence=licence or self.start.card.licence, training={}, trust={}
+                before, licence=licence or before.licence, dice={}, training={}, trust={}
             )
         sizes = plan_sizes(
             checked.facts, self.device, spacing=params.spacing, levels=params.levels
