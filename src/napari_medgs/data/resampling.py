@@ -234,9 +234,8 @@ def _reached(
     for axis, count in enumerate(source):
         a, b, c, start = to_source[axis]
         plane = (b * y)[:, None] + c * x
-        for k, part in enumerate(
-            inside
-        ):  # slice by slice: all of them would take eight times more
+        # Slice by slice: all of them at once would take eight times more memory.
+        for k, part in enumerate(inside):
             place = plane + (a * z[k] + start)
             part &= (place >= -0.5 - _TIE) & (place <= count - 0.5 + _TIE)
     return inside
