@@ -490,7 +490,7 @@ def test_closing_the_window_saves_the_last_stroke(docked, qtbot, notes, monkeypa
     assert notes == []
 
 
-def test_calls_that_wait_are_dropped_with_their_widget(qapp):
+def test_calls_that_wait_are_dropped_with_their_widget(qtbot):
     made = []
     kept, gone = QObject(), QObject()
     call_later(kept, lambda: made.append("kept"))
