@@ -7,6 +7,6 @@ from .image_stack import write_frames as write_frames
 from .label_names import write_label_names as write_label_names
 from .labels import as_labels as as_labels
 from .labels import compact_labels as compact_labels
-from .reading import read_labels as read_labels
+from .masks import read_labels as read_labels
 from .reading import read_volume as read_volume
 from .reading import read_volumes as read_volumes
