@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_medgs import Volume
+from napari_medgs import Grid, Volume
 from napari_medgs.errors import (
     FileError,
     GeometryError,
@@ -18,7 +18,7 @@ from napari_medgs.errors import (
     MedGSError,
     ParameterError,
 )
-from napari_medgs.io import write_image, write_labels
+from napari_medgs.io import read_volume, write_image, write_labels
 from napari_medgs.learning.data.checks import look_at, read_case
 from napari_medgs.learning.data.patches import has_lateral_classes
 from napari_medgs.learning.data.sources import find_training_cases
@@ -197,6 +197,27 @@ def test_mask_of_another_grid(dataset: Path):
     text = problem(dataset)
     assert "case1.nii.gz" in text
     assert "the mask lies on another grid than its image" in text
+    assert "resample=True (--resample) does that" in text
+
+
+def test_images_and_masks_of_other_grids_are_resampled_on_request(dataset: Path):
+    files = [dataset / "imagesTr" / f"case1_{c:04d}.nii.gz" for c in range(2)]
+    image, labels, grid = phantom(1)
+    fine = grid.with_spacing((1.0, 0.5, 0.5))
+    write_image(files[1], image.repeat(2, 1).repeat(2, 2), fine)
+    write_labels(dataset / "labelsTr" / "case1.nii.gz", labels.repeat(2, 1).repeat(2, 2), fine)
+    assert "resample=True (--resample) does that" in problem(dataset)
+    source = find_training_cases(dataset, resample=True)
+    volume, found = read_case(source.cases[1])
+    np.testing.assert_array_equal(volume.channel(0), read_volume(files[0]).channel(0))
+    np.testing.assert_allclose(volume.channel(1), image, rtol=1e-5)
+    np.testing.assert_array_equal(found, labels)
+    assert len(look_at_cases(source).facts) == 3
+    far = grid.affine.copy()
+    far[:3, 3] += 900
+    write_labels(dataset / "labelsTr" / "case1.nii.gz", labels, Grid(grid.shape, far))
+    with pytest.raises(GeometryError, match="do not overlap anywhere"):
+        read_case(source.cases[1])
     with pytest.raises(GeometryError):
         look_at(find_training_cases(dataset).cases[1])
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QFileDialog
 
+from napari_medgs import learning
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import Cancelled, FileError, ParameterError
 from napari_medgs.io import write_image
@@ -167,7 +168,7 @@ def test_cancel_before_there_is_a_network(make_viewer, qtbot, cases, tmp_path, n
     assert list(tmp_path.iterdir()) == notes == []
 
 
-def test_what_is_missing(make_viewer, qtbot, tmp_path, notes):
+def test_what_is_missing(make_viewer, qtbot, tmp_path, notes, monkeypatch):
     widget = learn(make_viewer)
     widget.panel.button.click()
     assert notes == [("error", "Choose the cases to learn from: a folder, or a table.")]
@@ -189,6 +190,25 @@ def test_what_is_missing(make_viewer, qtbot, tmp_path, notes):
         make_train_request(tmp_path, None, 1, True, None)
     with pytest.raises(FileError, match="ends in"):
         make_train_request(tmp_path, tmp_path / "m.pt", 1, True, None)
+    several = write_nnunet(tmp_path / "several", 2, 2)
+    image, _, grid = phantom(1)
+    fine = grid.with_spacing((1.0, 0.5, 0.5))
+    image = image.repeat(2, 1).repeat(2, 2)
+    write_image(several / "imagesTr" / "case1_0001.nii.gz", image, fine)
+    widget.source.setText(str(several))
+    widget.panel.button.click()
+    qtbot.waitUntil(lambda: not widget.runner.busy, timeout=WAIT)
+    assert notes[2][1].endswith("Check 'bring images and mask onto one grid' for that.")
+    widget.resample.setChecked(True)
+    looked = []
+    monkeypatch.setattr(
+        learning, "train_segmenter", lambda source, *_, **__: looked.append(source)
+    )
+    monkeypatch.setattr(learning, "save_segmenter", lambda *_: None)
+    monkeypatch.setattr(widget, "_show_outcome", lambda outcome: None)
+    widget.panel.button.click()
+    qtbot.waitUntil(lambda: not widget.runner.busy, timeout=WAIT)
+    assert [case.resample for case in looked[0].cases] == [True, True]
 
 
 def test_the_images_that_folds_disagree_on_come_first(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_medgs.cli.command import print_error, stoppable
-from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption
+from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption, ResampleOption
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output
 from napari_medgs.cli.setting_options import takes_settings
@@ -119,6 +119,7 @@ def train_segmenter(
     ] = "",
     *,
     params: LearnParams,
+    resample: ResampleOption = False,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -147,7 +148,7 @@ def train_segmenter(
     require("torch", "lightning", feature="train-segmenter")
     start = None if continued is None else load_segmenter(continued, params.features)
     with reporter.doing("looking for cases"):
-        source = find_training_cases(data, mask=mask, pattern=pattern)
+        source = find_training_cases(data, mask=mask, pattern=pattern, resample=resample)
     with (
         stoppable("the best network so far") as should_stop,
         reporter.progress() as progress,

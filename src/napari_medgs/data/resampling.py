@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._util.progress import StopCallback, never_stop
 from napari_medgs.data.grid import Grid
-from napari_medgs.data.intensities import background_of
+from napari_medgs.data.intensities import background_of, finite_volume
 from napari_medgs.data.orientation import is_orientation_known
 from napari_medgs.data.volume import Volume
-from napari_medgs.errors import GeometryError
+from napari_medgs.errors import Cancelled, GeometryError
 
 _TIE = 1e-6  # voxels: halfway between two voxels the upper one counts, whatever is rounded where
+_PIECE = 2**21  # voxels that are interpolated between two questions whether to stop
 
 
 def resample_labels(
@@ -175,10 +177,47 @@ def resample_volume(
     >>> resample_volume(coarse, fine).data[0, 0, 0].tolist()
     [0.0, 1.0, 3.0, 4.0]
     """
+    moved, texts = resampled_volume(volume, like, outside=outside, name=name, like_name=like_name)
+    for text in texts:
+        warnings.warn(text, stacklevel=2)
+    return moved
+
+
+def resampled_volume(
+    volume: Volume,
+    like: Grid,
+    *,
+    outside: float | None = None,
+    name: str = "The second image",
+    like_name: str = "the first",
+    should_stop: StopCallback = never_stop,
+) -> tuple[Volume, list[str]]:
+    """Return an image on another grid, and what the user should know of it.
+
+    Parameters
+    ----------
+    volume, like, outside, name, like_name
+        See :func:`resample_volume`, which warns of what this returns.
+    should_stop : callable, optional
+        Asked every few slices whether to stop.
+
+    Returns
+    -------
+    volume : Volume
+    texts : list of str
+        What became of NaN, and how much the image does not reach.
+
+    Raises
+    ------
+    GeometryError, ImageError
+        See :func:`resample_volume`.
+    Cancelled
+        When ``should_stop`` returned True.
+    """
     from scipy.ndimage import affine_transform
 
     if volume.grid.matches(like):
-        return volume
+        return volume, []
     _check_placed(
         (volume.grid, name),
         (like, like_name[0].upper() + like_name[1:]),
@@ -194,32 +233,36 @@ def resample_volume(
             f"{name} lies outside {like_name}: they do not overlap anywhere in the patient. Is it "
             "of another patient, or moved?"
         )
-    volume = volume.fill_nan()
+    volume, texts = finite_volume(volume)
     wide = volume.data.dtype.kind == "f" and volume.data.dtype.itemsize > 4
     data = np.empty((volume.channels, *like.shape), np.float64 if wide else np.float32)
+    step = max(1, _PIECE // (like.shape[1] * like.shape[2]))
     fills = []
     for mine, channel in zip(data, volume.data, strict=True):
-        affine_transform(
-            channel,
-            to_volume[:3, :3],
-            to_volume[:3, 3],
-            like.shape,
-            output=mine,
-            order=1,
-            mode="nearest",
-            prefilter=False,
-        )
+        for first in range(0, like.shape[0], step):
+            if should_stop():
+                raise Cancelled("Canceled; nothing was resampled.")
+            part = mine[first : first + step]
+            affine_transform(
+                channel,
+                to_volume[:3, :3],
+                to_volume[:3, 3] + first * to_volume[:3, 0],
+                part.shape,
+                output=part,
+                order=1,
+                mode="nearest",
+                prefilter=False,
+            )
         fills.append(background_of(channel) if outside is None else outside)
         mine[~reached] = fills[-1]
     if missing:
         values = " and ".join(f"{fill:.6g}" for fill in dict.fromkeys(fills))
-        warnings.warn(
+        texts.append(
             f"{name} does not reach {missing:,} voxels ({100 * missing / reached.size:.2g} %) of "
             f"{like_name}; there it is taken as {values} "
-            f"({'background' if outside is None else 'given'}).",
-            stacklevel=2,
+            f"({'background' if outside is None else 'given'})."
         )
-    return Volume(data, like, volume.channel_names, volume.units)
+    return Volume(data, like, volume.channel_names, volume.units), texts
 
 
 def _reached(

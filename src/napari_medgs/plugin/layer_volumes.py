@@ -52,7 +52,7 @@ def volume_from_layers(layers: Sequence[Any]) -> tuple[Volume, LayerFrame]:
         if not same_place(layers[0], layer):
             raise GeometryError(
                 f"{layer.name!r} and {layers[0].name!r} differ in shape, voxel size or place: "
-                "contrasts must be on one grid. Resample one to the other first."
+                "contrasts must be on one grid. Press 'Resample' below the list of images."
             )
     frames = [frame_of(layer) for layer in layers]
     frame = next((known for known in frames if not is_assumed(known.grid)), frames[0])

@@ -104,13 +104,15 @@ def read_case(case: TrainingCase) -> tuple[Volume, NDArray[Any]]:
     from napari_medgs.io import read_labels, read_volumes
 
     with naming(image=case.images, mask=case.mask):
-        volume = read_volumes(case.images).prepared()
+        volume = read_volumes(case.images, resample=case.resample).prepared()
         try:
-            labels, _ = read_labels(case.mask, like=volume.grid)
+            labels, _ = read_labels(case.mask, like=volume.grid, resample=case.resample)
         except GeometryError as error:
+            if case.resample:  # they cannot be compared, or do not overlap
+                raise
             raise GeometryError(
                 f"{case.mask}: the mask lies on another grid than its image {case.images[0]}; "
-                "resample one onto the other first."
+                "resample one onto the other first. resample=True (--resample) does that."
             ) from error
     return volume, labels
 

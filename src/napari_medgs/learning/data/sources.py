@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,14 @@ class TrainingCase:
     images : tuple of str
         One file a contrast, or one with all contrasts.
     mask : str
+    resample : bool
+        Bring further contrasts and the mask onto the grid of the first image.
     """
 
     name: str
     images: tuple[str, ...]
     mask: str
+    resample: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,11 @@ class TrainingSource:
 
 
 def find_training_cases(
-    source: str | Path, *, mask: str | None = None, pattern: str | None = None
+    source: str | Path,
+    *,
+    mask: str | None = None,
+    pattern: str | None = None,
+    resample: bool = False,
 ) -> TrainingSource:
     """Return the images with masks of a data set, in a fixed order.
 
@@ -87,6 +94,9 @@ def find_training_cases(
         :func:`napari_medgs.io.cases.find_cases` takes it.
     pattern : str, optional
         Which images of a folder, such as ``**/*_T1w.nii.gz``.
+    resample : bool
+        Bring further contrasts of other grids onto that of a case's first image, linearly, and
+        masks by the nearest label, instead of refusing them.
 
     Returns
     -------
@@ -112,6 +122,14 @@ def find_training_cases(
     ...     [case.name for case in find_training_cases(folder).cases]
     ['a']
     """
+    found = _found(source, mask, pattern)
+    if not resample:
+        return found
+    return replace(found, cases=tuple(replace(case, resample=True) for case in found.cases))
+
+
+def _found(source: str | Path, mask: str | None, pattern: str | None) -> TrainingSource:
+    """Return the cases of a data set as its layout has them."""
     place = Path(os.fspath(source))
     text = str(source)
     if not place.exists():

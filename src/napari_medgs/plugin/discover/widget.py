@@ -28,6 +28,7 @@ from napari_medgs.plugin.trees import file_with_tree, tree_of
 from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.widgets.elements import add_row, hint
 from napari_medgs.plugin.widgets.layers import LayerChecklist, is_source_image
+from napari_medgs.plugin.widgets.resample_bar import ResampleBar
 from napari_medgs.plugin.widgets.task_panel import TaskPanel
 from napari_medgs.plugin.worker import Runner
 
@@ -51,7 +52,9 @@ class DiscoverWidget(MedGSWidget):
         super().__init__(napari_viewer)
         form = self.form()
         self.images = LayerChecklist(self, is_source_image)
-        add_row(form, "Image", self.images, "Check several contrasts of one grid together.")
+        add_row(form, "Image", self.images, "Check several contrasts to use them together.")
+        self.align = ResampleBar(self, self.images)
+        form.addRow(self.align)
         self.tissues, self.parts_tab, self.disc = TissuesTab(self), PartsTab(), PartDisc()
         self.tree_runner = Runner(self)
         self.tissue_panel = TaskPanel(
@@ -167,6 +170,7 @@ class DiscoverWidget(MedGSWidget):
         """Stop all threads."""
         self.parts.shut_down()
         self.tree_runner.shut_down()
+        self.align.shut_down()
         super().shut_down()
 
 

@@ -26,6 +26,7 @@ from napari_medgs.plugin.widgets.layers import (
     is_source_image,
     one_per_field,
 )
+from napari_medgs.plugin.widgets.resample_bar import ResampleBar
 from napari_medgs.plugin.widgets.task_panel import TaskPanel
 from napari_medgs.plugin.worker import Runner
 
@@ -54,8 +55,10 @@ class FitWidget(MedGSWidget):
             form,
             "Image",
             self.images,
-            "The image to describe. Check several contrasts of one grid to fit them together.",
+            "The image to describe. Check several contrasts to fit them together.",
         )
+        self.align = ResampleBar(self, self.images)
+        form.addRow(self.align)
         self.mask = LayerCombo(self, is_kind("Labels"), none="none")
         add_row(
             form,
@@ -198,6 +201,7 @@ class FitWidget(MedGSWidget):
         """Stop the fit and the check of backends."""
         self._backend_check.shut_down()
         self.trees.shut_down()
+        self.align.shut_down()
         self.compare.shut_down()
         super().shut_down()
 

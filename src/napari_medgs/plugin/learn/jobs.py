@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
-from napari_medgs.errors import FileError, ParameterError
+from napari_medgs.errors import FileError, GeometryError, ParameterError
 from napari_medgs.learning.card import SUFFIX
 from napari_medgs.learning.components import describe_components
 from napari_medgs.learning.polishing import describe_polishing
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MODEL = f"segmenter{SUFFIX}"
 FIRST = "train all"
+IN_PYTHON = "resample=True (--resample) does that."
+IN_THE_WIDGET = "Check 'bring images and mask onto one grid' for that."
 SHOWN = 5
 """Images that are listed, least agreement first."""
 
@@ -57,6 +59,8 @@ class TrainRequest:
     params : LearnParams
     start : Path, optional
         A segmenter to continue.
+    resample : bool
+        Bring the images and the mask of a case onto one grid.
     curve : list of CurvePoint
         Filled while the training runs.
     """
@@ -65,6 +69,7 @@ class TrainRequest:
     output: Path
     params: LearnParams
     start: Path | None = None
+    resample: bool = False
     curve: list[CurvePoint] = field(default_factory=list)
 
     def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> TrainOutcome:
@@ -83,14 +88,17 @@ class TrainRequest:
 
         report(ProgressEvent("look for cases", 0, 0, 0.0))
         # First, as to load the packages that train takes many seconds.
-        source = find_training_cases(self.source)
+        source = find_training_cases(self.source, resample=self.resample)
         require("torch", "lightning", feature="Training")
         from napari_medgs.learning import load_segmenter, save_segmenter, train_segmenter
 
         start = None if self.start is None else load_segmenter(self.start)
-        result = train_segmenter(
-            source, self.params, start=start, progress=report, should_stop=should_stop
-        )
+        try:
+            result = train_segmenter(
+                source, self.params, start=start, progress=report, should_stop=should_stop
+            )
+        except GeometryError as error:
+            raise GeometryError(str(error).replace(IN_PYTHON, IN_THE_WIDGET)) from error
         save_segmenter(self.output, result.segmenter)
         return TrainOutcome(self, result)
 
@@ -111,6 +119,7 @@ def make_train_request(
     start: Path | None,
     *,
     polish: bool = False,
+    resample: bool = False,
 ) -> TrainRequest:
     """Check what the user chose.
 
@@ -123,6 +132,8 @@ def make_train_request(
     start : Path, optional
     polish : bool
         Whether the folds tell if polishing helps.
+    resample : bool
+        Whether the images and the mask of a case are brought onto one grid.
 
     Raises
     ------
@@ -141,7 +152,7 @@ def make_train_request(
     params = LearnParams(
         minutes=minutes, folds=None if folds else 0, workers=0, polish=polish and folds
     )
-    return TrainRequest(source, output, params, start)
+    return TrainRequest(source, output, params, start, resample)
 
 
 @dataclass(frozen=True)
@@ -155,11 +166,14 @@ class OrderRequest:
         Folder or table of images.
     cases : Path, optional
         Folder of the cases that are finished: their images are left out.
+    resample : bool
+        Bring further contrasts of an image onto the grid of the first.
     """
 
     model: Path
     source: Path
     cases: Path | None = None
+    resample: bool = False
 
     def __call__(self, progress: ProgressCallback, should_stop: StopCallback) -> list[RankedCase]:
         """Return the images, least agreement first."""
@@ -179,17 +193,25 @@ class OrderRequest:
         ]
         if not coming:
             raise ParameterError(f"{self.source}: all of its images are finished cases.")
-        return rank_cases(segmenter, coming, progress=progress, should_stop=should_stop)
+        return rank_cases(
+            segmenter,
+            coming,
+            reading={"resample": self.resample},
+            progress=progress,
+            should_stop=should_stop,
+        )
 
 
 def make_order_request(
-    model: Path | None, source: Path | None, cases: Path | None
+    model: Path | None, source: Path | None, cases: Path | None, *, resample: bool = False
 ) -> OrderRequest:
     """Check what the user chose.
 
     Parameters
     ----------
     model, source, cases : Path, optional
+    resample : bool
+        Whether further contrasts are brought onto the grid of the first.
 
     Raises
     ------
@@ -202,7 +224,7 @@ def make_order_request(
         raise ParameterError("Choose the folder or table of the images without masks.")
     if not source.exists():
         raise FileError(f"{source}: no such file or folder.")
-    return OrderRequest(model, source.absolute(), cases)
+    return OrderRequest(model, source.absolute(), cases, resample)
 
 
 def suggested_images(cases: Path) -> Path | None:

@@ -68,9 +68,9 @@ class LearnWidget(MedGSWidget):
     source, output : QLineEdit
         Where the cases are, and where the model is saved.
     minutes : QDoubleSpinBox
-    measure, polish, go_on : QCheckBox
-        Whether folds are trained, whether polishing is tried on them, and whether the last model
-        is continued.
+    resample, measure, polish, go_on : QCheckBox
+        Whether images of other grids are resampled, whether folds are trained, whether polishing
+        is tried on them, and whether the last model is continued.
     panel : TaskPanel
         Train, Cancel and progress.
     curve : TrainingCurve
@@ -110,6 +110,12 @@ class LearnWidget(MedGSWidget):
         self.minutes.setSuffix(" min")
         tip = "Time for everything. Cancel keeps the best network so far."
         add_row(form, "Time", self.minutes, tip)
+        self.resample = QCheckBox("bring images and mask onto one grid")
+        self.resample.setToolTip(
+            "Resample further contrasts to the grid of a case's first image, linearly, and its "
+            "mask by the nearest label. Otherwise cases of several grids are refused."
+        )
+        form.addRow(self.resample)
         self.measure = QCheckBox("measure it on cases left out")
         self.measure.setChecked(True)
         self.measure.setToolTip(
@@ -250,7 +256,7 @@ class LearnWidget(MedGSWidget):
         start = self.start if self.go_on.isChecked() else None
         request = make_train_request(
             self.cases, self.model, self.minutes.value(), self.measure.isChecked(), start,
-            polish=self.polish.isChecked(),
+            polish=self.polish.isChecked(), resample=self.resample.isChecked(),
         )  # fmt: skip
         self._request = request
         self.result.setVisible(False)
@@ -279,7 +285,8 @@ class LearnWidget(MedGSWidget):
         images = Path(text).expanduser() if text else None
         if images is None and cases is not None:
             images = suggested_images(cases)
-        request = make_order_request(self.start, images, cases)
+        resample = self.resample.isChecked()
+        request = make_order_request(self.start, images, cases, resample=resample)
         self.coming.setVisible(False)
         self.panel.run(request, self._show_order, "Ordering")
 

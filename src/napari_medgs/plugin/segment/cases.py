@@ -272,7 +272,8 @@ class CaseActions:
             return
         classes = self._classes()
         before = list(viewer.layers)
-        sources = {image.name, *(x.name for x in self._context.sources)}
+        used = [image, *self._context.sources]
+        sources = {name for x in used for name in (x.name, x.metadata.get(SOURCE_KEY)) if name}
         opened = viewer.open(str(coming), plugin="napari-medgs")
         found = [x for x in opened or [] if type(x).__name__ == "Image"]
         if not found:

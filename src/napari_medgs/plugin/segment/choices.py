@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_medgs.errors import MedGSError
+from napari_medgs.plugin.contrast_grids import others_of
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.segment.new_session import known_field, session_again
 
 if TYPE_CHECKING:
     from napari_medgs.plugin.segment.widget import SegmentWidget
 
+NOT_YET = "The images that are checked lie on several grids: resample them first."
 NEXT_NEW = '"Begin with" counts from the next New; this session goes on as it is.'
 
 
@@ -36,7 +38,15 @@ class ChoiceEvents:
     def _on_images(self) -> None:
         """Begin anew with the same strokes on other images, or end."""
         widget, view = self._widget, self._widget.view
-        if view.images.layers == widget.context.sources or widget.is_choosing:
+        layers = view.images.layers
+        if widget.is_choosing:
+            return
+        if layers == widget.context.sources:
+            if widget.state.message == NOT_YET:
+                widget.state.message = ""
+            return
+        if widget.controller.session is not None and layers and others_of(layers, layers[0]):
+            widget.state.message = NOT_YET  # it goes on with its own images meanwhile
             return
         layer = widget.strokes_layer
         widget.end()

@@ -26,6 +26,7 @@ from napari_medgs.plugin.widgets.controls import button, compact, row
 from napari_medgs.plugin.widgets.elements import Section, add_row, compact_form, hint, set_primary
 from napari_medgs.plugin.widgets.icons import IconButton
 from napari_medgs.plugin.widgets.layers import LayerChecklist, LayerCombo
+from napari_medgs.plugin.widgets.resample_bar import ResampleBar
 from napari_medgs.plugin.widgets.task_panel import TaskPanel, describe
 
 RESTORE_HINT = "The strokes are saved: Restore brings them back."
@@ -87,8 +88,10 @@ class SegmentView(QWidget):
         form = compact_form()
         self._body.addLayout(form)
         self.images = LayerChecklist(self._owner, is_scan)
-        tip = "What to segment. Check several images of the same geometry to use them together."
+        tip = "What to segment. Check several contrasts to use them together."
         add_row(form, "Image", self.images, tip)
+        self.align = ResampleBar(self._owner, self.images)
+        form.addRow(self.align)
         self.initial = LayerCombo(self._owner, is_mask, none="no mask yet")
         tip = (
             "A mask to go on with: its classes are shown and can be edited; what you do not touch "

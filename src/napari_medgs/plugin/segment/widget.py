@@ -301,6 +301,7 @@ class SegmentWidget(SegmentSessions):
             self.contrasts,
             self.surface,
             self.look,
+            self.view.align,
         ):
             part.shut_down()
         self.shortcuts.free()

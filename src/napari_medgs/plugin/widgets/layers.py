@@ -220,8 +220,14 @@ class LayerChecklist(QListWidget):
         return self._layers[::-1]
 
     def check(self, layers: list[Any]) -> None:
-        """Check just these layers, as a user would."""
+        """Check just these layers, as a user would; nobody hears of the steps between."""
         self._touched = True
+        before = self.layers
+        self.blockSignals(True)
         for k, layer in enumerate(self._layers):
             on = layer in layers
             self.item(k).setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
+        self.blockSignals(False)
+        self.viewport().update()  # which listens to the signals that were blocked
+        if self.layers != before:
+            self.changed.emit()
