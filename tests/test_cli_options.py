@@ -75,7 +75,7 @@ def test_values_out_of_the_declared_range_are_refused(cls):
 def test_what_is_no_number_is_refused(cls):
     for name, declared in settings_of(cls).items():
         if declared.kind in (int, float):
-            for wrong in (float("nan"), "3"):
+            for wrong in (float("nan"), float("inf"), "3"):
                 with pytest.raises(ParameterError, match=f"^{name} must be"):
                     cls(**{name: wrong})
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import numbers
 import types
 import typing
@@ -18,6 +19,8 @@ from typing import Any
 from napari_medgs.errors import ParameterError
 
 _KEY = "setting"
+LARGEST_SEED = 2**32 - 1
+"""Of all libraries that are seeded; scikit-learn and PyTorch refuse larger ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +130,8 @@ class Setting:
     def _in_range(self, value: Any) -> bool:
         # Written so that NaN, which compares as False, is refused by every bound.
         return (
-            (self.low is None or value >= self.low)
+            -math.inf < value < math.inf
+            and (self.low is None or value >= self.low)
             and (self.high is None or value <= self.high)
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_medgs._util.settings import setting
+from napari_medgs._util.settings import LARGEST_SEED, setting
 
 TRAINING, LOGS, LIGHTNING = "Training", "Logs and checkpoints", "Lightning's trainer"
 COMMON = "Common options"
@@ -74,7 +74,9 @@ def resume() -> Any:
 
 def seed() -> Any:
     """Return the setting of the seed."""
-    return setting(0, low=0, label="Seed", group=COMMON, help="Seed of all random choices.")
+    return setting(
+        0, low=0, high=LARGEST_SEED, label="Seed", group=COMMON, help="Seed of all random choices."
+    )
 
 
 def threads() -> Any:

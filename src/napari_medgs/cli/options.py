@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from napari_medgs._util.settings import LARGEST_SEED
 from napari_medgs.cli.command import COMMON, READING
 
 
@@ -44,7 +45,12 @@ DebugOption = Annotated[
 SeedOption = Annotated[
     int,
     typer.Option(
-        "--seed", metavar="N", help="Seed of all random choices.", rich_help_panel=COMMON
+        "--seed",
+        metavar="N",
+        min=0,
+        max=LARGEST_SEED,
+        help="Seed of all random choices.",
+        rich_help_panel=COMMON,
     ),
 ]
 BackendOption = Annotated[

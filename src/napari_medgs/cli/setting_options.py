@@ -11,6 +11,7 @@ import typer
 
 from napari_medgs._util.settings import Setting, settings_of
 from napari_medgs.cli.option_groups import Command, replace_parameter
+from napari_medgs.errors import ParameterError
 
 SYNONYMS = {"--backend": ("--device",)}
 """Further names of options, shown on help pages: what other programs call them."""
@@ -70,6 +71,12 @@ def _class_name(name: str) -> str:
     return "".join(word.capitalize() for word in name.split("_"))
 
 
+def _first_name(annotation: Any) -> str:
+    """Return the first name of an annotated option: "--padding" of "--padding/--no-padding"."""
+    option = get_args(annotation)[1]
+    return str([option.default, *option.param_decls][0]).partition("/")[0]
+
+
 def default_for(declared: Setting, annotation: Any) -> Any:
     """Return a setting's default as the parser wants it: a member of the choices' enum."""
     kind = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
@@ -115,7 +122,15 @@ def takes_settings(
             )
 
         def make(chosen: dict[str, Any]) -> Any:
-            return cls(**{n: v.value if isinstance(v, Enum) else v for n, v in chosen.items()})
+            values = {n: v.value if isinstance(v, Enum) else v for n, v in chosen.items()}
+            try:
+                return cls(**values)
+            except ParameterError as error:
+                setting, _, rest = str(error).partition(" ")
+                if setting not in names or not rest.startswith("must be"):
+                    raise
+                option = _first_name(overrides.get(setting) or option_for(declared[setting]))
+                raise typer.BadParameter(f"{option} {rest}") from None
 
         return replace_parameter(command, "params", options, make)
 

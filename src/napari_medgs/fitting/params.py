@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from napari_medgs._util.settings import check, setting
+from napari_medgs._util.settings import LARGEST_SEED, check, setting
 from napari_medgs.data.field import Blend
 from napari_medgs.errors import ParameterError
 from napari_medgs.fitting.advanced import AdvancedFitParams
@@ -167,10 +167,20 @@ class FitParams:
         "structures, by a cubic or a spline, as predicts left-out slices best.",
     )
     lambda_img: float = setting(
-        1.0, low=0, label="Image loss weight", group=LOSS, help="Weight of the image loss."
+        1.0,
+        low=0,
+        high=1e6,
+        label="Image loss weight",
+        group=LOSS,
+        help="Weight of the image loss.",
     )
     lambda_seg: float = setting(
-        1.0, low=0, label="Mask loss weight", group=LOSS, help="Weight of the mask loss."
+        1.0,
+        low=0,
+        high=1e6,
+        label="Mask loss weight",
+        group=LOSS,
+        help="Weight of the mask loss.",
     )
     freeze_geometry: bool = setting(
         False,
@@ -178,7 +188,9 @@ class FitParams:
         group=START,
         help="Keep the initial field's Gaussians and image; fit the class logits only.",
     )
-    seed: int = setting(0, low=0, label="Seed", group=COMMON, help="Seed of all random choices.")
+    seed: int = setting(
+        0, low=0, high=LARGEST_SEED, label="Seed", group=COMMON, help="Seed of all random choices."
+    )
     backend: str = setting(
         "auto",
         choices=("auto", "cpu", "cuda", "gsplat", "reference"),

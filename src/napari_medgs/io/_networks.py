@@ -68,7 +68,7 @@ class NetworkFormat:
         from safetensors.torch import save
 
         path = Path(path)
-        if not path.name.endswith(self.suffix):
+        if not path.name.lower().endswith(self.suffix):
             raise FileError(f"{path}: the file of a {self.kind} must end in {self.suffix}.")
         text = json.dumps(plain_json(card), ensure_ascii=False)
         plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}

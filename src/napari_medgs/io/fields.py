@@ -106,7 +106,7 @@ def save_field(
                 f"{SUFFIX}."
             )
         return write_compressed(path, encode(field).data)
-    if not path.name.endswith(".safetensors"):
+    if not path.name.lower().endswith(".safetensors"):
         raise FileError(f"{path}: a field's file name must end in {' or '.join(SUFFIXES)}.")
     field.validate()
     tensors = {name: getattr(field, name) for name in field.tensor_names()}
@@ -118,7 +118,7 @@ def save_field(
 
 def is_field_file(path: str | Path) -> bool:
     """Tell by its suffix whether a path is a field file."""
-    return Path(path).name.endswith(".safetensors") or is_compressed_field(path)
+    return Path(path).name.lower().endswith(".safetensors") or is_compressed_field(path)
 
 
 def is_compressed_field(path: str | Path) -> bool:

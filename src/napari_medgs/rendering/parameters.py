@@ -6,10 +6,28 @@ import numpy as np
 
 from napari_medgs._typing import Floats
 from napari_medgs.data.field import FieldInfo, GaussianField
+from napari_medgs.errors import ParameterError
 
 # Columns; the channels' values follow. The shear column holds s r1 / r2, which has no unit.
 X, Y, T, LOG_R1, SHEAR, LOG_R2, LOG_RT, LOG_W, A1, A2, A3, B1, B2, B3 = range(14)
 GEOMETRY = 14
+
+
+def check_finite(parameters: Floats) -> None:
+    """Refuse a table that cannot be rendered: kernels turn its numbers into indices.
+
+    Parameters
+    ----------
+    parameters : (N, 14 + C) ndarray of float32
+
+    Raises
+    ------
+    ParameterError
+        When a number is infinite or none.
+    """
+    # The two extremes, and no array of truth values: this is called in every step of a fit.
+    if parameters.size and not (-np.inf < parameters.min() and parameters.max() < np.inf):
+        raise ParameterError("The Gaussians hold numbers that are not finite.")
 
 
 def to_parameters(field: GaussianField) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_medgs._util.settings import check, setting
+from napari_medgs._util.settings import LARGEST_SEED, check, setting
 
 MOST = 12
 GROUP = "Tissues"
@@ -79,7 +79,13 @@ class TissueParams:
         "lowest value in all contrasts, or that of most of the border, if there are many.",
         group=GROUP,
     )
-    seed: int = setting(0, low=0, help="Seed of all random choices.", group="Common options")
+    seed: int = setting(
+        0,
+        low=0,
+        high=LARGEST_SEED,
+        help="Seed of all random choices.",
+        group="Common options",
+    )
     threads: int | None = setting(
         None, low=1, none="all CPUs", help="CPU threads to use.", group="Common options"
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from napari_medgs._util.settings import check, setting
+from napari_medgs._util.settings import LARGEST_SEED, check, setting
 from napari_medgs.errors import ParameterError
 
 
@@ -35,7 +35,7 @@ class FitSettings:
     points: int = setting(1024, low=64, high=1_000_000, help="Random voxels per step in 3D.")
     shape: bool = setting(False, help="The image is a binary shape.")
     neighbors: int = setting(8, low=1, help="Edges that leave each Gaussian of the graph.")
-    seed: int = setting(0, low=0, help="Seed of all random choices.")
+    seed: int = setting(0, low=0, high=LARGEST_SEED, help="Seed of all random choices.")
 
     def __post_init__(self) -> None:
         check(self)

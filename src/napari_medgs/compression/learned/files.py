@@ -146,7 +146,7 @@ def save_coded(path: str | Path, field: GaussianField, codec: Codec) -> int:
     from safetensors.numpy import save
 
     path = Path(path)
-    if not path.name.endswith(CODED_SUFFIX):
+    if not path.name.lower().endswith(CODED_SUFFIX):
         raise FileError(f"{path}: a field coded by a learned codec must end in {CODED_SUFFIX}.")
     data = codec.compress(field)
     header = CODED.header(

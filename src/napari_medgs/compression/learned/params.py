@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from napari_medgs._util.settings import check, setting
+from napari_medgs._util.settings import LARGEST_SEED, check, setting
 from napari_medgs.errors import ParameterError
 
 Architecture = Literal["tokens", "conv1d", "resnet"]
@@ -84,7 +84,13 @@ class CodecParams:
         none="0.01; 0.1 as published",
         help="Loss for each bit of a latent; as published, for the divergence.",
     )
-    seed: int = setting(0, low=0, help="Seed of all random choices.", group="Common options")
+    seed: int = setting(
+        0,
+        low=0,
+        high=LARGEST_SEED,
+        help="Seed of all random choices.",
+        group="Common options",
+    )
     threads: int | None = setting(
         None, low=1, high=4096, none="all CPUs", help="CPU threads to use.", group="Common options"
     )

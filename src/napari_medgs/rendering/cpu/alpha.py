@@ -38,6 +38,7 @@ from napari_medgs.rendering.parameters import (
     T,
     X,
     Y,
+    check_finite,
 )
 
 ALPHA_LIMIT = 0.999
@@ -213,6 +214,7 @@ class AlphaCpuEngine:
     def _prepare(
         self, parameters: Floats, active: NDArray[np.bool_]
     ) -> tuple[Floats, Floats, NDArray[np.int64], NDArray[np.int32]]:
+        check_finite(parameters)
         prepared = np.empty((len(parameters), 16), np.float32)
         prepare(parameters, self.degree, prepared, 0, len(parameters))
         offsets = np.zeros(len(active) + 1, np.int64)

@@ -25,7 +25,7 @@ from napari_medgs.rendering.cpu.kernels import (
 from napari_medgs.rendering.cpu.residual import blend_rows, blend_rows_backward, residual_rows
 from napari_medgs.rendering.cpu.simd import LANES
 from napari_medgs.rendering.engine import EngineSpec, LossAndGradient, StackTarget
-from napari_medgs.rendering.parameters import GEOMETRY
+from napari_medgs.rendering.parameters import GEOMETRY, check_finite
 
 GATHER_CHUNK = 512
 
@@ -67,6 +67,7 @@ class CpuEngine:
 
     def _prepare(self, parameters: Floats, active: NDArray[np.bool_]) -> Floats:
         parameters = np.ascontiguousarray(parameters, np.float32)
+        check_finite(parameters)
         count = len(parameters)
         if len(self._prepared) != count:
             self._prepared = np.empty((count, 16), np.float32)

@@ -15,7 +15,7 @@ from napari_medgs.data.field import GaussianField
 from napari_medgs.errors import BackendError
 from napari_medgs.rendering.cpu.kernels import HALF_LOG2E, center_x, center_y, prepare
 from napari_medgs.rendering.cpu.simd import fast_exp2
-from napari_medgs.rendering.parameters import GEOMETRY, to_parameters
+from napari_medgs.rendering.parameters import GEOMETRY, check_finite, to_parameters
 
 CELL = 4.0  # voxels
 _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz", "arcp"}}
@@ -145,6 +145,7 @@ def render_at_points(
     parameters = to_parameters(field)
     values = np.ascontiguousarray(parameters[:, GEOMETRY:])
     prepared = np.empty((len(parameters), 16), np.float32)
+    check_finite(parameters)
     prepare(parameters, info.degree, prepared, 0, len(parameters))
     log2_cutoff = np.float32(np.float32(info.cutoff) * HALF_LOG2E)
     out = np.empty((len(points), info.channels), np.float32)

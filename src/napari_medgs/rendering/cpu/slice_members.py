@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from napari_medgs._typing import Floats
 from napari_medgs.data.field import GaussianField
 from napari_medgs.rendering.cpu.kernels import HALF_LOG2E, list_slices, prepare
-from napari_medgs.rendering.parameters import to_parameters
+from napari_medgs.rendering.parameters import check_finite, to_parameters
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class SliceMembers:
         info, depth = field.info, field.info.stack_shape[0]
         parameters = to_parameters(field)
         prepared = np.empty((len(parameters), 16), np.float32)
+        check_finite(parameters)
         prepare(parameters, info.degree, prepared, 0, len(parameters))
         log2_cutoff = np.float32(np.float32(info.cutoff) * HALF_LOG2E)
         offsets = np.zeros(depth + 1, np.int64)

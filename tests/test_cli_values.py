@@ -1,0 +1,86 @@
+"""Values that no command can use: refused by the option's name, before any work."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from napari_medgs.cli import app
+from napari_medgs.errors import ParameterError
+from napari_medgs.fitting import FitParams
+from napari_medgs.fitting import fit as fit_field
+from napari_medgs.io import write_image, write_labels
+from napari_medgs.io.fields import load_field, save_field
+from napari_medgs.rendering import render
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with an image, its mask and a field of both."""
+    from napari_medgs.data.grid import Grid
+    from napari_medgs.data.volume import Volume
+
+    folder = tmp_path_factory.mktemp("values")
+    rng = np.random.default_rng(0)
+    grid = Grid((6, 14, 12), np.diag([2.0, 1, 1, 1]))
+    data = rng.normal(100, 20, (1, *grid.shape)).astype(np.float32)
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[2:4, 3:9, 3:9] = 1
+    write_image(folder / "image.nii.gz", data, grid)
+    write_labels(folder / "mask.nii.gz", labels, grid)
+    field = fit_field(Volume(data, grid), FitParams(gaussians=60, iterations=2), labels).field
+    save_field(folder / "field.medgs.safetensors", field)
+    return folder
+
+
+def run(folder, line: str):
+    """Run a command line; words with a dot after letters are paths in the folder."""
+    words = [
+        str(folder / w) if w.split(".")[0].isalpha() and "." in w else w for w in line.split()
+    ]
+    return CliRunner().invoke(app, words, env={"COLUMNS": "200", "TERM": "dumb"})
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("fit image.nii.gz -o o.medgs --lambda-img inf", "--lambda-img"),
+        ("fit image.nii.gz --mask mask.nii.gz -o o.medgs --lambda-seg inf", "--lambda-seg"),
+        ("fit image.nii.gz -o o.medgs --time-limit inf", "--time-limit must be 0.01 or more"),
+        ("fit image.nii.gz -o o.medgs --percentiles 5 inf", "--percentiles must be"),
+        ("parts image.nii.gz -o p.nii.gz --count 3 --noise inf", "--noise must be above 0"),
+        ("tissues image.nii.gz -o t.nii.gz --seed 4294967296", "--seed"),
+        ("demo --seed -1 -o demo", "--seed"),
+        ("train-codec fields -o c.safetensors --learning-rate 0", "--learning-rate must be"),
+    ],
+)
+def test_values_without_use(place, line, says):
+    before = set(place.rglob("*"))
+    result = run(place, line)
+    assert result.exit_code == 2, result.output
+    assert says in " ".join(result.stderr.split())
+    assert set(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("blend", ["normalized", "alpha"])
+def test_gaussians_that_are_no_numbers(place, wrong, blend):
+    """Kernels turn their numbers into indices: this ended the program."""
+    from dataclasses import replace
+
+    field = load_field(place / "field.medgs.safetensors")
+    field.info = replace(field.info, blend=blend)
+    field.centers[3, 2] = wrong
+    with pytest.raises(ParameterError, match="not finite"):
+        render(field, "image", backend="cpu")
+
+
+def test_suffixes_in_capitals(place):
+    """What is accepted as a name before the work is accepted after it, too."""
+    out = place / "UPPER.MEDGS.SAFETENSORS"
+    result = run(place, "fit image.nii.gz -o UPPER.MEDGS.SAFETENSORS --iterations 1")
+    assert result.exit_code == 0, result.output
+    assert len(load_field(out))
+    assert run(place, f"info {out}").exit_code == 0
+    out.unlink()
