@@ -39,7 +39,7 @@ def test_clicks_answers_and_undo(segmenter):
     tool.add_point((6, 12, 14))
     delta = tool.answer()
     assert dice(segmenter) > 0.95
-    assert np.array_equal(np.sort(delta.where), np.flatnonzero(segmenter.labels))
+    assert np.array_equal(delta.where, np.flatnonzero(segmenter.labels))
     first = segmenter.labels.copy()
     tool.prepare()  # changes nothing
     assert np.array_equal(segmenter.labels, first)
@@ -190,7 +190,7 @@ def test_a_click_against_all_of_a_mask_still_changes_it(segmenter):
     segmenter.object.add_point((6, 12, 14), positive=False)
     delta = segmenter.object.answer()
     assert segmenter.labels[6, 12, 14] == 0
-    assert len(delta.where) > 10
+    assert delta.voxels > 10
 
 
 @pytest.mark.parametrize("from_model", [False, True])

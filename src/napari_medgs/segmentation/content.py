@@ -18,7 +18,7 @@ from napari_medgs.segmentation.far_constants import FLAT, RIM, SAMPLE, Clip, cli
 from napari_medgs.segmentation.local import Box, window
 from napari_medgs.segmentation.prompts.collector import drawn_voxels
 from napari_medgs.segmentation.prompts.prompts import Box as BoxPrompt
-from napari_medgs.segmentation.prompts.prompts import Point, Prompts
+from napari_medgs.segmentation.prompts.prompts import Point, Prompts, most_likely
 
 COPY = 1e-6  # of a channel's variance that another one does not explain
 SPARE = 1.0  # voxels around the box in which centers of Gaussians count
@@ -210,7 +210,7 @@ class Content:
         if prompts.initial is not None:
             masks.append(prompts.initial > 0)
         if prompts.prior is not None:
-            masks.append(prompts.prior.argmax(axis=0) > 0)
+            masks.append(most_likely(prompts.prior) > 0)
         if prompts.locked and prompts.result is not None:
             masks.append(np.isin(prompts.result, sorted(prompts.locked)))
         if self.is_changed and any(

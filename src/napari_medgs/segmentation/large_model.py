@@ -18,7 +18,7 @@ from napari_medgs.segmentation.inner_scores import StretchedScores
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.postprocess.class_edits import clear_outside_range
 from napari_medgs.segmentation.postprocess.upsampling import upsample_labels
-from napari_medgs.segmentation.prompts.prompts import Prompts
+from napari_medgs.segmentation.prompts.prompts import Prompts, most_likely
 from napari_medgs.segmentation.prompts.same_masks import SameMasks
 from napari_medgs.segmentation.result.result import SegmentResult
 from napari_medgs.segmentation.result.suggest import Suggestion
@@ -112,6 +112,7 @@ class LargeSegmentModel:
         self.last: SegmentResult | None = None
         self._masks = SameMasks()
         self._known: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
+        self._spare: NDArray[np.uint8] | None = None
 
     @property
     def params(self) -> SegmentParams:
@@ -127,7 +128,7 @@ class LargeSegmentModel:
         prompts.check(self.volume.shape)
         coarse, flat, label = self._place.prompts(prompts)
         coarse = self._masks.in_place(prompts, coarse)
-        likely = self._masks.of("likely", prompts.prior, _most_likely)
+        likely = self._masks.of("likely", prompts.prior, most_likely)
         initial = prompts.initial if likely is None else likely
         boxes: dict[int, list[Any]] = {}
         for box in prompts.boxes:
@@ -174,7 +175,11 @@ class LargeSegmentModel:
         known, self._known = self._known, None  # nothing is known after an error
         upsampled = upsample_labels(blocks, means, image, place.factors, known=known)
         self._known = blocks.copy(), upsampled  # the solver may go on with its labels
-        labels = _copied(upsampled)
+        labels, self._spare = _copied(upsampled, self._spare), None
+        if self.last is None:
+            # The system hands out memory page by page at its first use, which takes longer than
+            # copying. The first answer may wait for the next one's, a quick update must not.
+            self._spare = _copied(upsampled)
         if snapshot.initial is not None and snapshot.coarse_initial is not None:
             self._keep_initial(labels, coarse.labels, snapshot, values)
         channel = self.volume.channel(0)
@@ -253,9 +258,9 @@ class LargeSegmentModel:
         return out
 
 
-def _copied(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a copy, made slice by slice in all threads."""
-    out = np.empty_like(labels)
+def _copied(labels: NDArray[np.uint8], into: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """Return a copy, made slice by slice in all threads; in a given array, if any."""
+    out = np.empty_like(labels) if into is None else into
 
     def copy(z: int) -> None:
         out[z] = labels[z]
@@ -267,11 +272,6 @@ def _copied(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def without_range(params: SegmentParams) -> SegmentParams:
     """Return settings without the range of intensities, which counts for single voxels."""
     return replace(params, lowest=None, highest=None)
-
-
-def _most_likely(prior: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return the class index of the largest probability at every voxel."""
-    return prior.argmax(axis=0).astype(np.uint8)
 
 
 def _hold(labels: NDArray[np.uint8], k: int, boxes: list[Any]) -> None:

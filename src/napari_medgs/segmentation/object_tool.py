@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from napari_medgs.data.grid import Grid
     from napari_medgs.hierarchy import PartSelection
     from napari_medgs.segmentation.interactive import InteractiveSegmenter
-    from napari_medgs.segmentation.session.history import Delta
+    from napari_medgs.segmentation.session.changes import Delta
     from napari_medgs.segmentation.session.session import Session
 
 Mask = NDArray[np.bool_]
@@ -299,9 +299,7 @@ class ObjectTool:
                     mask, there, self._new, should_stop,
                     careful=self._trusted, first=self._begun,
                 )  # fmt: skip
-            after = session.labels.copy()
-            after[session.labels == self.label] = 0
-            after[mask] = self.label
+            after = session.labels_with(self.label, mask)
         self.forget()
         with self._lock:
             return session.set_result(after, is_current=False)
@@ -346,9 +344,7 @@ class ObjectTool:
             raise ParameterError("Another size needs a first click, and no prompt after it.")
         session = self._session
         mask = self._provisional().marked(self._segmenter.parts.tree().mask(part.nodes))
-        after = session.labels.copy()
-        after[session.labels == self.label] = 0
-        after[mask] = self.label
+        after = session.labels_with(self.label, mask)
         self.part = part
         with self._lock:
             return session.set_result(after, is_current=False)

@@ -273,26 +273,23 @@ def _save(work: WorkSession) -> str:
 
 def _load(work: WorkSession, record: dict[str, Any]) -> Prediction:
     from napari_medgs.segmentation.session.replay import load_session
-    from napari_medgs.segmentation.session.runs import decode_runs
+    from napari_medgs.segmentation.session.runs import decode_image
 
     segmenter = work.need()
     runs = record.pop("mask", [])
     _check_record(record)
-    size = segmenter.labels.size
     with tempfile.TemporaryDirectory(prefix="medgs-") as folder:
         path = Path(folder) / "session.json"
         path.write_text(json.dumps(record), "utf-8")
         try:
             session, _ = load_session(path, segmenter.session.grid)
-            where, values = decode_runs(runs, size)
+            mask = decode_image(runs, segmenter.labels.shape)
         except (MedGSError, TypeError, ValueError, OverflowError, IndexError) as error:
             says = str(error).replace(f"{path}: ", "")
             raise ParameterError(f"The session cannot be loaded: {says}") from None
-    mask = np.zeros(size, np.int32)
-    mask[where] = values
     if mask.min() < 0 or mask.max() > MOST_LABEL:
         raise ParameterError(f"The mask of the session has labels beyond 0 to {MOST_LABEL}.")
-    return work.go_on(session, mask.reshape(segmenter.labels.shape))
+    return work.go_on(session, mask)
 
 
 def _check_record(record: dict[str, Any]) -> None:

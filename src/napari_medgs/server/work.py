@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_medgs.data.volume import Volume
     from napari_medgs.hierarchy import PartSelection
     from napari_medgs.segmentation import InteractiveSegmenter, SegmentResult
+    from napari_medgs.segmentation.session.changes import Delta
     from napari_medgs.segmentation.session.session import Session
 
 log = logging.getLogger("napari_medgs.server")
@@ -232,7 +233,7 @@ class WorkSession:
         delta = segmenter.object.answer(should_stop=lambda: self._closed)
         if begins:
             threading.Thread(target=self._ahead, name="medgs-ahead", daemon=True).start()
-        return self._region(delta.where)
+        return self._region([delta])
 
     def _ahead(self) -> None:
         """Do what the first correction needs, while the user looks at the first answer."""
@@ -263,7 +264,7 @@ class WorkSession:
         """Take a part some levels larger or smaller in place of that of the first click."""
         part = self.part()
         delta = self.need().object.choose(part.at_level(part.level + steps))
-        return self._region(delta.where)
+        return self._region([delta])
 
     # All classes at once
 
@@ -286,11 +287,12 @@ class WorkSession:
         result = self.full()
         segmenter = self.need()
         segmenter.object.forget()
-        return self._region(segmenter.set_result(result).where)
+        return self._region([segmenter.set_result(result)])
 
     def go_on(self, session: Session, mask: NDArray[Any]) -> Prediction:
         """Go on with another session of the same image, and its mask."""
         from napari_medgs.segmentation import InteractiveSegmenter
+        from napari_medgs.segmentation.session.changes import difference
 
         old = self.ready()
         before = old.labels
@@ -299,7 +301,7 @@ class WorkSession:
         new.parts.set_tree(old.parts.tree())
         session.set_result(mask, is_current=False)
         self.segmenter, self._steps = new, [1] * len(session.history.done)
-        return self._region(np.flatnonzero(before != new.labels))
+        return self._region([difference(before, new.labels)])
 
     def set_mask(self, mask: NDArray[Any], run: bool) -> Prediction:
         """Begin with a mask; prompts before it go."""
@@ -320,20 +322,23 @@ class WorkSession:
         segmenter.object.part = None
         if not self._steps:
             return Prediction(False)
-        where = []
+        changes = []
         for _ in range(self._steps.pop()):
             step = segmenter.undo()
             if step is not None and step.result is not None:
-                where.append(step.result.where)
-        return self._region(np.concatenate(where) if where else np.zeros(0, np.int64))
+                changes.append(step.result)
+        return self._region(changes)
 
-    def _region(self, where: NDArray[Any]) -> Prediction:
+    def _region(self, changes: list[Delta]) -> Prediction:
         """Return the smallest box of the mask that holds changed voxels."""
-        if not len(where):
-            return Prediction(True)
         labels = self.need().labels
-        places = np.unravel_index(where, labels.shape)
-        window = tuple(slice(int(p.min()), int(p.max()) + 1) for p in places)
+        boxes = [change.box(labels.shape) for change in changes if change.voxels]
+        if not boxes:
+            return Prediction(True)
+        window = tuple(
+            slice(min(s.start for s in sides), max(s.stop for s in sides))
+            for sides in zip(*boxes, strict=True)
+        )
         kind = self.dtype if self.dtype.kind in ("b", "u", "i") else np.dtype(np.uint8)
         return Prediction(
             True,

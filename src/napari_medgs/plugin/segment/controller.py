@@ -229,7 +229,7 @@ class SegmentController(SessionJobs):
             self.settings_restored.emit()
         self._show(ResultUpdate.EDIT)
         self._on_changed()
-        kept = step.result is None or not len(step.result.where)
+        kept = step.result is None or not len(step.result.starts)
         if kept and self.state.auto_update:  # the mask on show is that of other prompts
             self.request_full_solve()
         else:

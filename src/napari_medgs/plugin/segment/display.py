@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_medgs.plugin.segment.jobs import LabelSlice
 from napari_medgs.plugin.segment.layers import LabelView
 
 if TYPE_CHECKING:
     from napari_medgs.segmentation import Session
-    from napari_medgs.segmentation.session.history import Delta
+    from napari_medgs.segmentation.session.changes import Delta
 
 
 class ResultDisplay:
@@ -48,10 +47,10 @@ class ResultDisplay:
 
     def show_delta(self, delta: Delta, *, back: bool = False) -> None:
         """Write what changed in the result, forwards or back, and count it."""
-        old, new = (delta.after, delta.before) if back else (delta.before, delta.after)
-        self.count(old, new)
+        change = delta.reverted() if back else delta
+        self.count(change)
         if self.view.fits():
-            self.view.write(delta.where, new)
+            self.view.write(change)
             self.view.refresh()
 
     def show_preview(self, preview: LabelSlice) -> None:
@@ -81,11 +80,10 @@ class ResultDisplay:
                 self.view.refresh()
         self._preview = None
 
-    def count(self, before: NDArray[Any], after: NDArray[Any]) -> None:
+    def count(self, change: Delta) -> None:
         """Note voxels that changed their class."""
-        for values, sign in ((before, -1), (after, 1)):
-            for value, number in zip(*np.unique(values, return_counts=True), strict=True):
-                self._counts[int(value)] = self._counts.get(int(value), 0) + sign * int(number)
+        for value, number in change.counts().items():
+            self._counts[value] = self._counts.get(value, 0) + number
 
     @property
     def volumes_ml(self) -> dict[int, float]:

@@ -53,8 +53,9 @@ class LayerEvents:
         delta = session.history.done[-1].strokes
         if delta is None:
             return
+        painted = np.repeat(delta.after != session.settings.unlabeled, delta.lengths)
         under = session.locked_labels.reshape(-1)[delta.where]
-        over = under[(under != 0) & (delta.after != session.settings.unlabeled)]
+        over = under[(under != 0) & painted]
         names = [self._widget.view.table.name(int(v)) for v in np.unique(over)]
         if names:
             show_hint(

@@ -123,7 +123,7 @@ class LayerSession:
             self.strokes.refresh()
             step = session.history.done[-1]
             if step.result is not None:
-                display.count(step.result.before, step.result.after)
+                display.count(step.result)
         return changed
 
     def set_mask(self, mask: NDArray[Any]) -> bool:
@@ -159,7 +159,7 @@ class LayerSession:
         if taken:
             step = self.segmenter.session.history.done[-1]
             if step.strokes is not None:
-                self.strokes.write(step.strokes.where, step.strokes.after)
+                self.strokes.write(step.strokes)
                 self.strokes.refresh()
             if step.result is not None:
                 self.display.show_delta(step.result)
@@ -222,8 +222,7 @@ class LayerSession:
             return None
         self.display.restore()
         if step.strokes is not None:
-            delta = step.strokes
-            self.strokes.write(delta.where, delta.before if back else delta.after)
+            self.strokes.write(step.strokes.reverted() if back else step.strokes)
             self.strokes.refresh()
         if step.result is not None:
             self.display.show_delta(step.result, back=back)

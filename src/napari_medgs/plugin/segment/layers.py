@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from napari_medgs.plugin.layer_frame import LayerFrame, geometry_kwargs
 from napari_medgs.plugin.layer_metadata import NAMES_KEY, ROLE_KEY, SOURCE_KEY
 from napari_medgs.plugin.layer_orientation import place_metadata
 from napari_medgs.segmentation.prompts.prompts import Box, Point
+
+if TYPE_CHECKING:
+    from napari_medgs.segmentation.session.changes import Delta
 
 BACKGROUND = 255  # in stroke layers made here: out of the way of the classes 1, 2, 3 ..
 BACKGROUND_COLOR = (0.55, 0.62, 0.70, 1.0)
@@ -192,16 +195,10 @@ class LabelView:
         """Tell whether the layer's array is still the grid's (it may have been replaced)."""
         return tuple(self.array.shape) == tuple(self.frame.grid.shape)
 
-    def write(self, where: NDArray[np.int64], values: NDArray[Any]) -> None:
-        """Set voxels by flat indices of the canonical grid."""
-        if not len(where):
-            return
-        self.make_room(int(values.max()))
-        view = self.array
-        if view.flags.c_contiguous:
-            view.reshape(-1)[where] = values
-        else:
-            view[np.unravel_index(where, view.shape)] = values
+    def write(self, change: Delta) -> None:
+        """Set the voxels that changed on the canonical grid."""
+        self.make_room(int(change.after.max(initial=0)))
+        change.apply(self.array)
 
     def write_box(self, box: tuple[slice, ...], values: NDArray[Any]) -> None:
         """Set all voxels of a box of the canonical grid."""

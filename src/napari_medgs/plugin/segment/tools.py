@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
+from napari_medgs._util.arrays import with_room
 from napari_medgs._util.progress import ProgressCallback, StopCallback
 from napari_medgs.errors import LabelError, ParameterError
 from napari_medgs.plugin.report import guarded, show_failure
@@ -107,8 +108,9 @@ class ThresholdClass:
             raise LabelError(
                 f"No background voxel has an intensity from {self.low:g} to {self.high:g}."
             )
-        self.labels[inside] = self.label
-        return self.labels
+        labels = with_room(self.labels, self.label)
+        labels[inside] = self.label
+        return labels
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,9 +49,9 @@ def _compile() -> None:
     from napari.layers import Labels
 
     from napari_medgs.plugin.segment.layers import BACKGROUND, label_colormap
-    from napari_medgs.segmentation.session import history
+    from napari_medgs.segmentation.session import changes
 
-    history.warm_up()
+    changes.warm_up()
 
     for result in (False, True):
         colormap = label_colormap({}, None if result else BACKGROUND, result=result)

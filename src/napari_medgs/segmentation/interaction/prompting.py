@@ -116,7 +116,7 @@ class Prompting(SegmenterState):
         if np.array_equal(labels, before):
             return False
         with self._lock:
-            session.strokes[part] = labels
+            session.write_strokes(part, labels)
             return session.record_strokes(box)
 
     def correct(self, edited: NDArray[Any], box: tuple[slice, ...] | None = None) -> bool:

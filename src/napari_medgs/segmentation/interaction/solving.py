@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_medgs.segmentation.contracts import Model, Snapshot
     from napari_medgs.segmentation.result.result import SegmentResult
     from napari_medgs.segmentation.result.suggest import Suggestion
-    from napari_medgs.segmentation.session.history import Delta
+    from napari_medgs.segmentation.session.changes import Delta
 
 
 class Solving(SegmenterState):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from napari_medgs._typing import Floats
 from napari_medgs.errors import LabelError
 from napari_medgs.segmentation.advanced import InitialMaskParams
-from napari_medgs.segmentation.prompts.prompts import PRIOR_SCALE, Prompts
+from napari_medgs.segmentation.prompts.prompts import PRIOR_SCALE, Prompts, most_likely
 
 SHARE_OF_DEPTH = 0.7  # of a class's depth at most that a margin may take
 LAYER_THICKNESS = 1.5  # of the marked layer along what is free, in finest voxels
@@ -213,7 +213,7 @@ def initial_mask_of(
     """
     labels = prompts.initial
     if prompts.prior is not None:
-        labels = prompts.prior.argmax(axis=0).astype(np.uint8)
+        labels = most_likely(prompts.prior)
     assert labels is not None
     margin = prompts.initial_margin
     return prepare_initial_mask(labels, margin, relative_spacing, params, prompts.prior)

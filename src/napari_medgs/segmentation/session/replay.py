@@ -16,7 +16,6 @@ from napari_medgs.errors import FileError, GeometryError, MedGSError
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io.json_files import read_record
 from napari_medgs.segmentation.prompts.prompts import MOST_CLASSES
-from napari_medgs.segmentation.session.history import Delta
 from napari_medgs.segmentation.session.priors import load_prior, save_prior
 from napari_medgs.segmentation.session.runs import decode_image, decode_runs, encode_image
 from napari_medgs.segmentation.session.session import Session
@@ -199,9 +198,7 @@ def _replay_event(session: Session, event: dict[str, Any], log: Path) -> None:
     """Apply one event of a log."""
     kind = event["do"]
     if kind == "strokes":
-        where, values = decode_runs(event["runs"], session.strokes.size)
-        session.strokes.reshape(-1)[where] = values
-        session.record_strokes(Delta(where, values, values).box(session.strokes.shape))
+        session.write_runs(*decode_runs(event["runs"], session.strokes.size))
     elif kind == "settings":
         locked = session.locked_labels
         settings = Settings.from_dict(event["settings"])

@@ -7,15 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from napari_medgs._util.arrays import with_room
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import GeometryError, ParameterError
 from napari_medgs.segmentation.contracts import Model
 from napari_medgs.segmentation.prompts.coordinates import labels_as_int32
+from napari_medgs.segmentation.prompts.prompts import most_likely
 from napari_medgs.segmentation.result.result import SegmentResult
-from napari_medgs.segmentation.session.history import Delta, Step, flat_indices
+from napari_medgs.segmentation.session.changes import Delta, difference
+from napari_medgs.segmentation.session.history import Step
 from napari_medgs.segmentation.session.priors import digest
 from napari_medgs.segmentation.session.runs import encode_image, encode_runs
 from napari_medgs.segmentation.session.settings import Settings
@@ -44,9 +47,10 @@ class Session(SessionState):
 
     Attributes
     ----------
-    strokes : (Z, Y, X) ndarray of int32
-    labels : (Z, Y, X) ndarray of int32
-        The current result; changed in place.
+    strokes : (Z, Y, X) ndarray of int
+        Of 16 bits, until a value needs more; :meth:`write_strokes` makes room for it.
+    labels : (Z, Y, X) ndarray of int
+        The current result, of the smallest type; changed in place.
     initial : (Z, Y, X) ndarray of int or None
         The mask to refine.
     prior : (K, Z, Y, X) ndarray of uint8 or None
@@ -101,16 +105,12 @@ class Session(SessionState):
         bool
             False when nothing had changed.
         """
-        part = box if box is not None else tuple(slice(0, n) for n in self.grid.shape)
-        old, new = self._recorded[part], self.strokes[part]
-        changed = np.nonzero(old != new)
-        if not len(changed[0]):
+        delta = difference(self._recorded, self.strokes, box)
+        if not len(delta.starts):
             return False
-        where = flat_indices(changed, part, self.grid.shape)
-        order = np.argsort(where)
-        delta = Delta(where[order], old[changed][order].copy(), new[changed][order].copy())
+        self._recorded = with_room(self._recorded, delta.after)
         delta.apply(self._recorded)
-        event = {"do": "strokes", "runs": encode_runs(delta.where, delta.after)}
+        event = {"do": "strokes", "runs": encode_runs(delta.starts, delta.lengths, delta.after)}
         self._push(Step("strokes", event, strokes=delta))
         return True
 
@@ -127,8 +127,42 @@ class Session(SessionState):
         bool
             False when nothing had changed.
         """
-        self.strokes[where] = value
+        self.write_strokes(where, value)
         return self.record_strokes()
+
+    def write_strokes(self, where: Any, values: ArrayLike) -> None:
+        """Write into ``strokes`` at an index expression, with room for large values.
+
+        Parameters
+        ----------
+        where : index expression of the stroke image
+        values : array-like of int
+            That 32 bits hold.
+        """
+        self.strokes = with_room(self.strokes, values)
+        self.strokes[where] = values
+
+    def write_runs(
+        self, starts: NDArray[np.int64], lengths: NDArray[np.int64], values: NDArray[Any]
+    ) -> bool:
+        """Paint runs of voxels, as one step.
+
+        Parameters
+        ----------
+        starts : (R,) ndarray of int
+            Flat index of the first voxel of every run.
+        lengths, values : (R,) ndarray of int
+            Voxels, and their new value.
+
+        Returns
+        -------
+        bool
+            False when nothing had changed.
+        """
+        painted = Delta(starts, lengths, values, values)
+        self.strokes = with_room(self.strokes, values)
+        painted.apply(self.strokes)
+        return self.record_strokes(painted.box(self.strokes.shape))
 
     def correct(self, edited: NDArray[Any], box: tuple[slice, ...] | None = None) -> bool:
         """Record a result that was painted over: its differences from ``labels`` are strokes.
@@ -156,20 +190,17 @@ class Session(SessionState):
         LabelError
             When a new value is no integer, or none that 32 bits hold.
         """
-        part = box if box is not None else tuple(slice(0, n) for n in self.grid.shape)
         edited = np.asarray(edited)
         if edited.shape != self.grid.shape:
             raise GeometryError(
                 f"The edited mask has shape {edited.shape}, the image {self.grid.shape}: they "
                 "must share a grid."
             )
-        old, new = self.labels[part], edited[part]
-        changed = np.nonzero(old != new)
-        if not len(changed[0]):
+        shown = difference(self.labels, edited, box)
+        if not len(shown.starts):
             return False
-        where = flat_indices(changed, part, self.grid.shape)
-        after = labels_as_int32(new[changed])
-        values = after.copy()
+        shown = replace(shown, after=labels_as_int32(shown.after))
+        values = shown.after.copy()
         if (values == 0).any():
             background = self.prompts().background_value
             if background is None:
@@ -178,12 +209,11 @@ class Session(SessionState):
                     "means background; choose one."
                 )
             values[values == 0] = background
-        order = np.argsort(where)
-        shown = Delta(where[order], old[changed][order].copy(), after[order])
-        self.strokes.reshape(-1)[where] = values
+        self.strokes = with_room(self.strokes, values)
+        replace(shown, after=values).apply(self.strokes)
         if not self.record_strokes(box):
             return False
-        shown.apply(self.labels)
+        self._show(shown)
         assert self._pending is not None
         self._pending.result = shown
         return True
@@ -296,10 +326,12 @@ class Session(SessionState):
         event = {"do": "prior", "classes": len(prior), "digest": key}
         self.priors[key] = prior
         self._change(Step("prior", event), self.settings, self._locked_labels, None, prior)
-        shown = prior.argmax(axis=0).astype(self.labels.dtype)
+        shown = most_likely(prior)
         marked = self.strokes != self.settings.unlabeled
         values = self.strokes[marked]
-        shown[marked] = np.where(values == self.prompts().background_value, 0, values)
+        values[values == self.prompts().background_value] = 0
+        shown = with_room(shown, values)
+        shown[marked] = values
         if self._locked_labels is not None:
             kept = np.isin(shown, sorted(self.settings.locked))
             shown[kept] = 0
@@ -326,7 +358,7 @@ class Session(SessionState):
             False when nothing had changed.
         """
         inside = mask if self._locked_labels is None else mask & (self._locked_labels == 0)
-        before = self.initial if self.prior is None else self.prior.argmax(axis=0)
+        before = self.initial if self.prior is None else most_likely(self.prior)
         kind = np.min_scalar_type(max(label, 0 if before is None else int(before.max())))
         after = np.zeros(self.grid.shape, kind) if before is None else before.astype(kind)
         after[inside] = label
@@ -335,8 +367,8 @@ class Session(SessionState):
         assert self._pending is not None
         where = np.flatnonzero(inside & (self.labels != label))
         old = self.labels.reshape(-1)[where].copy()
-        shown = Delta(where, old, np.full(len(where), label, self.labels.dtype))
-        shown.apply(self.labels)
+        shown = Delta.of_voxels(where, old, np.full(len(where), label))
+        self._show(shown)
         self._pending.result = shown
         return True
 
@@ -357,7 +389,7 @@ class Session(SessionState):
         erased = None
         if len(where):
             old = self.strokes.reshape(-1)[where]
-            erased = Delta(where, old, np.full_like(old, self.settings.unlabeled))
+            erased = Delta.of_voxels(where, old, np.full_like(old, self.settings.unlabeled))
             erased.apply(self.strokes)
             erased.apply(self._recorded)
         step = Step("mask", {"do": "mask", "runs": encode_image(mask)}, strokes=erased)

@@ -10,11 +10,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._util.arrays import with_room
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import ParameterError
+from napari_medgs.segmentation.prompts.kinds import LABELS
 from napari_medgs.segmentation.prompts.prompts import Prompts
 from napari_medgs.segmentation.result.result import SegmentResult
-from napari_medgs.segmentation.session.history import Delta, History, Step, compose, difference
+from napari_medgs.segmentation.session.changes import Delta, compose, difference
+from napari_medgs.segmentation.session.history import History, Step
 from napari_medgs.segmentation.session.settings import Settings
 
 
@@ -65,14 +68,16 @@ class SessionState:
     ) -> None:
         self.grid = grid
         self.settings = settings or Settings()
-        self.strokes: NDArray[np.int32] = np.full(grid.shape, self.settings.unlabeled, np.int32)
+        unlabeled = self.settings.unlabeled
+        room = with_room(np.zeros(0, np.int16), unlabeled)
+        self.strokes: NDArray[Any] = np.full(grid.shape, unlabeled, room.dtype)
         self.initial = initial
         self.prior: NDArray[np.uint8] | None = None
         self.images, self.field = tuple(images), field
         self.names = dict(names or {})
         self.history = History()
         self.accepted: dict[str, AcceptedMask] = {}
-        self.labels: NDArray[Any] = np.zeros(grid.shape, np.int32)
+        self.labels: NDArray[Any] = np.zeros(grid.shape, np.uint8)
         self.is_current = False
         self.start, self.start_initial = self.settings, initial
         self._locked_labels: NDArray[Any] | None = None
@@ -169,9 +174,9 @@ class SessionState:
         """
         labels = result.labels if isinstance(result, SegmentResult) else result
         delta = difference(np.ascontiguousarray(self.labels), np.ascontiguousarray(labels))
-        if len(delta.where) and int(delta.after.max()) > np.iinfo(self.labels.dtype).max:
+        if int(delta.after.max(initial=0)) > LABELS.max:
             raise ParameterError("A label value of the result is larger than 2,147,483,647.")
-        delta.apply(self.labels)
+        self._show(delta)
         self._has_mask = True
         step = self._pending
         if step is not None and step.takes_solves:
@@ -179,10 +184,21 @@ class SessionState:
         undone = self.history.undone[-1] if self.history.undone else None
         if undone is not None and undone.result is not None:
             # Redo still leads to the labels that it had, from these now.
-            new, old = delta.after.astype(self.labels.dtype), delta.before
-            undone.result = compose(Delta(delta.where, new, old), undone.result)
+            undone.result = compose(delta.reverted(), undone.result)
         self.is_current = is_current
         return delta
+
+    def labels_with(self, label: int, mask: NDArray[np.bool_]) -> NDArray[Any]:
+        """Return a copy of the current labels in which a class fills a mask, and nothing else."""
+        labels = with_room(self.labels, label).copy()
+        labels[labels == label] = 0
+        labels[mask] = label
+        return labels
+
+    def _show(self, change: Delta) -> None:
+        """Change the current labels."""
+        self.labels = with_room(self.labels, change.after)
+        change.apply(self.labels)
 
     @property
     def can_undo(self) -> bool:
@@ -227,26 +243,23 @@ class SessionState:
 
     def _repeat(self, step: Step, *, forward: bool) -> Step:
         """Apply a step of the history, or revert it; return it with what changed in ``labels``."""
-        change = Delta.apply if forward else Delta.revert
         if step.result is None and not step.takes_solves:
             self._learn_mask(step, forward=forward)
         if step.strokes is not None:
-            change(step.strokes, self.strokes)
-            change(step.strokes, self._recorded)
+            strokes = step.strokes if forward else step.strokes.reverted()
+            self._recorded = with_room(self._recorded, strokes.after)
+            strokes.apply(self.strokes)
+            strokes.apply(self._recorded)
         state = step.settings_after if forward else step.settings_before
         if state is not None:
             self._restore(state)
         shown = None
         if step.result is not None:
             # A solve of earlier prompts, after an undo, may have put other labels in its place.
-            places: NDArray[Any] = step.result.where
-            now = self.labels.reshape(-1)[places]
-            shown = (
-                Delta(places, now, step.result.after)
-                if forward
-                else Delta(places, step.result.before, now)
-            )
-            change(step.result, self.labels)
+            result = step.result if forward else step.result.reverted()
+            change = result.onto(self.labels)
+            self._show(change)
+            shown = change if forward else change.reverted()
         self.is_current = False
         self._events.append({"do": "redo" if forward else "undo"})
         return replace(step, result=shown)
@@ -255,8 +268,7 @@ class SessionState:
         """Let a step of a log take part in the history of the mask, where there is one now."""
         if self.is_current:
             # What the next solve changes is the step's change, or leads back to this mask.
-            nowhere, none = np.zeros(0, np.int64), np.zeros(0, self.labels.dtype)
-            step.result, step.takes_solves = Delta(nowhere, none, none), True
+            step.result, step.takes_solves = difference(self.labels[:0], self.labels[:0]), True
         elif not forward:
             for later in self.history.undone:  # they were done to a mask that is not known now
                 later.forget_mask()
