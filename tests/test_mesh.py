@@ -317,6 +317,8 @@ def test_a_few_voxels_of_any_spacing_keep_their_volume(spacing, shape):
 def test_refused_labels(tiny_labels, tiny_grid):
     with pytest.raises(LabelError, match=r"no label 9; it has 1, 2"):
         mesh_from_labels(tiny_labels, tiny_grid, MeshParams(labels=(1, 9)))
+    with pytest.raises(LabelError, match="only negative labels"):
+        mesh_from_labels(-tiny_labels.astype(np.int16), tiny_grid)
     with pytest.raises(LabelError, match="contains no label"):
         mesh_from_labels(tiny_labels * 0, tiny_grid)
     with pytest.raises(LabelError, match="integers"):

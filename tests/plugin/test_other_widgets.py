@@ -9,12 +9,13 @@ from napari.layers import Image, Labels, Layer
 from qtpy.QtWidgets import QAbstractSpinBox, QCheckBox, QComboBox, QPushButton
 from superqt import QLabeledDoubleSlider
 
-from napari_medgs.errors import ParameterError
+from napari_medgs.errors import Cancelled, ParameterError
 from napari_medgs.io.fields import load_field, save_field
 from napari_medgs.plugin import reader
-from napari_medgs.plugin.export.jobs import KINDS, parse_labels, with_suffix
+from napari_medgs.plugin.export.jobs import KINDS, export_job, parse_labels, with_suffix
 from napari_medgs.plugin.export.widget import ExportWidget
 from napari_medgs.plugin.field_images import render_field
+from napari_medgs.plugin.file_names import plain_name
 from napari_medgs.plugin.fit.results import field_layer_data
 from napari_medgs.plugin.layer_frame import frame_of, grid_kwargs
 from napari_medgs.plugin.layer_metadata import NAMES_KEY
@@ -479,7 +480,7 @@ def test_meshes_have_the_colors_of_the_screen_and_a_file_each(
     assert "not empty" in notes[-1][1]
 
 
-def test_dialogs_start_in_the_folder_of_the_image(export_scene, tmp_path, monkeypatch):
+def test_dialogs_start_in_the_folder_of_the_image(export_scene, tmp_path, monkeypatch, notes):
     from napari_medgs.plugin.export import widget as module
 
     _, _field, (image, mask, _), widget = export_scene
@@ -499,6 +500,25 @@ def test_dialogs_start_in_the_folder_of_the_image(export_scene, tmp_path, monkey
         str(tmp_path / "found_mask.nii.gz"), str(tmp_path / "found.medgs.safetensors"),
         str(tmp_path / "found_reconstruction.nii.gz"),
     ]  # fmt: skip
+    (tmp_path / "there.medgs.safetensors").write_bytes(b"precious")
+    for name, text in (("there", "there.medgs.safetensors: exists."), ("n" * 250, "cannot be")):
+        chosen = str(tmp_path / name), ""
+        monkeypatch.setattr(module.QFileDialog, "getSaveFileName", lambda *_, c=chosen: c)
+        choose(widget, "field", image)
+        widget.ask()
+        assert not widget.runner.busy
+        assert text in notes[-1][1]
+    image.name = "ü" * 200
+    assert len(plain_name(image.name).encode()) < 230
+
+
+def test_a_canceled_export_writes_nothing(tiny_volume, tiny_labels, tmp_path):
+    layer = Labels(tiny_labels, name="mask", **grid_kwargs(tiny_volume.grid))
+    for kind in ("mesh", "mask"):
+        job = export_job(kind, layer, tmp_path / "x")
+        with pytest.raises(Cancelled):
+            job(lambda event: None, lambda: True)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("through", ["the widget", "napari's menu"])

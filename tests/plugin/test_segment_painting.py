@@ -3,6 +3,7 @@
 import numpy as np
 from qtpy.QtCore import Qt
 
+from napari_medgs.plugin.image_digest import fingerprint
 from napari_medgs.plugin.segment import autosave
 from napari_medgs.plugin.segment.jobs import FindEdits
 from napari_medgs.plugin.segment.model import JobKind
@@ -32,7 +33,7 @@ def test_keys_are_freed_on_close(docked, qtbot):
     assert not strokes.keymap
     assert not result.keymap
     assert len(layer.mouse_drag_callbacks) == count - 1
-    assert autosave.find(autosave.fingerprint(widget.context.volume))
+    assert autosave.find(fingerprint(widget.context.volume))
 
 
 def test_a_newer_stroke_stops_the_older_solve(docked, qtbot, notes):

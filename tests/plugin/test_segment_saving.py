@@ -69,14 +69,28 @@ def test_everything_is_saved_beside_the_image_and_the_next_case_opens(
     assert notes == []
 
 
-def test_an_open_file_is_not_written_over(docked, qtbot, notes, folder):
+def test_an_open_file_is_not_written_over(docked, qtbot, notes, folder, monkeypatch):
     viewer, widget = docked(image=False)
     viewer.open(str(folder / "a.nii.gz"), plugin="napari-medgs")
     begin(qtbot, widget)
-    widget.saving.save("mask", folder / "a.nii.gz")
-    ((severity, text),) = notes
-    assert severity == "error"
-    assert "is open in the viewer" in text
+    before = {path: path.read_bytes() for path in folder.glob("*.nii.gz")}
+    for name in ("a.nii.gz", "a"):
+        widget.saving.save("mask", folder / name)
+        severity, text = notes.pop()
+        assert severity == "error"
+        assert "a.nii.gz: is open in the viewer" in text
+    # The dialog has asked about "b", not about the image "b.nii.gz".
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(folder / "b"), ""))
+    for button in (widget.view.saving.mask, widget.view.saving.everything):
+        button.click()
+        severity, text = notes.pop()
+        assert severity == "error"
+        assert "b.nii.gz: exists. To replace it, choose it in the dialog" in text
+    (folder / "b.json").write_text("{}")
+    widget.view.saving.session.click()
+    assert "b.json: exists" in notes.pop()[1]
+    assert not widget.saving.busy
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_classes_come_from_a_file_and_can_be_hidden_and_chosen_by_number(docked, qtbot, tmp_path):

@@ -165,7 +165,10 @@ def mesh_from_labels(
     if labels.dtype == bool:
         labels = labels.view(np.uint8)
     counts = voxel_counts(labels)
-    wanted = _choose_labels(params, [v for v in counts if v > 0], "The mask")
+    present = [v for v in counts if v > 0]
+    if not present and min(counts) < 0:
+        raise LabelError("The mask has only negative labels: surfaces are made of those above 0.")
+    wanted = _choose_labels(params, present, "The mask")
     sigma = params.smooth_mm
     if sigma is None:
         sigma = _DEFAULT_SMOOTHING * sorted(grid.spacing)[1]

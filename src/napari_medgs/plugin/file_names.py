@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from napari_medgs.errors import FileError
 from napari_medgs.plugin.layer_metadata import SOURCE_KEY
+
+LONGEST = 220  # bytes: file systems allow 255 with the suffix
 
 
 def plain_name(text: str) -> str:
@@ -19,7 +21,8 @@ def plain_name(text: str) -> str:
     'ct_accepted'
     """
     kept = "".join(c if c.isalnum() or c in "-_ ." else " " for c in text)
-    return "_".join(kept.split()) or "export"
+    kept = "_".join(kept.split())
+    return kept.encode("utf-8", "ignore")[:LONGEST].decode("utf-8", "ignore") or "export"
 
 
 def source_folder(layers: Any, layer: Any) -> Path | None:
@@ -62,11 +65,46 @@ def refuse_open_files(layers: Any, paths: Iterable[Path]) -> None:
     Raises
     ------
     FileError
+        Also for names that the file system does not take.
     """
     inputs = [found for layer in layers if (found := file_of(layer)) is not None]
     for path in paths:
-        if path.exists() and any(path.samefile(found) for found in inputs):
+        if _exists(path) and any(path.samefile(found) for found in inputs):
             raise FileError(f"{path}: is open in the viewer; choose another name.")
+
+
+def completed(chosen: str | Path, suffixes: Sequence[str]) -> Path:
+    """Return the path that a dialog for saving returned, with a suffix if it has none of some.
+
+    Parameters
+    ----------
+    chosen : str or Path
+    suffixes : sequence of str
+        The first one is added.
+
+    Raises
+    ------
+    FileError
+        When there is a file of that name: the dialog has not asked whether to replace it.
+    """
+    path = Path(chosen)
+    if path.name.lower().endswith(tuple(suffixes)):
+        return path
+    path = path.with_name(path.name + suffixes[0])
+    if _exists(path):
+        raise FileError(
+            f"{path}: exists. To replace it, choose it in the dialog, or type its whole name."
+        )
+    return path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise FileError(
+            f"{path}: cannot be written ({error.strerror or error}); choose another name."
+        ) from error
 
 
 def suggested_path(layers: Any, layer: Any, suffix: str, name: str | None = None) -> Path:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from napari_medgs.data.field import GaussianField
-from napari_medgs.data.grid import Grid
+from napari_medgs.plugin.image_digest import contrast_digests
 from napari_medgs.plugin.layer_frame import LayerFrame
 from napari_medgs.plugin.layer_orientation import place_metadata
+
+if TYPE_CHECKING:
+    from napari_medgs.data.volume import Volume
 
 FIELD_KEY = "medgs_field"
 FRAME_KEY = "medgs_frame"
 SOURCE_KEY = "medgs_source"  # name of the image layer that a layer was made from
+IMAGE_KEY = "medgs_image"  # digests of the contrasts that a layer was made from
 ROLE_KEY = "medgs_role"  # strokes, result, final, points, boxes, uncertainty, probability
 SESSION_KEY = "medgs_session"  # name of the autosaved file of the session of a layer
 NAMES_KEY = "medgs_label_names"
@@ -54,14 +59,45 @@ def field_of(layer: Any) -> GaussianField | None:
     return field if isinstance(field, GaussianField) else None
 
 
-def fitted_to(layers: Any, image: Any, grid: Grid, contrasts: int) -> GaussianField | None:
-    """Return the newest field that a layer carries and that was fitted to an image, if any."""
+def is_of(layer: Any, digests: Sequence[str], name: str) -> bool:
+    """Tell whether a result was made of an image, whatever the image is called by now.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer
+    digests : sequence of str
+        Of the image's contrasts, see :func:`~napari_medgs.plugin.image_digest.contrast_digests`;
+        or of the first of them, where the others do not matter.
+    name : str
+        Of the image's layer, for results without a record of what they were made of.
+    """
+    known = layer.metadata.get(IMAGE_KEY)
+    if known is None:
+        return bool(layer.metadata.get(SOURCE_KEY) == name)
+    return tuple(known[: len(digests)]) == tuple(digests)
+
+
+def fitted_to(layers: Any, image: Any, volume: Volume) -> GaussianField | None:
+    """Return the newest field that a layer carries and that was fitted to an image, if any.
+
+    Parameters
+    ----------
+    layers : napari.components.LayerList
+    image : napari.layers.Image
+        The first contrast's.
+    volume : Volume
+        All contrasts, as a fit takes them.
+    """
+    digests: tuple[str, ...] | None = None
     for layer in reversed(list(layers)):
         field = field_of(layer)
-        if field is not None and layer.metadata.get(SOURCE_KEY) == image.name:
-            same = len(field.info.image_channels) == contrasts
-            if same and field.info.grid.matches(grid):
-                return field
+        if field is None or len(field.info.image_channels) != volume.channels:
+            continue
+        if not field.info.grid.matches(volume.grid):
+            continue
+        digests = contrast_digests(volume) if digests is None else digests
+        if is_of(layer, digests, image.name):
+            return field
     return None
 
 

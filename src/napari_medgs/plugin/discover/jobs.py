@@ -63,15 +63,17 @@ def take_image(layers: Any, sources: Sequence[Any]) -> ImageTask:
     """
     volume, frame = volume_from_layers(sources)
     volume, remarks = prepared_volume(volume)
-    field = fitted_to(layers, sources[0], volume.grid, volume.channels)
+    field = fitted_to(layers, sources[0], volume)
     return ImageTask(tuple(sources), volume, frame, field, remarks)
 
 
-def region_from(layer: Any | None, task: ImageTask) -> NDArray[np.bool_] | None:
-    """Return where a Labels layer is not 0, on the canonical grid."""
+def region_from(
+    layer: Any | None, task: ImageTask, *, resample: bool = False
+) -> NDArray[np.bool_] | None:
+    """Return where a Labels layer is not 0, on the canonical grid; see :func:`labels_like`."""
     if layer is None:
         return None
-    return labels_like(layer, task.sources[0], task.frame, resample=False) != 0
+    return labels_like(layer, task.sources[0], task.frame, resample=resample) != 0
 
 
 @dataclass(frozen=True)

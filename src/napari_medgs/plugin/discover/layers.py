@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_medgs.plugin.discover.jobs import ImageTask
-from napari_medgs.plugin.layer_frame import geometry_kwargs
-from napari_medgs.plugin.layer_metadata import NAMES_KEY, ROLE_KEY, SOURCE_KEY, derived_metadata
+from napari_medgs.plugin.image_digest import contrast_digests, labels_checksum
+from napari_medgs.plugin.layer_frame import geometry_kwargs, same_place
+from napari_medgs.plugin.layer_metadata import (
+    IMAGE_KEY,
+    NAMES_KEY,
+    ROLE_KEY,
+    SOURCE_KEY,
+    derived_metadata,
+    is_of,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,14 +22,13 @@ if TYPE_CHECKING:
 
     from napari_medgs.tissue import TissueResult
 
-DIVISIONS = ("tissues", "parts", "chosen parts")
-"""Of one image: two of them on each other would mix their colors."""
+MADE_KEY = "medgs_division"  # kind of division, and the checksum of its labels as they were made
 
 
 def _metadata(task: ImageTask, field: Any) -> dict[str, Any]:
     base = task.sources[0]
     metadata = derived_metadata(base, task.frame, field)
-    metadata[SOURCE_KEY] = base.name
+    metadata |= {SOURCE_KEY: base.name, IMAGE_KEY: contrast_digests(task.volume)}
     return metadata
 
 
@@ -33,33 +40,42 @@ def add_labels(
     name: str,
     names: dict[int, str],
 ) -> Any:
-    """Add labels on the canonical grid, or put them into the layer of that name.
+    """Add labels on the canonical grid, or put them into the layer that holds such of the image.
 
-    A new layer hides the other divisions of the image.
+    A new layer hides the other divisions of the image. One that was edited stays, hidden, too.
 
     Returns
     -------
     napari.layers.Labels
     """
-    name = f"{task.sources[0].name} · {name}"
-    array = task.frame.to_layer(labels)
-    for layer in viewer.layers:
-        known = type(layer).__name__ == "Labels" and layer.name == name
-        if known and layer.data.shape == array.shape:
+    image, array, kind = task.sources[0], task.frame.to_layer(labels), name
+    metadata = {**_metadata(task, field), NAMES_KEY: dict(names)}
+    of_it = [
+        (layer, layer.metadata[MADE_KEY])
+        for layer in viewer.layers
+        if MADE_KEY in layer.metadata and is_of(layer, metadata[IMAGE_KEY], image.name)
+    ]
+    for layer, (made, checksum) in of_it:
+        if made != kind or not same_place(layer, image):
+            continue
+        if checksum == labels_checksum(layer):
             layer.data = array
-            layer.metadata[NAMES_KEY] = dict(names)
+            layer.metadata.update(metadata)
+            layer.metadata[MADE_KEY] = (kind, labels_checksum(layer))
             return layer
-    others = {f"{task.sources[0].name} · {other}" for other in DIVISIONS}
-    for layer in viewer.layers:
-        if layer.name in others:
-            layer.visible = False
-    return viewer.add_labels(
+        layer.name = f"{layer.name} (edited)"
+        layer.metadata.pop(MADE_KEY)
+    for layer, _ in of_it:
+        layer.visible = False
+    layer = viewer.add_labels(
         array,
-        name=name,
+        name=f"{image.name} · {kind}",
         opacity=0.5,
-        metadata={**_metadata(task, field), NAMES_KEY: dict(names)},
-        **geometry_kwargs(task.sources[0]),
+        metadata=metadata,
+        **geometry_kwargs(image),
     )
+    layer.metadata[MADE_KEY] = (kind, labels_checksum(layer))
+    return layer
 
 
 def add_pictures(

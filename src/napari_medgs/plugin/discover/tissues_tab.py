@@ -59,6 +59,16 @@ class TissuesTab(QWidget):
         form.addRow(self.bias)
         self.region = LayerCombo(owner, is_kind("Labels"), none="the whole image")
         add_row(form, "Within", self.region, "Divide only where these labels are not 0.")
+        self.resample = QCheckBox("Resample the mask")
+        self.resample.setToolTip(
+            "Bring a mask of another grid onto the image by the nearest label. Otherwise it is "
+            "refused."
+        )
+        self.resample.setVisible(False)
+        self.region.changed.connect(
+            lambda: self.resample.setVisible(self.region.layer is not None)
+        )
+        form.addRow(self.resample)
         self.probabilities = QCheckBox("Add probabilities")
         self.probabilities.setToolTip("An image layer for every class, hidden at first.")
         form.addRow(self.probabilities)

@@ -104,9 +104,9 @@ class DiscoverWidget(MedGSWidget):
     def find_tissues(self) -> None:
         """Divide the chosen image; refusals become notifications."""
         task = self._task()
-        job = DivideTissues(
-            task, self.tissues.params(), region_from(self.tissues.region.layer, task)
-        )
+        tab = self.tissues
+        region = region_from(tab.region.layer, task, resample=tab.resample.isChecked())
+        job = DivideTissues(task, tab.params(), region)
         self.tissue_panel.run(job, partial(self._show_tissues, task), "Finding tissues")
 
     def _show_tissues(self, task: ImageTask, result: TissueResult) -> None:

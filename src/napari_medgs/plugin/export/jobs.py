@@ -14,7 +14,7 @@ from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCal
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.orientation import is_orientation_known
-from napari_medgs.errors import FileError, LabelError, ParameterError
+from napari_medgs.errors import Cancelled, FileError, LabelError, ParameterError
 from napari_medgs.plugin.field_images import render_field
 from napari_medgs.plugin.layer_frame import array_of
 from napari_medgs.plugin.layer_metadata import (
@@ -275,6 +275,8 @@ def _belongs(field: GaussianField | None, labels: NDArray[Any]) -> bool:
 
 def _simple(write: Callable[[], None], target: Path) -> Job:
     def job(progress: Any, should_stop: Any) -> Path:
+        if should_stop():
+            raise Cancelled("Canceled; nothing was written.")
         progress(ProgressEvent("writing", 0, 0, 0.0))
         write()
         return target
@@ -376,6 +378,8 @@ class MeshJob:
             meshes = mesh_from_field(self.field, params)
         else:
             meshes = mesh_from_labels(self.labels, self.grid, params)
+        if should_stop():
+            raise Cancelled("Canceled; nothing was written.")
         if not options.separate:
             save_meshes(self.path, meshes, self.names, self.colors)
             return self.path

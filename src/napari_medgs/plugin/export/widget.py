@@ -20,7 +20,7 @@ from napari_medgs.plugin.export.jobs import (
     suggested_name,
     with_suffix,
 )
-from napari_medgs.plugin.file_names import refuse_open_files, suggested_path
+from napari_medgs.plugin.file_names import completed, refuse_open_files, suggested_path
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.widgets.controls import choice_box, float_box, int_box
@@ -157,7 +157,7 @@ class ExportWidget(MedGSWidget):
             self, f"Save {KINDS[kind].title}", str(start), f"{KINDS[kind].title} ({shown})"
         )
         if path:
-            self.save(path)
+            self.save(completed(path, suffixes))
 
     @guarded
     def save(self, path: str | Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +12,17 @@ from numpy.typing import NDArray
 from napari_medgs.data.field import GaussianField
 from napari_medgs.plugin.field_images import Rendered
 from napari_medgs.plugin.fit.jobs import FitOutcome
+from napari_medgs.plugin.image_digest import contrast_digests, labels_checksum
 from napari_medgs.plugin.layer_frame import LayerFrame, geometry_kwargs, grid_kwargs
 from napari_medgs.plugin.layer_metadata import (
     FIELD_KEY,
     FRAME_KEY,
+    IMAGE_KEY,
     NAMES_KEY,
     ROLE_KEY,
     SOURCE_KEY,
     derived_metadata,
+    is_of,
     unwrap,
 )
 from napari_medgs.plugin.overlay.layer import GaussianOverlay, OverlayStyle
@@ -61,8 +63,9 @@ def add_fit_layers(
     base = sources[0]
     place = geometry_kwargs(base)
     metadata = derived_metadata(base, frame, field)
-    metadata[SOURCE_KEY] = base.name
-    for layer in results_of(viewer.layers, base.name):
+    digests = contrast_digests(outcome.request.volume)
+    metadata |= {SOURCE_KEY: base.name, IMAGE_KEY: digests}
+    for layer in results_of(viewer.layers, base.name, digests[:1]):
         layer.visible = False
     added: list[Any] = []
     for channel, image in enumerate(outcome.rendered.images):
@@ -101,7 +104,7 @@ def add_fit_layers(
     overlay.layer.metadata.update(metadata)
     layers = [*added, overlay.layer]
     for layer in layers:
-        layer.metadata[RESULT_KEY] = _checksum(layer)
+        layer.metadata[RESULT_KEY] = labels_checksum(layer)
     return layers
 
 
@@ -154,12 +157,19 @@ def difference_text(found: ImageDifference) -> str:
     )
 
 
-def results_of(layers: Any, source: str) -> list[Any]:
-    """Return the layers that fits of a source layer made."""
+def results_of(layers: Any, source: str, digests: Sequence[str]) -> list[Any]:
+    """Return the layers that fits of an image made.
+
+    Parameters
+    ----------
+    layers : napari.components.LayerList
+    source : str
+        The name of the image's layer.
+    digests : sequence of str
+        Of its first contrast: another image of that name keeps its results.
+    """
     return [
-        layer
-        for layer in layers
-        if RESULT_KEY in layer.metadata and layer.metadata.get(SOURCE_KEY) == source
+        layer for layer in layers if RESULT_KEY in layer.metadata and is_of(layer, digests, source)
     ]
 
 
@@ -176,20 +186,13 @@ def replace_earlier(viewer: Any, earlier: Sequence[Any], made: Sequence[Any]) ->
     for layer in earlier:
         if layer not in viewer.layers:
             continue
-        if layer.metadata[RESULT_KEY] == _checksum(layer):
+        if layer.metadata[RESULT_KEY] == labels_checksum(layer):
             viewer.layers.remove(layer)
         else:
             layer.name, layer.visible = f"{layer.name} (edited)", False
             layer.metadata.pop(RESULT_KEY)
     for layer in made:
         layer.name = re.sub(r" \[\d+\]$", "", layer.name)
-
-
-def _checksum(layer: Any) -> int:
-    """Return a number that changes when a mask is edited; 0 for other layers."""
-    if type(layer).__name__ != "Labels":
-        return 0
-    return zlib.crc32(np.ascontiguousarray(layer.data).tobytes())
 
 
 def field_layer_data(field: GaussianField, rendered: Rendered, name: str) -> list[LayerData]:

@@ -12,6 +12,7 @@ from napari_medgs.plugin.fit.compare_bar import CompareBar
 from napari_medgs.plugin.fit.form import FitForm
 from napari_medgs.plugin.fit.jobs import FitOutcome, make_fit_request, summary_of
 from napari_medgs.plugin.fit.results import add_fit_layers, replace_earlier, results_of
+from napari_medgs.plugin.image_digest import contrast_digests
 from napari_medgs.plugin.levels import at_fitting_level, fit_need
 from napari_medgs.plugin.report import guarded, show_failure, show_hint
 from napari_medgs.plugin.responsive import run_responsive
@@ -149,7 +150,8 @@ class FitWidget(MedGSWidget):
         self.result.setText(summary_of(outcome, sources[0].name))
         self.result.setVisible(True)
         # The user may have removed or moved layers meanwhile; the arrays tell where to draw.
-        self._earlier = results_of(self.viewer.layers, sources[0].name)
+        digests = contrast_digests(outcome.request.volume)[:1]
+        self._earlier = results_of(self.viewer.layers, sources[0].name, digests)
         self.made = add_fit_layers(self.viewer, sources, outcome)
         self.made[-1].visible = self.show_overlay.isChecked()
         pictures = [x for x in self.made if type(x).__name__ == "Image"]

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_medgs.learning.card import SUFFIX
+from napari_medgs.plugin.file_names import completed
 from napari_medgs.plugin.learn.curve import TrainingCurve
 from napari_medgs.plugin.learn.jobs import (
     TrainOutcome,
@@ -228,7 +229,7 @@ class LearnWidget(MedGSWidget):
         start = "" if self.model is None else str(self.model)
         chosen = QFileDialog.getSaveFileName(self, "Save the model as", start, MODELS)[0]
         if chosen:
-            self.output.setText(chosen)
+            self.output.setText(str(completed(chosen, (SUFFIX,))))
 
     @guarded
     def ask_images(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import time
@@ -10,19 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from napari_medgs._util.progress import ProgressCallback, StopCallback
 from napari_medgs.plugin.preferences import cache_folder
 
 if TYPE_CHECKING:
     from napari_medgs.data.field import GaussianField
-    from napari_medgs.data.volume import Volume
     from napari_medgs.segmentation import Session
 
 MAX_AGE_DAYS = 30
 MAX_FILES = 40
-SAMPLES = 200_000
 LOG, FIELD = ".session.json", ".medgs.safetensors"
 _serial = itertools.count()
 _live: set[Path] = set()
@@ -31,18 +26,6 @@ _live: set[Path] = set()
 def folder() -> Path:
     """Return the folder of autosaved sessions in the cache that the user prefers."""
     return cache_folder() / "sessions"
-
-
-def fingerprint(volume: Volume) -> str:
-    """Return a hash of an image's grid and of a sample of its voxels."""
-    digest = hashlib.blake2b(digest_size=10)
-    digest.update(np.asarray(volume.grid.shape, np.int64).tobytes())
-    digest.update(np.round(volume.grid.affine, 4).astype(np.float64).tobytes())
-    for channel in volume.data:
-        step = max(1, channel.size // SAMPLES)
-        steps = max(1, round(step ** (1 / 3)))
-        digest.update(np.ascontiguousarray(channel[::steps, ::steps, ::steps], "<f4").tobytes())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

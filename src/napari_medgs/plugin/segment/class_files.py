@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QFileDialog
 
-from napari_medgs.plugin.file_names import source_folder
+from napari_medgs.plugin.file_names import completed, source_folder
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.segment.classes import ClassActions
 from napari_medgs.plugin.segment.context import SegmentContext
@@ -99,9 +99,7 @@ class ClassFiles:
         start = str(Path(self._start()) / "classes.json")
         chosen = QFileDialog.getSaveFileName(self._view, "Save classes", start, KINDS)[0]
         if chosen:
-            path = Path(chosen)
-            path = path if path.suffix.lower() == ".json" else path.with_name(f"{path.name}.json")
-            save_classes(path, classes)
+            save_classes(completed(chosen, (".json",)), classes)
 
     def _start(self) -> str:
         images = self._view.images.layers

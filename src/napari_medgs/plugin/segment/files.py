@@ -11,7 +11,8 @@ from qtpy.QtCore import QTimer
 
 from napari_medgs.data.intensities import finite_volume
 from napari_medgs.errors import MedGSError, ParameterError
-from napari_medgs.plugin.file_names import source_folder, suggested_path
+from napari_medgs.plugin.file_names import completed, source_folder, suggested_path
+from napari_medgs.plugin.image_digest import fingerprint
 from napari_medgs.plugin.layer_volumes import volume_from_layers
 from napari_medgs.plugin.report import LOGGER, guarded, show_failure
 from napari_medgs.plugin.segment import autosave
@@ -79,7 +80,7 @@ class SegmentFiles:
     def start(self) -> None:
         """Autosave the session that begins from now on."""
         assert self._context.volume is not None
-        self.path = autosave.new_file(autosave.fingerprint(self._context.volume))
+        self.path = autosave.new_file(fingerprint(self._context.volume))
         self._unsaved = False
         self._view.restore_bar.setVisible(False)
 
@@ -139,7 +140,7 @@ class SegmentFiles:
             if self._controller.session is None and view.images.layers:
                 volume, _ = volume_from_layers(view.images.layers)
                 volume, _ = finite_volume(volume)  # as the session has it
-                found = autosave.find(autosave.fingerprint(volume))
+                found = autosave.find(fingerprint(volume))
                 self.found = found[0] if found else None
         except (MedGSError, OSError):
             pass  # an image that cannot be segmented has no sessions; the button says why
@@ -196,7 +197,7 @@ class SegmentFiles:
         start = suggested_path(layers, image, ".json", f"{image.name} session")
         chosen = self._view.ask_file(True, str(start))
         if chosen:
-            self.save(chosen)
+            self.save(completed(chosen, (".json",)))
 
     def save(self, chosen: str | Path) -> None:
         """Save session and field, after a full solve where one is due.

@@ -130,5 +130,4 @@ def known_field(context: SegmentContext, chosen: Any | None) -> GaussianField | 
     assert context.volume is not None
     if chosen is not None:
         return field_of(chosen)
-    layers, n_contrasts = context.viewer.layers, len(context.sources)
-    return fitted_to(layers, context.image, context.volume.grid, n_contrasts)
+    return fitted_to(context.viewer.layers, context.image, context.volume)

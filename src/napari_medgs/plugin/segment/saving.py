@@ -12,6 +12,7 @@ from napari_medgs._util.progress import ProgressCallback, StopCallback
 from napari_medgs.errors import ParameterError
 from napari_medgs.plugin.export.jobs import KINDS, export_job, place_warning, with_suffix
 from napari_medgs.plugin.file_names import (
+    completed,
     free_path,
     refuse_open_files,
     suggested_path,
@@ -121,7 +122,7 @@ class SaveActions:
         _ = self.layer
         chosen = self._ask_path(kind, KINDS[kind].title, KINDS[kind].suffixes)
         if chosen:
-            self.save(kind, chosen)
+            self.save(kind, completed(chosen, KINDS[kind].suffixes))
 
     @guarded
     def ask_all(self) -> None:
@@ -130,10 +131,11 @@ class SaveActions:
         chosen = self._ask_path("mask", "Save all", KINDS["mask"].suffixes)
         if not chosen:
             return
-        paths = self.beside(chosen)
+        mask = completed(chosen, KINDS["mask"].suffixes)
+        paths = self.beside(mask)
         there = [p.name for kind, p in paths.items() if kind != "mask" and p.exists()]
         if not there or self._may_replace(there):
-            self.save_all(chosen)
+            self.save_all(mask)
 
     def _ask_path(self, kind: str, title: str, suffixes: tuple[str, ...]) -> str:
         shown = " ".join(f"*{s}" for s in suffixes)
@@ -163,7 +165,7 @@ class SaveActions:
     def save(self, kind: str, path: str | Path) -> None:
         """Write "mask" or "mesh" once the mask is that of a full solve."""
         layer = self.layer
-        refuse_open_files(self._context.viewer.layers, [Path(path)])
+        refuse_open_files(self._context.viewer.layers, [with_suffix(path, kind)])
         self._when_ready(layer, lambda: self._run([export_job(kind, layer, path)], layer, kind))
 
     @guarded

@@ -12,10 +12,12 @@ import numpy as np
 
 from napari_medgs.errors import LabelError, MedGSError, ParameterError
 from napari_medgs.plugin.anatomy.follower import follow_planes
+from napari_medgs.plugin.image_digest import contrast_digests
 from napari_medgs.plugin.layer_frame import same_place
 from napari_medgs.plugin.layer_metadata import (
     FIELD_KEY,
     FRAME_KEY,
+    IMAGE_KEY,
     NAMES_KEY,
     ROLE_KEY,
     SESSION_KEY,
@@ -367,6 +369,8 @@ class SegmentSessions(MedGSWidget):
         layer, frame, field = self.result_layer, self.context.frame, self.controller.field
         if layer is not None and frame is not None and field is not None:
             layer.metadata.update({FIELD_KEY: field, FRAME_KEY: frame.to_dict()})
+            if self.context.volume is not None:
+                layer.metadata[IMAGE_KEY] = contrast_digests(self.context.volume)
             NEWS.changed.emit()
 
     def choose(self, choose: Any, layers: Any) -> None:

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_medgs._util.progress import ProgressCallback, StopCallback
 from napari_medgs.errors import ParameterError
+from napari_medgs.plugin.file_names import completed, suggested_path
 from napari_medgs.plugin.report import guarded, show_failure
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
@@ -135,13 +136,14 @@ class Statistics:
         from napari_medgs.io import atomic_path
         from napari_medgs.metrics.statistics_table import table_text
 
-        name = "statistics" if self._context.image is None else f"{self._context.image.name}"
-        chosen = self.panel.ask_file(f"{name}-statistics.csv")
+        start, image = Path("statistics.csv"), self._context.image
+        if image is not None:
+            layers, name = self._context.viewer.layers, f"{image.name}-statistics"
+            start = suggested_path(layers, image, ".csv", name)
+        chosen = self.panel.ask_file(str(start))
         if not chosen:
             return
-        path = Path(chosen)
-        if path.suffix.lower() not in (".csv", ".tsv"):
-            path = path.with_name(path.name + ".csv")
+        path = completed(chosen, (".csv", ".tsv"))
         with atomic_path(path) as temporary:
             text = table_text(self.panel.rows, tabs=path.suffix.lower() == ".tsv")
             temporary.write_text(text, encoding="utf-8")
