@@ -45,6 +45,15 @@ def made(tmp_path_factory):
     (place / "prompts").mkdir()
     write_image(place / "images" / "a.nii.gz", volume.data, volume.grid)
     write_labels(place / "prompts" / "a.nii.gz", strokes, volume.grid)
+    (place / "fields").mkdir()
+    save_field(place / "fields" / "a.medgs.safetensors", result.field)
+    (place / "nn" / "imagesTr").mkdir(parents=True)
+    (place / "nn" / "labelsTr").mkdir()
+    write_image(place / "nn" / "imagesTr" / "a_0000.nii.gz", volume.data, volume.grid)
+    write_labels(place / "nn" / "labelsTr" / "a.nii.gz", labels, volume.grid)
+    (place / "nn" / "dataset.json").write_text("{}")
+    (place / "list.txt").write_text("images/a.nii.gz\n")
+    (place / "table.csv").write_text("image,mask\nimages/a.nii.gz,prompts/a.nii.gz\n")
     (place / "link.nii.gz").symlink_to(place / "image.nii.gz")
     return place
 
@@ -52,7 +61,7 @@ def made(tmp_path_factory):
 def run(place, line: str):
     """Run a command line; words with a dot or a known folder are paths in the place."""
     words = [
-        str(place / w) if "." in w or w in ("images", "prompts", "new") else w
+        str(place / w) if "." in w or w in ("images", "prompts", "new", "fields", "nn") else w
         for w in line.split()
     ]
     return CliRunner().invoke(app, words)
@@ -97,6 +106,16 @@ SAME = [
     "evaluate mask.nii.gz strokes.nii.gz --json mask.json",
     "fit-many images -o images",
     "fit-many images -o new --json images/a.nii.gz",
+    "fit-many list.txt -o new --json images/a.nii.gz",
+    "fit-many table.csv -o new --json prompts/a.nii.gz",
+    "train-tissues list.txt -o m.safetensors --json images/a.nii.gz",
+    "train-codec fields -o fields/a.medgs.safetensors",
+    "train-codec fields -o m.safetensors --json fields/a.medgs.safetensors",
+    "compress fields -o new --json fields/a.medgs.safetensors",
+    "train-segmenter nn -o m.safetensors --json nn/labelsTr/a.nii.gz",
+    "train-segmenter nn -o m.safetensors --json nn/dataset.json",
+    "train-segmenter table.csv -o m.safetensors --json prompts/a.nii.gz",
+    "evaluate prompts prompts --json prompts/a.json",
     "train labels.npz -o out.medgs-classifier.safetensors --json labels.npz",
     "classify image.nii.gz -m model.safetensors --json model.safetensors",
     "classify image.nii.gz -m model.safetensors --json image.nii.gz",
@@ -265,3 +284,28 @@ def test_numbers_named_like_a_folder_of_cases(tmp_path):
     (tmp_path / "cases.json").write_text('{"labels": {"1": "liver"}}')  # of frames of a mask
     with pytest.raises(FileError, match="label names of"):
         check_distinct([cases], {"--json": tmp_path / "cases.json"})
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("render field.medgs.safetensors -o pictures.png", "no such file can be written"),
+        ("render field.medgs.safetensors -o pictures.dcm", "no such file can be written"),
+        ("render field.medgs.safetensors -o -", "not written to the standard output"),
+        ("render field.medgs.safetensors -o images", "is not empty"),
+        ("render field.medgs.safetensors -o /dev/null", "is a file"),
+        ("render field.medgs.safetensors -o image.seg.nrrd", "holds masks"),
+        ("mesh mask.nii.gz -o -", "not written to the standard output"),
+        ("sample -o -", "not written to the standard output"),
+    ],
+)
+def test_outputs_that_cannot_be_written(made, monkeypatch, line, says):
+    """Before anything is rendered; no folder is made of the name of a file."""
+    monkeypatch.chdir(made)
+    monkeypatch.setattr("napari_medgs.rendering.render", None)
+    before = content(made)
+    result = run(made, line)
+    assert result.exit_code == 1, result.output
+    assert says in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert content(made) == before

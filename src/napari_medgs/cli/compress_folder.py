@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from napari_medgs.cli.command import CANCELLED, FAILED, print_error, stoppable
-from napari_medgs.cli.outputs import check_distinct
+from napari_medgs.cli.outputs import check_distinct, files_of
 from napari_medgs.cli.report import Reporter, counted
 from napari_medgs.errors import Cancelled, FileError, ParameterError
 
@@ -61,6 +61,7 @@ def compress_fields(
     check_distinct([folder, *(images or [])], {"-o": output, "--json": json_file})
     names = fields_in(folder)
     cases = find_cases(images[0], mask=mask) if images else []
+    check_distinct([*names.values(), *files_of(cases)], {"--json": json_file})
     lacking = sorted(set(names) - {case.name for case in cases})
     if cases and len(lacking) == len(names):
         raise FileError(

@@ -21,7 +21,7 @@ from napari_medgs.cli.options import (
     VolumeOption,
     VoxelSizeOption,
 )
-from napari_medgs.cli.outputs import check_distinct
+from napari_medgs.cli.outputs import check_distinct, files_of
 from napari_medgs.cli.report import Reporter
 from napari_medgs.fitting.params import FitParams
 
@@ -161,6 +161,7 @@ def fit_many(
     check_distinct([source], {"-o": output, "--json": json_file})
     with reporter.doing("looking for images"):
         cases = find_cases(source, pattern=pattern, mask=mask)
+    check_distinct(files_of(cases), {"--json": json_file})
     with (
         stoppable("what is finished") as should_stop,
         reporter.progress() as progress,

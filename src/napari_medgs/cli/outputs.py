@@ -5,8 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_medgs.errors import FileError
+
+if TYPE_CHECKING:
+    from napari_medgs.io.cases import Case
+    from napari_medgs.learning.data.sources import TrainingCase
+
+DESCRIPTIONS = ("dataset.json", "dataset_description.json", "labels.csv")
+"""Files that describe the data set of a folder."""
 
 
 def check_distinct(
@@ -45,7 +53,7 @@ def check_distinct(
                 raise FileError(
                     f"{path}: {option} would overwrite the input {source}; choose another output."
                 )
-            if source.is_dir() and _is_slice_of(path, source):
+            if source.is_dir() and _is_file_of(path, source):
                 raise FileError(
                     f"{path}: {option} would overwrite a file of the input {source}; choose "
                     "another output."
@@ -74,6 +82,20 @@ def check_distinct(
                     f"{mask}: its label names go to {names.name}, which belongs to the input "
                     f"{source}; choose another output."
                 )
+
+
+def files_of(cases: Iterable[Case | TrainingCase]) -> list[str]:
+    """Return the images and masks of cases, which may lie anywhere when a list names them.
+
+    Parameters
+    ----------
+    cases : iterable of Case or TrainingCase
+
+    Returns
+    -------
+    list of str
+    """
+    return [file for case in cases for file in (*case.images, case.mask) if file is not None]
 
 
 def _input_path(path: str | Path) -> Path:
@@ -118,15 +140,28 @@ def _is_for_names(path: Path, source: Path) -> bool:
         return bool(read_label_names(source))
 
 
-def _is_slice_of(path: Path, folder: Path) -> bool:
-    """Tell whether an existing file is an image of an input folder."""
+def _is_file_of(path: Path, folder: Path) -> bool:
+    """Tell whether an existing file is one that commands read from an input folder."""
     from napari_medgs.io.dicom.file import is_dicom_file
+    from napari_medgs.io.fields import SUFFIXES as FIELDS
     from napari_medgs.io.formats import READ_SUFFIXES
-    from napari_medgs.io.image_frame import SUFFIXES
+    from napari_medgs.io.image_frame import SUFFIXES as FRAMES
 
-    if not path.is_file() or Path(os.path.realpath(path)).parent not in (
-        Path(os.path.realpath(folder)),
-        Path(os.path.realpath(folder / "original")),
-    ):
+    real = Path(os.path.realpath(path))
+    if not path.is_file() or Path(os.path.realpath(folder)) not in real.parents:
         return False
-    return path.name.lower().endswith((*READ_SUFFIXES, *SUFFIXES)) or is_dicom_file(path)
+    name = real.name.lower()
+    return (
+        name.endswith((*READ_SUFFIXES, *FRAMES, *FIELDS))
+        or name in DESCRIPTIONS
+        or (name.endswith(".json") and _is_beside_image(real))
+        or is_dicom_file(path)
+    )
+
+
+def _is_beside_image(path: Path) -> bool:
+    """Tell whether a JSON file has the name of an image: label names, or how it was acquired."""
+    from napari_medgs.io.formats import READ_SUFFIXES
+
+    stem = path.name[: -len(path.suffix)]
+    return any(path.with_name(stem + suffix).exists() for suffix in READ_SUFFIXES)

@@ -26,12 +26,15 @@ from napari_medgs.cli.options import (
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output
 from napari_medgs.data.grid import Grid
-from napari_medgs.errors import MemoryEstimateError, ParameterError
+from napari_medgs.errors import FileError, MemoryEstimateError, ParameterError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_medgs.data.field import GaussianField
+
+
+FRAME_CHANNELS = (1, 3)
 
 
 class View(StrEnum):
@@ -139,9 +142,15 @@ def render(
         raise typer.BadParameter("choose one of --like, --spacing and --interp.")
     reporter = Reporter(quiet, json_file)
     from napari_medgs.io.formats import WRITTEN_SUFFIXES, is_written
+    from napari_medgs.io.image_stack import check_frames_folder
+    from napari_medgs.io.itk.segments import is_segmentation
 
     one_file = is_written(output)
     check_output(output, WRITTEN_SUFFIXES if one_file else ())
+    if not one_file:
+        check_frames_folder(output)
+    elif head != "seg" and is_segmentation(output):
+        raise FileError(f"{output}: .seg.nrrd holds masks; write images as .nrrd.")
     is_mask = one_file and head == "seg"
     check_distinct(
         [field, like], {"-o": output, "--json": json_file}, masks=["-o"] if is_mask else []
@@ -163,16 +172,22 @@ def render(
     if deshear:
         grid = orthogonal_grid(grid)
     with naming(field=field):
-        check_render_memory(
-            grid, len(info.image_channels if head == "image" else info.class_names)
-        )
+        channels = len(info.image_channels if head == "image" else info.class_names)
+        if not one_file and head != "seg" and channels not in FRAME_CHANNELS:
+            raise ParameterError(
+                f"The field has {channels} {'contrasts' if head == 'image' else 'classes'}, and "
+                "frames hold 1 or 3; write a NIfTI file instead."
+            )
+        check_render_memory(grid, channels)
     source = _load_for(field, grid)
     started = time.perf_counter()
     with reporter.doing("rendering"), naming(field=field):
         if head == "seg":
-            data: NDArray[Any] = render_labels(source, grid=grid, backend=backend, threads=threads)
+            data: NDArray[Any] = render_labels(
+                source, grid=grid, backend=backend.value, threads=threads
+            )
         else:
-            data = run(source, head.value, grid=grid, backend=backend, threads=threads)
+            data = run(source, head.value, grid=grid, backend=backend.value, threads=threads)
     seconds = time.perf_counter() - started
     _write(output, data, grid, source, head, one_file=one_file)
     numbers = {

@@ -34,6 +34,8 @@ def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
     FileError
         When it cannot be written; the message says why.
     """
+    if path == Path("-"):
+        raise FileError("-: results are not written to the standard output; name a file.")
     if suffixes and not str(path).lower().endswith(tuple(suffixes)):
         raise FileError(f"{path}: the name of this output must end in {' or '.join(suffixes)}.")
     from napari_medgs.io.folders import check_folder_of, is_stream, link_target

@@ -9,7 +9,7 @@ import typer
 
 from napari_medgs.cli.command import print_error, stoppable
 from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption, ResampleOption
-from napari_medgs.cli.outputs import check_distinct
+from napari_medgs.cli.outputs import check_distinct, files_of
 from napari_medgs.cli.report import Reporter, check_output
 from napari_medgs.cli.setting_options import takes_settings
 from napari_medgs.learning.card import SUFFIX
@@ -149,6 +149,7 @@ def train_segmenter(
     start = None if continued is None else load_segmenter(continued, params.features)
     with reporter.doing("looking for cases"):
         source = find_training_cases(data, mask=mask, pattern=pattern, resample=resample)
+    check_distinct(files_of(source.cases), {"--json": json_file})
     with (
         stoppable("the best network so far") as should_stop,
         reporter.progress() as progress,

@@ -11,7 +11,7 @@ from napari_medgs._util.naming import naming
 from napari_medgs._util.settings import settings_of
 from napari_medgs.cli.command import stoppable
 from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption
-from napari_medgs.cli.outputs import check_distinct
+from napari_medgs.cli.outputs import check_distinct, files_of
 from napari_medgs.cli.report import Reporter, check_output
 from napari_medgs.cli.setting_options import takes_settings
 from napari_medgs.tissue.deep.card import SUFFIX
@@ -84,6 +84,7 @@ def train_tissues(
 
     require("torch", "torch_geometric", "lightning", feature="train-tissues")
     cases = find_cases(folder, pattern=pattern, mask=mask)
+    check_distinct(files_of(cases), {"--json": json_file})
     images: list[Volume] = []
     regions: list[NDArray[np.bool_] | None] = []
     for case in cases:

@@ -20,6 +20,8 @@ from napari_medgs.io._values import cast
 from napari_medgs.io.folders import natural_key
 from napari_medgs.io.image_frame import SUFFIXES, read_frame, refuse_bombs, write_frame
 
+_OTHER_FILES = (".dcm", ".zarr", ".npz", ".medgs", ".safetensors", ".ply", ".stl", ".obj", ".glb")
+
 
 def find_frames(folder: str | Path) -> list[Path]:
     """Return the frames of a folder, or of its subfolder ``original``, in natural order.
@@ -185,9 +187,8 @@ def write_frames(
         array = _as_source(array, grid)
         dtype = None
     array = cast(array, dtype)
+    check_frames_folder(folder)
     if folder.is_dir():
-        if any(folder.iterdir()):
-            raise FileError(f"{folder}: the folder is not empty; choose a new one for the frames.")
         folder.rmdir()
     rgb = len(array) == 3
     png = array.dtype == np.uint8 or (array.dtype == np.uint16 and not rgb)
@@ -198,6 +199,33 @@ def write_frames(
             frame = np.moveaxis(array[:, k], 0, -1) if rgb else array[0, k]
             write_frame(temporary / (name + suffix), np.ascontiguousarray(frame))
     return folder
+
+
+def check_frames_folder(folder: str | Path) -> None:
+    """Refuse a folder that frames cannot be written to.
+
+    Parameters
+    ----------
+    folder : str or Path
+
+    Raises
+    ------
+    FileError
+        When it holds something, is a file, or has the name of one.
+    """
+    from napari_medgs.io.formats import READ_SUFFIXES, WRITTEN_SUFFIXES
+
+    folder = Path(folder)
+    if folder.is_dir():
+        if any(folder.iterdir()):
+            raise FileError(f"{folder}: the folder is not empty; choose a new one for the frames.")
+    elif folder.exists():
+        raise FileError(f"{folder}: is a file; choose a new folder for the frames.")
+    elif folder.name.lower().endswith((*READ_SUFFIXES, *SUFFIXES, *_OTHER_FILES)):
+        raise FileError(
+            f"{folder}: no such file can be written; name one that ends in "
+            f"{', '.join(WRITTEN_SUFFIXES)}, or a new folder for one frame per slice."
+        )
 
 
 def _names(grid: Grid, count: int) -> list[str]:
