@@ -227,7 +227,10 @@ def test_the_wrong_kind_is_one_notification(docked, qtbot, notes):
         ("breastmnist", fundus(), {"rgb": True}, "channel"),
         ("retinamnist", lesion(), {}, "3 channels"),
         ("retinamnist", fundus(), {"rgb": False}, "not opened as RGB"),
-        ("adrenalmnist3d", lesion(), {}, "or another model"),
+        ("adrenalmnist3d", np.uint8(lesion() > 90), {}, "or another model"),
+        ("adrenalmnist3d", np.stack([lesion()] * 9), {}, "more than two values, from"),
+        ("adrenalmnist3d", gland() * 0, {"contrast_limits": (0, 1)}, "there is no shape"),
+        ("adrenalmnist3d", gland() / 255 + np.eye(28), {}, "give a mask with one label"),
         ("breastmnist", lesion().astype(float) * 50, {}, "8-bit"),
         ("breastmnist", np.zeros((2, 3, 28, 28)), {}, "4 dimensions"),
     ):

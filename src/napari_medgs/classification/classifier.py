@@ -173,10 +173,12 @@ class Classifier:
         self, image: Volume | GaussianField, progress: ProgressCallback, should_stop: StopCallback
     ) -> tuple[Volume, Any]:
         """Return the image and the network's input."""
-        from napari_medgs.classification.data.preprocess import image_of, prepare
+        from napari_medgs.classification.data.preprocess import check_shape, image_of, prepare
         from napari_medgs.classification.gaussians.to_field import from_field
         from napari_medgs.classification.inputs import network_inputs
 
+        if self.card.is_shape and isinstance(image, Volume):
+            check_shape(image)
         volume = image_of(image)
         if isinstance(image, GaussianField) and self.card.on_gaussians:
             own = from_field(image, self.card)

@@ -22,6 +22,28 @@ def image_of(source: Volume | GaussianField) -> Volume:
     return Volume(np.asarray(render(source)), source.info.grid, source.info.image_channels)
 
 
+def check_shape(volume: Volume) -> None:
+    """Refuse an image that is no mask of one shape, for classifiers of shapes.
+
+    Two values are one, as are probabilities from 0 to 1.
+
+    Raises
+    ------
+    ImageError
+        For gray images, masks of several labels, and empty masks.
+    """
+    low, high = volume.data.min(), volume.data.max()
+    if low == high:
+        raise ImageError("The mask is empty, or full: there is no shape to classify.")
+    if low >= 0 and high <= 1:
+        return
+    if not ((volume.data == low) | (volume.data == high)).all():
+        raise ImageError(
+            "The classifier reads one shape, inside or outside, and this image has more than two "
+            f"values, from {low:g} to {high:g}: give a mask with one label."
+        )
+
+
 def prepare(volume: Volume, card: ModelCard) -> NDArray[np.float32]:
     """Return (C, *shape) float32 from 0 to 1, as a classifier reads it.
 

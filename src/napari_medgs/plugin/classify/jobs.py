@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
 from napari_medgs.classification.card import ModelCard
+from napari_medgs.classification.data.preprocess import check_shape
 from napari_medgs.classification.files import load_card
 from napari_medgs.classification.result import Attribution, Deletion, Prediction
 from napari_medgs.data.field import GaussianField
@@ -144,6 +145,8 @@ def make_classify_request(
         )
     else:
         volume, frame = volume_from_layers([layer])
+        if load_card(model).is_shape:
+            check_shape(volume)
         volume = prepared(volume)
         if volume.shape[0] > 1 and dims is not None and load_card(model).ndim == 2:
             return _slice_request(volume, frame, layer, model, dims)
