@@ -67,6 +67,8 @@ def test_a_painted_mask_is_exported_on_its_image(study, tmp_path, monkeypatch, s
     painted = viewer.add_labels(labels, scale=source.scale, translate=source.translate,
                                 affine=source.affine)  # fmt: skip
     painted.metadata[NAMES_KEY] = {2: "liver"}
+    viewer.add_points(np.zeros((1, 3)), name="seeds")
+    viewer.add_surface((np.eye(3), np.array([[0, 1, 2]])))
     out = tmp_path / f"m{suffix}"
     export_job("mask", painted, out)(lambda event: None, lambda: False)
     np.testing.assert_array_equal(io.read_labels(out, grid)[0], labels)

@@ -36,6 +36,8 @@ def series_options(layer: Any, grid: Grid) -> dict[str, Any]:
     found: list[tuple[bool, dict[str, Any]]] = []
     for other in (layer, *(viewer.layers if viewer is not None else ())):
         path = other.metadata.get("path")
+        if type(other).__name__ not in ("Image", "Labels"):
+            continue  # points and surfaces have no grid
         try:
             place = frame_of(other).grid
         except MedGSError:
