@@ -104,6 +104,12 @@ def test_the_button_resamples_where_images_lie(make_viewer, qtbot, files, notes)
     qtbot.waitUntil(lambda: not widget.runner.busy and widget.last is not None, timeout=WAIT)
     assert widget.last.result.field.info.image_channels == ("t1", "t2 · resampled to t1")
 
+    made.translate = np.asarray(made.translate) + 1  # by hand, in napari's controls
+    assert bar.note.text().startswith("t2 · resampled to t1 lies on another grid")
+    assert not bar.isHidden()
+    made.translate = np.asarray(made.translate) - 1
+    assert bar.isHidden()
+
     # What is gone meanwhile is not drawn; Stop and closing leave nothing behind.
     widget.images.check([first, second])
     bar.button.click()

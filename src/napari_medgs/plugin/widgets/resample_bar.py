@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from qtpy.QtWidgets import QComboBox, QPushButton, QVBoxLayout, QWidget
@@ -21,6 +22,8 @@ from napari_medgs.plugin.widgets.layers import LayerChecklist
 from napari_medgs.plugin.worker import Runner
 
 WORD = "Resample"
+MOVES = ("scale", "translate", "rotate", "shear", "affine", "units")
+"""Events of a layer whose place has changed."""
 TIP = (
     "Make layers of these images on the grid of the chosen one, linearly interpolated where "
     "they lie in the patient, and check them instead. Nothing is registered: of a patient who "
@@ -50,7 +53,8 @@ class ResampleBar(QWidget):
 
     def __init__(self, owner: MedGSWidget, images: LayerChecklist) -> None:
         super().__init__()
-        self._viewer, self._images = owner.viewer, images
+        self._owner, self._viewer, self._images = owner, owner.viewer, images
+        self._followed: weakref.WeakSet[Any] = weakref.WeakSet()
         self._runner = Runner(self)
         self._shown: list[Any] = []
         self.note = hint()
@@ -79,11 +83,16 @@ class ResampleBar(QWidget):
         """Whether images are being resampled."""
         return self._runner.busy
 
-    def refresh(self) -> None:
-        """Follow the images that are checked now."""
+    def refresh(self, event: Any = None) -> None:
+        """Follow the images that are checked now, and where they are moved."""
         if self.busy:
             return
         layers = self._images.layers
+        for layer in layers:
+            if layer not in self._followed:
+                self._followed.add(layer)
+                for name in MOVES:
+                    self._owner.listen(getattr(layer.events, name), self.refresh)
         kept = self._chosen()
         self._shown = layers if len(layers) > 1 and others_of(layers, layers[0]) else []
         self.reference.blockSignals(True)
