@@ -168,3 +168,22 @@ def test_a_bar_on_a_terminal(image, tmp_path):
     assert "\x1b[" in text
     assert "left" in text
     assert "PSNR" in text
+
+
+def test_interrupted_while_modules_are_imported():
+    """No traceback, and the exit status of an interrupted program."""
+    code = (
+        "import sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from napari_medgs.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 130
+    assert done.stderr == "napari-medgs: canceled; nothing was written.\n"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -84,3 +87,79 @@ def test_suffixes_in_capitals(place):
     assert len(load_field(out))
     assert run(place, f"info {out}").exit_code == 0
     out.unlink()
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("fit image.nii.gz -o o.medgs --positions-every 3", "--positions-every"),
+        ("fit image.nii.gz -o o.medgs --lambda-seg 2 --empty-slices-unlabeled",
+         "--lambda-seg and --empty-slices-unlabeled have no effect without --mask"),
+        ("fit image.nii.gz --mask mask.nii.gz --from field.medgs.safetensors -o o.medgs "
+         "--freeze-geometry --quality 30", "with --freeze-geometry"),
+        ("compress field.medgs.safetensors -o c.medgs --volume 3", "without --image"),
+        ("parts field.medgs.safetensors -o p.nii.gz --count 3 --spacing 1 1 1", "on a field"),
+        ("parts field.medgs.safetensors -o p.nii.gz --at 2 5 5 --min-size 0.1", "--min-size"),
+        ("tissues field.medgs.safetensors -o t.nii.gz --series 2", "on a field"),
+        ("tissues image.nii.gz -o t.nii.gz --bias-degree 3", "without --bias"),
+        ("render field.medgs.safetensors -o r.nii.gz --volume 2", "without --like"),
+        ("mesh field.medgs.safetensors -o m.ply --segment a", "on a field"),
+        ("mesh image.nii.gz -o m.ply --level 90 --labels 1", "with --level"),
+        ("mesh mask.nii.gz -o m.ply --fill-nan 2", "without --level"),
+        ("info field.medgs.safetensors --volume 2", "on what is no image"),
+        ("classify field.medgs.safetensors -m breastmnist --volume 2", "on a field"),
+        ("measure mask.nii.gz --resample", "without --image"),
+        ("train-codec fields -o c.safetensors --images 9", "on fields"),
+        ("train-segmenter cases -o m.safetensors --logger csv", "without --log-dir"),
+    ],
+)  # fmt: skip
+def test_options_without_effect(place, line, says):
+    """Whoever gives an option expects something of it."""
+    before = set(place.rglob("*"))
+    result = run(place, line)
+    assert result.exit_code == 2, result.output
+    assert says in " ".join(result.stderr.replace("│", " ").split())
+    assert set(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("mesh mask.nii.gz -o m.ply --spacing 0.0000001", "GiB"),
+        ("mesh mask.nii.gz -o m.ply --spacing 1e-300", "voxels along an axis"),
+        ("mesh mask.nii.gz -o m.ply --spacing 100", "spacing is 100 mm, and the image 14 mm long"),
+        ("mesh mask.nii.gz -o m.ply --smooth 1000", "smooth_mm is 1000 mm"),
+        ("mesh image.nii.gz -o m.ply --level 100 --smooth 1000", "smooth_mm is 1000 mm"),
+        ("mesh field.medgs.safetensors -o m.ply --spacing 1e-320", "choose a larger one"),
+        ("render field.medgs.safetensors -o r.nii.gz --spacing 1e-320 1 1", "choose a larger one"),
+    ],
+)
+def test_grids_beyond_all_measure(place, line, says):
+    """These did not end, or ended in words about 64-bit integers."""
+    result = run(place, line)
+    assert result.exit_code == 1, result.output
+    assert len(result.stderr.splitlines()) == 1
+    assert says in result.stderr
+
+
+@pytest.mark.parametrize("line", ["mesh mask.nii.gz -o m.ply", "fit image.nii.gz -o o.medgs"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_a_library_swallows(place, monkeypatch, line, number):
+    """trimesh, for one, catches everything while it looks for optional packages."""
+    from napari_medgs.io import read_labels, read_volumes
+
+    def swallowing(read):
+        def wrapped(*arguments, **options):
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(number)
+            return read(*arguments, **options)
+
+        return wrapped
+
+    monkeypatch.setattr("napari_medgs.io.read_labels", swallowing(read_labels))
+    monkeypatch.setattr("napari_medgs.io.read_volumes", swallowing(read_volumes))
+    before = set(place.rglob("*"))
+    result = run(place, line)
+    assert result.exit_code == 130, result.output
+    assert "canceled; nothing was written" in result.stderr
+    assert set(place.rglob("*")) == before

@@ -71,7 +71,7 @@ def test_entry_points(wheel):
     (name,) = [n for n in wheel.namelist() if n.endswith("entry_points.txt")]
     text = wheel.read(name).decode()
     assert "[napari.manifest]\nnapari-medgs = napari_medgs:napari.yaml" in text
-    assert "[console_scripts]\nnapari-medgs = napari_medgs.cli:main" in text
+    assert "[console_scripts]\nnapari-medgs = napari_medgs.__main__:main" in text
 
 
 def test_metadata(metadata):

@@ -9,7 +9,9 @@ import typer
 
 from napari_medgs._util.naming import naming
 from napari_medgs.classification.card import bundled_models
+from napari_medgs.cli.command import refuse_idle
 from napari_medgs.cli.options import (
+    OF_IMAGES,
     DebugOption,
     FillNanOption,
     IdentityOption,
@@ -22,6 +24,7 @@ from napari_medgs.cli.options import (
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter
 from napari_medgs.errors import FileError
+from napari_medgs.io.fields import is_field_file
 
 EXAMPLES = (
     "napari-medgs classify image.nii.gz --model breastmnist",
@@ -74,11 +77,13 @@ def classify(
     del debug
     reporter = Reporter(quiet, json_file)
     path = find_model(model)
+    if is_field_file(image):
+        refuse_idle(OF_IMAGES, "on a field")
     check_distinct([image, path], {"--json": json_file})
 
     from napari_medgs.classification import load_classifier
     from napari_medgs.io import read_volume
-    from napari_medgs.io.fields import is_field_file, load_field
+    from napari_medgs.io.fields import load_field
 
     classifier = load_classifier(path)
     if threads:

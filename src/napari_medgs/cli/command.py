@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType
@@ -207,13 +207,48 @@ class MedGSCommand(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         debug = bool(ctx.params.get("debug", False))
+        _given.set(_given_options(ctx))
         with (
             _explained(debug, _options_of(self.params)),
             _plain_warnings(debug),
-            _terminated_like_interrupted(),
+            _interrupts(),
             limit_threads(ctx.params.get("threads")),
         ):
             return super().invoke(ctx)
+
+
+def refuse_idle(options: Iterable[str], where: str) -> None:
+    """Refuse options that were given and have no effect beside the others.
+
+    Parameters
+    ----------
+    options : iterable of str
+        Such as ``"--positions-every"``.
+    where : str
+        When they have none: "without --positions".
+
+    Raises
+    ------
+    typer.BadParameter
+        Naming those that were given.
+    """
+    idle = [option for option in options if option in _given.get()]
+    if idle:
+        words = ("has", "it") if len(idle) == 1 else ("have", "them")
+        raise typer.BadParameter(
+            f"{' and '.join(idle)} {words[0]} no effect {where}: leave {words[1]} out."
+        )
+
+
+def _given_options(ctx: Any) -> frozenset[str]:
+    """Return the options of a command line by all of their names."""
+    return frozenset(
+        name
+        for param in ctx.command.params
+        if param.param_type_name == "option"
+        and getattr(ctx.get_parameter_source(param.name), "name", "") == "COMMANDLINE"
+        for name in param.opts
+    )
 
 
 def print_error(text: str) -> None:
@@ -266,6 +301,9 @@ _CONVERT = {
 _RESAMPLE = re.compile(r" (For a mask, )?resample=True \(--resample\) does that\.")
 _reading: ContextVar[Collection[str]] = ContextVar("_reading", default=())
 """Options of the command that runs which say where an image lies."""
+_interrupted = threading.Event()
+_given: ContextVar[frozenset[str]] = ContextVar("_given", default=frozenset())
+"""Options that stand on the command line of the command that runs."""
 
 
 def _options_of(params: Collection[Any]) -> set[str]:
@@ -356,14 +394,30 @@ def _handling(number: int, handler: Callable[[int, FrameType | None], Any]) -> I
 
 
 @contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Let a job scheduler's SIGTERM clean up as Ctrl-C does."""
+def _interrupts() -> Iterator[None]:
+    """Let a job scheduler's SIGTERM clean up as Ctrl-C does, and remember both.
+
+    A library that is being imported may swallow the exception, as trimesh does.
+    """
+    _interrupted.clear()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        _interrupted.set()
         raise KeyboardInterrupt
 
-    with _handling(signal.SIGTERM, interrupt):
+    with _handling(signal.SIGINT, interrupt), _handling(signal.SIGTERM, interrupt):
         yield
+
+
+def check_interrupted() -> None:
+    """End a command that was interrupted before, when nothing came of it.
+
+    Raises
+    ------
+    KeyboardInterrupt
+    """
+    if _interrupted.is_set():
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -380,6 +434,7 @@ def stoppable(what: str) -> Iterator[Callable[[], bool]]:
     callable
         Returns True once the user has asked to stop.
     """
+    check_interrupted()
     asked = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:

@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from napari_medgs._util.naming import naming
+from napari_medgs.cli.command import refuse_idle
 from napari_medgs.cli.option_groups import takes_groups
 from napari_medgs.cli.options import (
+    OF_IMAGES,
     BackendOption,
     DebugOption,
     JsonOption,
@@ -117,12 +119,14 @@ def compress(
     from napari_medgs.errors import ParameterError
     from napari_medgs.io import read_labels, read_volumes
     from napari_medgs.io.codec.files import SUFFIX
-    from napari_medgs.io.fields import load_extra, load_field
+    from napari_medgs.io.fields import is_field_file, load_extra, load_field
 
     params = replace(
         params, max_bytes=max_bytes, backend=str(getattr(backend, "value", backend)),
         threads=threads,
     )  # fmt: skip
+    if not image and (model is None or is_field_file(field)):
+        refuse_idle(OF_IMAGES, "without --image" if model is None else "on a field")
     reporter = Reporter(quiet, json_file)
     if model is not None:
         usual = CompressParams(backend=params.backend, threads=threads)
@@ -135,7 +139,9 @@ def compress(
             raise ParameterError(
                 f"{field} is a folder: pack --model codes all of its fields by a learned codec."
             )
-        compress_by_model(field, output, model, threads, reporter, json_file)
+        compress_by_model(
+            field, output, model, threads, reporter, json_file, reading=reading.options
+        )
         return
     if field.is_dir():
         compress_fields(

@@ -76,7 +76,7 @@ def demo(
     spacing = " x ".join(f"{s:.3g}" for s in chosen.volume.spacing)
     reporter.note(f"{chosen.title}: {shape} voxels of {spacing} mm")
     params = FitParams(seed=seed, backend=backend.value, threads=threads)
-    with stoppable("the results in the folder") as should_stop, reporter.progress() as progress:
+    with stoppable("what the folder holds") as should_stop, reporter.progress() as progress:
         result = run_demo(
             chosen, output, params, gui=gui, progress=progress, should_stop=should_stop
         )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from napari_medgs.cli.command import print_error
+from napari_medgs.cli.command import print_error, refuse_idle
+from napari_medgs.cli.options import OF_IMAGES
 
 if TYPE_CHECKING:
     from napari_medgs.data.field import GaussianField
@@ -36,6 +37,7 @@ def is_field_alone(images: Sequence[str], field: Path | None) -> bool:
         return False
     if len(images) > 1 or field is not None:
         raise typer.BadParameter("give one field alone, or images with their field by --field.")
+    refuse_idle(OF_IMAGES, "on a field")
     return True
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_medgs._util.naming import naming
-from napari_medgs.cli.command import CANCELLED, print_error, stoppable
+from napari_medgs.cli.command import CANCELLED, print_error, refuse_idle, stoppable
 from napari_medgs.cli.fit_options import takes_fit_params
 from napari_medgs.cli.option_groups import takes_groups
 from napari_medgs.cli.options import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = FitParams()
 MOST_LABELS = 10  # are listed after a fit, those of the lowest Dice
+OF_GEOMETRY = ("--gaussians", "--quality", "--lambda-img", "--loss", "--interpolate")
 START, RUNNING = "Starting from a field", "Saved while it runs"
 
 
@@ -126,6 +127,12 @@ def fit(
     del debug  # read by the command class
     if params.freeze_geometry and start is None:
         raise typer.BadParameter("--freeze-geometry needs --from FIELD.")
+    if params.freeze_geometry:
+        refuse_idle(OF_GEOMETRY, "with --freeze-geometry")
+    if mask is None:
+        refuse_idle(("--lambda-seg", "--empty-slices-unlabeled"), "without --mask")
+    if positions is None:
+        refuse_idle(("--positions-every",), "without --positions")
     params = replace(
         params,
         checkpoint=str(output) if checkpoint_every else None,

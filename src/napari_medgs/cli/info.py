@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from napari_medgs.cli.command import refuse_idle
 from napari_medgs.cli.describe.dicom import describe_dicom
 from napari_medgs.cli.describe.field import describe_cohort, describe_field
 from napari_medgs.cli.describe.medmnist import describe_set
@@ -15,6 +16,7 @@ from napari_medgs.cli.describe.segmenter import describe_segmenter
 from napari_medgs.cli.describe.text import print_table, text_of, title_of
 from napari_medgs.cli.describe.volume import describe_volume
 from napari_medgs.cli.options import (
+    OF_IMAGES,
     DebugOption,
     IdentityOption,
     JsonOption,
@@ -79,6 +81,9 @@ def info(
     reporter = Reporter(quiet, json_file)
     check_distinct([file], {"--json": json_file})
     lower = file.lower()
+    is_image = not (is_field_file(file) or lower.endswith((*MESHES, ".medgsz", ".npz")))
+    if not is_image:
+        refuse_idle(OF_IMAGES, "on what is no image")
     if is_segmenter_file(file):
         numbers = describe_segmenter(Path(file))
     elif is_codec_file(file):

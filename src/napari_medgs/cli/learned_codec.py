@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def compress_by_model(
     source: Path, output: Path, model: Path, threads: int | None, reporter: Reporter,
-    json_file: Path | None,
+    json_file: Path | None, *, reading: Mapping[str, Any],
 ) -> None:  # fmt: skip
     """Code a field, or an image that is fitted from the codec's start, by a learned codec.
 
@@ -28,6 +29,8 @@ def compress_by_model(
         CPU threads; all by default.
     reporter : Reporter
     json_file : Path, optional
+    reading : mapping
+        How an image is read.
     """
     from napari_medgs.compression.learned import fit_alike, load_codec
     from napari_medgs.compression.learned.files import CODED_SUFFIX, save_coded
@@ -46,7 +49,9 @@ def compress_by_model(
             if start is None:
                 raise ParameterError("The codec has no start to fit an image from; give a field.")
             iterations = int(codec.card.training.get("fit_iterations") or 60)
-            field = fit_alike([read_volume(source)], start, iterations, threads=threads)[0]
+            field = fit_alike(
+                [read_volume(source, **reading)], start, iterations, threads=threads
+            )[0]
         codec.check(field)
     size = save_coded(output, field, codec)
     images = len(field.info.image_channels) or field.info.channels

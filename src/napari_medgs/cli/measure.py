@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_medgs._util.naming import naming
+from napari_medgs.cli.command import refuse_idle
 from napari_medgs.cli.options import (
     DebugOption,
     IdentityOption,
@@ -76,6 +77,8 @@ def measure(
     if csv_file is not None:
         check_output(csv_file, (".csv", ".tsv"))
     inputs = [mask] if image is None else [mask, image]
+    if image is None:
+        refuse_idle(("--resample",), "without --image")
     check_distinct(inputs, {"--json": json_file, "--csv": csv_file})
 
     from napari_medgs.io import atomic_path, read_label_names

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_medgs._util.naming import naming
+from napari_medgs.cli.command import refuse_idle
 from napari_medgs.cli.options import (
     Backend,
     BackendOption,
@@ -111,6 +112,12 @@ def mesh(
     from napari_medgs.metrics.volumes import surface_areas_mm2
 
     check_mesh_path(output)
+    if is_field_file(source):
+        refuse_idle(("--segment", "--volume"), "on a field")
+    elif level is not None:
+        refuse_idle(("--labels", "--segment"), "with --level: the whole image is cut")
+    else:
+        refuse_idle(("--fill-nan",), "without --level")
     params = MeshParams(
         labels=tuple(labels) if labels else None,
         spacing=spacing,

@@ -12,6 +12,9 @@ import typer
 from napari_medgs._util.settings import LARGEST_SEED
 from napari_medgs.cli.command import COMMON, READING
 
+OF_IMAGES = ("--spacing", "--series", "--volume", "--segment")
+"""Options that say how an image is read, and say nothing to a command without one."""
+
 
 class Backend(StrEnum):
     """Rendering engines."""

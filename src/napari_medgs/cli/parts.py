@@ -11,7 +11,7 @@ import typer
 
 from napari_medgs._util.naming import naming
 from napari_medgs._util.settings import settings_of
-from napari_medgs.cli.command import stoppable
+from napari_medgs.cli.command import refuse_idle, stoppable
 from napari_medgs.cli.field_inputs import is_field_alone
 from napari_medgs.cli.option_groups import takes_groups
 from napari_medgs.cli.options import (
@@ -149,6 +149,9 @@ def parts(
     places = [("--at", text, read_numbers("--at", text, PLACE)) for text in at or ()]
     places += [("--not-at", text, read_numbers("--not-at", text, PLACE)) for text in not_at or ()]
     _check_options(output, count, places, level, world, tree, store)
+    if count is None:
+        refuse_idle(("--min-size",), "without --count")
+    is_field_alone(images, field)
     reporter = Reporter(quiet, json_file)
     outputs = {"-o": output, "--tree": tree, "--store": store}
     check_distinct([*images, field], {**outputs, "--json": json_file}, masks=("-o",))

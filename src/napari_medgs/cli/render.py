@@ -12,6 +12,7 @@ import numpy as np
 import typer
 
 from napari_medgs._util.naming import naming
+from napari_medgs.cli.command import refuse_idle
 from napari_medgs.cli.options import (
     Backend,
     BackendOption,
@@ -140,6 +141,8 @@ def render(
     del debug
     if sum(choice is not None for choice in (like, spacing, interp)) > 1:
         raise typer.BadParameter("choose one of --like, --spacing and --interp.")
+    if like is None:
+        refuse_idle(("--volume", "--assume-identity"), "without --like")
     reporter = Reporter(quiet, json_file)
     from napari_medgs.io.formats import WRITTEN_SUFFIXES, is_written
     from napari_medgs.io.image_stack import check_frames_folder

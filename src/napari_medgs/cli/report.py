@@ -14,6 +14,7 @@ import typer
 
 from napari_medgs._text import printable
 from napari_medgs._util.progress import ProgressCallback, ProgressEvent
+from napari_medgs.cli.command import check_interrupted
 from napari_medgs.errors import FileError
 
 LINE_SECONDS = 10.0  # between lines of progress where there is no terminal
@@ -140,11 +141,12 @@ class Reporter:
         """Show that something without progress of its own is under way."""
         if self.quiet or not sys.stderr.isatty():
             yield
-            return
-        from rich.console import Console
+        else:
+            from rich.console import Console
 
-        with Console(stderr=True).status(what):
-            yield
+            with Console(stderr=True).status(what):
+                yield
+        check_interrupted()
 
     def finish(self, numbers: Mapping[str, Any], mask: Path | None = None) -> None:
         """Write the numbers to the JSON file, if one was asked for.

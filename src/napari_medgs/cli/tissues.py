@@ -10,7 +10,7 @@ import typer
 
 from napari_medgs._util.naming import naming
 from napari_medgs._util.settings import settings_of
-from napari_medgs.cli.command import stoppable
+from napari_medgs.cli.command import refuse_idle, stoppable
 from napari_medgs.cli.field_inputs import is_field_alone
 from napari_medgs.cli.option_groups import takes_groups
 from napari_medgs.cli.options import (
@@ -121,6 +121,8 @@ def tissues(
     del debug  # read by the command class
     if corrected is not None and not params.bias:
         raise typer.BadParameter("--corrected needs --bias.")
+    if not params.bias:
+        refuse_idle(("--bias-degree",), "without --bias")
     reporter = Reporter(quiet, json_file)
     outputs = {
         "-o": output,

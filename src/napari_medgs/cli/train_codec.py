@@ -9,7 +9,7 @@ import typer
 
 from napari_medgs._util.naming import naming
 from napari_medgs._util.settings import settings_of
-from napari_medgs.cli.command import stoppable
+from napari_medgs.cli.command import refuse_idle, stoppable
 from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output
@@ -64,6 +64,8 @@ def train_codec(
     """
     del debug
     check_output(output, (".safetensors",))
+    if not source.name.lower().endswith(".npz"):
+        refuse_idle(("--gaussians", "--iterations", "--images"), "on fields, which are fitted")
     check_distinct([source], {"-o": output, "--json": json_file})
     reporter = Reporter(quiet, json_file)
 

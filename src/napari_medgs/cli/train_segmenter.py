@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_medgs.cli.command import print_error, stoppable
+from napari_medgs.cli.command import print_error, refuse_idle, stoppable
 from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption, ResampleOption
 from napari_medgs.cli.outputs import check_distinct, files_of
 from napari_medgs.cli.report import Reporter, check_output
@@ -133,6 +133,8 @@ def train_segmenter(
     del debug  # read by the command class
     if continued is not None:
         _refuse_ignored(ctx)
+    if params.log_dir is None and params.logger != "none":
+        refuse_idle(("--logger",), "without --log-dir")
     check_output(output, (SUFFIX,))
     check_distinct([data, continued], {"-o": output, "--json": json_file})
     reporter = Reporter(quiet, json_file)

@@ -193,14 +193,20 @@ class Grid:
         Raises
         ------
         GeometryError
-            When the spacing is not three positive numbers.
+            When the spacing is not three positive numbers, or too small for a grid.
         """
         old = np.asarray(self.spacing)
         new = np.asarray(spacing, dtype=np.float64)
         if new.shape != (3,) or not (np.isfinite(new).all() and (new > 0).all()):
             raise GeometryError(f"The spacing must be three positive numbers, not {spacing}.")
         extent = np.asarray(self.shape) * old
-        shape = np.maximum(1, np.round(extent / new)).astype(int)
+        with np.errstate(over="ignore"):
+            shape = np.maximum(1, np.round(extent / new))
+        if shape.max() > _MOST_VOXELS_OF_AN_AXIS:
+            raise GeometryError(
+                f"A spacing of {' x '.join(f'{s:g}' for s in new)} mm makes more than "
+                f"{_MOST_VOXELS_OF_AN_AXIS:,} voxels along an axis; choose a larger one."
+            )
         ratio = new / old
         # The boxes share their lower corner, half a voxel before the first center.
         start = 0.5 * ratio - 0.5

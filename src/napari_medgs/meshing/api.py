@@ -162,6 +162,7 @@ def mesh_from_labels(
     labels = np.asarray(labels)
     if labels.shape != grid.shape:
         raise GeometryError(f"The labels have shape {labels.shape}, their grid {grid.shape}.")
+    params.check_extent(grid)
     if labels.dtype == bool:
         labels = labels.view(np.uint8)
     counts = voxel_counts(labels)
@@ -239,6 +240,7 @@ def mesh_from_field(
 
     params = params or MeshParams()
     info = field.info
+    params.check_extent(info.grid)
     grid = params.grid_over(info.grid)
     check_size(grid, 4)
     head = params.head or ("seg" if info.class_names else "image")
@@ -333,6 +335,7 @@ def mesh_from_image(image: NDArray[Any], grid: Grid, params: MeshParams) -> dict
     image = np.asarray(image)
     if image.shape != grid.shape:
         raise GeometryError(f"The image has shape {image.shape}, its grid {grid.shape}.")
+    params.check_extent(grid)
     image = Volume(image[None], grid).fill_nan().data[0]
     values = np.subtract(image, level, dtype=np.float32, casting="unsafe")
     if not np.isfinite(values).all():

@@ -81,6 +81,26 @@ class MeshParams:
         if self.channel < 0:
             raise ParameterError(f"channel must be 0 or more, not {self.channel}.")
 
+    def check_extent(self, grid: Grid) -> None:
+        """Refuse a spacing or smoothing that is wider than all of the image.
+
+        Parameters
+        ----------
+        grid : Grid
+            Of the mask, image or field.
+
+        Raises
+        ------
+        ParameterError
+        """
+        largest = float(np.max(np.asarray(grid.shape) * grid.spacing))
+        for name, width in (("spacing", self.spacing), ("smooth_mm", self.smooth_mm)):
+            if width is not None and np.max(width) > largest:
+                raise ParameterError(
+                    f"{name} is {np.max(width):g} mm, and the image {largest:.4g} mm long: choose "
+                    "less."
+                )
+
     def grid_over(self, grid: Grid) -> Grid:
         """Return the grid for marching cubes over the extent of another."""
         return grid if self.spacing is None else grid.with_spacing(self.spacing)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ def check_size(grid: Grid, arrays: int) -> None:
     """
     import psutil
 
-    needed = 4 * arrays * int(np.prod(grid.shape, dtype=np.int64))
+    needed = 4 * arrays * math.prod(grid.shape)
     free = int(psutil.virtual_memory().available)
     if needed > 0.9 * free:
         wider = (needed / (0.8 * free)) ** (1 / 3)
@@ -125,10 +126,10 @@ def smoothing_margin(sigma: float, grid: Grid) -> NDArray[np.int64]:
 def covering(grid: Grid, spacing: Any) -> Grid:
     """Return the grid of another spacing from the same first voxel to the last or beyond."""
     ratio = np.asarray(spacing) / grid.spacing
-    shape = np.ceil((np.asarray(grid.shape) - 1) / ratio).astype(int) + 1
+    shape = [math.ceil((size - 1) / r) + 1 for size, r in zip(grid.shape, ratio, strict=True)]
     affine = grid.affine.copy()
     affine[:3, :3] *= ratio
-    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+    return Grid((shape[0], shape[1], shape[2]), affine)
 
 
 def resampled(values: Floats, grid: Grid, target: Grid) -> tuple[Floats, Grid]:
