@@ -105,3 +105,42 @@ def test_slices_of_one_row_are_interpolated_as_those_of_equal_rows():
         costs.append(cost)
     assert np.ptp(costs[0]) > 1
     assert np.allclose(*costs, atol=1e-6)
+
+
+def two_classes(indices):
+    """Return slices with one part of class 1 and one of class 2."""
+    slices = two_parts(indices)
+    slices.labels[:, 3:9, 16:22] *= 2
+    return slices
+
+
+LINE = range(3, 7)
+OTHER = range(17, 21)
+
+
+def test_classes_on_slices_of_their_own_stay_on_the_others():
+    slices = two_classes([2, 4, 6])
+    marks = {}
+    for z, k, columns in ((2, 1, LINE), (4, 2, OTHER), (6, 1, LINE)):
+        marks |= strokes(z, k, 5, columns) | strokes(z, 0, 0, range(12))
+    assert len(slices.drop_unseeded_components(markers_of(marks), UNITS)) == 0
+    assert np.array_equal(slices.labels, two_classes([2, 4, 6]).labels)
+
+
+def test_a_class_that_is_marked_as_a_rule_is_not_there_without_a_mark():
+    slices = two_classes([2, 4, 6])
+    marks = strokes(6, 1, 5, LINE) | strokes(6, 0, 0, range(12))
+    for z in (2, 4):
+        marks |= strokes(z, 1, 5, LINE) | strokes(z, 2, 5, OTHER) | strokes(z, 0, 0, range(12))
+    voxels = slices.drop_unseeded_components(markers_of(marks), UNITS)
+    assert set(voxels[:, 0]) == {6}
+    assert (slices.labels[:2, 3:9, 16:22] == 2).all()
+    assert (slices.labels[2, :, 10:] == 0).all()
+
+
+def test_no_class_is_in_a_slice_of_background_strokes():
+    slices = two_classes([2, 4])
+    slices.empty = np.array([4])
+    marks = strokes(2, 1, 5, LINE) | strokes(2, 0, 0, range(12)) | strokes(4, 0, 0, range(12))
+    slices.drop_unseeded_components(markers_of(marks), UNITS)
+    assert not slices.labels[1].any()

@@ -3,7 +3,8 @@
 In an annotated slice every component of a class gets a marker. A component that a first solve
 finds there, far from every marker of its class in that slice, was reached through other slices:
 it is taken for background. Slices with few markers are left alone, they may hold a correction
-only.
+only. So are classes that are not marked in a slice because they are marked in others: many people
+annotate each structure where it shows best.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from napari_medgs.segmentation.terms.slice_motion import SliceMotion
 
 RIM = 1  # pixels of a component's outline that do not become markers
 BEYOND = 3  # pixels from a painted area to the background that is marked around it
+MARKED_TOGETHER = 2  # times as often as not: a class that is not marked is not there
 MOST = 0.75  # of the markers lie in annotated slices whose outlines count past them
 
 
@@ -76,14 +78,16 @@ class AnnotatedSlices:
             [np.count_nonzero(markers.user_marked & (position == z)) for z in self.indices]
         )
         rich = counts >= self.params.rich_fraction * counts.max(initial=0)
-        rich |= np.isin(self.indices, self.empty)
+        empty = np.isin(self.indices, self.empty)
+        rich |= empty
+        told = self._classes_told(markers, rich) | empty[:, None]
         for s in np.flatnonzero(rich):
             plane, on = self.labels[s], position == self.indices[s]
             rows, columns = markers.voxels[on][:, rest].T
             classes = markers.classes[on]
             for k in range(1, markers.count):
                 mine = plane == k
-                if not mine.any():
+                if not (told[s, k] and mine.any()):
                     continue
                 components, _ = label(mine)
                 near = np.zeros(plane.shape, np.bool_)
@@ -99,6 +103,28 @@ class AnnotatedSlices:
                 voxels[:, rest] = inner
                 found.append(voxels)
         return np.concatenate(found)
+
+    def _classes_told(self, markers: Markers, rich: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return of which classes the markers of a slice tell where they are not, (S, K).
+
+        Of a marked class they do. Of one that is not marked they do if it is marked as a rule in
+        slices that show one of the classes marked here: at least ``MARKED_TOGETHER`` times as
+        often as it is shown by the solve and not marked.
+        """
+        position = markers.voxels[markers.user_marked, self.axis]
+        classes = markers.classes[markers.user_marked]
+        there = np.isin(position, self.indices)
+        marked = np.zeros((len(self.indices), markers.count), np.bool_)
+        marked[np.searchsorted(self.indices, position[there]), classes[there]] = True
+        shown = np.stack(
+            [[(plane == k).any() for k in range(markers.count)] for plane in self.labels]
+        )
+        left_out = shown & ~marked & rich[:, None]
+        objects = marked[:, 1:].astype(np.int64)
+        company = (objects @ objects.T > 0).astype(np.int64)  # slices that share a class
+        often = company @ marked >= MARKED_TOGETHER * (company @ left_out)
+        told: NDArray[np.bool_] = marked | often
+        return told
 
     def keep_painted(
         self,
