@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from napari_medgs.classification import (
     Classifier,
     ModelCard,
+    TrainParams,
     bundled_models,
     evaluate_classifier,
     load_classifier,
@@ -315,3 +316,23 @@ def test_start_from_other_weights_and_settings(discs, quick):
         train(discs, params, initial={"head.nothing": kept["node_encoder.0.bias"]})
     with pytest.raises(ParameterError, match="Unknown settings"):
         train(discs, params, network={"nothing": 1})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"devices": "all"}, "devices cannot be trained on"),
+        ({"devices": "-3"}, "devices cannot be trained on"),
+        ({"precision": "64"}, "precision 64 cannot be trained in: give 32"),
+        ({"precision": "bf16-mixed"}, "precision bf16-mixed cannot be trained in: give 32"),
+        ({"gaussians": 512}, "256 pixels, fewer than 512 Gaussians"),
+    ],
+)
+def test_settings_that_cannot_be_trained_with(discs, quick, changes, says):
+    with pytest.raises(ParameterError, match=says):
+        train(discs, dataclasses.replace(quick, **changes))
+
+
+def test_the_edge_network_has_neighbors_on_every_level():
+    with pytest.raises(ParameterError, match="needs at least 32 Gaussians"):
+        TrainParams(model="edge", gaussians=16)

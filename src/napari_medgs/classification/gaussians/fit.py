@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +27,7 @@ from napari_medgs.classification.gaussians.set import (
 )
 from napari_medgs.classification.gaussians.settings import FitConstants, FitSettings
 from napari_medgs.classification.gaussians.shapes import fit_shapes
-from napari_medgs.errors import Cancelled, ImageError
+from napari_medgs.errors import Cancelled, ImageError, ParameterError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -192,6 +193,9 @@ def _sample_start_voxels(
     images: Tensor, n: int, random: torch.Generator, by_gradient: float
 ) -> Tensor:
     """Draw (B, N) initial centers, more of them where the gradient is large."""
+    pixels = math.prod(images.shape[2:])
+    if n > pixels:
+        raise ParameterError(f"The images have {pixels:,} pixels, fewer than {n:,} Gaussians.")
     slopes = torch.gradient(images, dim=list(range(2, images.ndim)))
     size = torch.stack([s.square().sum(1) for s in slopes]).sum(0).sqrt().flatten(1)
     chance = by_gradient * size / size.sum(1, keepdim=True).clamp_min(1e-9)

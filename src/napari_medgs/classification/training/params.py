@@ -129,6 +129,11 @@ class TrainParams:
             raise ParameterError(
                 f"gaussians must be a power of 2 from 16 to 4096, not {self.gaussians}."
             )
+        if self.model == "edge" and self.gaussians is not None and self.gaussians < 32:
+            raise ParameterError(
+                f"The network edge needs at least 32 Gaussians, not {self.gaussians}: it merges "
+                "four into one, twice, and looks at neighbors."
+            )
         if (self.resume or self.logger != "none") and not self.log_dir:
             raise ParameterError("Logs and resuming need a folder: set log_dir as well.")
 

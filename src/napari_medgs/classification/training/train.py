@@ -28,6 +28,7 @@ EPOCHS = {
     3: {"hybrid": 16, "resnet8": 10, "edge": 60, "gnn": 60, "inr2vec": 60},
 }
 SHAPE_EPOCHS = {"edge": 25}
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 CHECKPOINT = "last.ckpt"
 # Distances of shapes have a long tail: at 5 %, 7.4 % of new ones would be called unlike.
 FALSE_ALARMS_OF_SHAPES = 0.03
@@ -322,11 +323,17 @@ def _run(
                 log_every_n_steps=10,
             )
         except (
+            TypeError,
             ValueError,
             RuntimeError,
             lightning.fabric.utilities.exceptions.MisconfigurationException,
         ) as error:
             raise ParameterError(f"These devices cannot be trained on: {error}") from error
+        if trainer.precision not in (PRECISIONS if gpu else PRECISIONS[:1]):
+            raise ParameterError(
+                f"precision {params.precision} cannot be trained in: give 32, or on a GPU 16-mixed "
+                "or bf16-mixed."
+            )
         validation = module.loader("val") if "val" in labels else None
         trainer.fit(
             module, module.loader("train"), validation,
