@@ -116,9 +116,7 @@ class AnnotatedSlices:
         there = np.isin(position, self.indices)
         marked = np.zeros((len(self.indices), markers.count), np.bool_)
         marked[np.searchsorted(self.indices, position[there]), classes[there]] = True
-        shown = np.stack(
-            [[(plane == k).any() for k in range(markers.count)] for plane in self.labels]
-        )
+        shown = np.stack([(self.labels == k).any(axis=(1, 2)) for k in range(markers.count)], 1)
         left_out = shown & ~marked & rich[:, None]
         objects = marked[:, 1:].astype(np.int64)
         company = (objects @ objects.T > 0).astype(np.int64)  # slices that share a class
