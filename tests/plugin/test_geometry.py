@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from napari.components import Dims
+from napari.components import Dims, ViewerModel
 from napari.layers import Image, Labels, Surface
 
 from napari_medgs.data.grid import Grid
@@ -14,11 +14,15 @@ from napari_medgs.plugin.layer_frame import (
     frame_of,
     geometry_kwargs,
     grid_kwargs,
+    is_cut_straight,
     layer_to_ras,
     same_place,
+    visible_slice,
+    world_of_slice,
 )
 from napari_medgs.plugin.layer_orientation import layer_matrix
 from napari_medgs.plugin.layer_volumes import labels_like, volume_from_layers
+from napari_medgs.plugin.segment.context import SegmentContext
 
 RAMP = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
 TURN = np.array([[1, 0, 0], [0, np.cos(0.2), -np.sin(0.2)], [0, np.sin(0.2), np.cos(0.2)]])
@@ -230,3 +234,36 @@ def test_slices_that_napari_cannot_show_are_refused(axes, order, works):
         np.linalg.inv(
             layer._transforms[1:].simplified.set_slice(list(dims.displayed)).affine_matrix
         )
+
+
+@pytest.mark.parametrize("turn", ["straight", "in the slice", "out of it", "sheared out"])
+def test_the_slice_on_show_is_the_one_that_napari_draws(turn):
+    c, s = np.cos(0.4), np.sin(0.4)
+    place = {
+        "straight": {"scale": (2, 1, 1), "translate": (-7, 3, 0)},
+        "in the slice": {"rotate": np.array([[1, 0, 0], [0, c, -s], [0, s, c]])},
+        "out of it": {"rotate": np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])},
+        "sheared out": {"affine": np.eye(4) + 0.4 * (np.arange(16).reshape(4, 4) == 1)},
+    }[turn]
+    viewer = ViewerModel()
+    data = np.broadcast_to(np.arange(12.0)[:, None, None], (12, 20, 24))
+    layer = viewer.add_image(data, **place)
+    frame = frame_of(layer)
+    assert is_cut_straight(viewer.dims, layer) is (turn in ("straight", "in the slice"))
+    for wanted in (3, 8):
+        viewer.dims.set_point(0, world_of_slice(layer, 0, wanted))
+        drawn = np.unique(layer._slice.image.raw)
+        assert drawn.tolist() == [wanted]
+        assert visible_slice(viewer.dims, layer, frame) == (0, wanted)
+
+
+def test_a_segmentation_of_a_layer_that_is_cut_obliquely_says_so(blob, notes):
+    viewer = ViewerModel()
+    c, s = np.cos(0.4), np.sin(0.4)
+    turned = viewer.add_image(blob, rotate=np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]))
+    SegmentContext(viewer).load_images([turned])
+    ((severity, text),) = notes
+    assert severity == "warning"
+    assert "Open its file with MedGS" in text
+    SegmentContext(viewer).load_images([viewer.add_image(blob, scale=(2, -1, 1))])
+    assert len(notes) == 1

@@ -126,7 +126,9 @@ def test_a_mask_of_a_napari_nifti_layer_overlays_on_its_source(tmp_path, affine,
     data, meta, _ = mask.as_layer_data_tuple()
     assert writer.write_labels_layer(out, data, meta) == [out]
     assert_overlays(out, source, lambda values: values > 150)
-    exported = export_job("mask", mask, tmp_path / "exported.nii.gz")(lambda *_: None, None)
+    exported = export_job("mask", mask, tmp_path / "exported.nii.gz")(
+        lambda *_: None, lambda: False
+    )
     assert_overlays(exported, source, lambda values: values > 150)
     assert place_warning("mask", mask) is None
     assert notes == []
@@ -140,7 +142,7 @@ def test_a_mesh_of_a_napari_nifti_layer_lies_on_its_source(tmp_path, affine):
     image = open_other(source)
     mask = Labels(image.data.astype(int), **geometry_kwargs(image), metadata=image.metadata)
     options = MeshOptions(smooth_mm=0)
-    path = export_job("mesh", mask, tmp_path / "m.ply", options)(lambda *_: None, None)
+    path = export_job("mesh", mask, tmp_path / "m.ply", options)(lambda *_: None, lambda: False)
     mesh = trimesh.load(path)
     values, places = by_place(source)
     np.testing.assert_allclose(mesh.bounds.mean(0), _box_middle(affine), atol=1e-3)

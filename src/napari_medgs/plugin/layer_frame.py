@@ -271,6 +271,39 @@ def frame_in_world(
     return LayerFrame(grid, order, flips, layer.ndim)
 
 
+def slice_position(dims: Any, layer: Any, axis: int) -> float:
+    """Return where a viewer cuts a layer along a hidden axis, in its data coordinates.
+
+    napari leaves out what turns or shears a layer out of the slice, so that only the viewer's
+    position along this axis counts, wherever in the slice one looks.
+    """
+    start, slope = _along(layer, axis)
+    return start + slope * float(dims.point[axis + dims.ndim - layer.ndim])
+
+
+def world_of_slice(layer: Any, axis: int, position: float) -> float:
+    """Return the viewer's position at which it cuts a layer there; see :func:`slice_position`."""
+    start, slope = _along(layer, axis)
+    return (position - start) / slope if slope else start
+
+
+def _along(layer: Any, axis: int) -> tuple[float, float]:
+    origin, point = np.zeros(layer.ndim), np.zeros(layer.ndim)
+    point[axis] = 1
+    start = float(layer.world_to_data(origin)[axis])
+    return start, float(layer.world_to_data(point)[axis]) - start
+
+
+def is_cut_straight(dims: Any, layer: Any) -> bool:
+    """Tell whether a viewer's slices are those of a layer's array, not oblique to it."""
+    if layer.ndim != 3 or dims.ndim < 3:
+        return True
+    hidden = [a - (dims.ndim - 3) for a in dims.order[:-2] if a >= dims.ndim - 3]
+    inverse = np.linalg.pinv(layer_matrix(layer))[:3, :3]
+    mixed = [np.delete(line, a) for a in hidden for line in (inverse[a], inverse[:, a])]
+    return all(bool(np.abs(m).max() <= 1e-6 * np.abs(inverse).max()) for m in mixed)
+
+
 def visible_slice(dims: Any, layer: Any, frame: LayerFrame) -> tuple[int, int] | None:
     """Return canonical axis and index of the slice of a layer that a viewer shows.
 
@@ -293,9 +326,8 @@ def visible_slice(dims: Any, layer: Any, frame: LayerFrame) -> tuple[int, int] |
     hidden = [a for a in hidden if a >= 0]
     if len(hidden) != 1:
         return None
-    inside = layer.world_to_data(np.asarray(dims.point)[-layer.ndim :])
     axis = frame.canonical_axis(hidden[0])
-    index = round(frame.canonical_position(axis, float(inside[hidden[0]])))
+    index = round(frame.canonical_position(axis, slice_position(dims, layer, hidden[0])))
     return (axis, index) if 0 <= index < frame.grid.shape[axis] else None
 
 

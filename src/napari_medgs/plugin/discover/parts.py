@@ -12,6 +12,7 @@ from napari_medgs.plugin.discover.disc import NO_PARTS, PartDisc
 from napari_medgs.plugin.discover.jobs import MOST_POINTS, DrawParts, ImageTask, MapParts
 from napari_medgs.plugin.discover.layers import add_labels
 from napari_medgs.plugin.discover.parts_tab import PartsTab
+from napari_medgs.plugin.layer_frame import world_of_slice
 from napari_medgs.plugin.report import guarded, show_failure
 from napari_medgs.plugin.trees import keep_tree
 from napari_medgs.plugin.worker import Runner
@@ -218,9 +219,9 @@ class PartsView:
         self.layer.selected_label = label
         place = self._place_of(label)
         if place is not None:
-            world = self.layer.data_to_world(place)
-            for axis, value in enumerate(world[-len(place) :], self.viewer.dims.ndim - len(place)):
-                self.viewer.dims.set_point(axis, value)
+            for axis, position in enumerate(place):
+                world = world_of_slice(self.layer, axis, position)
+                self.viewer.dims.set_point(axis + self.viewer.dims.ndim - len(place), world)
         if not self.layer.visible:
             self.layer.visible = True
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_medgs.data.field import GaussianField
 from napari_medgs.errors import ParameterError
-from napari_medgs.plugin.layer_frame import LayerFrame, geometry_kwargs
+from napari_medgs.plugin.layer_frame import LayerFrame, geometry_kwargs, slice_position
 from napari_medgs.plugin.layer_metadata import unwrap
 from napari_medgs.plugin.overlay.colors import (
     ColorBy,
@@ -258,7 +258,7 @@ class GaussianOverlay:
         hidden = [a - offset for a in self._dims.not_displayed if a >= offset]
         if len(hidden) != 1:
             return None
-        position = float(np.round(layer.world_to_data(self._dims.point)[hidden[0]]))
+        position = float(np.round(slice_position(self._dims, layer, hidden[0])))
         axis = self.frame.canonical_axis(hidden[0])
         return axis, self.frame.canonical_position(axis, position)
 

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs.plugin.layer_frame import LayerFrame, check_sliceable, same_place, visible_slice
+from napari_medgs.plugin.layer_frame import (
+    LayerFrame,
+    check_sliceable,
+    is_cut_straight,
+    same_place,
+    visible_slice,
+    world_of_slice,
+)
 from napari_medgs.plugin.layer_metadata import SESSION_KEY, SOURCE_KEY, role_of
 from napari_medgs.plugin.layer_volumes import volume_from_layers
 from napari_medgs.plugin.report import prepared_volume, show_hint
@@ -22,6 +29,12 @@ if TYPE_CHECKING:
 KINDS = {
     "points": "Points", "boxes": "Shapes", "uncertainty": "Image", "probability": "Image"
 }  # fmt: skip
+
+OBLIQUE = (
+    "{!r} is turned or sheared against the viewer's slices, and napari shows and paints such "
+    "layers out of place: strokes may land beside the brush, or in other slices. Open its file "
+    "with MedGS, which shows it straight and keeps its place in the patient."
+)
 
 
 @dataclass
@@ -64,6 +77,8 @@ class SegmentContext:
         """
         for layer in layers[:1]:
             check_sliceable(layer, self.viewer.dims)
+            if not is_cut_straight(self.viewer.dims, layer):
+                show_hint(OBLIQUE.format(layer.name))
         if self.volume is None or self.frame is None or list(layers) != self.sources:
             volume, frame, remarks = run_responsive(partial(_loaded, layers), "Reading the image")
             for text in remarks:
@@ -97,9 +112,9 @@ class SegmentContext:
         image, dims = self.image, self.viewer.dims
         data = self.frame.points_to_layer(np.asarray([position], float))
         if image.ndim == 3:
-            world = image.data_to_world(data[0])
-            along = self.frame.order[axis] + dims.ndim - 3
-            dims.set_point(along, world[along - dims.ndim])
+            along = self.frame.order[axis]
+            world = world_of_slice(image, along, float(data[0][along]))
+            dims.set_point(along + dims.ndim - 3, world)
         return data
 
     def show_busiest_slice(self, marked: NDArray[np.bool_]) -> None:
