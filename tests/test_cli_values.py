@@ -10,10 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_medgs.cli import app
+from napari_medgs.data.grid import Grid
+from napari_medgs.data.volume import Volume
 from napari_medgs.errors import ParameterError
 from napari_medgs.fitting import FitParams
 from napari_medgs.fitting import fit as fit_field
-from napari_medgs.io import write_image, write_labels
+from napari_medgs.io import read_labels, read_volume, write_image, write_labels
 from napari_medgs.io.fields import load_field, save_field
 from napari_medgs.rendering import render
 
@@ -21,8 +23,6 @@ from napari_medgs.rendering import render
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with an image, its mask and a field of both."""
-    from napari_medgs.data.grid import Grid
-    from napari_medgs.data.volume import Volume
 
     folder = tmp_path_factory.mktemp("values")
     rng = np.random.default_rng(0)
@@ -163,3 +163,51 @@ def test_an_interrupt_that_a_library_swallows(place, monkeypatch, line, number):
     assert result.exit_code == 130, result.output
     assert "canceled; nothing was written" in result.stderr
     assert set(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("fit image.nii.gz -o o.medgs --series 2", "image.nii.gz: is no DICOM series"),
+        ("info image.nii.gz --series 1.2.3", "image.nii.gz: is no DICOM series"),
+        ("convert image.nii.gz c.nrrd --fill-nan nan", "not with 'nan'"),
+        ("fit image.nii.gz --mask image.nii.gz -o o.medgs", "napari-medgs: {}/image.nii.gz: the"),
+        ("evaluate negative.nii.gz mask.nii.gz", "segmentation holds the label -5"),
+        ("evaluate mask.nii.gz negative.nii.gz", "truth holds the label -5"),
+        ("measure negative.nii.gz", "the mask holds the label -5"),
+        ("decompress field.medgs.safetensors -o o.medgs.safetensors", "is an exact field already"),
+        ("decompress small.medgs -o o.medgs.safetensors --preview", "holds no preview; compress"),
+    ],
+)
+def test_what_is_wrong_is_said(place, line, says):
+    labels, grid = read_labels(place / "mask.nii.gz")
+    write_labels(place / "negative.nii.gz", labels.astype(np.int16) * -5, grid)
+    save_field(place / "small.medgs", load_field(place / "field.medgs.safetensors"))
+    result = run(place, line)
+    assert result.exit_code == 1, result.output
+    assert len(result.stderr.splitlines()) == 1
+    assert says.format(place) in result.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "parts other.nii.gz --field field.medgs.safetensors -o p.nii.gz --count 2",
+        "tissues other.nii.gz --field field.medgs.safetensors -o p.nii.gz --no-padding",
+        "compress field.medgs.safetensors --image other.nii.gz -o c.medgs --iterations 0",
+    ],
+)
+def test_the_field_of_another_image(place, line):
+    volume = read_volume(place / "image.nii.gz")
+    z, y, x = np.indices(volume.shape)
+    fitted = (100.0 * ((y - 7) ** 2 + (x - 6) ** 2 < 20))[None].astype(np.float32)
+    other = (100.0 * ((x + z) % 6 < 3))[None].astype(np.float32)
+    field = fit_field(Volume(fitted, volume.grid), FitParams(iterations=20)).field
+    save_field(place / "disc.medgs.safetensors", field)
+    write_image(place / "disc.nii.gz", fitted, volume.grid)
+    write_image(place / "other.nii.gz", other, volume.grid)
+    line = line.replace("field.medgs", "disc.medgs")
+    result = run(place, line)
+    assert result.exit_code == 0, result.output
+    assert "does not look like" in result.stderr
+    assert "does not look like" not in run(place, line.replace("other", "disc")).stderr

@@ -79,6 +79,8 @@ def named(message: str, **files: Name) -> str:
     >>> named("The mask has shape (2, 2, 2), the image (3, 3, 3).", image="a.nii", mask="b.nii")
     'b.nii, a.nii: the mask has shape (2, 2, 2), the image (3, 3, 3).'
     """
+    if os.path.lexists(message.partition(": ")[0]):
+        return message  # it begins with the file that it is about
     known = {what: _texts(value) for what, value in files.items()}
     known = {what: texts for what, texts in known.items() if texts}
     if "image" in known:

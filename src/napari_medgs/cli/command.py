@@ -140,6 +140,14 @@ def _is_fill(word: str) -> bool:
     try:
         parse_fill(word)
     except MedGSError:
+        return _is_number(word)  # such as nan: a wrong value rather than a file
+    return True
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
         return False
     return True
 

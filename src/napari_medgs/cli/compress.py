@@ -9,6 +9,7 @@ import typer
 
 from napari_medgs._util.naming import naming
 from napari_medgs.cli.command import refuse_idle
+from napari_medgs.cli.field_inputs import warn_of_mismatch
 from napari_medgs.cli.option_groups import takes_groups
 from napari_medgs.cli.options import (
     OF_IMAGES,
@@ -157,6 +158,7 @@ def compress(
         volume = None
         if image:
             volume = read_volumes(image, **reading.options, resample=resample)
+            warn_of_mismatch(volume, image[0], loaded, field)
         grid = loaded.info.grid
         labels = None if mask is None else read_labels(mask, grid, resample=resample)[0]
     with naming(image=image, mask=mask, field=field), reporter.progress() as progress:

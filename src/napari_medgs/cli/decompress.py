@@ -43,6 +43,7 @@ def decompress(
     """
     del debug  # read by the command class
     from napari_medgs.cli.learned_codec import decompress_by_model
+    from napari_medgs.compression.learned.files import CODED_SUFFIX
     from napari_medgs.errors import ParameterError
     from napari_medgs.io.codec.files import load_compressed
     from napari_medgs.io.fields import SUFFIX, save_field
@@ -55,6 +56,10 @@ def decompress(
         return
     check_output(output, (SUFFIX,))
     check_distinct([field], {"-o": output, "--json": json_file})
+    if field.is_file() and field.name.lower().endswith(CODED_SUFFIX):
+        raise ParameterError(f"{field}: a learned codec coded it; name that by --model.")
+    if field.is_file() and field.name.lower().endswith(SUFFIX):
+        raise ParameterError(f"{field}: is an exact field already.")
     loaded = load_compressed(field, preview=preview)
     save_field(output, loaded)
     sizes = {"bytes": output.stat().st_size, "input_bytes": field.stat().st_size}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -59,13 +59,33 @@ def load_field_of(volume: Volume, image: str, field: Path, working_voxels: int) 
         When the file holds no field.
     """
     from napari_medgs.io.fields import load_field
-    from napari_medgs.segmentation.field_check import field_mismatch
 
     loaded = load_field(field)
-    wrong = field_mismatch(volume, loaded, working_voxels)
+    warn_of_mismatch(volume, image, loaded, field, working_voxels=working_voxels)
+    return loaded
+
+
+def warn_of_mismatch(
+    volume: Volume, image: str, loaded: GaussianField, field: Path, **options: Any
+) -> None:
+    """Warn where a field seems to be that of another image.
+
+    Parameters
+    ----------
+    volume : Volume
+    image : str
+        Its file, for the warning.
+    loaded : GaussianField
+    field : Path
+        Its file.
+    **options
+        Of :func:`~napari_medgs.segmentation.field_check.field_mismatch`.
+    """
+    from napari_medgs.segmentation.field_check import field_mismatch
+
+    wrong = field_mismatch(volume, loaded, **options)
     if wrong is not None:
         print_error(
             f"warning: {field}: this field does not look like {image} (PSNR {wrong.psnr:.0f} dB, "
             f"{wrong.fitted:.0f} dB when it was fitted); was it fitted to another image?"
         )
-    return loaded

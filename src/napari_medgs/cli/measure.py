@@ -97,7 +97,12 @@ def measure(
             assume_identity=assume_identity,
             segments=segment or (),
         )
-        present = [value for value in voxel_counts(array) if value > 0]
+        counts = voxel_counts(array)
+        if min(counts) < -1:
+            raise LabelError(
+                f"{mask}: the mask holds the label {min(counts)}; labels start at 0 (-1: unknown)."
+            )
+        present = [value for value in counts if value > 0]
         if not present:
             raise LabelError(f"{mask}: there is no label to measure, only background.")
         absent = sorted(set(labels or ()) - set(present))

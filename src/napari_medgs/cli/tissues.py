@@ -11,7 +11,7 @@ import typer
 from napari_medgs._util.naming import naming
 from napari_medgs._util.settings import settings_of
 from napari_medgs.cli.command import refuse_idle, stoppable
-from napari_medgs.cli.field_inputs import is_field_alone
+from napari_medgs.cli.field_inputs import is_field_alone, warn_of_mismatch
 from napari_medgs.cli.option_groups import takes_groups
 from napari_medgs.cli.options import (
     DebugOption,
@@ -203,6 +203,8 @@ def _divide(
         known = None if field is None else load_field(field)
         with reporter.doing("reading"), naming(image=images):
             volume = read_volumes(images, **reading.options, resample=resample)
+        if known is not None and field is not None:
+            warn_of_mismatch(volume, images[0], known, field)
     inside = None
     if region is not None:
         with naming(image=images):

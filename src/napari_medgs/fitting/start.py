@@ -174,7 +174,10 @@ def start_from(
         parameters = slots.reduce(parameters)
     if not classes:
         if params.freeze_geometry:
-            raise ParameterError("With frozen geometry there is only a mask to fit: give one.")
+            raise ParameterError(
+                "With frozen geometry there is only a mask to fit: give one, and a lambda_seg "
+                "above 0."
+            )
         parameters = parameters[:, : GEOMETRY + images]
     if params.fold < 3:
         parameters[:, A1 + params.fold : A3 + 1] = 0

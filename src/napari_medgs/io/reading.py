@@ -90,6 +90,7 @@ def read_volume(
     spacing = checked_spacing(spacing)
     value = None if fill_nan is None else parse_fill(fill_nan)
     check_volume(volume)
+    _check_series(os.fspath(path), series)
     found = _read_volume(os.fspath(path), spacing, assume_identity, series, volume)
     return found if fill_nan is None else found.fill_nan(value)
 
@@ -114,6 +115,7 @@ def read_all_volumes(path: str | Path, **options: Any) -> Volume:
         As :func:`read_volume`.
     """
     place = Path(path)
+    _check_series(os.fspath(path), options.get("series"))
     if is_ome_zarr(place) and options.get("volume") is None:
         return read_ome_zarr(place, spacing=checked_spacing(options.get("spacing")), every=True)
     if options.get("volume") is not None or place.is_dir() or not is_image_file(path):
@@ -167,6 +169,22 @@ def _read_volume(
         raise FileError(f"{path}: holds {kind} under another name; rename it.")
     what = "not an image that can be read" if kind is None else f"{kind}, which cannot be read"
     raise FileError(f"{path}: {what}; give {KINDS}.")
+
+
+def _check_series(path: str, series: str | None) -> None:
+    """Refuse a choice of series where there are none."""
+    if series is not None and not _has_series(path):
+        raise ParameterError(f"{path}: is no DICOM series; leave out the choice of one.")
+
+
+def _has_series(path: str) -> bool:
+    """Tell whether a path is one that DICOM series are chosen of; True where nothing is there."""
+    place = Path(path)
+    if not place.exists():
+        return not is_spec(path)
+    if place.is_dir():
+        return not is_ome_zarr(place) and (is_dicom_folder(place) or is_dicom_tree(place))
+    return not is_image_file(path) and is_dicom_file(place)
 
 
 def _only_volume(path: str, volume: int | None) -> None:
@@ -228,12 +246,13 @@ def read_volumes(
     """
     if not paths:
         raise ParameterError("No image was given.")
+    among = [p for p in paths if series is not None and _has_series(os.fspath(p))] or paths
     volumes = [
         read_volume(
             p,
             spacing=spacing,
             assume_identity=assume_identity,
-            series=series,
+            series=series if p in among else None,
             volume=volume,
             fill_nan=fill_nan,
         )

@@ -81,6 +81,11 @@ def evaluate(
         )
     ignored = truth == -1 if np.issubdtype(truth.dtype, np.signedinteger) else None
     values = np.union1d(label_values(seg, "segmentation"), label_values(truth, "truth"))
+    if values[0] < -1:
+        where = "segmentation" if values[0] in seg else "truth"
+        raise LabelError(
+            f"The {where} holds the label {values[0]}; labels start at 0 (-1: unknown)."
+        )
     if labels is None:
         wanted = [int(v) for v in values if v > 0]
     else:

@@ -331,8 +331,8 @@ def _run(
             raise ParameterError(f"These devices cannot be trained on: {error}") from error
         if trainer.precision not in (PRECISIONS if gpu else PRECISIONS[:1]):
             raise ParameterError(
-                f"precision {params.precision} cannot be trained in: give 32, or on a GPU 16-mixed "
-                "or bf16-mixed."
+                f"precision {params.precision} cannot be trained in: give 32, or on a GPU "
+                "16-mixed or bf16-mixed."
             )
         validation = module.loader("val") if "val" in labels else None
         trainer.fit(

@@ -100,6 +100,8 @@ def load_compressed(
         When it cannot be read.
     """
     with open_compressed(path) as (opened, header):
+        if preview and header.preview is None:
+            raise FileError(f"{path}: holds no preview; compress --preview makes one.")
         return read_part(
             opened, header, box=box, preview=preview, check_memory=partial(check_memory, path)
         )
