@@ -59,6 +59,16 @@ def manifests_read_once():
         yield
 
 
+@pytest.fixture(scope="session")
+def preferences_not_written():
+    """Leave the user's preferences alone: each viewer writes its file of them several times."""
+    from napari.settings import NapariSettings
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NapariSettings, "_maybe_save", lambda self: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def collector(monkeypatch):
     """Leave the collector alone, which napari's test viewers rely on; note what is asked of it."""
@@ -69,7 +79,7 @@ def collector(monkeypatch):
 
 
 @pytest.fixture
-def make_viewer(others_apart, manifests_read_once, make_napari_viewer):
+def make_viewer(others_apart, manifests_read_once, preferences_not_written, make_napari_viewer):
     """Make viewers, without the noise of npe2's deprecations."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="npe2")

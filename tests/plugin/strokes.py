@@ -12,11 +12,12 @@ NO_KEY = Qt.KeyboardModifier.NoModifier
 
 
 def stroke(layer, places, value):
-    """Paint as the mouse does: one event for the whole stroke."""
+    """Paint as the mouse does: one event for the whole stroke, which is shown once."""
     layer.selected_label = value
     with layer.block_history():
-        for place in places:
-            layer.paint(place, value)
+        for place in places[:-1]:
+            layer.paint(place, value, refresh=False)
+        layer.paint(places[-1], value)
 
 
 def paint_three(layer):

@@ -309,13 +309,19 @@ def test_starting_masks_of_labels_that_do_not_work_are_refused(docked, notes, ti
         assert [layer.name for layer in viewer.layers] == ["scan"]
 
 
-def test_a_mask_to_begin_with_counts_from_the_next_session(docked, qtbot, notes, tiny_labels):
-    viewer, widget = docked()
-    layer = begin(qtbot, widget)
+def begin_with_a_point(qtbot, widget):
+    """Begin, add a point of class 1 and wait for the mask; return the strokes and the points."""
+    strokes = begin(qtbot, widget)
     widget.view.table.choose(1)
     points = widget.prompt_layers.make("points")
     points.add([8.0, 9.0, 8.0])
     idle(qtbot, widget)
+    return strokes, points
+
+
+def test_a_mask_to_begin_with_counts_from_the_next_session(docked, qtbot, notes, tiny_labels):
+    viewer, widget = docked()
+    layer, points = begin_with_a_point(qtbot, widget)
     session, before = widget.controller.session, widget.result_layer.data.copy()
     place = geometry_kwargs(viewer.layers["scan"])
     mask = viewer.add_labels(7 * (tiny_labels == 2).astype(np.uint8), name="rough", **place)
@@ -386,11 +392,7 @@ def test_another_value_of_background_keeps_points_boxes_and_locks(docked, qtbot,
 
 def test_another_field_keeps_the_session(docked, qtbot, notes):
     viewer, widget = docked()
-    layer = begin(qtbot, widget)
-    widget.view.table.choose(1)
-    points = widget.prompt_layers.make("points")
-    points.add([8.0, 9.0, 8.0])
-    idle(qtbot, widget)
+    layer, points = begin_with_a_point(qtbot, widget)
     session, field = widget.controller.session, widget.controller.field
     steps = len(session.history.done)
     carrier = viewer.add_image(

@@ -12,9 +12,15 @@ from napari_medgs.segmentation.postprocess.class_edits import edit_class
 from tests.plugin.strokes import WAIT, begin, idle, stroke
 
 
+def edited(qtbot, widget):
+    """Wait until an edit is computed and the next one can be asked for."""
+    button = widget.tools.panel.edits["grow"]
+    qtbot.waitUntil(lambda: not widget.tools.busy and button.isEnabled(), timeout=WAIT)
+
+
 def settle(qtbot, widget):
     """Wait until an edit is computed and taken over, and solved with."""
-    qtbot.waitUntil(lambda: not widget.tools.busy, timeout=WAIT)
+    edited(qtbot, widget)
     idle(qtbot, widget)
 
 
@@ -41,7 +47,7 @@ def test_edits_of_a_class_are_steps_that_stay(docked, qtbot, notes):
     assert not ((left == 255) & (grown == 1)).any()
     np.testing.assert_array_equal(left[grown != 1], strokes[grown != 1])
     panel.edits["keep largest"].click()
-    qtbot.waitUntil(lambda: not widget.tools.busy, timeout=WAIT)
+    edited(qtbot, widget)
     assert widget.state.message == "There was nothing to change."
     widget.classes.toggle_lock()
     panel.edits["shrink"].click()
@@ -55,7 +61,7 @@ def test_edits_of_a_class_are_steps_that_stay(docked, qtbot, notes):
     # One that is not computed yet is what Undo takes back.
     panel.edits["shrink"].click()
     widget.undo()
-    qtbot.waitUntil(lambda: not widget.tools.busy, timeout=WAIT)
+    edited(qtbot, widget)
     np.testing.assert_array_equal(widget.result_layer.data, grown)
     # A stroke meanwhile is kept: the edit is made of the mask with it.
     panel.edits["grow"].click()
@@ -156,7 +162,7 @@ def test_a_threshold_is_a_first_mask_and_the_range_limits_brush_and_mask(docked,
     panel.low.setValue(1e5)
     panel.high.setValue(1e5 + 1)
     panel.threshold.click()
-    qtbot.waitUntil(lambda: not widget.tools.busy, timeout=WAIT)
+    edited(qtbot, widget)
     assert "No background voxel" in notes.pop()[1]
 
 

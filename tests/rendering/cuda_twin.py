@@ -67,7 +67,7 @@ class TwinKernels:
         if not library.exists():
             text = folder / f"{key}.cpp"
             text.write_text(source)
-            command = ["g++", "-std=c++17", "-O1", "-fPIC", "-shared", "-w", f"-I{HERE}", *flags]
+            command = ["g++", "-std=c++17", "-O0", "-fPIC", "-shared", "-w", f"-I{HERE}", *flags]
             made = subprocess.run(
                 [*command, str(text), "-o", str(library)], capture_output=True, text=True
             )

@@ -151,7 +151,7 @@ def test_a_cut_is_a_step_of_the_session_that_stays(tmp_path):
         segmenter.cut_class(1, SQUARE)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(Cut), st.booleans())
 def test_a_line_in_a_picture_cuts_along_the_direction_of_view(seed, cut, perspective):
     rng = np.random.default_rng(seed)

@@ -33,12 +33,10 @@ def make_truth() -> np.ndarray:
 
 
 @pytest.fixture(scope="package", autouse=True)
-def modules_apart() -> Iterator[None]:
+def modules_apart() -> None:
     """Keep the modules out of garbage collection, which runs at the end of every session."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="package")
