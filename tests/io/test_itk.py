@@ -547,3 +547,25 @@ def test_units_that_are_not_known(tmp_path):
         nrrd.write(str(tmp_path / "a.nrrd"), np.zeros((2, 3, 4)), {**header, "space units": units})
         with pytest.raises(GeometryError, match="measures lengths in"):
             read_volume(tmp_path / "a.nrrd")
+
+
+@pytest.mark.parametrize("name", ["full.nrrd", "full.seg.nrrd"])
+@pytest.mark.parametrize("left", [0, 300, -4])
+def test_a_disk_that_is_full(tmp_path, monkeypatch, name, left):
+    """The writer of NRRD files says nothing of it; an older file stays."""
+    write = sitk.WriteImage
+
+    def truncated(image, path, **options):
+        write(image, path, **options)
+        content = Path(path).read_bytes()
+        Path(path).write_bytes(content[:left])
+
+    labels = np.random.default_rng(0).integers(0, 3, (6, 20, 20)).astype(np.uint8)
+    grid = Grid(labels.shape)
+    write_labels(tmp_path / name, labels, grid)
+    before = (tmp_path / name).read_bytes()
+    monkeypatch.setattr(sitk, "WriteImage", truncated)
+    with pytest.raises(FileError, match="not written completely"):
+        write_labels(tmp_path / name, labels, grid)
+    assert (tmp_path / name).read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from napari_medgs.io.label_names import write_label_names
 from napari_medgs.io.labels import compact_labels
 
 WRITTEN = (".nrrd", ".mha")
+CHUNK = 1 << 20  # bytes
 
 
 def write_itk(
@@ -130,4 +133,20 @@ def _write(path: str | Path, data: NDArray[Any], grid: Grid, metadata: Mapping[s
             sitk.WriteImage(image, str(temporary), useCompression=True)
         except RuntimeError as error:
             raise FileError(f"{path}: cannot be written (is the disk full?).") from error
+        if temporary.name.lower().endswith(".nrrd") and not _is_complete(temporary, array.nbytes):
+            raise FileError(f"{path}: was not written completely (is the disk full?).")
     return path
+
+
+def _is_complete(path: Path, size: int) -> bool:
+    """Tell whether an NRRD file holds so many bytes of voxels.
+
+    Its writer, unlike that of MetaImage, says nothing when the disk is full.
+    """
+    with path.open("rb") as opened:
+        header = list(iter(lambda: opened.readline().strip(), b""))  # up to the empty line
+        data = gzip.GzipFile(fileobj=opened) if b"encoding: gzip" in header else opened
+        try:
+            return sum(map(len, iter(lambda: data.read(CHUNK), b""))) == size
+        except (EOFError, OSError, zlib.error):
+            return False
