@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from napari.layers import Labels
 
-from napari_medgs.plugin.layer_frame import frame_of, geometry_kwargs, same_place
+from napari_medgs.plugin.layer_frame import (
+    frame_of,
+    geometry_kwargs,
+    same_place,
+    world_of_slice,
+)
 from napari_medgs.plugin.layer_metadata import FIELD_KEY
 from napari_medgs.plugin.segment.layers import LabelView
 from tests.plugin.strokes import begin, dice, idle, stroke
@@ -190,13 +195,16 @@ def test_flipped_and_oblique_layers(docked, qtbot, notes, tiny_volume, tiny_labe
     widget.view.undo.click()
     np.testing.assert_array_equal(widget.result_layer.data, before)
     assert layer.data[z, y, x] == 0
-    viewer.dims.point = scan.data_to_world((4, 8, 6))
-    for order, place in (((0, 1, 2), (0, 7)), ((1, 0, 2), (1, 8)), ((2, 0, 1), (2, 17))):
+    for order, index, place in (
+        ((0, 1, 2), 4, (0, 7)), ((1, 0, 2), 8, (1, 8)), ((2, 0, 1), 6, (2, 17))
+    ):  # fmt: skip
         viewer.dims.order = order
+        viewer.dims.set_point(order[0], world_of_slice(scan, order[0], index))
         assert widget.context.visible_slice() == place
     viewer.dims.ndisplay = 3
     assert widget.context.visible_slice() is None
-    assert notes == []
+    assert all("turned or sheared" in text for _, text in notes)
+    assert bool(notes) == (turn is TURN)
 
 
 @pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
