@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -239,3 +240,12 @@ def test_impossible_priors_are_refused(truth: NDArray[np.uint8]) -> None:
     bad[0, 0, 0, 0] = np.nan
     with pytest.raises(LabelError, match="add up to 1"):
         Prompts(prior=bad).check(SHAPE)
+
+
+def test_a_mask_with_the_background_value_of_the_strokes_is_refused():
+    mask, strokes = np.zeros((4, 6, 6), np.uint8), np.zeros((4, 6, 6), np.uint8)
+    mask[1:3, 2:4, 2:4], strokes[2, 5, :] = 255, 255
+    prompts = Prompts(labels=strokes, background=255, initial=mask)
+    with pytest.raises(LabelError, match="the label 255, which means background"):
+        prompts.check(mask.shape)
+    replace(prompts, initial=mask // 255).check(mask.shape)

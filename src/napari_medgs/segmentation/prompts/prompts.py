@@ -254,6 +254,14 @@ class Prompts:
                     f"The {_NAMES[name]} holds {array.max()}; labels are at most {LABELS.max:,}."
                 )
 
+        background = self.background_value
+        if background and self.initial is not None and (self.initial == background).any():
+            raise LabelError(
+                f"The {_NAMES['initial']} has the label {background}, which means background in "
+                "the strokes: give the background of the strokes another value, or the class "
+                "another label."
+            )
+
     def _check_points(self, shape: tuple[int, int, int]) -> None:
         check_entries(self.points, Point, "points", "Point((2, 3, 4), label=1)")
         for point in self.points:
