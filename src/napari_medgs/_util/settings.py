@@ -19,8 +19,8 @@ from typing import Any
 from napari_medgs.errors import ParameterError
 
 _KEY = "setting"
-LARGEST_SEED = 2**32 - 1
-"""Of all libraries that are seeded; scikit-learn and PyTorch refuse larger ones."""
+LARGEST_SEED = 2**31 - 1
+"""What all libraries that are seeded take, and fields of forms, too."""
 
 
 @dataclasses.dataclass(frozen=True)

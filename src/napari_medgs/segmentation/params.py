@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from napari_medgs._util.records import checked_record
-from napari_medgs._util.settings import LARGEST_SEED, check, rename_aliases, setting
+from napari_medgs._util.settings import check, rename_aliases, setting
 from napari_medgs.errors import ParameterError
 from napari_medgs.segmentation.advanced import SolverParams
 
@@ -195,7 +195,7 @@ class SegmentParams:
         help="Voxels above this intensity of the first image are background unless marked.",
     )
     seed: int = setting(
-        0, low=0, high=LARGEST_SEED, label="Seed", group=COMMON, help="Seed of all random choices."
+        0, low=0, high=2**32 - 1, label="Seed", group=COMMON, help="Seed of all random choices."
     )
     threads: int | None = setting(
         None,
