@@ -249,3 +249,20 @@ def test_a_mask_with_the_background_value_of_the_strokes_is_refused():
     with pytest.raises(LabelError, match="the label 255, which means background"):
         prompts.check(mask.shape)
     replace(prompts, initial=mask // 255).check(mask.shape)
+
+
+def test_strokes_of_a_class_that_the_mask_lacks_find_all_of_it():
+    """Beside a class that is kept, a stroke is not deep in the background."""
+    truth = np.zeros(SHAPE, np.uint8)
+    truth[:, 4:13, 4:28] = 1
+    truth[:, 15:20, 6:26] = 2
+    noise = np.random.default_rng(0).normal(0, 4, SHAPE)
+    image = np.array([0.0, 100.0, 200.0])[truth] + noise
+    volume = Volume.from_array(image.astype(np.float32))
+    model = SegmentModel(volume, fit_for_segmentation(volume, FitParams(iterations=15)))
+    strokes = np.zeros(SHAPE, np.uint8)
+    strokes[12, 17, 8:24], strokes[12, 26, 4:28] = 2, 9
+    initial = np.where(truth == 1, truth, 0)
+    found = model.update(Prompts(labels=strokes, background=9, initial=initial)).labels
+    assert (found[truth == 1] == 1).all()
+    assert _dice(found == 2, truth == 2) > 0.95

@@ -4,7 +4,8 @@ Every voxel keeps its label, except near the mask's borders (the margin) and aro
 contradict the mask. A prompt that lies deep in a wrongly labeled region says that the whole
 region is wrong: the ball around it that is free grows with its depth, its distance to the nearest
 voxel of another label. There the choice is between the mask's label and the prompt's: of other
-classes it says nothing.
+classes it says nothing. The background of a mask that lacks a class says nothing of it: strokes of
+such a class free background as far as twice their own extent, too.
 """
 
 from __future__ import annotations
@@ -90,8 +91,11 @@ class InitialMask:
             around, mine = replace(self, labels=self.labels[box], free=self.free[box]), mine - low
             reached = np.full(around.labels.shape, np.inf, np.float32)
             values = around.labels[tuple(mine.T)]
+            lacking = label > 0 and not (self.labels == label).any()
             for value in np.unique(values):
-                around._release(value, mine[values == value], reached)
+                own = mine[values == value]
+                least = self._extent_of(own) if lacking and value == 0 else 0.0
+                around._release(value, own, least, reached)
             np.minimum(nearness[box], reached, out=nearness[box])
             inner, part = _part(np.isfinite(reached))
             place = tuple(slice(s.start + a, s.stop + a) for s, a in zip(inner, low, strict=True))
@@ -104,8 +108,12 @@ class InitialMask:
             toward[ANY_LABEL] = _part(anything)
         return Released(nearness, toward)
 
-    def _release(self, value: Any, voxels: NDArray[Any], out: Floats) -> None:
-        """Free voxels of one label around prompts that lie in it."""
+    def _extent_of(self, voxels: NDArray[Any]) -> float:
+        """Return the longest side of the box around voxels, in finest voxels."""
+        return float((np.ptp(voxels, axis=0) * self.relative_spacing).max())
+
+    def _release(self, value: Any, voxels: NDArray[Any], least: float, out: Floats) -> None:
+        """Free voxels of one label around prompts that lie in it, at least as deep as said."""
         from scipy.ndimage import distance_transform_edt
 
         most = self.params.max_depth
@@ -115,7 +123,7 @@ class InitialMask:
         if not mine.all():
             distance = distance_transform_edt(mine, sampling=self.relative_spacing)
             inner = tuple((voxels - [s.start for s in near]).T)
-            depth = np.minimum(distance[inner], most)
+            depth = np.clip(distance[inner], min(least, most), most)
         # Depths in steps, each with one distance transform in its own box.
         level = np.ceil(STEPS * np.log2(depth)).astype(int)
         for step in np.unique(level):
