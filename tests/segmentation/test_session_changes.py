@@ -152,3 +152,9 @@ def test_labels_that_need_more_bits(large, tmp_path):
     again, _ = load_session(save_session(session, tmp_path / "log.json"), session.grid)
     np.testing.assert_array_equal(again.strokes, session.strokes)
     np.testing.assert_array_equal(session.labels_with(large, first == 1), first * large)
+
+
+def test_what_is_no_number_differs_from_everything():
+    old, new = np.zeros(200), np.zeros(200)
+    new[70:73] = np.nan
+    assert difference(old, new).where.tolist() == [70, 71, 72]

@@ -269,6 +269,7 @@ def _list_changed(
         if k == stop:
             break
         first, a, b = k, old[k], new[k]
+        k += 1  # NaN is no run: it does not even equal itself
         while k < stop and old[k] == a and new[k] == b:
             k += 1
         if len(starts):
@@ -289,6 +290,7 @@ def _list_onto(
         k, stop, value = to_start[r], to_start[r] + to_length[r], to_value[r]
         while k < stop:
             first, now = k, flat[k]
+            k += 1
             while k < stop and flat[k] == now:
                 k += 1
             if now == value:
