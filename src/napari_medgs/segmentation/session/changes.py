@@ -100,7 +100,8 @@ class Delta:
             Of the shape of the compared ones, in any memory layout. Its type holds the values.
         """
         if array.flags.c_contiguous:
-            _fill(array.reshape(-1), self.starts, self.lengths, self.after)
+            values = self.after.astype(array.dtype, copy=False)  # fewer types to compile for
+            _fill(array.reshape(-1), self.starts, self.lengths, values)
             return
         for part in self._parts():
             values = np.repeat(part.after, part.lengths)
