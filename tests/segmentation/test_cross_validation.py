@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,16 @@ def test_one_slice_leaves_nothing_to_hold_out(halves):
     appearance, votes = fit_terms(markers, features, watershed, 0)
     assert appearance.inverse_temperature == 1
     assert votes.weight == WatershedParams().default_weight
+
+
+def test_slices_with_the_background_alone_in_common_tell_nothing_of_classes(halves):
+    features, watershed = halves
+    markers = markers_of((2, 6))
+    on_other = (markers.voxels[:, 0] == 6) & (markers.classes == 1)
+    markers = replace(markers, values=(0, 1, 2), classes=np.where(on_other, 2, markers.classes))
+    assert (
+        leave_one_slice_out(markers, features, features.at(markers.voxels), watershed, 0) is None
+    )
 
 
 def predicted(probability, fractions, classes):

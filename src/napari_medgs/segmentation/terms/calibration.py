@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
+from napari_medgs._util.arrays import sorted_unique
 from napari_medgs.segmentation.advanced import SolverParams
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.term_params import CalibrationParams
@@ -117,7 +118,8 @@ def leave_one_slice_out(
     Returns
     -------
     HeldOutPredictions or None
-        None where fewer than two slices are annotated, or show no class in common.
+        None where fewer than two slices are annotated, or have fewer than two classes in common:
+        predictions of the background alone say nothing of the classes.
     """
     params = params or SolverParams()
     own = params.calibration
@@ -149,6 +151,8 @@ def leave_one_slice_out(
     if not parts:
         return None
     truth, log_probability, fractions = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if len(sorted_unique(truth)) < 2:
+        return None
     return HeldOutPredictions(truth, log_probability, fractions, own)
 
 
