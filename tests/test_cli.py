@@ -14,8 +14,8 @@ from napari_medgs import __version__
 from napari_medgs._util.progress import ProgressEvent
 from napari_medgs.cli import app
 from napari_medgs.cli.app import COMMANDS
-from napari_medgs.cli.command import spread_lists
 from napari_medgs.cli.report import Reporter, _Lines
+from napari_medgs.cli.words import spread_lists
 from napari_medgs.errors import FileError
 from napari_medgs.fitting import FitParams
 from napari_medgs.fitting import fit as fit_field

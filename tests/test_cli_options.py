@@ -22,7 +22,7 @@ from napari_medgs.classification.gaussians.settings import FitSettings
 from napari_medgs.classification.training.params import TrainParams
 from napari_medgs.cli import app
 from napari_medgs.cli.app import COMMANDS, load_command
-from napari_medgs.cli.command import present_name
+from napari_medgs.cli.words import present_name
 from napari_medgs.data.phantom import make_phantom
 from napari_medgs.errors import ParameterError
 from napari_medgs.fitting.params import FitParams

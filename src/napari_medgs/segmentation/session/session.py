@@ -7,25 +7,24 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from napari_medgs._util.arrays import with_room
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
 from napari_medgs.data.grid import Grid
-from napari_medgs.errors import GeometryError, ParameterError
+from napari_medgs.errors import ParameterError
 from napari_medgs.segmentation.contracts import Model
-from napari_medgs.segmentation.prompts.coordinates import labels_as_int32
 from napari_medgs.segmentation.prompts.prompts import most_likely
 from napari_medgs.segmentation.result.result import SegmentResult
-from napari_medgs.segmentation.session.changes import Delta, difference
+from napari_medgs.segmentation.session.changes import Delta
 from napari_medgs.segmentation.session.history import Step
 from napari_medgs.segmentation.session.priors import digest
-from napari_medgs.segmentation.session.runs import encode_image, encode_runs
+from napari_medgs.segmentation.session.runs import encode_image
 from napari_medgs.segmentation.session.settings import Settings
-from napari_medgs.segmentation.session.state import SessionState
+from napari_medgs.segmentation.session.strokes import StrokeLog
 
 
-class Session(SessionState):
+class Session(StrokeLog):
     """Prompts that grow, with undo and redo that bring results back, and a log.
 
     The stroke image belongs to the session; a viewer may show that very array and paint into it,
@@ -91,132 +90,6 @@ class Session(SessionState):
         names: dict[int, str] | None = None,
     ) -> None:
         super().__init__(grid, settings, initial=initial, images=images, field=field, names=names)
-
-    def record_strokes(self, box: tuple[slice, ...] | None = None) -> bool:
-        """Record what was painted into ``strokes`` since the last call as one step.
-
-        Parameters
-        ----------
-        box : tuple of slice, optional
-            Where to look; everywhere by default.
-
-        Returns
-        -------
-        bool
-            False when nothing had changed.
-        """
-        delta = difference(self._recorded, self.strokes, box)
-        if not len(delta.starts):
-            return False
-        self._recorded = with_room(self._recorded, delta.after)
-        delta.apply(self._recorded)
-        event = {"do": "strokes", "runs": encode_runs(delta.starts, delta.lengths, delta.after)}
-        self._push(Step("strokes", event, strokes=delta))
-        return True
-
-    def paint(self, where: Any, value: int) -> bool:
-        """Set strokes at an index expression to a value, as one step.
-
-        Parameters
-        ----------
-        where : index expression of the stroke image
-        value : int
-
-        Returns
-        -------
-        bool
-            False when nothing had changed.
-        """
-        self.write_strokes(where, value)
-        return self.record_strokes()
-
-    def write_strokes(self, where: Any, values: ArrayLike) -> None:
-        """Write into ``strokes`` at an index expression, with room for large values.
-
-        Parameters
-        ----------
-        where : index expression of the stroke image
-        values : array-like of int
-            That 32 bits hold.
-        """
-        self.strokes = with_room(self.strokes, values)
-        self.strokes[where] = values
-
-    def write_runs(
-        self, starts: NDArray[np.int64], lengths: NDArray[np.int64], values: NDArray[Any]
-    ) -> bool:
-        """Paint runs of voxels, as one step.
-
-        Parameters
-        ----------
-        starts : (R,) ndarray of int
-            Flat index of the first voxel of every run.
-        lengths, values : (R,) ndarray of int
-            Voxels, and their new value.
-
-        Returns
-        -------
-        bool
-            False when nothing had changed.
-        """
-        painted = Delta(starts, lengths, values, values)
-        self.strokes = with_room(self.strokes, values)
-        painted.apply(self.strokes)
-        return self.record_strokes(painted.box(self.strokes.shape))
-
-    def correct(self, edited: NDArray[Any], box: tuple[slice, ...] | None = None) -> bool:
-        """Record a result that was painted over: its differences from ``labels`` are strokes.
-
-        Background in ``edited`` needs a background value. The correction counts in ``labels`` at
-        once.
-
-        Parameters
-        ----------
-        edited : (Z, Y, X) ndarray of int
-        box : tuple of slice, optional
-            Where to look; everywhere by default.
-
-        Returns
-        -------
-        bool
-            False when nothing had changed.
-
-        Raises
-        ------
-        GeometryError
-            When the mask has another shape than the image.
-        ParameterError
-            When background was painted and there is no value for it.
-        LabelError
-            When a new value is no integer, or none that 32 bits hold.
-        """
-        edited = np.asarray(edited)
-        if edited.shape != self.grid.shape:
-            raise GeometryError(
-                f"The edited mask has shape {edited.shape}, the image {self.grid.shape}: they "
-                "must share a grid."
-            )
-        shown = difference(self.labels, edited, box)
-        if not len(shown.starts):
-            return False
-        shown = replace(shown, after=labels_as_int32(shown.after))
-        values = shown.after.copy()
-        if (values == 0).any():
-            background = self.prompts().background_value
-            if background is None:
-                raise ParameterError(
-                    "The correction turns voxels into background, but no value of the strokes "
-                    "means background; choose one."
-                )
-            values[values == 0] = background
-        self.strokes = with_room(self.strokes, values)
-        replace(shown, after=values).apply(self.strokes)
-        if not self.record_strokes(box):
-            return False
-        self._show(shown)
-        assert self._pending is not None
-        self._pending.result = shown
-        return True
 
     def update_settings(self, **changes: Any) -> bool:
         """Change settings (points, boxes, locked, params ...) as one step.
