@@ -425,6 +425,22 @@ def test_a_field_of_other_contrasts_cannot_start_a_fit(scene):
         fit(two, FAST, initial=field)
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"gaussians": 20}, "takes none away: 20 are too few"),
+        ({"blend": "sum"}, "blends by 'normalized', the settings say 'sum'"),
+        ({"freeze_geometry": True, "fold": 1}, "folds of degree 3, which fold 1 would change"),
+    ],
+)
+def test_what_a_start_cannot_follow_is_refused(scene, settings, words):
+    volume, labels = scene
+    field = fit(volume, replace(FAST, gaussians=40, iterations=2)).field
+    assert len(field) > 20
+    with pytest.raises(ParameterError, match=words):
+        fit(volume, FitParams(**settings), labels, initial=field)
+
+
 def test_unavailable_backend_says_why(scene):
     volume, _ = scene
     from napari_medgs.rendering import backends

@@ -551,6 +551,20 @@ def test_working_spacing_and_patches(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("spacing", "says"),
+    [
+        ((1e-6, 1e-6, 1e-6), "spacing 1e-06 x 1e-06 x 1e-06 mm is too small: case0 would take"),
+        ((1, 1, 16), "spacing 1 x 1 x 16 mm is too large: case0 would have one voxel along an"),
+    ],
+)
+def test_a_voxel_size_that_no_image_has(cases: Path, tmp_path: Path, spacing, says: str):
+    out = tmp_path / "m.safetensors"
+    said = run("train-segmenter", cases, "-o", out, "--spacing", *spacing, *WORDS, status=1)
+    assert says in said
+    assert "The images have 1 x 1 x 1 mm" in said
+
+
+@pytest.mark.parametrize(
     ("shape", "spacing", "extent"),
     [
         ((400, 512, 512), (1.0, 0.8, 0.8), (200.0, 150.0, 100.0)),

@@ -29,6 +29,7 @@ from napari_medgs.fitting.params import FitParams
 from napari_medgs.fitting.problem import make_problem
 from napari_medgs.fitting.quality import explain_shortfall, measure_fit
 from napari_medgs.fitting.start import (
+    check_start,
     moved_to_crop,
     place_start,
     smallest_slice_sigma,
@@ -146,6 +147,8 @@ def fit(
     params = params or FitParams()
     started = time.perf_counter()
     rng = np.random.default_rng(params.seed)
+    if initial is not None:
+        check_start(initial, params)
     volume = volume.prepared()
     check_memory(volume, params, mask)
     backend, make_engine = choose_engine(params.backend, params.blend)

@@ -143,6 +143,39 @@ def place_start(
     return np.ascontiguousarray(parameters[morton_order(parameters[:, :3])]), budget, foreground
 
 
+def check_start(initial: GaussianField, params: FitParams) -> None:
+    """Refuse settings that a fit which goes on from a field cannot follow.
+
+    Parameters
+    ----------
+    initial : GaussianField
+    params : FitParams
+
+    Raises
+    ------
+    ParameterError
+        When fewer Gaussians are wanted than the field has, another blend than its own, or with
+        frozen geometry a lower degree of the folds.
+    """
+    info = initial.info
+    if params.gaussians is not None and params.gaussians < len(initial):
+        raise ParameterError(
+            f"The initial field has {len(initial):,} Gaussians, and a fit that starts from one "
+            f"takes none away: {params.gaussians:,} are too few. Leave gaussians out, or fit anew "
+            "without the field."
+        )
+    if params.blend != info.blend:
+        raise ParameterError(
+            f"The initial field blends by {info.blend!r}, the settings say {params.blend!r}: set "
+            "blend to that of the field."
+        )
+    if params.freeze_geometry and params.fold < info.degree:
+        raise ParameterError(
+            f"The initial field has folds of degree {info.degree}, which fold {params.fold} would "
+            "change: with frozen geometry leave fold out."
+        )
+
+
 def start_from(
     initial: GaussianField, problem: FitProblem, params: FitParams, slots: ClassSlots | None = None
 ) -> tuple[Floats, FitProblem]:

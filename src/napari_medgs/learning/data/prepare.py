@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs.errors import ParameterError
+from napari_medgs.io._limits import human_bytes
 from napari_medgs.learning.card import ChannelScale, SegmenterCard, scale_channel
 from napari_medgs.learning.data.checks import (
     LARGEST_VALUE,
@@ -108,6 +110,41 @@ def plan_sizes(
         tuple(tuple(row[rows]) for row in strides),
         tuple(tuple(row[rows]) for row in kernels),
     )
+
+
+def check_working_spacing(facts: Sequence[CaseFacts], spacing: tuple[float, float, float]) -> None:
+    """Refuse a voxel size at which images lose an axis, or become too large to be prepared.
+
+    Parameters
+    ----------
+    facts : sequence of CaseFacts
+    spacing : (z, y, x)
+        In mm, as the user wants it.
+
+    Raises
+    ------
+    ParameterError
+        Naming an image that it does not suit, and the voxel size of the images.
+    """
+    import psutil
+
+    usual = " x ".join(f"{s:.3g}" for s in median_spacing(facts))
+    wanted = " x ".join(f"{s:.3g}" for s in spacing)
+    free = psutil.virtual_memory().available
+    for one in facts:
+        shape = np.multiply(one.shape, one.spacing) / spacing
+        if ((np.array(one.shape) > 1) & (np.round(shape) < 2)).any():
+            raise ParameterError(
+                f"spacing {wanted} mm is too large: {one.case.name} would have one voxel along an "
+                f"axis. The images have {usual} mm."
+            )
+        needed = (4 * len(one.channels) + 1) * float(np.prod(np.maximum(shape, 1)))
+        if needed > 0.9 * free:
+            raise ParameterError(
+                f"spacing {wanted} mm is too small: {one.case.name} would take "
+                f"{human_bytes(needed)} and {human_bytes(free)} of memory are free. The images "
+                f"have {usual} mm."
+            )
 
 
 def _smallest_extent(facts: Sequence[CaseFacts]) -> NDArray[Any] | None:

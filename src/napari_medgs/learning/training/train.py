@@ -35,6 +35,7 @@ from napari_medgs.learning.data.checks import (
 from napari_medgs.learning.data.prepare import (
     PreparedCase,
     Sizes,
+    check_working_spacing,
     needed_bytes,
     plan_sizes,
     prepare_case,
@@ -230,6 +231,8 @@ class _Run:
             return replace(
                 before, licence=licence or before.licence, dice={}, training={}, trust={}
             )
+        if params.spacing is not None:
+            check_working_spacing(checked.facts, params.spacing)
         sizes = plan_sizes(
             checked.facts, self.device, spacing=params.spacing, levels=params.levels
         )
@@ -250,7 +253,8 @@ class _Run:
             if needed > (free := shutil.disk_usage(folder).free):
                 raise FileError(
                     f"{folder}: training needs {needed / 2**30:.1f} GiB for prepared cases, "
-                    f"{free / 2**30:.1f} GiB are free; set TMPDIR to a larger disk."
+                    f"{free / 2**30:.1f} GiB are free; set TMPDIR to a larger disk, or give a "
+                    "larger --spacing."
                 )
             prepared = self._prepare(facts, Path(folder))
             self.reference = reference_of([describe_input(case.image) for case in prepared])
