@@ -34,6 +34,8 @@ def place(tmp_path_factory):
     write_labels(folder / "mask.nii.gz", labels, grid)
     field = fit_field(Volume(data, grid), FitParams(gaussians=60, iterations=2), labels).field
     save_field(folder / "field.medgs.safetensors", field)
+    (folder / "packed").mkdir()
+    save_field(folder / "packed" / "a.medgs", field)
     return folder
 
 
@@ -98,6 +100,12 @@ def test_suffixes_in_capitals(place):
         ("fit image.nii.gz --mask mask.nii.gz --from field.medgs.safetensors -o o.medgs "
          "--freeze-geometry --quality 30", "with --freeze-geometry"),
         ("compress field.medgs.safetensors -o c.medgs --volume 3", "without --image"),
+        ("compress field.medgs.safetensors --model m.safetensors -o c.latents.safetensors "
+         "--step 2 --backend cpu", "--step and --backend have no effect with --model"),
+        ("pack packed -o c.medgsz --profile small --step 2",
+         "--profile and --step have no effect on fields that are compressed already"),
+        ("pack fields -o c.medgsz --model m.safetensors --iterations 3", "with --model"),
+        ("unpack c.medgsz -o out --model m.safetensors --exact", "with --model"),
         ("parts field.medgs.safetensors -o p.nii.gz --count 3 --spacing 1 1 1", "on a field"),
         ("parts field.medgs.safetensors -o p.nii.gz --at 2 5 5 --min-size 0.1", "--min-size"),
         ("tissues field.medgs.safetensors -o t.nii.gz --series 2", "on a field"),
@@ -113,8 +121,9 @@ def test_suffixes_in_capitals(place):
         ("train-segmenter cases -o m.safetensors --logger csv", "without --log-dir"),
     ],
 )  # fmt: skip
-def test_options_without_effect(place, line, says):
+def test_options_without_effect(place, monkeypatch, line, says):
     """Whoever gives an option expects something of it."""
+    monkeypatch.chdir(place)
     before = set(place.rglob("*"))
     result = run(place, line)
     assert result.exit_code == 2, result.output

@@ -285,8 +285,6 @@ def test_fields_of_a_learned_codec_in_one_file(learned, tmp_path):
         )
     assert "unpack --model" in run("unpack", out, "-o", tmp_path / "none", code=1)
     assert "exists already" in run("unpack", out, "-o", tmp_path / "one", *model, code=1)
-    text = run("pack", place / "fields", "-o", out, "--step", 2, *model, code=1)
-    assert "leave these options out" in text
 
 
 def test_another_codec_and_damage_are_refused(learned, cohort, tmp_path):

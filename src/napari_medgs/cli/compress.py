@@ -35,10 +35,16 @@ EXAMPLES = (
 """Shown at the end of the help page."""
 
 
-@takes_groups(reading=Reading)
-@takes_settings(
-    CompressParams, ("profile", "max_loss", "bits_per_voxel", "step", "iterations", "preview")
+NAMES = ("profile", "max_loss", "bits_per_voxel", "step", "iterations", "preview")
+OF_RATE = (
+    *(f"--{name.replace('_', '-')}" for name in NAMES),
+    *("--bytes", "--image", "--mask", "--resample", "--backend"),
 )
+"""Options that a learned codec has no use for."""
+
+
+@takes_groups(reading=Reading)
+@takes_settings(CompressParams, NAMES)
 def compress(
     field: Annotated[
         Path,
@@ -130,12 +136,9 @@ def compress(
         refuse_idle(OF_IMAGES, "without --image" if model is None else "on a field")
     reporter = Reporter(quiet, json_file)
     if model is not None:
-        usual = CompressParams(backend=params.backend, threads=threads)
-        if image or mask is not None or params != usual:
-            raise ParameterError(
-                "A learned codec takes neither image nor mask, and sets rate and loss itself: "
-                "leave these options out."
-            )
+        refuse_idle(
+            OF_RATE, "with --model: a learned codec takes no image, and sets rate and loss itself"
+        )
         if field.is_dir():
             raise ParameterError(
                 f"{field} is a folder: pack --model codes all of its fields by a learned codec."

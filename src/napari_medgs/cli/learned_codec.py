@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari_medgs._util.naming import naming
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output
 from napari_medgs.errors import ParameterError
-
-if TYPE_CHECKING:
-    from napari_medgs.compression.params import CompressParams
 
 
 def compress_by_model(
@@ -97,24 +94,17 @@ def decompress_by_model(
     reporter.note(f"{output}: {len(field):,} Gaussians, {sizes['bytes']:,} bytes")
 
 
-def pack_by_model(
-    folder: Path, output: Path, model: Path, params: CompressParams, reporter: Reporter
-) -> None:
+def pack_by_model(folder: Path, output: Path, model: Path, reporter: Reporter) -> None:
     """Code all fields of a folder by a learned codec into one file.
 
     Parameters
     ----------
     folder, output, model : Path
-    params : CompressParams
-        What the user gave beside the codec: nothing.
     reporter : Reporter
     """
     from napari_medgs.compression.learned import load_codec
     from napari_medgs.compression.learned.cohort import pack_coded
-    from napari_medgs.compression.params import CompressParams
 
-    if params != CompressParams():
-        raise ParameterError("A learned codec sets rate and loss itself: leave these options out.")
     codec = load_codec(model)
     with reporter.progress() as progress:
         pack_coded(folder, output, codec, progress=progress)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from napari_medgs.cli.command import refuse_idle
 from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption, ThreadsOption
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output, counted
@@ -15,6 +16,9 @@ from napari_medgs.compression.params import CompressParams
 
 EXAMPLES = ("napari-medgs pack fields/ -o cohort.medgsz",)
 """Shown at the end of the help page."""
+
+OF_EXACT = ("--profile", "--step", "--iterations")
+"""Options of the compression of exact fields."""
 
 
 @takes_settings(CompressParams, ("profile", "step", "iterations"))
@@ -51,16 +55,21 @@ def pack(
     from napari_medgs.compression.cohort import fields_in
     from napari_medgs.compression.cohort import pack as run
     from napari_medgs.io.codec.archive import SUFFIX
+    from napari_medgs.io.fields import is_compressed_field
 
+    if model is not None:
+        refuse_idle(OF_EXACT, "with --model: a learned codec sets rate and loss itself")
     reporter = Reporter(quiet, json_file)
     check_output(output, (SUFFIX,))
     found = fields_in(folder)
+    if all(is_compressed_field(path) for path in found.values()):
+        refuse_idle(OF_EXACT, "on fields that are compressed already")
     check_distinct([*found.values(), model], {"-o": output, "--json": json_file})
     if model is None:
         with reporter.progress() as progress:
             run(folder, output, replace(params, threads=threads), progress=progress)
     else:
-        pack_by_model(folder, output, model, params, reporter)
+        pack_by_model(folder, output, model, reporter)
     before = sum(path.stat().st_size for path in found.values())
     size = output.stat().st_size
     numbers = {

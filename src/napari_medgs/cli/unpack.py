@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from napari_medgs.cli.command import refuse_idle
 from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, counted
@@ -58,6 +59,7 @@ def unpack(
     reporter = Reporter(quiet, json_file)
     check_distinct([cohort, model], {"-o": output, "--json": json_file})
     if model is not None:
+        refuse_idle(("--exact",), "with --model, which writes exact fields")
         paths = unpack_by_model(cohort, output, model, name, reporter)
     else:
         with reporter.progress() as progress:
