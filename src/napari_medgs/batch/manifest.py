@@ -91,7 +91,9 @@ class Manifest:
 
     def __init__(self, folder: Path, suffix: str = SUFFIX) -> None:
         self.folder, self.path, self.suffix = folder, folder / FILE, suffix
-        self.cases: dict[str, dict[str, Any]] = _read(self.path) if self.path.exists() else {}
+        self.cases: dict[str, dict[str, Any]] = {}
+        if self.path.exists():
+            self.cases = read_manifest(self.path)
         self._written, self._cost = time.monotonic(), 0.0
 
     def output(self, case: Case) -> Path:
@@ -148,7 +150,18 @@ class Manifest:
         self._cost = self._written - started
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the entries of a manifest by the names of the cases.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    FileError, FormatVersionError
+        When it is no manifest, damaged, or of another version.
+    """
     try:
         record = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:

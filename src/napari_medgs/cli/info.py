@@ -9,10 +9,7 @@ import typer
 
 from napari_medgs.cli.command import refuse_idle
 from napari_medgs.cli.describe.dicom import describe_dicom
-from napari_medgs.cli.describe.field import describe_cohort, describe_field
-from napari_medgs.cli.describe.medmnist import describe_set
-from napari_medgs.cli.describe.mesh import describe_mesh
-from napari_medgs.cli.describe.segmenter import describe_segmenter
+from napari_medgs.cli.describe.kinds import describer_of
 from napari_medgs.cli.describe.text import print_table, text_of, title_of
 from napari_medgs.cli.describe.volume import describe_volume
 from napari_medgs.cli.options import (
@@ -30,7 +27,6 @@ from napari_medgs.cli.report import Reporter
 
 HIDDEN = ("affine", "shape", "spacing_mm", "extent_mm")
 """Numbers of the canonical grid, for the JSON file: on the screen those of the file stand."""
-MESHES = (".ply", ".stl", ".obj", ".glb")
 TABLES = (
     "series",
     "labels",
@@ -42,6 +38,7 @@ TABLES = (
     "fields",
     "bytes_of",
     "metrics",
+    "names",
 )
 
 EXAMPLES = (
@@ -58,8 +55,8 @@ def info(
         str,
         typer.Argument(
             metavar="FILE",
-            help="An image or mask (as for fit), a field, a mesh, a trained segmenter "
-            "or codec, or a whole MedMNIST .npz.",
+            help="An image or mask (as for fit), or any file that a command or the viewer writes: "
+            "a field, a mesh, a trained model, a session; or a whole MedMNIST .npz.",
         ),
     ],
     spacing: VoxelSizeOption = None,
@@ -70,32 +67,14 @@ def info(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Describe an image, mask, field or mesh."""
+    """Describe an image, mask, field, mesh, trained model or session."""
     del debug
-    from napari_medgs.cli.learned_codec import describe_codec
-    from napari_medgs.compression.learned.files import is_codec_file
-    from napari_medgs.io.fields import is_field_file
-    from napari_medgs.io.meshes import find_meshes
-    from napari_medgs.learning.files import is_segmenter_file
-
     reporter = Reporter(quiet, json_file)
     check_distinct([file], {"--json": json_file})
-    lower = file.lower()
-    is_image = not (is_field_file(file) or lower.endswith((*MESHES, ".medgsz", ".npz")))
-    if not is_image:
+    describe = describer_of(file)
+    if describe is not None:
         refuse_idle(OF_IMAGES, "on what is no image")
-    if is_segmenter_file(file):
-        numbers = describe_segmenter(Path(file))
-    elif is_codec_file(file):
-        numbers = describe_codec(Path(file))
-    elif is_field_file(file):
-        numbers = describe_field(Path(file))
-    elif lower.endswith(".medgsz"):
-        numbers = describe_cohort(Path(file))
-    elif lower.endswith(MESHES) or find_meshes(file):
-        numbers = describe_mesh(Path(file))
-    elif lower.endswith(".npz"):
-        numbers = describe_set(file)
+        numbers = describe(Path(file))
     elif (
         series is None
         and chosen_volume is None

@@ -75,21 +75,6 @@ class NetworkFormat:
         self.tensors.write(path, save(plain, metadata=self.tensors.header(card=text)))
         return path
 
-    def matches(self, path: str | Path) -> bool:
-        """Tell whether a file is of this kind and version; does not need torch.
-
-        Parameters
-        ----------
-        path : str or Path
-        """
-        if not str(path).endswith(self.suffix) or not Path(path).is_file():
-            return False
-        try:
-            self.tensors.read_header(path)
-        except FileError:
-            return False
-        return True
-
     def read_card(self, path: str | Path, parse: Callable[[Any], Card]) -> Card:
         """Read only what describes the network; does not need torch.
 
@@ -175,8 +160,10 @@ class NetworkFormat:
         try:
             yield
         except (FormatVersionError, FileError) as error:
-            told = str(error).startswith(str(path))
-            raise error if told else FileError(f"{path}: {error}") from error
+            text = str(error)
+            if text.startswith(str(path)):
+                raise
+            raise FileError(f"{path}: {text[:1].lower()}{text[1:]}") from error
         except (
             SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError,
             ParameterError, GeometryError,

@@ -12,6 +12,11 @@ from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io._content import wrong_content
 from napari_medgs.io._limits import check_file
 
+OWN = "napari-medgs "
+"""How the names of this package's formats begin."""
+LARGEST_HEADER = 2**24
+"""Bytes of the longest header of any kind."""
+
 
 class _Header(TypedDict, total=False):
     """The header of a safetensors file, as far as it is read here."""
@@ -67,20 +72,11 @@ class TensorFormat:
             When a newer version of the package wrote it.
         """
         path = check_file(path, f"the file of a {self.kind}")
-        try:
-            with path.open("rb") as opened:
-                length = int.from_bytes(opened.read(8), "little")
-                if length > min(self.max_header, path.stat().st_size):
-                    raise ValueError("its header is larger than it can be")
-                record = checked(_Header, parse_json(opened.read(length)), "header")
-                found: dict[str, str] = record.get("__metadata__", {})
-                name, version = found.get("format"), found.get("format_version", "")
-        except (OSError, ValueError, ParameterError) as error:
-            raise FileError(wrong_content(path, self.kind, error)) from error
+        found = _metadata(path, self.kind, self.max_header)
+        name, version = found.get("format"), found.get("format_version", "")
         if name != self.name:
-            own = "napari-medgs "
-            known = isinstance(name, str) and name.startswith(own)
-            is_what = f"a {name.removeprefix(own)}" if known and name else "a safetensors file"
+            known = isinstance(name, str) and name.startswith(OWN)
+            is_what = f"a {name.removeprefix(OWN)}" if known and name else "a safetensors file"
             raise FileError(f"{path}: is {is_what}, not a {self.kind}; give the file of one.")
         if version != str(self.version):
             raise FormatVersionError(
@@ -88,3 +84,38 @@ class TensorFormat:
                 f"version {self.version}. Update napari-medgs to open it."
             )
         return dict(found)
+
+
+def format_of(path: str | Path) -> str:
+    """Return the format that a safetensors file says it has.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    str
+        Such as "napari-medgs classifier"; empty where another program wrote it.
+
+    Raises
+    ------
+    FileError
+        When the file is missing or damaged.
+    """
+    path = check_file(path, "a safetensors file")
+    return _metadata(path, "safetensors file", LARGEST_HEADER).get("format", "")
+
+
+def _metadata(path: Path, kind: str, most: int) -> dict[str, str]:
+    """Read the texts of a header."""
+    try:
+        with path.open("rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            if length > min(most, path.stat().st_size):
+                raise ValueError("its header is larger than it can be")
+            record = checked(_Header, parse_json(opened.read(length)), "header")
+    except (OSError, ValueError, ParameterError) as error:
+        raise FileError(wrong_content(path, kind, error)) from error
+    found: dict[str, str] = record.get("__metadata__", {})
+    return found

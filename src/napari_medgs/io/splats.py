@@ -97,6 +97,26 @@ def save_splat_ply(
     return len(table)
 
 
+def count_splats(path: str | Path) -> int | None:
+    """Return how many splats a ``.ply`` file holds; None where it holds something else.
+
+    Parameters
+    ----------
+    path : str or Path
+    """
+    try:
+        with Path(path).open("rb") as opened:
+            header, end, _ = opened.read(2**16).partition(b"end_header")
+    except OSError:
+        return None
+    words = [line.split() for line in header.decode("ascii", "replace").splitlines()]
+    named = {line[-1] for line in words if line[:1] == ["property"]}
+    counts = [line[2] for line in words if line[:2] == ["element", "vertex"] and len(line) == 3]
+    if not end or not set(PROPERTIES) <= named or not counts or not counts[0].isdecimal():
+        return None
+    return int(counts[0])
+
+
 def splat_table(
     field: GaussianField, rgb: NDArray[np.float64], opacity: NDArray[np.float64]
 ) -> NDArray[np.void]:

@@ -67,11 +67,6 @@ def load_segmenter_card(path: str | Path) -> SegmenterCard:
     return FORMAT.read_card(path, SegmenterCard.from_dict)
 
 
-def is_segmenter_file(path: str | Path) -> bool:
-    """Tell whether a file is a segmenter of this version; does not need torch."""
-    return FORMAT.matches(path)
-
-
 def load_segmenter(path: str | Path, features: str | None = None) -> Segmenter:
     """Read a segmenter that training wrote.
 

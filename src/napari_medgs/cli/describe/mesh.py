@@ -1,4 +1,4 @@
-"""The numbers of meshes."""
+"""The numbers of meshes, and of splats, which have the same ending."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import Any
 def describe_mesh(path: Path) -> dict[str, Any]:
     """Return the numbers of a mesh file, or a folder of such, taken to be in millimeters."""
     from napari_medgs.io.meshes import find_meshes, load_meshes
+    from napari_medgs.io.splats import count_splats
 
+    splats = count_splats(path) if path.suffix.lower() == ".ply" else None
+    if splats is not None:
+        return {"kind": "Gaussian splats", "splats": splats, "bytes": path.stat().st_size}
     meshes = load_meshes(path)
     return {
         "kind": "mesh",

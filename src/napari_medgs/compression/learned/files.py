@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from napari_medgs._optional import require
 from napari_medgs._typing import Floats
 from napari_medgs._util.records import checked, parse_json
 from napari_medgs.compression.learned.card import CodecCard
-from napari_medgs.data.field import GaussianField
+from napari_medgs.data.field import FieldInfo, GaussianField
 from napari_medgs.errors import FileError, GeometryError, ParameterError
 from napari_medgs.io._limits import check_memory
 from napari_medgs.io._networks import NetworkFormat
@@ -63,16 +65,6 @@ def load_codec_card(path: str | Path) -> CodecCard:
         As :func:`load_codec`.
     """
     return FORMAT.read_card(path, CodecCard.from_dict)
-
-
-def is_codec_file(path: str | Path) -> bool:
-    """Tell whether a file is a codec of this version; does not need torch.
-
-    Parameters
-    ----------
-    path : str or Path
-    """
-    return FORMAT.matches(path)
 
 
 def load_codec(path: str | Path) -> Codec:
@@ -160,6 +152,46 @@ def save_coded(path: str | Path, field: GaussianField, codec: Codec) -> int:
     return len(data)
 
 
+@dataclass(frozen=True)
+class CodedHeader:
+    """What a coded field says of itself.
+
+    Attributes
+    ----------
+    info : FieldInfo
+    gaussians : int
+    codec : str
+        The :func:`fingerprint` of the codec that wrote it.
+    checksum : str
+    """
+
+    info: FieldInfo
+    gaussians: int
+    codec: str
+    checksum: str
+
+
+def load_coded_header(path: str | Path) -> CodedHeader:
+    """Read what a coded field says of itself, without its codec.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Raises
+    ------
+    FileError, FormatVersionError
+        When the file is missing or damaged.
+    """
+    header = CODED.read_header(path)
+    with _damaged(path):
+        count = checked(int, parse_json(header["gaussians"]), "gaussians")
+        if not 0 < count <= MOST_GAUSSIANS:
+            raise ParameterError(f"{count} Gaussians")
+        info = info_from_json(header["info"])
+        return CodedHeader(info, count, header.get("codec", ""), header["crc32"])
+
+
 def load_coded(path: str | Path, codec: Codec) -> GaussianField:
     """Read a field that a codec has coded.
 
@@ -178,25 +210,29 @@ def load_coded(path: str | Path, codec: Codec) -> GaussianField:
     FileError, FormatVersionError, MemoryEstimateError
         When the file is missing or damaged, or another codec wrote it.
     """
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     path = Path(path)
-    header = CODED.read_header(path)
-    if header.get("codec") != fingerprint(codec):
+    header = load_coded_header(path)
+    if header.codec != fingerprint(codec):
         raise FileError(f"{path}: another codec wrote it; give that one.")
-    try:
-        info = info_from_json(header["info"])
-        count = checked(int, parse_json(header["gaussians"]), "gaussians")
-        if not 0 < count <= MOST_GAUSSIANS:
-            raise ParameterError(f"{count} Gaussians")
-        check_memory(path, count * 8 * (codec.card.latents + 64))
+    check_memory(path, header.gaussians * 8 * (codec.card.latents + 64))
+    with _damaged(path):
         tensors = load_file(path)
         data = tensors["latents"].tobytes()
         background = tensors["background"]
-        if str(_checksum(data, background)) != header["crc32"]:
+        if str(_checksum(data, background)) != header.checksum:
             raise ParameterError("its checksum does not fit")
-        return codec.decompress(data, count, info, background)
+        return codec.decompress(data, header.gaussians, header.info, background)
+
+
+@contextmanager
+def _damaged(path: str | Path) -> Iterator[None]:
+    """Turn what a damaged file raises into one clear error."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
     except (
         SafetensorError, OSError, ValueError, KeyError, TypeError, ParameterError, GeometryError,
     ) as error:  # fmt: skip

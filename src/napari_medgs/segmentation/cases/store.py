@@ -136,13 +136,7 @@ class CaseStore:
         path = self._record_file(name)
         if not path.is_file():
             raise FileError(f"{self.folder}: has no case {name!r}.")
-        record = read_record(
-            path, "the record of a case", kind=FORMAT, version=VERSION, largest=LARGEST_FILE
-        )
-        try:
-            found: CaseRecord = checked_record(CaseRecord, record)
-        except MedGSError as error:
-            raise FileError(f"{path}: the record is damaged ({error}).") from None
+        found = read_case_record(path)
         if found.name != name:
             raise FileError(f"{path}: the record is of another case, {found.name!r}.")
         return found
@@ -361,6 +355,28 @@ class CaseStore:
             "file_ending": SUFFIX,
         }
         _write(self.folder / "dataset.json", record)
+
+
+def read_case_record(path: str | Path) -> CaseRecord:
+    """Return what the record of a case says.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Raises
+    ------
+    FileError, FormatVersionError
+        When it is no such record, damaged, or of another version.
+    """
+    record = read_record(
+        path, "the record of a case", kind=FORMAT, version=VERSION, largest=LARGEST_FILE
+    )
+    try:
+        found: CaseRecord = checked_record(CaseRecord, record)
+    except MedGSError as error:
+        raise FileError(f"{path}: the record is damaged ({error}).") from None
+    return found
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:

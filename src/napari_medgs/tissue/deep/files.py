@@ -34,6 +34,25 @@ def save_tissue_network(path: str | Path, trained: TissueNetwork) -> Path:
     return FORMAT.write(path, trained.card.to_dict(), trained.network.state_dict())
 
 
+def load_tissue_card(path: str | Path) -> TissueCard:
+    """Read only the card of a tissue network's file; does not need torch.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    TissueCard
+
+    Raises
+    ------
+    FileError, FormatVersionError
+        As :func:`load_tissue_network`.
+    """
+    return FORMAT.read_card(path, TissueCard.from_dict)
+
+
 def load_tissue_network(path: str | Path) -> TissueNetwork:
     """Read a network that training wrote.
 
@@ -54,7 +73,7 @@ def load_tissue_network(path: str | Path) -> TissueNetwork:
     MissingPackageError
         When torch is not installed.
     """
-    card = FORMAT.read_card(path, TissueCard.from_dict)
+    card = load_tissue_card(path)
     require("torch", "torch_geometric", feature="A tissue network")
     from napari_medgs.tissue.deep.networks import build
 
