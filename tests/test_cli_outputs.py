@@ -309,3 +309,67 @@ def test_outputs_that_cannot_be_written(made, monkeypatch, line, says):
     assert says in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert content(made) == before
+
+
+@pytest.fixture(scope="module")
+def cohort(made):
+    assert run(made, "pack fields -o all.medgsz --iterations 0").exit_code == 0
+    return made
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "convert mask.nii.gz {}/m.mha",
+        "mesh two.nii.gz -o {}/there",
+        "mesh two.nii.gz -o {}/absent",
+        "measure mask.nii.gz --csv {}/t.csv --json {}/t.json",
+        "render field.medgs.safetensors -o {}/frames --json {}/t.json",
+        "tissues image.nii.gz --classes 2 -o {}/t.nii.gz --uncertainty {}/u.nii.gz",
+        "unpack all.medgsz -o {}/fields --json {}/t.json",
+    ],
+)
+def test_an_interrupt_says_what_was_written(cohort, tmp_path, monkeypatch, line, later):
+    """Right before the first file gets its name, or right after it."""
+    import os
+
+    labels, grid = read_labels(cohort / "mask.nii.gz")
+    labels[0, 0] = 2
+    write_labels(cohort / "two.nii.gz", labels, grid)
+    (tmp_path / "there").mkdir()
+    replace = os.replace
+
+    def interrupted(source, target):
+        if later:
+            replace(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    result = run(cohort, line.replace("{}", str(tmp_path)))
+    assert result.exit_code == 130, result.output
+    left = [p for p in tmp_path.rglob("*") if p.name not in ("there", "fields")]
+    whole = [p for p in left if p.parent.name != "frames"]
+    if whole:
+        assert f"canceled; written before: {', '.join(map(str, whole))}." in result.stderr
+    else:
+        assert "canceled; nothing was written." in result.stderr
+    assert bool(whole) == (later and "absent" not in line)
+
+
+def test_an_interrupt_names_what_other_processes_wrote(made, tmp_path, monkeypatch):
+    """A second Ctrl-C, right after the first field of several."""
+    from napari_medgs.batch import run as running
+
+    set_entry = running.Manifest.set
+
+    def interrupted(self, case, entry):
+        set_entry(self, case, entry)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running.Manifest, "set", interrupted)
+    line = f"fit-many list.txt -o {tmp_path} --gaussians 20 --iterations 1 --workers 1"
+    result = run(made, line)
+    assert result.exit_code == 130, result.output
+    assert f"written before: {tmp_path}/a.medgs.safetensors" in result.stderr
+    assert f"{tmp_path}/manifest.json" in result.stderr

@@ -99,7 +99,7 @@ def train_steps(
     if trainer.interrupted:
         raise KeyboardInterrupt
     if watch.stopped:
-        raise Cancelled("Training was canceled; nothing was written.")
+        raise Cancelled("Training was canceled; no model was written.")
 
 
 class _Watch(lightning.Callback):

@@ -26,6 +26,7 @@ from napari_medgs.batch.params import BatchParams
 from napari_medgs.batch.task import FitTask, reason
 from napari_medgs.errors import BackendError, FileError, ParameterError
 from napari_medgs.fitting.params import FitParams
+from napari_medgs.io._atomic import note_written
 from napari_medgs.io.cases import Case, find_cases
 from napari_medgs.io.fields import COMPRESSED, SUFFIX
 from napari_medgs.io.folders import make_folder
@@ -319,6 +320,8 @@ class _Run:
             before = self.manifest.cases.get(case.name, {}) if status == "unchanged" else {}
             entry = {**before, **record, "status": "done", "settings": self.settings}
             entry["stamps"] = stamps_of(case)
+            if not before:
+                note_written(self.manifest.output(case))
             (self.result.skipped if before else self.result.done).append(case.name)
             self.manifest.set(case, entry)
             self.result.entries[case.name] = self.manifest.cases[case.name]

@@ -22,6 +22,7 @@ from napari_medgs._util.progress import (
 )
 from napari_medgs._util.threads import limit_threads
 from napari_medgs.errors import Cancelled, MedGSError
+from napari_medgs.io._atomic import note_written
 from napari_medgs.io.cases import Case
 from napari_medgs.io.folders import make_folder
 
@@ -214,6 +215,8 @@ def segment_many(
 
     def report(name: str, numbers: dict[str, Any]) -> None:
         found[name] = numbers
+        if "error" not in numbers:
+            note_written(folder / f"{name}{SUFFIX}")
         if done is not None:
             done(name, numbers)
         spent = time.perf_counter() - started

@@ -120,7 +120,7 @@ def _store(images: NDArray[Any], settings: FitSettings, folder: str, fitted: Gau
     Path(folder).mkdir(parents=True, exist_ok=True)
     names = fitted.tensor_names()
     tensors = {name: getattr(fitted, name).contiguous() for name in names}
-    with atomic_path(_cache_path(images, settings, folder)) as temporary:
+    with atomic_path(_cache_path(images, settings, folder), cache=True) as temporary:
         temporary.write_bytes(save(tensors))
 
 

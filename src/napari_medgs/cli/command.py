@@ -8,9 +8,10 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -94,8 +95,11 @@ class MedGSCommand(TyperCommand):
         """Run the command."""
         debug = bool(ctx.params.get("debug", False))
         _given.set(_given_options(ctx))
+        from napari_medgs.io._atomic import noting_writes
+
         with (
-            _explained(debug, _options_of(self.params)),
+            noting_writes() as written,
+            _explained(debug, _options_of(self.params), written),
             _plain_warnings(debug),
             _interrupts(),
             limit_threads(ctx.params.get("threads")),
@@ -187,6 +191,7 @@ _CONVERT = {
 _RESAMPLE = re.compile(r" (For a mask, )?resample=True \(--resample\) does that\.")
 _reading: ContextVar[Collection[str]] = ContextVar("_reading", default=())
 """Options of the command that runs which say where an image lies."""
+_MOST = 4  # outputs that a message names
 _interrupted = threading.Event()
 _given: ContextVar[frozenset[str]] = ContextVar("_given", default=frozenset())
 """Options that stand on the command line of the command that runs."""
@@ -205,8 +210,18 @@ def _with_options(text: str, options: Collection[str]) -> str:
     return _RESAMPLE.sub(r" \1--resample does that." if "--resample" in options else "", text)
 
 
+def _canceled(written: Sequence[Path]) -> str:
+    """Return what to say of an interrupted command, whose outputs are complete or absent."""
+    if not written:
+        return "canceled; nothing was written."
+    more = f" and {len(written) - _MOST} more" if len(written) > _MOST else ""
+    return f"canceled; written before: {', '.join(map(str, written[:_MOST]))}{more}."
+
+
 @contextmanager
-def _explained(debug: bool, options: Collection[str] = ()) -> Iterator[None]:
+def _explained(
+    debug: bool, options: Collection[str], written: Callable[[], Sequence[Path]]
+) -> Iterator[None]:
     """Turn exceptions into one line on stderr and an exit status; show them all in debug."""
     before = _reading.set(options)
     try:
@@ -214,7 +229,7 @@ def _explained(debug: bool, options: Collection[str] = ()) -> Iterator[None]:
     except (KeyboardInterrupt, Cancelled) as error:
         if debug:
             raise
-        print_error(str(error) or "canceled; nothing was written.")
+        print_error(str(error) or _canceled(written()))
         raise typer.Exit(CANCELLED) from None
     except MedGSError as error:
         if debug:

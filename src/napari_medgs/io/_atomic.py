@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,6 +22,7 @@ _DAY = 86400.0
 # Machine, process and a random part; earlier versions had the random part only.
 _TOKEN = re.compile(r"([0-9a-f]{6}-[0-9a-f]+-)?[0-9a-f]{12}")
 _being_written: set[str] = set()
+_noting: list[list[tuple[Path, tuple[int, int]]]] = []
 _DOUBLE = (".gz", ".bz2", ".zst", ".safetensors")
 
 
@@ -39,7 +40,7 @@ def full_suffix(path: str | Path) -> str:
 
 
 @contextmanager
-def atomic_path(target: str | Path) -> Iterator[Path]:
+def atomic_path(target: str | Path, *, cache: bool = False) -> Iterator[Path]:
     """Yield a temporary path that replaces the target when the block ends without an error.
 
     The temporary path lies in the target's folder and has its full suffix, so that libraries
@@ -53,6 +54,8 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     target : str or Path
         The file to write. A folder may be written too: make one at the yielded path; it then
         needs the target to be absent.
+    cache : bool
+        No result of the user's: not noted as written, see :func:`noting_writes`.
 
     Yields
     ------
@@ -84,12 +87,58 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         yield temporary
         if not temporary.exists():
             raise FileError(f"{path}: nothing was written.")
+        if not cache:
+            note_written(path, temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise FileError(f"{path}: cannot be written ({error.strerror or error}).") from error
     finally:
         _being_written.discard(token)
         _remove(temporary)
+
+
+@contextmanager
+def noting_writes() -> Iterator[Callable[[], list[Path]]]:
+    """Note which outputs become complete within the block, so that a cancel can say so.
+
+    Yields
+    ------
+    callable
+        Returns the outputs that are there, in the order in which they were written.
+    """
+    noted: list[tuple[Path, tuple[int, int]]] = []
+    _noting.append(noted)
+    try:
+        yield lambda: list(
+            dict.fromkeys(path for path, kept in noted if any(kept) and _identity(path) == kept)
+        )
+    finally:
+        _noting[:] = [other for other in _noting if other is not noted]
+
+
+def note_written(path: Path, complete: Path | None = None) -> None:
+    """Note an output that another process has written, or that is about to be renamed.
+
+    Parameters
+    ----------
+    path : Path
+    complete : Path, optional
+        The complete file that takes its place next: an interrupt can come before the rename or
+        after it, and only the file itself tells.
+    """
+    if _noting:
+        kept = _identity(path if complete is None else complete)
+        for noted in _noting:
+            noted.append((path, kept))
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return what a file keeps when it is renamed; zeros where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
 
 
 @contextmanager
@@ -103,6 +152,7 @@ def _passed_on(stream: Path) -> Iterator[Path]:
             descriptor = os.open(stream, os.O_WRONLY | os.O_APPEND)
             with temporary.open("rb") as content, os.fdopen(descriptor, "wb", 0) as opened:
                 shutil.copyfileobj(content, opened)
+            note_written(stream)
     except OSError as error:
         raise FileError(f"{stream}: cannot be written ({error.strerror or error}).") from error
 

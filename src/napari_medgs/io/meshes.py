@@ -121,17 +121,15 @@ def save_meshes(
     if path.suffix.lower() in SUFFIXES and not path.is_dir():
         _write(path, painted, names)
         return [path]
-    made = not path.exists()
-    path.mkdir(exist_ok=True)
-    written = []
-    try:
-        for label, mesh in painted.items():
-            written.append(path / f"{_stem(label, names)}{suffix}")
-            _write(written[-1], {label: mesh}, names)
-    except BaseException:
-        if made and not any(path.iterdir()):
-            path.rmdir()
-        raise
+    written = [path / f"{_stem(label, names)}{suffix}" for label in painted]
+    if not path.exists():  # a new folder is complete or absent
+        with atomic_path(path) as temporary:
+            temporary.mkdir()
+            for file, (label, mesh) in zip(written, painted.items(), strict=True):
+                _write(temporary / file.name, {label: mesh}, names)
+        return written
+    for file, (label, mesh) in zip(written, painted.items(), strict=True):
+        _write(file, {label: mesh}, names)
     older = sorted({p.name for p in find_meshes(path)} - {p.name for p in written})
     if older:
         more = f" and {len(older) - 3} more" if len(older) > 3 else ""

@@ -22,6 +22,7 @@ from napari_medgs.classification.gaussians.settings import FitSettings
 from napari_medgs.classification.novelty import FALSE_ALARMS, make_reference
 from napari_medgs.classification.training.params import TrainParams
 from napari_medgs.errors import Cancelled, FileError, ParameterError
+from napari_medgs.io._atomic import note_written
 
 EPOCHS = {
     2: {"hybrid": 50, "resnet8": 50, "edge": 100, "gnn": 100, "inr2vec": 60},
@@ -295,6 +296,7 @@ def _run(
     checkpoint = Path(params.log_dir) / CHECKPOINT if params.log_dir else None
     if checkpoint is not None:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        note_written(checkpoint.parent)
         callbacks.append(ModelCheckpoint(dirpath=checkpoint.parent, save_last=True, save_top_k=0))
     if params.resume and (checkpoint is None or not checkpoint.is_file()):
         raise FileError(f"{checkpoint}: there is no run to resume.")
@@ -340,7 +342,7 @@ def _run(
             ckpt_path=str(checkpoint) if params.resume else None,
         )  # fmt: skip
     if reporter.stopped or trainer.interrupted:
-        raise Cancelled("Training was canceled; nothing was written.")
+        raise Cancelled("Training was canceled; no model was written.")
     return module, int(trainer.current_epoch)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from napari_medgs._util.progress import ProgressCallback, StopCallback
 from napari_medgs._util.threads import default_threads
 from napari_medgs.errors import Cancelled, FileError, MemoryEstimateError, ParameterError
+from napari_medgs.io._atomic import note_written
 from napari_medgs.learning.card import SegmenterCard
 from napari_medgs.learning.data.prepare import PreparedCase
 from napari_medgs.learning.training.params import LearnParams
@@ -188,6 +189,7 @@ def fit_network(
             folder.mkdir(parents=True, exist_ok=True)
         if not folder.is_dir():
             raise FileError(f"{folder}: the folder of the logs cannot be made.")
+        note_written(folder)
         callbacks.append(_checkpoints(folder, every))
     resumed = params.resume and checkpoint is not None and checkpoint.is_file()
     if resumed and checkpoint is not None:
@@ -217,7 +219,7 @@ def fit_network(
         raise KeyboardInterrupt
     done = int(trainer.global_step)
     if conductor.canceled and done < min(LEAST_STEPS, steps):
-        raise Cancelled("Training was canceled; nothing was written.")
+        raise Cancelled("Training was canceled; no model was written.")
     early = conductor.canceled or (done < steps and seconds is None)
     state = module.average.module.state_dict()
     if early and module.best is not None and module.best[1]:

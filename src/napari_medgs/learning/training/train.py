@@ -119,7 +119,7 @@ def look_at_cases(
     started = time.perf_counter()
     for number, case in enumerate(source.cases):
         if should_stop():
-            raise Cancelled("Training was canceled; nothing was written.")
+            raise Cancelled("Training was canceled; no model was written.")
         spent = time.perf_counter() - started
         progress(ProgressEvent("check cases", number, len(source.cases), spent))
         try:
@@ -313,7 +313,7 @@ class _Run:
         begun = time.perf_counter()
         for number, one in enumerate(facts):
             if self.should_stop():
-                raise Cancelled("Training was canceled; nothing was written.")
+                raise Cancelled("Training was canceled; no model was written.")
             spent = time.perf_counter() - begun
             self.progress(ProgressEvent("prepare cases", number, len(facts), spent))
             found.append(prepare_case(one, self.card, folder, number, self.params.seed))

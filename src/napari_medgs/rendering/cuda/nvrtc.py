@@ -236,6 +236,6 @@ def compile_for(
 
     with suppress(OSError, FileError):
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
+        with atomic_path(path, cache=True) as temporary:
             temporary.write_bytes(code)
     return code
