@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import nibabel as nib
 import numpy as np
@@ -332,7 +333,6 @@ def cohort(made):
 )
 def test_an_interrupt_says_what_was_written(cohort, tmp_path, monkeypatch, line, later):
     """Right before the first file gets its name, or right after it."""
-    import os
 
     labels, grid = read_labels(cohort / "mask.nii.gz")
     labels[0, 0] = 2
@@ -373,3 +373,60 @@ def test_an_interrupt_names_what_other_processes_wrote(made, tmp_path, monkeypat
     assert result.exit_code == 130, result.output
     assert f"written before: {tmp_path}/a.medgs.safetensors" in result.stderr
     assert f"{tmp_path}/manifest.json" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "convert image.nii.gz {}/o.nrrd",
+        "convert mask.nii.gz {}/m.nii.gz",
+        "fit image.nii.gz -o {}/o.medgs",
+        "mesh mask.nii.gz -o {}/o.ply",
+        "measure mask.nii.gz --csv {}/o.csv",
+        "info image.nii.gz --json {}/link.json",
+        "render field.medgs.safetensors --head seg -o {}/m.nii.gz",
+        "pack fields -o {}/o.medgsz",
+        "unpack c.medgsz -o fields --json {}/o.json",
+        "segment image.nii.gz --prompts strokes.nii.gz --background-label 3 -o {}/m.nii.gz",
+    ],
+)
+def test_write_protected_files_stay(made, tmp_path, line):
+    """A rename would replace them, and what a link of a DataLad data set leads to."""
+    for name in ("o.nrrd", "o.medgs", "o.ply", "o.csv", "o.json", "o.medgsz", "m.json"):
+        (tmp_path / name).write_text('{"labels": {"1": "mine"}}')
+        (tmp_path / name).chmod(0o444)
+    (tmp_path / "link.json").symlink_to(tmp_path / "o.json")
+    before = content(tmp_path)
+    result = run(made, line.replace("{}", str(tmp_path)))
+    assert result.exit_code == 1, result.output
+    assert "is write-protected; choose another output" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert content(tmp_path) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "info {}.png",
+        "info {}.npz",
+        "fit {}.tif -o o.medgs",
+        "fit-many {}.csv -o new",
+        "convert {}.dcm o.nrrd",
+        "mesh {}.hdr -o o.ply",
+        "segment image.nii.gz --session {}.json -o o.nii.gz",
+        "segment image.nii.gz --prompts {}.png -o o.nii.gz",
+        "info {}.safetensors",
+        "decompress {}.medgs -o o.medgs.safetensors",
+        "train {}.npz -o o.safetensors",
+    ],
+)
+def test_pipes_are_no_inputs(made, tmp_path, line):
+    """Who opens one waits for a writer, who may never come."""
+    words = [word.replace("{}", str(tmp_path / "pipe")) for word in line.split()]
+    pipe = next(word for word in words if "pipe" in word)
+    os.mkfifo(pipe)
+    result = run(made, " ".join(words))
+    assert result.exit_code == 1, result.output
+    assert f"{pipe}: is a pipe or a device, not a file" in result.stderr
+    assert len(result.stderr.splitlines()) == 1

@@ -23,7 +23,7 @@ def check_distinct(
     *,
     masks: Iterable[str] = (),
 ) -> None:
-    """Refuse outputs that would overwrite an input or each other.
+    """Refuse outputs that would overwrite an input or each other, and inputs that are no files.
 
     Symbolic links are followed. A mask's label names go to a JSON file beside it, which counts as
     an output too; only ``--json`` may be the same file, as it keeps the names.
@@ -41,11 +41,15 @@ def check_distinct(
     Raises
     ------
     FileError
-        Naming the option, the file and what it would overwrite.
+        Naming the option, the file and what it would overwrite; or the pipe or device that is
+        given as an input.
     """
+    from napari_medgs.io.folders import check_folder_of, link_target, refuse_stream
     from napari_medgs.io.label_names import sidecar_path
 
     read = [_input_path(path) for path in inputs if path is not None]
+    for source in read:
+        refuse_stream(source)
     given = {option: path for option, path in outputs.items() if path is not None}
     for option, path in given.items():
         for source in read:
@@ -76,6 +80,8 @@ def check_distinct(
         if mask is None or mask.is_dir():
             continue
         names = sidecar_path(mask)
+        if names.is_file():
+            check_folder_of(link_target(names))
         for source in read:
             if _same(names, source) or (not _same(mask, source) and _shares_names(names, source)):
                 raise FileError(

@@ -103,7 +103,7 @@ class SegmentJob:
                     prompts, **onto, segments=chosen[str(prompts)], outside=prompting.unlabeled
                 )[0]
             if initial is not None and not self.segments:
-                prior = read_prior(initial, volume.grid)
+                prior = read_prior(initial, volume.grid, resample=self.resample)
             if initial is not None and prior is None:
                 start = read_labels(initial, **onto, segments=chosen[str(initial)])[0]
         for file, labels, unlabeled in (
@@ -275,11 +275,11 @@ class SegmentJob:
                 raise FileError(
                     f"{place}: with a folder of prompts the images must be a folder, too."
                 )
+        assert self.prompting.prompts is not None
+        files, listed = _mask_files(self.prompting.prompts), _mask_files(images[0])
         make_folder(output)
         cases: dict[str, Any] = {}
         failed = 0
-        assert self.prompting.prompts is not None
-        files = _mask_files(self.prompting.prompts)
         for number, file in enumerate(files):
             self.reporter.note(f"{number + 1}/{len(files)}  {file.name}")
             try:
@@ -308,7 +308,7 @@ class SegmentJob:
                 print_error(text if file.name in text else f"{file.name}: {text}")
                 cases[file.name] = {"error": str(error)}
         known = {file.name for file in files}
-        unprompted = [file.name for file in _mask_files(images[0]) if file.name not in known]
+        unprompted = [file.name for file in listed if file.name not in known]
         return {"cases": cases, "failed": failed, "without_prompts": unprompted}
 
 

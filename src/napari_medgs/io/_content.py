@@ -100,6 +100,8 @@ def unlike(path: str | Path, kind: str) -> str:
 
 
 def _start(path: Path, inflate: bool = False) -> bytes:
+    if not path.is_file():
+        return b""
     try:
         with gzip.open(path, "rb") if inflate else path.open("rb") as opened:
             return opened.read(352)

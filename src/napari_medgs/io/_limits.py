@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO
 
 from napari_medgs.errors import FileError, MemoryEstimateError
-from napari_medgs.io.folders import missing
+from napari_medgs.io.folders import missing, refuse_stream
 
 DEFLATE_RATIO = 1032
 """Largest compression ratio of deflate (gzip, zip): 258 bytes to 2 bits."""
@@ -145,6 +145,7 @@ def check_file(path: str | Path, kind: str) -> Path:
             raise FileError(f"{path}: is a folder; {kind} was expected.")
         if not path.exists():
             raise missing(path)
+        refuse_stream(path)
         if path.stat().st_size == 0:
             raise FileError(f"{path}: the file is empty.")
         with path.open("rb"):

@@ -108,15 +108,45 @@ def is_stream(path: str | Path) -> bool:
     return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
 
 
-def check_folder_of(path: Path) -> None:
-    """Refuse an output whose folder is missing, is a file, or is not writable, and a disk.
+def refuse_stream(path: str | Path) -> None:
+    """Refuse an input that is no file: reading a pipe could wait for ever, and cannot go back.
+
+    Parameters
+    ----------
+    path : str or Path
+        What does not exist is left to who opens it.
 
     Raises
     ------
     FileError
-        Naming the output and what is wrong with its folder.
+        Naming it.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise FileError(
+            f"{path}: is a pipe or a device, not a file; save its content to a file first."
+        )
+
+
+def check_folder_of(path: Path) -> None:
+    """Refuse an output whose folder is missing, is a file, or is not writable, and a disk.
+
+    Also an older file of this name that is write-protected: a rename would replace it all the
+    same, and with a link to it the file of a DataLad or git-annex data set.
+
+    Raises
+    ------
+    FileError
+        Naming the output and what is wrong with it or its folder.
     """
     folder = path.parent
+    if path.is_file() and not (path.stat().st_mode & 0o222 and os.access(path, os.W_OK)):
+        raise FileError(
+            f"{path}: is write-protected; choose another output, or allow to write to the file."
+        )
     if path.is_block_device() or path.is_socket():
         raise FileError(f"{path}: is a device, not a file; choose another output.")
     if not folder.is_dir():

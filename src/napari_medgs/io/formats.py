@@ -13,13 +13,18 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, MedGSError
 from napari_medgs.io.dicom.masks import SUFFIX as _DICOM
 from napari_medgs.io.dicom.masks import Codes, write_dicom_labels
+from napari_medgs.io.folders import check_folder_of, link_target
 from napari_medgs.io.freesurfer import SUFFIXES as _MGH
 from napari_medgs.io.freesurfer import is_mgh, read_mgh
 from napari_medgs.io.itk.reader import SUFFIXES as _ITK
 from napari_medgs.io.itk.reader import is_itk_image, read_itk
 from napari_medgs.io.itk.segments import is_segmentation
 from napari_medgs.io.itk.writer import write_itk, write_itk_labels
-from napari_medgs.io.label_names import forget_label_names, write_label_colors
+from napari_medgs.io.label_names import (
+    forget_label_names,
+    sidecar_path,
+    write_label_colors,
+)
 from napari_medgs.io.label_names import read_label_colors as read_sidecar_colors
 from napari_medgs.io.label_names import read_label_names as read_sidecar_names
 from napari_medgs.io.nifti.pair import SUFFIXES as _PAIR
@@ -246,6 +251,8 @@ def write_labels(
             source=source, series=series, volume=volume, colors=colors, codes=codes,
         )  # fmt: skip
     _check_written(path, MASK_SUFFIXES)
+    if names and not is_segmentation(path) and (beside := sidecar_path(path)).exists():
+        check_folder_of(link_target(beside))  # before the mask is there without them
     if is_nifti(path):
         written = write_nifti_labels(path, labels, grid, names)
     else:

@@ -17,7 +17,7 @@ from napari_medgs.errors import FileError, GeometryError, ParameterError
 from napari_medgs.io._content import known_content
 from napari_medgs.io.dicom.file import is_dicom_file
 from napari_medgs.io.dicom.series import is_dicom_folder, is_dicom_tree, read_dicom
-from napari_medgs.io.folders import missing
+from napari_medgs.io.folders import missing, refuse_stream
 from napari_medgs.io.formats import KINDS, is_image_file, read_image_file
 from napari_medgs.io.fourth_axis import check_volume
 from napari_medgs.io.image_stack import find_frames, read_frames
@@ -144,6 +144,7 @@ def _read_volume(
         return read_ome_zarr(place, spacing=spacing, volume=volume)
     if not place.exists():
         raise missing(path, "file or folder")
+    refuse_stream(place)
     if not place.is_dir() and is_image_file(path):
         return read_image_file(
             path, spacing=spacing, assume_identity=assume_identity, volume=volume

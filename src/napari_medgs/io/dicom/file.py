@@ -20,6 +20,8 @@ _MOST_FILES = 100_000
 
 def is_dicom_file(path: Path) -> bool:
     """Tell by its first bytes, or its suffix, whether a file is DICOM."""
+    if not path.is_file():  # opening a pipe could wait for ever
+        return False
     try:
         with path.open("rb") as opened:
             start = opened.read(132)
