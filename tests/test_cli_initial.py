@@ -84,9 +84,25 @@ def test_probabilities_must_add_up_to_one(case: Path) -> None:
     _write(case / "bad.nii.gz", 2 * _read(case / "prior.nii.gz"))
     said = _segment(case, "--initial", case / "bad.nii.gz", status=1)
     assert "bad.nii.gz" in said
-    assert "add up to 1" in said
+    assert "add up to 1, not to 2 to 2: divide them by their sum" in said
 
 
-def test_probabilities_of_another_grid_are_refused(case: Path) -> None:
+def test_probabilities_of_another_grid_are_brought_over(case: Path) -> None:
+    affine = AFFINE.copy()
+    affine[:3, :3] *= 2
+    coarse = _read(case / "prior.nii.gz")[:-2:2, ::2, ::2]  # the last two planes are not reached
+    nibabel.save(nibabel.Nifti1Image(coarse, affine), case / "coarse.nii.gz")
+    said = _segment(case, "--initial", case / "coarse.nii.gz", status=1)
+    assert "coarse.nii.gz" in said
+    assert "--resample does that" in said
+    said = _segment(case, "--initial", case / "coarse.nii.gz", "--resample")
+    assert "coarse.nii.gz does not reach" in said
+    assert "taken as background" in said
+    found, truth = _read(case / "out.nii.gz"), _read(case / "truth.nii.gz")
+    assert not found[-2:].any()
+    assert _dice(found, truth) > 0.75
+
+
+def test_probabilities_of_a_moved_grid_are_refused(case: Path) -> None:
     _write(case / "small.nii.gz", _read(case / "prior.nii.gz")[1:])
     assert "small.nii.gz" in _segment(case, "--initial", case / "small.nii.gz", status=1)

@@ -126,8 +126,7 @@ ResampleOption = Annotated[
     typer.Option(
         "--resample",
         help="Bring masks and prompts of another grid onto the image's voxels, by the nearest "
-        "label, and further contrasts onto those of the first, linearly; they are refused "
-        "otherwise.",
+        "label, and further contrasts and probabilities linearly; they are refused otherwise.",
         rich_help_panel=READING,
     ),
 ]

@@ -178,7 +178,9 @@ class Prompts:
             total /= PRIOR_SCALE
         if not (self.prior.min() >= 0 and np.abs(total - 1).max() <= PRIOR_TOLERANCE):
             raise LabelError(
-                "The probabilities of the prior must not be negative and must add up to 1."
+                "The probabilities of the prior must not be negative and must add up to 1, not "
+                f"to {total.min():.4g} to {total.max():.4g}: divide them by their sum; the "
+                "background is the first channel."
             )
 
     def check(self, shape: tuple[int, int, int]) -> None:
