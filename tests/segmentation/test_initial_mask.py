@@ -251,18 +251,61 @@ def test_a_mask_with_the_background_value_of_the_strokes_is_refused():
     replace(prompts, initial=mask // 255).check(mask.shape)
 
 
-def test_strokes_of_a_class_that_the_mask_lacks_find_all_of_it():
-    """Beside a class that is kept, a stroke is not deep in the background."""
+@pytest.fixture(scope="module")
+def beside() -> tuple[SegmentModel, NDArray[np.uint8]]:
+    """A class beside another one, and a third one of the same look, far from both."""
     truth = np.zeros(SHAPE, np.uint8)
     truth[:, 4:13, 4:28] = 1
     truth[:, 15:20, 6:26] = 2
-    noise = np.random.default_rng(0).normal(0, 4, SHAPE)
-    image = np.array([0.0, 100.0, 200.0])[truth] + noise
+    look = truth.copy()
+    look[20:, 25:30, 22:30] = 2
+    image = np.array([0.0, 100.0, 200.0])[look] + np.random.default_rng(0).normal(0, 4, SHAPE)
     volume = Volume.from_array(image.astype(np.float32))
-    model = SegmentModel(volume, fit_for_segmentation(volume, FitParams(iterations=15)))
+    return SegmentModel(volume, fit_for_segmentation(volume, FitParams(iterations=15))), truth
+
+
+def test_strokes_of_a_class_that_the_mask_lacks_find_all_of_it(beside):
+    """Beside a class that is kept a stroke is not deep in the background, however short it is."""
+    model, truth = beside
     strokes = np.zeros(SHAPE, np.uint8)
-    strokes[12, 17, 8:24], strokes[12, 26, 4:28] = 2, 9
+    strokes[12, 17, 13:19], strokes[12, 26, 4:28] = 2, 9
     initial = np.where(truth == 1, truth, 0)
-    found = model.update(Prompts(labels=strokes, background=9, initial=initial)).labels
+    prompts = Prompts(labels=strokes, background=9, initial=initial)
+    found = model.update(prompts).labels
     assert (found[truth == 1] == 1).all()
     assert _dice(found == 2, truth == 2) > 0.95
+    np.testing.assert_array_equal(model.preview_slice(0, 3, prompts), found[3])
+    # One more stroke, in what was found: nothing is solved anew, and the class stays.
+    strokes[5, 16, 10:20] = 2
+    quick = model.update(replace(prompts, labels=strokes), quick=True)
+    assert quick.incremental
+    np.testing.assert_array_equal(quick.labels, found)
+
+
+def test_a_class_that_the_mask_lacks_ends_within_reach_of_its_strokes():
+    """Two clicks on an image tell too little of a class to let it fill all that looks alike."""
+    image = np.full(SHAPE, 100.0, np.float32)
+    image[:, :, :3] = 0
+    image += np.random.default_rng(0).normal(0, 4, SHAPE)
+    volume = Volume.from_array(image.astype(np.float32))
+    even = SegmentModel(volume, fit_for_segmentation(volume, FitParams(iterations=5)))
+    initial = np.zeros(SHAPE, np.uint8)
+    initial[:, 28:, 5:9] = 1
+    points = Point((12.0, 8.0, 16.0), 2), Point((12.0, 8.0, 1.0), 0)
+    found = even.update(Prompts(initial=initial, points=points)).labels == 2
+    away = np.sqrt(((np.argwhere(found) - [12, 8, 16]) ** 2).sum(axis=1))
+    assert found.sum() > 100
+    assert away.max() <= 3 * 4 + 1 + 1  # three times the least extent, the ball of the click
+
+
+def test_background_that_only_corrects_the_mask_says_nothing_of_the_class_it_lacks(beside):
+    """A class may go on in slices where voxels are taken off another one."""
+    model, truth = beside
+    strokes = np.zeros(SHAPE, np.uint8)
+    strokes[12, 17, 13:19], strokes[12, 26, 4:28] = 2, 9
+    initial = np.where(truth == 1, truth, 0)
+    initial[18:, 2:4, 4:28] = 1
+    strokes[18:, 3, 5:27] = 9
+    found = model.update(Prompts(labels=strokes, background=9, initial=initial)).labels
+    assert _dice(found == 2, truth == 2) > 0.95
+    assert _dice(found == 1, truth == 1) > 0.95

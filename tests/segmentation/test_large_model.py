@@ -152,6 +152,9 @@ def test_boxes_locks_and_the_range_hold_on_every_voxel(scene):
     assert not (labels[dark] == 4).any()
 
     strokes_two = np.where(strokes == 4, 6, strokes)
+    bare = Prompts(labels=strokes_two, unlabeled=-1, locked=frozenset({4}), result=before)
+    labels = SegmentModel(volume, field, FEW).update(bare).labels  # it has no stroke
+    np.testing.assert_array_equal(labels == 4, before == 4)
     strokes_two[7, 19, 20] = 4
     locked = Prompts(labels=strokes_two, unlabeled=-1, locked=frozenset({4}), result=before)
     labels = SegmentModel(volume, field, FEW).update(locked).labels

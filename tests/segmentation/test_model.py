@@ -144,6 +144,16 @@ def test_a_locked_class_stays_and_nobody_enters(ball_scene, model, prompts):
     np.testing.assert_array_equal(model.update(locked).labels == 1, before == 1)
 
 
+def test_a_locked_class_without_a_stroke_stays(ball_scene, model, prompts):
+    """Its strokes may have been cleared since; without a marker it was no class any more."""
+    before = model.update(prompts).labels.copy()
+    others = np.where(prompts.labels == 1, prompts.unlabeled, prompts.labels)
+    locked = replace(prompts, labels=others, locked=frozenset({1}), result=before)
+    found = model.update(locked)
+    assert found.values == (0, *np.unique(before[before > 0]).tolist())
+    np.testing.assert_array_equal(found.labels == 1, before == 1)
+
+
 def test_a_plane_image_and_several_contrasts(rng):
     labels = np.zeros((40, 44), np.uint8)
     labels[10:30, 8:20], labels[10:30, 24:36] = 1, 2

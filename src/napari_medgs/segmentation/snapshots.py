@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 
 from napari_medgs.data.volume import Volume
 from napari_medgs.segmentation.advanced import InitialMaskParams
-from napari_medgs.segmentation.prompts.initial_mask import initial_mask_of
+from napari_medgs.segmentation.prompts.collector import Alike
+from napari_medgs.segmentation.prompts.completion import completed, lacking_classes
+from napari_medgs.segmentation.prompts.initial_mask import InitialMask, initial_mask_of
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.prompts.prompts import Prompts
 from napari_medgs.segmentation.prompts.rasterize import rasterize_prompts
@@ -31,15 +34,37 @@ class PromptSnapshot:
     ----------
     markers : Markers
     constraints : Constraints
+    completion : Completion, optional
+        Where classes are drawn that the initial mask does not have.
     """
 
     markers: Markers
     constraints: Constraints
+    completion: Completion | None = None
 
     @property
     def values(self) -> tuple[int, ...]:
         """Label value of every class, background (0) first."""
         return self.markers.values
+
+
+@dataclass(frozen=True)
+class Completion:
+    """How classes that an initial mask lacks are found before it is refined.
+
+    Attributes
+    ----------
+    classes : frozenset of int
+        Label values.
+    first : callable
+        () -> PromptSnapshot. Without the mask.
+    complete : callable
+        (Z, Y, X) ndarray of int -> PromptSnapshot. With the labels that were found in the mask.
+    """
+
+    classes: frozenset[int]
+    first: Callable[[], PromptSnapshot]
+    complete: Callable[[NDArray[Any]], PromptSnapshot]
 
 
 class SnapshotMaker:
@@ -86,10 +111,38 @@ class SnapshotMaker:
             initial = self._initial[2][1]
         # Clicks that correct a mask mean all of their balls.
         alike = self._alike if initial is None else None
-        rasterized = rasterize_prompts(
-            prompts, shape, self._axes, self._relative_spacing, initial, alike
-        )
-        return PromptSnapshot(rasterized, Constraints(prompts, rasterized, shape, self._axes))
+        snapshot = self._rasterized(prompts, initial, alike)
+        if initial is None:
+            return snapshot
+        return replace(snapshot, completion=self._completion(prompts, initial))
+
+    def _rasterized(
+        self,
+        prompts: Prompts,
+        initial: InitialMask | None,
+        alike: Alike | None,
+        walls: Mapping[int, NDArray[np.bool_]] | None = None,
+    ) -> PromptSnapshot:
+        shape, axes = self._volume.shape, self._axes
+        markers = rasterize_prompts(prompts, shape, axes, self._relative_spacing, initial, alike)
+        return PromptSnapshot(markers, Constraints(prompts, markers, shape, axes, walls))
+
+    def _completion(self, prompts: Prompts, initial: InitialMask) -> Completion | None:
+        """Return how classes are found that an initial mask lacks, if there are some."""
+        lacking = lacking_classes(prompts, initial)
+        if lacking is None:
+            return None
+        # The prompts' arrays may change while the first solve runs.
+        later = prompts if prompts.labels is None else prompts.with_labels(prompts.labels.copy())
+
+        def first() -> PromptSnapshot:
+            walls = dict.fromkeys(lacking.voxels, initial.deep)
+            return self._rasterized(lacking.prompts, None, self._alike, walls)
+
+        def complete(labels: NDArray[Any]) -> PromptSnapshot:
+            return self._rasterized(later, completed(initial, labels, lacking), None)
+
+        return Completion(frozenset(lacking.voxels), first, complete)
 
     @cached_property
     def _contrast(self) -> NDArray[np.float64]:

@@ -101,6 +101,8 @@ class VoxelModel:
         self.last: SegmentResult | None = None
         self._axes = field.info.stack_axes
         self._snapshots = SnapshotMaker(volume, self._axes)
+        # By the last full update: what its initial mask lacked, and the labels found for that.
+        self._found: tuple[frozenset[int], NDArray[Any]] | None = None
         timer = StageTimer("segmentation", progress, should_stop, 5)
         with limit_threads(self.params.threads):
             self._setup = SolverSetup(volume, field, self.params, timer)
@@ -180,11 +182,14 @@ class VoxelModel:
         timer: StageTimer,
     ) -> SegmentResult:
         timer.stage(SegmentStage.PROMPTS)
-        snapshot = self._snapshot_of(prompts)
+        given = self._snapshot_of(prompts)
+        snapshot = self._completed(given) if quick else given
         markers, constraints = snapshot.markers, snapshot.constraints
         extend = setup.propagation.extension(markers, constraints) if quick else None
         timer.end()
         if extend is None:
+            snapshot = self._complete(setup, given, timer)
+            constraints = snapshot.constraints
             state = self._solve_graph(setup, snapshot, timer)
         else:
             timer.stage(SegmentStage.PATHS)
@@ -207,6 +212,27 @@ class VoxelModel:
             has_background=bool((state.markers.classes == 0).any()),
         )
         return self.last
+
+    def _complete(
+        self, setup: SolverSetup, snapshot: PromptSnapshot, timer: StageTimer
+    ) -> PromptSnapshot:
+        """Find the classes that the initial mask lacks, and return a snapshot with them."""
+        self._found = None
+        if snapshot.completion is None:
+            return snapshot
+        first = snapshot.completion.first()
+        state = self._solve_graph(setup, first, timer)
+        found, _ = setup.voxels.solve(state, first.constraints, self.params, timer, quick=False)
+        labels = np.moveaxis(value_table(first.values)[found], 0, self._axes[0])
+        self._found = snapshot.completion.classes, labels
+        return snapshot.completion.complete(labels)
+
+    def _completed(self, snapshot: PromptSnapshot) -> PromptSnapshot:
+        """Return a snapshot with the classes of the last full update that its mask lacks."""
+        completion, found = snapshot.completion, self._found
+        if completion is None or found is None or completion.classes != found[0]:
+            return snapshot
+        return completion.complete(found[1])
 
     def _solve_graph(
         self, setup: SolverSetup, snapshot: PromptSnapshot, timer: StageTimer
@@ -272,7 +298,8 @@ class VoxelModel:
         """
         timer = _unseen("preview")
         with self._solving(timer) as setup:
-            return self._preview(setup, axis, index, self._snapshot_of(prompts), timer)
+            snapshot = self._completed(self._snapshot_of(prompts))
+            return self._preview(setup, axis, index, snapshot, timer)
 
     def _preview(
         self,

@@ -11,6 +11,7 @@ such a class free background as far as twice their own extent, too.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from napari_medgs.segmentation.prompts.prompts import PRIOR_SCALE, Prompts, most
 
 SHARE_OF_DEPTH = 0.7  # of a class's depth at most that a margin may take
 LAYER_THICKNESS = 1.5  # of the marked layer along what is free, in finest voxels
+WALL_DEPTH = 2.0  # finest voxels into classes; Gaussians at their borders lie on both sides
 STEPS = 4  # of an octave of depths, each of which counts as one depth
 ANY_LABEL = -1  # of a prompt that says what a voxel is not
 Part = tuple[tuple[slice, ...], NDArray[np.bool_]]  # of a volume: a box, and where in it
@@ -65,6 +67,21 @@ class InitialMask:
     free: NDArray[np.bool_]
     relative_spacing: NDArray[Any]
     params: InitialMaskParams
+
+    @cached_property
+    def deep(self) -> NDArray[np.bool_]:
+        """Voxels deep in the mask's classes, (Z, Y, X): no class has them that the mask lacks."""
+        from scipy.ndimage import distance_transform_edt
+
+        inside, deep = self.labels > 0, np.zeros(self.labels.shape, np.bool_)
+        voxels = np.argwhere(inside.any(axis=(1, 2))), np.argwhere(inside.any(axis=0))
+        if len(voxels[0]):
+            low = np.array([voxels[0].min(), *voxels[1].min(axis=0)])
+            high = np.array([voxels[0].max(), *voxels[1].max(axis=0)])
+            box = self._box(np.stack([low, high]), 0)
+            distance = distance_transform_edt(inside[box], sampling=self.relative_spacing)
+            deep[box] = distance > WALL_DEPTH
+        return deep
 
     def released(self, voxels: NDArray[Any], labels: NDArray[Any]) -> Released:
         """Return what prompts that contradict the mask set free.

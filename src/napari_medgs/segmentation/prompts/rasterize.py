@@ -21,6 +21,7 @@ from napari_medgs.segmentation.prompts.prompts import MOST_CLASSES, Point, Promp
 
 CORE_SHARE = 0.5  # of a box's core that looks like clicks on its class
 BOX_CORE = 0.3  # axes of the ellipsoid that marks a box without strokes, over the box's sides
+LOCKED_MARKERS = 1000  # at most, in a locked class that no prompt marks
 RING = 2  # voxels, the width of the background that is marked around boxes
 RING_GAP = 2  # voxels between a box and that background: borders are blurred, and boxes tight
 
@@ -78,6 +79,7 @@ def rasterize_prompts(
         markers.extend(drawn)
         kept = ~free
     boxes = _box_markers(prompts, shape, markers, alike)
+    _mark_locked(prompts, markers)
     flat, label, user_marked = markers.result()
     if len(label) and label.min() < 0:
         raise LabelError(f"The label {label.min()} is marked; labels must not be negative.")
@@ -187,6 +189,17 @@ def _is_painted(prompts: Prompts) -> bool:
         bool(prompts.fully_labeled)
         or any(bool((plane != prompts.unlabeled).any()) for plane in labels)
     )
+
+
+def _mark_locked(prompts: Prompts, markers: MarkerCollector) -> None:
+    """Mark places in locked classes that nothing else marks, as they are classes all the same."""
+    if prompts.result is None or not prompts.locked:
+        return
+    flat, label, _ = markers.result()
+    for value in sorted(prompts.locked.difference(np.unique(label).tolist())):
+        mine = np.setdiff1d(np.flatnonzero(prompts.result == value), flat)
+        step = -(-len(mine) // LOCKED_MARKERS) or 1
+        markers.add(mine[::step], value, user_marked=False)
 
 
 def _box_markers(

@@ -1,7 +1,8 @@
-"""Hard constraints: locked classes, bounding boxes, negative points."""
+"""Hard constraints: locked classes, bounding boxes, negative points, and walls."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +26,8 @@ class Constraints:
     shape : (Z, Y, X) of the canonical grid
     axes : (int, int, int)
         Canonical axes in slice-first order.
+    walls : dict of int to (Z, Y, X) ndarray of bool, optional
+        By label value: canonical voxels that a class cannot have.
 
     Attributes
     ----------
@@ -40,14 +43,19 @@ class Constraints:
         markers: Markers,
         shape: tuple[int, int, int],
         axes: tuple[int, int, int],
+        walls: Mapping[int, NDArray[np.bool_]] | None = None,
     ) -> None:
         self._markers = markers
+        self._walls = {
+            markers.values.index(value): np.moveaxis(wall, axes[0], 0)
+            for value, wall in (walls or {}).items()
+        }
         self.locked: dict[int, NDArray[np.bool_]] = {}
         for value in sorted(prompts.locked):
             if value in markers.values and prompts.result is not None:
                 mine = np.moveaxis(prompts.result == value, axes[0], 0)
                 self.locked[markers.values.index(value)] = mine
-        self.any = bool(self.locked or markers.boxes)
+        self.any = bool(self.locked or markers.boxes or self._walls)
 
     def forbidden_at(self, voxels: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Return which classes voxels cannot have.
@@ -69,6 +77,9 @@ class Constraints:
             for start, stop in boxes:
                 held |= ((voxels >= start) & (voxels < stop)).all(axis=1)
             forbidden[k] |= ~held
+        for k, wall in self._walls.items():
+            limit = np.asarray(wall.shape) - 1
+            forbidden[k] |= wall[tuple(np.clip(voxels, 0, limit).T)]
         for k, mask in self.locked.items():
             limit = np.asarray(mask.shape) - 1
             mine = mask[tuple(np.clip(voxels, 0, limit).T)]
