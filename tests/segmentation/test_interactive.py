@@ -97,6 +97,20 @@ def test_lines_points_and_boxes_mark_the_same_place_in_voxels_and_millimeters(se
     assert segmenter.add_box(1, far, world, world=True) is False, "the very same box"
 
 
+def test_a_place_that_is_clicked_again_counts_again(segmenter, truth):
+    place = tuple(np.argwhere(truth == 5)[7].tolist())
+    assert segmenter.add_point(1, place)
+    assert segmenter.add_point(0, place)
+    assert segmenter.add_point(1, place), "the class is meant after all"
+    assert [p.label for p in segmenter.session.settings.points] == [0, 1]
+    assert segmenter.add_point(1, place) is False, "the very same point"
+    assert segmenter.undo()
+    assert [p.label for p in segmenter.session.settings.points] == [1, 0]
+    assert segmenter.redo()
+    paint(segmenter, truth)
+    assert segmenter.result().labels[place] == 1
+
+
 def test_the_rest_of_a_complete_slice_is_background(segmenter, truth):
     z = truth.shape[0] // 2
     shown = np.zeros(truth.shape, bool)

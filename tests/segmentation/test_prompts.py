@@ -194,6 +194,19 @@ def test_later_marks_win():
     assert len(markers.voxels) == 2
 
 
+def test_a_click_keeps_its_own_voxel_beside_a_later_one():
+    points = Point((2, 3, 4), 1), Point((2, 3, 5), 0), Point((2, 3, 6), 1), Point((4, 3, 4), 1)
+    markers = collect(Prompts(points=points))
+    marked = {tuple(v): int(c) for v, c in zip(markers.voxels.tolist(), markers.classes)}
+    assert [marked[2, 3, x] for x in (3, 4, 5, 6, 7)] == [1, 1, 0, 1, 1]
+    assert marked[2, 4, 5] == 0
+    # A larger ball is painted over what was there.
+    over = Prompts(points=(points[0], points[3], Point((2, 3, 6), 2, radius=3.0)))
+    markers = collect(over)
+    marked = {tuple(v): int(c) for v, c in zip(markers.voxels.tolist(), markers.classes)}
+    assert marked[2, 3, 4] == 2
+
+
 def test_points_are_balls_in_mm():
     markers = collect(Prompts(points=(Point((2, 3, 4), 1, radius=1.0), Point((5, 7, 9), 0))))
     mine = markers.voxels[markers.classes == 1]

@@ -167,7 +167,8 @@ class Prompting(SegmenterState):
         Returns
         -------
         bool
-            False where the very same point was there.
+            False where the very same point was there, and none of another class on its voxel
+            since.
 
         Raises
         ------
@@ -178,10 +179,13 @@ class Prompting(SegmenterState):
         point = Point(
             (float(z), float(y), float(x)), check_label(label), positive, as_number(radius)
         )
-        session = self._need()
-        if point in session.settings.points:
-            return False
-        return self._change(points=(*session.settings.points, point))
+        points = self._need().settings.points
+        if point in points:
+            place = points.index(point)
+            if not any(_are_on_one_voxel(point, later) for later in points[place + 1 :]):
+                return False
+            points = (*points[:place], *points[place + 1 :])
+        return self._change(points=(*points, point))
 
     def add_box(
         self, label: int, start: Sequence[float], stop: Sequence[float], *, world: bool = False
@@ -327,3 +331,8 @@ class Prompting(SegmenterState):
         """Refuse a margin before a mask is set, so that both are or none."""
         if margin is not None:
             Prompts(initial_margin=as_number(margin)).check(self._need().grid.shape)
+
+
+def _are_on_one_voxel(one: Point, other: Point) -> bool:
+    """Return whether the voxel of two points is the same."""
+    return bool((np.round(one.position) == np.round(other.position)).all())

@@ -12,6 +12,7 @@ from napari_medgs._util.arrays import sorted_unique
 from napari_medgs.segmentation.prompts.prompts import Prompts
 
 Alike = Callable[[NDArray[np.int64], int], NDArray[np.bool_]]
+CLICK = 1.0  # largest radius of a click in finest voxels; larger points mark all of their ball
 
 
 class MarkerCollector:
@@ -101,10 +102,14 @@ def _ball(
     grid = np.stack(np.meshgrid(*[np.arange(a, b) for a, b in zip(low, high)], indexing="ij"), -1)
     voxels = grid.reshape(-1, 3)
     near = (((voxels - center) * relative_spacing) ** 2).sum(axis=1) <= radius**2
-    nearest = np.clip(np.round(center).astype(int), 0, np.asarray(shape) - 1)
-    voxels = np.concatenate([voxels[near], nearest[None]])
-    flat = np.ravel_multi_index(tuple(voxels.T), shape)
-    return sorted_unique(flat)
+    flat = np.ravel_multi_index(tuple(voxels[near].T), shape)
+    return sorted_unique(np.append(flat, _middle(position, shape)))
+
+
+def _middle(position: tuple[float, float, float], shape: tuple[int, int, int]) -> int:
+    """Return the flat index of the voxel nearest to a place."""
+    nearest = np.clip(np.round(position).astype(int), 0, np.asarray(shape) - 1)
+    return int(np.ravel_multi_index(tuple(nearest), shape))
 
 
 def collect_drawn(
@@ -145,12 +150,15 @@ def collect_drawn(
                 fully_labeled[axes.index(axis)] = np.array(sorted({*full, *named}), np.int64)
         markers.add(flat, as_value(labels.reshape(-1)[flat].astype(np.int64)), user_marked=True)
     denied_flat, denied_label = [], []
-    for point in prompts.points:
+    middles = np.array([_middle(point.position, shape) for point in prompts.points], np.int64)
+    for middle, point in zip(middles.tolist(), prompts.points, strict=True):
         ball = _ball(point.position, point.radius, relative_spacing, shape)
+        if point.radius <= CLICK:
+            # What was clicked itself stays, however near to it another class is clicked.
+            ball = ball[(ball == middle) | ~np.isin(ball, middles)]
         background_point = point.positive and prompts.is_background(point.label)
         if alike is not None and len(ball) > 1 and not background_point:
-            middle = np.clip(np.round(point.position), 0, np.asarray(shape) - 1).astype(int)
-            ball = ball[alike(ball, int(np.ravel_multi_index(tuple(middle), shape)))]
+            ball = ball[alike(ball, middle)]
         if point.positive:
             value = 0 if prompts.is_background(point.label) else point.label
             markers.add(ball, value, user_marked=True)
