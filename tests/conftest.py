@@ -66,6 +66,12 @@ def data_dir() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def fits_so_far() -> dict[object, object]:
+    """What `quick_fits` fitted, for all tests that use it."""
+    return {}
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20240229)

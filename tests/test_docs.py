@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import dataclasses
 import os
 import pkgutil
 import re
@@ -21,12 +19,11 @@ from typer.testing import CliRunner
 import napari_medgs as mg
 from napari_medgs.cli import app
 from napari_medgs.demo.sample import write_sample
-from napari_medgs.fitting import api
+from tests.quick_fits import MOST_ITERATIONS, quick_fits
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FIRST_PAGE = ROOT / "README.md"
-MOST_ITERATIONS = 10
 GOOD_FITS = {"compress.md"}  # a field of few steps does not fit into the bytes of its example
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -56,44 +53,14 @@ def sample(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
-def fits_so_far():
-    return {}
-
-
 @pytest.fixture
-def quick_fits(request, fits_so_far, monkeypatch):
-    """Fit in few steps, and an image with the same settings once in all.
-
-    Nearly every page begins with the same fit. What the examples do is tested here, not how good
-    fields become.
-    """
-    fit = api.fit
-
-    def quick(volume, params=None, mask=None, *, initial=None, **others):
-        params = params or mg.FitParams()
-        if params.quality is None and request.getfixturevalue("page").name not in GOOD_FITS:
-            steps = min(params.iterations, MOST_ITERATIONS)
-            params = dataclasses.replace(params, iterations=steps)
-        if mask is not None or initial is not None or params.checkpoint:
-            return fit(volume, params, mask, initial=initial, **others)
-        grid = volume.grid
-        key = (
-            params,
-            volume.channel_names,
-            grid.shape,
-            grid.affine.tobytes(),
-            volume.data.tobytes(),
-        )
-        if key not in fits_so_far:
-            fits_so_far[key] = fit(volume, params, **others)
-        return copy.deepcopy(fits_so_far[key])
-
-    for place in ("fitting", "segmentation.api"):
-        monkeypatch.setattr(f"napari_medgs.{place}.fit", quick)
+def few_steps(page, fits_so_far):
+    """Fit in few steps. Nearly every page begins with the same fit."""
+    with quick_fits(fits_so_far, None if page.name in GOOD_FITS else MOST_ITERATIONS):
+        yield
 
 
-@pytest.mark.usefixtures("quick_fits")
+@pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize("page", pages_with("python"))
 def test_python_examples_run(page, sample, tmp_path, monkeypatch):
     for file in sample.iterdir():
@@ -130,9 +97,19 @@ def test_commands_can_be_pasted_in_order(tmp_path):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
 
 
+def shortened(words: list[str]) -> list[str]:
+    """Give a command few steps where its fits are not those that `few_steps` exchanges."""
+    if words[:1] == ["fit-many"] and not {"--iterations", "--quality"} & set(words):
+        return [*words, "--iterations", str(MOST_ITERATIONS)]
+    if words[:1] == ["compress"] and "--iterations" in words:
+        place = words.index("--iterations") + 1
+        return [*words[:place], str(min(int(words[place]), 5)), *words[place + 1 :]]
+    return words
+
+
 @pytest.mark.slow
 @needs_bash
-@pytest.mark.usefixtures("quick_fits")
+@pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize("page", pages_with("bash", set(PAGES) - {FIRST_PAGE}))
 def test_commands_work_in_order(page, tmp_path, monkeypatch):
     """All other pages, in this process: a start of Python takes longer than many commands."""
@@ -140,7 +117,7 @@ def test_commands_work_in_order(page, tmp_path, monkeypatch):
     for line in commands(page).replace("\\\n", " ").splitlines():
         program, *words = shlex.split(line, comments=True) or [""]
         if program == "napari-medgs":
-            done = CliRunner().invoke(app, words)
+            done = CliRunner().invoke(app, shortened(words))
             assert done.exit_code == 0, f"{line}\n{done.output}{done.stderr}"
         elif program == "cd":
             monkeypatch.chdir(*words)
