@@ -298,6 +298,8 @@ def test_numbers_named_like_a_folder_of_cases(tmp_path):
         ("render field.medgs.safetensors -o image.seg.nrrd", "holds masks"),
         ("mesh mask.nii.gz -o -", "not written to the standard output"),
         ("sample -o -", "not written to the standard output"),
+        ("segment images --prompts nowhere -o new", "nowhere: no such file or folder"),
+        ("segment nowhere --prompts strokes.nii.gz -o new", "nowhere: no such file or folder"),
     ],
 )
 def test_outputs_that_cannot_be_written(made, monkeypatch, line, says):

@@ -299,6 +299,27 @@ def _cut_slice(folder: Path) -> tuple[Path, None]:
     return folder / "series", None
 
 
+def _slope(content: bytes) -> Any:
+    """Return a maker of a series in whose middle slice the slope 1.5 says something else."""
+
+    def make(folder: Path) -> tuple[Path, None]:
+        files = series(folder, RescaleSlope="1.5 ", RescaleIntercept="0")
+        whole = files[2].read_bytes()
+        assert whole.count(b"1.5 ") == 1
+        files[2].write_bytes(whole.replace(b"1.5 ", content))
+        return folder / "series", None
+
+    return make
+
+
+for label, content, word in (
+    ("slope 0", b"0.0 ", "RescaleSlope is 0"),
+    ("slope with a decimal comma", b"1,5 ", "RescaleSlope is no finite number"),
+    ("infinite slope", b"inf ", "RescaleSlope is no finite number"),
+):
+    CORPUS.add(f"dicom/{label}", _slope(content), refused=word)
+
+
 @CORPUS.add("dicom/only private elements", refused="cannot be read|no image|damaged")
 def _private(folder: Path) -> tuple[Path, None]:
     data = dataset(RawDataStorage)

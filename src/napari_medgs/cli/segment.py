@@ -144,6 +144,7 @@ def segment(
     if prompting.prompts is not None and is_batch(prompting.prompts):
         _segment_folder(job, images, trained, more, output)
         return
+    _check_there([*images, prompting.prompts])
     lies_on = like or images[0]
     _check_outputs(job, output, more, like, lies_on)
     if alone:
@@ -200,6 +201,17 @@ def _segment_folder(
     job.reporter.finish(metrics)
     job.reporter.pairs(str(output), folder_rows(metrics))
     _fail_if(metrics)
+
+
+def _check_there(inputs: list[str | Path | None]) -> None:
+    """Refuse inputs that do not exist, before the name of the output says what they must be."""
+    from napari_medgs.io.folders import missing
+    from napari_medgs.io.medmnist.reader import is_spec
+    from napari_medgs.io.ome_zarr.opening import is_ome_zarr
+
+    for path in inputs:
+        if path is not None and not (Path(path).exists() or is_spec(path) or is_ome_zarr(path)):
+            raise missing(path, "file or folder")
 
 
 def _check_outputs(

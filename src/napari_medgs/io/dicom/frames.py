@@ -17,6 +17,7 @@ from napari_medgs.errors import FileError, GeometryError, ImageError
 from napari_medgs.io._limits import check_claim
 from napari_medgs.io.dicom.header import (
     class_uid,
+    has_content,
     integer,
     items,
     number,
@@ -237,7 +238,7 @@ def _frame(
         origin = None
     thick = source("PixelMeasuresSequence", "SliceThickness")
     values = source("PixelValueTransformationSequence", "RescaleSlope")
-    slope, intercept = number(values, "RescaleSlope"), number(values, "RescaleIntercept")
+    slope, intercept = (_rescaling(path, values, k) for k in ("RescaleSlope", "RescaleIntercept"))
     table, first = modality_table(path, header)
     between = source("PixelMeasuresSequence", "SpacingBetweenSlices")
     distance = number(between, "SpacingBetweenSlices") or number(thick, "SliceThickness") or 0.0
@@ -259,6 +260,21 @@ def _frame(
         detector_spacing=numbers(header, "ImagerPixelSpacing", 2),
         keys=_volume_keys(header, groups),
     )
+
+
+def _rescaling(path: str, values: Any, keyword: str) -> float | None:
+    """Return a number by which stored values become real ones; refused where it cannot be one."""
+    found = number(values, keyword)
+    if found is None and has_content(values, keyword):
+        raise FileError(
+            f"{path}: its {keyword} is no finite number; correct the file, or convert it with a "
+            "tool that you trust."
+        )
+    if found == 0 and keyword == "RescaleSlope":
+        raise FileError(
+            f"{path}: its RescaleSlope is 0, by which all values would be equal; correct the file."
+        )
+    return found
 
 
 def _unit_axes(path: str, cosines: NDArray[np.float64] | None) -> NDArray[np.float64] | None:

@@ -80,6 +80,17 @@ def value(data: Any, keyword: str) -> Any | None:
             return None
 
 
+def has_content(data: Any, keyword: str) -> bool:
+    """Tell whether an element is there and not blank, whatever it says."""
+    try:
+        found = data.get_item(keyword)
+    except Exception:  # pydicom raises many kinds on damaged bytes.
+        return False
+    content = getattr(found, "value", None)
+    plain = content.decode("ascii", "replace") if isinstance(content, bytes) else content
+    return plain is not None and bool(str(plain).strip(" \0"))
+
+
 def text(data: Any, keyword: str) -> str:
     """Return an element as one line of printable text, empty where there is none."""
     found = value(data, keyword)
