@@ -48,6 +48,11 @@ types: setup ## mypy, strict
 minimal: ## Install the wheel without extras into .venv-minimal and do the main work there
 	"$${PYTHON:-python3}" tools/minimal_install.py
 
+# Several processes run tests, and threads of OpenMP and BLAS that have nothing to do do not rest:
+# with one for each core in each process, training takes many times the work.
+units gui: export OMP_NUM_THREADS ?= 1
+units gui: export OPENBLAS_NUM_THREADS ?= 1
+
 units: setup ## Tests without a window
 	$(PY) -m pytest -q -n 2 --dist worksteal -m "not gui"
 

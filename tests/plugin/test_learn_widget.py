@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,13 @@ def cases(tmp_path_factory):
 def model(cases):
     found = train_segmenter(find_training_cases(cases), TINY).segmenter
     return save_segmenter(cases.parent / "ball.safetensors", found)
+
+
+@pytest.fixture(scope="module")
+def hasty_model(cases):
+    """A model with folds, for what does not depend on its masks."""
+    found = train_segmenter(find_training_cases(cases), replace(TINY, steps=2, folds=2)).segmenter
+    return save_segmenter(cases.parent / "hasty.safetensors", found)
 
 
 @pytest.fixture(autouse=True)
@@ -248,12 +256,12 @@ def test_the_images_that_folds_disagree_on_come_first(
     assert next_image(paths[1], kept, [str(tmp_path / "other.nii.gz")]) == paths[2]
 
 
-def test_ordering_needs_images_and_folds(cases, model, tmp_path):
+def test_ordering_needs_images_and_folds(cases, hasty_model, tmp_path):
     with pytest.raises(ParameterError, match="images without masks"):
-        make_order_request(model, None, None)
+        make_order_request(hasty_model, None, None)
     with pytest.raises(FileError, match="no such file"):
-        make_order_request(model, tmp_path / "x", None)
-    segmenter = load_segmenter(model)
+        make_order_request(hasty_model, tmp_path / "x", None)
+    segmenter = load_segmenter(hasty_model)
     plain = Segmenter(segmenter.card.with_numbers(folds=0), segmenter.networks[:1])
     with pytest.raises(ParameterError, match="no folds"):
         rank_cases(plain, find_cases(cases / "imagesTr"))
@@ -310,16 +318,16 @@ def test_pre_segment_is_one_step(opened, qtbot, model, notes):
     assert after.any()
 
 
-def test_model_of_other_contrasts(opened, qtbot, model, notes, monkeypatch):
+def test_model_of_other_contrasts(opened, qtbot, hasty_model, notes, monkeypatch):
     _, widget, _ = opened(contrasts=2)
-    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(model), ""))
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(hasty_model), ""))
     widget.view.presegment.click()  # asks for the model first
-    assert CHOICE.path == model
+    assert CHOICE.path == hasty_model
     assert "has 2 contrasts, the model reads 1" in notes[0][1]
     assert widget.controller.session is None
 
 
-def test_stop(opened, qtbot, model, notes, monkeypatch):
+def test_stop(opened, qtbot, hasty_model, notes, monkeypatch):
     def slow(self, volume, *, should_stop, **_):
         while not should_stop():
             pass
@@ -327,7 +335,7 @@ def test_stop(opened, qtbot, model, notes, monkeypatch):
 
     monkeypatch.setattr(Segmenter, "segment", slow)
     _, widget, _ = opened()
-    CHOICE.choose(model)
+    CHOICE.choose(hasty_model)
     widget.view.presegment.click()
     qtbot.waitUntil(lambda: widget.presegment.busy, timeout=WAIT)
     assert widget.view.presegment.text() == "Stop"
@@ -338,8 +346,8 @@ def test_stop(opened, qtbot, model, notes, monkeypatch):
     assert not widget.controller.session.history.done
 
 
-def test_no_image(docked, model, notes):
+def test_no_image(docked, hasty_model, notes):
     _, widget = docked(image=False)
-    CHOICE.choose(model)
+    CHOICE.choose(hasty_model)
     widget.view.presegment.click()
     assert notes == [("error", "Open an image and choose it first.")]
