@@ -432,3 +432,34 @@ def test_pipes_are_no_inputs(made, tmp_path, line):
     assert result.exit_code == 1, result.output
     assert f"{pipe}: is a pipe or a device, not a file" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_names_that_are_no_text(made, tmp_path, monkeypatch):
+    """Linux allows names of any bytes; what holds them as text must be read again."""
+    from napari_medgs.segmentation.session.replay import load_session, save_session
+    from napari_medgs.segmentation.session.session import Session
+
+    name = os.fsdecode(b"\xffa")
+    monkeypatch.chdir(tmp_path)
+    try:
+        for kind in ("image", "mask"):
+            target = tmp_path / f"{name}{kind}.nii.gz"
+            target.write_bytes((made / f"{kind}.nii.gz").read_bytes())
+    except OSError:
+        pytest.skip("this file system allows no such names")
+    image, mask = f"{name}image.nii.gz", f"{name}mask.nii.gz"
+    for line in (
+        f"fit {image} -o f.medgs.safetensors --gaussians 20 --iterations 1 --json f.json",
+        f"fit {image} -o {name}f.medgs --gaussians 20 --iterations 1 --checkpoint-every 1",
+        f"convert {image} {name}c.mha --json c.json",
+        f"measure {mask} --image {image} --csv m.csv --json m.json",
+        f"evaluate {mask} {mask} --csv e.csv --json e.json",
+        "info f.medgs.safetensors",
+        f"info {name}f.medgs",
+        "info c.json",
+        "info e.csv",
+    ):
+        result = CliRunner().invoke(app, line.split())
+        assert result.exit_code == 0, f"{line!a}: {result.stderr!a}"
+    session = Session(Grid((2, 3, 4)), images=[image], field=f"{name}f.medgs")
+    assert load_session(save_session(session, "s.json"))[0].images == ("\ufffdaimage.nii.gz",)

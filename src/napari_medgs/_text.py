@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _KEPT = "\u200c\u200d"  # join letters and emoji in words; they move nothing
+_HALF = re.compile("[\ud800-\udfff]")
 _UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def well_formed(text: str) -> str:
+    r"""Return a text that UTF-8 can hold: half of a pair of characters becomes U+FFFD.
+
+    Names of files come with such halves where the system does not give them as UTF-8; a JSON file
+    with them is written by no encoder, or refused when it is read.
+
+    Parameters
+    ----------
+    text : str
+
+    Examples
+    --------
+    >>> well_formed("größe"), ascii(well_formed("a\udcff"))
+    ('größe', "'a\\ufffd'")
+    """
+    return _HALF.sub("\ufffd", text)
 
 
 def printable(text: object, *, lines: bool = False) -> str:

@@ -237,7 +237,8 @@ def write_table(path: Path, rows: Iterator[dict[str, Any]]) -> None:
     tab = path.name.lower().endswith(".tsv")
     with (
         atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as opened,
+        # Names of cases are those of files, which need be no UTF-8.
+        temporary.open("w", newline="", encoding="utf-8", errors="replace") as opened,
     ):
         writer = csv.DictWriter(
             opened, COLUMNS, dialect="excel-tab" if tab else "excel", lineterminator="\n"

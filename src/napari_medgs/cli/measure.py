@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_medgs._text import well_formed
 from napari_medgs._util.naming import naming
 from napari_medgs.cli.command import refuse_idle
 from napari_medgs.cli.options import (
@@ -132,7 +133,7 @@ def measure(
     if csv_file is not None:
         with atomic_path(csv_file) as temporary:
             tabs = csv_file.name.lower().endswith(".tsv")
-            temporary.write_text(table_text(rows, tabs=tabs), encoding="utf-8")
+            temporary.write_text(well_formed(table_text(rows, tabs=tabs)), encoding="utf-8")
     shown = [key for key in COLUMNS if any(row[key] is not None for row in rows)]
     names = {row["label"]: row["name"] for row in rows}
     reporter.table(

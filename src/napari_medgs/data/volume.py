@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from napari_medgs._text import well_formed
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.orientation import (
     canonical_axes,
@@ -88,7 +89,7 @@ class Volume:
             raise GeometryError(
                 f"The image has shape {data.shape[1:]} and its grid {self.grid.shape}."
             )
-        names = tuple(str(n) for n in self.channel_names)
+        names = tuple(well_formed(str(n)) for n in self.channel_names)
         if not names:
             count = len(data)
             names = ("image",) if count == 1 else tuple(f"channel {c}" for c in range(count))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from napari_medgs._text import well_formed
 from napari_medgs._util.settings import LARGEST_SEED, check, setting
 from napari_medgs.data.field import Blend
 from napari_medgs.errors import ParameterError
@@ -270,6 +271,8 @@ class FitParams:
         dict
         """
         record = asdict(self)
+        if self.checkpoint is not None:
+            record["checkpoint"] = well_formed(self.checkpoint)
         if self.advanced == AdvancedFitParams():
             del record["advanced"]
         return record

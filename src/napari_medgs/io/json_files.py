@@ -8,15 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from napari_medgs._text import well_formed
 from napari_medgs._util.records import parse_json
 from napari_medgs.errors import FileError, FormatVersionError
 from napari_medgs.io._atomic import atomic_path
 
 
 def plain_json(value: Any) -> Any:
-    """Return a value made of JSON types; numbers that are not finite become null."""
+    """Return a value made of JSON types; numbers that are not finite become null.
+
+    Texts are made such that UTF-8 can hold them, see :func:`~napari_medgs._text.well_formed`.
+    """
     if isinstance(value, Mapping):
-        return {str(key): plain_json(entry) for key, entry in value.items()}
+        return {well_formed(str(key)): plain_json(entry) for key, entry in value.items()}
+    if isinstance(value, str):
+        return well_formed(value)
     if isinstance(value, (list, tuple)):
         return [plain_json(entry) for entry in value]
     if hasattr(value, "tolist"):  # numpy
@@ -24,7 +30,7 @@ def plain_json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Path):
-        return str(value)
+        return well_formed(str(value))
     return value
 
 

@@ -37,7 +37,7 @@ from napari_medgs.errors import (
 )
 from napari_medgs.io._atomic import atomic_path
 from napari_medgs.io.folders import check_folder_of
-from napari_medgs.io.json_files import read_record
+from napari_medgs.io.json_files import plain_json, read_record
 from napari_medgs.segmentation.cases.case_names import (
     MOST_LETTERS,
     case_name,
@@ -381,5 +381,5 @@ def read_case_record(path: str | Path) -> CaseRecord:
 
 def _write(path: Path, record: dict[str, Any]) -> None:
     with atomic_path(path) as temporary:
-        text = json.dumps(record, indent=2, ensure_ascii=False)
+        text = json.dumps(plain_json(record), indent=2, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")

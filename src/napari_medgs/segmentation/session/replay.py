@@ -10,6 +10,7 @@ from typing import Any, Required, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._text import well_formed
 from napari_medgs._util.records import checked
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import FileError, GeometryError, MedGSError
@@ -85,8 +86,8 @@ def save_session(session: Session, path: str | Path) -> Path:
     record = {
         "format": FORMAT,
         "version": VERSION,
-        "images": list(session.images),
-        "field": session.field,
+        "images": [well_formed(image) for image in session.images],
+        "field": well_formed(session.field),
         "grid": session.grid.to_dict(),
         "names": {str(k): v for k, v in session.names.items()},
         "start": session.start.to_dict(),
