@@ -90,13 +90,13 @@ def test_simpleitk_resamples_to_the_same_intensities(one, other, seed, outside):
                 as_sitk(np.zeros(target), like),
                 sitk.Transform(),
                 sitk.sitkLinear,
-                float(min(channel.min(), 0)) if outside is None else outside,
+                np.nan if outside is None else outside,
             )
         )
         np.testing.assert_allclose(mine[~border], reference[~border], atol=0.02)
 
 
-def test_what_a_contrast_does_not_reach_is_background():
+def test_what_a_contrast_does_not_reach_has_no_value():
     grid = Grid((4, 8, 8))
     low = grid.affine.copy()
     low[:3, 3] = grid.to_world(np.array([2, 0, 0]))
@@ -104,16 +104,28 @@ def test_what_a_contrast_does_not_reach_is_background():
     rng = np.random.default_rng(0)
     ct = Volume(rng.integers(-900, 50, (1, 2, 8, 8)).astype(np.int16), part)
     mr = Volume(rng.random((1, 2, 8, 8)) + 100, part)
-    for image, value in ((ct, float(ct.data.min())), (mr, 0.0)):
+    for image in (ct, mr):
         with pytest.warns(UserWarning, match=r"does not reach 128 voxels \(50 %\) of the first"):
             moved = resample_volume(image, grid)
-        assert (moved.data[:, :2] == value).all()
+        assert np.isnan(moved.data[:, :2]).all()
         np.testing.assert_allclose(moved.data[:, 2:], image.data)
     holes = mr.data.copy()
     holes[0, 0, 0, 0] = np.nan
+    finer = part.with_spacing((1, 1, 0.5))
+    moved = resample_volume(Volume(holes, part), finer)
+    # All that would be interpolated from it: 1 and 3 of its own places, 0 is beyond its center.
+    assert np.argwhere(np.isnan(moved.data[0, 0])).tolist() == [[0, 0], [0, 1], [0, 2]]
     with pytest.warns(UserWarning, match="NaN in 1 voxel"):
-        moved = resample_volume(Volume(holes, part), part.with_spacing((1, 1, 2)))
+        moved = resample_volume(Volume(holes, part), finer, outside=0)
     assert np.isfinite(moved.data).all()
+    filled = Volume(np.concatenate([mr.data, holes]), part)
+    with pytest.warns(UserWarning, match="goes by the other contrasts"):
+        filled = filled.prepared()
+    moved = resample_volume(filled, finer)
+    assert np.isnan(moved.data).sum(axis=(1, 2, 3)).tolist() == [0, 3]
+    holes[:] = np.nan
+    with pytest.raises(ImageError, match="no finite value"):
+        resample_volume(Volume(holes, part), finer)
     assert resample_volume(mr, Grid((2, 8, 8), low)) is mr
 
 
@@ -300,7 +312,7 @@ def test_further_contrasts_are_refused_and_resampled(contrasts, tiny_volume):
     np.testing.assert_allclose(found, expected, atol=0.01)
     with pytest.warns(UserWarning, match="taken as 77 "):
         filled = read_volumes(contrasts, resample=True, fill_nan=77)
-    np.testing.assert_array_equal(filled.data[1] == 77, both.data[1] == 0)
+    np.testing.assert_array_equal(filled.data[1] == 77, np.isnan(both.data[1]))
 
 
 def test_commands_resample_further_contrasts(contrasts, case, tmp_path, tiny_labels):

@@ -179,13 +179,25 @@ def finite_volume(volume: Volume, value: float | None = None) -> tuple[Volume, l
 
     if volume.data.dtype.kind != "f" or np.isfinite(volume.data).all():
         return volume, []
+    missing = _missing(volume.data) if value is None else None
     channels, texts = [], []
-    for name, channel in zip(volume.channel_names, volume.data, strict=True):
+    for c, (name, channel) in enumerate(zip(volume.channel_names, volume.data, strict=True)):
         filled, text = _filled(channel, value, f"The image '{name}'")
         channels.append(filled)
+        if text and missing is not None and missing[c].any():
+            text = (
+                f"{text[:-1]}; a segmentation goes by the other contrasts where they have values."
+            )
         if text:
             texts.append(text)
-    return replace(volume, data=np.stack(channels)), texts
+    return replace(volume, data=np.stack(channels), missing=missing), texts
+
+
+def _missing(data: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Return where a channel is NaN and another one is not; None where that is nowhere."""
+    found = np.isnan(data)
+    found &= ~found.all(axis=0)
+    return found if found.any() else None
 
 
 def _filled(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_medgs._util.progress import StopCallback, never_stop
 from napari_medgs.data.grid import Grid
-from napari_medgs.data.intensities import background_of, finite_volume
+from napari_medgs.data.intensities import finite_volume
 from napari_medgs.data.orientation import is_orientation_known
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import Cancelled, GeometryError
@@ -133,14 +134,13 @@ def resample_volume(
     Parameters
     ----------
     volume : Volume
-        NaN in it counts as background, see :meth:`~napari_medgs.Volume.fill_nan`.
     like : Grid
         Where it should lie.
     outside : float, optional
         The intensity of voxels that the image does not reach: those farther than half a voxel
-        from its outermost centers. By default the background, 0 or the lowest intensity of a
-        channel with negative ones. A segmentation takes such a constant for what it is, padding,
-        however far from all other intensities it lies.
+        from its outermost centers. By default they have no value, NaN, and so have those that
+        are interpolated from NaN; otherwise NaN in the image counts as background, see
+        :meth:`~napari_medgs.Volume.fill_nan`.
     name, like_name : str
         What to call the image and the owner of ``like`` in messages.
 
@@ -205,7 +205,7 @@ def resampled_volume(
     -------
     volume : Volume
     texts : list of str
-        What became of NaN, and how much the image does not reach.
+        What became of values that are not finite, and how much the image does not reach.
 
     Raises
     ------
@@ -233,36 +233,60 @@ def resampled_volume(
             f"{name} lies outside {like_name}: they do not overlap anywhere in the patient. Is it "
             "of another patient, or moved?"
         )
+    lacking = None
+    if outside is None:
+        volume, lacking = _without_nan(volume)
     volume, texts = finite_volume(volume)
     wide = volume.data.dtype.kind == "f" and volume.data.dtype.itemsize > 4
     data = np.empty((volume.channels, *like.shape), np.float64 if wide else np.float32)
     step = max(1, _PIECE // (like.shape[1] * like.shape[2]))
-    fills = []
-    for mine, channel in zip(data, volume.data, strict=True):
+
+    def interpolate(source: NDArray[Any], first: int, out: NDArray[Any]) -> None:
+        affine_transform(
+            source,
+            to_volume[:3, :3],
+            to_volume[:3, 3] + first * to_volume[:3, 0],
+            out.shape,
+            output=out,
+            order=1,
+            mode="nearest",
+            prefilter=False,
+        )
+
+    for c, (mine, channel) in enumerate(zip(data, volume.data, strict=True)):
         for first in range(0, like.shape[0], step):
             if should_stop():
                 raise Cancelled("Canceled; nothing was resampled.")
             part = mine[first : first + step]
-            affine_transform(
-                channel,
-                to_volume[:3, :3],
-                to_volume[:3, 3] + first * to_volume[:3, 0],
-                part.shape,
-                output=part,
-                order=1,
-                mode="nearest",
-                prefilter=False,
-            )
-        fills.append(background_of(channel) if outside is None else outside)
-        mine[~reached] = fills[-1]
+            interpolate(channel, first, part)
+            if lacking is not None and lacking[c].any():
+                share = np.empty(part.shape, np.float32)
+                interpolate(lacking[c].astype(np.float32), first, share)
+                part[share > _TIE] = np.nan
+        mine[~reached] = np.nan if outside is None else outside
     if missing:
-        values = " and ".join(f"{fill:.6g}" for fill in dict.fromkeys(fills))
+        taken = (
+            "it has no value (NaN)" if outside is None else f"it is taken as {outside:.6g} (given)"
+        )
         texts.append(
             f"{name} does not reach {missing:,} voxels ({100 * missing / reached.size:.2g} %) of "
-            f"{like_name}; there it is taken as {values} "
-            f"({'background' if outside is None else 'given'})."
+            f"{like_name}; there {taken}."
         )
     return Volume(data, like, volume.channel_names, volume.units), texts
+
+
+def _without_nan(volume: Volume) -> tuple[Volume, NDArray[np.bool_] | None]:
+    """Return an image with numbers in place of NaN, and where that or what is missing was."""
+    lacking = volume.missing
+    if volume.data.dtype.kind == "f":
+        nan = np.isnan(volume.data)
+        if nan.all(axis=(1, 2, 3)).any():
+            return volume, None  # refused for having no value at all
+        if nan.any():
+            zero = volume.data.dtype.type(0)
+            volume = replace(volume, data=np.where(nan, zero, volume.data))
+            lacking = nan if lacking is None else lacking | nan
+    return volume, lacking
 
 
 def _reached(

@@ -50,6 +50,9 @@ class Volume:
         One name a channel.
     units : str
         Unit of the intensities (``"HU"``), empty where unknown.
+    missing : (C, Z, Y, X) ndarray of bool, optional
+        Where a channel has no value and another one has: ``data`` holds the background there, and
+        a segmentation goes by the others. :meth:`prepared` makes it of NaN.
 
     Raises
     ------
@@ -71,6 +74,7 @@ class Volume:
     grid: Grid
     channel_names: tuple[str, ...] = ()
     units: str = ""
+    missing: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         data = np.asarray(self.data)
@@ -85,6 +89,10 @@ class Volume:
             )
         if data.size == 0:
             raise ImageError(f"The image is empty: its shape is {data.shape}.")
+        if self.missing is not None and self.missing.shape != data.shape:
+            raise ImageError(
+                f"The image has shape {data.shape} and what is missing {self.missing.shape}."
+            )
         if data.shape[1:] != self.grid.shape:
             raise GeometryError(
                 f"The image has shape {data.shape[1:]} and its grid {self.grid.shape}."
@@ -121,6 +129,25 @@ class Volume:
     def channel(self, index: int) -> NDArray[Any]:
         """Return one channel, (Z, Y, X)."""
         return self.data[index]
+
+    def subset(self, channels: Sequence[int]) -> Volume:
+        """Return some of the channels, in this order.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from napari_medgs import Volume
+        >>> Volume.from_array(np.zeros((3, 4, 5, 6))).subset([2]).channel_names
+        ('channel 2',)
+        """
+        chosen = list(channels)
+        return Volume(
+            self.data[chosen],
+            self.grid,
+            tuple(self.channel_names[c] for c in chosen),
+            self.units,
+            None if self.missing is None else self.missing[chosen],
+        )
 
     @classmethod
     def from_array(
@@ -211,7 +238,8 @@ class Volume:
         """Return the image with finite values in place of NaN and infinite ones.
 
         A warning says how many voxels were filled and with what, and how many of them other
-        values enclose.
+        values enclose. Where another channel has a value, what is filled with the background is
+        ``missing``.
 
         Parameters
         ----------

@@ -214,9 +214,9 @@ def read_volumes(
         As in :func:`read_volume`, for all of them.
     resample : bool
         Bring contrasts of other grids onto that of the first instead of refusing them, linearly,
-        see :func:`~napari_medgs.data.resampling.resample_volume`. What they do not reach counts
-        as background, or as what NaN is filled with. Registration is not done: the files must
-        say where their images lie in one patient.
+        see :func:`~napari_medgs.data.resampling.resample_volume`. What they do not reach is NaN,
+        or what that is filled with. Registration is not done: the files must say where their
+        images lie in one patient.
 
     Returns
     -------

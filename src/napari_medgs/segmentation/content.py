@@ -124,6 +124,9 @@ class Content:
         """
         data, names = volume.data[(slice(None), *self.box)], volume.channel_names
         channels = range(volume.channels) if every_channel else self.channels
+        missing = volume.missing
+        if missing is not None:
+            missing = np.ascontiguousarray(missing[(list(channels), *self.box)])
         if len(channels) < volume.channels:
             names = tuple(names[c] for c in channels)
             if not self.is_changed:
@@ -131,7 +134,7 @@ class Content:
         if self.is_changed:
             data = self._changed(data, channels)
         grid = self.grid if self.is_cropped else self.full
-        return Volume(np.ascontiguousarray(data), grid, names, volume.units)
+        return Volume(np.ascontiguousarray(data), grid, names, volume.units, missing)
 
     def _changed(self, data: NDArray[Any], channels: Sequence[int]) -> NDArray[Any]:
         """Return channels of the box without the constants in it, copied once."""
@@ -328,8 +331,10 @@ def find_content(volume: Volume) -> Content | None:
     for c in range(len(data)):
         if not any(_is_copy(data[c][box], data[k][box]) for k in channels):
             channels.append(c)
-    clips = tuple(clip_of(channel[box]) for channel in data)
-    blanks = tuple(blanked_of(channel[box]) for channel in data)
+    # What stands for missing values is a constant that the solver does not look at.
+    complete = [volume.missing is None or not volume.missing[c].any() for c in range(len(data))]
+    clips = tuple(clip_of(d[box]) if all_of else Clip() for d, all_of in zip(data, complete))
+    blanks = tuple(blanked_of(d[box]) if all_of else None for d, all_of in zip(data, complete))
     content = Content(volume.grid, box, tuple(channels), clips, blanks)
     return content if content.is_part or len(channels) < len(data) else None
 

@@ -242,12 +242,7 @@ def explain_contrasts(
     def answer(subset: tuple[int, ...]) -> NDArray[Any]:
         if not subset:
             return nearest
-        part = replace(
-            volume,
-            data=volume.data[list(subset)],
-            channel_names=tuple(volume.channel_names[c] for c in subset),
-        )
-        solver = VoxelModel(part, field, solver_params, should_stop=should_stop)
+        solver = VoxelModel(volume.subset(subset), field, solver_params, should_stop=should_stop)
         return solver.update(snapshot, should_stop=should_stop).labels
 
     found = explain_answers(

@@ -67,7 +67,8 @@ def crop(volume: Volume, field: GaussianField, box: Box) -> tuple[Volume, Gaussi
     Returns
     -------
     Volume, GaussianField
-        The Gaussians with their centers in the box, on its grid.
+        The contrasts that have values in the box, and the Gaussians with their centers in it, on
+        its grid.
 
     Examples
     --------
@@ -86,8 +87,13 @@ def crop(volume: Volume, field: GaussianField, box: Box) -> tuple[Volume, Gaussi
     affine[:3, 3] = volume.grid.to_world(low)
     size = high - low
     grid = Grid((int(size[0]), int(size[1]), int(size[2])), affine)
-    data = np.ascontiguousarray(volume.data[(slice(None), *box)])
-    part = Volume(data, grid, volume.channel_names, volume.units)
+    place, missing = (slice(None), *box), volume.missing
+    data = np.ascontiguousarray(volume.data[place])
+    if missing is not None:
+        missing = np.ascontiguousarray(missing[place])
+    part = Volume(data, grid, volume.channel_names, volume.units, missing)
+    if missing is not None:
+        part = part.subset(np.flatnonzero(~missing.all(axis=(1, 2, 3))).tolist())
     centers = field.voxel_centers()
     inside = ((centers >= low - 0.5) & (centers < high - 0.5)).all(axis=1)
     return part, field.subset(np.flatnonzero(inside)).on_grid(grid)

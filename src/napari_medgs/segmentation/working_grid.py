@@ -75,7 +75,7 @@ class WorkingGrid:
         Returns
         -------
         Volume
-            Of float32.
+            Of float32. Blocks of which a voxel is missing are.
         """
         out = np.empty((volume.channels, *self.shape), np.float32)
         fz, fy, fx = self.factors
@@ -90,7 +90,11 @@ class WorkingGrid:
                 target[z] = np.add.reduceat(rows, starts[1], axis=1) / sizes[1]
 
         run_chunks(task, self.shape[0])
-        return Volume(out, self.grid, volume.channel_names, volume.units)
+        missing = volume.missing
+        if missing is not None:
+            for axis, (n, f) in enumerate(zip(self.full.shape, self.factors, strict=True)):
+                missing = np.logical_or.reduceat(missing, np.arange(0, n, f), axis=axis + 1)
+        return Volume(out, self.grid, volume.channel_names, volume.units, missing)
 
     def sampled(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Return the label in the middle of every block; cut blocks take their last voxel."""

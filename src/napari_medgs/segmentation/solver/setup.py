@@ -45,8 +45,9 @@ class SolverSetup:
         axes, axis = field.info.stack_axes, field.info.slice_axis
         timer.stage(SegmentStage.FEATURES)
         data = np.moveaxis(volume.data, axis + 1, 1)
+        missing = None if volume.missing is None else np.moveaxis(volume.missing, axis + 1, 1)
         spacing = np.asarray(volume.spacing)[list(axes)]
-        features = image_features(data, spacing, self.advanced.features)
+        features = image_features(data, spacing, self.advanced.features, missing)
         timer.stage(SegmentStage.RENDERER)
         renderer = score_renderer(field)
         timer.stage(SegmentStage.GRAPH)

@@ -1,6 +1,7 @@
 """Appearance of each class: kernel densities of intensities, and a small random forest.
 
-Both estimates are shrunk when samples are few: densities of few samples are wide and keep a floor,
+Where a contrast has no value, a model that was learned from the others alone decides. Both
+estimates are shrunk when samples are few: densities of few samples are wide and keep a floor,
 the forest's vote is mixed with the uniform distribution, with weight n / (n + 40). The temperature
 of the model is found by cross-validation (:mod:`~napari_medgs.segmentation.terms.calibration`).
 
@@ -11,7 +12,9 @@ Geurts, Ernst and Wehenkel 2006, *Extremely randomized trees*, Machine Learning 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,7 @@ from napari_medgs.segmentation.term_params import AppearanceParams
 BINS = 128
 BANDWIDTH_SAMPLES = 60.0  # number of samples that the kernel width is given for
 CHUNK = 16384
+FEWEST, SHARE = 20, 0.5  # samples of a class that a model needs, or that part of its own
 PASS, BESIDE = 256, 8  # samples that go through a tree before the next one, and side by side
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz"}}
@@ -107,6 +111,9 @@ class Appearance:
     _tables: list[tuple[int, Floats, float, float]] = field(default_factory=list)
     _forest: _Forest | None = None
     _forest_weight: float = 0.0
+    _density_columns: tuple[int, ...] = ()
+    _learn_part: Callable[[tuple[int, ...]], _Part] | None = None
+    _parts: dict[tuple[int, ...], _Part] = field(default_factory=dict)
 
     def log_probability(self, features: Floats) -> Floats:
         """Return log-probabilities of the classes.
@@ -114,18 +121,39 @@ class Appearance:
         Parameters
         ----------
         features : (N, F) ndarray of float32
+            NaN for contrasts without a value.
 
         Returns
         -------
         (N, K) ndarray of float32
         """
+        known = ~np.isnan(features[:, list(self._density_columns)])
+        if known.all() and (self._tables or self._learn_part is None):
+            return self._log_probability(features, self.inverse_temperature)
+        out = np.empty((len(features), self.classes), np.float32)
+        kinds, kind = np.unique(known, axis=0, return_inverse=True)
+        for number, there in enumerate(kinds):
+            rows = np.flatnonzero(kind.reshape(-1) == number)
+            part = self._part(tuple(np.flatnonzero(there).tolist()))
+            mine = np.ascontiguousarray(features[rows][:, part.columns])
+            out[rows] = part.model._log_probability(mine, self.inverse_temperature)
+        return out
+
+    def _part(self, contrasts: tuple[int, ...]) -> _Part:
+        """Return the model of samples that have these contrasts."""
+        if contrasts not in self._parts:
+            assert self._learn_part is not None
+            self._parts[contrasts] = self._learn_part(contrasts)
+        return self._parts[contrasts]
+
+    def _log_probability(self, features: Floats, inverse_temperature: float) -> Floats:
         count, total = len(features), self.classes
         log_density = np.zeros((count, total), np.float32)
         votes = np.zeros((count, total), np.float32)
         forest = self._forest
         present = list(self.present)
         forest_weight = np.float32(self._forest_weight)
-        power = np.float32(self.inverse_temperature)
+        power = np.float32(inverse_temperature)
 
         def task(block: int) -> None:
             first, last = block * CHUNK, min(count, (block + 1) * CHUNK)
@@ -160,6 +188,21 @@ class Appearance:
 
         run_chunks(task, -(-count // CHUNK))
         return log_density
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A model of some contrasts.
+
+    Attributes
+    ----------
+    model : Appearance
+    columns : (F,) ndarray of int64
+        The features that it knows.
+    """
+
+    model: Appearance
+    columns: NDArray[np.int64]
 
 
 def _densities(
@@ -205,6 +248,7 @@ def learn_appearance(
     Parameters
     ----------
     features : (P, F) ndarray of float32
+        NaN for contrasts without a value.
     classes : (P,) ndarray of int
     count : int
         Number of classes, with or without samples.
@@ -225,8 +269,98 @@ def learn_appearance(
     -------
     Appearance
     """
-    params = params or AppearanceParams()
     classes = np.asarray(classes)
+    how = count, seed, params or AppearanceParams(), weights, draws
+    samples = _Samples(features, classes, density_columns, value_ranges)
+    every = tuple(range(len(density_columns)))
+    if samples.lacking.any():
+        model = Appearance(count, tuple(int(k) for k in np.unique(classes)))
+    else:
+        model = _learn(samples, *how)
+        model._parts[every] = _Part(model, np.arange(features.shape[1]))
+    model._density_columns = density_columns
+    model._learn_part = partial(_learn_part, samples, *how)
+    return model
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Features of samples with their classes; see :func:`learn_appearance`."""
+
+    features: Floats
+    classes: NDArray[Any]
+    density_columns: tuple[int, ...]
+    value_ranges: Floats
+
+    @property
+    def lacking(self) -> NDArray[np.bool_]:
+        """Which contrasts samples lack, (P, C)."""
+        return np.isnan(self.features[:, list(self.density_columns)])
+
+    def columns(self, contrasts: list[int]) -> NDArray[np.int64]:
+        """Return the columns of the features of contrasts."""
+        per = self.features.shape[1] // len(self.density_columns)
+        return np.concatenate([np.arange(c * per, (c + 1) * per) for c in contrasts])
+
+    def of(self, contrasts: list[int]) -> _Samples:
+        """Return the samples that have all of these contrasts, with their features alone."""
+        rows = ~self.lacking[:, contrasts].any(axis=1)
+        columns = self.columns(contrasts)
+        return _Samples(
+            self.features[rows][:, columns],
+            self.classes[rows],
+            self.density_columns[: len(contrasts)],
+            self.value_ranges[: len(columns)],
+        )
+
+
+def enough_of(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return how many samples of every class a model of some contrasts needs."""
+    return np.minimum(SHARE * counts, FEWEST)
+
+
+def _learn_part(
+    samples: _Samples,
+    count: int,
+    seed: int,
+    params: AppearanceParams,
+    weights: Floats | None,
+    draws: Floats | None,
+    contrasts: tuple[int, ...],
+) -> _Part:
+    """Learn from some contrasts: without those for which a class has hardly any samples."""
+    kept = list(contrasts)
+    needed = enough_of(np.bincount(samples.classes, minlength=count))
+    lacking = samples.lacking
+    while kept:
+        rows = ~lacking[:, kept].any(axis=1)
+        if (np.bincount(samples.classes[rows], minlength=count) >= needed).all():
+            break
+        kept.remove(max(kept, key=lambda c: int(lacking[:, c].sum())))
+    if not kept:  # nothing is known
+        return _Part(Appearance(count), np.zeros(0, np.int64))
+    if weights is not None:
+        mean = weights[kept].mean(axis=0)
+        weights = np.where(mean > 0, weights[kept] / np.where(mean > 0, mean, 1), 1)
+        weights = weights.astype(np.float32)
+    if draws is not None:
+        most = draws[kept].max()
+        draws = draws[kept] / most if most > 0 else None
+    model = _learn(samples.of(kept), count, seed, params, weights, draws)
+    return _Part(model, samples.columns(kept))
+
+
+def _learn(
+    samples: _Samples,
+    count: int,
+    seed: int,
+    params: AppearanceParams,
+    weights: Floats | None,
+    draws: Floats | None,
+) -> Appearance:
+    """Learn from samples that lack nothing."""
+    features, classes = samples.features, samples.classes
+    density_columns, value_ranges = samples.density_columns, samples.value_ranges
     present = tuple(int(k) for k in np.unique(classes))
     model = Appearance(count, present)
     if len(present) < 2:

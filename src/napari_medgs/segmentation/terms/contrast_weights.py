@@ -18,7 +18,7 @@ from napari_medgs._typing import Floats
 from napari_medgs.metrics.contrasts import contrast_subsets, shapley_of
 from napari_medgs.segmentation.advanced import SolverParams
 from napari_medgs.segmentation.prompts.markers import Markers
-from napari_medgs.segmentation.terms.appearance import learn_appearance
+from napari_medgs.segmentation.terms.appearance import enough_of, learn_appearance
 from napari_medgs.segmentation.terms.image_features import ImageFeatures
 
 MOST_CONTRASTS = 5  # 31 subsets; more take seconds per update
@@ -59,7 +59,8 @@ def learn_contrast_weights(
     -------
     ContrastWeights or None
         None for one contrast, for more than five, for an initial mask (corrections lie where it
-        is wrong), for too few markers, and where no contrast tells classes apart.
+        is wrong), for too few markers (with values of all contrasts), and where no contrast tells
+        classes apart.
     """
     params = params or SolverParams()
     channels = len(image.guide)
@@ -69,10 +70,15 @@ def learn_contrast_weights(
     if fold is None:
         return None
     own = params.calibration
-    tested = np.flatnonzero(fold >= 0)
+    features = image.at(markers.voxels)
+    complete: NDArray[np.bool_] = np.logical_and.reduce(~np.isnan(features), axis=1)
+    predicted = _predicted(markers, fold >= 0, complete)
+    if not (predicted[0] and predicted[1:].any()):
+        return None
+    complete &= predicted[markers.classes]
+    tested = np.flatnonzero(complete & (fold >= 0))
     rng = np.random.default_rng([seed, 4])
     tested = tested[_at_most(markers.classes[tested], own.max_samples, rng)]
-    features = image.at(markers.voxels)
     forest = replace(params.appearance, max_samples=own.max_samples, trees=own.trees)
     per = image.count // channels
     known = {}
@@ -82,7 +88,8 @@ def learn_contrast_weights(
         # Without any contrast all classes are as likely.
         probability = np.full((len(tested), markers.count), 1 / markers.count, np.float32)
         for f in np.unique(fold[tested]) if subset else ():
-            train, held_out = np.flatnonzero(fold != f), fold[tested] == f
+            train = np.flatnonzero(complete & (fold != f))
+            held_out = fold[tested] == f
             model = learn_appearance(
                 part[train],
                 markers.classes[train],
@@ -94,7 +101,9 @@ def learn_contrast_weights(
             )
             probability[held_out] = np.exp(model.log_probability(part[tested[held_out]]))
         known[subset] = _balanced_dice(probability, markers.classes[tested])
-    return _weights_from(np.maximum(shapley_of(known, channels), 0))
+    values = np.maximum(shapley_of(known, channels), 0)
+    values[:, ~predicted[1:]] = 0
+    return _weights_from(values)
 
 
 def _weights_from(values: NDArray[np.float64]) -> ContrastWeights | None:
@@ -133,6 +142,18 @@ def _folds(markers: Markers, most: int) -> NDArray[np.int64] | None:
             np.arange(len(mine)) * most // len(mine)
         )
     return fold
+
+
+def _predicted(
+    markers: Markers, tested: NDArray[np.bool_], complete: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Tell which classes have enough tested markers that lack no contrast, or all of theirs."""
+    own, every = (
+        np.bincount(markers.classes[these], minlength=markers.count)
+        for these in (tested & complete, tested)
+    )
+    enough: NDArray[np.bool_] = own >= enough_of(every)
+    return enough
 
 
 def _at_most(classes: NDArray[Any], count: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ from napari_medgs._util.trilinear import trilinear
 from napari_medgs.data.equalization import KNOTS, intensity_curve
 from napari_medgs.data.intensities import scale_to_unit, survives_rounding
 from napari_medgs.segmentation.term_params import FeatureParams
+from napari_medgs.segmentation.terms.smooth_fill import fill_smoothly
 
 DENSITY = 1  # which of a channel's features the densities are of
 MIN_STEP = 1e-3  # differences of neighbors below this are empty space, not noise
@@ -75,6 +76,8 @@ class ImageFeatures:
         Channels without smoothing, with equalized contrast.
     strengths : (C,) ndarray of float32 or None
         Factors of the channels in ``edges``.
+    missing : (C, Z, Y, X) ndarray of bool or None
+        Where a channel has no value: it is continued smoothly, without a gradient that counts.
     """
 
     guide: Floats
@@ -86,6 +89,7 @@ class ImageFeatures:
     _coarse: Floats
     _factors: Floats
     strengths: Floats | None = None
+    missing: NDArray[np.bool_] | None = None
 
     def weighed(self, strengths: Floats | None) -> ImageFeatures:
         """Return features whose channels count differently where gradients are taken.
@@ -146,9 +150,9 @@ class ImageFeatures:
             out[c, z] = np.interp(place, self._curves[c], knots)
 
         run_chunks(scale, channels * depth)
-        for channel in out:
+        for c, channel in enumerate(out):
             _smooth_in_place(channel, sigma, self.relative_spacing)
-            channel /= _mean_step(channel)
+            channel /= _mean_step(channel, None if self.missing is None else self.missing[c])
         return self._strengthened(out)
 
     def at(self, points: NDArray[Any]) -> Floats:
@@ -162,6 +166,7 @@ class ImageFeatures:
         Returns
         -------
         (P, F) ndarray of float32
+            NaN for channels without a value there.
         """
         points = np.ascontiguousarray(points, np.float32)
         out = np.empty((len(points), self.count), np.float32)
@@ -182,11 +187,19 @@ class ImageFeatures:
             )
 
         run_chunks(task, -(-len(points) // CHUNK))
+        if self.missing is not None:
+            last = np.asarray(self.guide.shape[1:]) - 1
+            voxels = tuple(np.clip(np.rint(points).astype(np.int64), 0, last).T)
+            for c, lacks in enumerate(self.missing):
+                out[lacks[voxels], c * self._per_channel : (c + 1) * self._per_channel] = np.nan
         return out
 
 
 def image_features(
-    data: NDArray[Any], spacing: NDArray[np.float64], params: FeatureParams | None = None
+    data: NDArray[Any],
+    spacing: NDArray[np.float64],
+    params: FeatureParams | None = None,
+    missing: NDArray[np.bool_] | None = None,
 ) -> ImageFeatures:
     """Compute the features of an image.
 
@@ -197,6 +210,8 @@ def image_features(
     spacing : (3,) ndarray
         Voxel sizes in mm.
     params : FeatureParams, optional
+    missing : (C, Z, Y, X) ndarray of bool, optional
+        Where a channel has no value.
 
     Returns
     -------
@@ -209,8 +224,13 @@ def image_features(
     sharp = np.empty(data.shape, np.uint16)
     curves = np.empty((channels, KNOTS + 1), np.float32)
     ranges = []
+    if missing is not None:
+        pairs = list(zip(data, missing, strict=True))
+        known = [channel[~lacks] if lacks.any() else channel for channel, lacks in pairs]
+        data = np.stack([fill_smoothly(*pair) if pair[1].any() else pair[0] for pair in pairs])
     for c in range(channels):
-        low, high, curves[c] = intensity_curve(data[c], params.equalization)
+        measured = data[c] if missing is None else known[c]
+        low, high, curves[c] = intensity_curve(measured, params.equalization)
         ranges.append((low, high))
 
     def scale(k: int) -> None:
@@ -239,7 +259,7 @@ def image_features(
     scales = np.empty(channels, np.float32)
     for c in range(channels):
         _smooth_in_place(guide[c], params.guide_sigma, relative_spacing)
-        scales[c] = _mean_step(guide[c])
+        scales[c] = _mean_step(guide[c], None if missing is None else missing[c])
     guide /= scales[:, None, None, None]
     return ImageFeatures(
         guide,
@@ -250,6 +270,7 @@ def image_features(
         curves,
         coarse,
         factors.astype(np.float32),
+        missing=missing,
     )
 
 
@@ -306,10 +327,16 @@ def _coarse_levels(
     return levels
 
 
-def _mean_step(volume: Floats) -> float:
-    """Return the mean absolute difference between neighbors along the last axis, if not zero."""
+def _mean_step(volume: Floats, missing: NDArray[np.bool_] | None = None) -> float:
+    """Return the mean absolute difference between neighbors along the last axis, if not zero.
+
+    Neighbors one of which is missing do not count.
+    """
     axis = 2 if volume.shape[2] > 1 else 1
     stride = max(1, volume.shape[0] // 64)
     steps = np.abs(np.diff(volume[::stride], axis=axis))
+    if missing is not None:
+        lacks = np.moveaxis(missing[::stride], axis, -1)
+        steps = np.moveaxis(steps, axis, -1)[~(lacks[..., 1:] | lacks[..., :-1])]
     moving = steps[steps > MIN_STEP]
     return float(moving.mean()) if moving.size else 1.0
