@@ -14,6 +14,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
+from tests.quick_fits import MOST_ITERATIONS, quick_fits
+
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -56,9 +58,10 @@ def run_here(monkeypatch, capfd):
 
 
 @pytest.mark.parametrize("script", [pytest.param(p, id=p.stem) for p in EXAMPLES])
-def test_example_runs(script, run_here, tmp_path):
+def test_example_runs(script, run_here, fits_so_far, tmp_path):
     starts_processes = "__main__" in script.read_text("utf-8")  # they import the script
-    out, err = (run_alone if starts_processes else run_here)(script, tmp_path)
+    with quick_fits(fits_so_far, MOST_ITERATIONS):
+        out, err = (run_alone if starts_processes else run_here)(script, tmp_path)
     assert not re.search("Traceback|Warning", out + err), out + err
     assert re.search(r"\d", out), "it prints no number"
     picture = (tmp_path / f"{script.stem}.png").read_bytes()
