@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.term_params import CalibrationParams, WatershedParams
@@ -114,3 +115,22 @@ def test_contrasts_can_be_had_at_another_scale(rng):
     assert np.abs(same - features.guide).max() < 0.02 * np.ptp(features.guide)
     # Differences are the unit: noise that is smoothed less varies less in them.
     assert features.guide_at_scale(0.5).std() < features.guide.std()
+
+
+@pytest.mark.parametrize(
+    ("image", "noisy"), [("noise", True), ("blurred", False), ("sharp", False), ("flat", False)]
+)
+def test_contrasts_with_noise_are_told_from_clean_ones(rng, image, noisy):
+    noise = rng.normal(0, 1, (5, 24, 24))
+    sharp = np.zeros_like(noise)
+    sharp[:, 6:18, 6:18] = 20
+    images = {
+        "noise": noise,
+        "blurred": gaussian_filter(noise, 1),
+        "sharp": sharp + 0.2 * noise,
+        "flat": sharp,
+    }
+    features = image_features(images[image][None].astype(np.float32), np.ones(3))
+    assert features.noisy == (noisy,)
+    fine = features.guide_at_scale(1.0, 0.0)
+    np.testing.assert_array_equal(fine, features.guide_at_scale(1.0 if noisy else 0.0))

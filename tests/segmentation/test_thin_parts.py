@@ -61,3 +61,20 @@ def test_a_rod_of_three_voxels_is_not_smoothed_away(rng):
         lost.append(np.count_nonzero(truth & ~mask) / np.count_nonzero(truth))
         assert np.count_nonzero(mask & ~truth) < 0.2 * np.count_nonzero(truth)
     assert lost[1] < 0.6 * lost[0]
+
+
+def test_a_bar_with_borders_as_sharp_as_voxels_keeps_its_rim():
+    """Smoothed, a rim of bright on black has the look of the gray that is near."""
+    truth = np.zeros((24, 32, 32), np.uint8)
+    truth[:, 4:13, 4:28] = 1
+    truth[:, 15:20, 6:26] = 2
+    image = np.array([0.0, 100.0, 200.0])[truth]
+    image[20:, 25:30, 22:30] = 200  # the same look elsewhere
+    image += np.random.default_rng(0).normal(0, 4, truth.shape)
+    volume = Volume.from_array(image.astype(np.float32))
+    field = fit_for_segmentation(volume, FitParams(iterations=15))
+    strokes = np.zeros(truth.shape, np.uint8)
+    strokes[12, 17, 8:24], strokes[12, 26, 4:28] = 2, BACKGROUND
+    found = SegmentModel(volume, field).update(Prompts(labels=strokes, background=BACKGROUND))
+    bar, mine = truth == 2, found.labels == 2
+    assert 2 * (mine & bar).sum() / (mine.sum() + bar.sum()) > 0.95

@@ -43,8 +43,8 @@ class GraphParams:
     seed_share : float
         Least part of a marked voxel that a seed must render, on average: long strokes along a
         border leave much weight in the tails of Gaussians beyond it.
-    fine_sigma : float
-        Smoothing of the image for the finer of the two watershed hierarchies.
+    fine_sigma, clean_fine_sigma : float
+        Smoothing of noisy and of clean channels for the finer of the two watershed hierarchies.
     """
 
     neighbors: int = setting(12, low=1, high=64)
@@ -54,6 +54,7 @@ class GraphParams:
     seed_purity: float = setting(0.6, low=0, high=1)
     seed_share: float = setting(0.05, low=0, high=1)
     fine_sigma: float = setting(0.5, low=0, high=20)
+    clean_fine_sigma: float = setting(0.0, low=0, high=20)
 
     def __post_init__(self) -> None:
         check(self)
@@ -65,8 +66,8 @@ class NarrowBandParams:
 
     Attributes
     ----------
-    sigma : float
-        Smoothing of the image in the band.
+    sigma, clean_sigma : float
+        Smoothing of noisy and of clean channels in the band.
     thresholds : tuple of float
         Candidate margins below which voxels belong to the band, increasing.
     min_threshold : float
@@ -92,6 +93,7 @@ class NarrowBandParams:
     """
 
     sigma: float = setting(0.7, low=0, high=20)
+    clean_sigma: float = setting(0.5, low=0, high=20)
     thresholds: tuple[float, ...] = setting(
         (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0), low=0, high=1000
     )

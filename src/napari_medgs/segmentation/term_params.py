@@ -20,11 +20,15 @@ class FeatureParams:
         Smoothing of the coarse features, one or more, none less than the one before.
     equalization : float
         Part of histogram equalization in the intensity curve, 0 to 1; the rest is linear.
+    noise_correlation : float
+        Channels whose differences between neighbors correlate less than this with the next ones
+        in a row are noisy; others are clean, and smoothed less at fine scales.
     """
 
     guide_sigma: float = setting(1.0, low=0, high=20)
     coarse_sigmas: tuple[float, ...] = setting((2.0, 4.0), low=0, high=50)
     equalization: float = setting(0.5, low=0, high=1)
+    noise_correlation: float = setting(-0.1, low=-1, high=1)
 
     def __post_init__(self) -> None:
         check(self)

@@ -111,7 +111,8 @@ class GraphSolver:
     def _hierarchies(self) -> tuple[CatchmentBasins, CatchmentBasins]:
         """Return the basins of a less smoothed guide image, and of the guide image."""
         image = self.image
-        images = image.guide_at_scale(self._params.graph.fine_sigma), image.edges
+        fine = self._params.graph.fine_sigma, self._params.graph.clean_fine_sigma
+        images = image.guide_at_scale(*fine), image.edges
         found: dict[int, CatchmentBasins] = {}
 
         def find(k: int) -> None:

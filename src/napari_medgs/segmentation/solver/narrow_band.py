@@ -77,7 +77,7 @@ class NarrowBandRefiner:
         self._growing = params.region_growing
         self._base_cost = np.float32(params.graph.base_cost)
         # Thin walls vanish in the smoother guide image of the graph.
-        self._guide = image.guide_at_scale(self._params.sigma)
+        self._guide = image.guide_at_scale(self._params.sigma, self._params.clean_sigma)
         shape = image.guide.shape[1:]
         self._slot = np.full(shape, -1, np.int32)
         self._steps = STEPS[[shape[a // 2] > 1 for a in range(6)]]

@@ -19,6 +19,7 @@ from napari_medgs.segmentation.terms.smooth_fill import fill_smoothly
 
 DENSITY = 1  # which of a channel's features the densities are of
 MIN_STEP = 1e-3  # differences of neighbors below this are empty space, not noise
+FEW_SLICES = 64  # that steps between voxels are measured on
 CHUNK = 16384
 TRUNCATE = 3.0  # standard deviations of a smoothing kernel
 
@@ -74,6 +75,8 @@ class ImageFeatures:
         Range of every feature.
     sharp : (C, Z, Y, X) ndarray of uint16
         Channels without smoothing, with equalized contrast.
+    noisy : tuple of bool
+        For each channel whether noise changes it from voxel to voxel.
     strengths : (C,) ndarray of float32 or None
         Factors of the channels in ``edges``.
     missing : (C, Z, Y, X) ndarray of bool or None
@@ -84,6 +87,7 @@ class ImageFeatures:
     relative_spacing: NDArray[np.float64]
     value_ranges: Floats
     sharp: NDArray[np.uint16]
+    noisy: tuple[bool, ...]
     _scales: Floats
     _curves: Floats
     _coarse: Floats
@@ -126,13 +130,15 @@ class ImageFeatures:
         """For each channel, the feature whose density is estimated."""
         return tuple(c * self._per_channel + DENSITY for c in range(len(self.guide)))
 
-    def guide_at_scale(self, sigma: float) -> Floats:
+    def guide_at_scale(self, sigma: float, clean_sigma: float | None = None) -> Floats:
         """Return the guide image at another scale.
 
         Parameters
         ----------
         sigma : float
             Standard deviation of the smoothing, in voxels of the finest axis.
+        clean_sigma : float, optional
+            That of channels without noise from voxel to voxel; the same by default.
 
         Returns
         -------
@@ -150,8 +156,9 @@ class ImageFeatures:
             out[c, z] = np.interp(place, self._curves[c], knots)
 
         run_chunks(scale, channels * depth)
+        clean = sigma if clean_sigma is None else clean_sigma
         for c, channel in enumerate(out):
-            _smooth_in_place(channel, sigma, self.relative_spacing)
+            _smooth_in_place(channel, sigma if self.noisy[c] else clean, self.relative_spacing)
             channel /= _mean_step(channel, None if self.missing is None else self.missing[c])
         return self._strengthened(out)
 
@@ -256,6 +263,7 @@ def image_features(
             for c in range(channels)
         ]
     )
+    noisy = tuple(_step_correlation(channel) < params.noise_correlation for channel in guide)
     scales = np.empty(channels, np.float32)
     for c in range(channels):
         _smooth_in_place(guide[c], params.guide_sigma, relative_spacing)
@@ -266,6 +274,7 @@ def image_features(
         relative_spacing,
         np.tile(np.array([[0, 1]], np.float32), ((2 + coarse.shape[1]) * channels, 1)),
         sharp,
+        noisy,
         scales,
         curves,
         coarse,
@@ -340,3 +349,18 @@ def _mean_step(volume: Floats, missing: NDArray[np.bool_] | None = None) -> floa
         steps = np.moveaxis(steps, axis, -1)[~(lacks[..., 1:] | lacks[..., :-1])]
     moving = steps[steps > MIN_STEP]
     return float(moving.mean()) if moving.size else 1.0
+
+
+def _step_correlation(volume: Floats) -> float:
+    """Return how differences between neighbors correlate with the next ones in a row or column.
+
+    -1/2 in white noise, about 0 at steps as sharp as voxels, and more the smoother an image is.
+    """
+    products, squares = 0.0, 0.0
+    for plane in volume[:: max(1, len(volume) // FEW_SLICES)]:
+        for rows in (plane, plane.T):
+            steps = np.diff(rows, axis=0)
+            first, second = steps[:-1].ravel(), steps[1:].ravel()
+            products += float(first @ second)
+            squares += (float(first @ first) + float(second @ second)) / 2
+    return products / squares if squares else 0.0
