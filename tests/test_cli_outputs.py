@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -343,9 +344,11 @@ def test_an_interrupt_says_what_was_written(cohort, tmp_path, monkeypatch, line,
     replace = os.replace
 
     def interrupted(source, target):
-        if later:
+        mine = tmp_path in Path(target).parents  # compiled code gets its name like this, too
+        if later or not mine:
             replace(source, target)
-        raise KeyboardInterrupt
+        if mine:
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", interrupted)
     result = run(cohort, line.replace("{}", str(tmp_path)))

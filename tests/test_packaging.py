@@ -59,7 +59,7 @@ def test_everything_is_in_it_and_nothing_else(wheel):
     wanted = {
         str(path.relative_to(source).as_posix())
         for path in (source / "napari_medgs").rglob("*")
-        if path.is_file() and path.suffix not in (".pyc", ".nbi", ".nbc")
+        if path.is_file() and "__pycache__" not in path.parts
     }
     found = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert found == wanted

@@ -126,7 +126,10 @@ def test_both_forms_give_the_same(place, tmp_path, command):
             "folder": form / "cohort",
             "out": out,
         }
-        run(command.split()[0], *(word.format(**files) for word in COMMANDS[command]))
+        words = COMMANDS[command]
+        if command == "pack" and suffix != SUFFIXES[0]:
+            words = words[:-2]  # what is compressed already is packed as it is
+        run(command.split()[0], *(word.format(**files) for word in words))
         made.append(contents(out))
     assert made[0]
     assert made[0].keys() == made[1].keys()

@@ -242,9 +242,9 @@ def test_cancel(cases: Path):
 
         return {"progress": progress, "should_stop": lambda: state["now"]}
 
-    with pytest.raises(Cancelled, match="nothing was written"):
+    with pytest.raises(Cancelled, match="no model was written"):
         train_segmenter(source, TINY, **stop_after("check cases", 1))
-    with pytest.raises(Cancelled, match="nothing was written"):
+    with pytest.raises(Cancelled, match="no model was written"):
         train_segmenter(source, TINY, **stop_after("train all", 1))
     result = train_segmenter(source, replace(TINY, folds=2), **stop_after("train all", 25))
     assert result.stopped_by == "cancelled"

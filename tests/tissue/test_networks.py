@@ -146,7 +146,7 @@ def test_bad_input(volume, field, tmp_path):
         train_tissues([])
     with pytest.raises(GeometryError, match="grid of the image"):
         train_tissues([volume], fields=[field], regions=[np.ones((2, 2, 2), bool)])
-    with pytest.raises(Cancelled, match="nothing was written"):
+    with pytest.raises(Cancelled, match="no model was written"):
         train_tissues([volume], TissueTrainParams(**FAST), fields=[field],
                       should_stop=lambda: True)  # fmt: skip
     with pytest.raises(ParameterError, match="architecture"):

@@ -14,7 +14,7 @@ from napari_medgs.cli.command import MedGSCommand, console_safe_streams, hide_fl
 from napari_medgs.cli.inputs import takes_inputs
 
 COMMANDS: dict[str, str] = {
-    "info": "Describe an image, mask, field or mesh.",
+    "info": "Describe an image, mask, field, mesh, trained model or session.",
     "fit": "Fit folded Gaussians to images and, if given, a mask.",
     "fit-many": "Fit a field to each of many images, several at a time.",
     "segment": "Segment images from scribbles, points and boxes.",
