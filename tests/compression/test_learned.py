@@ -242,6 +242,20 @@ def test_what_cannot_be_learned(cohort, fixed):
         train_codec(fields, start=start, should_stop=lambda: next(stops, True))
 
 
+def test_threads_are_those_of_pytorch_too(cohort):
+    import torch
+
+    before, seen = torch.get_num_threads(), set()
+
+    def stop():
+        seen.add(torch.get_num_threads())
+        return 3 in seen
+
+    with pytest.raises(mg.errors.Cancelled):
+        train_codec(cohort[2], CodecParams(threads=3), start=cohort[1], should_stop=stop)
+    assert torch.get_num_threads() == before != 3
+
+
 def test_commands(tmp_path):
     stack = images()
     splits = {f"{s}_images": stack for s in ("train", "val", "test")}

@@ -229,6 +229,20 @@ def test_continue_refused(model: Path, cases: Path, tmp_path: Path):
         train_segmenter(one, TINY, start=start)
 
 
+def test_threads_are_those_of_pytorch_too(cases: Path):
+    import torch
+
+    before, seen = torch.get_num_threads(), set()
+
+    def stop() -> bool:
+        seen.add(torch.get_num_threads())
+        return 3 in seen
+
+    with pytest.raises(Cancelled):
+        train_segmenter(find_training_cases(cases), replace(TINY, threads=3), should_stop=stop)
+    assert torch.get_num_threads() == before != 3
+
+
 def test_cancel(cases: Path):
     source = find_training_cases(cases)
     asked = []

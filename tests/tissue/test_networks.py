@@ -135,6 +135,21 @@ def test_commands(tmp_path, truth):
     assert "none" in done.output
 
 
+def test_threads_are_those_of_pytorch_too(volume, field):
+    import torch
+
+    before, seen = torch.get_num_threads(), set()
+
+    def stop():
+        seen.add(torch.get_num_threads())
+        return 3 in seen
+
+    with pytest.raises(Cancelled):
+        params = TissueTrainParams(**{**FAST, "threads": 3})
+        train_tissues([volume], params, fields=[field], should_stop=stop)
+    assert torch.get_num_threads() == before != 3
+
+
 def test_bad_input(volume, field, tmp_path):
     trained = train_tissues([volume], TissueTrainParams(**{**FAST, "steps": 4}), fields=[field])
     two = mg.Volume.from_array(np.concatenate([volume.data, volume.data]), spacing=(3.0, 1, 1))

@@ -77,6 +77,29 @@ def limit_threads(threads: int | None) -> Iterator[None]:
         _state.limit = before
 
 
+@contextmanager
+def limit_torch_threads(threads: int | None) -> Iterator[None]:
+    """Bound the threads of :func:`run_chunks` here, and of PyTorch in the whole process.
+
+    Threads of PyTorch that wait spin: beside other work, more of them than cores cost much time.
+
+    Parameters
+    ----------
+    threads : int or None
+        None leaves all as it is.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    with limit_threads(threads):
+        if threads is not None:
+            torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
 def run_chunks(task: Callable[[int], None], chunks: int, threads: int | None = None) -> None:
     """Call ``task(k)`` for every ``k`` in ``range(chunks)``, dynamically shared by threads.
 

@@ -21,7 +21,7 @@ from napari_medgs._util.progress import (
     ignore_progress,
     never_stop,
 )
-from napari_medgs._util.threads import limit_threads
+from napari_medgs._util.threads import limit_torch_threads
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import Cancelled, ImageError, ParameterError
@@ -99,7 +99,7 @@ def train_tissues(
     called = list(names) or [f"image {k + 1}" for k in range(len(images))]
     settings = TissueParams(padding=params.padding, threads=params.threads)
     ready: list[Layout | Prepared] = []
-    with limit_threads(params.threads):
+    with limit_torch_threads(params.threads):
         for k, image in enumerate(images):
             if image.channels != images[0].channels:
                 raise ImageError(

@@ -13,7 +13,7 @@ import torch
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.progress import ProgressCallback, StopCallback
-from napari_medgs._util.threads import limit_threads
+from napari_medgs._util.threads import limit_torch_threads
 from napari_medgs.compression.learned.card import CodecCard
 from napari_medgs.compression.learned.codec import Codec
 from napari_medgs.compression.learned.entropy import frequencies_of
@@ -52,7 +52,7 @@ def run_training(
     """
     _check(fields, start, params)
     began = time.perf_counter()
-    with limit_threads(params.threads), torch.random.fork_rng(devices=[]):
+    with limit_torch_threads(params.threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(params.seed)
         kept = list(fields[KEPT_OUT - 1 :: KEPT_OUT])
         used = [f for k, f in enumerate(fields) if k % KEPT_OUT != KEPT_OUT - 1]

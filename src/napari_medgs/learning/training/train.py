@@ -18,6 +18,7 @@ from napari_medgs._util.progress import (
     ignore_progress,
     never_stop,
 )
+from napari_medgs._util.threads import limit_torch_threads
 from napari_medgs.errors import (
     Cancelled,
     FileError,
@@ -179,8 +180,9 @@ def train_segmenter(
         checked = look_at_cases(source, values=values, progress=progress, should_stop=should_stop)
     else:
         checked = source
-    run = _Run(checked, params, start, licence, started, progress, should_stop)
-    return run.train()
+    with limit_torch_threads(params.threads):
+        run = _Run(checked, params, start, licence, started, progress, should_stop)
+        return run.train()
 
 
 class _Run:
