@@ -52,18 +52,15 @@ def test_leaf_fractions_are_those_of_scikit_learn(rng, samples):
     from sklearn.ensemble import ExtraTreesClassifier
 
     from napari_medgs.segmentation.term_params import AppearanceParams
-    from napari_medgs.segmentation.terms.appearance import _add_leaf_fractions, _train_forest
+    from napari_medgs.segmentation.terms.forest import add_leaf_fractions, train_forest
 
     params = AppearanceParams(trees=5)
     known = rng.normal(size=(400, 3)).astype(np.float32)
     classes = (known[:, 0] > 0) + (known[:, 1] > 1).astype(int)
-    forest = _train_forest(known, classes, 4, 7, params, None)
+    forest = train_forest(known, classes, 4, 7, params, None)
     asked = rng.normal(size=(samples, 3)).astype(np.float32)
     found = np.zeros((samples, 4), np.float32)
-    _add_leaf_fractions(
-        asked, forest.roots, forest.split, forest.threshold, forest.child, forest.fraction,
-        0, samples, found,
-    )  # fmt: skip
+    add_leaf_fractions(asked, forest, 0, samples, found)
     trees = ExtraTreesClassifier(
         5, min_samples_leaf=params.min_leaf, class_weight="balanced", random_state=7
     ).fit(known, classes)

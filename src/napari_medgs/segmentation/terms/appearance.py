@@ -4,10 +4,6 @@ Where a contrast has no value, a model that was learned from the others alone de
 estimates are shrunk when samples are few: densities of few samples are wide and keep a floor,
 the forest's vote is mixed with the uniform distribution, with weight n / (n + 40). The temperature
 of the model is found by cross-validation (:mod:`~napari_medgs.segmentation.terms.calibration`).
-
-References
-----------
-Geurts, Ernst and Wehenkel 2006, *Extremely randomized trees*, Machine Learning 63.
 """
 
 from __future__ import annotations
@@ -24,46 +20,14 @@ from numpy.typing import NDArray
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.segmentation.term_params import AppearanceParams
+from napari_medgs.segmentation.terms.forest import Forest, add_leaf_fractions, train_forest
 
 BINS = 128
 BANDWIDTH_SAMPLES = 60.0  # number of samples that the kernel width is given for
 CHUNK = 16384
 FEWEST, SHARE = 20, 0.5  # samples of a class that a model needs, or that part of its own
-PASS, BESIDE = 256, 8  # samples that go through a tree before the next one, and side by side
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz"}}
-
-
-@njit(**_options)
-def _add_leaf_fractions(
-    features: Any, roots: Any, split: Any, threshold: Any, child: Any, fraction: Any,
-    first: int, last: int, out: Any,
-) -> None:  # fmt: skip
-    """Add every tree's leaf fractions for samples first .. last-1.
-
-    A few samples go down a tree side by side: the processor need not wait for one node's memory
-    before it asks for the next one's.
-    """
-    nodes = np.empty(BESIDE, np.int32)
-    for start in range(first, last, PASS):
-        stop = min(start + PASS, last)
-        for t in range(len(roots)):
-            for i in range(start, stop, BESIDE):
-                count = min(BESIDE, stop - i)
-                nodes[:count] = roots[t]
-                moved = True
-                while moved:
-                    moved = False
-                    for s in range(count):
-                        node = nodes[s]
-                        column = split[node]
-                        if column >= 0:
-                            side = 0 if features[i + s, column] <= threshold[node] else 1
-                            nodes[s] = child[node, side]
-                            moved = True
-                for s in range(count):
-                    for k in range(fraction.shape[1]):
-                        out[i + s, k] += fraction[nodes[s], k]
 
 
 @njit(**_options)
@@ -78,15 +42,6 @@ def _add_log_density(
         f = position - b
         for k in range(len(table)):
             out[i, k] += (np.float32(1) - f) * table[k, b] + f * table[k, b + 1]
-
-
-@dataclass(frozen=True)
-class _Forest:
-    roots: NDArray[np.int32]
-    split: NDArray[np.int32]
-    threshold: Floats
-    child: NDArray[np.int32]
-    fraction: Floats
 
 
 @dataclass
@@ -109,7 +64,7 @@ class Appearance:
     inverse_temperature: float = 1.0
     gradient_discount: float = 0.0
     _tables: list[tuple[int, Floats, float, float]] = field(default_factory=list)
-    _forest: _Forest | None = None
+    _forest: Forest | None = None
     _forest_weight: float = 0.0
     _density_columns: tuple[int, ...] = ()
     _learn_part: Callable[[tuple[int, ...]], _Part] | None = None
@@ -174,10 +129,7 @@ class Appearance:
         def join(part: Floats, first: int, last: int) -> None:
             assert forest is not None
             vote = votes[first:last]
-            _add_leaf_fractions(
-                features, forest.roots, forest.split, forest.threshold, forest.child,
-                forest.fraction, first, last, votes,
-            )  # fmt: skip
+            add_leaf_fractions(features, forest, first, last, votes)
             vote *= forest_weight / len(forest.roots)
             vote[:, present] += (1 - forest_weight) / len(present)
             # The geometric mean of both estimates.
@@ -392,52 +344,5 @@ def _learn(
         often = np.repeat(np.round(4 * draws).astype(np.int64), features.shape[1] // len(draws))
         columns = np.repeat(np.arange(features.shape[1]), often)
         features = np.ascontiguousarray(features[:, columns])
-    model._forest = _train_forest(features, classes, count, seed, params, columns)
+    model._forest = train_forest(features, classes, count, seed, params, columns)
     return model
-
-
-def _train_forest(
-    features: Floats,
-    classes: NDArray[Any],
-    count: int,
-    seed: int,
-    params: AppearanceParams,
-    drawn: NDArray[np.int64] | None,
-) -> _Forest:
-    """Train extremely randomized trees and flatten them into one table.
-
-    ``drawn`` tells which feature every column is, where some are repeated or left out.
-    """
-    from sklearn.ensemble import ExtraTreesClassifier
-
-    trees = ExtraTreesClassifier(
-        params.trees,
-        min_samples_leaf=params.min_leaf,
-        class_weight="balanced",
-        random_state=seed,
-        n_jobs=1,  # a fit takes milliseconds; threads of its own would escape the limit
-    )
-    trees.fit(features, classes)
-    columns = trees.classes_.astype(int)
-    roots, split, threshold, child, fraction = [], [], [], [], []
-    start = 0
-    for estimator in trees.estimators_:
-        tree = estimator.tree_
-        roots.append(start)
-        leaf = tree.children_left < 0
-        feature = tree.feature if drawn is None else drawn[np.where(leaf, 0, tree.feature)]
-        split.append(np.where(leaf, -1, feature))
-        threshold.append(tree.threshold)
-        child.append(np.stack([tree.children_left, tree.children_right], axis=1) + start)
-        counts = tree.value[:, 0, :]
-        whole = np.zeros((len(counts), count), np.float32)
-        whole[:, columns] = counts / counts.sum(axis=1, keepdims=True)
-        fraction.append(whole)
-        start += tree.node_count
-    return _Forest(
-        np.asarray(roots, np.int32),
-        np.concatenate(split).astype(np.int32),
-        np.concatenate(threshold).astype(np.float32),
-        np.concatenate(child).astype(np.int32),
-        np.concatenate(fraction),
-    )
