@@ -56,6 +56,15 @@ def test_thick_strokes_are_reduced_to_their_middle_lines(drawn):
     assert {13, 14} & set(own[:, 1])
 
 
+def test_slices_without_background_hold_thick_strokes_too(drawn):
+    drawn[4, 10:19, 8:30] = 1
+    drawn[7, 12:14, 8:10] = 1  # too little to say that a slice was drawn in
+    markers = markers_of(drawn)
+    assert markers.lone_slices().tolist() == [4]
+    thinned = markers.voxels[~on_middle_lines(markers)]
+    assert set(thinned[:, 0]) == {2, 4, 6}
+
+
 def test_thin_strokes_stay_whole():
     labels = np.zeros((3, 40, 40), int)
     labels[1, 5:7, 4:30], labels[1, 20, 4:30], labels[1, 30:33, 10] = 1, BACKGROUND, 1
@@ -146,6 +155,17 @@ def test_a_class_painted_up_to_its_border_keeps_it_in_the_slice(scene):
     slices = [8, 14, 20]
     mask = masked(model, strokes(truth, slices, PAINTED))
     assert overlap(mask[slices], truth[slices]) > 0.97
+
+
+def test_a_painted_slice_without_background_makes_no_mask_worse(scene):
+    """The background may have been marked in other slices only."""
+    model, truth = scene
+    drawn = strokes(truth, (8, 14, 20), 1)
+    before = masked(model, drawn)
+    drawn[11][truth[11]] = 1
+    mask = masked(model, drawn)
+    assert overlap(mask[11], truth[11]) > 0.97
+    assert overlap(mask, truth) > overlap(before, truth) - 0.005
 
 
 def test_what_lies_around_a_painted_class_is_not_of_it():

@@ -243,6 +243,22 @@ class Markers:
         found = np.flatnonzero((others == 0) & (background >= least))
         return found[(found < shown[0]) | (found > shown[-1])] if len(shown) else none
 
+    def lone_slices(self) -> NDArray[np.int64]:
+        """Return the slices in which classes are marked, and no background.
+
+        Like annotated ones they hold a fifth of the fullest slice's markers.
+
+        Returns
+        -------
+        (S,) ndarray of int64
+            Of the orientation of :meth:`annotated_slices`.
+        """
+        axis, annotated = self.annotated_slices()
+        place, classes = self.voxels[self.user_marked, axis], self.classes[self.user_marked]
+        counts = np.bincount(place)
+        least = max(MIN_MARKERS, MIN_FRACTION_ACROSS * int(counts.max(initial=0)))
+        return np.setdiff1d(np.flatnonzero(counts >= least), [*annotated, *place[classes == 0]])
+
     def marked_slices(self, axis: int) -> NDArray[np.int64]:
         """Return the slices of one orientation that were drawn in, be it with one class only.
 

@@ -297,7 +297,23 @@ class GraphSolver:
         """Return the labels of the annotated slices after a solve."""
         axis, slices = markers.annotated_slices()
         empty = markers.empty_slices()
-        slices = np.union1d(slices, empty)
+        return self._labeled_slices(distance, markers, axis, np.union1d(slices, empty), empty)
+
+    def lone_slices(self, distance: Floats, markers: Markers) -> AnnotatedSlices:
+        """Return the labels of the slices in which one class alone is marked after a solve."""
+        axis, _ = markers.annotated_slices()
+        return self._labeled_slices(
+            distance, markers, axis, markers.lone_slices(), np.zeros(0, np.int64)
+        )
+
+    def _labeled_slices(
+        self,
+        distance: Floats,
+        markers: Markers,
+        axis: int,
+        slices: NDArray[np.int64],
+        empty: NDArray[np.int64],
+    ) -> AnnotatedSlices:
         scores = path_scores(distance, self.gaussians)
         shape = [n for a, n in enumerate(self.image.guide.shape[1:]) if a != axis]
         labels = np.empty((len(slices), *shape), np.uint8)

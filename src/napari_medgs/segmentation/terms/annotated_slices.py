@@ -167,7 +167,9 @@ class AnnotatedSlices:
                     found[on] = True
         return found
 
-    def around_painted(self, markers: Markers, painted: NDArray[np.bool_]) -> NDArray[np.int32]:
+    def around_painted(
+        self, markers: Markers, painted: NDArray[np.bool_], several: bool
+    ) -> NDArray[np.int32]:
         """Return voxels around areas that are painted up to their border: background.
 
         With a single slice there are none: how far a class may go would be learned from its
@@ -178,6 +180,8 @@ class AnnotatedSlices:
         markers : Markers
         painted : (P,) ndarray of bool
             The markers of these areas, see :meth:`keep_painted`.
+        several : bool
+            Whether classes are marked in several slices.
 
         Returns
         -------
@@ -189,7 +193,6 @@ class AnnotatedSlices:
         rest = [a for a in range(3) if a != self.axis]
         position = markers.voxels[:, self.axis]
         found = [np.zeros((0, 3), np.int32)]
-        several = len(self.indices) > 1
         for plane, z in zip(self.labels, self.indices, strict=True):
             on = position == z
             rows, columns = markers.voxels[on & painted][:, rest].T
