@@ -60,7 +60,7 @@ def test_slices_without_background_hold_thick_strokes_too(drawn):
     drawn[4, 10:19, 8:30] = 1
     drawn[7, 12:14, 8:10] = 1  # too little to say that a slice was drawn in
     markers = markers_of(drawn)
-    assert markers.lone_slices().tolist() == [4]
+    assert markers.slices_without_background().tolist() == [4]
     thinned = markers.voxels[~on_middle_lines(markers)]
     assert set(thinned[:, 0]) == {2, 4, 6}
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
+from napari_medgs.cli.words import is_number
 from napari_medgs.errors import GeometryError
 
 if TYPE_CHECKING:
@@ -60,20 +61,12 @@ def join_places(args: Sequence[str], options: Collection[str]) -> list[str]:
             joined.append(word)
             continue
         rest = args[k : k + WIDTHS[word]]
-        numbers = list(itertools.takewhile(_is_number, rest))
+        numbers = list(itertools.takewhile(is_number, rest))
         # Something that is no number at all: a label's name, or a comma-separated list.
         taken = numbers or list(rest[:1])
         joined.append(f"{word}={' '.join(taken)}")
         k += len(taken)
     return joined
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def read_numbers(option: str, text: str, metavar: str) -> list[float]:
@@ -101,7 +94,7 @@ def read_numbers(option: str, text: str, metavar: str) -> list[float]:
     words = text.replace(",", " ").split()
     names = metavar.split()
     for word in words:
-        if not _is_number(word) or not np.isfinite(float(word)):
+        if not is_number(word) or not np.isfinite(float(word)):
             raise typer.BadParameter(f"{option} {text}: '{word}' is no number; give {metavar}.")
     if len(words) != len(names):
         raise typer.BadParameter(

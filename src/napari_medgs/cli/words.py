@@ -122,11 +122,22 @@ def _is_fill(word: str) -> bool:
     try:
         parse_fill(word)
     except MedGSError:
-        return _is_number(word)  # such as nan: a wrong value rather than a file
+        return is_number(word)  # such as nan: a wrong value rather than a file
     return True
 
 
-def _is_number(word: str) -> bool:
+def is_number(word: str) -> bool:
+    """Tell whether a word of a command line is a number; nan and inf are.
+
+    Parameters
+    ----------
+    word : str
+
+    Examples
+    --------
+    >>> is_number("-1e3"), is_number("liver")
+    (True, False)
+    """
     try:
         float(word)
     except ValueError:

@@ -243,7 +243,7 @@ class Markers:
         found = np.flatnonzero((others == 0) & (background >= least))
         return found[(found < shown[0]) | (found > shown[-1])] if len(shown) else none
 
-    def lone_slices(self) -> NDArray[np.int64]:
+    def slices_without_background(self) -> NDArray[np.int64]:
         """Return the slices in which classes are marked, and no background.
 
         Like annotated ones they hold a fifth of the fullest slice's markers.

@@ -64,7 +64,7 @@ def on_middle_lines(markers: Markers, *, fully_labeled: bool = False) -> NDArray
     place = np.where(markers.user_marked, markers.voxels[:, axis], -1)
     none = slices[:0]
     full = none if fully_labeled else markers.fully_labeled.get(axis, none)
-    for z in np.setdiff1d(np.union1d(slices, markers.lone_slices()), full):
+    for z in np.setdiff1d(np.union1d(slices, markers.slices_without_background()), full):
         on_slice = np.flatnonzero(place == z)
         for k in range(markers.count):
             on = on_slice[markers.classes[on_slice] == k]

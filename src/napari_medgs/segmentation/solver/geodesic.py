@@ -299,11 +299,11 @@ class GraphSolver:
         empty = markers.empty_slices()
         return self._labeled_slices(distance, markers, axis, np.union1d(slices, empty), empty)
 
-    def lone_slices(self, distance: Floats, markers: Markers) -> AnnotatedSlices:
-        """Return the labels of the slices in which one class alone is marked after a solve."""
+    def slices_without_background(self, distance: Floats, markers: Markers) -> AnnotatedSlices:
+        """Return the labels of slices with marked classes, but no background, after a solve."""
         axis, _ = markers.annotated_slices()
         return self._labeled_slices(
-            distance, markers, axis, markers.lone_slices(), np.zeros(0, np.int64)
+            distance, markers, axis, markers.slices_without_background(), np.zeros(0, np.int64)
         )
 
     def _labeled_slices(

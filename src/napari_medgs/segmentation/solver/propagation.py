@@ -156,15 +156,15 @@ class MarkerPropagation:
         if markers.kept is None:  # an initial mask knows the extent of every class
             slices = solver.annotated_slices(distance, markers)
             unseeded = slices.drop_unseeded_components(markers, solver.image.relative_spacing)
-            lone = solver.lone_slices(distance, markers)
+            bare = solver.slices_without_background(distance, markers)
             found = slices.keep_painted(markers, middle, painted)
-            found |= lone.keep_painted(markers, middle, painted)
+            found |= bare.keep_painted(markers, middle, painted)
             if painted is None and found.any():
                 timer.end()
                 timer.stage(SegmentStage.TERMS)
-                several = len(slices.indices) + len(lone.indices) > 1
+                several = len(slices.indices) + len(bare.indices) > 1
                 beyond = np.concatenate(
-                    [part.around_painted(markers, found, several) for part in (slices, lone)]
+                    [part.around_painted(markers, found, several) for part in (slices, bare)]
                 )
                 more = markers.with_inferred(beyond, np.zeros(len(beyond), np.int32))
                 added = np.zeros(len(more.voxels) - len(found), np.bool_)
