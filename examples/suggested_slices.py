@@ -5,7 +5,7 @@ one that covers most of the expected errors and of the objects' extent that no a
 covers yet. Here strokes are drawn from the truth, once in the slices that are suggested and once
 in neighboring slices, as a user might who leafs through the volume. On this small head, whose
 shapes hardly change from slice to slice, both come to much the same mean Dice with four
-slices (0.86 and 0.85).
+slices (0.89 and 0.90).
 """
 
 # %%
