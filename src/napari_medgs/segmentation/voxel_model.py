@@ -28,7 +28,6 @@ from napari_medgs.segmentation.prompts.prompts import Prompts
 from napari_medgs.segmentation.result.result import SegmentResult, value_table
 from napari_medgs.segmentation.result.suggest import Suggestion, suggest_slices
 from napari_medgs.segmentation.snapshots import PromptSnapshot, SnapshotMaker
-from napari_medgs.segmentation.solver.path_costs import path_scores
 from napari_medgs.segmentation.solver.propagation import GraphState
 from napari_medgs.segmentation.solver.setup import SolverSetup
 from napari_medgs.segmentation.terms.contrast_weights import (
@@ -315,7 +314,7 @@ class VoxelModel:
         else:
             distance = self._solve_graph(setup, snapshot, timer).solution.distance
         stack_axis = self._axes.index(axis)
-        scores = path_scores(distance, len(self.field))
+        scores = setup.graph.scores(distance)
         plane = setup.graph.labels_in_plane(scores, stack_axis, index)
         on = markers.user_marked & (markers.voxels[:, stack_axis] == index)
         if markers.kept is not None:

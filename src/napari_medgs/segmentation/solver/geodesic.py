@@ -17,6 +17,7 @@ from napari_medgs.data.field import GaussianField
 from napari_medgs.rendering.engine import ScoreRenderer
 from napari_medgs.segmentation.advanced import SolverParams
 from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.solver.empty_space import EmptySpaceNodes, FilledRenderer
 from napari_medgs.segmentation.solver.graph import Graph, build_graph, with_gradients
 from napari_medgs.segmentation.solver.path_costs import (
     UNREACHABLE,
@@ -68,10 +69,11 @@ class GraphSolver:
         self._params, graph = params, params.graph
         empty = renderer.empty_mask()
         centers = field.centers[:, [2, 1, 0]].astype(np.float64)
-        self._empty_nodes = empty_space_nodes(
+        self._empty_nodes = EmptySpaceNodes(
             empty, features.relative_spacing, int(graph.empty_node_fraction * len(field)) + 8
         )
-        self.points = np.concatenate([centers, self._empty_nodes])
+        self._filled: FilledRenderer | None = None
+        self.points = np.concatenate([centers, self._empty_nodes.points])
         self.graph: Graph = build_graph(
             self.points, features.relative_spacing, features.edges, graph.neighbors
         )
@@ -80,7 +82,6 @@ class GraphSolver:
         self._basins: tuple[CatchmentBasins, ...] = self._hierarchies()
         self._watershed: StochasticWatershed | None = None
         self.watershed(seed)
-        self._empty_tree: Any = None
         self._tree: Any = None
         self._empty = empty
         own = params.motion
@@ -150,19 +151,10 @@ class GraphSolver:
             mass[: self.gaussians], share[: self.gaussians] = shown.mass, shown.share
             leader[inside] = shown.leader
             if len(self._empty_nodes) and not inside.all():
-                near = self._nearest_empty_nodes(voxels[~inside])
+                near = self._empty_nodes.nearest(voxels[~inside]) + self.gaussians
                 np.add.at(mass, (near, classes[~inside]), 1.0)
                 leader[~inside] = near
         return choose_seeds(voxels, classes, mass, share, leader, self._params.graph)
-
-    def _nearest_empty_nodes(self, voxels: NDArray[Any]) -> NDArray[np.int64]:
-        """Return the nodes of empty space nearest to voxels."""
-        from scipy.spatial import cKDTree
-
-        if self._empty_tree is None:
-            self._empty_tree = cKDTree(self._empty_nodes * self.image.relative_spacing)
-        near: NDArray[np.int64] = self._empty_tree.query(voxels * self.image.relative_spacing)[1]
-        return near + self.gaussians
 
     def nodes(self, seeds: NDArray[np.int32]) -> Nodes:
         """Return the nodes of the graph with their seeds; see :meth:`seeds`."""
@@ -274,13 +266,39 @@ class GraphSolver:
         run_chunks(task, len(unary))
         return distance
 
+    def scores(self, distance: Floats) -> Floats:
+        """Return the scores that are rendered on voxels.
+
+        Empty space is background, unless a class begins in it: then its nodes count as well.
+
+        Parameters
+        ----------
+        distance : (K, N) ndarray of float32
+            Path costs of the nodes.
+
+        Returns
+        -------
+        (M, K) ndarray of float32
+            Of the Gaussians alone, or of all nodes.
+        """
+        begins = (distance[1:, self.gaussians :] == 0).any()
+        return path_scores(distance, len(self.points) if begins else self.gaussians)
+
+    def renderer(self, scores: Floats) -> ScoreRenderer:
+        """Return what renders scores: of the Gaussians alone, or of all nodes."""
+        if len(scores) == self.gaussians:
+            return self._renderer
+        if self._filled is None:
+            self._filled = FilledRenderer(self._renderer, self.gaussians, self._empty_nodes)
+        return self._filled
+
     def labels_in_plane(self, scores: Floats, axis: int, index: int) -> NDArray[np.uint8]:
         """Return the class of the highest rendered score in a plane.
 
         Parameters
         ----------
-        scores : (N, K) ndarray of float32
-            Of the Gaussians.
+        scores : (M, K) ndarray of float32
+            See :meth:`scores`.
         axis, index : int
             The plane, in slice-first axes.
 
@@ -288,7 +306,7 @@ class GraphSolver:
         -------
         (rows, columns) ndarray of uint8
         """
-        rendered, empty = self._renderer.render_plane(scores, axis, index)
+        rendered, empty = self.renderer(scores).render_plane(scores, axis, index)
         plane = rendered.argmax(axis=0).astype(np.uint8)
         plane[empty] = 0
         return plane
@@ -314,7 +332,7 @@ class GraphSolver:
         slices: NDArray[np.int64],
         empty: NDArray[np.int64],
     ) -> AnnotatedSlices:
-        scores = path_scores(distance, self.gaussians)
+        scores = self.scores(distance)
         shape = [n for a, n in enumerate(self.image.guide.shape[1:]) if a != axis]
         labels = np.empty((len(slices), *shape), np.uint8)
         shown = np.empty((len(slices), markers.count), np.bool_)
@@ -329,16 +347,3 @@ class GraphSolver:
             )  # fmt: skip
             labels[s, rows, columns] = markers.classes[on]
         return AnnotatedSlices(axis, slices, labels, self._params.shape, empty, shown)
-
-
-def empty_space_nodes(
-    empty: NDArray[np.bool_], relative_spacing: NDArray[np.float64], most: int
-) -> NDArray[np.float64]:
-    """Return at most about ``most`` evenly spread points (z, y, x) of empty space."""
-    count = int(np.count_nonzero(empty))
-    if count == 0:
-        return np.zeros((0, 3))
-    step = (count * float(np.prod(relative_spacing)) / most) ** (1 / 3)
-    strides = np.maximum(1, np.round(np.maximum(step, 3.0) / relative_spacing)).astype(int)
-    part = empty[tuple(slice(s // 2, None, s) for s in strides)]
-    return np.argwhere(part) * strides + strides // 2.0

@@ -58,8 +58,7 @@ class SolverSetup:
             self.graph.motion.estimate(0)
         timer.stage(SegmentStage.BUFFERS)
         image = np.moveaxis(volume.channel(0), axis, 0)
-        at_gaussians = self.graph.features[: len(field)]
-        self.voxels = VoxelSolver(image, features, renderer, at_gaussians, self.advanced)
+        self.voxels = VoxelSolver(image, features, self.graph, self.advanced)
         self._strengths: tuple[float, ...] | None = ()
 
     def weigh(self, strengths: Floats | None) -> None:

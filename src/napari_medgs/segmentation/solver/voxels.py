@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.progress import StageTimer
-from napari_medgs.rendering.engine import ScoreRenderer
 from napari_medgs.segmentation.advanced import SolverParams
 from napari_medgs.segmentation.params import SegmentParams, SegmentStage
 from napari_medgs.segmentation.postprocess.class_edits import clear_outside_range
@@ -20,8 +19,8 @@ from napari_medgs.segmentation.postprocess.full_slices import FullSliceInterpola
 from napari_medgs.segmentation.result.result import SolvedScores
 from napari_medgs.segmentation.solver.band_limits import BandLimits, band_limits
 from napari_medgs.segmentation.solver.constraints import Constraints
+from napari_medgs.segmentation.solver.geodesic import GraphSolver
 from napari_medgs.segmentation.solver.narrow_band import NarrowBand, NarrowBandRefiner, grown
-from napari_medgs.segmentation.solver.path_costs import path_scores
 from napari_medgs.segmentation.solver.propagation import GraphState
 from napari_medgs.segmentation.terms.image_features import ImageFeatures
 
@@ -57,9 +56,8 @@ class VoxelSolver:
     image : (Z, Y, X) ndarray
         The first channel, for ranges of intensities.
     features : ImageFeatures
-    renderer : ScoreRenderer
-    at_gaussians : (N, F) ndarray of float32
-        Features at the Gaussians.
+    graph : GraphSolver
+        Of the same image.
     params : SolverParams
     """
 
@@ -67,12 +65,10 @@ class VoxelSolver:
         self,
         image: NDArray[Any],
         features: ImageFeatures,
-        renderer: ScoreRenderer,
-        at_gaussians: Floats,
+        graph: GraphSolver,
         params: SolverParams,
     ) -> None:
-        self._image, self._renderer, self._params = image, renderer, params
-        self._features, self._gaussians = at_gaussians, len(at_gaussians)
+        self._image, self._graph, self._params = image, graph, params
         self._relative_spacing = features.relative_spacing
         self._best = np.empty(image.shape, np.float32)
         self._margin = np.empty(image.shape, np.float32)
@@ -115,7 +111,8 @@ class VoxelSolver:
         (Z, Y, X) ndarray of uint8, SolvedScores
             Class indices.
         """
-        scores = path_scores(state.solution.distance, self._gaussians)
+        scores = self._graph.scores(state.solution.distance)
+        renderer = self._graph.renderer(scores)
         change = self._change(scores, params) if quick else None
         self._state = None  # an update that is canceled leaves nothing
         timer.stage(SegmentStage.RENDER)
@@ -123,7 +120,7 @@ class VoxelSolver:
             labels, windows = np.empty(self._margin.shape, np.uint8), None
         else:
             labels, windows = change.known.labels, change.windows
-        self._renderer.argmax(scores, labels, self._best, self._margin, windows)
+        renderer.argmax(scores, labels, self._best, self._margin, windows)
         timer.end()
         timer.stage(SegmentStage.REFINE)
         limits, band = self._refine(labels, state, constraints, params, change)
@@ -135,10 +132,12 @@ class VoxelSolver:
         self._postprocess(labels, state, drawn, constraints, params)
         timer.end()
         return labels, SolvedScores(
-            self._renderer,
+            renderer,
             self._relative_spacing,
             scores,
-            partial(state.solution.appearance.log_probability, self._features),
+            partial(
+                state.solution.appearance.log_probability, self._graph.features[: len(scores)]
+            ),
             band.voxels,
             band.scores,
             *drawn,
@@ -153,7 +152,7 @@ class VoxelSolver:
         known = self._state
         if known is None or known.params != params or known.scores.shape != scores.shape:
             return None
-        windows = self._renderer.windows((known.scores != scores).any(axis=1))
+        windows = self._graph.renderer(scores).windows((known.scores != scores).any(axis=1))
         return _Change(known, grown(windows, CHANGE_REACH, self._margin.shape))
 
     def _refine(
