@@ -240,6 +240,9 @@ class ScatterParams:
         Least part of the components that is recognized when it is left out.
     max_size : float
         Largest extent of what is found, over the diameter of the largest annotated component.
+    min_margin : float
+        Of a component of the answer that is longer than that, what is likelier the class than any
+        other one by less than this, in nats, is background.
     """
 
     min_components: int = setting(3, low=0, high=1_000_000)
@@ -247,6 +250,7 @@ class ScatterParams:
     min_precision: float = setting(0.8, low=0, high=1)
     min_recall: float = setting(0.8, low=0, high=1)
     max_size: float = setting(1.5, above=0, high=1000)
+    min_margin: float = setting(0.5, low=0, high=1000)
 
     def __post_init__(self) -> None:
         check(self)

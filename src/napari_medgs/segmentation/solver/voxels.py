@@ -20,6 +20,7 @@ from napari_medgs.segmentation.result.result import SolvedScores
 from napari_medgs.segmentation.solver.band_limits import BandLimits, band_limits
 from napari_medgs.segmentation.solver.constraints import Constraints
 from napari_medgs.segmentation.solver.geodesic import GraphSolver
+from napari_medgs.segmentation.solver.leaked_components import trim_leaked_components
 from napari_medgs.segmentation.solver.narrow_band import NarrowBand, NarrowBandRefiner, grown
 from napari_medgs.segmentation.solver.propagation import GraphState
 from napari_medgs.segmentation.terms.image_features import ImageFeatures
@@ -204,6 +205,12 @@ class VoxelSolver:
         clear_outside_range(labels, self._image, params.lowest, params.highest)
         labels[tuple(drawn[0].T)] = drawn[1]
         constraints.enforce(labels)
+        if state.scattered is not None:
+            trim_leaked_components(
+                labels, state.scattered, state.known,
+                lambda at: state.solution.appearance.log_probability(self._graph.image.at(at)),
+                params.advanced.scatter,
+            )  # fmt: skip
         drop_islands(labels, state.known, params.islands)
         if params.fill_holes:
             fill_holes(labels, markers)

@@ -45,6 +45,8 @@ class Scattered:
         How much of what looks like a class in the annotated slices is of it.
     extent : float
         Mean diameter of the annotated components, in voxels of the finest axis.
+    diameters : dict of int to float
+        Of the largest annotated component of every class, in voxels of the finest axis.
     relative_spacing : (3,) ndarray
         Voxel sizes over the finest one.
     """
@@ -54,6 +56,7 @@ class Scattered:
     trusted: frozenset[int]
     precision: dict[int, float]
     extent: float
+    diameters: dict[int, float]
     relative_spacing: NDArray[np.float64]
 
     def lacking(self, labels: NDArray[np.uint8], axis: int) -> Lacking:
@@ -154,10 +157,10 @@ def _components(labels: NDArray[np.bool_], pixel: float) -> _Components:
 
 def _margins(model: Appearance, features: Floats, k: int) -> Floats:
     """Return by how much a class is likelier than the likeliest other one, in nats."""
-    return _margins_of(model.log_probability(features), k)
+    return margins(model.log_probability(features), k)
 
 
-def _margins_of(logs: Floats, k: int) -> Floats:
+def margins(logs: Floats, k: int) -> Floats:
     """Return by how much log-probabilities (N, K) of a class exceed the largest other ones."""
     margin: Floats = logs[:, k] - np.delete(logs, k, axis=1).max(axis=1)
     return margin
@@ -202,6 +205,7 @@ def find_scattered(
         return None
     voxels, classes, trusted, extents = [], [], set(), []
     precisions: dict[int, float] = {}
+    diameters: dict[int, float] = {}
     pixel = float(np.prod(np.delete(image.relative_spacing, slices.axis)))
     for k, box in enumerate(find_objects(slices.labels, max_label=markers.count - 1), 1):
         if box is None:
@@ -218,7 +222,7 @@ def find_scattered(
         if level <= 0:
             continue
         found = _candidates(
-            slices, image, nodes, k, _margins_of(looks, k), level,
+            slices, image, nodes, k, margins(looks, k), level,
             parts.diameter, own.max_size,
         )  # fmt: skip
         if precision >= own.min_precision:
@@ -226,6 +230,7 @@ def find_scattered(
             if recall >= own.min_recall:
                 trusted.add(k)
         precisions[k] = precision
+        diameters[k] = parts.diameter
         voxels.append(found)
         classes.append(np.full(len(found), k, np.int32))
         extents.append(float(np.sqrt(inside * pixel / parts.outlines)))
@@ -233,7 +238,7 @@ def find_scattered(
         return None
     return Scattered(
         np.concatenate(voxels), np.concatenate(classes), frozenset(trusted), precisions,
-        float(np.mean(extents)), image.relative_spacing,
+        float(np.mean(extents)), diameters, image.relative_spacing,
     )  # fmt: skip
 
 
