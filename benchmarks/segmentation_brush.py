@@ -7,7 +7,8 @@ Strokes of the benchmark, one pixel wide, are drawn again with wider round brush
 their class. "Painted" are classes that are filled up to their border, while the background keeps
 its thin strokes. "Outlined" strokes have a line of background around all classes, two pixels away,
 and so have "painted, outlined" classes. "Full" slices are labeled to the last voxel. Each says
-more than thin strokes, and nothing wrong. ``--half`` takes the groups of ``segmentation_wide.py``
+more than thin strokes, and nothing wrong. Of "one end" only a third of every class's thin strokes
+is left in a slice, that at one end. ``--half`` takes the groups of ``segmentation_wide.py``
 instead of the cases.
 """
 
@@ -30,6 +31,7 @@ from suite.registry import find_data
 
 BRUSHES = (1, 3, 5, 7)  # pixels
 PAINTED, OUTLINED, BOTH, FULL = "painted", "outlined", "painted, outlined", "full"
+END = "one end"
 OUTSIDE = 2  # pixels between a class and its outline
 
 
@@ -77,6 +79,21 @@ def full(marks: NDArray[np.uint8], truth: NDArray[np.uint8], axis: int) -> NDArr
     return out
 
 
+def one_end(marks: NDArray[np.uint8], axis: int, seed: int) -> NDArray[np.uint8]:
+    """Return strokes of which every class keeps the third at one end, along its longest extent."""
+    rng = np.random.default_rng([seed, 77])
+    out = marks.copy()
+    for z in np.flatnonzero(marks.any(axis=tuple(a for a in range(3) if a != axis))):
+        plane = out[tuple(z if a == axis else slice(None) for a in range(3))]
+        for value in np.unique(plane)[2:]:  # past none and the background
+            pixels = np.argwhere(plane == value)
+            offset = pixels - pixels.mean(axis=0)
+            along = offset @ np.linalg.eigh(offset.T @ offset)[1][:, -1]
+            along *= rng.choice((-1, 1))
+            plane[tuple(pixels[along > np.quantile(along, 1 / 3)].T)] = 0
+    return out
+
+
 def measure(bench: Bench, slices: int, seed: int) -> dict[str, list[float]]:
     """Return the Dice of every class for every brush."""
     thin = bench.marks(slices, seed)
@@ -85,6 +102,7 @@ def measure(bench: Bench, slices: int, seed: int) -> dict[str, list[float]]:
     sets[OUTLINED] = outlined(thin, bench.truth, bench.axis)
     sets[BOTH] = outlined(sets[PAINTED], bench.truth, bench.axis)
     sets[FULL] = full(thin, bench.truth, bench.axis)
+    sets[END] = one_end(thin, bench.axis, seed)
     return {name: dice_of(bench.solve(marks)[1], bench.truth) for name, marks in sets.items()}
 
 
@@ -116,7 +134,7 @@ def benches(given: argparse.Namespace) -> Iterator[tuple[str, Bench]]:
 def table(runs: dict[str, list[dict[str, list[float]]]], grouped: bool) -> list[str]:
     """Return lines of Markdown: mean Dice by brush, and falls against thin strokes."""
     lines = []
-    for brush in (*map(str, BRUSHES), PAINTED, OUTLINED, BOTH, FULL):
+    for brush in (*map(str, BRUSHES), PAINTED, OUTLINED, BOTH, FULL, END):
         dice: list[float] = []
         change: list[float] = []
         weight: list[float] = []

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from napari_medgs.data.volume import Volume
+from napari_medgs.fitting import FitParams
+from napari_medgs.segmentation import Prompts, SegmentModel, fit_for_segmentation
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.terms.annotated_slices import AnnotatedSlices
 from napari_medgs.segmentation.terms.shape_prior import shape_prior
+from tests.segmentation.conftest import overlap
 
 UNITS = np.ones(3)
 
@@ -144,3 +149,53 @@ def test_no_class_is_in_a_slice_of_background_strokes():
     marks = strokes(2, 1, 5, LINE) | strokes(2, 0, 0, range(12)) | strokes(4, 0, 0, range(12))
     slices.drop_unseeded_components(markers_of(marks), UNITS)
     assert not slices.labels[1].any()
+
+
+def wide_parts(size):
+    """Return a slice with two parts of class 1, the second of so many columns."""
+    labels = np.zeros((1, 16, 64), np.uint8)
+    labels[:, 3:13, 2:22] = 1
+    labels[:, 3:13, 32 : 32 + size] = 1
+    return AnnotatedSlices(0, np.array([4]), labels)
+
+
+BESIDE = {(4, 0, x): 0 for x in range(40)}
+
+
+@pytest.mark.parametrize(
+    ("size", "stroke", "lead", "stays"),
+    [
+        (20, range(3, 8), 3.0, True),
+        (20, range(3, 8), 1.2, False),  # another class is about as near
+        (6, range(3, 8), 3.0, False),  # a small part is a leak
+    ],
+)
+def test_a_part_as_large_as_the_marked_one_stays_where_its_class_leads(size, stroke, lead, stays):
+    slices = wide_parts(size)
+    slices.drop_unseeded_components(
+        markers_of(strokes(4, 1, 6, stroke) | BESIDE), UNITS, lambda k, voxels: lead
+    )
+    assert slices.labels[0, 3:13, 32 : 32 + size].any() == stays
+    assert (slices.labels[0, 3:13, 2:22] == 1).all()
+
+
+def test_a_painted_part_leaves_no_other_out():
+    slices = wide_parts(20)
+    painted = {(4, y, x): 1 for y in range(4, 12) for x in range(3, 21)}
+    slices.drop_unseeded_components(markers_of(painted | BESIDE), UNITS, lambda k, voxels: 3.0)
+    assert not slices.labels[0, :, 32:].any()
+
+
+def test_one_leg_of_an_arch_marked_in_a_slice_through_both_finds_the_other():
+    truth = np.zeros((20, 24, 40), bool)
+    truth[:, 8:16, 6:13] = truth[:, 8:16, 27:34] = True
+    truth[14:, 8:16, 6:34] = True
+    image = 60 + 60 * truth + np.random.default_rng(1).normal(0, 3, truth.shape)
+    volume = Volume.from_array(image.astype(np.float32))
+    model = SegmentModel(volume, fit_for_segmentation(volume, FitParams(iterations=10)))
+    drawn = np.zeros(truth.shape, np.uint8)
+    drawn[6, 12, 8:12] = 1
+    drawn[6, 3, 2:38] = drawn[6, 20, 2:38] = 9
+    found = model.update(Prompts(labels=drawn, background=9)).labels == 1
+    assert overlap(found[6, :, 24:], truth[6, :, 24:]) > 0.95
+    assert overlap(found[:, :, 24:], truth[:, :, 24:]) > 0.95

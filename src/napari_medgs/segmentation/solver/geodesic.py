@@ -36,6 +36,8 @@ from napari_medgs.segmentation.terms.stochastic_watershed import (
 )
 from napari_medgs.segmentation.terms.watershed import CatchmentBasins
 
+LEAST_COST = 0.1  # of paths that others are compared to
+
 
 class GraphSolver:
     """All that does not change from update to update, for one field and image.
@@ -169,6 +171,26 @@ class GraphSolver:
             self._tree = cKDTree(self.points * self.image.relative_spacing)
         near: NDArray[np.int64] = self._tree.query(voxels * self.image.relative_spacing)[1]
         return near
+
+    def lead(self, distance: Floats, k: int, voxels: NDArray[Any]) -> float:
+        """Return how many times as much as a class's own paths those of any other class cost.
+
+        Parameters
+        ----------
+        distance : (K, N) ndarray of float32
+            Path costs of the nodes.
+        k : int
+            The class.
+        voxels : (P, 3) ndarray of int
+            The median over the nodes nearest to these counts.
+
+        Returns
+        -------
+        float
+        """
+        nodes = sorted_unique(self.nearest_nodes(voxels))
+        others = np.delete(distance, k, axis=0)[:, nodes].min(axis=0)
+        return float(np.median(others / np.maximum(distance[k, nodes], LEAST_COST)))
 
     def propagate(
         self,

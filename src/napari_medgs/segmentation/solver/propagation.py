@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,7 +156,9 @@ class MarkerPropagation:
         slices, scattered, known = None, None, markers
         if markers.kept is None:  # an initial mask knows the extent of every class
             slices = solver.annotated_slices(distance, markers)
-            unseeded = slices.drop_unseeded_components(markers, solver.image.relative_spacing)
+            unseeded = slices.drop_unseeded_components(
+                markers, solver.image.relative_spacing, partial(solver.lead, distance)
+            )
             bare = solver.slices_without_background(distance, markers)
             found = slices.keep_painted(markers, middle, painted)
             found |= bare.keep_painted(markers, middle, painted)

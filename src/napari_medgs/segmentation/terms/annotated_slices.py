@@ -4,12 +4,15 @@ In an annotated slice every component of a class gets a marker. A component that
 finds there, far from every marker of its class in that slice, was reached through other slices:
 it is taken for background. Slices with few markers are left alone, they may hold a correction
 only. So are classes that are not marked in a slice because they are marked in others: many people
-annotate each structure where it shows best.
+annotate each structure where it shows best. And so are components about as large as the marked
+ones that are clearly reached by their class first: short strokes mark a part of a structure only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +26,12 @@ RIM = 1  # pixels of a component's outline that do not become markers
 BEYOND = 3  # pixels from a painted area to the background that is marked around it
 MARKED_TOGETHER = 2  # times as often as not: a class that is not marked is not there
 MOST = 0.75  # of the markers lie in annotated slices whose outlines count past them
+# A component without a marker stays if
+SHORT = 0.3  # strokes cover at most this part of the marked components,
+AS_LARGE = 0.4  # its area is at least this part of theirs,
+LEAD = 1.75  # and its class leads any other there by at least this.
+
+Lead = Callable[[int, NDArray[np.int32]], float]
 
 
 @dataclass
@@ -52,7 +61,10 @@ class AnnotatedSlices:
     shown: NDArray[np.bool_] | None = None
 
     def drop_unseeded_components(
-        self, markers: Markers, relative_spacing: NDArray[np.float64]
+        self,
+        markers: Markers,
+        relative_spacing: NDArray[np.float64],
+        lead: Lead | None = None,
     ) -> NDArray[np.int32]:
         """Turn components far from every marker of their class into background, in place.
 
@@ -61,6 +73,9 @@ class AnnotatedSlices:
         markers : Markers
         relative_spacing : (3,) ndarray
             Voxel sizes over the finest one.
+        lead : callable, optional
+            Of a class and (P, 3) voxels: cost of the cheapest paths of any other class there, over
+            that of the class's own. Without it no component stays for its lead.
 
         Returns
         -------
@@ -92,17 +107,26 @@ class AnnotatedSlices:
                 components, _ = label(mine)
                 near = np.zeros(plane.shape, np.bool_)
                 near[rows[classes == k], columns[classes == k]] = True
-                if near.any():
+                strokes = np.count_nonzero(near)
+                if strokes:
                     distance = distance_transform_edt(~near, sampling=relative_spacing[rest])
                     near = distance <= self.params.seed_distance
                 lost = mine & ~np.isin(components, np.unique(components[near & mine]))
+                area = np.count_nonzero(mine & ~lost)
+                if lead is not None and 0 < strokes <= SHORT * area:
+                    sizes = np.bincount(components[lost])
+                    for part in np.flatnonzero(sizes >= AS_LARGE * area):
+                        pixels = components == part
+                        if lead(k, self._voxels(s, pixels)) >= LEAD:
+                            lost &= ~pixels
                 plane[lost] = 0
-                inner = np.argwhere(binary_erosion(lost, iterations=RIM))
-                voxels = np.empty((len(inner), 3), np.int32)
-                voxels[:, self.axis] = self.indices[s]
-                voxels[:, rest] = inner
-                found.append(voxels)
+                found.append(self._voxels(s, binary_erosion(lost, iterations=RIM)))
         return np.concatenate(found)
+
+    def _voxels(self, s: np.integer[Any], pixels: NDArray[np.bool_]) -> NDArray[np.int32]:
+        """Return the voxels of a mask of a slice."""
+        places = np.argwhere(pixels)
+        return np.insert(places, self.axis, self.indices[s], axis=1).astype(np.int32)
 
     def _classes_told(self, markers: Markers, rich: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return of which classes the markers of a slice tell where they are not, (S, K).
