@@ -45,6 +45,15 @@ def test_a_class_of_the_most_common_intensity_has_no_holes(saturated):
     assert error[12, 22, 52] < 0.5 * border
 
 
+def test_strokes_at_the_rim_of_such_a_class_fill_it(saturated):
+    volume, truth, field, strokes = saturated
+    rim = strokes.copy()
+    rim[rim == 1] = 0
+    rim[12, 18:38, 7] = 1
+    result = SegmentModel(volume, field).update(Prompts(labels=rim, background=BACKGROUND))
+    assert overlap(result.labels == 1, truth == 1) > 0.98
+
+
 def test_lungs_of_a_single_slice_that_are_as_dark_as_the_air_around():
     rng = np.random.default_rng(0)
     _, y, x = np.indices((1, 96, 128))

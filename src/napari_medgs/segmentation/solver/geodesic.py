@@ -291,7 +291,8 @@ class GraphSolver:
     def scores(self, distance: Floats) -> Floats:
         """Return the scores that are rendered on voxels.
 
-        Empty space is background, unless a class begins in it: then its nodes count as well.
+        The nodes of empty space count where a class reaches one of them before background does;
+        elsewhere all of it is background.
 
         Parameters
         ----------
@@ -303,8 +304,9 @@ class GraphSolver:
         (M, K) ndarray of float32
             Of the Gaussians alone, or of all nodes.
         """
-        begins = (distance[1:, self.gaussians :] == 0).any()
-        return path_scores(distance, len(self.points) if begins else self.gaussians)
+        own = distance[:, self.gaussians :]
+        reached = (own[1:] < own[0]).any()
+        return path_scores(distance, len(self.points) if reached else self.gaussians)
 
     def renderer(self, scores: Floats) -> ScoreRenderer:
         """Return what renders scores: of the Gaussians alone, or of all nodes."""
