@@ -248,7 +248,7 @@ class ScatterParams:
     min_components: int = setting(3, low=0, high=1_000_000)
     min_apart: float = setting(0.5, low=0, high=1)
     min_precision: float = setting(0.8, low=0, high=1)
-    min_recall: float = setting(0.8, low=0, high=1)
+    min_recall: float = setting(0.6, low=0, high=1)
     max_size: float = setting(1.5, above=0, high=1000)
     min_margin: float = setting(0.5, low=0, high=1000)
 

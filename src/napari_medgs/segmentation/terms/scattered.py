@@ -213,20 +213,21 @@ def find_scattered(
         parts = _components(slices.labels[box] == k, pixel)
         if parts.count < max(own.min_components, own.min_apart * parts.outlines):
             continue
-        pieces = np.zeros(slices.labels.shape, np.int64)
-        pieces[box] = parts.pieces
-        parts = replace(parts, pieces=pieces)
+        shown = _without_leaks(slices, markers, image, appearance, k)
+        parts = _components(shown.labels == k, pixel)
+        if parts.count < own.min_components:
+            continue
         inside, level, precision = _look(
-            slices, image, appearance, parts, k, seed, own.min_precision
+            shown, image, appearance, parts, k, seed, own.min_precision
         )
         if level <= 0:
             continue
         found = _candidates(
-            slices, image, nodes, k, margins(looks, k), level,
+            shown, image, nodes, k, margins(looks, k), level,
             parts.diameter, own.max_size,
         )  # fmt: skip
         if precision >= own.min_precision:
-            recall = _held_out_recall(markers, image, slices, parts, k, seed, params)
+            recall = _held_out_recall(markers, image, shown, parts, k, seed, params)
             if recall >= own.min_recall:
                 trusted.add(k)
         precisions[k] = precision
@@ -240,6 +241,26 @@ def find_scattered(
         np.concatenate(voxels), np.concatenate(classes), frozenset(trusted), precisions,
         float(np.mean(extents)), diameters, image.relative_spacing,
     )  # fmt: skip
+
+
+def _without_leaks(
+    slices: AnnotatedSlices, markers: Markers, image: ImageFeatures, appearance: Appearance, k: int
+) -> AnnotatedSlices:
+    """Return annotated slices whose class is only where it is marked or looks like it.
+
+    A component that the first solve leaked through would hide how large and of what look the
+    class is.
+    """
+    labels = slices.labels.copy()
+    own = np.argwhere(labels == k)
+    unlike = _margins(appearance, image.at(_place(own, slices)), k) <= 0
+    labels[tuple(own[unlike].T)] = 0
+    on = np.isin(markers.voxels[:, slices.axis], slices.indices)
+    on &= (markers.classes == k) & markers.user_marked
+    s = np.searchsorted(slices.indices, markers.voxels[on, slices.axis])
+    rows, columns = np.delete(markers.voxels[on], slices.axis, axis=1).T
+    labels[s, rows, columns] = k
+    return replace(slices, labels=labels)
 
 
 def _look(
