@@ -15,6 +15,7 @@ from napari_medgs._util.trilinear import trilinear
 from napari_medgs.data.equalization import KNOTS, intensity_curve
 from napari_medgs.data.intensities import scale_to_unit, survives_rounding
 from napari_medgs.segmentation.term_params import FeatureParams
+from napari_medgs.segmentation.terms.alternating_slices import without_alternation
 from napari_medgs.segmentation.terms.smooth_fill import fill_smoothly
 
 DENSITY = 1  # which of a channel's features the densities are of
@@ -233,10 +234,12 @@ def image_features(
     ranges = []
     if missing is not None:
         pairs = list(zip(data, missing, strict=True))
-        known = [channel[~lacks] if lacks.any() else channel for channel, lacks in pairs]
         data = np.stack([fill_smoothly(*pair) if pair[1].any() else pair[0] for pair in pairs])
+    data = without_alternation(data)
     for c in range(channels):
-        measured = data[c] if missing is None else known[c]
+        measured = data[c]
+        if missing is not None and missing[c].any():
+            measured = measured[~missing[c]]
         low, high, curves[c] = intensity_curve(measured, params.equalization)
         ranges.append((low, high))
 
