@@ -11,7 +11,10 @@ from napari_medgs.fitting import FitParams
 from napari_medgs.segmentation import Prompts, SegmentModel, SegmentParams
 from napari_medgs.segmentation.advanced import SolverParams
 from napari_medgs.segmentation.api import fit_for_segmentation
+from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.solver.leaked_components import trim_leaked_components
 from napari_medgs.segmentation.term_params import ScatterParams
+from napari_medgs.segmentation.terms.scattered import Scattered
 from tests.segmentation.conftest import overlap
 
 SHAPE, STROKED, BACKGROUND = (22, 48, 48), 5, 2
@@ -89,6 +92,21 @@ def test_lesions_are_found_though_the_first_solve_leaks_in_the_stroked_slice():
     prompts = Prompts(labels=strokes(), background=BACKGROUND)
     found = model_of(noisy(image)).update(prompts).labels == 1
     assert overlap(found[10:], truth[10:]) > 0.7
+
+
+@pytest.mark.parametrize(("unlike", "kept"), [(6, 30), (15, 15)])
+def test_long_components_lose_only_what_leaked(unlike, kept):
+    labels = np.zeros((3, 5, 40), np.uint8)
+    labels[1, 2, 5:35] = 1  # 30 voxels, where the largest annotated one has 4
+    none = np.zeros((0, 3), np.int32), np.zeros(0, np.int32)
+    look = Scattered(*none, frozenset({1}), {1: 1.0}, 4.0, {1: 4.0}, np.ones(3))
+    margin = np.where(np.arange(40) < 5 + unlike, -1.0, 2.0)
+    trim_leaked_components(
+        labels, look, Markers((0, 1), *none, *none),
+        lambda at: np.stack([0 * at[:, 2], margin[at[:, 2]]], 1),
+        ScatterParams(),
+    )  # fmt: skip
+    assert (labels == 1).sum() == kept
 
 
 def test_a_background_stroke_on_one_of_them_takes_it_away(lesions):

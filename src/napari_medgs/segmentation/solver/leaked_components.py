@@ -13,6 +13,8 @@ from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.term_params import ScatterParams
 from napari_medgs.segmentation.terms.scattered import Scattered, margins
 
+LEAST_UNLIKE = 1 / 3  # of a component that leaked: true ones have rims that look like others, too
+
 
 def trim_leaked_components(
     labels: NDArray[np.uint8],
@@ -24,8 +26,8 @@ def trim_leaked_components(
     """Keep only what looks like its class in components that are too long for it, in place.
 
     Where the look of a class is told apart from all else, a component much longer than every
-    annotated one is a leak, or several components with a leak between them. The rest of it
-    becomes background.
+    annotated one is a leak, or several components with a leak between them, if much of it looks
+    unlike the class. That part becomes background.
 
     Parameters
     ----------
@@ -52,6 +54,8 @@ def trim_leaked_components(
             own = parts[box] == i
             voxels: NDArray[Any] = np.argwhere(own).astype(np.int32)
             unlike = margins(log_probability(voxels + corner), k) <= params.min_margin
+            if unlike.mean() < LEAST_UNLIKE:
+                continue
             drop = np.zeros(own.shape, np.bool_)
             drop[tuple(voxels[unlike].T)] = True
             place = drawn - corner
