@@ -1,4 +1,4 @@
-"""Appearance of each class: kernel densities of intensities, and a small random forest.
+"""Appearance of each class: densities of intensities, and a small random forest.
 
 Where a contrast has no value, a model that was learned from the others alone decides. Both
 estimates are shrunk when samples are few: densities of few samples are wide and keep a floor,
@@ -14,34 +14,20 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.threads import run_chunks
 from napari_medgs.segmentation.term_params import AppearanceParams
+from napari_medgs.segmentation.terms.densities import add_log_density, log_densities
 from napari_medgs.segmentation.terms.forest import Forest, add_leaf_fractions, train_forest
+from napari_medgs.segmentation.terms.joint_densities import (
+    JointDensities,
+    learn_joint_densities,
+)
 
-BINS = 128
-BANDWIDTH_SAMPLES = 60.0  # number of samples that the kernel width is given for
 CHUNK = 16384
 FEWEST, SHARE = 20, 0.5  # samples of a class that a model needs, or that part of its own
-
-_options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz"}}
-
-
-@njit(**_options)
-def _add_log_density(
-    features: Any, column: int, table: Any, low: Any, scale: Any, first: int, last: int, out: Any
-) -> None:
-    bins = table.shape[1]
-    for i in range(first, last):
-        position = (features[i, column] - low) * scale
-        position = min(max(position, np.float32(0)), np.float32(bins - 1.001))
-        b = int(position)
-        f = position - b
-        for k in range(len(table)):
-            out[i, k] += (np.float32(1) - f) * table[k, b] + f * table[k, b + 1]
 
 
 @dataclass
@@ -57,13 +43,17 @@ class Appearance:
         Power to which probabilities are raised: 1 leaves them as they are, 0 makes them uniform.
     gradient_discount : float
         Part of the image gradient's cost that a class is spared where it is certain.
+    joint : float
+        Share of the densities over all contrasts beside those of single contrasts.
     """
 
     classes: int
     present: tuple[int, ...] = ()
     inverse_temperature: float = 1.0
     gradient_discount: float = 0.0
+    joint: float = 0.0
     _tables: list[tuple[int, Floats, float, float]] = field(default_factory=list)
+    _joint_densities: JointDensities | None = None
     _forest: Forest | None = None
     _forest_weight: float = 0.0
     _density_columns: tuple[int, ...] = ()
@@ -113,11 +103,14 @@ class Appearance:
         def task(block: int) -> None:
             first, last = block * CHUNK, min(count, (block + 1) * CHUNK)
             for column, table, low, scale in self._tables:
-                _add_log_density(
+                add_log_density(
                     features, column, table, np.float32(low), np.float32(scale),
                     first, last, log_density,
                 )  # fmt: skip
             part = log_density[first:last]
+            if self._joint_densities is not None and self.joint:
+                part *= np.float32(1 - self.joint)
+                self._joint_densities.add_log_density(features[first:last], self.joint, part)
             part -= part.max(axis=1, keepdims=True)
             part -= np.log(np.exp(part).sum(axis=1, keepdims=True))
             if forest is not None:
@@ -157,33 +150,6 @@ class _Part:
     columns: NDArray[np.int64]
 
 
-def _densities(
-    values: Floats,
-    classes: NDArray[Any],
-    count: int,
-    low: float,
-    high: float,
-    power: float,
-    params: AppearanceParams,
-) -> tuple[Floats, float, float]:
-    """Return ``power`` times the log-densities (count, BINS) of one feature."""
-    from scipy.ndimage import gaussian_filter1d
-
-    scale = (BINS - 1) / max(high - low, 1e-12)
-    bins = np.clip(np.round((values - low) * scale), 0, BINS - 1).astype(int)
-    table = np.empty((count, BINS), np.float32)
-    for k in range(count):
-        mine = bins[classes == k]
-        if not len(mine):
-            table[k] = 1.0 / BINS
-            continue
-        histogram = np.bincount(mine, minlength=BINS) / len(mine)
-        width = params.bandwidth * BINS * max(1.0, BANDWIDTH_SAMPLES / len(mine)) ** 0.2
-        histogram = gaussian_filter1d(histogram, max(width, 1.0), mode="constant")
-        table[k] = histogram * (1 - params.density_floor) + params.density_floor / BINS
-    return (power * np.log(table)).astype(np.float32), float(low), float(scale)
-
-
 def learn_appearance(
     features: Floats,
     classes: NDArray[Any],
@@ -194,6 +160,7 @@ def learn_appearance(
     params: AppearanceParams | None = None,
     weights: Floats | None = None,
     draws: Floats | None = None,
+    joint: float = 0.0,
 ) -> Appearance:
     """Learn the appearance of classes from samples.
 
@@ -216,13 +183,15 @@ def learn_appearance(
     draws : (C,) ndarray of float32, optional
         How often the forest draws the features of every channel, in multiples of 1 / 4; all
         alike by default.
+    joint : float, optional
+        Share of the densities over all contrasts; none by default.
 
     Returns
     -------
     Appearance
     """
     classes = np.asarray(classes)
-    how = count, seed, params or AppearanceParams(), weights, draws
+    how = count, seed, params or AppearanceParams(), weights, draws, joint
     samples = _Samples(features, classes, density_columns, value_ranges)
     every = tuple(range(len(density_columns)))
     if samples.lacking.any():
@@ -278,6 +247,7 @@ def _learn_part(
     params: AppearanceParams,
     weights: Floats | None,
     draws: Floats | None,
+    joint: float,
     contrasts: tuple[int, ...],
 ) -> _Part:
     """Learn from some contrasts: without those for which a class has hardly any samples."""
@@ -298,7 +268,7 @@ def _learn_part(
     if draws is not None:
         most = draws[kept].max()
         draws = draws[kept] / most if most > 0 else None
-    model = _learn(samples.of(kept), count, seed, params, weights, draws)
+    model = _learn(samples.of(kept), count, seed, params, weights, draws, joint)
     return _Part(model, samples.columns(kept))
 
 
@@ -309,6 +279,7 @@ def _learn(
     params: AppearanceParams,
     weights: Floats | None,
     draws: Floats | None,
+    joint: float,
 ) -> Appearance:
     """Learn from samples that lack nothing."""
     features, classes = samples.features, samples.classes
@@ -329,7 +300,7 @@ def _learn(
     power = 1.0 / np.sqrt(len(density_columns))
     for channel, column in enumerate(density_columns):
         low, high = value_ranges[column]
-        table, low, scale = _densities(
+        table, low, scale = log_densities(
             features[:, column], classes, count, float(low), float(high), power, params
         )
         if weights is not None:
@@ -337,6 +308,11 @@ def _learn(
             mean = np.exp(table[list(present)] / power).mean(axis=0)
             table = (weights[channel][:, None] * (table - power * np.log(mean))).astype(np.float32)
         model._tables.append((column, table, low, scale))
+    if joint and len(density_columns) > 1:
+        model.joint = joint
+        model._joint_densities = learn_joint_densities(
+            features, classes, np.asarray(density_columns), seed
+        )
     smallest = min(int((classes == k).sum()) for k in present)
     model._forest_weight = smallest / (smallest + params.shrinkage)
     columns = None

@@ -10,7 +10,7 @@ its boundary, more so after cross-validation.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,7 +135,7 @@ def leave_one_slice_out(
         train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
         model = learn_appearance(
             features[train], classes[train], count, image.density_columns, image.value_ranges,
-            seed, forest, *_of_contrasts(contrasts),
+            seed, forest, **_of_contrasts(contrasts),
         )  # fmt: skip
         # A class that the other slices do not show cannot be predicted.
         test = test[np.isin(classes[test], model.present)]
@@ -191,8 +191,22 @@ def _with_background(
     return np.concatenate([features, more]), np.concatenate([classes, background])
 
 
-def _of_contrasts(contrasts: ContrastWeights | None) -> tuple[Floats | None, Floats | None]:
-    return (None, None) if contrasts is None else (contrasts.by_class, contrasts.edges)
+class _Weights(TypedDict, total=False):
+    """Arguments of :func:`learn_appearance`."""
+
+    weights: Floats
+    draws: Floats
+    joint: float
+
+
+def _of_contrasts(contrasts: ContrastWeights | None) -> _Weights:
+    if contrasts is None:
+        return {}
+    return {
+        "weights": contrasts.by_class,
+        "draws": contrasts.edges,
+        "joint": contrasts.joint,
+    }
 
 
 def fit_terms(
@@ -234,7 +248,7 @@ def fit_terms(
         image.value_ranges,
         seed,
         params.appearance,
-        *_of_contrasts(contrasts),
+        **_of_contrasts(contrasts),
     )
     # Corrections of an initial mask lie where it is wrong; they do not stand for its slices.
     held_out = (

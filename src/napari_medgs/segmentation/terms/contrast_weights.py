@@ -3,7 +3,8 @@
 An appearance model that knows some of the contrasts predicts markers that it has not seen; its
 value for a class is the Dice of these predictions. What a contrast adds to it, averaged over all
 orders in which contrasts can be added, is its Shapley value. No truth and no other model is
-needed, and the values are exact: all subsets of the contrasts are tried.
+needed, and the values are exact: all subsets of the contrasts are tried. The same markers tell
+how much densities over all contrasts count beside those of single ones.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from napari_medgs._typing import Floats
 from napari_medgs.metrics.contrasts import contrast_subsets, shapley_of
 from napari_medgs.segmentation.advanced import SolverParams
 from napari_medgs.segmentation.prompts.markers import Markers
-from napari_medgs.segmentation.terms.appearance import enough_of, learn_appearance
+from napari_medgs.segmentation.terms.appearance import Appearance, enough_of, learn_appearance
 from napari_medgs.segmentation.terms.image_features import ImageFeatures
 
 MOST_CONTRASTS = 5  # 31 subsets; more take seconds per update
+JOINT_SHARES = 0.0, 0.5, 1.0  # of the densities over all contrasts
 STEPS = 4  # levels of a contrast's weight in gradients: hierarchies are kept while these stay
 
 
@@ -36,10 +38,13 @@ class ContrastWeights:
     edges : (C,) ndarray of float32
         For gradients and for the choice of features in the forest: multiples of 1 / 4, the
         largest is 1.
+    joint : float
+        Share of the densities over all contrasts beside those of single contrasts.
     """
 
     by_class: Floats
     edges: Floats
+    joint: float = 0.0
 
 
 def learn_contrast_weights(
@@ -82,6 +87,9 @@ def learn_contrast_weights(
     forest = replace(params.appearance, max_samples=own.max_samples, trees=own.trees)
     per = image.count // channels
     known = {}
+    # Classes count alike, however long their strokes are.
+    balanced = 1 / np.bincount(markers.classes[tested], minlength=markers.count).clip(1)
+    likelihood = np.zeros(len(JOINT_SHARES))
     for subset in contrast_subsets(channels):
         columns = [c * per + f for c in subset for f in range(per)]
         part = np.ascontiguousarray(features[:, columns])
@@ -98,12 +106,34 @@ def learn_contrast_weights(
                 image.value_ranges[: len(columns)],
                 seed,
                 forest,
+                joint=float(len(subset) == channels),
             )
+            if len(subset) == channels:
+                truth, test = markers.classes[tested[held_out]], part[tested[held_out]]
+                likelihood += _likelihoods(
+                    model, test, truth, balanced[truth], own.outlier_probability
+                )
+                model = replace(model, joint=0.0)
             probability[held_out] = np.exp(model.log_probability(part[tested[held_out]]))
         known[subset] = _balanced_dice(probability, markers.classes[tested])
     values = np.maximum(shapley_of(known, channels), 0)
     values[:, ~predicted[1:]] = 0
-    return _weights_from(values)
+    weights = _weights_from(values)
+    if weights is None:
+        return None
+    return replace(weights, joint=JOINT_SHARES[int(likelihood.argmax())])
+
+
+def _likelihoods(
+    model: Appearance, features: Floats, truth: NDArray[Any], weight: Floats, outliers: float
+) -> NDArray[np.float64]:
+    """Return the log-likelihood of samples for every share of the joint densities."""
+    out = np.empty(len(JOINT_SHARES))
+    for j, share in enumerate(JOINT_SHARES):
+        logs = replace(model, joint=share).log_probability(features)
+        right = np.exp(logs[np.arange(len(truth)), truth])
+        out[j] = weight @ np.log((1 - outliers) * right + outliers / model.classes)
+    return out
 
 
 def _weights_from(values: NDArray[np.float64]) -> ContrastWeights | None:
