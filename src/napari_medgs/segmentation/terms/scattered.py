@@ -246,15 +246,24 @@ def find_scattered(
 def _without_leaks(
     slices: AnnotatedSlices, markers: Markers, image: ImageFeatures, appearance: Appearance, k: int
 ) -> AnnotatedSlices:
-    """Return annotated slices whose class is only where it is marked or looks like it.
+    """Return annotated slices without the leaks of a class.
 
     A component that the first solve leaked through would hide how large and of what look the
-    class is.
+    class is. Where most of one looks unlike the class, only what looks like it and what is marked
+    stays.
     """
+    from scipy.ndimage import label, median
+
     labels = slices.labels.copy()
-    own = np.argwhere(labels == k)
-    unlike = _margins(appearance, image.at(_place(own, slices)), k) <= 0
-    labels[tuple(own[unlike].T)] = 0
+    for s, plane in enumerate(labels):
+        parts, number = label(plane == k)
+        if not number:
+            continue
+        own = np.argwhere(parts)
+        place = _place(np.column_stack([np.full(len(own), s), own]), slices)
+        margin, part = _margins(appearance, image.at(place), k), parts[tuple(own.T)]
+        leaked = np.append(False, median(margin, part, np.arange(1, number + 1)) <= 0)
+        plane[tuple(own[leaked[part] & (margin <= 0)].T)] = 0
     on = np.isin(markers.voxels[:, slices.axis], slices.indices)
     on &= (markers.classes == k) & markers.user_marked
     s = np.searchsorted(slices.indices, markers.voxels[on, slices.axis])
