@@ -186,6 +186,16 @@ def test_a_painted_part_leaves_no_other_out():
     assert not slices.labels[0, :, 32:].any()
 
 
+def test_who_marks_two_parts_marks_all_of_them():
+    slices = wide_parts(8)
+    slices.labels[:, 3:13, 46:62] = 1  # large enough to stay beside a single marked part
+    marks = strokes(4, 1, 6, range(3, 8)) | strokes(4, 1, 6, range(34, 38)) | BESIDE
+    slices.drop_unseeded_components(markers_of(marks), UNITS, lambda k, voxels: 3.0)
+    assert (slices.labels[0, 3:13, 2:22] == 1).all()
+    assert (slices.labels[0, 3:13, 32:40] == 1).all()
+    assert not slices.labels[0, :, 46:].any()
+
+
 def test_one_leg_of_an_arch_marked_in_a_slice_through_both_finds_the_other():
     truth = np.zeros((20, 24, 40), bool)
     truth[:, 8:16, 6:13] = truth[:, 8:16, 27:34] = True

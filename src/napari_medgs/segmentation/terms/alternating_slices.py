@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 FEWEST_SLICES = 6
 SAMPLES = 64  # rows and columns of a slice that are looked at, at most
 FOREGROUND = 0.1  # of the 99th percentile: darker voxels are mostly noise
+MOST_NEGATIVE = 0.05  # 1st percentile over the 99th: resampling and noise leave such values in air
 FEWEST_VOXELS = 50  # of the foreground, in a slice that counts
 LEAST_GAIN = 0.02  # logarithm of the gain, below which nothing is done
 LEAST_RATIO = 3.0  # of the gain to the deviation of the slices from it
@@ -31,12 +32,13 @@ def alternating_gain(channel: NDArray[Any]) -> float:
     float
         0 where slices do not alternate clearly, and for images with negative intensities.
     """
-    if len(channel) < FEWEST_SLICES or channel.min() < 0:
+    if len(channel) < FEWEST_SLICES:
         return 0.0
     steps = [max(1, n // SAMPLES) for n in channel.shape[1:]]
     part = channel[:, :: steps[0], :: steps[1]].astype(np.float64)
-    floor = FOREGROUND * float(np.percentile(part, 99))
-    if not floor > 0:
+    low, high = np.percentile(part, (1, 99))
+    floor = FOREGROUND * float(high)
+    if not floor > 0 or low < -MOST_NEGATIVE * high:
         return 0.0
     shown = part > floor
     logarithm = np.log(np.maximum(part, floor))

@@ -5,7 +5,8 @@ finds there, far from every marker of its class in that slice, was reached throu
 it is taken for background. Slices with few markers are left alone, they may hold a correction
 only. So are classes that are not marked in a slice because they are marked in others: many people
 annotate each structure where it shows best. And so are components about as large as the marked
-ones that are clearly reached by their class first: short strokes mark a part of a structure only.
+one that are clearly reached by their class first: a short stroke marks a part of a structure only.
+Whoever marks several components marks all of them.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ BEYOND = 3  # pixels from a painted area to the background that is marked around
 MARKED_TOGETHER = 2  # times as often as not: a class that is not marked is not there
 MOST = 0.75  # of the markers lie in annotated slices whose outlines count past them
 # A component without a marker stays if
-SHORT = 0.3  # strokes cover at most this part of the marked components,
-AS_LARGE = 0.4  # its area is at least this part of theirs,
+SHORT = 0.3  # strokes cover at most this part of the only marked component,
+AS_LARGE = 0.4  # its area is at least this part of that one's,
 LEAD = 1.75  # and its class leads any other there by at least this.
 
 Lead = Callable[[int, NDArray[np.int32]], float]
@@ -111,9 +112,10 @@ class AnnotatedSlices:
                 if strokes:
                     distance = distance_transform_edt(~near, sampling=relative_spacing[rest])
                     near = distance <= self.params.seed_distance
-                lost = mine & ~np.isin(components, np.unique(components[near & mine]))
+                marked = np.unique(components[near & mine])
+                lost = mine & ~np.isin(components, marked)
                 area = np.count_nonzero(mine & ~lost)
-                if lead is not None and 0 < strokes <= SHORT * area:
+                if lead is not None and len(marked) == 1 and strokes <= SHORT * area:
                     sizes = np.bincount(components[lost])
                     for part in np.flatnonzero(sizes >= AS_LARGE * area):
                         pixels = components == part
