@@ -112,8 +112,27 @@ def test_what_is_beyond_the_limit_is_not_passed():
 def test_one_slice_limits_by_its_own_path_costs(path_costs):
     points, distance = path_costs
     extent = estimate_extent(points, distance, markers_of(line((10,))), 4.0, NEVER)
-    assert extent == ExtentLimits(2.0, 2.0)
+    assert (extent.cost, extent.outside) == (2.0, 2.0)
     np.testing.assert_allclose(extent.at(points), 2.0)
+
+
+def test_voxels_set_the_limit_of_scattered_classes(path_costs):
+    points, distance = path_costs
+    limits = estimate_extent(
+        points, distance, markers_of(line((10, 20))), 1.0, NEVER, scattered=frozenset({1})
+    )
+    assert limits.cost == pytest.approx(0.5)  # one node in every slice
+    voxels = np.array([[z, y, 0] for z in (10, 15) for y in range(10)], np.int32)
+    costs = np.stack([np.full(20, 30.0), np.arange(20) / 2]).astype(np.float32)
+    least = limits.largest_of_voxels(voxels, costs, 100)
+    assert least == 4.5  # those of slice 15 do not count
+    ended = costs.copy()
+    limits.end_voxels(ended, voxels, least)
+    assert (ended.argmin(axis=0) == (costs[1] < 4.5)).all()
+    none = np.zeros(0, np.int32)
+    alone = Graph(np.zeros(42, np.int32), none, none, none)
+    limits.cut(distance, points, np.full(41, -1, np.int32), alone, NEVER)
+    assert (distance[0] == 100).all()  # nor do its nodes end
 
 
 def test_no_ratio_no_limit(path_costs):

@@ -95,6 +95,24 @@ def test_lesions_are_found_though_the_first_solve_leaks_in_the_stroked_slice():
     assert overlap(found[10:], truth[10:]) > 0.7
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_small_lesions_are_not_cut_short(seed):
+    # Almost every Gaussian of theirs in the stroked slice is a seed: their path costs are zero.
+    truth = spots(SPOTS + FAR, 2.2)
+    noise = np.random.default_rng(seed).normal(0, 4, SHAPE)
+    model = model_of((np.where(truth, 110.0, 60.0) + noise).astype(np.float32))
+    found = model.update(Prompts(labels=strokes(), background=BACKGROUND)).labels == 1
+    assert overlap(found[12:], truth[12:]) > 0.95
+
+
+def test_a_few_lesions_that_nobody_marked_do_not_hide_the_look_of_the_others():
+    unmarked = [(5, 6, 24), (5, 24, 8), (5, 42, 24)]
+    truth = spots(SPOTS + FAR + unmarked)
+    model = model_of(noisy(np.where(truth, 110.0, 60.0)))
+    found = model.update(Prompts(labels=strokes(), background=BACKGROUND)).labels == 1
+    assert overlap(found[12:], truth[12:]) > 0.85
+
+
 @pytest.mark.parametrize(("unlike", "kept"), [(6, 30), (15, 15)])
 def test_long_components_lose_only_what_leaked(unlike, kept):
     labels = np.zeros((3, 5, 40), np.uint8)
@@ -155,7 +173,10 @@ def test_two_components_are_not_many(lesions):
     assert not found[12:].any()
 
 
-@pytest.mark.parametrize("wrong", [{"min_components": -1}, {"min_recall": 1.5}, {"max_size": 0.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"min_components": -1}, {"min_recall": 1.5}, {"min_precision_few": 2.0}, {"max_size": 0.0}],
+)
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ParameterError):
         ScatterParams(**wrong)

@@ -236,6 +236,9 @@ class ScatterParams:
         ones show in several slices.
     min_precision : float
         Least part of what looks like the class in the annotated slices that is of the class.
+    min_precision_few : float
+        The same where the rest lies in no more components than the class has there (of two or
+        more pixels): they may be of the class, and not marked.
     min_recall : float
         Least part of the components that is recognized when it is left out.
     max_size : float
@@ -248,6 +251,7 @@ class ScatterParams:
     min_components: int = setting(3, low=0, high=1_000_000)
     min_apart: float = setting(0.5, low=0, high=1)
     min_precision: float = setting(0.8, low=0, high=1)
+    min_precision_few: float = setting(0.6, low=0, high=1)
     min_recall: float = setting(0.6, low=0, high=1)
     max_size: float = setting(1.5, above=0, high=1000)
     min_margin: float = setting(0.5, low=0, high=1000)

@@ -14,6 +14,10 @@ limit is not passed: a class does not come back farther out, where the limit is 
 
 Where the slices lie close together, no place between them is far from a marker. Path costs there
 say nothing of how far a class goes, and there is no limit.
+
+Classes of many small components hardly have a node that is no seed in the annotated slices: their
+limit would follow one or two nodes. Where the look of such classes is known, their nodes have no
+limit, and that of their voxels is at least the largest path cost of voxels in those slices.
 """
 
 from __future__ import annotations
@@ -46,6 +50,10 @@ class ExtentLimits:
         In slices.
     growth : float
         Part of itself by which the limit outside grows with every slice from there.
+    scattered : frozenset of int
+        Classes of many components: their nodes have no limit.
+    slices : (S,) ndarray of int, optional
+        The annotated slices.
     """
 
     cost: float
@@ -54,6 +62,47 @@ class ExtentLimits:
     first: float = -np.inf
     last: float = np.inf
     growth: float = 0.0
+    scattered: frozenset[int] = frozenset()
+    slices: NDArray[np.int64] | None = None
+
+    def largest_of_voxels(
+        self, voxels: NDArray[np.int32], distance: Floats, percentile: float
+    ) -> float:
+        """Return the largest path cost of scattered classes in the annotated slices.
+
+        Parameters
+        ----------
+        voxels : (P, 3) ndarray of int32
+        distance : (K, P) ndarray of float32
+            Path costs from every class's markers.
+        percentile : float
+            Percentile of a class's path costs that counts as its largest.
+
+        Returns
+        -------
+        float
+            0 where no class is scattered.
+        """
+        if not self.scattered or self.slices is None:
+            return 0.0
+        within = np.isin(voxels[:, self.axis], self.slices)
+        return _largest(distance[:, within], percentile, self.scattered)
+
+    def end_voxels(self, distance: Floats, voxels: NDArray[np.int32], least: float = 0.0) -> None:
+        """Let the background take voxels whose path costs exceed the limit, in place.
+
+        Parameters
+        ----------
+        distance : (K, P) ndarray of float32
+        voxels : (P, 3) ndarray of int32
+        least : float
+            Of the limit of scattered classes.
+        """
+        limit = self.at(voxels)
+        if self.scattered:
+            mine = self._scattered_first(distance)
+            limit[mine] = np.maximum(limit[mine], np.float32(least))
+        np.minimum(distance[0], limit, out=distance[0])
 
     def at(self, points: NDArray[Any]) -> Floats:
         """Return the limit at points.
@@ -107,7 +156,7 @@ class ExtentLimits:
             count = len(points)
             ones = np.ones(len(graph.neighbors), np.int8)
             links = csr_matrix((ones, graph.neighbors, graph.offsets), (count, count))
-            for k in range(1, len(distance)):
+            for k in sorted(set(range(1, len(distance))) - self.scattered):
                 inside = np.flatnonzero((distance[k] <= limit) | (seeds == k))
                 if not past[inside].any():
                     continue
@@ -115,7 +164,12 @@ class ExtentLimits:
                 known = sorted_unique(part[(seeds[inside] == k) | ~past[inside]])
                 lost = inside[~np.isin(part, known)]
                 distance[k, lost] = unreachable
+        limit[self._scattered_first(distance)] = unreachable
         np.minimum(distance[0], limit, out=distance[0])
+
+    def _scattered_first(self, distance: Floats) -> NDArray[np.bool_]:
+        """Return where a scattered class comes before all others but the background."""
+        return np.isin(1 + distance[1:].argmin(axis=0), sorted(self.scattered))
 
 
 def extents_end(markers: Markers, max_path_ratio: float) -> bool:
@@ -133,6 +187,7 @@ def estimate_extent(
     width: float = np.inf,
     close_gap: float = 0.125,
     node_distance: NDArray[np.float64] | None = None,
+    scattered: frozenset[int] = frozenset(),
 ) -> ExtentLimits:
     """Estimate the limits from the path costs of a solve.
 
@@ -158,6 +213,8 @@ def estimate_extent(
     node_distance : (3,) ndarray, optional
         Mean distance of nodes in voxels of every axis: slices with no larger gaps than that lie
         close together, however wide the classes are.
+    scattered : frozenset of int
+        Classes of many components, whose look is known.
 
     Returns
     -------
@@ -170,7 +227,7 @@ def estimate_extent(
     if len(slices) < 2:
         on = np.isin(position, slices) if len(slices) else np.ones(len(points), np.bool_)
         cost = max_path_ratio * _largest(distance[:, on], percentile) or unreachable
-        return ExtentLimits(cost, cost)
+        return ExtentLimits(cost, cost, axis, scattered=scattered, slices=slices)
     partly = np.setdiff1d(slices, markers.fully_labeled.get(axis, slices[:0]))
     gap, span = float(np.diff(slices).max()), float(slices[-1] - slices[0])
     close = width < np.inf and gap < close_gap * width * (2 if gap <= 2 else 1)
@@ -185,11 +242,11 @@ def estimate_extent(
     first = float(max([slices[0] - (slices[1] - slices[0]), *empty[empty < slices[0]]]))
     last = float(min([slices[-1] + (slices[-1] - slices[-2]), *empty[empty > slices[-1]]]))
     growth = 1 / span if span >= width else 0.0
-    return ExtentLimits(cost, outside, axis, first, last, growth)
+    return ExtentLimits(cost, outside, axis, first, last, growth, scattered, slices)
 
 
-def _largest(distance: Floats, percentile: float) -> float:
+def _largest(distance: Floats, percentile: float, classes: frozenset[int] | None = None) -> float:
     """Return the largest path cost of the classes to their own nodes, the background left out."""
     winner, own = distance.argmin(axis=0), distance.min(axis=0)
-    costs = [own[winner == k] for k in range(1, len(distance))]
+    costs = [own[winner == k] for k in classes or range(1, len(distance))]
     return max((float(np.percentile(c, percentile)) for c in costs if len(c)), default=0.0)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from napari_medgs._typing import Floats
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.term_params import ScatterParams
-from napari_medgs.segmentation.terms.scattered import Scattered, margins
+from napari_medgs.segmentation.terms.annotated_components import margins
+from napari_medgs.segmentation.terms.scattered import Scattered
 
 LEAST_UNLIKE = 1 / 3  # of a component that leaked: true ones have rims that look like others, too
 

@@ -48,11 +48,14 @@ class NarrowBand:
         Minus the logarithm of every class's path cost.
     shown : (K,) ndarray of bool
         Classes that the Gaussians show at their markers.
+    least_limit : float
+        Path cost over voxels below which no scattered class ends.
     """
 
     voxels: NDArray[np.int32]
     scores: Floats
     shown: NDArray[np.bool_]
+    least_limit: float = 0.0
 
 
 def path_bound(distance: Floats, params: NarrowBandParams | None = None) -> Floats:
@@ -76,6 +79,7 @@ class NarrowBandRefiner:
         self.image, self._params = image, params.narrow_band
         self._growing = params.region_growing
         self._base_cost = np.float32(params.graph.base_cost)
+        self._extent_percentile = params.extent_percentile
         # Thin walls vanish in the smoother guide image of the graph.
         self._guide = image.guide_at_scale(self._params.sigma, self._params.clean_sigma)
         shape = image.guide.shape[1:]
@@ -127,13 +131,13 @@ class NarrowBandRefiner:
         list_band(margin, limits.values, limits.size, self._slot, voxels)
         try:
             distance = np.full((markers.count, count), np.inf, np.float32)
-            scores = self._solve(
+            scores, least_limit = self._solve(
                 solution, markers, weight, smooth, labels, best, voxels, forbidden, distance,
                 count, shown,
             )  # fmt: skip
         finally:
             clear_band(self._slot, voxels)
-        return NarrowBand(voxels, scores, shown)
+        return NarrowBand(voxels, scores, shown, least_limit)
 
     def refine_windows(
         self,
@@ -183,9 +187,9 @@ class NarrowBandRefiner:
             distance = np.full((markers.count, len(voxels)), np.inf, np.float32)
             distance[:, len(inner) :] = np.exp(-before.scores[near].T) - np.float32(SOFTENING)
             np.maximum(distance, 0, out=distance)
-            scores = self._solve(
+            scores, _ = self._solve(
                 solution, markers, weight, smooth, labels, best, voxels, None, distance,
-                len(inner), before.shown,
+                len(inner), before.shown, before.least_limit,
             )  # fmt: skip
         finally:
             clear_band(self._slot, voxels)
@@ -193,6 +197,7 @@ class NarrowBandRefiner:
             np.concatenate([before.voxels[~inside], inner]),
             np.concatenate([before.scores[~inside], scores]),
             before.shown,
+            before.least_limit,
         )
 
     def _solve(
@@ -208,10 +213,13 @@ class NarrowBandRefiner:
         distance: Floats,
         count: int,
         shown: NDArray[np.bool_],
-    ) -> Floats:
-        """Label the first ``count`` numbered voxels in place, and return their scores.
+        least_limit: float | None = None,
+    ) -> tuple[Floats, float]:
+        """Label the first ``count`` numbered voxels in place; return their scores.
 
-        ``distance`` (K, B) holds what is known of the others, infinity for the first ones.
+        ``distance`` (K, B) holds what is known of the others, infinity for the first ones. Without
+        ``least_limit``, the path cost below which no scattered class ends is estimated, and
+        returned, too.
         """
         classes, image = markers.count, self.image
         starts = np.full((classes, count), np.inf, np.float32)
@@ -245,7 +253,10 @@ class NarrowBandRefiner:
         np.minimum(distance, bound, out=distance)
         if forbidden is not None:
             distance[forbidden(voxels)] = UNREACHABLE
-        np.minimum(distance[0], solution.extent.at(voxels), out=distance[0])
+        extent = solution.extent
+        if least_limit is None:
+            least_limit = extent.largest_of_voxels(voxels, distance, self._extent_percentile)
+        extent.end_voxels(distance, voxels, least_limit)
         distance += np.float32(SOFTENING)
         scores = np.ascontiguousarray(-np.log(distance[:, :count]).T)
         np.power(distance, np.float32(-self._params.exponent), out=distance)
@@ -255,7 +266,7 @@ class NarrowBandRefiner:
         labels[tuple(voxels[:count].T)] = sharp
         if smooth > 0:
             self._smooth(voxels, count, labels, probability, sharp, smooth)
-        return scores
+        return scores, least_limit
 
     def _grow(
         self,

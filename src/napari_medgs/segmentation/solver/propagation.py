@@ -194,10 +194,10 @@ class MarkerPropagation:
             classes = np.concatenate([sources.classes, np.zeros(len(unseeded), np.int32)])
             seeds = solver.seeds(voxels, classes, markers.count)
         weight = params.shape
+        apart = frozenset() if scattered is None else scattered.trusted
         if markers.kept is not None:
             prior, weight = markers.kept, params.advanced.initial_mask.prior_weight
         elif slices is not None and params.shape > 0 and params.appearance > 0:
-            apart = frozenset() if scattered is None else scattered.trusted
             # Balls around clicks and boxes are no outlines that a class would keep.
             outlined = not (markers.clicked or markers.boxes) and slices.hold_most(markers)
             prior = slices.prior(
@@ -218,6 +218,7 @@ class MarkerPropagation:
             np.inf if slices is None else slices.width(solver.image.relative_spacing),
             params.advanced.extent_gap,
             solver.node_distance,
+            apart,
         )
         extent.cut(distance, solver.points, seeds, solver.graph, float(UNREACHABLE))
         axis, annotated = markers.annotated_slices()
