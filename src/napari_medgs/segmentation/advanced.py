@@ -45,6 +45,11 @@ class GraphParams:
         border leave much weight in the tails of Gaussians beyond it.
     fine_sigma, clean_fine_sigma : float
         Smoothing of noisy and of clean channels for the finer of the two watershed hierarchies.
+    near_slices : float
+        Thick slices are near where annotated ones differ less from their neighbors, around the
+        strokes, than from themselves moved by this part of the distance of slices; 0: never.
+    near_slice_distance : float
+        Paths count near slices as at most this far apart, in finest voxels.
     """
 
     neighbors: int = setting(12, low=1, high=64)
@@ -55,6 +60,8 @@ class GraphParams:
     seed_share: float = setting(0.05, low=0, high=1)
     fine_sigma: float = setting(0.5, low=0, high=20)
     clean_fine_sigma: float = setting(0.0, low=0, high=20)
+    near_slices: float = setting(0.125, low=0, high=1)
+    near_slice_distance: float = setting(3.0, low=1, high=1000)
 
     def __post_init__(self) -> None:
         check(self)

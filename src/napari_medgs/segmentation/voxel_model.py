@@ -34,6 +34,7 @@ from napari_medgs.segmentation.terms.contrast_weights import (
     ContrastWeights,
     learn_contrast_weights,
 )
+from napari_medgs.segmentation.terms.near_slices import slices_are_near
 
 
 class VoxelModel:
@@ -240,7 +241,10 @@ class VoxelModel:
         params = self.params
         timer.stage(SegmentStage.TERMS)
         contrasts = self._contrasts(setup, snapshot.markers)
-        setup.weigh(None if contrasts is None else contrasts.edges)
+        graph, image = params.advanced.graph, setup.graph.image
+        near = slices_are_near(image, snapshot.markers, graph.near_slices)
+        edges = None if contrasts is None else contrasts.edges
+        setup.weigh(edges, graph.near_slice_distance if near else np.inf)
         return setup.propagation.solve(
             snapshot.markers, snapshot.constraints, contrasts, params, timer
         )

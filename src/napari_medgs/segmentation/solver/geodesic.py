@@ -77,7 +77,7 @@ class GraphSolver:
         self._filled: FilledRenderer | None = None
         self.points = np.concatenate([centers, self._empty_nodes.points])
         self.graph: Graph = build_graph(
-            self.points, features.relative_spacing, features.edges, graph.neighbors
+            self.points, features.path_spacing, features.edges, graph.neighbors
         )
         self.base_cost = np.float32(graph.base_cost)
         self.features = features.at(self.points)
@@ -98,16 +98,20 @@ class GraphSolver:
         return distance
 
     def weigh(self, features: ImageFeatures) -> None:
-        """Take gradients from the same features with other strengths of the channels.
+        """Take gradients from the same features with other strengths or distances of slices.
 
         Parameters
         ----------
         features : ImageFeatures
         """
+        spacing = features.path_spacing
+        same = (spacing == self.image.path_spacing).all()
         self.image = features
-        self.graph = with_gradients(
-            self.graph, self.points, features.relative_spacing, features.edges
-        )
+        if same:
+            self.graph = with_gradients(self.graph, self.points, spacing, features.edges)
+        else:
+            own = self._params.graph
+            self.graph = build_graph(self.points, spacing, features.edges, own.neighbors)
         self._basins, self._watershed = (), None  # their memory is needed
         self._basins = self._hierarchies()
 
@@ -119,7 +123,7 @@ class GraphSolver:
         found: dict[int, CatchmentBasins] = {}
 
         def find(k: int) -> None:
-            found[k] = CatchmentBasins(images[k], image.relative_spacing)
+            found[k] = CatchmentBasins(images[k], image.path_spacing)
 
         run_chunks(find, 2)
         return found[0], found[1]

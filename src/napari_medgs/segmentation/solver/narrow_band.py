@@ -85,7 +85,7 @@ class NarrowBandRefiner:
         shape = image.guide.shape[1:]
         self._slot = np.full(shape, -1, np.int32)
         self._steps = STEPS[[shape[a // 2] > 1 for a in range(6)]]
-        self._lengths = np.abs(self._steps @ image.relative_spacing).astype(np.float32)
+        self._lengths = np.abs(self._steps @ image.path_spacing).astype(np.float32)
         # The squared gradient times the length: difference^2 / length.
         self._difference_scales = (1 / self._lengths).astype(np.float32)
 

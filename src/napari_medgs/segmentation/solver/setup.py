@@ -59,24 +59,27 @@ class SolverSetup:
         timer.stage(SegmentStage.BUFFERS)
         image = np.moveaxis(volume.channel(0), axis, 0)
         self.voxels = VoxelSolver(image, features, self.graph, self.advanced)
-        self._strengths: tuple[float, ...] | None = ()
+        self._weighed: tuple[tuple[float, ...], float] | None = (), np.inf
 
-    def weigh(self, strengths: Floats | None) -> None:
-        """Let contrasts count differently in gradients; what depends on them is made anew.
+    def weigh(self, strengths: Floats | None, slice_distance: float = np.inf) -> None:
+        """Let contrasts and slices count differently; what depends on them is made anew.
 
         Parameters
         ----------
         strengths : (C,) ndarray of float32 or None
-            None where all count alike.
+            Of the contrasts in gradients; None where all count alike.
+        slice_distance : float
+            Most finest voxels that paths count between slices; as far as they are by default.
         """
-        key = () if strengths is None or (strengths == 1).all() else tuple(strengths.tolist())
-        if key == self._strengths:
+        alike = strengths is None or (strengths == 1).all()
+        key = () if strengths is None or alike else tuple(strengths.tolist()), slice_distance
+        if key == self._weighed:
             return
         # Without it no quick update would start from the gradients of before.
         self.propagation.last = None
         self.voxels.forget()
-        self._strengths = None  # until all is done: memory may not suffice
-        features = self.graph.image.weighed(strengths if key else None)
+        self._weighed = None  # until all is done: memory may not suffice
+        features = self.graph.image.weighed(None if alike else strengths, slice_distance)
         self.graph.weigh(features)
         self.voxels.weigh(features)
-        self._strengths = key
+        self._weighed = key

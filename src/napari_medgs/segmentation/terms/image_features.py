@@ -82,6 +82,8 @@ class ImageFeatures:
         Factors of the channels in ``edges``.
     missing : (C, Z, Y, X) ndarray of bool or None
         Where a channel has no value: it is continued smoothly, without a gradient that counts.
+    slice_distance : float
+        Paths count slices as at most this far apart, in finest voxels.
     """
 
     guide: Floats
@@ -95,16 +97,26 @@ class ImageFeatures:
     _factors: Floats
     strengths: Floats | None = None
     missing: NDArray[np.bool_] | None = None
+    slice_distance: float = np.inf
 
-    def weighed(self, strengths: Floats | None) -> ImageFeatures:
-        """Return features whose channels count differently where gradients are taken.
+    def weighed(self, strengths: Floats | None, slice_distance: float = np.inf) -> ImageFeatures:
+        """Return features whose channels or slices count differently in paths and gradients.
 
         Parameters
         ----------
         strengths : (C,) ndarray of float32 or None
             Factors of the channels; all alike for None.
+        slice_distance : float
+            Most finest voxels between slices; as far as they are by default.
         """
-        return replace(self, strengths=strengths)
+        return replace(self, strengths=strengths, slice_distance=slice_distance)
+
+    @property
+    def path_spacing(self) -> NDArray[np.float64]:
+        """Distances of voxels along paths over that of the finest ones, (3,)."""
+        spacing = self.relative_spacing.copy()
+        spacing[0] = min(spacing[0], self.slice_distance)
+        return spacing
 
     @property
     def edges(self) -> Floats:
