@@ -133,6 +133,10 @@ class InitialMaskParams:
         prompt has the probability ``exp(-r / d) / 2``.
     min_probability : float
         Voxels whose largest prior probability is below this are free.
+    max_flood : float
+        Background strokes that are alone in their slice correct the mask of all other prompts like
+        an initial one, unless the classes have more than this many times the area there that they
+        have in any annotated slice: then all is learned anew. 0: it always is.
     """
 
     release_factor: float = setting(2.0, low=0, high=100)
@@ -140,6 +144,7 @@ class InitialMaskParams:
     max_depth: float = setting(40.0, above=0, high=1e4)
     prior_weight: float = setting(1.0, low=0, high=100)
     min_probability: float = setting(0.7, low=0, high=1)
+    max_flood: float = setting(2.5, low=0, high=1e6)
 
     def __post_init__(self) -> None:
         check(self)

@@ -15,6 +15,7 @@ from napari_medgs.segmentation.advanced import InitialMaskParams
 from napari_medgs.segmentation.prompts.collector import Alike
 from napari_medgs.segmentation.prompts.completion import completed, lacking_classes
 from napari_medgs.segmentation.prompts.initial_mask import InitialMask, initial_mask_of
+from napari_medgs.segmentation.prompts.lone_strokes import lone_background_strokes
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.prompts.prompts import Prompts
 from napari_medgs.segmentation.prompts.rasterize import rasterize_prompts
@@ -36,11 +37,18 @@ class PromptSnapshot:
     constraints : Constraints
     completion : Completion, optional
         Where classes are drawn that the initial mask does not have.
+    lone : (P,) ndarray of int64, optional
+        Where there is no initial mask, and background strokes are alone in their slices: the
+        stroke of every marker, 0 for all others.
+    correct : callable, optional
+        With ``lone``. InitialMask -> PromptSnapshot of the same prompts, which correct a mask.
     """
 
     markers: Markers
     constraints: Constraints
     completion: Completion | None = None
+    lone: NDArray[np.int64] | None = None
+    correct: Callable[[InitialMask], PromptSnapshot] | None = None
 
     @property
     def values(self) -> tuple[int, ...]:
@@ -113,7 +121,7 @@ class SnapshotMaker:
         alike = self._alike if initial is None else None
         snapshot = self._rasterized(prompts, initial, alike)
         if initial is None:
-            return snapshot
+            return self._with_lone_strokes(prompts, snapshot)
         return replace(snapshot, completion=self._completion(prompts, initial))
 
     def _rasterized(
@@ -126,6 +134,22 @@ class SnapshotMaker:
         shape, axes = self._volume.shape, self._axes
         markers = rasterize_prompts(prompts, shape, axes, self._relative_spacing, initial, alike)
         return PromptSnapshot(markers, Constraints(prompts, markers, shape, axes, walls))
+
+    def _with_lone_strokes(self, prompts: Prompts, snapshot: PromptSnapshot) -> PromptSnapshot:
+        """Return a snapshot with what is needed where background strokes correct a mask."""
+        markers = snapshot.markers
+        if markers.boxes or markers.clicked:
+            return snapshot
+        lone = lone_background_strokes(markers)
+        if not lone.any() or not (markers.classes[lone == 0] == 0).any():
+            return snapshot
+        # The prompts' arrays may change while the first solve runs.
+        later = prompts if prompts.labels is None else prompts.with_labels(prompts.labels.copy())
+
+        def correct(mask: InitialMask) -> PromptSnapshot:
+            return self._rasterized(later, mask, None)
+
+        return replace(snapshot, lone=lone, correct=correct)
 
     def _completion(self, prompts: Prompts, initial: InitialMask) -> Completion | None:
         """Return how classes are found that an initial mask lacks, if there are some."""

@@ -21,6 +21,7 @@ from napari_medgs._util.threads import limit_threads
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import ParameterError
+from napari_medgs.segmentation.first_masks import FirstMasks
 from napari_medgs.segmentation.params import SegmentParams, SegmentStage
 from napari_medgs.segmentation.postprocess.class_edits import clear_outside_range
 from napari_medgs.segmentation.prompts.markers import Markers
@@ -101,8 +102,7 @@ class VoxelModel:
         self.last: SegmentResult | None = None
         self._axes = field.info.stack_axes
         self._snapshots = SnapshotMaker(volume, self._axes)
-        # By the last full update: what its initial mask lacked, and the labels found for that.
-        self._found: tuple[frozenset[int], NDArray[Any]] | None = None
+        self._first = FirstMasks(self._axes, volume.grid.relative_spacing)
         timer = StageTimer("segmentation", progress, should_stop, 5)
         with limit_threads(self.params.threads):
             self._setup = SolverSetup(volume, field, self.params, timer)
@@ -183,12 +183,16 @@ class VoxelModel:
     ) -> SegmentResult:
         timer.stage(SegmentStage.PROMPTS)
         given = self._snapshot_of(prompts)
-        snapshot = self._completed(given) if quick else given
+        snapshot = self._first.known(given) if quick else given
         markers, constraints = snapshot.markers, snapshot.constraints
         extend = setup.propagation.extension(markers, constraints) if quick else None
         timer.end()
+        corrected = quick and self._first.corrects(given)
         if extend is None:
-            snapshot = self._complete(setup, given, timer)
+            if not corrected:
+                snapshot = self._first.found(
+                    given, lambda some: self._labels_of(setup, some, timer), self.params
+                )
             constraints = snapshot.constraints
             state = self._solve_graph(setup, snapshot, timer)
         else:
@@ -208,31 +212,18 @@ class VoxelModel:
             scores,
             timer.started,
             timings=timer.seconds,
-            incremental=extend is not None,
+            incremental=extend is not None or corrected,
             has_background=bool((state.markers.classes == 0).any()),
         )
         return self.last
 
-    def _complete(
+    def _labels_of(
         self, setup: SolverSetup, snapshot: PromptSnapshot, timer: StageTimer
-    ) -> PromptSnapshot:
-        """Find the classes that the initial mask lacks, and return a snapshot with them."""
-        self._found = None
-        if snapshot.completion is None:
-            return snapshot
-        first = snapshot.completion.first()
-        state = self._solve_graph(setup, first, timer)
-        found, _ = setup.voxels.solve(state, first.constraints, self.params, timer, quick=False)
-        labels = np.moveaxis(value_table(first.values)[found], 0, self._axes[0])
-        self._found = snapshot.completion.classes, labels
-        return snapshot.completion.complete(labels)
-
-    def _completed(self, snapshot: PromptSnapshot) -> PromptSnapshot:
-        """Return a snapshot with the classes of the last full update that its mask lacks."""
-        completion, found = snapshot.completion, self._found
-        if completion is None or found is None or completion.classes != found[0]:
-            return snapshot
-        return completion.complete(found[1])
+    ) -> NDArray[np.uint8]:
+        """Return class indices, slice-first, of which the asked mask makes use."""
+        state = self._solve_graph(setup, snapshot, timer)
+        labels, _ = setup.voxels.solve(state, snapshot.constraints, self.params, timer, False)
+        return labels
 
     def _solve_graph(
         self, setup: SolverSetup, snapshot: PromptSnapshot, timer: StageTimer
@@ -301,7 +292,7 @@ class VoxelModel:
         """
         timer = _unseen("preview")
         with self._solving(timer) as setup:
-            snapshot = self._completed(self._snapshot_of(prompts))
+            snapshot = self._first.known(self._snapshot_of(prompts))
             return self._preview(setup, axis, index, snapshot, timer)
 
     def _preview(

@@ -121,6 +121,8 @@ class Markers:
         What stays of an initial mask.
     clicked : bool
         There are points only: the slices of one ball tell nothing about each other.
+    empty : (S,) ndarray of int64
+        Slices of the orientation of :meth:`annotated_slices` in which no class can be.
     """
 
     values: tuple[int, ...]
@@ -135,6 +137,7 @@ class Markers:
     user_marked: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     kept: KeptLabels | None = None
     clicked: bool = False
+    empty: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def count(self) -> int:
@@ -218,10 +221,10 @@ class Markers:
         axis, chosen, _ = max(found, key=lambda one: one[2] ** 1.5 / len(one[1]) ** 0.5)
         return axis, chosen
 
-    def empty_slices(self) -> NDArray[np.int64]:
+    def background_slices(self) -> NDArray[np.int64]:
         """Return the slices past the annotated ones in which only background is marked.
 
-        Someone who marks nothing but background there says that the structures have ended. Each
+        Someone who marks nothing but background there may say that the structures have ended. Each
         needs half as many background markers as the annotated slices have (their median): a
         short stroke against a leak says nothing of the whole slice.
 

@@ -45,7 +45,8 @@ def rasterize_prompts(
     relative_spacing : (3,) ndarray
         Canonical voxel sizes over the finest one.
     initial : optional
-        ``prompts.initial`` or ``prompts.prior``, prepared, when already known.
+        ``prompts.initial`` or ``prompts.prior``, prepared, when already known; or another mask
+        that the prompts correct.
     alike : callable, optional
         Tells which voxels (flat indices) of a point's ball look like the one that was clicked;
         the others are not marked. All are marked by default, and for the background, which looks
@@ -67,7 +68,7 @@ def rasterize_prompts(
     background = prompts.background_value
     kept: NDArray[np.bool_] | None = None
     released: Released | None = None
-    if prompts.initial is not None or prompts.prior is not None:
+    if initial is not None or prompts.initial is not None or prompts.prior is not None:
         if initial is None:
             initial = initial_mask_of(prompts, relative_spacing)
         denied = _joined(denied_flat), _joined(denied_label)

@@ -238,7 +238,7 @@ def estimate_extent(
     cost = max_path_ratio * _largest(distance[:, within], percentile) or unreachable
     between = (position >= slices[0]) & (position <= slices[-1])
     outside = _largest(distance[:, between], percentile) or unreachable
-    empty = markers.empty_slices()
+    empty = markers.empty
     first = float(max([slices[0] - (slices[1] - slices[0]), *empty[empty < slices[0]]]))
     last = float(min([slices[-1] + (slices[-1] - slices[-2]), *empty[empty > slices[-1]]]))
     growth = 1 / span if span >= width else 0.0

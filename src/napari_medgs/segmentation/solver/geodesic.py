@@ -5,6 +5,7 @@ What paths cost is in :mod:`~napari_medgs.segmentation.solver.path_costs`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from napari_medgs.data.field import GaussianField
 from napari_medgs.rendering.engine import ScoreRenderer
 from napari_medgs.segmentation.advanced import SolverParams
 from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.solver.empty_slices import empty_slices
 from napari_medgs.segmentation.solver.empty_space import EmptySpaceNodes, FilledRenderer
 from napari_medgs.segmentation.solver.graph import Graph, build_graph, with_gradients
 from napari_medgs.segmentation.solver.path_costs import (
@@ -342,8 +344,15 @@ class GraphSolver:
     def annotated_slices(self, distance: Floats, markers: Markers) -> AnnotatedSlices:
         """Return the labels of the annotated slices after a solve."""
         axis, slices = markers.annotated_slices()
-        empty = markers.empty_slices()
-        return self._labeled_slices(distance, markers, axis, np.union1d(slices, empty), empty)
+        chosen = np.union1d(slices, markers.empty)
+        return self._labeled_slices(distance, markers, axis, chosen, markers.empty)
+
+    def with_empty_slices(self, distance: Floats, markers: Markers) -> Markers:
+        """Return markers with the slices that are empty by a solve."""
+        axis, _ = markers.annotated_slices()
+        scores = self.scores(distance)
+        found = empty_slices(markers, lambda z: self.labels_in_plane(scores, axis, z))
+        return replace(markers, empty=found)
 
     def slices_without_background(self, distance: Floats, markers: Markers) -> AnnotatedSlices:
         """Return the labels of slices with marked classes, but no background, after a solve."""

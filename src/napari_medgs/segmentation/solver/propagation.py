@@ -153,8 +153,9 @@ class MarkerPropagation:
         timer.stage(SegmentStage.SHAPE)
         prior: LabelPrior | None = None
         unseeded = np.zeros((0, 3), np.int32)
-        slices, scattered, known = None, None, markers
+        slices, scattered = None, None
         if markers.kept is None:  # an initial mask knows the extent of every class
+            markers = solver.with_empty_slices(distance, markers)
             slices = solver.annotated_slices(distance, markers)
             unseeded = slices.drop_unseeded_components(
                 markers, solver.image.relative_spacing, partial(solver.lead, distance)
@@ -178,14 +179,14 @@ class MarkerPropagation:
                 )  # fmt: skip
                 painted = np.concatenate([found, added])
                 state = self.solve(more, constraints, contrasts, params, timer, painted)
+                markers = replace(markers, empty=state.markers.empty)
                 return replace(state, markers=markers, beyond=beyond)
             scattered = find_scattered(
                 markers, slices, solver.image, appearance, solver.nodes(seeds),
                 log_probability,
                 params.seed, params.advanced,
             )  # fmt: skip
-        if scattered is not None:
-            known = scattered.added_to(markers)
+        known = markers if scattered is None else scattered.added_to(markers)
         changed = len(unseeded) + len(known.voxels) > len(markers.voxels)
         if changed:
             added = np.ones(len(known.voxels) - len(middle), np.bool_)
@@ -275,7 +276,8 @@ class MarkerPropagation:
 
         def extend() -> GraphState:
             distance = self.extended(old, markers)
-            return replace(old, markers=markers, solution=replace(old.solution, distance=distance))
+            known = replace(markers, empty=old.markers.empty)
+            return replace(old, markers=known, solution=replace(old.solution, distance=distance))
 
         return extend
 

@@ -201,7 +201,7 @@ class VoxelSolver:
             markers.kept.enforce(labels)
         else:
             axis, _ = markers.annotated_slices()
-            labels[(slice(None),) * axis + (markers.empty_slices(),)] = 0
+            labels[(slice(None),) * axis + (markers.empty,)] = 0
         clear_outside_range(labels, self._image, params.lowest, params.highest)
         labels[tuple(drawn[0].T)] = drawn[1]
         constraints.enforce(labels)

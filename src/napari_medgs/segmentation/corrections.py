@@ -1,0 +1,99 @@
+"""Background strokes that take back a part of the mask that all other prompts give.
+
+Who sees a leak strokes it as background, often in a slice without other strokes. Such a stroke
+lies just where appearance and watershed are wrong. Learning from it would take away what is right:
+the mask of the other prompts is corrected near it instead, as an initial mask is.
+
+Two kinds of such strokes are learned from like all others: those in slices that the mask floods,
+and those that cover most of what the mask has in a slice past its ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.segmentation.params import SegmentParams
+from napari_medgs.segmentation.prompts.initial_mask import InitialMask
+from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.solver.empty_slices import empty_slices
+
+
+@dataclass(frozen=True)
+class CorrectedMask:
+    """A mask that strokes correct, and what it was solved from.
+
+    Attributes
+    ----------
+    mask : InitialMask
+        On the canonical grid.
+    labels : (Z, Y, X) ndarray of uint8
+        Class indices, slice-first, without any stroke of the background that is alone.
+    others, learned : Markers
+        Those of ``labels``, and those of the mask.
+    params : SegmentParams
+    """
+
+    mask: InitialMask
+    labels: NDArray[np.uint8]
+    others: Markers
+    learned: Markers
+    params: SegmentParams
+
+    def is_of(self, others: Markers, params: SegmentParams) -> bool:
+        """Return whether these markers and settings give ``labels``."""
+        return self.params == params and _same(self.others, others)
+
+    def learns(self, learned: Markers) -> bool:
+        """Return whether the mask is that of these markers."""
+        return _same(self.learned, learned)
+
+
+def _same(one: Markers, other: Markers) -> bool:
+    return (
+        one.values == other.values
+        and np.array_equal(one.voxels, other.voxels)
+        and np.array_equal(one.classes, other.classes)
+        and np.array_equal(one.negative_voxels, other.negative_voxels)
+        and np.array_equal(one.negative_classes, other.negative_classes)
+        and one.fully_labeled.keys() == other.fully_labeled.keys()
+        and all(np.array_equal(v, other.fully_labeled[a]) for a, v in one.fully_labeled.items())
+    )
+
+
+def correcting_strokes(
+    markers: Markers, stroke: NDArray[np.int64], labels: NDArray[np.uint8], max_flood: float
+) -> NDArray[np.bool_]:
+    """Return which markers correct the mask that the others give.
+
+    Parameters
+    ----------
+    markers : Markers
+    stroke : (P,) ndarray of int64
+        See :func:`~napari_medgs.segmentation.prompts.lone_strokes.lone_background_strokes`.
+    labels : (Z, Y, X) ndarray of uint8
+        Class indices by a solve without these strokes, slice-first.
+    max_flood : float
+        Largest area of all classes in the slice of a stroke, over the largest one in annotated
+        slices.
+
+    Returns
+    -------
+    (P,) ndarray of bool
+    """
+    axis, annotated = markers.annotated_slices()
+    stack = np.moveaxis(labels, axis, 0)
+    ended = empty_slices(markers, lambda z: stack[z])
+    found = np.zeros(len(stroke), np.bool_)
+    largest = max((int(np.count_nonzero(stack[a])) for a in annotated), default=0)
+    for s in np.unique(stroke[stroke > 0]):
+        mine = stroke == s
+        voxels = markers.voxels[mine]
+        if np.median(labels[tuple(voxels.T)] > 0) < 0.5:
+            continue
+        z = int(np.median(voxels[:, axis]))
+        flooded = np.count_nonzero(stack[z]) > max_flood * largest
+        found[mine] = not flooded and z not in ended
+    return found

@@ -1,0 +1,128 @@
+"""Masks that are found before the one that is asked for, and that prompts then correct.
+
+Two kinds of prompts need one: classes that an initial mask lacks, and strokes of the background
+that take back a part of what all other prompts give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medgs.errors import LabelError
+from napari_medgs.segmentation.corrections import CorrectedMask, correcting_strokes
+from napari_medgs.segmentation.params import SegmentParams
+from napari_medgs.segmentation.prompts.initial_mask import prepare_initial_mask
+from napari_medgs.segmentation.result.result import value_table
+from napari_medgs.segmentation.snapshots import PromptSnapshot
+
+LabelsOf = Callable[[PromptSnapshot], NDArray[np.uint8]]
+
+
+class FirstMasks:
+    """Finds such masks, and keeps those of the last full update for quick ones.
+
+    Parameters
+    ----------
+    axes : (int, int, int)
+        Canonical axes in slice-first order.
+    relative_spacing : (3,) ndarray
+        Voxel sizes over the finest one.
+    """
+
+    def __init__(self, axes: tuple[int, int, int], relative_spacing: NDArray[Any]) -> None:
+        self._axes, self._relative_spacing = axes, relative_spacing
+        # What the initial mask lacked, and the labels found for that.
+        self._found: tuple[frozenset[int], NDArray[Any]] | None = None
+        self._corrected: CorrectedMask | None = None
+
+    def corrects(self, snapshot: PromptSnapshot) -> bool:
+        """Return whether a snapshot corrects a mask that is known."""
+        return snapshot.correct is not None and self._corrected is not None
+
+    def known(self, snapshot: PromptSnapshot) -> PromptSnapshot:
+        """Return a snapshot with the masks of the last full update, without solving."""
+        if snapshot.correct is not None and self._corrected is not None:
+            return self._correcting(snapshot, self._corrected)
+        completion, found = snapshot.completion, self._found
+        if completion is None or found is None or completion.classes != found[0]:
+            return snapshot
+        return completion.complete(found[1])
+
+    def found(
+        self, snapshot: PromptSnapshot, labels_of: LabelsOf, params: SegmentParams
+    ) -> PromptSnapshot:
+        """Return a snapshot with the masks that it needs.
+
+        Parameters
+        ----------
+        snapshot : PromptSnapshot
+        labels_of : callable
+            PromptSnapshot -> (Z, Y, X) ndarray of uint8, class indices slice-first: a full solve.
+        params : SegmentParams
+
+        Returns
+        -------
+        PromptSnapshot
+            The same where it needs none.
+        """
+        known, self._corrected, self._found = self._corrected, None, None
+        if snapshot.completion is not None:
+            first = snapshot.completion.first()
+            labels = self._values(first, labels_of(first))
+            self._found = snapshot.completion.classes, labels
+            return snapshot.completion.complete(labels)
+        if snapshot.correct is None or not params.advanced.initial_mask.max_flood:
+            return snapshot
+        self._corrected = self._mask_of(snapshot, labels_of, params, known)
+        if self._corrected is None:
+            return snapshot
+        return self._correcting(snapshot, self._corrected)
+
+    def _mask_of(
+        self,
+        snapshot: PromptSnapshot,
+        labels_of: LabelsOf,
+        params: SegmentParams,
+        known: CorrectedMask | None,
+    ) -> CorrectedMask | None:
+        """Return the mask that background strokes correct, None where they correct none."""
+        markers, lone = snapshot.markers, snapshot.lone
+        assert lone is not None  # comes with ``correct``
+        own = params.advanced.initial_mask
+        others = markers.subset(lone == 0)
+        if known is not None and known.is_of(others, params):
+            labels = known.labels
+        else:
+            labels = labels_of(replace(snapshot, markers=others))
+        chosen = correcting_strokes(markers, lone, labels, own.max_flood)
+        if not chosen.any():
+            return None
+        learned = markers.subset(~chosen)
+        if known is not None and known.is_of(others, params) and known.learns(learned):
+            return known
+        first = labels
+        if len(learned.voxels) > len(others.voxels):
+            labels = labels_of(replace(snapshot, markers=learned))
+        if not labels.any():
+            return None
+        mask = prepare_initial_mask(
+            self._values(snapshot, labels), 1.0, self._relative_spacing, own
+        )
+        return CorrectedMask(mask, first, others, learned, params)
+
+    def _correcting(self, snapshot: PromptSnapshot, corrected: CorrectedMask) -> PromptSnapshot:
+        assert snapshot.correct is not None
+        try:
+            return snapshot.correct(corrected.mask)
+        except LabelError:  # nothing of a class would be left
+            self._corrected = None
+            return snapshot
+
+    def _values(self, snapshot: PromptSnapshot, labels: NDArray[np.uint8]) -> NDArray[Any]:
+        """Return label values on the canonical grid."""
+        return np.moveaxis(value_table(snapshot.values)[labels], 0, self._axes[0])

@@ -1,0 +1,160 @@
+"""A stroke of the background that is alone in its slice corrects the mask near it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from napari_medgs.data.volume import Volume
+from napari_medgs.fitting import FitParams
+from napari_medgs.segmentation import Prompts, SegmentModel, SegmentParams, fit_for_segmentation
+from napari_medgs.segmentation.advanced import InitialMaskParams, SolverParams
+from napari_medgs.segmentation.prompts.lone_strokes import lone_background_strokes
+from napari_medgs.segmentation.prompts.markers import Markers
+from tests.segmentation.conftest import overlap
+
+SHAPE, BACKGROUND = (40, 48, 48), 9
+
+
+def rod() -> NDArray[np.bool_]:
+    y, x = np.indices(SHAPE)[1:]
+    return (y - 24) ** 2 + (x - 22) ** 2 < 49
+
+
+@pytest.fixture(scope="module")
+def model() -> SegmentModel:
+    """A rod through all slices; a bump beside it that looks the same in slices 14 to 18."""
+    image = np.where(rod(), 100.0, 60.0)
+    image[14:19, 20:29, 28:38] = 100
+    image += np.random.default_rng(0).normal(0, 5, SHAPE)
+    volume = Volume.from_array(image.astype(np.float32))
+    return SegmentModel(volume, fit_for_segmentation(volume, FitParams(iterations=15)))
+
+
+def strokes() -> NDArray[np.uint8]:
+    marks = np.zeros(SHAPE, np.uint8)
+    marks[30, 24, 18:27] = 1
+    marks[30, 12, 16:29] = BACKGROUND
+    return marks
+
+
+def mask_of(model: SegmentModel, marks: NDArray[np.uint8], **options: bool) -> NDArray[np.bool_]:
+    result = model.update(Prompts(labels=marks, background=BACKGROUND), **options)
+    return np.asarray(result.labels == 1)
+
+
+@pytest.mark.parametrize("z", [5, 24, 28, 32])
+def test_a_background_stroke_beside_a_class_leaves_it(model: SegmentModel, z: int) -> None:
+    marks = strokes()
+    before = mask_of(model, marks)
+    marks[z, 36, 16:29] = BACKGROUND
+    assert overlap(mask_of(model, marks), before) > 0.98
+
+
+def test_a_background_stroke_in_a_leak_takes_it_away_and_nothing_else(
+    model: SegmentModel,
+) -> None:
+    marks = strokes()
+    leak = np.zeros(SHAPE, bool)
+    leak[14:19, 20:29, 30:38] = True
+    before = mask_of(model, marks)
+    assert before[leak].mean() > 0.5  # else the test could not fail
+    marks[16, 22:27, 34] = BACKGROUND
+    after = mask_of(model, marks)
+    assert not after[16, 22:27, 34].any()
+    assert after[leak].mean() < 0.75 * before[leak].mean()
+    far = np.ones(SHAPE, bool)
+    far[8:25] = False
+    assert (after == before)[far].all()
+    assert overlap(after, rod()) > overlap(before, rod())
+
+
+def test_a_quick_update_corrects_nearly_as_the_full_one_does(
+    model: SegmentModel,
+) -> None:
+    marks = strokes()
+    marks[16, 22:27, 34] = BACKGROUND
+    mask_of(model, marks)
+    marks[15, 22:27, 34] = BACKGROUND
+    prompts = Prompts(labels=marks, background=BACKGROUND)
+    quick = model.update(prompts, quick=True)
+    assert quick.incremental
+    full = model.update(prompts)
+    assert not full.incremental
+    assert overlap(np.asarray(quick.labels == 1), np.asarray(full.labels == 1)) > 0.99
+
+
+def test_a_removed_correction_gives_the_mask_before_it(model: SegmentModel) -> None:
+    marks = strokes()
+    before = mask_of(model, marks)
+    marks[16, 22:27, 34] = BACKGROUND
+    assert (mask_of(model, marks) != before).any()
+    marks[16] = 0
+    np.testing.assert_array_equal(mask_of(model, marks), before)
+
+
+def test_without_the_rule_all_strokes_are_learned_from(model: SegmentModel) -> None:
+    marks = strokes()
+    marks[16, 22:27, 34] = BACKGROUND
+    corrected = mask_of(model, marks)
+    default = model.params
+    model.params = SegmentParams(
+        advanced=SolverParams(initial_mask=InitialMaskParams(max_flood=0.0))
+    )
+    learned = mask_of(model, marks)
+    model.params = default
+    assert (learned != corrected).any()
+
+
+def test_a_flooding_mask_is_not_kept() -> None:
+    # The class is all that is bright; in other slices a plate is as bright, and much larger.
+    image = np.where(rod(), 100.0, 60.0)
+    image[:20, 2:46, 32:46] = image[:20, 20:28, 22:46] = 108
+    image += np.random.default_rng(0).normal(0, 4, SHAPE)
+    volume = Volume.from_array(image.astype(np.float32))
+    model = SegmentModel(volume, fit_for_segmentation(volume, FitParams(iterations=15)))
+    marks = strokes()
+    before = mask_of(model, marks)
+    assert before[10].sum() > 2.5 * before[30].sum()  # else the test could not fail
+    marks[10, 10:40, 40] = BACKGROUND
+    after = mask_of(model, marks)
+    default = model.params
+    model.params = replace(
+        default, advanced=SolverParams(initial_mask=InitialMaskParams(max_flood=0.0))
+    )
+    np.testing.assert_array_equal(after, mask_of(model, marks))
+
+
+def markers_of(marks: NDArray[np.uint8]) -> Markers:
+    voxels = np.argwhere(marks).astype(np.int32)
+    values = marks[tuple(voxels.T)]
+    none = np.zeros(0, np.int32)
+    return Markers(
+        (0, 1), voxels, np.where(values == BACKGROUND, 0, 1).astype(np.int32),
+        none.reshape(0, 3), none, user_marked=np.ones(len(voxels), bool),
+    )  # fmt: skip
+
+
+def test_strokes_are_alone_in_the_slice_that_they_were_drawn_in() -> None:
+    marks = strokes()
+    marks[20, 5, 5:9] = BACKGROUND  # alone
+    marks[21, 5, 5:12] = BACKGROUND  # alone, touching the one before
+    marks[2:12, 40, 30] = marks[2:12, 41, 31] = BACKGROUND  # of another orientation, alone
+    marks[33:39, 24, 40] = BACKGROUND  # in a slice of rows, beside a class
+    markers = markers_of(marks)
+    found = np.zeros(SHAPE, int)
+    found[tuple(markers.voxels.T)] = lone_background_strokes(markers)
+    assert not found[30].any()
+    assert (found[20, 5, 5:9] > 0).all()
+    assert (found[21, 5, 5:12] > 0).all()
+    assert (found[2:12, 40, 30] > 0).all()
+    assert not found[33:39].any()
+
+
+def test_strokes_of_classes_are_never_alone() -> None:
+    marks = strokes()
+    marks[10, 24, 18:27] = 1
+    assert not lone_background_strokes(markers_of(marks)).any()
