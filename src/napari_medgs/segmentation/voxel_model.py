@@ -202,7 +202,7 @@ class VoxelModel:
         labels, scores = setup.voxels.solve(
             state, constraints, self.params, timer, extend is not None
         )
-        if extend is None:
+        if extend is None and not corrected:
             setup.propagation.last = state
         self.last = SegmentResult.of_classes(
             labels,
