@@ -14,6 +14,7 @@ from napari_medgs._util.settings import check, setting
 from napari_medgs.errors import ParameterError
 from napari_medgs.segmentation.term_params import (
     AppearanceParams,
+    BiasParams,
     CalibrationParams,
     FeatureParams,
     MotionPriorParams,
@@ -206,6 +207,7 @@ class SolverParams:
     Attributes
     ----------
     features : FeatureParams
+    bias : BiasParams
     graph : GraphParams
     appearance : AppearanceParams
     watershed : WatershedParams
@@ -236,6 +238,7 @@ class SolverParams:
     """
 
     features: FeatureParams = field(default_factory=FeatureParams)
+    bias: BiasParams = field(default_factory=BiasParams)
     graph: GraphParams = field(default_factory=GraphParams)
     appearance: AppearanceParams = field(default_factory=AppearanceParams)
     watershed: WatershedParams = field(default_factory=WatershedParams)

@@ -39,6 +39,38 @@ class FeatureParams:
 
 
 @dataclass(frozen=True)
+class BiasParams:
+    """Strong smooth fields of brightness, which are divided out.
+
+    Attributes
+    ----------
+    least_range : float
+        Ratio of a field's 95th to its 5th percentile in the foreground from which it counts.
+    least_gain : float
+        Least decrease of the entropy of the logarithm of intensities without the field, over the
+        logarithm of that ratio.
+    most_explained : float
+        Most of the squared differences of neighbors that a field may explain: where it explains
+        more, there are hardly any borders, and what is smooth may be the object.
+    degree : int
+        Of the polynomial that the field's logarithm is.
+
+    References
+    ----------
+    Hui, Zhou and Narayana 2010, *A fast algorithm for calculation of inhomogeneity gradient in
+    magnetic resonance imaging data*, Journal of Magnetic Resonance Imaging 32(5).
+    """
+
+    least_range: float = setting(2.2, low=1, high=1e6)
+    least_gain: float = setting(0.2, low=0, high=10)
+    most_explained: float = setting(0.08, low=0, high=1)
+    degree: int = setting(2, low=1, high=4)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
 class AppearanceParams:
     """The appearance model: class densities and a forest of extremely randomized trees.
 

@@ -47,7 +47,8 @@ class SolverSetup:
         data = np.moveaxis(volume.data, axis + 1, 1)
         missing = None if volume.missing is None else np.moveaxis(volume.missing, axis + 1, 1)
         spacing = np.asarray(volume.spacing)[list(axes)]
-        features = image_features(data, spacing, self.advanced.features, missing)
+        own = self.advanced
+        features = image_features(data, spacing, own.features, missing, own.bias)
         timer.stage(SegmentStage.RENDERER)
         renderer = score_renderer(field)
         timer.stage(SegmentStage.GRAPH)

@@ -14,8 +14,9 @@ from napari_medgs._util.threads import run_chunks
 from napari_medgs._util.trilinear import trilinear
 from napari_medgs.data.equalization import KNOTS, intensity_curve
 from napari_medgs.data.intensities import scale_to_unit, survives_rounding
-from napari_medgs.segmentation.term_params import FeatureParams
+from napari_medgs.segmentation.term_params import BiasParams, FeatureParams
 from napari_medgs.segmentation.terms.alternating_slices import without_alternation
+from napari_medgs.segmentation.terms.bias_field import without_bias
 from napari_medgs.segmentation.terms.smooth_fill import fill_smoothly
 
 DENSITY = 1  # which of a channel's features the densities are of
@@ -220,6 +221,7 @@ def image_features(
     spacing: NDArray[np.float64],
     params: FeatureParams | None = None,
     missing: NDArray[np.bool_] | None = None,
+    bias: BiasParams | None = None,
 ) -> ImageFeatures:
     """Compute the features of an image.
 
@@ -232,6 +234,7 @@ def image_features(
     params : FeatureParams, optional
     missing : (C, Z, Y, X) ndarray of bool, optional
         Where a channel has no value.
+    bias : BiasParams, optional
 
     Returns
     -------
@@ -247,7 +250,7 @@ def image_features(
     if missing is not None:
         pairs = list(zip(data, missing, strict=True))
         data = np.stack([fill_smoothly(*pair) if pair[1].any() else pair[0] for pair in pairs])
-    data = without_alternation(data)
+    data = without_bias(without_alternation(data), relative_spacing, bias, missing)
     for c in range(channels):
         measured = data[c]
         if missing is not None and missing[c].any():
