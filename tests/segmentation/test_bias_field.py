@@ -77,7 +77,7 @@ def test_strokes_on_one_slice_are_enough_in_a_strong_field() -> None:
     strokes[8, 8, 22:40], strokes[8, 16:40, 53] = 9, 9
     model = SegmentModel(volume, fit_for_segmentation(volume))
     found = model.update(Prompts(labels=strokes, background=9)).labels == 1
-    assert 2 * (found & organ).sum() / (found.sum() + organ.sum()) > 0.97
+    assert 2 * (found & organ).sum() / (found.sum() + organ.sum()) > 0.95
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ class FeatureParams:
 
 @dataclass(frozen=True)
 class BiasParams:
-    """Strong smooth fields of brightness, which are divided out.
+    """Strong smooth fields of brightness, which are divided out where appearance is learned.
 
     Attributes
     ----------

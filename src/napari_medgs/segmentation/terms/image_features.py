@@ -85,6 +85,9 @@ class ImageFeatures:
         Where a channel has no value: it is continued smoothly, without a gradient that counts.
     slice_distance : float
         Paths count slices as at most this far apart, in finest voxels.
+    even : ImageFeatures or None
+        Of the image without a strong field of brightness, where there is one: features at points
+        are theirs. Gradients stay those of the image, whose noise is as strong everywhere.
     """
 
     guide: Floats
@@ -99,6 +102,7 @@ class ImageFeatures:
     strengths: Floats | None = None
     missing: NDArray[np.bool_] | None = None
     slice_distance: float = np.inf
+    even: ImageFeatures | None = None
 
     def weighed(self, strengths: Floats | None, slice_distance: float = np.inf) -> ImageFeatures:
         """Return features whose channels or slices count differently in paths and gradients.
@@ -189,6 +193,8 @@ class ImageFeatures:
         (P, F) ndarray of float32
             NaN for channels without a value there.
         """
+        if self.even is not None:
+            return self.even.at(points)
         points = np.ascontiguousarray(points, np.float32)
         out = np.empty((len(points), self.count), np.float32)
 
@@ -240,17 +246,30 @@ def image_features(
     -------
     ImageFeatures
     """
-    params = params or FeatureParams()
-    channels, depth = data.shape[:2]
+    if missing is not None:
+        pairs = list(zip(data, missing, strict=True))
+        data = np.stack([fill_smoothly(*pair) if pair[1].any() else pair[0] for pair in pairs])
+    data = without_alternation(data)
     relative_spacing = np.asarray(spacing, float) / min(spacing)
+    own = params or FeatureParams()
+    found = _features(data, relative_spacing, own, missing)
+    even = without_bias(data, relative_spacing, bias, missing)
+    if even is data:
+        return found
+    return replace(found, even=_features(even, relative_spacing, own, missing))
+
+
+def _features(
+    data: NDArray[Any],
+    relative_spacing: NDArray[np.float64],
+    params: FeatureParams,
+    missing: NDArray[np.bool_] | None,
+) -> ImageFeatures:
+    channels, depth = data.shape[:2]
     guide = np.empty(data.shape, np.float32)
     sharp = np.empty(data.shape, np.uint16)
     curves = np.empty((channels, KNOTS + 1), np.float32)
     ranges = []
-    if missing is not None:
-        pairs = list(zip(data, missing, strict=True))
-        data = np.stack([fill_smoothly(*pair) if pair[1].any() else pair[0] for pair in pairs])
-    data = without_bias(without_alternation(data), relative_spacing, bias, missing)
     for c in range(channels):
         measured = data[c]
         if missing is not None and missing[c].any():
