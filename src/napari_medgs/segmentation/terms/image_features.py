@@ -200,18 +200,11 @@ class ImageFeatures:
 
         def task(block: int) -> None:
             first = block * CHUNK
+            last = min(len(points), first + CHUNK)
             _gather(
-                self.sharp,
-                self.guide,
-                self._scales,
-                self._curves,
-                self._coarse,
-                self._factors,
-                points,
-                first,
-                min(len(points), first + CHUNK),
-                out,
-            )
+                self.sharp, self.guide, self._scales, self._curves, self._coarse, self._factors,
+                points, first, last, out,
+            )  # fmt: skip
 
         run_chunks(task, -(-len(points) // CHUNK))
         if self.missing is not None:
