@@ -37,7 +37,7 @@ def model() -> SegmentModel:
 def strokes() -> NDArray[np.uint8]:
     marks = np.zeros(SHAPE, np.uint8)
     marks[30, 24, 18:27] = 1
-    marks[30, 12, 16:29] = BACKGROUND
+    marks[30, 12, 16:29] = marks[30, 36, 16:29] = BACKGROUND
     return marks
 
 
@@ -107,6 +107,24 @@ def test_without_the_rule_all_strokes_are_learned_from(model: SegmentModel) -> N
     learned = mask_of(model, marks)
     model.params = default
     assert (learned != corrected).any()
+
+
+def test_strokes_that_show_the_background_first_are_learned_from(model: SegmentModel) -> None:
+    marks = strokes()
+    marks[30, 36] = 0  # 13 voxels of the background beside 9 of the class
+    marks[16, 22:27, 34] = BACKGROUND
+    found = mask_of(model, marks)
+    default = model.params
+    model.params = SegmentParams(
+        advanced=SolverParams(initial_mask=InitialMaskParams(max_flood=0.0))
+    )
+    np.testing.assert_array_equal(found, mask_of(model, marks))
+    model.params = SegmentParams(
+        advanced=SolverParams(initial_mask=InitialMaskParams(min_background=0.0))
+    )
+    corrected = mask_of(model, marks)
+    model.params = default
+    assert (found != corrected).any()
 
 
 def test_a_flooding_mask_is_not_kept() -> None:

@@ -138,6 +138,9 @@ class InitialMaskParams:
         Background strokes that are alone in their slice correct the mask of all other prompts like
         an initial one, unless the classes have more than this many times the area there that they
         have in any annotated slice: then all is learned anew. 0: it always is.
+    min_background : float
+        The same where other background markers are fewer than this many times those of classes:
+        such strokes then show the background as much as they correct.
     """
 
     release_factor: float = setting(2.0, low=0, high=100)
@@ -146,6 +149,7 @@ class InitialMaskParams:
     prior_weight: float = setting(1.0, low=0, high=100)
     min_probability: float = setting(0.7, low=0, high=1)
     max_flood: float = setting(2.5, low=0, high=1e6)
+    min_background: float = setting(2.0, low=0, high=1e6)
 
     def __post_init__(self) -> None:
         check(self)

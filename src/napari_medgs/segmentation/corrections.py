@@ -4,8 +4,9 @@ Who sees a leak strokes it as background, often in a slice without other strokes
 lies just where appearance and watershed are wrong. Learning from it would take away what is right:
 the mask of the other prompts is corrected near it instead, as an initial mask is.
 
-Two kinds of such strokes are learned from like all others: those in slices that the mask floods,
-and those that cover most of what the mask has in a slice past its ends.
+Some of these strokes are learned from like all others: those in slices that the mask floods, those
+that cover most of what the mask has in a slice past its ends, and all where few other strokes show
+what the background looks like.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs.segmentation.advanced import InitialMaskParams
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.prompts.initial_mask import InitialMask
 from napari_medgs.segmentation.prompts.markers import Markers
@@ -63,8 +65,20 @@ def _same(one: Markers, other: Markers) -> bool:
     )
 
 
+def knows_background(
+    markers: Markers, stroke: NDArray[np.int64], params: InitialMaskParams
+) -> bool:
+    """Return whether other strokes of the background are many beside those of classes."""
+    drawn = markers.classes[markers.user_marked & (stroke == 0)]
+    background = np.count_nonzero(drawn == 0)
+    return bool(background >= params.min_background * (len(drawn) - background))
+
+
 def correcting_strokes(
-    markers: Markers, stroke: NDArray[np.int64], labels: NDArray[np.uint8], max_flood: float
+    markers: Markers,
+    stroke: NDArray[np.int64],
+    labels: NDArray[np.uint8],
+    params: InitialMaskParams,
 ) -> NDArray[np.bool_]:
     """Return which markers correct the mask that the others give.
 
@@ -75,18 +89,16 @@ def correcting_strokes(
         See :func:`~napari_medgs.segmentation.prompts.lone_strokes.lone_background_strokes`.
     labels : (Z, Y, X) ndarray of uint8
         Class indices by a solve without these strokes, slice-first.
-    max_flood : float
-        Largest area of all classes in the slice of a stroke, over the largest one in annotated
-        slices.
+    params : InitialMaskParams
 
     Returns
     -------
     (P,) ndarray of bool
     """
+    found = np.zeros(len(stroke), np.bool_)
     axis, annotated = markers.annotated_slices()
     stack = np.moveaxis(labels, axis, 0)
     ended = empty_slices(markers, lambda z: stack[z])
-    found = np.zeros(len(stroke), np.bool_)
     largest = max((int(np.count_nonzero(stack[a])) for a in annotated), default=0)
     for s in np.unique(stroke[stroke > 0]):
         mine = stroke == s
@@ -94,6 +106,6 @@ def correcting_strokes(
         if np.median(labels[tuple(voxels.T)] > 0) < 0.5:
             continue
         z = int(np.median(voxels[:, axis]))
-        flooded = np.count_nonzero(stack[z]) > max_flood * largest
+        flooded = np.count_nonzero(stack[z]) > params.max_flood * largest
         found[mine] = not flooded and z not in ended
     return found

@@ -14,7 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs.errors import LabelError
-from napari_medgs.segmentation.corrections import CorrectedMask, correcting_strokes
+from napari_medgs.segmentation.corrections import (
+    CorrectedMask,
+    correcting_strokes,
+    knows_background,
+)
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.prompts.initial_mask import prepare_initial_mask
 from napari_medgs.segmentation.result.result import value_table
@@ -94,12 +98,14 @@ class FirstMasks:
         markers, lone = snapshot.markers, snapshot.lone
         assert lone is not None  # comes with ``correct``
         own = params.advanced.initial_mask
+        if not knows_background(markers, lone, own):
+            return None
         others = markers.subset(lone == 0)
         if known is not None and known.is_of(others, params):
             labels = known.labels
         else:
             labels = labels_of(replace(snapshot, markers=others))
-        chosen = correcting_strokes(markers, lone, labels, own.max_flood)
+        chosen = correcting_strokes(markers, lone, labels, own)
         if not chosen.any():
             return None
         learned = markers.subset(~chosen)
