@@ -172,6 +172,14 @@ def test_strokes_are_alone_in_the_slice_that_they_were_drawn_in() -> None:
     assert not found[33:39].any()
 
 
+def test_one_voxel_of_a_class_in_the_slice_is_company() -> None:
+    marks = strokes()
+    marks[20, 5, 5:9] = BACKGROUND
+    assert lone_background_strokes(markers_of(marks)).any()
+    marks[20, 24, 22] = 1
+    assert not lone_background_strokes(markers_of(marks)).any()
+
+
 def test_strokes_of_classes_are_never_alone() -> None:
     marks = strokes()
     marks[10, 24, 18:27] = 1

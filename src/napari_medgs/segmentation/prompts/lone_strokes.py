@@ -34,7 +34,9 @@ def lone_background_strokes(markers: Markers) -> NDArray[np.int64]:
     order = [axis, *(a for a in range(3) if a != axis)]
     drawn = markers.voxels[markers.user_marked & (markers.classes > 0)]
     size = markers.voxels.max(axis=0) + 1
-    shown = [np.bincount(drawn[:, a], minlength=size[a]) >= MIN_MARKERS for a in range(3)]
+    # Strokes of another orientation cross many slices with a few voxels each.
+    least = [1 if a == axis else MIN_MARKERS for a in range(3)]
+    shown = [np.bincount(drawn[:, a], minlength=size[a]) >= least[a] for a in range(3)]
     alone = markers.user_marked & (markers.classes == 0)
     own = np.flatnonzero(alone & ~shown[axis][markers.voxels[:, axis]])
     if not len(own) or len(own) > MOST_MARKERS:
