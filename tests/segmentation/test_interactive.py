@@ -192,8 +192,14 @@ def test_a_saved_session_gives_the_same_mask(segmenter, truth, head, field, tmp_
     expected = segmenter.result().labels
     path = segmenter.save(tmp_path / "case.json")
     restored = mg.InteractiveSegmenter.load(path, head, field=field)
+    assert not restored.labels.any(), "nothing is computed by loading"
+    assert not restored.is_current
     np.testing.assert_array_equal(restored.result().labels, expected)
+    np.testing.assert_array_equal(restored.labels, expected)
     assert restored.can_undo
+    segmenter.keep_mask()
+    kept = mg.InteractiveSegmenter.load(segmenter.save(path), head, field=field)
+    np.testing.assert_array_equal(kept.labels, expected)
 
 
 def test_arrays_and_files_are_images_too(head, truth, tmp_path):

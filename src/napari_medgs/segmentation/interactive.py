@@ -207,6 +207,10 @@ class InteractiveSegmenter(Prompting, Editing, Solving):
     ) -> InteractiveSegmenter:
         """Restore a segmenter from :meth:`save`, or from a session saved in the viewer.
 
+        Nothing is computed: masks of earlier solves are not in the file. Call :meth:`result` for
+        the mask of all prompts, which gives the saved session's one; :attr:`labels` are 0 before,
+        or the mask that was set or kept last.
+
         Parameters
         ----------
         path : str or Path

@@ -260,7 +260,9 @@ class Prompting(SegmenterState):
             0 is background.
         margin : float, optional
             Voxels nearer than this to another label may change without a prompt, too, in voxels
-            of the finest axis; the setting's present value otherwise (1, none, at first).
+            of the finest axis; the setting's present value otherwise (1, none, at first). More
+            than 1 only helps masks that are too small or too large and whose borders are clear
+            edges; see :class:`~napari_medgs.segmentation.Prompts`.
 
         Raises
         ------

@@ -105,7 +105,11 @@ class SegmenterState:
 
     @property
     def labels(self) -> NDArray[Any]:
-        """The mask as last computed or brought back by undo, (Z, Y, X); not computed anew."""
+        """The mask as last computed or brought back by undo, (Z, Y, X); not computed anew.
+
+        After :meth:`InteractiveSegmenter.load` it is the mask that was set or kept last, if any,
+        else 0 everywhere, until :meth:`InteractiveSegmenter.result` computes it.
+        """
         return self._need().labels
 
     @property

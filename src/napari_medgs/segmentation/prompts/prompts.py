@@ -102,7 +102,9 @@ class Prompts:
         All of a boxed class lies within its boxes.
     initial_margin : float
         Voxels of the initial mask nearer than this to another label may change, in voxels of
-        the finest axis; 1 or less: none.
+        the finest axis; 1 or less: none. Use more than 1 only for masks that are too small
+        or too large and whose borders are clear edges in the image: it can make a good mask of a
+        structure with little contrast worse.
     locked : frozenset of int
         Classes that keep the voxels that they have in ``result``.
     result : (Z, Y, X) ndarray of int, optional

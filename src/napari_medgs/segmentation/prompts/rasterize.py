@@ -320,7 +320,8 @@ def check_prompts(prompts: Prompts, volume: Volume) -> Markers:
 def check_background(prompts: Prompts, markers: Markers) -> None:
     """Refuse a background value that no prompt has: what was meant as background would be a class.
 
-    While a user is still painting, prompts without background are fine; not in one call.
+    The background of an initial mask and around boxes is no prompt. While a user is still
+    painting, prompts without background are fine; not in one call.
 
     Parameters
     ----------
@@ -333,11 +334,13 @@ def check_background(prompts: Prompts, markers: Markers) -> None:
     LabelError
         With the values that are there.
     """
-    if prompts.background is None or (markers.classes == 0).any():
+    drawn = set(markers.classes[markers.user_marked].tolist())
+    if prompts.background is None or 0 in drawn:
         return
-    marked = markers.values[1:]
+    marked = [markers.values[place] for place in sorted(drawn | set(markers.boxes))]
     shown = ", ".join(map(str, marked[:20])) + (" ..." if len(marked) > 20 else "")
     raise LabelError(
-        f"No voxel is marked as background, whose value is {prompts.background}; the marked "
-        f"values are {shown}. Mark some background, or choose the value that means it."
+        f"No voxel is marked as background, whose value is {prompts.background}; "
+        + (f"the marked values are {shown}. " if marked else "nothing is marked. ")
+        + "Mark some background, or choose the value that means it."
     )
