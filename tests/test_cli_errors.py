@@ -230,6 +230,8 @@ def test_outputs_are_checked_first(place, field_file):
     refused(place, "render", field_file, "-o", nowhere / "r.nii.gz", says="make it first")
     refused(place, "mesh", place / "mask.nii.gz", "-o", place / "m.doc", says=".ply")
     refused(place, "info", image, "--json", nowhere / "x.json", says="make it first")
+    words = ["segment", image, "--prompts", place / "mask.nii.gz", "-o", place / "m.doc"]
+    refused(place, *words, says=".mha, .seg.nrrd, .dcm or .rtstruct.dcm")
     (place / "full").mkdir()
     (place / "full" / "something").touch()
     refused(place, "render", field_file, "-o", place / "full", says="not empty")
@@ -306,6 +308,8 @@ def test_damaged_dicom(place):
 def test_a_mesh_of_an_integer_image_needs_a_level(place, rng):
     image = nifti(rng.integers(0, 900, (12, 11, 10)).astype(np.int16), path=place / "ct.nii.gz")
     refused(place, "mesh", image, "-o", place / "ct.ply", says="--level")
+    fractions = nifti(rng.random((12, 11, 10), np.float32), path=place / "mr.nii.gz")
+    refused(place, "mesh", fractions, "-o", place / "mr.ply", says="--level gives a surface")
     parcels = np.arange(60, dtype=np.int16).repeat(64).reshape(12, 16, 20)
     path = nifti(parcels, path=place / "parcels.nii.gz")
     done = CliRunner().invoke(app, ["mesh", str(path), "-o", str(place / "parcels.ply")])

@@ -106,3 +106,39 @@ def test_probabilities_of_another_grid_are_brought_over(case: Path) -> None:
 def test_probabilities_of_a_moved_grid_are_refused(case: Path) -> None:
     _write(case / "small.nii.gz", _read(case / "prior.nii.gz")[1:])
     assert "small.nii.gz" in _segment(case, "--initial", case / "small.nii.gz", status=1)
+
+
+def test_a_background_value_that_no_prompt_has_is_refused(case: Path) -> None:
+    """The background of the mask, of probabilities and around boxes is no prompt."""
+    rough, prior = case / "rough.nii.gz", case / "prior.nii.gz"
+    value = ("--background-label", 7)
+    point, box = ("--point", 1, 8, 10, 16), ("--box", 1, 2, 4, 6, 15, 17, 19)
+    for start in (rough, prior):
+        said = _segment(case, "--initial", start, *point, *value, status=1)
+        assert (
+            "No voxel is marked as background, whose value is 7; the marked values are 1." in said
+        )
+    said = _segment(case, "--initial", prior, *value, status=1)
+    assert "whose value is 7; nothing is marked." in said
+    said = _segment(case, *box, *value, status=1)
+    assert "whose value is 7; the marked values are 1." in said
+    assert not (case / "out.nii.gz").exists()
+    _segment(case, "--initial", rough, *point, "--point", 7, 1, 1, 1, *value)
+    assert set(np.unique(_read(case / "out.nii.gz"))) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--initial-margin", 3), "--initial-margin has no effect without --initial"),
+        (("--agreement",), "--agreement is for --model without prompts"),
+        (("--no-agreement",), "--agreement is for --model without prompts"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    case: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...], says: str
+) -> None:
+    monkeypatch.setattr("napari_medgs.io.read_volumes", None)  # before work starts
+    points = ("--point", 1, 8, 10, 12, "--point", 0, 1, 1, 1)
+    said = _segment(case, *points, *words, status=2)
+    assert says in " ".join(said.replace("│", " ").split())

@@ -167,6 +167,23 @@ def test_the_command_prints_and_writes_the_numbers(files):
     assert "Mean" not in result.output
 
 
+def test_the_command_says_which_channel_it_measures(files):
+    labels, image = blobs()
+    two = nib.Nifti1Image(np.stack([image.T, 2 * image.T], -1), np.diag([2.0, 1.0, 3.0, 1.0]))
+    nib.save(two, files / "two.nii.gz")
+    said = []
+    for name in ("scan.nii.gz", "two.nii.gz"):
+        words = ["measure", str(files / "mask.nii.gz"), "--image", str(files / name)]
+        result = RUNNER.invoke(app, [*words, "--no-surface", "--json", str(files / "m.json")])
+        assert result.exit_code == 0, result.output
+        mean = json.loads((files / "m.json").read_text())["labels"]["1"]["mean"]
+        assert mean == pytest.approx(image[labels == 1].mean(), rel=1e-6)
+        said.append(result.stderr)
+    assert said[0] == ""
+    assert "two.nii.gz: holds 2 channels; measured is the first one" in said[1]
+    assert len(said[1].splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -10,7 +10,7 @@ import typer
 
 from napari_medgs._text import well_formed
 from napari_medgs._util.naming import naming
-from napari_medgs.cli.command import refuse_idle
+from napari_medgs.cli.command import print_error, refuse_idle
 from napari_medgs.cli.options import (
     DebugOption,
     IdentityOption,
@@ -157,4 +157,9 @@ def _read(
     volume = read_volume(
         image, spacing=reading["spacing"], assume_identity=reading["assume_identity"]
     )
+    if len(volume.data) > 1:
+        print_error(
+            f"warning: {image}: holds {len(volume.data)} channels; measured is the first one, "
+            f"{volume.channel_names[0]}."
+        )
     return *read_labels(mask, volume.grid, **reading), volume.channel(0)

@@ -196,7 +196,12 @@ def _of_file(
         with naming(image=path):
             meshes = mesh_from_image(volume.channel(0), volume.grid, params)
         return meshes, {ISO_LABEL: volume.channel_names[0]}
-    labels, grid = read_labels(path, segments=segments, **reading)
+    try:
+        labels, grid = read_labels(path, segments=segments, **reading)
+    except LabelError as error:
+        if "integers" in str(error):  # an image
+            error.args = (f"{error} --level gives a surface at an intensity of an image.",)
+        raise
     if params.labels is None and looks_like_image(labels):
         raise LabelError(
             f"{path}: looks like an image, not a mask: give --level for a surface at an "

@@ -38,7 +38,9 @@ def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
     if path == Path("-"):
         raise FileError("-: results are not written to the standard output; name a file.")
     if suffixes and not str(path).lower().endswith(tuple(suffixes)):
-        raise FileError(f"{path}: the name of this output must end in {' or '.join(suffixes)}.")
+        *others, last = suffixes
+        endings = f"{', '.join(others)} or {last}" if others else last
+        raise FileError(f"{path}: the name of this output must end in {endings}.")
     from napari_medgs.io.folders import check_folder_of, is_stream, link_target
 
     if is_stream(path):

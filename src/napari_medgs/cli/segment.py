@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_medgs._util.settings import settings_of
-from napari_medgs.cli.command import print_error
+from napari_medgs.cli.command import print_error, refuse_idle
 from napari_medgs.cli.explain import contrast_rows
 from napari_medgs.cli.option_groups import takes_groups
 from napari_medgs.cli.options import (
@@ -122,6 +122,9 @@ def segment(
         _refuse_ignored(ctx)
         if more.explain:
             raise typer.BadParameter("--explain is for prompts, not for --session.")
+    if prompting.initial is None and (trained.model is None or not prompting.has_prompts):
+        # With prompts, a model's mask is the initial one.
+        refuse_idle(("--initial-margin",), "without --initial, or --model with prompts")
     if chosen_segments and prompting.prompts is None and prompting.initial is None:
         raise typer.BadParameter("--segment is for --prompts and --initial.")
     reporter = Reporter(quiet, json_file)

@@ -59,7 +59,7 @@ class ModelJob:
             result = self.segmenter.segment(
                 volume,
                 probabilities=probabilities or polish,
-                folds=self.options.agreement,
+                folds=self.options.agreement is not False,
                 forest=self.options.forest,
                 largest=self.options.largest,
                 progress=progress,
@@ -144,7 +144,7 @@ def segment_cases(
             find_cases(source),
             trained.model,
             output,
-            agreement=trained.agreement,
+            agreement=trained.agreement is not False,
             forest=trained.forest,
             reading={**job.reading.options, "resample": job.resample},
             scheduler=trained.scheduler,

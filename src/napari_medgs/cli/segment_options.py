@@ -84,7 +84,8 @@ class Prompting:
             metavar="VOXELS",
             min=0,
             help="Voxels of the initial mask nearer than this to another label may change "
-            "without a prompt, too; 1 or less: none.",
+            "without a prompt, too; 1 or less: none. For masks that are too small or too large "
+            "and whose borders are clear edges in the image: others can get worse.",
             rich_help_panel=PROMPTS,
         ),
     ] = 1.0
@@ -131,13 +132,14 @@ class Trained:
         ),
     ] = None
     agreement: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--agreement/--no-agreement",
-            help="With --model: how far the networks of its folds agree.",
+            help="With --model alone: how far the networks of its folds agree.",
+            show_default="agreement",
             rich_help_panel=TRAINED,
         ),
-    ] = True
+    ] = None
     forest: Annotated[
         bool,
         typer.Option(
@@ -223,6 +225,7 @@ class Trained:
         ):
             raise typer.BadParameter("--model takes the place of --initial and --session.")
         for option, value in (
+            ("agreement", self.agreement),
             ("forest", self.forest or None),
             ("polish", self.polish),
             ("largest", self.largest),

@@ -11,8 +11,8 @@ from numpy.typing import DTypeLike, NDArray
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, MedGSError
+from napari_medgs.io.dicom.masks import STRUCTURES_SUFFIX, Codes, write_dicom_labels
 from napari_medgs.io.dicom.masks import SUFFIX as _DICOM
-from napari_medgs.io.dicom.masks import Codes, write_dicom_labels
 from napari_medgs.io.folders import check_folder_of, link_target
 from napari_medgs.io.freesurfer import SUFFIXES as _MGH
 from napari_medgs.io.freesurfer import is_mgh, read_mgh
@@ -42,7 +42,7 @@ READ_SUFFIXES = (".nii", ".nii.gz", *_ITK, *_MGH, *_PAIR)
 WRITTEN_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 """Endings of the image and mask files that are written; ``.seg.nrrd`` for masks only."""
 
-MASK_SUFFIXES = (*WRITTEN_SUFFIXES, _DICOM)
+MASK_SUFFIXES = (*WRITTEN_SUFFIXES, ".seg.nrrd", _DICOM, STRUCTURES_SUFFIX)
 """Endings of the mask files that are written: ``.dcm`` is a segmentation on a DICOM series, and
 ``.rtstruct.dcm`` contours on one."""
 
