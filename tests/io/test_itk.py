@@ -389,7 +389,7 @@ def test_segmentation_survives_a_second_write(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.nhdr", "a.mhd", "a.gipl", "a.mgz", "a.img", "a.seg.nii.x"])
 def test_formats_that_are_not_written(tmp_path, name):
-    with pytest.raises(FileError, match=r"ends in \.nii, \.nii\.gz, \.nrrd, \.mha or"):
+    with pytest.raises(FileError, match=r"ends in \.nii, \.nii\.gz, \.nrrd, \.mha, "):
         write_labels(tmp_path / name, np.zeros((2, 2, 2), np.uint8), Grid((2, 2, 2)))
     assert not list(tmp_path.iterdir())
 

@@ -150,13 +150,13 @@ def without_bias(
     if not any(fields):
         return data
     depth, shape = data.shape[1], data.shape[1:]
-    even = data.astype(np.float32)
+    even = data.astype(np.result_type(data, np.float32))
 
     def divide(k: int) -> None:
         c, z = divmod(k, depth)
         field = fields[c]
         if field is not None:
-            even[c, z] *= np.exp(-field.slice(shape, z)).astype(np.float32)
+            even[c, z] *= np.exp(-field.slice(shape, z)).astype(even.dtype)
 
     run_chunks(divide, len(data) * depth)
     return even
@@ -173,14 +173,14 @@ def _block_size(shape: tuple[int, ...], spacing: NDArray[np.float64]) -> NDArray
         width *= 1.25
 
 
-def _block_means(channel: NDArray[Any], size: NDArray[np.int64]) -> Floats:
-    """Return means over whole blocks."""
+def _block_means(channel: NDArray[Any], size: NDArray[np.int64]) -> Doubles:
+    """Return means over whole blocks, which hold any finite intensity."""
     counts = np.array(channel.shape) // size
     whole = channel[tuple(slice(0, n) for n in counts * size)]
-    means: Floats = np.empty(counts, np.float32)
+    means: Doubles = np.empty(counts)
 
     def average(k: int) -> None:
-        part = whole[k * size[0] : (k + 1) * size[0]].mean(axis=0, dtype=np.float32)
+        part = whole[k * size[0] : (k + 1) * size[0]].mean(axis=0, dtype=np.float64)
         means[k] = part.reshape(counts[1], size[1], counts[2], size[2]).mean(axis=(1, 3))
 
     run_chunks(average, int(counts[0]))
