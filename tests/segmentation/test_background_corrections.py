@@ -87,6 +87,21 @@ def test_a_quick_update_corrects_nearly_as_the_full_one_does(
     assert overlap(np.asarray(quick.labels == 1), np.asarray(full.labels == 1)) > 0.99
 
 
+def test_the_mask_is_solved_again_when_a_class_is_locked(model: SegmentModel) -> None:
+    marks = strokes()
+    marks[16, 22:27, 34] = BACKGROUND
+    prompts = Prompts(labels=marks, background=BACKGROUND)
+    free = model.update(prompts).labels
+    other = np.zeros(SHAPE, np.uint8)
+    other[34:38, 17:32, 15:30] = 2
+    held = replace(prompts, locked=frozenset({2}), result=other)
+    known = model.update(held).labels
+    np.testing.assert_array_equal(known == 2, other == 2)
+    model.update(Prompts(labels=strokes(), background=BACKGROUND))  # forgets the corrected mask
+    np.testing.assert_array_equal(model.update(held).labels, known)
+    np.testing.assert_array_equal(model.update(prompts).labels, free)
+
+
 def test_a_removed_correction_gives_the_mask_before_it(model: SegmentModel) -> None:
     marks = strokes()
     before = mask_of(model, marks)

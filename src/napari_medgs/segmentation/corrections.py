@@ -36,6 +36,8 @@ class CorrectedMask:
     others, learned : Markers
         Those of ``labels``, and those of the mask.
     params : SegmentParams
+    constrained : bool
+        Whether there were voxels that could not have all classes.
     """
 
     mask: InitialMask
@@ -43,10 +45,11 @@ class CorrectedMask:
     others: Markers
     learned: Markers
     params: SegmentParams
+    constrained: bool
 
     def is_of(self, others: Markers, params: SegmentParams) -> bool:
-        """Return whether these markers and settings give ``labels``."""
-        return self.params == params and _same(self.others, others)
+        """Return whether these markers and settings, without constraints, give ``labels``."""
+        return not self.constrained and self.params == params and _same(self.others, others)
 
     def learns(self, learned: Markers) -> bool:
         """Return whether the mask is that of these markers."""

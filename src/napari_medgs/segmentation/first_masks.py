@@ -45,12 +45,17 @@ class FirstMasks:
         self._corrected: CorrectedMask | None = None
 
     def corrects(self, snapshot: PromptSnapshot) -> bool:
-        """Return whether a snapshot corrects a mask that is known."""
-        return snapshot.correct is not None and self._corrected is not None
+        """Return whether a snapshot corrects a mask that is known, of the same classes."""
+        known = self._corrected
+        return (
+            snapshot.correct is not None
+            and known is not None
+            and known.learned.values == snapshot.values
+        )
 
     def known(self, snapshot: PromptSnapshot) -> PromptSnapshot:
         """Return a snapshot with the masks of the last full update, without solving."""
-        if snapshot.correct is not None and self._corrected is not None:
+        if self._corrected is not None and self.corrects(snapshot):
             return self._correcting(snapshot, self._corrected)
         completion, found = snapshot.completion, self._found
         if completion is None or found is None or completion.classes != found[0]:
@@ -101,6 +106,8 @@ class FirstMasks:
         if not knows_background(markers, lone, own):
             return None
         others = markers.subset(lone == 0)
+        if snapshot.constraints.any:
+            known = None
         if known is not None and known.is_of(others, params):
             labels = known.labels
         else:
@@ -119,7 +126,7 @@ class FirstMasks:
         mask = prepare_initial_mask(
             self._values(snapshot, labels), 1.0, self._relative_spacing, own
         )
-        return CorrectedMask(mask, first, others, learned, params)
+        return CorrectedMask(mask, first, others, learned, params, snapshot.constraints.any)
 
     def _correcting(self, snapshot: PromptSnapshot, corrected: CorrectedMask) -> PromptSnapshot:
         assert snapshot.correct is not None
