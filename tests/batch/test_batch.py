@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from distributed import Client
 from typer.testing import CliRunner
 
 from napari_medgs.batch import BatchParams, Case, find_cases, fit_many
-from napari_medgs.batch.executors import check_versions, dask_client
+from napari_medgs.batch.executors import LocalProcesses, check_versions, dask_client
 from napari_medgs.batch.manifest import remove_partial_files
 from napari_medgs.batch.plan import Plan, make_plan
 from napari_medgs.batch.run import LOCK
@@ -179,6 +180,24 @@ def test_a_process_that_dies_fails_its_own_case_only(folder, monkeypatch):
     assert sorted(result.failed) == ["b", "c"]
     assert "process died" in result.failed["b"]
     assert "c.nii.gz" in result.failed["c"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signals on Windows")
+@pytest.mark.parametrize("broken", [1, 2])
+def test_processes_that_died_before_a_fit_begins_are_started_again(folder, monkeypatch, broken):
+    submit, calls = LocalProcesses.submit, []
+
+    def submit_or_not(self, task):
+        calls.append(task)
+        if len(calls) == broken:  # as a pool does of which a process has died
+            if broken == 2:
+                os.kill(next(iter(self._executor._processes)), signal.SIGKILL)
+            raise BrokenProcessPool("A child process terminated abruptly")
+        return submit(self, task)
+
+    monkeypatch.setattr(LocalProcesses, "submit", submit_or_not)
+    result = fit(folder, None, batch=BatchParams(workers=1))
+    assert (sorted(result.done), list(result.failed)) == (["a", "b"], ["c"])
 
 
 def test_an_executor_of_the_caller(folder):

@@ -252,7 +252,14 @@ class _Run:
                         break
                     single = bool(suspects)
                     case = suspects.popleft() if single else todo.popleft()
-                    future = workers.submit(self._task(case, params))
+                    try:
+                        future = workers.submit(self._task(case, params))
+                    except BrokenExecutor:  # a process died since
+                        (suspects if single else todo).appendleft(case)
+                        if running:
+                            break
+                        workers.restart()
+                        continue
                     alone = future if single else None
                     running[future] = case
                     future.add_done_callback(finished.put)
