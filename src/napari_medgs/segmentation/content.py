@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs._typing import Floats
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
 from napari_medgs.segmentation.blanked import Blanked, blanked_of
-from napari_medgs.segmentation.far_constants import FLAT, RIM, SAMPLE, Clip, clip_of
+from napari_medgs.segmentation.constant_margins import box_without_margins
+from napari_medgs.segmentation.far_constants import RIM, SAMPLE, Clip, clip_of
 from napari_medgs.segmentation.local import Box, window
 from napari_medgs.segmentation.prompts.collector import drawn_voxels
 from napari_medgs.segmentation.prompts.prompts import Box as BoxPrompt
@@ -323,7 +323,7 @@ def find_content(volume: Volume) -> Content | None:
     data = volume.data
     if any(not np.isfinite(float(c.max()) - float(c.min())) for c in data):
         return None  # a fit refuses what spans more than all floating-point numbers
-    box = _box_of(data)
+    box = box_without_margins(data)
     even = any(channel[box].min() == channel[box].max() for channel in data)
     if even or sum(s.stop - s.start > 1 for s in box) < 2:
         box = window((0, 0, 0), volume.shape)  # an even object in an even background
@@ -353,42 +353,6 @@ def _around(box: BoxPrompt, shape: Sequence[int]) -> tuple[NDArray[np.intp], ...
         )
     ] = False
     return tuple(p + s.start for p, s in zip(np.nonzero(outside), wide, strict=True))
-
-
-def _box_of(data: NDArray[Any]) -> Box:
-    """Return the box without planes at the sides that are constant, and as the outermost one."""
-    low, high = [0, 0, 0], list(data.shape[1:])
-    flat = np.array([FLAT * (float(c.max()) - float(c.min())) for c in data])
-    found = True
-    while found:  # sides of other constants meet at edges: these end once the others are gone
-        found = False
-        for axis in range(3):
-            for last in (False, True):
-                planes = _even_planes(
-                    data[(slice(None), *map(slice, low, high))], axis, last, flat
-                )
-                found |= planes > 0
-                if last:
-                    high[axis] -= planes
-                else:
-                    low[axis] += planes
-    return window(low, high)
-
-
-def _even_planes(part: NDArray[Any], axis: int, last: bool, flat: Floats) -> int:
-    """Return how many planes from one side on have the same constant, one less than all at most.
-
-    ``flat`` is what counts as no difference, by channel.
-    """
-    stack = np.moveaxis(part, axis + 1, 1)
-    if last:
-        stack = stack[:, ::-1]
-    first = stack[:, 0, 0, 0].astype(np.float64)
-    for k in range(stack.shape[1] - 1):
-        away = np.abs(stack[:, k].reshape(len(stack), -1) - first[:, None]).max(axis=1)
-        if (away > flat).any():
-            return k
-    return stack.shape[1] - 1
 
 
 def _is_copy(one: NDArray[Any], other: NDArray[Any]) -> bool:

@@ -48,6 +48,7 @@ from napari_medgs.learning.training.finish import measured, segmenter_of
 from napari_medgs.learning.training.fit import FIRST, check_run, fit_network, precision_for
 from napari_medgs.learning.training.folds import default_folds, fold_of_cases, left_out
 from napari_medgs.learning.training.params import LearnParams
+from napari_medgs.learning.training.time_budget import FOLD_SHARE, TimeBudget
 from napari_medgs.learning.trust import describe_input, reference_of
 
 if TYPE_CHECKING:
@@ -55,12 +56,6 @@ if TYPE_CHECKING:
 
 STEPS = 1000
 RETRAINING_STEPS = 300
-FOLD_SHARE = 0.5
-"""Steps of a fold's network over those of the first."""
-MEASURING_SHARE = 0.08
-"""Part of the minutes that the measurement of the folds may take."""
-POLISHING_SHARE = 0.15
-"""Part of the minutes that the measurement of polishing may take."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +212,7 @@ class _Run:
                 "cases are too few; leave out --polish."
             )
         self.folds = count
+        self.budget = TimeBudget(params, count, started)
         self.precision = ""
         self.reference: dict[str, Any] | None = None
         self.history: dict[str, list[dict[str, float]]] = {}
@@ -260,7 +256,7 @@ class _Run:
                 )
             prepared = self._prepare(facts, Path(folder))
             self.reference = reference_of([describe_input(case.image) for case in prepared])
-            seconds = self._seconds()
+            seconds = self.budget.of_first()
             held = self._held_out(len(facts))
             shown = [case for k, case in enumerate(prepared) if k not in held]
             checks = [prepared[k] for k in sorted(held)]
@@ -320,21 +316,6 @@ class _Run:
             self.progress(ProgressEvent("prepare cases", number, len(facts), spent))
             found.append(prepare_case(one, self.card, folder, number, self.params.seed))
         return found
-
-    def _seconds(self) -> float | None:
-        """Return the time of the first network, if the user gave a time for all."""
-        if self.params.minutes is None:
-            return None
-        spent = time.perf_counter() - self.started
-        measuring = MEASURING_SHARE * bool(self.folds) + POLISHING_SHARE * self.params.polish
-        left = 60 * self.params.minutes * (1 - measuring) - spent
-        return max(1.0, left) / (1 + FOLD_SHARE * self.folds)
-
-    def _left(self) -> float | None:
-        """Return the time that is left for measurements, if the user gave a time."""
-        if self.params.minutes is None:
-            return None
-        return max(1.0, 60 * self.params.minutes - (time.perf_counter() - self.started))
 
     def _held_out(self, count: int) -> set[int]:
         """Return the cases that the first network is not shown."""
@@ -396,8 +377,8 @@ class _Run:
             states, self.card, self.checked.facts, folds, numbers, self.reference, self.frozen
         )
         tested = measured(
-            untested, self.checked.facts, folds, self.params, device=self.device, left=self._left,
-            progress=self.progress, should_stop=self.should_stop,
+            untested, self.checked.facts, folds, self.params, device=self.device,
+            left=self.budget.left, progress=self.progress, should_stop=self.should_stop,
         )  # fmt: skip
         tested.card.training["seconds"] = time.perf_counter() - self.started
         return tested
