@@ -202,7 +202,7 @@ BAD: dict[str, Any] = {
 }
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("name", GOOD)
 def test_extreme_intensities_that_are_fitted(name: str) -> None:
     image = GOOD[name]
@@ -218,7 +218,7 @@ def test_extreme_intensities_that_are_fitted(name: str) -> None:
     assert (labels == plain).mean() > 0.8
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("name", BAD)
 def test_extreme_intensities_that_are_refused(name: str) -> None:
     volume = mg.Volume.from_array(BAD[name])
