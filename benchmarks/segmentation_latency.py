@@ -28,6 +28,7 @@ from segmentation_cases import BACKGROUND, all_cases, scribble_slice, simulate_s
 from suite.registry import find_data
 
 DEPTH = 150
+LEAST = 200  # voxels of classes in a slice that a background stroke corrects
 
 
 def brain(folder: Path) -> tuple[Volume, NDArray[np.uint8], int]:
@@ -76,6 +77,7 @@ def measure_latency(folder: Path, runs: int) -> dict[str, Any]:
             step()
             if run:  # the first of each compiles
                 seconds[name].append(time.perf_counter() - start_time)
+    seconds |= measure_corrections(model, marks, axis, runs, rng)
     unit = 1 if sys.platform == "darwin" else 1024
     return {
         "shape": list(truth.shape),
@@ -87,6 +89,40 @@ def measure_latency(folder: Path, runs: int) -> dict[str, Any]:
         "seconds": seconds,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
     }
+
+
+def measure_corrections(
+    model: SegmentModel,
+    marks: NDArray[np.uint8],
+    axis: int,
+    runs: int,
+    rng: np.random.Generator,
+) -> dict[str, list[float]]:
+    """Return seconds with background strokes in classes, each alone in its slice."""
+    stack = np.moveaxis(marks, axis, 0)
+    steps = {
+        "preview_of_correction": lambda p, z: model.preview_slice(axis, z, p),
+        "quick_correction": lambda p, z: model.update(p, quick=True),
+        "full_correction": lambda p, z: model.update(p),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    labels = np.moveaxis(
+        model.update(Prompts(labels=marks, background=BACKGROUND)).labels, axis, 0
+    )
+    for run in range(runs + 1):
+        free = [
+            z for z in range(len(stack)) if not stack[z].any() and (labels[z] > 1).sum() > LEAST
+        ]
+        z = int(rng.choice(free))
+        places = np.argwhere(labels[z] > 1)
+        row, column = places[rng.integers(len(places))]
+        stack[z, row : row + 2, column : column + 6] = BACKGROUND
+        for name, step in steps.items():
+            began = time.perf_counter()
+            step(Prompts(labels=marks, background=BACKGROUND), z)
+            if run:  # the first of each compiles
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
 
 
 def latency_apart(folder: Path, runs: int) -> dict[str, Any]:

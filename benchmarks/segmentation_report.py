@@ -225,6 +225,9 @@ def _latency(latency: dict[str, Any]) -> Table:
         "quick": "quick update",
         "preview": "preview of a slice",
         "suggest": "uncertainty and suggestion",
+        "full_correction": "full update, a background stroke alone in its slice",
+        "quick_correction": "quick update of such a stroke",
+        "preview_of_correction": "preview of such a stroke",
     }
     rows = [
         (title, f"{median(seconds[key]):.3f}", f"{max(seconds[key]):.3f}")

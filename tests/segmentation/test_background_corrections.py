@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,18 @@ from numpy.typing import NDArray
 
 from napari_medgs.data.volume import Volume
 from napari_medgs.fitting import FitParams
-from napari_medgs.segmentation import Prompts, SegmentModel, SegmentParams, fit_for_segmentation
+from napari_medgs.segmentation import (
+    Prompts,
+    SegmentModel,
+    SegmentParams,
+    fit_for_segmentation,
+    voxel_model,
+)
 from napari_medgs.segmentation.advanced import InitialMaskParams, SolverParams
 from napari_medgs.segmentation.prompts.lone_strokes import lone_background_strokes
 from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.snapshots import PromptSnapshot
+from napari_medgs.segmentation.voxel_model import VoxelModel
 from tests.segmentation.conftest import overlap
 
 SHAPE, BACKGROUND = (40, 48, 48), 9
@@ -85,6 +94,57 @@ def test_a_quick_update_corrects_nearly_as_the_full_one_does(
     full = model.update(prompts)
     assert not full.incremental
     assert overlap(np.asarray(quick.labels == 1), np.asarray(full.labels == 1)) > 0.99
+
+
+def test_the_first_quick_correction_is_one_of_the_last_mask(
+    model: SegmentModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = strokes()
+    before = mask_of(model, marks)
+    marks[16, 22:27, 34] = BACKGROUND
+    prompts = Prompts(labels=marks, background=BACKGROUND)
+    extended: list[Markers] = []
+    extension = voxel_model.correction_of
+
+    def watched(*given: Any) -> Any:
+        extended.append(given[2])
+        return extension(*given)
+
+    monkeypatch.setattr(voxel_model, "correction_of", watched)
+    quick = model.update(prompts, quick=True)
+    assert quick.incremental
+    (markers,) = extended
+    kept = markers.kept
+    assert kept is not None
+    np.testing.assert_array_equal(kept.classes, before)
+    found, full = (np.asarray(r.labels == 1) for r in (quick, model.update(prompts)))
+    assert not kept.where[found != before].any()
+    assert overlap(found, full) > 0.98
+    assert overlap(found, rod()) > overlap(before, rod())
+
+
+def test_the_first_correction_does_not_solve_the_last_mask_again(
+    model: SegmentModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = strokes()
+    mask_of(model, marks)
+    marks[16, 22:27, 34] = BACKGROUND
+    solved: list[PromptSnapshot] = []
+    solve = VoxelModel._labels_of
+
+    def counted(self: VoxelModel, setup: Any, snapshot: PromptSnapshot, timer: Any) -> Any:
+        solved.append(snapshot)
+        return solve(self, setup, snapshot, timer)
+
+    monkeypatch.setattr(VoxelModel, "_labels_of", counted)
+    known = mask_of(model, marks)
+    assert not solved
+    other = strokes()
+    other[30, 24, 18] = 0
+    mask_of(model, other)
+    anew = mask_of(model, marks)
+    assert solved
+    np.testing.assert_array_equal(anew, known)
 
 
 def test_the_mask_is_solved_again_when_a_class_is_locked(model: SegmentModel) -> None:

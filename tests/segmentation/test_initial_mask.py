@@ -15,6 +15,10 @@ from napari_medgs.data.volume import Volume
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
 from napari_medgs.fitting import FitParams
 from napari_medgs.segmentation import Point, Prompts, SegmentModel, fit_for_segmentation
+from napari_medgs.segmentation.advanced import InitialMaskParams, SolverParams
+from napari_medgs.segmentation.prompts.initial_mask import initial_mask_of
+from napari_medgs.segmentation.prompts.rasterize import rasterize_prompts
+from napari_medgs.segmentation.result.result import SegmentResult
 
 SHAPE = (24, 32, 32)
 BACKGROUND = 0
@@ -309,3 +313,114 @@ def test_background_that_only_corrects_the_mask_says_nothing_of_the_class_it_lac
     found = model.update(Prompts(labels=strokes, background=9, initial=initial)).labels
     assert _dice(found == 2, truth == 2) > 0.95
     assert _dice(found == 1, truth == 1) > 0.95
+
+
+def test_a_quick_correction_is_nearly_the_full_one(
+    model: SegmentModel, truth: NDArray[np.uint8]
+) -> None:
+    initial = truth.copy()
+    initial[_ball((12, 11, 16), 4.5) & (truth == 1)] = 0
+    initial[_ball((12, 27, 27), 3.5) & (truth == 0)] = 2
+    marks = np.full(SHAPE, -1, np.int16)
+    marks[9, 11, 14:16] = 1
+
+    def prompts() -> Prompts:
+        return Prompts(labels=marks, unlabeled=-1, background=0, initial=initial)
+
+    before = model.update(prompts()).labels
+    marks[12, 11, 14:17], marks[12, 29, 26:29] = 1, 0
+    quick = model.update(prompts(), quick=True)
+    full = model.update(prompts())
+    assert quick.incremental
+    assert not full.incremental
+    changed = int((full.labels != before).sum())
+    assert changed > 20
+    assert (quick.labels != full.labels).sum() < 0.25 * changed
+    far = ~_ball((12, 11, 15), 12) & ~_ball((12, 29, 27), 12)
+    np.testing.assert_array_equal(quick.labels[far], before[far])
+
+
+def test_a_quick_update_after_an_erased_correction_is_a_full_one(
+    model: SegmentModel, truth: NDArray[np.uint8]
+) -> None:
+    initial = truth.copy()
+    initial[_ball((12, 11, 16), 3.5) & (truth == 1)] = 0
+    marks = np.full(SHAPE, -1, np.int16)
+
+    def update(quick: bool) -> SegmentResult:
+        prompts = Prompts(labels=marks, unlabeled=-1, background=0, initial=initial)
+        return model.update(prompts, quick=quick)
+
+    marks[12, 11, 14:17] = 1
+    update(False)
+    marks[:] = -1
+    erased = update(True)
+    assert not erased.incremental
+    np.testing.assert_array_equal(erased.labels, initial)
+
+
+def test_a_margin_is_extended_by_a_quick_update(
+    model: SegmentModel, truth: NDArray[np.uint8]
+) -> None:
+    marks = np.full(SHAPE, -1, np.int16)
+
+    def update(quick: bool) -> SegmentResult:
+        prompts = Prompts(
+            labels=marks, unlabeled=-1, background=0, initial=truth, initial_margin=2.5
+        )
+        return model.update(prompts, quick=quick)
+
+    update(False)
+    marks[12, 11, 4:6] = 1  # in the margin, as the mask says
+    marks[12, 27:29, 23] = 0  # in the margin, against it
+    quick, full = update(True), update(False)
+    assert quick.incremental
+    assert (quick.labels[marks >= 0] == marks[marks >= 0]).all()
+    assert _dice(quick.labels == 2, full.labels == 2) > 0.95
+    assert _dice(quick.labels == 1, full.labels == 1) > 0.95
+
+
+def test_other_settings_of_masks_count_for_the_same_mask(
+    model: SegmentModel, truth: NDArray[np.uint8]
+) -> None:
+    initial = truth.copy()
+    initial[_ball((12, 11, 16), 3.5) & (truth == 1)] = 0
+    prompts = Prompts(initial=initial, points=(Point((12.0, 11.0, 15.0), 1),))
+    default, found = model.params, model.update(prompts).labels
+    own = InitialMaskParams(release_factor=0.0, release_offset=0.0)  # one voxel around a prompt
+    model.params = replace(default, advanced=SolverParams(initial_mask=own))
+    less = model.update(prompts).labels
+    model.params = default
+    assert (less != initial).sum() < 0.5 * (found != initial).sum()
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 1.0, 1.0), (1.0, 1.0, 1.7)])
+def test_what_prompts_free_is_the_same_whether_known_before_or_not(
+    truth: NDArray[np.uint8], spacing: tuple[float, float, float]
+) -> None:
+    relative, axes = np.asarray(spacing), (1, 0, 2)
+    marks = np.zeros(SHAPE, np.uint8)
+    prompts = Prompts(labels=marks, background=9, initial=truth)
+    mask = initial_mask_of(prompts, relative)
+    marks[12, 11, 5:8], marks[3, 3, 20:24] = 9, 2
+    first = rasterize_prompts(prompts, SHAPE, axes, relative, mask)
+    marks[20, 28, 28:31] = 1
+    more = rasterize_prompts(prompts, SHAPE, axes, relative, mask)
+    anew = rasterize_prompts(prompts, SHAPE, axes, relative, initial_mask_of(prompts, relative))
+    for name in ("voxels", "classes", "user_marked"):
+        np.testing.assert_array_equal(getattr(more, name), getattr(anew, name))
+    assert first.kept
+    assert more.kept
+    assert anew.kept
+    np.testing.assert_array_equal(more.kept.where, anew.kept.where)
+    np.testing.assert_array_equal(more.kept.classes, anew.kept.classes)
+    known = {id(part.origin) for part in first.kept.parts}
+    assert len(known & {id(part.origin) for part in more.kept.parts}) == len(known) == 2
+    changed = more.kept.changed_since(first.kept)
+    assert changed is not None
+    inside = np.zeros(more.kept.where.shape, bool)
+    for box in changed:
+        inside[box] = True
+    assert (inside | (more.kept.where == first.kept.where)).all()
+    assert not inside.all()
+    assert more.kept.changed_since(anew.kept) is None

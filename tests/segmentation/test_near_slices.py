@@ -11,7 +11,8 @@ from scipy.ndimage import gaussian_filter
 from napari_medgs.data.volume import Volume
 from napari_medgs.segmentation import Prompts, SegmentModel, SegmentParams, fit_for_segmentation
 from napari_medgs.segmentation.advanced import GraphParams, SolverParams
-from napari_medgs.segmentation.prompts.markers import KeptLabels, Markers
+from napari_medgs.segmentation.prompts.kept_labels import KeptLabels
+from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.terms.image_features import ImageFeatures, image_features
 from napari_medgs.segmentation.terms.near_slices import slices_are_near
 from tests.segmentation.conftest import overlap
@@ -103,8 +104,7 @@ def test_slices_of_another_orientation_and_masks_tell_nothing() -> None:
     turned = replace(drawn, voxels=np.ascontiguousarray(drawn.voxels[:, [1, 0, 2]]))
     assert not slices_are_near(image, turned, SHARE)
     shape = image.guide.shape[1:]
-    kept = KeptLabels(np.zeros(shape, np.bool_), np.zeros(shape, np.uint8),
-                      np.zeros(shape, np.float32), {})  # fmt: skip
+    kept = KeptLabels(np.zeros(shape, np.bool_), np.zeros(shape, np.uint8))
     assert not slices_are_near(image, replace(drawn, kept=kept), SHARE)
     alone = drawn.subset(drawn.classes == 0)
     assert not slices_are_near(image, alone, SHARE)

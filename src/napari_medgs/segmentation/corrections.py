@@ -56,6 +56,27 @@ class CorrectedMask:
         return _same(self.learned, learned)
 
 
+@dataclass(frozen=True)
+class SolvedMarkers:
+    """Labels of a full solve without a mask or constraints.
+
+    Attributes
+    ----------
+    markers : Markers
+    labels : (Z, Y, X) ndarray of uint8
+        Class indices, slice-first.
+    params : SegmentParams
+    """
+
+    markers: Markers
+    labels: NDArray[np.uint8]
+    params: SegmentParams
+
+    def is_of(self, markers: Markers, params: SegmentParams) -> bool:
+        """Return whether these markers and settings give the labels."""
+        return self.params == params and _same(self.markers, markers)
+
+
 def _same(one: Markers, other: Markers) -> bool:
     return (
         one.values == other.values

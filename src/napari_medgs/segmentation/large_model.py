@@ -15,6 +15,7 @@ from napari_medgs._util.threads import limit_threads, run_chunks
 from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.segmentation.inner_scores import StretchedScores
+from napari_medgs.segmentation.local import bounds, box_around
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.postprocess.class_edits import clear_outside_range
 from napari_medgs.segmentation.postprocess.upsampling import upsample_labels
@@ -126,9 +127,14 @@ class LargeSegmentModel:
     def snapshot(self, prompts: Prompts) -> LargeSnapshot:
         """Check prompts and copy them; see :meth:`SegmentModel.snapshot`."""
         prompts.check(self.volume.shape)
-        coarse, flat, label = self._place.prompts(prompts)
-        coarse = self._masks.in_place(prompts, coarse)
-        likely = self._masks.of("likely", prompts.prior, most_likely)
+        place, masks = self._place, self._masks
+        coarse, flat, label = place.prompts(replace(prompts, initial=None, prior=None))
+        coarse = replace(
+            coarse,
+            initial=masks.of("initial", prompts.initial, place.sampled),
+            prior=masks.of("prior", prompts.prior, place.sampled),
+        )
+        likely = masks.of("likely", prompts.prior, most_likely)
         initial = prompts.initial if likely is None else likely
         boxes: dict[int, list[Any]] = {}
         for box in prompts.boxes:
@@ -141,7 +147,7 @@ class LargeSegmentModel:
             flat,
             label,
             initial,
-            None if initial is None else self._place.sampled(initial),
+            masks.of("coarse", initial, place.sampled),
             locked,
             boxes,
         )
@@ -213,15 +219,22 @@ class LargeSegmentModel:
         values: NDArray[Any],
     ) -> None:
         """Write an initial mask back where the solve left it as it was, in place."""
-        from scipy.ndimage import binary_dilation
+        initial, factors = snapshot.initial, self._place.factors
+        assert initial is not None
+        changed = _around(solved != snapshot.coarse_initial)
+        _, height, width = initial.shape
 
-        changed = self._place.repeated(
-            binary_dilation(solved != snapshot.coarse_initial, np.ones((3, 3, 3), bool))
-        )
-        assert snapshot.initial is not None
-        for k, value in enumerate(values):
+        def keep(z: int) -> None:
+            plane, block = initial[z], changed[z // factors[0]]
+            place = np.minimum(np.searchsorted(values, plane), len(values) - 1)
             # Labels that the initial mask alone has have markers, and so a class.
-            labels[(snapshot.initial == value) & ~changed] = k
+            same = values[place] == plane
+            if block.any():
+                rows = np.repeat(block, factors[1], axis=0)[:height]
+                same &= ~np.repeat(rows, factors[2], axis=1)[:, :width]
+            np.copyto(labels[z], place, where=same, casting="unsafe")
+
+        run_chunks(keep, len(initial))
 
     def contrast_weights(self, prompts: Prompts | LargeSnapshot) -> Floats | None:
         """Return how much every contrast counts; see :meth:`SegmentModel.contrast_weights`."""
@@ -266,6 +279,18 @@ def _copied(labels: NDArray[np.uint8], into: NDArray[np.uint8] | None = None) ->
         out[z] = labels[z]
 
     run_chunks(copy, len(labels))
+    return out
+
+
+def _around(where: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return voxels and their neighbors, found in the smallest box that holds them."""
+    from scipy.ndimage import binary_dilation
+
+    box, out = bounds(where), np.zeros(where.shape, np.bool_)
+    if box is not None:
+        low = np.array([s.start for s in box])
+        wide = box_around(low, np.array([s.stop for s in box]), np.ones(3), where.shape)
+        out[wide] = binary_dilation(where[wide], np.ones((3, 3, 3), np.bool_))
     return out
 
 

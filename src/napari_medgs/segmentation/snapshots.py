@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_medgs.data.volume import Volume
 from napari_medgs.segmentation.advanced import InitialMaskParams
-from napari_medgs.segmentation.prompts.collector import Alike
+from napari_medgs.segmentation.prompts.collector import Alike, Strokes, collect_strokes
 from napari_medgs.segmentation.prompts.completion import completed, lacking_classes
 from napari_medgs.segmentation.prompts.initial_mask import InitialMask, initial_mask_of
 from napari_medgs.segmentation.prompts.lone_strokes import lone_background_strokes
@@ -88,7 +88,8 @@ class SnapshotMaker:
     def __init__(self, volume: Volume, axes: tuple[int, int, int]) -> None:
         self._volume, self._axes = volume, axes
         self._relative_spacing = volume.grid.relative_spacing
-        self._initial: tuple[int, float, Any] | None = None
+        self._initial: tuple[int, float, InitialMaskParams, Any] | None = None
+        self._completed: InitialMask | None = None
 
     def make(self, prompts: Prompts, params: InitialMaskParams) -> PromptSnapshot:
         """Check prompts and rasterize them.
@@ -112,16 +113,17 @@ class SnapshotMaker:
         initial = None
         source = prompts.initial if prompts.prior is None else prompts.prior
         if source is not None:
-            key = (id(source), prompts.initial_margin)
-            if self._initial is None or self._initial[:2] != key:
+            key = (id(source), prompts.initial_margin, params)
+            if self._initial is None or self._initial[:3] != key:
                 prepared = initial_mask_of(prompts, self._relative_spacing, params)
                 self._initial = (*key, (source, prepared))
-            initial = self._initial[2][1]
+            initial = self._initial[3][1]
         # Clicks that correct a mask mean all of their balls.
         alike = self._alike if initial is None else None
-        snapshot = self._rasterized(prompts, initial, alike)
+        strokes = collect_strokes(prompts, shape, self._axes)
+        snapshot = self._rasterized(prompts, initial, alike, strokes)
         if initial is None:
-            return self._with_lone_strokes(prompts, snapshot)
+            return self._with_lone_strokes(prompts, strokes, snapshot)
         return replace(snapshot, completion=self._completion(prompts, initial))
 
     def _rasterized(
@@ -129,13 +131,18 @@ class SnapshotMaker:
         prompts: Prompts,
         initial: InitialMask | None,
         alike: Alike | None,
+        strokes: Strokes | None = None,
         walls: Mapping[int, NDArray[np.bool_]] | None = None,
     ) -> PromptSnapshot:
         shape, axes = self._volume.shape, self._axes
-        markers = rasterize_prompts(prompts, shape, axes, self._relative_spacing, initial, alike)
+        markers = rasterize_prompts(
+            prompts, shape, axes, self._relative_spacing, initial, alike, strokes
+        )
         return PromptSnapshot(markers, Constraints(prompts, markers, shape, axes, walls))
 
-    def _with_lone_strokes(self, prompts: Prompts, snapshot: PromptSnapshot) -> PromptSnapshot:
+    def _with_lone_strokes(
+        self, prompts: Prompts, strokes: Strokes, snapshot: PromptSnapshot
+    ) -> PromptSnapshot:
         """Return a snapshot with what is needed where background strokes correct a mask."""
         markers = snapshot.markers
         if markers.boxes or markers.clicked:
@@ -143,11 +150,10 @@ class SnapshotMaker:
         lone = lone_background_strokes(markers)
         if not lone.any() or not (markers.classes[lone == 0] == 0).any():
             return snapshot
-        # The prompts' arrays may change while the first solve runs.
-        later = prompts if prompts.labels is None else prompts.with_labels(prompts.labels.copy())
+        later = replace(prompts, labels=None)  # it may change while the first solve runs
 
         def correct(mask: InitialMask) -> PromptSnapshot:
-            return self._rasterized(later, mask, None)
+            return self._rasterized(later, mask, None, strokes)
 
         return replace(snapshot, lone=lone, correct=correct)
 
@@ -161,10 +167,13 @@ class SnapshotMaker:
 
         def first() -> PromptSnapshot:
             walls = dict.fromkeys(lacking.voxels, initial.deep)
-            return self._rasterized(lacking.prompts, None, self._alike, walls)
+            return self._rasterized(lacking.prompts, None, self._alike, None, walls)
 
         def complete(labels: NDArray[Any]) -> PromptSnapshot:
-            return self._rasterized(later, completed(initial, labels, lacking), None)
+            mask = completed(initial, labels, lacking)
+            if self._completed is None or not mask.is_same(self._completed):
+                self._completed = mask
+            return self._rasterized(later, self._completed, None)
 
         return Completion(frozenset(lacking.voxels), first, complete)
 

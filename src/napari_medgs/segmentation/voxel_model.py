@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,6 +29,7 @@ from napari_medgs.segmentation.prompts.prompts import Prompts
 from napari_medgs.segmentation.result.result import SegmentResult, value_table
 from napari_medgs.segmentation.result.suggest import Suggestion, suggest_slices
 from napari_medgs.segmentation.snapshots import PromptSnapshot, SnapshotMaker
+from napari_medgs.segmentation.solver.local_correction import correction_of, near_corrections
 from napari_medgs.segmentation.solver.propagation import GraphState
 from napari_medgs.segmentation.solver.setup import SolverSetup
 from napari_medgs.segmentation.terms.contrast_weights import (
@@ -183,9 +184,8 @@ class VoxelModel:
     ) -> SegmentResult:
         timer.stage(SegmentStage.PROMPTS)
         given = self._snapshot_of(prompts)
-        snapshot = self._first.known(given) if quick else given
-        markers, constraints = snapshot.markers, snapshot.constraints
-        extend = setup.propagation.extension(markers, constraints) if quick else None
+        snapshot = self._first.known(given, self.params) if quick else given
+        extend = self._extension(setup, snapshot) if quick else None
         timer.end()
         corrected = quick and self._first.corrects(given)
         if extend is None:
@@ -193,17 +193,17 @@ class VoxelModel:
                 snapshot = self._first.found(
                     given, lambda some: self._labels_of(setup, some, timer), self.params
                 )
-            constraints = snapshot.constraints
             state = self._solve_graph(setup, snapshot, timer)
         else:
             timer.stage(SegmentStage.PATHS)
             state = extend()
             timer.end()
         labels, scores = setup.voxels.solve(
-            state, constraints, self.params, timer, extend is not None
+            state, snapshot.constraints, self.params, timer, extend is not None
         )
         if extend is None and not corrected:
             setup.propagation.last = state
+            self._first.remember(snapshot, labels, self.params)
         self.last = SegmentResult.of_classes(
             labels,
             state.markers.values,
@@ -216,6 +216,16 @@ class VoxelModel:
             has_background=bool((state.markers.classes == 0).any()),
         )
         return self.last
+
+    def _extension(
+        self, setup: SolverSetup, snapshot: PromptSnapshot
+    ) -> Callable[[], GraphState] | None:
+        """Return what extends the last full solve to other prompts; None if nothing can."""
+        markers, constraints = snapshot.markers, snapshot.constraints
+        if markers.kept is None:
+            return setup.propagation.extension(markers, constraints)
+        last = setup.propagation.last
+        return correction_of(setup.graph, last, markers, constraints, self.params)
 
     def _labels_of(
         self, setup: SolverSetup, snapshot: PromptSnapshot, timer: StageTimer
@@ -292,7 +302,7 @@ class VoxelModel:
         """
         timer = _unseen("preview")
         with self._solving(timer) as setup:
-            snapshot = self._first.known(self._snapshot_of(prompts))
+            snapshot = self._first.known(self._snapshot_of(prompts), self.params)
             return self._preview(setup, axis, index, snapshot, timer)
 
     def _preview(
@@ -305,7 +315,9 @@ class VoxelModel:
     ) -> NDArray[Any]:
         markers, state = snapshot.markers, setup.propagation.last
         if state is not None and state.markers.values == markers.values:
-            distance = setup.propagation.extended(state, markers)
+            kept = markers.kept
+            near = markers if kept is None else near_corrections(markers, kept)
+            distance = setup.propagation.extended(state, near)
         else:
             distance = self._solve_graph(setup, snapshot, timer).solution.distance
         stack_axis = self._axes.index(axis)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -112,43 +113,80 @@ def _middle(position: tuple[float, float, float], shape: tuple[int, int, int]) -
     return int(np.ravel_multi_index(tuple(nearest), shape))
 
 
-def collect_drawn(
+@dataclass(frozen=True)
+class Strokes:
+    """What a label image marks.
+
+    Attributes
+    ----------
+    flat : tuple of (P,) ndarray of int64
+        Flat canonical indices; later ones override earlier ones.
+    label : tuple of (P,) ndarray of int64
+        0 is background.
+    fully_labeled : dict of int to (S,) ndarray of int64
+        By slice-first axis: slices that are fully labeled.
+    painted : bool
+        Whether anything is marked.
+    """
+
+    flat: tuple[NDArray[np.int64], ...] = ()
+    label: tuple[NDArray[np.int64], ...] = ()
+    fully_labeled: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+    painted: bool = False
+
+
+def collect_strokes(
+    prompts: Prompts, shape: tuple[int, int, int], axes: tuple[int, int, int]
+) -> Strokes:
+    """Collect strokes and fully labeled slices; the result shares no memory with the prompts.
+
+    Parameters
+    ----------
+    prompts : Prompts
+        Checked.
+    shape : (Z, Y, X) of the canonical grid
+    axes : (int, int, int)
+        Canonical axes in slice-first order.
+
+    Returns
+    -------
+    Strokes
+    """
+    labels = prompts.labels
+    if labels is None:
+        return Strokes()
+    background = prompts.background_value
+    flat = labeled_voxels(labels, prompts.unlabeled)
+    fully_labeled: dict[int, NDArray[np.int64]] = {}
+    places = []
+    for axis in range(3):
+        full = find_full_slices(labels, prompts.unlabeled, axis).tolist() if len(flat) else []
+        named = {index for a, index in prompts.fully_labeled if a == axis}
+        for index in sorted(named):
+            plane = np.moveaxis(np.arange(labels.size).reshape(shape), axis, 0)[index]
+            empty = np.moveaxis(labels, axis, 0)[index] == prompts.unlabeled
+            places.append(np.asarray(plane[empty], np.int64))
+        if full or named:
+            fully_labeled[axes.index(axis)] = np.array(sorted({*full, *named}), np.int64)
+    drawn = labels.reshape(-1)[flat].astype(np.int64)
+    if background:
+        drawn = np.where(drawn == background, 0, drawn)
+    kinds = [*(np.zeros(len(place), np.int64) for place in places), drawn]
+    painted = bool(prompts.fully_labeled) or len(flat) > 0
+    return Strokes((*places, flat), tuple(kinds), fully_labeled, painted)
+
+
+def collect_points(
     prompts: Prompts,
+    strokes: Strokes,
     shape: tuple[int, int, int],
-    axes: tuple[int, int, int],
     relative_spacing: NDArray[Any],
     alike: Alike | None = None,
-) -> tuple[
-    MarkerCollector,
-    dict[int, NDArray[np.int64]],
-    list[NDArray[np.int64]],
-    list[NDArray[np.int64]],
-]:
-    """Collect strokes and points; return also the fully labeled slices and negative points."""
+) -> tuple[MarkerCollector, list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+    """Collect strokes and points; return also what negative points deny: voxels and labels."""
     markers = MarkerCollector(shape)
-    fully_labeled: dict[int, NDArray[np.int64]] = {}
-    background = prompts.background_value
-
-    def as_value(label: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.where(label == background, 0, label) if background else label
-
-    if prompts.labels is not None:
-        labels = prompts.labels
-        flat = labeled_voxels(labels, prompts.unlabeled)
-        for axis in range(3):
-            full = (
-                set(find_full_slices(labels, prompts.unlabeled, axis).tolist())
-                if len(flat)
-                else {}
-            )
-            named = {index for a, index in prompts.fully_labeled if a == axis}
-            for index in sorted(named):
-                plane = np.moveaxis(np.arange(labels.size).reshape(shape), axis, 0)[index]
-                empty = np.moveaxis(labels, axis, 0)[index] == prompts.unlabeled
-                markers.add(plane[empty], 0, user_marked=True)
-            if full or named:
-                fully_labeled[axes.index(axis)] = np.array(sorted({*full, *named}), np.int64)
-        markers.add(flat, as_value(labels.reshape(-1)[flat].astype(np.int64)), user_marked=True)
+    for flat, label in zip(strokes.flat, strokes.label, strict=True):
+        markers.add(flat, label, user_marked=True)
     denied_flat, denied_label = [], []
     middles = np.array([_middle(point.position, shape) for point in prompts.points], np.int64)
     for middle, point in zip(middles.tolist(), prompts.points, strict=True):
@@ -165,7 +203,7 @@ def collect_drawn(
         else:
             denied_flat.append(ball)
             denied_label.append(np.full(len(ball), point.label))
-    return markers, fully_labeled, denied_flat, denied_label
+    return markers, denied_flat, denied_label
 
 
 def drawn_voxels(
@@ -196,6 +234,7 @@ def drawn_voxels(
     >>> drawn_voxels(Prompts(labels=labels, unlabeled=-1), (2, 3, 4), np.ones(3))
     (array([12, 13, 23]), array([5, 5, 0]))
     """
-    flat, label, _ = collect_drawn(prompts, shape, (0, 1, 2), relative_spacing)[0].result()
+    strokes = collect_strokes(prompts, shape, (0, 1, 2))
+    flat, label, _ = collect_points(prompts, strokes, shape, relative_spacing)[0].result()
     order = np.argsort(flat, kind="stable")
     return flat[order], label[order]

@@ -58,7 +58,7 @@ def lacking_classes(prompts: Prompts, initial: InitialMask) -> LackingClasses | 
     shape, spacing = initial.labels.shape, initial.relative_spacing
     flat, label = drawn_voxels(prompts, shape, spacing)
     drawn = set(np.unique(label[label > 0]).tolist())
-    lacking = sorted(drawn.difference(np.unique(initial.labels).tolist()))
+    lacking = sorted(drawn.difference(initial.values.tolist()))
     if not lacking:
         return None
     alone = replace(

@@ -10,42 +10,31 @@ such a class free background as far as twice their own extent, too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs._typing import Floats
+from napari_medgs._util.arrays import sorted_unique
 from napari_medgs.errors import LabelError
 from napari_medgs.segmentation.advanced import InitialMaskParams
+from napari_medgs.segmentation.prompts.kept_labels import NO_CLASS, KeptLabels, KeptPart
 from napari_medgs.segmentation.prompts.prompts import PRIOR_SCALE, Prompts, most_likely
+from napari_medgs.segmentation.prompts.released import (
+    ANY_LABEL,
+    Box,
+    ReleasedPart,
+    Releases,
+    box_around,
+    smallest_box,
+)
 
 SHARE_OF_DEPTH = 0.7  # of a class's depth at most that a margin may take
 LAYER_THICKNESS = 1.5  # of the marked layer along what is free, in finest voxels
 WALL_DEPTH = 2.0  # finest voxels into classes; Gaussians at their borders lie on both sides
-STEPS = 4  # of an octave of depths, each of which counts as one depth
-ANY_LABEL = -1  # of a prompt that says what a voxel is not
-Part = tuple[tuple[slice, ...], NDArray[np.bool_]]  # of a volume: a box, and where in it
-
-
-@dataclass(frozen=True)
-class Released:
-    """What prompts that contradict an initial mask set free.
-
-    Attributes
-    ----------
-    nearness : (Z, Y, X) ndarray of float32
-        Distance to the nearest such prompt over its depth in the wrong label; infinite where
-        nothing is freed.
-    toward : dict of int to (box, ndarray of bool)
-        By the label that prompts want: where voxels may take it. With ``ANY_LABEL`` where they
-        may take any, around prompts that only deny a label and within the margin.
-    """
-
-    nearness: Floats
-    toward: dict[int, Part]
 
 
 @dataclass(frozen=True)
@@ -68,25 +57,39 @@ class InitialMask:
     relative_spacing: NDArray[Any]
     params: InitialMaskParams
 
+    def is_same(self, other: InitialMask) -> bool:
+        """Return whether another mask has the same labels, free voxels and settings."""
+        return (
+            self.free is other.free
+            and self.params == other.params
+            and np.array_equal(self.labels, other.labels)
+        )
+
+    @cached_property
+    def values(self) -> NDArray[Any]:
+        """The labels that there are, increasing."""
+        return np.unique(self.labels)
+
     @cached_property
     def deep(self) -> NDArray[np.bool_]:
         """Voxels deep in the mask's classes, (Z, Y, X): no class has them that the mask lacks."""
         from scipy.ndimage import distance_transform_edt
 
         inside, deep = self.labels > 0, np.zeros(self.labels.shape, np.bool_)
-        voxels = np.argwhere(inside.any(axis=(1, 2))), np.argwhere(inside.any(axis=0))
-        if len(voxels[0]):
-            low = np.array([voxels[0].min(), *voxels[1].min(axis=0)])
-            high = np.array([voxels[0].max(), *voxels[1].max(axis=0)])
-            box = self._box(np.stack([low, high]), 0)
+        box = smallest_box(inside)
+        if box[0].stop:
+            corners = np.array([[s.start for s in box], [s.stop - 1 for s in box]])
+            box = self._box(corners, 0)
             distance = distance_transform_edt(inside[box], sampling=self.relative_spacing)
             deep[box] = distance > WALL_DEPTH
         return deep
 
-    def released(self, voxels: NDArray[Any], labels: NDArray[Any]) -> Released:
-        """Return what prompts that contradict the mask set free.
+    @cached_property
+    def _releases(self) -> Releases:
+        return Releases(self.labels, self.relative_spacing, self.params)
 
-        A prompt frees voxels of the label that it contradicts, none of other labels.
+    def released(self, voxels: NDArray[Any], labels: NDArray[Any]) -> tuple[ReleasedPart, ...]:
+        """Return what prompts that contradict the mask set free.
 
         Parameters
         ----------
@@ -97,109 +100,134 @@ class InitialMask:
 
         Returns
         -------
-        Released
+        tuple of ReleasedPart
         """
-        nearness = np.full(self.labels.shape, np.inf, np.float32)
-        toward: dict[int, Part] = {}
-        for label in np.unique(labels):
-            mine = voxels[labels == label]
-            box = self._box(mine, self._reach(self.params.max_depth * 2 ** (1 / STEPS)))
-            low = [s.start for s in box]
-            around, mine = replace(self, labels=self.labels[box], free=self.free[box]), mine - low
-            reached = np.full(around.labels.shape, np.inf, np.float32)
-            values = around.labels[tuple(mine.T)]
-            lacking = label > 0 and not (self.labels == label).any()
-            for value in np.unique(values):
-                own = mine[values == value]
-                least = self._extent_of(own) if lacking and value == 0 else 0.0
-                around._release(value, own, least, reached)
-            np.minimum(nearness[box], reached, out=nearness[box])
-            inner, part = _part(np.isfinite(reached))
-            place = tuple(slice(s.start + a, s.stop + a) for s, a in zip(inner, low, strict=True))
-            toward[int(label)] = place, part
+        wanted = {int(k) for k in np.unique(labels) if k > 0}
+        return self._releases.parts(voxels, labels, frozenset(wanted.difference(self.values)))
+
+    def _box(self, corners: NDArray[Any], reach: float) -> Box:
+        return box_around(corners, reach, self.relative_spacing, self.labels.shape)
+
+    @cached_property
+    def _layer(self) -> NDArray[np.int64]:
+        """Flat indices of the marked voxels where nothing contradicts the mask."""
+        layer = _edges(self.labels)
         if self.free.any():
-            anything = self.free.copy()
-            if ANY_LABEL in toward:
-                box, part = toward[ANY_LABEL]
-                anything[box] |= part
-            toward[ANY_LABEL] = _part(anything)
-        return Released(nearness, toward)
+            box = smallest_box(self.free)
+            corners = np.array([[s.start for s in box], [s.stop - 1 for s in box]])
+            box = self._box(corners, LAYER_THICKNESS)
+            layer[box] |= self._near(self.free[box])
+            layer &= ~self.free
+        return np.flatnonzero(layer.reshape(-1))
 
-    def _extent_of(self, voxels: NDArray[Any]) -> float:
-        """Return the longest side of the box around voxels, in finest voxels."""
-        return float((np.ptp(voxels, axis=0) * self.relative_spacing).max())
+    def _near(self, free: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return what lies within the layer's thickness of what is free, or touches it."""
+        steps = np.ceil(LAYER_THICKNESS / self.relative_spacing).astype(int)
+        near = free.copy()
+        for step in np.ndindex(*(2 * steps + 1)):
+            offset = np.array(step) - steps
+            away = np.sqrt(((offset * self.relative_spacing) ** 2).sum())
+            # Slices may be farther apart than the layer is thick.
+            if away <= LAYER_THICKNESS or np.abs(offset).sum() == 1:
+                here = tuple(slice(max(o, 0), n + min(o, 0)) for o, n in zip(offset, free.shape))
+                there = tuple(slice(max(-o, 0), n - max(o, 0)) for o, n in zip(offset, free.shape))
+                near[here] |= free[there]
+        return near
 
-    def _release(self, value: Any, voxels: NDArray[Any], least: float, out: Floats) -> None:
-        """Free voxels of one label around prompts that lie in it, at least as deep as said."""
-        from scipy.ndimage import distance_transform_edt
-
-        most = self.params.max_depth
-        near = self._box(voxels, most)
-        mine = self.labels[near] == value
-        depth = np.full(len(voxels), most)
-        if not mine.all():
-            distance = distance_transform_edt(mine, sampling=self.relative_spacing)
-            inner = tuple((voxels - [s.start for s in near]).T)
-            depth = np.clip(distance[inner], min(least, most), most)
-        # Depths in steps, each with one distance transform in its own box.
-        level = np.ceil(STEPS * np.log2(depth)).astype(int)
-        for step in np.unique(level):
-            deep, centers = 2.0 ** (step / STEPS), voxels[level == step]
-            reach = self._reach(deep)
-            box = self._box(centers, reach)
-            away = np.ones([s.stop - s.start for s in box], np.bool_)
-            away[tuple((centers - [s.start for s in box]).T)] = False
-            distance = distance_transform_edt(away, sampling=self.relative_spacing)
-            ball = (distance <= reach) & (self.labels[box] == value)
-            np.minimum(out[box], distance / deep, out=out[box], where=ball, casting="same_kind")
-
-    def _reach(self, depth: float) -> float:
-        """Return the radius of the ball that a prompt of some depth sets free."""
-        params = self.params
-        return max(params.release_factor * depth + params.release_offset, 1.0)
-
-    def _box(self, voxels: NDArray[Any], reach: float) -> tuple[slice, ...]:
-        pad = np.ceil(reach / self.relative_spacing).astype(int) + 1
-        low = np.maximum(voxels.min(axis=0) - pad, 0)
-        high = np.minimum(voxels.max(axis=0) + pad + 1, self.labels.shape)
-        return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-
-    def markers(self, free: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def markers(
+        self, parts: Sequence[ReleasedPart]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return flat indices and labels of a layer of kept voxels along what is free.
 
         Parameters
         ----------
-        free : (Z, Y, X) ndarray of bool
+        parts : sequence of ReleasedPart
+            What prompts set free.
 
         Returns
         -------
         indices, labels : (P,) ndarray of int64
+            In increasing order.
         """
-        from scipy.ndimage import binary_dilation, distance_transform_edt
-
-        layer = _edges(self.labels)
-        if free.any():
-            where = np.argwhere(free)
-            corners = np.stack([where.min(axis=0), where.max(axis=0)])
-            box = self._box(corners, LAYER_THICKNESS)
-            part = free[box]
-            layer[box] |= distance_transform_edt(~part, sampling=self.relative_spacing) <= (
-                LAYER_THICKNESS
-            )
-            layer[box] |= binary_dilation(part)  # slices may be farther apart than that
-            layer &= ~free
-        flat = np.flatnonzero(layer.reshape(-1))
+        flat = self._layer
+        if parts:
+            around = np.zeros(self.labels.size, np.bool_)  # memory that is not used costs nothing
+            volume = around.reshape(self.labels.shape)
+            for part in parts:
+                volume[self._around(part)] = True
+            flat = flat[~around[flat]]
+            more = [self._layer_around(part, parts) for part in parts]
+            flat = np.sort(np.concatenate([flat, sorted_unique(np.concatenate(more))]))
         return flat, self.labels.reshape(-1)[flat].astype(np.int64)
 
+    @cached_property
+    def _stacked(self) -> dict[Any, tuple[NDArray[np.uint8], NDArray[np.bool_] | None]]:
+        return {}
 
-def _part(where: NDArray[np.bool_]) -> Part:
-    """Return the smallest box that holds what is true, and that part."""
-    box = []
-    for axis in range(where.ndim):
-        there = np.flatnonzero(where.any(axis=tuple(b for b in range(where.ndim) if b != axis)))
-        box.append(slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(0, 0))
-    place = tuple(box)
-    return place, where[place].copy()
+    def kept(
+        self, values: tuple[int, ...], axes: tuple[int, int, int], parts: Sequence[ReleasedPart]
+    ) -> KeptLabels:
+        """Return what stays of the mask, with classes instead of labels, slice-first.
+
+        Parameters
+        ----------
+        values : tuple of int
+            Label of every class, increasing.
+        axes : (int, int, int)
+            Canonical axes in slice-first order.
+        parts : sequence of ReleasedPart
+            What prompts set free.
+
+        Returns
+        -------
+        KeptLabels
+            With the same arrays of the mask for the same values.
+        """
+        stacked = self._stacked.get((values, axes))
+        if stacked is None:
+            free = self.free.transpose(axes) if self.free.any() else None
+            stacked = self._classes(values).transpose(axes), free
+            self._stacked.clear()
+            self._stacked[values, axes] = stacked
+        where = ~self.free
+        for part in parts:
+            where[part.box] &= ~part.free
+        wanted = {k: values.index(k) for k in {part.label for part in parts} if k != ANY_LABEL}
+        own = tuple(KeptPart.of(p, wanted.get(p.label, NO_CLASS), axes) for p in parts)
+        return KeptLabels(where.transpose(axes), *stacked, own)
+
+    def _classes(self, values: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Return the place of every voxel's label among some, ``NO_CLASS`` where it is not."""
+        known = np.asarray(values)
+        place = np.minimum(np.searchsorted(known, self.values), len(values) - 1)
+        table = np.where(known[place] == self.values, place, NO_CLASS).astype(np.uint8)
+        if self.labels.dtype == np.uint8:
+            wide = np.full(256, NO_CLASS, np.uint8)
+            wide[self.values] = table
+            return wide[self.labels]
+        return table[np.searchsorted(self.values, self.labels)]
+
+    def _around(self, part: ReleasedPart) -> Box:
+        """Return the box in which a part changes the layer."""
+        corners = np.array([[s.start for s in part.box], [s.stop - 1 for s in part.box]])
+        return self._box(corners, LAYER_THICKNESS)
+
+    def _layer_around(
+        self, part: ReleasedPart, parts: Sequence[ReleasedPart]
+    ) -> NDArray[np.int64]:
+        """Return flat indices of the layer in the box in which a part changes it."""
+        box, shape = self._around(part), self.labels.shape
+        corners = np.array([[s.start for s in box], [s.stop - 1 for s in box]])
+        wide = self._box(corners, LAYER_THICKNESS)
+        free = self.free[wide].copy()
+        for other in parts:
+            other.mark_in(free, wide)
+        layer = (_edges(self.labels[wide]) | self._near(free)) & ~free
+        inner = tuple(
+            slice(b.start - w.start, b.stop - w.start) for b, w in zip(box, wide, strict=True)
+        )
+        found = [axis + s.start for axis, s in zip(np.nonzero(layer[inner]), box, strict=True)]
+        return np.ravel_multi_index(tuple(found), shape)
 
 
 def _edges(labels: NDArray[Any]) -> NDArray[np.bool_]:

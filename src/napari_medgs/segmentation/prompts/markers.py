@@ -2,100 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs._typing import Floats
+from napari_medgs.segmentation.prompts.kept_labels import KeptLabels
 
 # A slice counts as drawn in from these many markers on, and from this fraction of those on the
 # slice with most of them; strokes of another orientation cross many slices with a few voxels each.
 MIN_MARKERS = 4
 MIN_FRACTION = 0.05
 MIN_FRACTION_ACROSS = 0.2
-NO_CLASS = 255  # of an initial mask, for a label without markers
-OTHER_COST = 10.0  # nats, of classes that no prompt near names: never, unless all else is as bad
 EMPTY_FRACTION = 0.5  # least background markers of a slice past the ends of everything
-
-
-@dataclass(frozen=True)
-class KeptLabels:
-    """An initial mask, slice-first: what stays of it, and what prompts contradict.
-
-    Attributes
-    ----------
-    where : (Z, Y, X) ndarray of bool
-        Voxels that keep their class.
-    classes : (Z, Y, X) ndarray of uint8
-        Of the mask; 255 for a class that has no marker any more.
-    nearness : (Z, Y, X) ndarray of float32
-        Distance to the nearest prompt that contradicts the mask over the depth of that prompt in
-        the wrong label; infinite where there is none near.
-    toward : dict of int to (box, ndarray of bool)
-        By the class that such prompts name: a part of the volume where it is possible beside the
-        mask's own. With 255 where every class is.
-    """
-
-    where: NDArray[np.bool_]
-    classes: NDArray[np.uint8]
-    nearness: Floats
-    toward: dict[int, tuple[tuple[slice, ...], NDArray[np.bool_]]]
-
-    def enforce(self, labels: NDArray[np.uint8]) -> None:
-        """Write the labels that stay, and those that no prompt disputes, in place."""
-        np.copyto(labels, self.classes, where=self.where)
-        for box, part in self.toward.values():
-            mine, own = labels[box], self.classes[box]
-            where = np.nonzero(part & (mine != own) & (own != NO_CLASS))
-            voxels = [axis + s.start for axis, s in zip(where, box, strict=True)]
-            refused = ~self._is_possible(voxels, mine[where], own[where])
-            mine[tuple(axis[refused] for axis in where)] = own[where][refused]
-
-    def _is_possible(
-        self, voxels: Sequence[NDArray[Any]], classes: NDArray[Any], own: NDArray[Any]
-    ) -> NDArray[np.bool_]:
-        """Return whether voxels (one array by axis) may take classes other than the mask's."""
-        possible = classes == own
-        for k, (box, part) in self.toward.items():
-            inside = np.ones(len(own), np.bool_)
-            for axis, s in zip(voxels, box, strict=True):
-                inside &= (axis >= s.start) & (axis < s.stop)
-            if k != NO_CLASS:
-                inside &= classes == k
-            some = np.flatnonzero(inside & ~possible)
-            at = tuple(axis[some] - s.start for axis, s in zip(voxels, box, strict=True))
-            possible[some] = part[at]
-        return possible
-
-    def add_cost(self, points: NDArray[Any], cost: Floats, weight: float) -> None:
-        """Add the cost of other classes than the mask's near prompts that contradict it.
-
-        That the mask is wrong has the probability ``exp(-nearness) / 2``. Classes that no such
-        prompt names near there are hardly possible.
-
-        Parameters
-        ----------
-        points : (P, 3) ndarray
-            In slice-first voxels.
-        cost : (P, K) ndarray of float32
-            Changed in place.
-        weight : float
-        """
-        limit = np.asarray(self.classes.shape) - 1
-        place = tuple(np.clip(np.round(points).astype(np.int64), 0, limit).T)
-        nearness, own = self.nearness[place], self.classes[place]
-        there = np.flatnonzero(np.isfinite(nearness) & (own < cost.shape[1]))
-        wrong = 0.5 * np.exp(-nearness[there])
-        more = (np.float32(weight) * np.log((1 - wrong) / wrong)).astype(np.float32)
-        cost[there] += more[:, None]
-        cost[there, own[there]] -= more
-        near = tuple(axis[there] for axis in place)
-        for k in range(cost.shape[1]):
-            wanted = np.full(len(there), k)
-            cost[there[~self._is_possible(near, wanted, own[there])], k] += OTHER_COST
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,17 @@ from numpy.typing import NDArray
 
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import LabelError
-from napari_medgs.segmentation.prompts.collector import Alike, MarkerCollector, collect_drawn
-from napari_medgs.segmentation.prompts.initial_mask import (
-    ANY_LABEL,
-    InitialMask,
-    Released,
-    initial_mask_of,
+from napari_medgs.segmentation.prompts.collector import (
+    Alike,
+    MarkerCollector,
+    Strokes,
+    collect_points,
+    collect_strokes,
 )
-from napari_medgs.segmentation.prompts.markers import NO_CLASS, KeptLabels, Markers
+from napari_medgs.segmentation.prompts.initial_mask import InitialMask, initial_mask_of
+from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.prompts.prompts import MOST_CLASSES, Point, Prompts
+from napari_medgs.segmentation.prompts.released import ANY_LABEL, ReleasedPart
 
 CORE_SHARE = 0.5  # of a box's core that looks like clicks on its class
 BOX_CORE = 0.3  # axes of the ellipsoid that marks a box without strokes, over the box's sides
@@ -33,6 +35,7 @@ def rasterize_prompts(
     relative_spacing: NDArray[Any],
     initial: InitialMask | None = None,
     alike: Alike | None = None,
+    strokes: Strokes | None = None,
 ) -> Markers:
     """Rasterize checked prompts into marked voxels.
 
@@ -51,6 +54,8 @@ def rasterize_prompts(
         Tells which voxels (flat indices) of a point's ball look like the one that was clicked;
         the others are not marked. All are marked by default, and for the background, which looks
         like many things.
+    strokes : Strokes, optional
+        Those of the prompts, when already known; they need not have ``labels`` then.
 
     Returns
     -------
@@ -62,24 +67,23 @@ def rasterize_prompts(
         When there are fewer than two classes (the background counts), too many, or negative
         values, or nothing is left of a box.
     """
-    markers, fully_labeled, denied_flat, denied_label = collect_drawn(
-        prompts, shape, axes, relative_spacing, alike
+    if strokes is None:
+        strokes = collect_strokes(prompts, shape, axes)
+    markers, denied_flat, denied_label = collect_points(
+        prompts, strokes, shape, relative_spacing, alike
     )
     background = prompts.background_value
-    kept: NDArray[np.bool_] | None = None
-    released: Released | None = None
-    if initial is not None or prompts.initial is not None or prompts.prior is not None:
-        if initial is None:
-            initial = initial_mask_of(prompts, relative_spacing)
+    released: tuple[ReleasedPart, ...] = ()
+    if initial is None and (prompts.initial is not None or prompts.prior is not None):
+        initial = initial_mask_of(prompts, relative_spacing)
+    if initial is not None:
         denied = _joined(denied_flat), _joined(denied_label)
         released = initial.released(*_contradictions(initial, markers, denied, shape))
-        free = initial.free | np.isfinite(released.nearness)
         drawn = markers
         markers = MarkerCollector(shape)
-        markers.add(*initial.markers(free), user_marked=False)
+        markers.add(*initial.markers(released), user_marked=False)
         markers.extend(drawn)
-        kept = ~free
-    boxes = _box_markers(prompts, shape, markers, alike)
+    boxes = _box_markers(prompts, shape, markers, alike, strokes.painted)
     _mark_locked(prompts, markers)
     flat, label, user_marked = markers.result()
     if len(label) and label.min() < 0:
@@ -87,8 +91,8 @@ def rasterize_prompts(
     present = np.unique(label)
     if len(present) < 2:
         only = int(present[0]) if len(present) else None
-        if kept is not None and initial is not None:
-            gone = sorted({int(v) for v in np.unique(initial.labels)} - {only})
+        if initial is not None:
+            gone = sorted({int(v) for v in initial.values} - {only})
             raise LabelError(
                 f"The prompts leave nothing of the initial mask's label {gone[0]}: mark where it "
                 "is, too."
@@ -134,34 +138,11 @@ def rasterize_prompts(
         to_stack(negative),
         np.searchsorted(ordered, denied_values).astype(np.int32),
         {values.index(k): [(a[order], b[order]) for a, b in pairs] for k, pairs in boxes.items()},
-        fully_labeled,
+        strokes.fully_labeled,
         user_marked,
-        None
-        if kept is None or initial is None or released is None
-        else _kept(initial, kept, released, ordered, axes),
-        kept is None and not _is_painted(prompts),
+        None if initial is None else initial.kept(values, axes, released),
+        initial is None and not strokes.painted,
     )
-
-
-def _kept(
-    initial: InitialMask,
-    kept: NDArray[np.bool_],
-    released: Released,
-    values: NDArray[Any],
-    axes: tuple[int, int, int],
-) -> KeptLabels:
-    """Return an initial mask with the classes of the markers, slice-first."""
-    place = np.minimum(np.searchsorted(values, initial.labels), len(values) - 1)
-    classes = np.where(values[place] == initial.labels, place, NO_CLASS).astype(np.uint8)
-    toward = {
-        NO_CLASS if label == ANY_LABEL else int(np.searchsorted(values, label)): (
-            tuple(box[a] for a in axes),
-            part.transpose(axes),
-        )
-        for label, (box, part) in released.toward.items()
-    }
-    order = kept.transpose(axes), classes.transpose(axes), released.nearness.transpose(axes)
-    return KeptLabels(*order, toward)
 
 
 def _joined(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -183,15 +164,6 @@ def _contradictions(
     return voxels, np.concatenate([label[wrong], np.full(len(refused), ANY_LABEL, np.int64)])
 
 
-def _is_painted(prompts: Prompts) -> bool:
-    """Return whether there are strokes or labeled slices, not clicks and boxes only."""
-    labels = prompts.labels
-    return labels is not None and (
-        bool(prompts.fully_labeled)
-        or any(bool((plane != prompts.unlabeled).any()) for plane in labels)
-    )
-
-
 def _mark_locked(prompts: Prompts, markers: MarkerCollector) -> None:
     """Mark places in locked classes that nothing else marks, as they are classes all the same."""
     if prompts.result is None or not prompts.locked:
@@ -208,6 +180,7 @@ def _box_markers(
     shape: tuple[int, int, int],
     markers: MarkerCollector,
     alike: Alike | None,
+    painted: bool,
 ) -> dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]]:
     """Return the boxes by label; mark the cores of empty ones, and background around them.
 
@@ -218,7 +191,7 @@ def _box_markers(
     boxes: dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
     flat, label, user_marked = markers.result()
     known = bool((user_marked & (label == 0)).any())
-    clicks = not known and not _is_painted(prompts)
+    clicks = not known and not painted
     for box in prompts.boxes:
         start = np.maximum(box.start, 0)
         stop = np.minimum(box.stop, shape)

@@ -18,7 +18,7 @@ from napari_medgs.data.field import GaussianField
 from napari_medgs.data.grid import Grid
 from napari_medgs.rendering.engine import ScoreRenderer
 from napari_medgs.segmentation.advanced import UncertaintyParams
-from napari_medgs.segmentation.prompts.markers import KeptLabels
+from napari_medgs.segmentation.prompts.kept_labels import KeptLabels
 from napari_medgs.segmentation.result.uncertainty import (
     ErrorEstimate,
     RelativeBoundaryDistance,

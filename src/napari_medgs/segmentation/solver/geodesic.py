@@ -234,7 +234,7 @@ class GraphSolver:
                 unary[k][forbidden[k]] = UNREACHABLE
                 starts &= ~forbidden[k]
             mine[starts] = 0
-            self._relax(unary[k], weight[k], np.flatnonzero(starts), mine, bound)
+            self.relax(unary[k], weight[k], np.flatnonzero(starts), mine, bound)
             # Paths that were not followed cost no less than this.
             np.minimum(mine, UNREACHABLE if bound is None else bound, out=mine)
             if forbidden is not None:
@@ -243,7 +243,7 @@ class GraphSolver:
         run_chunks(task, classes)
         return distance
 
-    def _relax(
+    def relax(
         self,
         unary: Floats,
         gradient_weight: Floats,
@@ -251,6 +251,17 @@ class GraphSolver:
         distance: Floats,
         bound: Floats | None = None,
     ) -> None:
+        """Lower one class's path costs to the cheapest from some nodes, in place.
+
+        Parameters
+        ----------
+        unary, gradient_weight : (N,) ndarray of float32
+        starts : (S,) ndarray of int
+            Nodes at which paths begin, at their costs.
+        distance : (N,) ndarray of float32
+        bound : (N,) ndarray of float32, optional
+            Paths that cost more than this at a node are not followed.
+        """
         graph = self.graph
         if bound is None:
             bound = np.full(len(unary), UNREACHABLE, np.float32)
@@ -281,15 +292,13 @@ class GraphSolver:
             starts = np.flatnonzero(seeds == k)
             if len(starts):
                 distance[k, starts] = 0
-                self._relax(unary[k], weight[k], starts, distance[k])
+                self.relax(unary[k], weight[k], starts, distance[k])
             lost = np.flatnonzero((seeds >= 0) & (seeds != k) & (distance[k] == 0))
             if len(lost):
                 distance[k, lost] = UNREACHABLE
                 offsets, neighbors = self.graph.offsets, self.graph.neighbors
                 around = [neighbors[offsets[n] : offsets[n + 1]] for n in lost]
-                self._relax(
-                    unary[k], weight[k], sorted_unique(np.concatenate(around)), distance[k]
-                )
+                self.relax(unary[k], weight[k], sorted_unique(np.concatenate(around)), distance[k])
 
         run_chunks(task, len(unary))
         return distance

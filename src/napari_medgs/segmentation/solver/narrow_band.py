@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -348,6 +348,24 @@ def within(voxels: NDArray[np.int32], windows: NDArray[np.int32]) -> NDArray[np.
     inside: NDArray[np.bool_] = (y >= box[:, 0, 0]) & (y < box[:, 0, 1])
     inside &= (x >= box[:, 1, 0]) & (x < box[:, 1, 1])
     return inside
+
+
+def windows_of(boxes: Sequence[tuple[slice, ...]], shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """Return rows and columns (Z, 2, 2) around boxes, with the reach of the smoothing.
+
+    Examples
+    --------
+    >>> windows_of([np.s_[3:4, 4:6, 1:8]], (9, 9, 9))[:2].tolist()
+    [[[9, 0], [9, 0]], [[2, 8], [0, 9]]]
+    """
+    out = np.empty((shape[0], 2, 2), np.int32)
+    out[..., 0], out[..., 1] = shape[1:], 0
+    for box in boxes:
+        z, *rest = (slice(max(s.start - RING, 0), s.stop + RING) for s in box)
+        for axis, (s, n) in enumerate(zip(rest, shape[1:], strict=True)):
+            np.minimum(out[z, axis, 0], s.start, out=out[z, axis, 0])
+            np.maximum(out[z, axis, 1], min(s.stop, n), out=out[z, axis, 1])
+    return out
 
 
 def grown(windows: NDArray[np.int32], reach: int, shape: tuple[int, ...]) -> NDArray[np.int32]:

@@ -50,6 +50,10 @@ class GraphState:
         their middle lines.
     beyond : (R, 3) ndarray of int32
         Voxels around such areas that count as background.
+    extends : GraphState or None
+        The full solve that a mask near new prompts was found from.
+    boxes : tuple of tuple of slice
+        With it: where voxels may have got another label.
     """
 
     markers: Markers
@@ -60,6 +64,8 @@ class GraphState:
     scattered: Scattered | None = None
     passive: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 3), np.int32))
     beyond: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 3), np.int32))
+    extends: GraphState | None = None
+    boxes: tuple[tuple[slice, ...], ...] = ()
 
     @property
     def known(self) -> Markers:

@@ -21,7 +21,12 @@ from napari_medgs.segmentation.solver.band_limits import BandLimits, band_limits
 from napari_medgs.segmentation.solver.constraints import Constraints
 from napari_medgs.segmentation.solver.geodesic import GraphSolver
 from napari_medgs.segmentation.solver.leaked_components import trim_leaked_components
-from napari_medgs.segmentation.solver.narrow_band import NarrowBand, NarrowBandRefiner, grown
+from napari_medgs.segmentation.solver.narrow_band import (
+    NarrowBand,
+    NarrowBandRefiner,
+    grown,
+    windows_of,
+)
 from napari_medgs.segmentation.solver.propagation import GraphState
 from napari_medgs.segmentation.terms.image_features import ImageFeatures
 
@@ -32,6 +37,7 @@ CHANGE_REACH = 4  # voxels around what new strokes change in which paths are sou
 class VoxelState:
     """What an update leaves on voxels for quick ones: scores, and labels before postprocessing."""
 
+    graph: GraphState
     scores: Floats
     labels: NDArray[np.uint8]
     limits: BandLimits | None
@@ -114,7 +120,7 @@ class VoxelSolver:
         """
         scores = self._graph.scores(state.solution.distance)
         renderer = self._graph.renderer(scores)
-        change = self._change(scores, params) if quick else None
+        change = self._change(state, scores, params) if quick else None
         self._state = None  # an update that is canceled leaves nothing
         timer.stage(SegmentStage.RENDER)
         if change is None:
@@ -125,7 +131,7 @@ class VoxelSolver:
         timer.end()
         timer.stage(SegmentStage.REFINE)
         limits, band = self._refine(labels, state, constraints, params, change)
-        self._state = VoxelState(scores, labels.copy(), limits, band, params)
+        self._state = VoxelState(state, scores, labels.copy(), limits, band, params)
         timer.end()
         timer.stage(SegmentStage.POSTPROCESS)
         markers = state.markers
@@ -148,11 +154,16 @@ class VoxelSolver:
             params.advanced.uncertainty,
         )
 
-    def _change(self, scores: Floats, params: SegmentParams) -> _Change | None:
+    def _change(self, state: GraphState, scores: Floats, params: SegmentParams) -> _Change | None:
         """Return what other scores change of the last labels; None where all is to be solved."""
         known = self._state
         if known is None or known.params != params or known.scores.shape != scores.shape:
             return None
+        if state.extends is not None and any(
+            state.extends is s for s in (known.graph, known.graph.extends)
+        ):
+            # All else keeps the labels of a mask.
+            return _Change(known, windows_of(state.boxes + known.graph.boxes, self._margin.shape))
         windows = self._graph.renderer(scores).windows((known.scores != scores).any(axis=1))
         return _Change(known, grown(windows, CHANGE_REACH, self._margin.shape))
 
