@@ -1,4 +1,4 @@
-"""A stroke of the background that is alone in its slice corrects the mask near it."""
+"""Strokes that are alone in their slice, and when they correct the mask near them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from napari_medgs.segmentation import (
     voxel_model,
 )
 from napari_medgs.segmentation.advanced import InitialMaskParams, SolverParams
-from napari_medgs.segmentation.prompts.lone_strokes import lone_background_strokes
+from napari_medgs.segmentation.corrections import extending_strokes, flooding_strokes
+from napari_medgs.segmentation.prompts.lone_strokes import lone_strokes
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.snapshots import PromptSnapshot
 from napari_medgs.segmentation.voxel_model import VoxelModel
@@ -130,20 +131,21 @@ def test_the_first_correction_does_not_solve_the_last_mask_again(
     mask_of(model, marks)
     marks[16, 22:27, 34] = BACKGROUND
     solved: list[PromptSnapshot] = []
-    solve = VoxelModel._labels_of
+    solve = VoxelModel._solve
 
     def counted(self: VoxelModel, setup: Any, snapshot: PromptSnapshot, timer: Any) -> Any:
         solved.append(snapshot)
         return solve(self, setup, snapshot, timer)
 
-    monkeypatch.setattr(VoxelModel, "_labels_of", counted)
+    monkeypatch.setattr(VoxelModel, "_solve", counted)
     known = mask_of(model, marks)
-    assert not solved
+    assert len(solved) == 1
     other = strokes()
     other[30, 24, 18] = 0
     mask_of(model, other)
+    solved.clear()
     anew = mask_of(model, marks)
-    assert solved
+    assert len(solved) == 2
     np.testing.assert_array_equal(anew, known)
 
 
@@ -225,8 +227,9 @@ def markers_of(marks: NDArray[np.uint8]) -> Markers:
     voxels = np.argwhere(marks).astype(np.int32)
     values = marks[tuple(voxels.T)]
     none = np.zeros(0, np.int32)
+    classes = np.where(values == BACKGROUND, 0, values).astype(np.int32)
     return Markers(
-        (0, 1), voxels, np.where(values == BACKGROUND, 0, 1).astype(np.int32),
+        tuple(range(int(classes.max()) + 1)), voxels, classes,
         none.reshape(0, 3), none, user_marked=np.ones(len(voxels), bool),
     )  # fmt: skip
 
@@ -239,7 +242,7 @@ def test_strokes_are_alone_in_the_slice_that_they_were_drawn_in() -> None:
     marks[33:39, 24, 40] = BACKGROUND  # in a slice of rows, beside a class
     markers = markers_of(marks)
     found = np.zeros(SHAPE, int)
-    found[tuple(markers.voxels.T)] = lone_background_strokes(markers)
+    found[tuple(markers.voxels.T)] = lone_strokes(markers)
     assert not found[30].any()
     assert (found[20, 5, 5:9] > 0).all()
     assert (found[21, 5, 5:12] > 0).all()
@@ -250,12 +253,99 @@ def test_strokes_are_alone_in_the_slice_that_they_were_drawn_in() -> None:
 def test_one_voxel_of_a_class_in_the_slice_is_company() -> None:
     marks = strokes()
     marks[20, 5, 5:9] = BACKGROUND
-    assert lone_background_strokes(markers_of(marks)).any()
+    assert lone_strokes(markers_of(marks)).any()
     marks[20, 24, 22] = 1
-    assert not lone_background_strokes(markers_of(marks)).any()
+    assert not lone_strokes(markers_of(marks)).any()
 
 
-def test_strokes_of_classes_are_never_alone() -> None:
+def test_a_class_is_alone_where_nothing_else_is_marked() -> None:
+    marks = strokes()
+    marks[10, 24, 18:22] = 1
+    alone = marks[tuple(markers_of(marks).voxels.T)] * (lone_strokes(markers_of(marks)) > 0)
+    assert np.bincount(alone)[1:].tolist() == [4]
+    marks[10, 5, 5] = BACKGROUND
+    assert not lone_strokes(markers_of(marks)).any()
+
+
+def test_a_class_that_nothing_else_shows_is_not_alone() -> None:
+    marks = strokes()
+    marks[10, 24, 18:22] = 2
+    assert not lone_strokes(markers_of(marks)).any()
+
+
+@pytest.fixture(scope="module")
+def alike() -> SegmentModel:
+    """A rod that is darker in slices 0 to 19, where something larger beside it looks alike."""
+    image = np.where(rod(), 100.0, 60.0)
+    image[:20, 2:46, 32:46] = image[:20, 20:28, 26:46] = 80
+    image[:20][rod()[:20]] = 85
+    image += np.random.default_rng(0).normal(0, 4, SHAPE)
+    volume = Volume.from_array(image.astype(np.float32))
+    return SegmentModel(volume, fit_for_segmentation(volume, FitParams(iterations=15)))
+
+
+def test_a_class_stroke_that_would_flood_corrects(alike: SegmentModel) -> None:
+    marks = strokes()
+    before = mask_of(alike, marks)
+    marks[10, 24, 19:26] = 1
+    after = mask_of(alike, marks)
+    default = alike.params
+    never = InitialMaskParams(max_widening=1e6)
+    alike.params = SegmentParams(advanced=SolverParams(initial_mask=never))
+    learned = mask_of(alike, marks)
+    alike.params = default
+    assert overlap(learned, rod()) < overlap(before, rod()) - 0.1  # else the test could not fail
+    assert overlap(after, rod()) > overlap(before, rod()) + 0.1
+    assert after[10, 24, 19:26].all()
+
+
+def test_a_class_stroke_that_does_not_flood_is_learned_from(model: SegmentModel) -> None:
+    marks = strokes()
+    marks[5, 21:28, 22] = 1
+    default = model.params
+    found = mask_of(model, marks)
+    never = InitialMaskParams(max_widening=1e6)
+    model.params = SegmentParams(advanced=SolverParams(initial_mask=never))
+    np.testing.assert_array_equal(found, mask_of(model, marks))
+    model.params = default
+
+
+@pytest.mark.parametrize(
+    ("reached", "larger", "corrects"), [(False, 0, False), (True, 0, True), (False, 28, True)]
+)
+def test_strokes_that_are_most_of_what_shows_a_class(
+    reached: bool, larger: int, corrects: bool
+) -> None:
     marks = strokes()
     marks[10, 24, 18:27] = 1
-    assert not lone_background_strokes(markers_of(marks)).any()
+    markers = replace(markers_of(marks), values=(0, 1, 2))
+    before, after = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
+    before[25:35][rod()[25:35]] = after[rod()] = 1
+    before[30, 2:12, 2:40] = after[30, 2:12, 2:40] = 2
+    before[10, 30, 22] = reached  # the class reaches the slice
+    after[5:20, max(0, 10 - larger) : 38 + larger, 10 : 20 + larger] = 1
+    lone = lone_strokes(markers)
+    extending = extending_strokes(markers, lone, before)
+    assert extending.sum() == 9
+    found = flooding_strokes(markers, lone, extending, before, after, InitialMaskParams())
+    assert found.sum() == 9 * corrects
+
+
+def test_only_the_class_that_floods_corrects() -> None:
+    voxels = np.array([[10, 24, 20], [10, 24, 30]], np.int32)
+    markers = replace(markers_of(strokes()), values=(0, 1, 2))
+    markers = replace(
+        markers,
+        voxels=np.concatenate([markers.voxels, voxels]),
+        classes=np.concatenate([markers.classes, [1, 2]]).astype(np.int32),
+        user_marked=np.ones(len(markers.voxels) + 2, bool),
+    )
+    extending = np.arange(len(markers.voxels)) >= len(markers.voxels) - 2
+    lone = extending.astype(np.int64)
+    before, after = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
+    before[20, :10, :10], before[20, 20:30, :10] = 1, 2
+    after[20:22, :10, :17], after[20:24, 20:30, :15] = 1, 2  # one is wider, both are larger
+    found = flooding_strokes(markers, lone, extending, before, after, InitialMaskParams())
+    assert markers.classes[found].tolist() == [1]
+    after[21] = 0  # wider, not much larger
+    assert not flooding_strokes(markers, lone, extending, before, after, InitialMaskParams()).any()

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from napari_medgs.data.volume import Volume
 from napari_medgs.fitting import FitParams
 from napari_medgs.segmentation import Prompts, SegmentModel, fit_for_segmentation
+from napari_medgs.segmentation.prompts.markers import Markers
+from napari_medgs.segmentation.solver.empty_slices import empty_slices
 
 SHAPE = (40, 32, 32)
 
@@ -55,3 +57,38 @@ def test_background_strokes_between_annotated_slices_do_not_empty_them(
     model: SegmentModel,
 ) -> None:
     assert _found(model, _strokes(8))[8, 12:20, 12:20].all()
+
+
+def _markers(marks: NDArray[np.uint8]) -> Markers:
+    voxels = np.argwhere(marks).astype(np.int32)
+    classes = np.where(marks[tuple(voxels.T)] == 9, 0, marks[tuple(voxels.T)]).astype(np.int32)
+    none = np.zeros(0, np.int32)
+    return Markers(
+        (0, 1, 2),
+        voxels,
+        classes,
+        none.reshape(0, 3),
+        none,
+        user_marked=np.ones(len(voxels), bool),
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "empty"),
+    [
+        ([(14, slice(8, 18)), (14, slice(22, 28))], True),  # along the middle of both classes
+        ([(14, slice(8, 18))], False),  # of one of them
+        ([(10, slice(8, 18)), (18, slice(8, 28))], False),  # along their borders
+        ([(5, slice(3, 30)), (25, slice(3, 30))], True),  # around all
+    ],
+)
+def test_an_empty_slice_has_strokes_over_every_class(
+    lines: list[tuple[int, slice]], empty: bool
+) -> None:
+    marks = np.zeros(SHAPE, np.uint8)
+    marks[4, 12, 8:18], marks[4, 12, 22:28], marks[4, 2, 2:8] = 1, 2, 9
+    for row, columns in lines:
+        marks[20, row, columns] = 9
+    labels = np.zeros(SHAPE[1:], np.uint8)
+    labels[10:19, 6:20], labels[10:19, 20:30] = 1, 2
+    assert empty_slices(_markers(marks), lambda _: labels).tolist() == ([20] if empty else [])

@@ -141,6 +141,10 @@ class InitialMaskParams:
     min_background : float
         The same where other background markers are fewer than this many times those of classes:
         such strokes then show the background as much as they correct.
+    max_widening, max_growth : float
+        Strokes of a class that are alone in their slice are learned from, unless its largest slice
+        then has more than ``max_widening`` and its volume more than ``max_growth`` times what
+        they are without these strokes: then they correct as well. 0: they always do.
     """
 
     release_factor: float = setting(2.0, low=0, high=100)
@@ -150,6 +154,8 @@ class InitialMaskParams:
     min_probability: float = setting(0.7, low=0, high=1)
     max_flood: float = setting(2.5, low=0, high=1e6)
     min_background: float = setting(2.0, low=0, high=1e6)
+    max_widening: float = setting(1.6, low=0, high=1e6)
+    max_growth: float = setting(2.1, low=0, high=1e6)
 
     def __post_init__(self) -> None:
         check(self)

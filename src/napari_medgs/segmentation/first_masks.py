@@ -1,12 +1,12 @@
 """Masks that are found before the one that is asked for, and that prompts then correct.
 
-Two kinds of prompts need one: classes that an initial mask lacks, and strokes of the background
-that take back a part of what all other prompts give.
+Two kinds of prompts need one: classes that an initial mask lacks, and strokes alone in their
+slices that correct what all other prompts give.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,10 +18,13 @@ from napari_medgs.segmentation.corrections import (
     CorrectedMask,
     SolvedMarkers,
     correcting_strokes,
+    extending_strokes,
+    flooding_strokes,
     knows_background,
 )
 from napari_medgs.segmentation.params import SegmentParams
 from napari_medgs.segmentation.prompts.initial_mask import InitialMask, prepare_initial_mask
+from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.result.result import value_table
 from napari_medgs.segmentation.snapshots import PromptSnapshot
 
@@ -44,7 +47,9 @@ class FirstMasks:
         # What the initial mask lacked, and the labels found for that.
         self._found: tuple[frozenset[int], NDArray[Any]] | None = None
         self._corrected: CorrectedMask | None = None
-        # The last full solve without a mask, and its mask once quick updates correct it.
+        # Full solves without a mask for the last full update.
+        self._solves: tuple[SolvedMarkers, ...] = ()
+        # The last of them, and its mask once quick updates correct it.
         self._solved: SolvedMarkers | None = None
         self._quick: tuple[SolvedMarkers, InitialMask] | None = None
 
@@ -90,7 +95,8 @@ class FirstMasks:
         own = params.advanced.initial_mask
         if solved is None or lone is None or snapshot.constraints.any or not own.max_flood:
             return snapshot
-        if not solved.is_of(markers.subset(lone == 0), params):
+        background = (lone > 0) & (markers.classes == 0)
+        if not background.any() or not solved.is_of(markers.subset(~background), params):
             return snapshot
         if not knows_background(markers, lone, own):
             return snapshot
@@ -120,15 +126,17 @@ class FirstMasks:
         PromptSnapshot
             The same where it needs none.
         """
-        known, self._corrected, self._found, self._quick = self._corrected, None, None, None
+        corrected, self._corrected, self._found, self._quick = self._corrected, None, None, None
+        last = () if self._solved is None else (self._solved,)
+        solves, self._solves = (*self._solves, *last), ()
         if snapshot.completion is not None:
             first = snapshot.completion.first()
             labels = self._values(first, labels_of(first))
             self._found = snapshot.completion.classes, labels
             return snapshot.completion.complete(labels)
-        if snapshot.correct is None or not params.advanced.initial_mask.max_flood:
+        if snapshot.correct is None:
             return snapshot
-        self._corrected = self._mask_of(snapshot, labels_of, params, known)
+        self._corrected = self._mask_of(snapshot, labels_of, params, corrected, solves)
         if self._corrected is None:
             return snapshot
         return self._correcting(snapshot, self._corrected.mask)
@@ -138,38 +146,56 @@ class FirstMasks:
         snapshot: PromptSnapshot,
         labels_of: LabelsOf,
         params: SegmentParams,
-        known: CorrectedMask | None,
+        corrected: CorrectedMask | None,
+        known: Sequence[SolvedMarkers],
     ) -> CorrectedMask | None:
-        """Return the mask that background strokes correct, None where they correct none."""
+        """Return the mask that strokes alone in their slices correct, None where none does."""
         markers, lone = snapshot.markers, snapshot.lone
         assert lone is not None  # comes with ``correct``
         own = params.advanced.initial_mask
-        if not knows_background(markers, lone, own):
+        of_class = (lone > 0) & (markers.classes > 0)
+        background = np.where(of_class, 0, lone)
+        if not own.max_flood or not knows_background(markers, background, own):
+            background[:] = 0
+        if not (of_class | (background > 0)).any():
             return None
-        others = markers.subset(lone == 0)
-        if snapshot.constraints.any:
-            known = None
-        if known is not None and known.is_of(others, params):
-            labels = known.labels
-        elif not snapshot.constraints.any and self._solved and self._solved.is_of(others, params):
-            labels = self._solved.labels
-        else:
-            labels = labels_of(replace(snapshot, markers=others))
-        chosen = correcting_strokes(markers, lone, labels, own)
-        if not chosen.any():
-            return None
+        free = not snapshot.constraints.any
+        solves: list[SolvedMarkers] = []
+
+        def solved(some: Markers) -> SolvedMarkers:
+            for one in (*solves, *known) if free else solves:
+                if one.is_of(some, params):
+                    break
+            else:
+                one = SolvedMarkers(some, labels_of(replace(snapshot, markers=some)), params)
+            solves.append(one)
+            return one
+
+        chosen = np.zeros(len(lone), np.bool_)
+        others = background == 0
+        if of_class.any():
+            before = solved(markers.subset(others & ~of_class)).labels
+            extending = extending_strokes(markers, lone, before)
+            if extending.any():
+                after = solved(markers.subset(others)).labels
+                chosen |= flooding_strokes(markers, lone, extending, before, after, own)
+        if background.any():
+            first = solved(markers.subset(others & ~chosen))
+            chosen |= correcting_strokes(markers, background, first.labels, own)
         learned = markers.subset(~chosen)
-        if known is not None and known.is_of(others, params) and known.learns(learned):
-            return known
-        first = labels
-        if len(learned.voxels) > len(others.voxels):
-            labels = labels_of(replace(snapshot, markers=learned))
-        if not labels.any():
+        labels = solved(learned).labels if chosen.any() else None
+        self._solves = tuple(solves) if free else ()
+        if labels is None or not labels.any():
             return None
-        mask = prepare_initial_mask(
-            self._values(snapshot, labels), 1.0, self._relative_spacing, own
+        if corrected is not None and corrected.is_of(learned, params) and free:
+            return corrected
+        values = self._values(snapshot, labels)
+        return CorrectedMask(
+            prepare_initial_mask(values, 1.0, self._relative_spacing, own),
+            learned,
+            params,
+            not free,
         )
-        return CorrectedMask(mask, first, others, learned, params, snapshot.constraints.any)
 
     def _correcting(self, snapshot: PromptSnapshot, mask: InitialMask) -> PromptSnapshot:
         assert snapshot.correct is not None

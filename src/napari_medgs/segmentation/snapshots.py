@@ -15,7 +15,7 @@ from napari_medgs.segmentation.advanced import InitialMaskParams
 from napari_medgs.segmentation.prompts.collector import Alike, Strokes, collect_strokes
 from napari_medgs.segmentation.prompts.completion import completed, lacking_classes
 from napari_medgs.segmentation.prompts.initial_mask import InitialMask, initial_mask_of
-from napari_medgs.segmentation.prompts.lone_strokes import lone_background_strokes
+from napari_medgs.segmentation.prompts.lone_strokes import lone_strokes
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.prompts.prompts import Prompts
 from napari_medgs.segmentation.prompts.rasterize import rasterize_prompts
@@ -38,8 +38,8 @@ class PromptSnapshot:
     completion : Completion, optional
         Where classes are drawn that the initial mask does not have.
     lone : (P,) ndarray of int64, optional
-        Where there is no initial mask, and background strokes are alone in their slices: the
-        stroke of every marker, 0 for all others.
+        Where there is no initial mask, and strokes are alone in their slices: the stroke of every
+        marker, 0 for all others.
     correct : callable, optional
         With ``lone``. InitialMask -> PromptSnapshot of the same prompts, which correct a mask.
     """
@@ -54,6 +54,10 @@ class PromptSnapshot:
     def values(self) -> tuple[int, ...]:
         """Label value of every class, background (0) first."""
         return self.markers.values
+
+    def gives_the_same(self, other: PromptSnapshot) -> bool:
+        """Return whether a solve of another snapshot is one of this, too."""
+        return self.markers is other.markers and self.constraints is other.constraints
 
 
 @dataclass(frozen=True)
@@ -143,11 +147,11 @@ class SnapshotMaker:
     def _with_lone_strokes(
         self, prompts: Prompts, strokes: Strokes, snapshot: PromptSnapshot
     ) -> PromptSnapshot:
-        """Return a snapshot with what is needed where background strokes correct a mask."""
+        """Return a snapshot with what is needed where strokes correct a mask."""
         markers = snapshot.markers
         if markers.boxes or markers.clicked:
             return snapshot
-        lone = lone_background_strokes(markers)
+        lone = lone_strokes(markers)
         if not lone.any() or not (markers.classes[lone == 0] == 0).any():
             return snapshot
         later = replace(prompts, labels=None)  # it may change while the first solve runs

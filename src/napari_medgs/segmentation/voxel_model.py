@@ -32,6 +32,7 @@ from napari_medgs.segmentation.snapshots import PromptSnapshot, SnapshotMaker
 from napari_medgs.segmentation.solver.local_correction import correction_of, near_corrections
 from napari_medgs.segmentation.solver.propagation import GraphState
 from napari_medgs.segmentation.solver.setup import SolverSetup
+from napari_medgs.segmentation.solver.voxels import VoxelSolution
 from napari_medgs.segmentation.terms.contrast_weights import (
     ContrastWeights,
     learn_contrast_weights,
@@ -189,18 +190,26 @@ class VoxelModel:
         timer.end()
         corrected = quick and self._first.corrects(given)
         if extend is None:
+            trials: list[tuple[PromptSnapshot, VoxelSolution]] = []
+
+            def labels_of(some: PromptSnapshot) -> NDArray[np.uint8]:
+                trials[:] = [(some, self._solve(setup, some, timer))]
+                return trials[0][1].labels
+
             if not corrected:
-                snapshot = self._first.found(
-                    given, lambda some: self._labels_of(setup, some, timer), self.params
-                )
-            state = self._solve_graph(setup, snapshot, timer)
+                snapshot = self._first.found(given, labels_of, self.params)
+            # What was solved last may be what is asked for.
+            if trials and trials[0][0].gives_the_same(snapshot):
+                state, labels, scores = trials[0][1]
+            else:
+                state, labels, scores = self._solve(setup, snapshot, timer)
         else:
             timer.stage(SegmentStage.PATHS)
             state = extend()
             timer.end()
-        labels, scores = setup.voxels.solve(
-            state, snapshot.constraints, self.params, timer, extend is not None
-        )
+            _, labels, scores = setup.voxels.solve(
+                state, snapshot.constraints, self.params, timer, True
+            )
         if extend is None and not corrected:
             setup.propagation.last = state
             self._first.remember(snapshot, labels, self.params)
@@ -227,13 +236,11 @@ class VoxelModel:
         last = setup.propagation.last
         return correction_of(setup.graph, last, markers, constraints, self.params)
 
-    def _labels_of(
+    def _solve(
         self, setup: SolverSetup, snapshot: PromptSnapshot, timer: StageTimer
-    ) -> NDArray[np.uint8]:
-        """Return class indices, slice-first, of which the asked mask makes use."""
+    ) -> VoxelSolution:
         state = self._solve_graph(setup, snapshot, timer)
-        labels, _ = setup.voxels.solve(state, snapshot.constraints, self.params, timer, False)
-        return labels
+        return setup.voxels.solve(state, snapshot.constraints, self.params, timer, False)
 
     def _solve_graph(
         self, setup: SolverSetup, snapshot: PromptSnapshot, timer: StageTimer

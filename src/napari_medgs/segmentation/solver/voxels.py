@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,14 @@ from napari_medgs.segmentation.solver.propagation import GraphState
 from napari_medgs.segmentation.terms.image_features import ImageFeatures
 
 CHANGE_REACH = 4  # voxels around what new strokes change in which paths are sought anew
+
+
+class VoxelSolution(NamedTuple):
+    """Paths on the graph, class indices (Z, Y, X) of uint8, and scores."""
+
+    graph: GraphState
+    labels: NDArray[np.uint8]
+    scores: SolvedScores
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ class VoxelSolver:
         params: SegmentParams,
         timer: StageTimer,
         quick: bool,
-    ) -> tuple[NDArray[np.uint8], SolvedScores]:
+    ) -> VoxelSolution:
         """Render the graph's solution, refine voxels of small margin, postprocess.
 
         Parameters
@@ -115,8 +123,7 @@ class VoxelSolver:
 
         Returns
         -------
-        (Z, Y, X) ndarray of uint8, SolvedScores
-            Class indices.
+        VoxelSolution
         """
         scores = self._graph.scores(state.solution.distance)
         renderer = self._graph.renderer(scores)
@@ -138,7 +145,7 @@ class VoxelSolver:
         drawn = markers.voxels[markers.user_marked], markers.classes[markers.user_marked]
         self._postprocess(labels, state, drawn, constraints, params)
         timer.end()
-        return labels, SolvedScores(
+        solved = SolvedScores(
             renderer,
             self._relative_spacing,
             scores,
@@ -153,6 +160,7 @@ class VoxelSolver:
             params.threads,
             params.advanced.uncertainty,
         )
+        return VoxelSolution(state, labels, solved)
 
     def _change(self, state: GraphState, scores: Floats, params: SegmentParams) -> _Change | None:
         """Return what other scores change of the last labels; None where all is to be solved."""
