@@ -98,7 +98,7 @@ class FirstMasks:
         background = (lone > 0) & (markers.classes == 0)
         if not background.any() or not solved.is_of(markers.subset(~background), params):
             return snapshot
-        if not knows_background(markers, lone, own):
+        if not knows_background(markers, np.where(background, lone, 0), own):
             return snapshot
         if not correcting_strokes(markers, lone, solved.labels, own).any():
             return snapshot
