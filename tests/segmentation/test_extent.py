@@ -78,10 +78,21 @@ def test_slices_close_together_set_no_limit(path_costs):
         far, close = (
             estimate_extent(*path_costs, marks, 40.0, NEVER, width=w) for w in (width - 2, width)
         )
-        assert far.outside < 6
+        assert far.at(points).min() < NEVER
         assert (close.at(points) == NEVER).all()
     labeled = markers_of(line((10, 20)), (10, 20))  # their surroundings are known as well
     assert estimate_extent(*path_costs, labeled, 40.0, NEVER, width=200.0).outside < 6
+
+
+def test_the_limit_past_slices_that_span_little_of_a_class_is_higher(path_costs):
+    marks = markers_of(line((10, 20)))
+    outside = [
+        estimate_extent(*path_costs, marks, 40.0, NEVER, width=w).outside for w in (25, 37.5, 50)
+    ]
+    np.testing.assert_allclose(outside, [5, 5 * 1.5**2, 5 * 2**2])
+    # No more than what holds anywhere.
+    highest = estimate_extent(*path_costs, marks, 40.0, NEVER, width=79)
+    np.testing.assert_allclose(highest.at(np.array([[31, 0, 0], [40, 0, 0]])), [20, 20])
 
 
 def test_slices_no_farther_apart_than_nodes_set_no_limit(path_costs):

@@ -13,7 +13,9 @@ the distance then, so that slices at one end of it do not cut off the other. Wha
 limit is not passed: a class does not come back farther out, where the limit is higher.
 
 Where the slices lie close together, no place between them is far from a marker. Path costs there
-say nothing of how far a class goes, and there is no limit.
+say nothing of how far a class goes, and there is no limit. Where they span less than .4 of what
+the widest class is wide, they say little: the limit past the ends grows with the square of what
+is lacking, up to the one that holds anywhere.
 
 Classes of many small components hardly have a node that is no seed in the annotated slices: their
 limit would follow one or two nodes. Where the look of such classes is known, their nodes have no
@@ -32,6 +34,8 @@ from napari_medgs._typing import Floats
 from napari_medgs._util.arrays import sorted_unique
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.solver.graph import Graph
+
+ENOUGH_SPAN = 0.4  # of the widest class's width, from which on path costs between slices tell all
 
 
 @dataclass(frozen=True)
@@ -238,6 +242,8 @@ def estimate_extent(
     cost = max_path_ratio * _largest(distance[:, within], percentile) or unreachable
     between = (position >= slices[0]) & (position <= slices[-1])
     outside = _largest(distance[:, between], percentile) or unreachable
+    if width < np.inf and len(partly):
+        outside *= max(1.0, ENOUGH_SPAN * width / span) ** 2
     empty = markers.empty
     first = float(max([slices[0] - (slices[1] - slices[0]), *empty[empty < slices[0]]]))
     last = float(min([slices[-1] + (slices[-1] - slices[-2]), *empty[empty > slices[-1]]]))
