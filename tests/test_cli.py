@@ -87,6 +87,27 @@ def test_a_folder_of_images_and_one_of_prompts(place, tiny_labels):
         assert f"{value}: {volume:.3f} ml" in text
 
 
+def test_prompts_are_paired_with_images_of_any_format(place, tiny_labels):
+    images, prompts = place.folder / "images", place.folder / "prompts"
+    for folder in (images, prompts):
+        folder.mkdir()
+    (images / "a b.nii.gz").write_bytes(place.image.read_bytes())
+    volume = read_volume(place.image)
+    strokes = np.where(np.arange(len(tiny_labels))[:, None, None] == 4, tiny_labels + 1, 0)
+    write_labels(prompts / "a b.mha", strokes, volume.grid)
+    words = ["segment", images, "--prompts", prompts, "--background-label", 1]
+    words += ["-o", place.folder / "masks", "--json", place.json]
+    run(*words)
+    assert [p.name for p in (place.folder / "masks").iterdir()] == ["a b.nii.gz"]
+    found = numbers(place.json)
+    assert (found["failed"], found["without_prompts"]) == (0, [])
+    write_image(images / "a b.nii", volume.data, volume.grid)
+    assert "has several images" in run(*words, status=1).stderr
+    (images / "a b.nii").unlink()
+    write_labels(prompts / "a b.nii", strokes, volume.grid)
+    assert "is for the same image" in run(*words, status=1).stderr
+
+
 def test_every_command_explains_itself():
     text = run("--help").output
     for name in COMMANDS:

@@ -27,6 +27,7 @@ from napari_medgs.data.phantom import make_phantom
 from napari_medgs.errors import ParameterError
 from napari_medgs.fitting.params import FitParams
 from napari_medgs.io import read_labels, read_volume, write_image, write_labels
+from napari_medgs.segmentation import Box
 from napari_medgs.segmentation.params import SegmentParams
 
 CLASSES = (FitParams, SegmentParams, TrainParams, FitSettings, BatchParams)
@@ -245,6 +246,10 @@ def test_a_replay_warns_of_prompts_as_the_command_does(tmp_path, tiny_volume, ti
     segmenter.save(session)
     told = run("segment", image, "--session", session, "-o", tmp_path / "m.nii.gz").stderr
     assert "warning" not in told
+    segmenter.session.update_settings(boxes=(Box((0, 0, 0), (2, 2, 2), 2),))
+    segmenter.save(session)
+    told = run("segment", image, "--session", session, "-o", tmp_path / "m.nii.gz").stderr
+    assert f"warning: {session}: {(tiny_labels[6] == 2).sum()} voxels marked as class 2" in told
 
 
 def test_sample_files_are_the_same_each_time_and_fit_together(tmp_path):

@@ -211,6 +211,20 @@ def test_places_combine_with_strokes(ball, tmp_path):
     assert overlap(out, inside) > 0.8
 
 
+def test_strokes_outside_of_a_box_are_told_of(ball, tmp_path):
+    image, inside, affine = ball
+    strokes = np.zeros(inside.shape, np.uint8)
+    strokes[20:25, 2:18, 6] = 9
+    strokes[8:12, 9:11, 6] = 1
+    file = tmp_path / "s.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(strokes, affine), file)
+    words = ("segment", image, "--prompts", file, "--background-label", 9, "-o",
+             tmp_path / "m.nii.gz", "--box", 1, 1, 5, 2, 11, 19)  # fmt: skip
+    assert "outside" not in said(run(*words, 17))
+    told = said(run(*words, 10))
+    assert told.count("warning: 4 voxels marked as class 1 lie outside of its boxes") == 1
+
+
 def test_a_slice_that_is_nearly_full_is_told_of(ball, tmp_path):
     image, inside, affine = ball
     strokes = np.where(inside, 1, 9).astype(np.uint8)

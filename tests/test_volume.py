@@ -79,6 +79,13 @@ def test_from_array(shape):
     assert len(volume.channel_names) == volume.channels
 
 
+def test_spacings_may_be_arrays():
+    volume = Volume.from_array(np.zeros((3, 4, 5)), np.array([3.0, 2.0, 1.0]))
+    assert volume.spacing == (3, 2, 1)
+    both = stack_contrasts(np.array([volume, volume], dtype=object))
+    assert both.channels == 2
+
+
 def test_from_array_keeps_axes_with_an_affine():
     affine = np.diag([1.0, 2, 3, 1])
     data = np.arange(24).reshape(2, 3, 4)
@@ -103,7 +110,7 @@ def test_from_array_refuses(data, error, words):
         Volume.from_array(data)
 
 
-@pytest.mark.parametrize("spacing", [(1, 1), (1, 0, 1), (1, -1, 1), (1, np.nan, 1), "abc"])
+@pytest.mark.parametrize("spacing", [(1, 1), (1, 0, 1), (1, -1, 1), (1, np.nan, 1), "abc", ()])
 def test_bad_spacing(spacing):
     with pytest.raises(GeometryError, match="three positive numbers"):
         Volume.from_array(np.zeros((3, 3, 3)), spacing=spacing)

@@ -150,6 +150,9 @@ def test_like_parts_are_found_in_another_image(tree):
         node = tree.best_node(labels == value)[0]
         found = similar_parts(tree, node, [other], count=6)
         assert [p.distance for p in found] == sorted(p.distance for p in found)
+        table = np.empty(2, object)
+        table[:] = part_features(tree), part_features(other)
+        assert similar_parts(tree, node, [other], count=6, features=table) == found
         best = next(p for p in found if p.tree == 1)
         mask = other.leaf_mask(best.node)[other.cells]
         block = labels[:, ::-1] == value

@@ -16,8 +16,16 @@ from hypothesis import strategies as st
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import FileError, GeometryError, ImageError, LabelError, MedGSError
-from napari_medgs.io import read_label_names, read_labels, read_volume, write_image, write_labels
+from napari_medgs.io import (
+    read_label_names,
+    read_labels,
+    read_volume,
+    read_volumes,
+    write_image,
+    write_labels,
+)
 from napari_medgs.io.itk.segments import read_segmentation, read_segments
+from napari_medgs.io.segmented import segments_by_file
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -329,6 +337,19 @@ def test_cropped_segmentation_is_padded_in_place(tmp_path):
     np.testing.assert_array_equal(labels, expected)
     assert place is grid
     assert read_label_names(path) == {4: "liver"}
+
+
+def test_names_of_segments_and_paths_may_be_arrays(tmp_path):
+    grid = image_grid(tmp_path)
+    path = tmp_path / "s.seg.nrrd"
+    stored = np.full((1, 2, 3, 2), 4, np.uint8)
+    stored[0, 0] = 5
+    write_segmentation(path, stored, (3, 2, 1), [("liver", 4, 0), ("spleen", 5, 0)])
+    labels, _ = read_labels(path, grid, segments=np.array(["liver", "5"]))
+    assert np.unique(labels).tolist() == [0, 4, 5]
+    assert segments_by_file(np.array(["liver", "5"]), path) == {str(path): ("liver", "5")}
+    image = str(tmp_path / "image.mha")
+    assert read_volumes(np.array([image, image])).channels == 2
 
 
 def test_segmentation_beyond_the_image_is_cropped_with_a_warning(tmp_path):

@@ -417,3 +417,69 @@ def test_another_field_keeps_the_session(docked, qtbot, notes):
     widget.view.undo.click()
     assert len(points.data) == 0
     assert notes == []
+
+
+def test_painting_over_a_click_takes_it_back_as_one_step(docked, qtbot, notes):
+    _, widget = docked()
+    strokes = begin(qtbot, widget)
+    before = widget.result_layer.data.copy()
+    widget.view.table.choose(1)
+    points = widget.prompt_layers.make("points")
+    points.add([5.0, 16.0, 4.0])
+    idle(qtbot, widget)
+    assert widget.result_layer.data[5, 16, 4] == 1
+    stroke(strokes, [(5, 16, x) for x in range(2, 6)], 255)
+    assert len(points.data) == 0
+    assert widget.controller.session.settings.points == ()
+    idle(qtbot, widget)
+    assert (widget.result_layer.data[5, 16, 2:6] == 0).all()
+    widget.view.undo.click()
+    assert len(points.data) == 1
+    assert widget.result_layer.data[5, 16, 4] == 1
+    widget.view.redo.click()
+    assert len(points.data) == 0
+    widget.view.undo.click()
+    # Beside the click: it shrinks to its own voxel, and stays so when another one is added.
+    strokes.brush_size = 1
+    stroke(strokes, [(5, 16, 5)], 255)
+    points.add([5.0, 16.0, 12.0])
+    assert [p.radius for p in widget.controller.session.settings.points] == [0.5, 1.0]
+    idle(qtbot, widget)
+    assert widget.result_layer.data[5, 16, 4] == 1
+    assert widget.result_layer.data[5, 16, 5] == 0
+    for _ in range(3):
+        widget.view.undo.click()
+    np.testing.assert_array_equal(widget.result_layer.data, before)
+    assert notes == []
+
+
+def test_a_correction_over_a_click_takes_it_back(docked, qtbot, notes):
+    _, widget = docked()
+    begin(qtbot, widget)
+    widget.view.table.choose(1)
+    points = widget.prompt_layers.make("points")
+    points.add([5.0, 16.0, 4.0])
+    idle(qtbot, widget)
+    result = widget.result_layer
+    result.brush_size = 3
+    stroke(result, [(5, 16, 4)], 2)
+    assert len(points.data) == 0
+    idle(qtbot, widget)
+    assert result.data[5, 16, 4] == 2
+    assert notes == []
+
+
+def test_strokes_outside_of_a_box_are_told_of_once(docked, qtbot, notes):
+    _, widget = docked()
+    strokes = begin(qtbot, widget)
+    widget.view.table.choose(1)
+    boxes = widget.prompt_layers.make("boxes")
+    boxes.add_rectangles([rectangle(4, (7, 13), (5, 10))])
+    assert notes == []
+    for row in (16, 17):
+        stroke(strokes, [(5, row, x) for x in range(6, 9)], 1)
+    idle(qtbot, widget)
+    assert len(notes) == 1
+    assert "marked as class 1" in notes[0][1]
+    assert "lie outside of its boxes" in notes[0][1]
+    assert not (widget.result_layer.data[5, 16:18] == 1).any()

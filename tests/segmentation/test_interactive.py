@@ -12,7 +12,7 @@ from scipy.ndimage import distance_transform_edt
 import napari_medgs as mg
 from napari_medgs.data.grid import Grid
 from napari_medgs.errors import GeometryError, LabelError, MedGSError, ParameterError
-from napari_medgs.segmentation import Point, Session, Settings
+from napari_medgs.segmentation import Box, Point, Session, Settings
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +211,12 @@ def test_arrays_and_files_are_images_too(head, truth, tmp_path):
     array.result()
     assert len(array.field)
     mg.write_image(tmp_path / "head.nii.gz", head.data, head.grid)
+    array.set_image(np.asarray(head.data[0]), spacing=np.array([6.0, 5.0, 6.0]))
+    assert array.volume.spacing == (6.0, 5.0, 6.0)
+    place = np.array([1.0, 2.0, 3.0])
+    for _ in range(2):
+        array.update_settings(points=(Point(place, 1),), boxes=(Box(place // 1, place + 2, 1),))
+    assert array.session.settings.points == (Point((1.0, 2.0, 3.0), 1),)
     array.set_image(tmp_path / "head.nii.gz")
     assert not array.can_undo, "prompts of another image are dropped"
 

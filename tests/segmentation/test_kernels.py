@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -200,6 +202,11 @@ def test_islands_and_holes():
     largest = labels.copy()
     assert drop_islands(largest, markers, IslandRule.LARGEST) == 1
     np.testing.assert_array_equal(largest, touched)
+    more = markers_of([[2, 2, 2], [2, 10, 10]], [1, 1], (0, 1, 2))
+    drawn = labels.copy()
+    assert drop_islands(drawn, more, IslandRule.LARGEST) == 0, "what is drawn stays"
+    inferred = replace(more, user_marked=np.array([True, False]))
+    assert drop_islands(drawn, inferred, IslandRule.LARGEST) == 1
     assert fill_holes(touched, markers) == 1
     assert touched[2, 4, 4] == 1
     # A hole with a background stroke in it stays.

@@ -23,7 +23,7 @@ def prompts(ball_strokes):
 
 
 @pytest.mark.parametrize("rule", ["keep", "connected", "largest"])
-def test_the_island_rule_chooses_among_parts_of_a_class(ball_scene, prompts, rule):
+def test_whatever_the_island_rule_parts_that_were_drawn_in_stay(ball_scene, prompts, rule):
     """Parts: a ball with a stroke, a smaller one with a stroke, a box without any."""
     volume, labels, field = ball_scene
     drawn = prompts.labels.copy()
@@ -36,10 +36,21 @@ def test_the_island_rule_chooses_among_parts_of_a_class(ball_scene, prompts, rul
     locked[7:10, 38:43, 4:9] = locked[2:4, 38:42, 4:8] = 3
     given = replace(prompts, labels=drawn, locked=frozenset({3}), result=locked)
     result = segment(volume, given, SegmentParams(islands=rule), field=field).labels
-    assert ((result[small] == 1).mean() > 0.5) == (rule != "largest")
+    assert (result[small] == 1).mean() > 0.5
     assert (result[labels == 1] == 1).mean() > 0.5
-    # Whatever the rule, a locked class keeps all its voxels.
-    np.testing.assert_array_equal(result == 3, locked == 3)
+    np.testing.assert_array_equal(result == 3, locked == 3)  # all voxels of a locked class, too
+
+
+@pytest.mark.parametrize("rule", ["connected", "largest"])
+def test_the_island_rule_chooses_among_parts_of_a_mask(ball_scene, prompts, rule):
+    """Parts of an initial mask count as marked, but not as drawn."""
+    volume, labels, field = ball_scene
+    mask = np.where(labels == 1, 1, 0)
+    assert not (prompts.labels[:, 30:, 28:] == 1).any()
+    given = replace(prompts, initial=mask)
+    result = segment(volume, given, SegmentParams(islands=rule), field=field).labels
+    assert (result[:, 30:, 28:] == 1).any() == (rule == "connected")
+    assert (result[labels == 1] == 1).mean() > 0.5
 
 
 def test_a_part_without_a_stroke_becomes_background(ball_scene, prompts):

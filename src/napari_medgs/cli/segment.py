@@ -63,7 +63,7 @@ def segment(
         typer.Argument(
             metavar="IMAGE...",
             help="As for fit; several are contrasts of one grid. With a folder of prompts: a "
-            "folder of NIfTI images with the same file names (several for contrasts).",
+            "folder of images with the same names, in any format (several for contrasts).",
             show_default=False,
         ),
     ],

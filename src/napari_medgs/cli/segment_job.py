@@ -17,6 +17,7 @@ from napari_medgs.cli.options import Reading
 from napari_medgs.cli.place_prompts import PlacePrompts
 from napari_medgs.cli.report import Reporter, label_title, rounded
 from napari_medgs.cli.segment_options import MoreOutputs, Prompting
+from napari_medgs.cli.segment_pairs import image_files, pair_prompts
 from napari_medgs.cli.segment_warnings import FILLED, warn_of_gaps
 from napari_medgs.errors import FileError, LabelError, MedGSError, ParameterError
 from napari_medgs.segmentation.params import SegmentParams
@@ -276,21 +277,21 @@ class SegmentJob:
                     f"{place}: with a folder of prompts the images must be a folder, too."
                 )
         assert self.prompting.prompts is not None
-        files, listed = _mask_files(self.prompting.prompts), _mask_files(images[0])
+        pairs = pair_prompts(self.prompting.prompts, images)
         make_folder(output)
         cases: dict[str, Any] = {}
         failed = 0
-        for number, file in enumerate(files):
-            self.reporter.note(f"{number + 1}/{len(files)}  {file.name}")
+        for number, case in enumerate(pairs):
+            file = case.prompts
+            self.reporter.note(f"{number + 1}/{len(pairs)}  {file.name}")
             try:
-                contrasts = [str(place / file.name) for place in images]
-                missing = [c for c in contrasts if not Path(c).is_file()]
-                if missing:
-                    raise FileError(f"{missing[0]}: no such image for the prompts {file}.")
+                lacking = [p for p in images if p not in {image.parent for image in case.images}]
+                if lacking:
+                    raise FileError(f"{lacking[0]}: no image has the name of the prompts {file}.")
                 result, cases[file.name], names = self.segment_image(
-                    contrasts, replace(self.prompting, prompts=file)
+                    [str(image) for image in case.images], replace(self.prompting, prompts=file)
                 )
-                cases[file.name].update(self.write(result, output / file.name, names))
+                cases[file.name].update(self.write(result, output / case.output, names))
                 self.reporter.note(
                     "  "
                     + ", ".join(
@@ -307,8 +308,8 @@ class SegmentJob:
                 text = str(error)
                 print_error(text if file.name in text else f"{file.name}: {text}")
                 cases[file.name] = {"error": str(error)}
-        known = {file.name for file in files}
-        unprompted = [file.name for file in listed if file.name not in known]
+        known = {image for case in pairs for image in case.images}
+        unprompted = [file.name for file in image_files(images[0]) if file not in known]
         return {"cases": cases, "failed": failed, "without_prompts": unprompted}
 
 
@@ -322,17 +323,9 @@ def folder_rows(metrics: dict[str, Any]) -> list[tuple[str, Any]]:
     return rows
 
 
-def _mask_files(folder: Path) -> list[Path]:
-    """Return the masks of a folder, hidden files left out, whose format can be written, too."""
-    from napari_medgs.io.folders import visible_entries
-    from napari_medgs.io.formats import is_written
-
-    return [file for file in visible_entries(folder) if file.is_file() and is_written(file)]
-
-
 def is_batch(prompts: Path) -> bool:
     """Tell a folder of scribble files from one scribble image, be that a file or frames."""
-    return prompts.is_dir() and bool(_mask_files(prompts))
+    return prompts.is_dir() and bool(image_files(prompts))
 
 
 def _import_in_background(module: str) -> None:

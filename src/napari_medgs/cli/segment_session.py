@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_medgs._util.naming import naming
 from napari_medgs.cli.command import print_error, stoppable
 from napari_medgs.cli.field_inputs import load_field_of
-from napari_medgs.cli.segment_warnings import FILLED_SESSION, warn_of_gaps
+from napari_medgs.cli.segment_warnings import FILLED_SESSION, warn_of_boxes, warn_of_gaps
 
 if TYPE_CHECKING:
     from napari_medgs.cli.segment_job import SegmentJob
@@ -68,6 +68,7 @@ def replay_session(
             volume.grid,
             settings.fully_labeled,
         )
+        warn_of_boxes(str(session), restored.prompts(), restored.names, volume.grid)
         if known is not None:
             gaussians = known
         else:

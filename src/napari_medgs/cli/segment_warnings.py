@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from napari_medgs.cli.command import print_error
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_medgs.data.grid import Grid
+    from napari_medgs.segmentation import Prompts
 
 AXES = "zyx"
 FILLED = (
@@ -23,6 +24,29 @@ FILLED_SESSION = (
     "the session in the viewer, paint a stroke in the background, or draw a box around each "
     "class, and save it anew."
 )
+
+
+def warn_of_boxes(source: str, prompts: Prompts, names: Mapping[int, str], grid: Grid) -> None:
+    """Say what is marked outside of the boxes of its class.
+
+    Parameters
+    ----------
+    source : str
+        The file of the prompts.
+    prompts : Prompts
+        Checked.
+    names : dict of int to str
+        Of the classes.
+    grid : Grid
+    """
+    from napari_medgs.segmentation.prompts.outside_boxes import (
+        describe_outside_boxes,
+        find_outside_boxes,
+    )
+
+    found = find_outside_boxes(prompts, grid.shape)
+    if found:
+        print_error(f"warning: {source}: {describe_outside_boxes(found, names)}")
 
 
 def warn_of_gaps(

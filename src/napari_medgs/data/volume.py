@@ -199,7 +199,10 @@ class Volume:
         array = array.reshape((1,) * (4 - array.ndim) + array.shape)
         if spacing is not None and affine is not None:
             raise GeometryError("Give a spacing or an affine, not both.")
-        matrix = spacing_affine(spacing or (1, 1, 1)) if affine is None else np.asarray(affine)
+        if affine is None:
+            matrix = spacing_affine((1, 1, 1) if spacing is None else spacing)
+        else:
+            matrix = np.asarray(affine)
         shape = array.shape[1:]
         grid = Grid((shape[0], shape[1], shape[2]), np.asarray(matrix, float), source or {})
         return cls(array, grid, tuple(channel_names), units)
@@ -332,7 +335,7 @@ def stack_contrasts(volumes: Sequence[Volume]) -> Volume:
     GeometryError
         When the grids differ.
     """
-    if not volumes:
+    if not len(volumes):
         raise ImageError("No image was given.")
     first = volumes[0]
     if len(volumes) == 1:

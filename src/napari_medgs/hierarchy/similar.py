@@ -165,7 +165,7 @@ def similar_parts(
     trees = [tree, *others]
     if count < 1:
         raise ParameterError(f"Ask for one part or more, not {count}.")
-    table = features or [part_features(t) for t in trees]
+    table = [part_features(t) for t in trees] if features is None else features
     if len(table) != len(trees) or len({f.shape[1] for f in table}) != 1:
         raise ParameterError(
             "Parts can be compared only where the images have the same contrasts."

@@ -107,6 +107,7 @@ def read_labels(
         spacing = like.spacing
     options: dict[str, Any] = {"spacing": spacing, "assume_identity": assume_identity}
     segmented = has_segments(place)
+    segments = tuple(segments)
     if segments and not segmented:
         raise ParameterError(
             f"{path}: only .seg.nrrd files and DICOM masks have segments to choose from."

@@ -245,6 +245,7 @@ def read_volumes(
     ...     read_volumes(files).data.shape
     (2, 4, 5, 6)
     """
+    paths = list(paths)
     if not paths:
         raise ParameterError("No image was given.")
     among = [p for p in paths if series is not None and _has_series(os.fspath(p))] or paths

@@ -74,7 +74,8 @@ def segments_by_file(
         When names are given and no file names its segments.
     """
     given = [path for path in paths if path is not None]
-    found = {str(p): tuple(names or ()) if has_segments(p) else () for p in given}
+    names = () if names is None else tuple(names)
+    found = {str(p): names if has_segments(p) else () for p in given}
     if names and not any(found.values()):
         raise ParameterError(
             f"{', '.join(found)}: only .seg.nrrd files and DICOM masks have segments to choose "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import replace
 
 from napari_medgs._util.progress import ProgressCallback, StopCallback, ignore_progress, never_stop
@@ -118,6 +119,8 @@ def segment(
 ) -> SegmentResult:
     """Segment an image from prompts.
 
+    It warns of marks outside of the boxes of their classes, which become background.
+
     Parameters
     ----------
     volume : Volume
@@ -157,6 +160,10 @@ def segment(
     >>> int(result.labels[2, 6, 6]), int(result.labels[2, 0, 0])
     (1, 0)
     """
+    from napari_medgs.segmentation.prompts.outside_boxes import (
+        describe_outside_boxes,
+        find_outside_boxes,
+    )
     from napari_medgs.segmentation.prompts.rasterize import check_background, check_prompts
 
     started = time.perf_counter()
@@ -173,6 +180,9 @@ def segment(
     volume = volume.prepared()
     markers = check_prompts(prompts, volume)
     check_background(prompts, markers)
+    outside = find_outside_boxes(prompts, volume.shape)
+    if outside:
+        warnings.warn(describe_outside_boxes(outside), stacklevel=2)
     gaussians = (fit_params or FIT_PARAMS).gaussians
     check_memory(volume, params, classes=markers.count, field=field, gaussians=gaussians)
     seconds_fit = 0.0

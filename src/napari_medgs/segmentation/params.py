@@ -70,7 +70,7 @@ class SegmentParams:
         0 for none.
     islands : IslandRule or {"connected", "keep", "largest"}
         Which connected components of each class stay: those with a marked voxel, all of them, or
-        the largest one. The others become background.
+        the largest one with those that the user has marked. The others become background.
     weigh_contrasts : bool
         With two to five contrasts: how much each counts for each class is learned from the
         markers, by the Shapley values of the contrasts in predicting them.
@@ -161,7 +161,7 @@ class SegmentParams:
         label="Islands",
         group=SOLVER,
         help="Connected components of a class to keep: those with a marked voxel, the largest "
-        "one, or all.",
+        "one with those that you have marked, or all.",
     )
     weigh_contrasts: bool = setting(
         True,

@@ -144,6 +144,7 @@ def read_segmentation(
     FileError, ImageError, MemoryEstimateError
         As :func:`~napari_medgs.io.itk.reader.read_itk`.
     """
+    segments = tuple(segments)
     volume = read_itk(path, spacing=spacing, assume_identity=assume_identity, every=True)
     layers = as_labels(volume.data, f"{path}: the segmentation")
     known = read_segments(path)

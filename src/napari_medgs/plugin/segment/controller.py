@@ -61,6 +61,7 @@ class SegmentController(SessionJobs):
         from napari_medgs.segmentation import InteractiveSegmenter
 
         self.segmenter = InteractiveSegmenter.from_session(session, volume)
+        self.segmenter.on_warning = self.hinted.emit
         self.layers = LayerSession(self.segmenter, strokes, view)
         self._known_field = (field, field_file)
         self._reset()
@@ -84,16 +85,21 @@ class SegmentController(SessionJobs):
         """Record what was painted in the strokes layer; see :meth:`LayerSession.sync_strokes`."""
         if self.layers is None or not self.layers.sync_strokes(box):
             return False
-        self._on_edited(JobKind.PREVIEW, JobKind.INCREMENTAL)
+        self._on_painted()
         return True
 
     def sync_result(self, box: Box | None = None) -> bool:
         """Record what was painted on the result; see :meth:`LayerSession.sync_result`."""
         if self.layers is None or not self.layers.sync_result(box):
             return False
-        self._on_edited(JobKind.PREVIEW, JobKind.INCREMENTAL)
+        self._on_painted()
         self._show(ResultUpdate.EDIT)
         return True
+
+    def _on_painted(self) -> None:
+        if self.layers is not None and self.layers.took_points_back:
+            self.settings_restored.emit()
+        self._on_edited(JobKind.PREVIEW, JobKind.INCREMENTAL)
 
     def update_settings(self, **settings: Any) -> bool:
         """Change points, boxes, locked classes or params as one step.

@@ -62,6 +62,12 @@ class LayerSession:
         self._limit(part)
         return self.segmenter.set_scribbles(self.strokes.array[part], box)
 
+    @property
+    def took_points_back(self) -> bool:
+        """Whether the last step, of strokes, has also changed points that it contradicts."""
+        done = self.segmenter.session.history.done
+        return bool(done) and done[-1].settings_before is not None
+
     def describe_gaps(self) -> str:
         """Return a sentence on slices that lack a few marks to be fully labeled, or nothing."""
         from napari_medgs.segmentation.prompts.nearly_full import (

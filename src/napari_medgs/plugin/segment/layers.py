@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_medgs.segmentation.session.changes import Delta
 
 BACKGROUND = 255  # in stroke layers made here: out of the way of the classes 1, 2, 3 ..
+CLICK_RADIUS = 1.0  # in voxels of the finest axis
 BACKGROUND_COLOR = (0.55, 0.62, 0.70, 1.0)
 PALETTE = (
     (0.90, 0.29, 0.24),
@@ -150,7 +151,11 @@ def add_prompt_layer(viewer: Any, image: Any, kind: str) -> Any:
             size=max(3, round(min(image.extent.data[1][-2:]) / 45)),
             border_width=0.15,
             border_color="white",
-            features={"class": np.zeros(0, int), "positive": np.zeros(0, bool)},
+            features={
+                "class": np.zeros(0, int),
+                "positive": np.zeros(0, bool),
+                "radius": np.zeros(0),
+            },
             **options,
         )
     return viewer.add_shapes(
@@ -272,7 +277,7 @@ def _canonical(
 
 
 def read_points(layer: Any, image: Any, frame: LayerFrame) -> tuple[Point, ...]:
-    """Return the points of a layer; its features say class and sign.
+    """Return the points of a layer; its features say class, sign and radius.
 
     Raises
     ------
@@ -283,12 +288,13 @@ def read_points(layer: Any, image: Any, frame: LayerFrame) -> tuple[Point, ...]:
     features = layer.features
     classes = features["class"] if "class" in features else [1] * len(places)
     signs = features["positive"] if "positive" in features else [True] * len(places)
+    radii = features["radius"] if "radius" in features else [CLICK_RADIUS] * len(places)
     points = []
-    for place, label, positive in zip(places, classes, signs, strict=True):
+    for place, label, positive, radius in zip(places, classes, signs, radii, strict=True):
         if any(not -0.5 <= p <= n - 0.5 for p, n in zip(place, frame.grid.shape, strict=True)):
             raise GeometryError(f"A point of {layer.name!r} lies outside the image; remove it.")
         z, y, x = (float(v) for v in place)
-        points.append(Point((z, y, x), int(label), bool(positive)))
+        points.append(Point((z, y, x), int(label), bool(positive), float(radius)))
     return tuple(points)
 
 

@@ -11,7 +11,12 @@ from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.segment.context import SegmentContext
 from napari_medgs.plugin.segment.controller import SegmentController
 from napari_medgs.plugin.segment.key_names import LAYER_KEYS
-from napari_medgs.plugin.segment.layers import add_prompt_layer, read_boxes, read_points
+from napari_medgs.plugin.segment.layers import (
+    CLICK_RADIUS,
+    add_prompt_layer,
+    read_boxes,
+    read_points,
+)
 from napari_medgs.plugin.segment.view import SegmentView
 from napari_medgs.plugin.widgets.shortcuts import Shortcuts
 
@@ -88,7 +93,8 @@ class PromptLayers:
         if self.points is not None:
             positive = not self._view.negative.isChecked() or value == background
             self.points.selected_data = set()
-            self.points.feature_defaults = {"class": value, "positive": positive}
+            new = {"class": value, "positive": positive, "radius": CLICK_RADIUS}
+            self.points.feature_defaults = {k: new[k] for k in self.points.features if k in new}
             self.points.current_face_color = color
             self.points.current_symbol = "disc" if positive else "cross"
         if self.boxes is not None and value != background:
@@ -129,6 +135,8 @@ class PromptLayers:
                 self._show_points(settings.points)
             if self.boxes is not None:
                 self._show_boxes(settings.boxes)
+            # napari lets new points and boxes be like the last ones that were set.
+            self.choose_class(self._view.table.value)
         finally:
             self._loading = False
 
@@ -141,6 +149,7 @@ class PromptLayers:
         layer.features = {
             "class": np.array([p.label for p in points], int),
             "positive": np.array([p.positive for p in points], bool),
+            "radius": np.array([p.radius for p in points], float),
         }
         if points:
             layer.face_color = np.array([table.color(p.label) for p in points])

@@ -70,11 +70,12 @@ class SessionJobs:
 
     prompts_changed = Signal()  # strokes, other prompts, settings or history
     shown = Signal(object)  # the result layer has changed: ResultUpdate
-    settings_restored = Signal()  # undo or redo changed more than strokes
+    settings_restored = Signal()  # undo, redo or painting changed more than strokes
     solve_due = Signal()  # a full solve should follow when the user rests
     progressed = Signal(ProgressEvent)
     refused = Signal(str)  # why there is no result yet
     failed = Signal(Exception)
+    hinted = Signal(str)  # what prompts may not mean
     prepared = Signal()
     parts_ready = Signal(bool)  # whether there is a tree of parts; False where it cannot be made
     suggested = Signal(object)

@@ -8,7 +8,7 @@ from qtpy.QtCore import QTimer
 
 from napari_medgs.errors import ParameterError
 from napari_medgs.plugin.garbage import CollectorRest
-from napari_medgs.plugin.report import LOGGER, guarded, show_failure
+from napari_medgs.plugin.report import LOGGER, guarded, show_failure, show_hint
 from napari_medgs.plugin.responsive import breathe
 from napari_medgs.plugin.segment.accept import AcceptAction
 from napari_medgs.plugin.segment.accepted import AcceptedLayers
@@ -182,6 +182,7 @@ class SegmentWidget(SegmentSessions):
         controller.settings_restored.connect(self._on_settings_restored)
         controller.progressed.connect(view.show_progress)
         controller.failed.connect(lambda error: show_failure(error, "Segmenting"))
+        controller.hinted.connect(show_hint)
         controller.shown.connect(self._on_shown)
         controller.refused.connect(self._on_refused)
         controller.prepared.connect(self.give_field)

@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 
 
 class Prompting(SegmenterState):
-    """Scribbles, points, boxes, and masks and probabilities to begin with."""
+    """Scribbles, points, boxes, and masks and probabilities to begin with.
+
+    What marks a class outside of its boxes becomes background; a warning says so once.
+    """
 
     def add_scribble(self, label: int, where: ArrayLike, *, world: bool = False) -> bool:
         """Mark voxels as one class, or as background.
+
+        Earlier points that say something else are taken back on these voxels: a point is removed
+        where its own voxel is marked, and shrinks where others of its ball are.
 
         Parameters
         ----------
@@ -52,7 +58,10 @@ class Prompting(SegmenterState):
         session = self._need()
         value, voxels = self._stroke_value(label), marked_voxels(session.grid, where, world)
         with self._lock:
-            return session.paint(voxels, value)
+            painted = session.paint(voxels, value)
+        if painted:
+            self._warn_of_boxes()
+        return painted
 
     def _stroke_value(self, label: int) -> int:
         """Return what stands for a label in the stroke image; the viewer's has values of its own.
@@ -117,7 +126,9 @@ class Prompting(SegmenterState):
             return False
         with self._lock:
             session.write_strokes(part, labels)
-            return session.record_strokes(box)
+            painted = session.record_strokes(box)
+        self._warn_of_boxes()
+        return painted
 
     def correct(self, edited: NDArray[Any], box: tuple[slice, ...] | None = None) -> bool:
         """Take over a mask that was painted over: what differs from :attr:`labels` is a scribble.
@@ -142,7 +153,10 @@ class Prompting(SegmenterState):
             When a new value is no integer, or none that 32 bits hold.
         """
         with self._lock:
-            return self._need().correct(edited, box)
+            corrected = self._need().correct(edited, box)
+        if corrected:
+            self._warn_of_boxes()
+        return corrected
 
     def add_point(
         self,
@@ -185,7 +199,9 @@ class Prompting(SegmenterState):
             if not any(_are_on_one_voxel(point, later) for later in points[place + 1 :]):
                 return False
             points = (*points[:place], *points[place + 1 :])
-        return self._change(points=(*points, point))
+        changed = self._change(points=(*points, point))
+        self._warn_of_boxes()
+        return changed
 
     def add_box(
         self, label: int, start: Sequence[float], stop: Sequence[float], *, world: bool = False
@@ -219,7 +235,9 @@ class Prompting(SegmenterState):
         box = Box((first[0], first[1], first[2]), (last[0], last[1], last[2]), check_label(label))
         if box in session.settings.boxes:
             return False
-        return self._change(boxes=(*session.settings.boxes, box))
+        changed = self._change(boxes=(*session.settings.boxes, box))
+        self._warn_of_boxes()
+        return changed
 
     def set_complete(self, axis: int, index: int, complete: bool = True) -> bool:
         """Say that all of a slice is labeled, as one step: what is unlabeled in it is background.

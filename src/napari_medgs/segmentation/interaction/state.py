@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import RLock
@@ -38,6 +39,8 @@ class SegmenterState:
     ----------
     threads : int or None
         CPU threads of the next fit and solve; None for all.
+    on_warning : callable or None
+        Called with the text of what would be a Python warning otherwise.
     """
 
     def __init__(
@@ -55,10 +58,13 @@ class SegmenterState:
         self._result: SegmentResult | None = None
         self._parts: PartTool | None = None
         self._object: ObjectTool | None = None
+        self.on_warning: Callable[[str], object] | None = None
+        self._warned_of: set[int] = set()
 
     def _start(self, volume: Volume, session: Session, field: GaussianField | None) -> None:
         self._volume, self._session, self._field = volume, session, field
         self._model = self._result = self._parts = self._object = None
+        self._warned_of = set()
 
     @property
     def volume(self) -> Volume:
@@ -136,6 +142,12 @@ class SegmenterState:
         bool
             False where nothing was different.
         """
+        changed = self._update(**changes)
+        if changed and not changes.keys().isdisjoint(("points", "boxes")):
+            self._warn_of_boxes()
+        return changed
+
+    def _update(self, **changes: Any) -> bool:
         with self._lock:
             return self._need().update_settings(**changes)
 
@@ -144,7 +156,32 @@ class SegmenterState:
         session = self._need()
         prompts = {k: v for k, v in changes.items() if k in ("points", "boxes", "initial_margin")}
         replace(session.prompts(), **prompts).check(session.grid.shape)
-        return self.update_settings(**changes)
+        return self._update(**changes)
+
+    def _warn_of_boxes(self) -> None:
+        """Warn of marks outside of the boxes of their classes, once until they are inside.
+
+        For methods that users call: the warning names the line that calls them.
+        """
+        session = self._need()
+        if not session.settings.boxes:
+            self._warned_of = set()
+            return
+        from napari_medgs.segmentation.prompts.outside_boxes import (
+            describe_outside_boxes,
+            find_outside_boxes,
+        )
+
+        with self._lock:
+            found = find_outside_boxes(session.prompts(), session.grid.shape)
+        known, self._warned_of = self._warned_of, set(found)
+        if self._warned_of <= known:
+            return
+        text = describe_outside_boxes(found, session.names)
+        if self.on_warning is not None:
+            self.on_warning(text)
+        else:
+            warnings.warn(text, stacklevel=3)
 
     @property
     def can_undo(self) -> bool:

@@ -138,6 +138,8 @@ def _drop_unmarked(labels: NDArray[np.uint8], voxels: NDArray[np.int32]) -> int:
 def drop_islands(labels: NDArray[np.uint8], markers: Markers, rule: IslandRule) -> int:
     """Turn connected components that the rule does not keep into background, in place.
 
+    Whatever the rule, those with a voxel that the user has marked as their class stay.
+
     Parameters
     ----------
     labels : (Z, Y, X) ndarray of uint8
@@ -163,7 +165,11 @@ def drop_islands(labels: NDArray[np.uint8], markers: Markers, rule: IslandRule) 
         if count > 1:
             sizes = np.bincount(pieces.reshape(-1))
             sizes[0] = 0
-            lost = (pieces > 0) & (pieces != sizes.argmax())
+            drawn = markers.voxels[markers.user_marked & (markers.classes == k)]
+            kept = np.zeros(count + 1, np.bool_)
+            kept[pieces[tuple(_within(drawn, box).T)]] = True
+            kept[[0, sizes.argmax()]] = True
+            lost = ~kept[pieces]
             part[lost] = 0
             changed += int(np.count_nonzero(lost))
     return changed
@@ -192,15 +198,20 @@ def fill_holes(labels: NDArray[np.uint8], markers: Markers) -> int:
         holes = binary_fill_holes(part == k) & (part == 0)
         if not holes.any():
             continue
-        start = [s.start for s in box]
-        inside = ((marked >= start) & (marked < [s.stop for s in box])).all(axis=1)
-        local = marked[inside] - start
         pieces, _ = components(holes)
-        kept = np.unique(pieces[tuple(local.T)])
+        kept = np.unique(pieces[tuple(_within(marked, box).T)])
         holes &= ~np.isin(pieces, kept[kept > 0])
         part[holes] = k
         changed += int(np.count_nonzero(holes))
     return changed
+
+
+def _within(voxels: NDArray[np.int32], box: tuple[slice, ...]) -> NDArray[Any]:
+    """Return which places in a box (Q, 3) the voxels (P, 3) are that lie in it."""
+    start = [s.start for s in box]
+    inside = ((voxels >= start) & (voxels < [s.stop for s in box])).all(axis=1)
+    places: NDArray[Any] = voxels[inside] - start
+    return places
 
 
 def _boxes(labels: NDArray[np.uint8], count: int) -> list[tuple[int, tuple[slice, ...]]]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._util.arrays import sorted_unique
-from napari_medgs.segmentation.prompts.prompts import Prompts
+from napari_medgs.segmentation.prompts.prompts import Point, Prompts
 
 Alike = Callable[[NDArray[np.int64], int], NDArray[np.bool_]]
 CLICK = 1.0  # largest radius of a click in finest voxels; larger points mark all of their ball
@@ -238,3 +238,26 @@ def drawn_voxels(
     flat, label, _ = collect_points(prompts, strokes, shape, relative_spacing)[0].result()
     order = np.argsort(flat, kind="stable")
     return flat[order], label[order]
+
+
+def point_ball(
+    point: Point, shape: tuple[int, int, int], relative_spacing: NDArray[Any]
+) -> tuple[NDArray[np.int64], int]:
+    """Return the voxels that a point can mark, and its own one.
+
+    Parameters
+    ----------
+    point : Point
+    shape : (Z, Y, X) of the canonical grid
+    relative_spacing : (3,) ndarray
+        Voxel sizes over the finest one.
+
+    Returns
+    -------
+    ball : (P,) ndarray of int64
+        Flat indices, each once, increasing.
+    middle : int
+        Flat index of the voxel that was clicked.
+    """
+    ball = _ball(point.position, point.radius, relative_spacing, shape)
+    return ball, _middle(point.position, shape)

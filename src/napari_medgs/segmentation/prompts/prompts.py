@@ -26,6 +26,14 @@ PRIOR_TOLERANCE = 0.02  # of the sum of its probabilities: half precision, round
 Triple = tuple[float, float, float]
 
 
+def _as_tuples(prompt: object, *names: str) -> None:
+    """Turn places that were given as arrays into tuples, which can be compared."""
+    for name in names:
+        place = getattr(prompt, name)
+        if isinstance(place, np.ndarray):
+            object.__setattr__(prompt, name, tuple(place.tolist()))
+
+
 @dataclass(frozen=True)
 class Point:
     """A click on a place of a class, or on one that is not of that class.
@@ -53,6 +61,7 @@ class Point:
     radius: float = setting(1.0, low=0, high=10_000, unit="voxels")
 
     def __post_init__(self) -> None:
+        _as_tuples(self, "position")
         check(self)
 
 
@@ -70,6 +79,9 @@ class Box:
     start: tuple[int, int, int]
     stop: tuple[int, int, int]
     label: int
+
+    def __post_init__(self) -> None:
+        _as_tuples(self, "start", "stop")
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,9 @@ def _replay_event(session: Session, event: dict[str, Any], log: Path) -> None:
     """Apply one event of a log."""
     kind = event["do"]
     if kind == "strokes":
-        session.write_runs(*decode_runs(event["runs"], session.strokes.size))
+        left = event.get("settings")
+        settings = None if left is None else Settings.from_dict(left)
+        session.write_runs(*decode_runs(event["runs"], session.strokes.size), settings)
     elif kind == "settings":
         locked = session.locked_labels
         settings = Settings.from_dict(event["settings"])
