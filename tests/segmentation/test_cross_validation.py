@@ -73,7 +73,58 @@ def test_one_slice_leaves_nothing_to_hold_out(halves):
     )
     appearance, votes = fit_terms(markers, features, watershed, 0)
     assert appearance.inverse_temperature == 1
-    assert votes.weight == WatershedParams().default_weight
+    # Parts of the strokes are found from the others.
+    assert (votes.weight == np.float32(WatershedParams().default_weight)).all()
+
+
+def test_votes_count_less_against_a_class_that_they_do_not_find_along_its_stroke(rng):
+    data = rng.normal(0, 1, SHAPE)
+    data[..., 18:] += 40
+    features = image_features(data[None].astype(np.float32), np.ones(3))
+    watershed = StochasticWatershed([CatchmentBasins(features.guide, features.relative_spacing)])
+    # Class 1 lies in noise, with the background close by on both sides.
+    columns, rows = {11: 0, 12: 1, 13: 0, 21: 2}, range(4, 20)
+    voxels = np.array([[4, r, c] for c in columns for r in rows], np.int32)
+    classes = np.repeat(list(columns.values()), len(rows)).astype(np.int32)
+    markers = replace(
+        markers_of((4,)), values=(0, 1, 2), voxels=voxels, classes=classes,
+        user_marked=np.ones(len(classes), bool),
+    )  # fmt: skip
+    own = WatershedParams()
+    weight = fit_terms(markers, features, watershed, 0)[1].weight
+    assert weight[1] < 0.9 * own.default_weight
+    assert weight[0] == weight[2] == np.float32(own.default_weight)
+    # A single marker leaves nothing to hold out.
+    single = markers.subset((classes != 2) | (np.cumsum(classes == 2) == 1))
+    weight = fit_terms(single, features, watershed, 0)[1].weight
+    assert weight[2] == np.float32(own.unsure_weight)
+    # Balls around clicks are no strokes along a class.
+    clicked = fit_terms(replace(markers, clicked=True), features, watershed, 0)[1]
+    assert clicked.weight == own.default_weight
+    full = replace(markers, fully_labeled={0: np.array([4])})
+    assert fit_terms(full, features, watershed, 0)[1].weight == own.default_weight
+
+
+def test_appearance_that_misleads_along_a_stroke_counts_less_on_one_slice(rng):
+    data = rng.normal(0, 0.02, SHAPE)
+    data[:, 12:] += 1  # both classes have both tissues
+    features = image_features(data[None].astype(np.float32), np.ones(3))
+    watershed = StochasticWatershed([CatchmentBasins(features.guide, features.relative_spacing)])
+    appearance, _ = fit_terms(markers_of((4,)), features, watershed, 0)
+    assert appearance.inverse_temperature < 1
+
+
+def test_strokes_are_parted_along_their_length():
+    markers = markers_of((4,))
+    part = markers.stroke_parts(4)
+    assert part[markers.classes == 1].tolist() in (
+        [k // 4 for k in range(16)],
+        [3 - k // 4 for k in range(16)],
+    )
+    few = markers.subset(np.arange(len(part)) < 18)
+    assert sorted(few.stroke_parts(4)[few.classes == 1].tolist()) == [0, 2]
+    alone = markers.subset(np.arange(len(part)) < 17)
+    assert alone.stroke_parts(4)[alone.classes == 1].tolist() == [0]
 
 
 def test_slices_with_the_background_alone_in_common_tell_nothing_of_classes(halves):

@@ -123,6 +123,11 @@ class WatershedParams:
         slices, where none can be held out, and at perfect skill.
     skill_exponent : float
         The weight grows with this power of the skill.
+    unsure_weight : float
+        Where one slice is annotated: of a class that the votes do not find along its own strokes.
+        It grows to ``default_weight`` with the skill of finding parts of them from the others.
+    sure_skill : float
+        Skill from which on it is ``default_weight``.
     """
 
     realizations: int = setting(32, low=1, high=1000)
@@ -133,6 +138,8 @@ class WatershedParams:
     default_weight: float = setting(2.0, low=0, high=1000)
     max_weight: float = setting(3.0, low=0, high=1000)
     skill_exponent: float = setting(2.0, low=0, high=100)
+    unsure_weight: float = setting(0.75, low=0, high=1000)
+    sure_skill: float = setting(0.6, above=0, high=1)
 
     def __post_init__(self) -> None:
         check(self)

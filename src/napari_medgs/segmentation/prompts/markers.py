@@ -206,3 +206,27 @@ class Markers:
         axis, places = self.annotated_slices()
         place = self.voxels[:, axis].astype(np.int64)
         return np.where(np.isin(place, places), place, -1)
+
+    def stroke_parts(self, count: int) -> NDArray[np.int64]:
+        """Return the part of its class's strokes that every marker lies in.
+
+        Parameters
+        ----------
+        count : int
+            Of the parts, along the longest extent of each class's markers.
+
+        Returns
+        -------
+        (P,) ndarray of int64
+            From 0 on; a class of fewer markers has fewer parts.
+        """
+        part = np.zeros(len(self.classes), np.int64)
+        for k in range(self.count):
+            mine = np.flatnonzero(self.classes == k)
+            if len(mine) < 2:
+                continue
+            away = self.voxels[mine] - self.voxels[mine].mean(axis=0)
+            along = np.linalg.svd(away, full_matrices=False)[2][0]
+            order = mine[np.argsort(away @ along, kind="stable")]
+            part[order] = np.arange(len(mine)) * count // len(mine)
+        return part

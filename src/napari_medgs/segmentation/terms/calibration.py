@@ -5,6 +5,10 @@ appearance model is the one of highest likelihood on held-out slices, alone or t
 watershed, whichever leaves less of it: appearance that misleads (two tissues in one class, say)
 counts less where the watershed is right. The appearance model also tells edges within a class from
 its boundary, more so after cross-validation.
+
+Strokes on one slice leave no slice to hold out. There parts of every class's strokes are, which
+can tell that a term is wrong, but not that it holds in other slices: weights only fall by them,
+that of the watershed's votes for each class alone.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from napari_medgs._typing import Floats
 from napari_medgs._util.arrays import sorted_unique
 from napari_medgs.segmentation.advanced import SolverParams
 from napari_medgs.segmentation.prompts.markers import Markers
-from napari_medgs.segmentation.term_params import CalibrationParams
+from napari_medgs.segmentation.term_params import CalibrationParams, WatershedParams
 from napari_medgs.segmentation.terms.appearance import Appearance, learn_appearance
 from napari_medgs.segmentation.terms.contrast_weights import ContrastWeights
 from napari_medgs.segmentation.terms.image_features import ImageFeatures
@@ -58,11 +62,23 @@ class HeldOutPredictions:
         max(0, (K a - 1) / (K - 1)).
         """
         count = self.fractions.shape[1]
+        accuracy = float(np.nanmean(self._accuracies()))
+        return max(0.0, (accuracy * count - 1) / (count - 1))
+
+    def skills(self) -> NDArray[np.float64]:
+        """Return the skill of the watershed for every class, (K,); NaN where none was held out."""
+        count = self.fractions.shape[1]
+        return np.maximum(0.0, (self._accuracies() * count - 1) / (count - 1))
+
+    def _accuracies(self) -> NDArray[np.float64]:
+        """Return the mean vote fraction of the true class, by class, (K,); NaN without markers."""
+        count = self.fractions.shape[1]
         right = self.fractions[np.arange(len(self.classes)), self.classes]
         hits = np.bincount(self.classes, right, count)
         number = np.bincount(self.classes, minlength=count)
-        accuracy = float((hits[number > 0] / number[number > 0]).mean())
-        return max(0.0, (accuracy * count - 1) / (count - 1))
+        accuracy: NDArray[np.float64] = np.full(count, np.nan)
+        accuracy[number > 0] = hits[number > 0] / number[number > 0]
+        return accuracy
 
     def inverse_temperature(self, watershed_weight: float) -> float:
         """Return the inverse temperature of the appearance model of highest likelihood.
@@ -100,6 +116,7 @@ def leave_one_slice_out(
     seed: int,
     params: SolverParams | None = None,
     contrasts: ContrastWeights | None = None,
+    of_strokes: bool = False,
 ) -> HeldOutPredictions | None:
     """Predict the markers of annotated slices from those of the others.
 
@@ -114,6 +131,8 @@ def leave_one_slice_out(
         Of the choice of samples and of the appearance models.
     params : SolverParams, optional
     contrasts : ContrastWeights, optional
+    of_strokes : bool
+        Leave out parts of each class's strokes instead of slices.
 
     Returns
     -------
@@ -124,7 +143,8 @@ def leave_one_slice_out(
     params = params or SolverParams()
     own = params.calibration
     forest = replace(params.appearance, max_samples=own.max_samples, trees=own.trees)
-    groups, classes, count = markers.slice_groups(), markers.classes, markers.count
+    classes, count = markers.classes, markers.count
+    groups = markers.stroke_parts(own.folds) if of_strokes else markers.slice_groups()
     slices = np.unique(groups[groups >= 0])
     if len(slices) < 2:
         return None
@@ -209,6 +229,28 @@ def _of_contrasts(contrasts: ContrastWeights | None) -> _Weights:
     }
 
 
+def _on_one_slice(markers: Markers) -> bool:
+    """Return whether strokes on one slice are all that is known: no areas, no clicks."""
+    if markers.clicked or markers.boxes or markers.kept is not None:
+        return False
+    axis, slices = markers.annotated_slices()
+    return len(slices) == 1 and slices[0] not in markers.fully_labeled.get(axis, ())
+
+
+def _weights_by_class(skills: NDArray[np.float64], params: WatershedParams) -> Floats:
+    """Return the weight of the watershed's votes against every class, (K,).
+
+    Parts of a stroke lie in the slice of the others: that they are found says little of other
+    slices, and raises no weight. That they are not found tells a class thinner than the basins, or
+    without borders, whose votes elsewhere say nothing; so does a single marker, of which nothing
+    can be held out. The background has basins of all kinds.
+    """
+    sure = np.clip(np.nan_to_num(skills, nan=0.0) / params.sure_skill, 0, 1)
+    weights = params.unsure_weight + (params.default_weight - params.unsure_weight) * sure
+    weights[0] = params.default_weight
+    return weights.astype(np.float32)
+
+
 def fit_terms(
     markers: Markers,
     image: ImageFeatures,
@@ -258,6 +300,7 @@ def fit_terms(
     )
     own, calibration = params.watershed, params.calibration
     weight = own.default_weight
+    by_class: Floats | None = None
     appearance.gradient_discount = calibration.default_gradient_discount
     if held_out is not None:
         span = own.max_weight - own.min_weight
@@ -266,6 +309,15 @@ def fit_terms(
         appearance.inverse_temperature = min(
             held_out.inverse_temperature(0.0), held_out.inverse_temperature(weight)
         )
+    elif _on_one_slice(markers):
+        held_out = leave_one_slice_out(
+            markers, image, features, watershed, seed, params, contrasts, of_strokes=True
+        )
+        if held_out is not None:
+            appearance.inverse_temperature = min(
+                held_out.inverse_temperature(0.0), held_out.inverse_temperature(weight)
+            )
+            by_class = _weights_by_class(held_out.skills(), own)
     sources = sources or markers
     votes = watershed.vote(sources.voxels, sources.classes, sources.count)
-    return appearance, replace(votes, weight=weight)
+    return appearance, replace(votes, weight=weight if by_class is None else by_class)

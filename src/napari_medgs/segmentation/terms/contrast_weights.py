@@ -161,17 +161,9 @@ def _folds(markers: Markers, most: int) -> NDArray[np.int64] | None:
     slices = np.unique(groups[groups >= 0])
     if len(slices) > 1:
         return np.where(groups >= 0, np.searchsorted(slices, groups) % most, -1)
-    fold = np.zeros(len(classes), np.int64)
-    for k in range(markers.count):
-        mine = np.flatnonzero(classes == k)
-        if len(mine) < most:
-            return None
-        away = markers.voxels[mine] - markers.voxels[mine].mean(axis=0)
-        along = np.linalg.svd(away, full_matrices=False)[2][0]
-        fold[mine[np.argsort(away @ along, kind="stable")]] = (
-            np.arange(len(mine)) * most // len(mine)
-        )
-    return fold
+    if np.bincount(classes, minlength=markers.count).min(initial=most) < most:
+        return None
+    return markers.stroke_parts(most)
 
 
 def _predicted(

@@ -48,13 +48,14 @@ class WatershedVotes:
         Basin of every voxel, per hierarchy.
     fractions : tuple of (N, K) ndarray of float32
         Fraction of a hierarchy's realizations that assign a class to a basin.
-    weight : float
-        Data cost, in nats, of a class that no realization assigns.
+    weight : float or (K,) ndarray of float32
+        Data cost, in nats, of a class that no realization assigns; of each class its own, or one
+        for all.
     """
 
     basins: tuple[NDArray[np.int32], ...]
     fractions: tuple[Floats, ...]
-    weight: float = 1.0
+    weight: float | Floats = 1.0
 
     def at(self, points: NDArray[Any]) -> Floats:
         """Return every class's fraction of all votes at points.
@@ -86,7 +87,8 @@ class WatershedVotes:
             ``weight`` times ``factor`` times one minus the vote fraction is added.
         factor : float
         """
-        cost += np.float32(factor * self.weight) * (np.float32(1) - self.at(points))
+        weight = np.float32(factor) * np.asarray(self.weight, np.float32)
+        cost += weight * (np.float32(1) - self.at(points))
 
 
 class StochasticWatershed:
