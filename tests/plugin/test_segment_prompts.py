@@ -393,8 +393,9 @@ def test_another_value_of_background_keeps_points_boxes_and_locks(docked, qtbot,
     assert len(points.data) == 2
     idle(qtbot, widget)
     assert ((widget.result_layer.data == 2) == (mask == 2)).all()
+    widget.view.table.choose(1)
     points.add([8.0, 9.0, 9.0])  # and they are still heard
-    assert len(session.settings.points) == 3
+    assert [p.label for p in session.settings.points] == [1, 9, 1]
     assert notes == []
 
 
@@ -480,6 +481,6 @@ def test_strokes_outside_of_a_box_are_told_of_once(docked, qtbot, notes):
         stroke(strokes, [(5, row, x) for x in range(6, 9)], 1)
     idle(qtbot, widget)
     assert len(notes) == 1
-    assert "marked as class 1" in notes[0][1]
-    assert "lie outside of its boxes" in notes[0][1]
+    assert "marked as class 1 lie" in notes[0][1]
+    assert "outside of its boxes" in notes[0][1]
     assert not (widget.result_layer.data[5, 16:18] == 1).any()

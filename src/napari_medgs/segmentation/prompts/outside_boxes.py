@@ -79,8 +79,9 @@ def describe_outside_boxes(
     names = names or {}
     parts = []
     for label, count in found.items():
-        name = f" ({names[label]})" if names.get(label) else ""
-        parts.append(f"{count:,} voxel{'' if count == 1 else 's'} marked as class {label}{name}")
+        title, name = f"class {label}", names.get(label)
+        title += f" ({name})" if name and name != title else ""
+        parts.append(f"{count:,} voxel{'' if count == 1 else 's'} marked as {title}")
     lie = "lies" if list(found.values()) == [1] else "lie"
     becomes = "becomes" if lie == "lies" else "become"
     whose = "its boxes" if len(found) == 1 else "the boxes of their classes"
