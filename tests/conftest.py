@@ -16,9 +16,9 @@ from napari_medgs.data.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# The same examples in each run; HYPOTHESIS_PROFILE=random draws new ones.
-hypothesis.settings.register_profile("fixed", derandomize=True)
-hypothesis.settings.register_profile("random", derandomize=False)
+# The same examples in each run; HYPOTHESIS_PROFILE=random draws new ones. No test is timed.
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("random", derandomize=False, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
