@@ -168,7 +168,7 @@ def drop_islands(labels: NDArray[np.uint8], markers: Markers, rule: IslandRule) 
             drawn = markers.voxels[markers.user_marked & (markers.classes == k)]
             kept = np.zeros(count + 1, np.bool_)
             kept[pieces[tuple(_within(drawn, box).T)]] = True
-            kept[[0, sizes.argmax()]] = True
+            kept[0] = kept[sizes.argmax()] = True
             lost = ~kept[pieces]
             part[lost] = 0
             changed += int(np.count_nonzero(lost))
