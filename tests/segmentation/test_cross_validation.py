@@ -105,6 +105,22 @@ def test_votes_count_less_against_a_class_that_they_do_not_find_along_its_stroke
     assert fit_terms(full, features, watershed, 0)[1].weight == own.default_weight
 
 
+@pytest.mark.parametrize(("k", "checked"), [(0, True), (1, False)])
+def test_strokes_are_checked_against_themselves_where_no_class_is_marked_elsewhere(
+    rng, k, checked
+):
+    data = rng.normal(0, 0.02, SHAPE)
+    data[:, 12:] += 1  # both classes have both tissues
+    features = image_features(data[None].astype(np.float32), np.ones(3))
+    watershed = StochasticWatershed([CatchmentBasins(features.guide, features.relative_spacing)])
+    both = markers_of((4, 7))
+    markers = both.subset((both.voxels[:, 0] == 4) | (both.classes == k))
+    assert len(markers.annotated_slices()[1]) == 1
+    appearance, votes = fit_terms(markers, features, watershed, 0)
+    assert (appearance.inverse_temperature < 1) == checked
+    assert (np.ndim(votes.weight) == 1) == checked
+
+
 def test_appearance_that_misleads_along_a_stroke_counts_less_on_one_slice(rng):
     data = rng.normal(0, 0.02, SHAPE)
     data[:, 12:] += 1  # both classes have both tissues

@@ -230,11 +230,18 @@ def _of_contrasts(contrasts: ContrastWeights | None) -> _Weights:
 
 
 def _on_one_slice(markers: Markers) -> bool:
-    """Return whether strokes on one slice are all that is known: no areas, no clicks."""
+    """Return whether strokes on one slice are all that is known of classes: no areas, no clicks.
+
+    Strokes of a class elsewhere, without background beside them, are no slice to hold out, but
+    they show what parts of one slice cannot: that a term holds in other slices.
+    """
     if markers.clicked or markers.boxes or markers.kept is not None:
         return False
     axis, slices = markers.annotated_slices()
-    return len(slices) == 1 and slices[0] not in markers.fully_labeled.get(axis, ())
+    if len(slices) != 1 or slices[0] in markers.fully_labeled.get(axis, ()):
+        return False
+    drawn = markers.user_marked & (markers.classes > 0)
+    return bool((markers.voxels[drawn, axis] == slices[0]).all())
 
 
 def _weights_by_class(skills: NDArray[np.float64], params: WatershedParams) -> Floats:
