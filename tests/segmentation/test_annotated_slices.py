@@ -75,6 +75,36 @@ def test_slices_with_few_marks_are_corrections_and_stay():
     assert (voxels[:, 0] == 9).all()
 
 
+@pytest.mark.parametrize("few", [True, False])
+@pytest.mark.parametrize(("columns", "lost"), [(19, True), (8, False)])
+def test_what_is_much_larger_than_all_marked_parts_is_a_leak_however_near(few, columns, lost):
+    labels = np.zeros((2, 12, 26), np.uint8)
+    labels[:, 3:9, 1:5] = 1
+    labels[1, 3:9, 6 : 6 + columns] = 1  # within reach of the stroke, no marker in it
+    slices = AnnotatedSlices(0, np.array([4, 9]), labels)
+    marks = strokes(4, 1, 5, range(1, 5)) | strokes(4, 0, 0, range(26))
+    marks |= strokes(9, 1, 5, range(3, 5)) | strokes(9, 0, 0, range(3 if few else 26))
+    voxels = slices.drop_unseeded_components(markers_of(marks), UNITS)
+    assert (slices.labels[1, 3:9, 6:].max() == 0) == lost
+    assert len(voxels) == (4 * (columns - 2) if lost else 0)
+    assert (slices.labels[:, 3:9, 1:5] == 1).all()
+
+
+def test_with_one_slice_or_a_large_part_in_another_nothing_tells_a_leak():
+    labels = np.zeros((2, 12, 26), np.uint8)
+    labels[:, 3:9, 1:5] = 1
+    labels[:, 3:9, 6:25] = 1
+    both = strokes(4, 1, 5, (4, 10)) | strokes(4, 0, 0, range(26))
+    few = strokes(9, 1, 5, (4,)) | strokes(9, 0, 0, range(3))
+    for indices, marks in (
+        ([4], strokes(4, 1, 5, (4,)) | strokes(4, 0, 0, (0,))),
+        ([4, 9], both | few),
+    ):
+        slices = AnnotatedSlices(0, np.array(indices), labels[: len(indices)].copy())
+        assert len(slices.drop_unseeded_components(markers_of(marks), UNITS)) == 0
+        assert np.array_equal(slices.labels, labels[: len(indices)])
+
+
 def test_without_background_strokes_nothing_becomes_background():
     slices = two_parts([4])
     assert (

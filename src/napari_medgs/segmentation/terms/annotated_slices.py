@@ -6,7 +6,8 @@ it is taken for background. Slices with few markers are left alone, they may hol
 only. So are classes that are not marked in a slice because they are marked in others: many people
 annotate each structure where it shows best. And so are components about as large as the marked
 one that are clearly reached by their class first: a short stroke marks a part of a structure only.
-Whoever marks several components marks all of them.
+Whoever marks several components marks all of them. What is much larger than all that the class
+shows in marked components is a leak in every annotated slice.
 """
 
 from __future__ import annotations
@@ -31,8 +32,12 @@ MOST = 0.75  # of the markers lie in annotated slices whose outlines count past 
 SHORT = 0.3  # strokes cover at most this part of the only marked component,
 AS_LARGE = 0.4  # its area is at least this part of that one's,
 LEAD = 1.75  # and its class leads any other there by at least this.
+# It is a leak, however near to a marker, if it is so many times as large as the marked ones
+FLOOD_HERE = 2.0  # in its slice, and
+FLOOD_ELSEWHERE = 1.5  # in any other one.
 
 Lead = Callable[[int, NDArray[np.int32]], float]
+Pixels = tuple[NDArray[np.int32], ...]
 
 
 @dataclass
@@ -83,7 +88,7 @@ class AnnotatedSlices:
         (P, 3) ndarray of int32
             Voxels of these components, their rims left out.
         """
-        from scipy.ndimage import binary_erosion, distance_transform_edt, label
+        from scipy.ndimage import binary_erosion, label
 
         found = [np.zeros((0, 3), np.int32)]
         if not (markers.classes == 0).any():
@@ -97,35 +102,69 @@ class AnnotatedSlices:
         empty = np.isin(self.indices, self.empty)
         rich |= empty
         told = self._classes_told(markers, rich) | empty[:, None]
-        for s in np.flatnonzero(rich):
-            plane, on = self.labels[s], position == self.indices[s]
+        shown = self._marked_areas(markers)
+        for s, plane in enumerate(self.labels):
+            on = position == self.indices[s]
             rows, columns = markers.voxels[on][:, rest].T
             classes = markers.classes[on]
+            elsewhere = np.delete(shown, s, axis=0).max(axis=0, initial=0)
             for k in range(1, markers.count):
                 mine = plane == k
-                if not (told[s, k] and mine.any()):
+                if not mine.any():
                     continue
                 components, _ = label(mine)
-                near = np.zeros(plane.shape, np.bool_)
-                near[rows[classes == k], columns[classes == k]] = True
-                strokes = np.count_nonzero(near)
-                if strokes:
-                    distance = distance_transform_edt(~near, sampling=relative_spacing[rest])
-                    near = distance <= self.params.seed_distance
-                marked = np.unique(components[near & mine])
-                lost = mine & ~np.isin(components, marked)
-                area = np.count_nonzero(mine & ~lost)
-                if lead is not None and len(marked) == 1 and strokes <= SHORT * area:
-                    sizes = np.bincount(components[lost])
-                    for part in np.flatnonzero(sizes >= AS_LARGE * area):
-                        pixels = components == part
-                        if lead(k, self._voxels(s, pixels)) >= LEAD:
-                            lost &= ~pixels
+                strokes = rows[classes == k], columns[classes == k]
+                lost = _flooded(components, strokes, elsewhere[k])
+                if rich[s] and told[s, k]:
+                    lost |= self._far(s, k, components, strokes, relative_spacing[rest], lead)
                 plane[lost] = 0
                 found.append(self._voxels(s, binary_erosion(lost, iterations=RIM)))
         return np.concatenate(found)
 
-    def _voxels(self, s: np.integer[Any], pixels: NDArray[np.bool_]) -> NDArray[np.int32]:
+    def _marked_areas(self, markers: Markers) -> NDArray[np.int64]:
+        """Return the area of every class's components with a marker in it, (S, K), in pixels."""
+        from scipy.ndimage import label
+
+        rest = [a for a in range(3) if a != self.axis]
+        areas = np.zeros((len(self.indices), markers.count), np.int64)
+        for s, z in enumerate(self.indices):
+            on = markers.voxels[:, self.axis] == z
+            for k in np.unique(markers.classes[on & (markers.classes > 0)]):
+                components, _ = label(self.labels[s] == k)
+                own = markers.voxels[on & (markers.classes == k)][:, rest]
+                areas[s, k] = _marked_area(components, tuple(own.T))
+        return areas
+
+    def _far(
+        self,
+        s: int,
+        k: int,
+        components: NDArray[Any],
+        strokes: Pixels,
+        sampling: NDArray[np.float64],
+        lead: Lead | None,
+    ) -> NDArray[np.bool_]:
+        """Return the components of a class in a slice that lie far from its markers there."""
+        from scipy.ndimage import distance_transform_edt
+
+        mine = components > 0
+        near = np.zeros(mine.shape, np.bool_)
+        near[strokes] = True
+        count = np.count_nonzero(near)
+        if count:
+            near = distance_transform_edt(~near, sampling=sampling) <= self.params.seed_distance
+        marked = np.unique(components[near & mine])
+        lost: NDArray[np.bool_] = mine & ~np.isin(components, marked)
+        area = np.count_nonzero(mine & ~lost)
+        if lead is not None and len(marked) == 1 and count <= SHORT * area:
+            sizes = np.bincount(components[lost])
+            for part in np.flatnonzero(sizes >= AS_LARGE * area):
+                pixels = components == part
+                if lead(k, self._voxels(s, pixels)) >= LEAD:
+                    lost &= ~pixels
+        return lost
+
+    def _voxels(self, s: int, pixels: NDArray[np.bool_]) -> NDArray[np.int32]:
         """Return the voxels of a mask of a slice."""
         places = np.argwhere(pixels)
         return np.insert(places, self.axis, self.indices[s], axis=1).astype(np.int32)
@@ -308,3 +347,36 @@ class AnnotatedSlices:
             None if motion is None else motion.trajectories(self.axis, slices),
             outside,
         )
+
+
+def _marked_area(components: NDArray[Any], strokes: Pixels) -> int:
+    """Return how many pixels the components (from 1 on) have that hold a marker."""
+    marked = np.unique(components[strokes])
+    return int(np.isin(components, marked[marked > 0]).sum())
+
+
+def _flooded(components: NDArray[Any], strokes: Pixels, elsewhere: int) -> NDArray[np.bool_]:
+    """Return the components of a class in a slice that are too large to be of it.
+
+    Parameters
+    ----------
+    components : (rows, columns) ndarray of int32
+        Numbers of the class's components, from 1 on.
+    strokes : (rows, columns) of the class's markers in the slice
+    elsewhere : int
+        The largest area, in pixels, of its components with a marker in another slice; 0 where
+        none is known.
+
+    Returns
+    -------
+    (rows, columns) ndarray of bool
+    """
+    here = _marked_area(components, strokes)
+    if not (here and elsewhere):
+        return np.zeros(components.shape, np.bool_)
+    sizes = np.bincount(components.ravel())
+    sizes[components[strokes]] = 0
+    sizes[0] = 0
+    least = max(FLOOD_HERE * here, FLOOD_ELSEWHERE * elsewhere)
+    flooded: NDArray[np.bool_] = np.isin(components, np.flatnonzero(sizes > least))
+    return flooded
