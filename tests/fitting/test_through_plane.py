@@ -188,3 +188,19 @@ def test_stretched_gaussians_look_the_same_on_the_slices_they_share():
     )
     np.testing.assert_allclose(fine[:, ::3], coarse, atol=1e-4)
     np.testing.assert_allclose(stretch(stretch(parameters, 3), 1 / 3), parameters, atol=1e-5)
+
+
+def test_small_images_get_enough_gaussians_for_what_lies_between():
+    rng = np.random.default_rng(0)
+    data = rng.random((9, 20, 20)).astype(np.float32)
+    params = replace(FAST, gaussians=None, iterations=2, holdout=2)
+    settings = params.advanced.through_plane
+    few = replace(settings, gaussians_per_voxel=0.0)
+    fewer = replace(params, advanced=replace(params.advanced, through_plane=few))
+    usual = len(fit(Volume.from_array(data), fewer).field)
+    more = len(fit(Volume.from_array(data), params).field)
+    assert more > 0.15 * data.size > usual
+    asked = replace(params, holdout=None, interpolate=True)
+    assert len(fit(Volume.from_array(data), asked).field) >= more
+    plain = replace(params, holdout=None)
+    assert len(fit(Volume.from_array(data), plain).field) < more

@@ -181,8 +181,14 @@ class ThroughPlaneParams:
         tensor sees smaller motion better.
     dense_gaussians : float
         Factor of the automatic number of Gaussians where motion has no weight in the targets, and
-        twice as many are allowed at most:
-        slices then lie so densely that interpolation errs less than the fit would.
+        twice as many are allowed at most: slices then lie so densely that interpolation errs less
+        than the fit would. It falls to 1 as motion gets all the weight, slowly where slices are
+        left out or ``interpolate`` is True.
+    gaussians_per_voxel : float
+        Least number of Gaussians per voxel that is not background, slices between included,
+        where slices are left out or ``interpolate`` is True.
+    least_gaussians : int
+        That rule asks for no more than these.
     slice_sigma, slice_sigma_holdout : float
         Smallest standard deviation along the slice axis, in slices, and in steps of the hold-out.
     """
@@ -192,6 +198,8 @@ class ThroughPlaneParams:
     max_voxels: int = 32_000_000
     half_motion: float = 1.0
     dense_gaussians: float = 8.0
+    gaussians_per_voxel: float = 0.2
+    least_gaussians: int = 64_000
     slice_sigma: float = 0.35
     slice_sigma_holdout: float = 0.8
 

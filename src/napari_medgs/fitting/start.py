@@ -27,13 +27,14 @@ from napari_medgs.fitting.problem import UNLABELED, FitProblem
 from napari_medgs.fitting.through_plane import (
     ThroughPlaneTargets,
     add_through_plane_targets,
+    is_asked_for,
     stretch,
     through_plane_factor,
 )
 from napari_medgs.rendering.api import MANY_CLASSES
 from napari_medgs.rendering.parameters import A1, A3, B1, B3, GEOMETRY, X, Y, to_parameters
 
-DENSE_MAX = 2  # times the usual most Gaussians where targets between slices have no motion
+DENSE_MAX = 2  # times the usual most Gaussians where targets between slices have little motion
 PREPARATION_SHARE = 0.5  # of a time limit, for targets between slices
 
 
@@ -119,9 +120,14 @@ def place_start(
             budget = max(budget, min(least, settings.max_gaussians))
         if through_plane is not None and wanted is None:
             most = params.advanced.initialization.max_gaussians
-            if not through_plane.motion_weight:
+            between = params.advanced.through_plane
+            if through_plane.budget_factor >= between.dense_gaussians:
                 most *= DENSE_MAX
             budget = min(int(budget * through_plane.budget_factor), max(budget, most))
+            if is_asked_for(params):
+                # Small images would get so few that the fit errs more than the targets do.
+                least = int(between.gaussians_per_voxel * foreground)
+                budget = max(budget, min(least, between.least_gaussians))
         if wanted is not None:
             budget = int(
                 budget * params.advanced.target.quality_fraction

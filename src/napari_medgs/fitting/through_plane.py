@@ -21,6 +21,10 @@ from napari_medgs.fitting.problem import FitProblem
 from napari_medgs.interpolation.flow import Flow
 from napari_medgs.rendering.parameters import A1, A3, B1, LOG_RT, T
 
+# Where targets are asked for, one over the share of the methods besides motion from which on they
+# get as many Gaussians as those between dense slices.
+DENSE_SLOPE = 1.5
+
 
 @dataclass(frozen=True)
 class ThroughPlaneTargets:
@@ -103,6 +107,11 @@ def through_plane_factor(params: FitParams, grid: Grid, slice_axis: int) -> int:
     return 2 if params.interpolate or by_default else 0
 
 
+def is_asked_for(params: FitParams) -> bool:
+    """Return whether what lies between the slices is wanted, and not added to steady the fit."""
+    return bool(params.interpolate) or params.holdout is not None
+
+
 def add_through_plane_targets(
     problem: FitProblem, params: FitParams, factor: int, should_stop: StopCallback
 ) -> ThroughPlaneTargets:
@@ -152,6 +161,7 @@ def add_through_plane_targets(
     motion = selection.weights["motion"]
     # What is interpolated without motion lies between dense slices, and counts as much as they do.
     target.image_weights[:, inside] = settings.weight**motion * params.lambda_img
+    dense = min(1.0, DENSE_SLOPE * (1 - motion)) if is_asked_for(params) else (1 - motion) ** 2
     return ThroughPlaneTargets(
         fine,
         factor,
@@ -160,7 +170,7 @@ def add_through_plane_targets(
         True,
         settings.half_motion,
         motion,
-        settings.dense_gaussians ** (1 - motion) ** 2,
+        settings.dense_gaussians**dense,
     )
 
 
