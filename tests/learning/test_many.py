@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from napari_medgs.batch.segmenting import segment_many
 from napari_medgs.cli import app
 from napari_medgs.errors import Cancelled, FileError
-from napari_medgs.io import write_image
+from napari_medgs.io import write_image, write_labels
 from napari_medgs.io.cases import find_cases
 from napari_medgs.learning import save_segmenter
 from tests.learning.cases import phantom
@@ -93,3 +93,35 @@ def test_refused(images: Path, model: Path, tmp_path: Path):
               "--workers", "2"],
     )  # fmt: skip
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("prompted", [False, True])
+def test_images_and_truths_are_not_overwritten(
+    images: Path, model: Path, tmp_path: Path, prompted: bool
+):
+    """A list may lie anywhere; labels beside images are what segmenters learn from."""
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "masks").mkdir()
+    for k in range(3):
+        _, labels, grid = phantom(k)
+        write_labels(tmp_path / "labels" / f"{k}.nii.gz", labels, grid)
+        write_labels(tmp_path / "masks" / f"{k}.nii.gz", labels, grid)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*.nii.gz")}
+    table = tmp_path / "list.txt"
+    table.write_text("".join(f"images/{k}.nii.gz\n" for k in range(3)))
+    if prompted:
+        start = ["segment", str(images), "--prompts", str(tmp_path / "masks")]
+        refused = [tmp_path / "labels"]
+    else:
+        start = ["segment", str(table), "--model", str(model), "--no-agreement"]
+        refused = [images, tmp_path / "labels"]
+    for folder in refused:
+        answer = CliRunner().invoke(app, [*start, "-o", str(folder)])
+        assert answer.exit_code == 1
+        assert "choose another output folder" in answer.output.replace("\n", " ")
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*.nii.gz")} == before
+    answer = CliRunner().invoke(app, [*start, "-o", str(tmp_path / "out.nii.gz")])
+    assert answer.exit_code == 1
+    assert "go into a folder" in answer.output
+    if not prompted:  # an earlier output may be written anew
+        assert CliRunner().invoke(app, [*start, "-o", str(tmp_path / "masks")]).exit_code == 0

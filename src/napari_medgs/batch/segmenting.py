@@ -21,6 +21,7 @@ from napari_medgs._util.progress import (
     never_stop,
 )
 from napari_medgs._util.threads import limit_threads
+from napari_medgs.batch.mask_outputs import check_folder_name, check_mask_outputs
 from napari_medgs.errors import Cancelled, MedGSError
 from napari_medgs.io._atomic import note_written
 from napari_medgs.io.cases import Case
@@ -187,14 +188,19 @@ def segment_many(
     Cancelled
         When ``should_stop`` returned True; masks that were written stay.
     FileError
-        When the folder or the model cannot be used.
+        When the folder or the model cannot be used, or a mask would overwrite an image.
     BackendError
         When the scheduler cannot be reached.
     """
     from napari_medgs.learning.files import check_features_named, load_segmenter_card
 
     check_features_named(model, load_segmenter_card(model), features)  # before workers are asked
-    folder = make_folder(Path(output).absolute())
+    folder = check_folder_name(Path(output).absolute())
+    check_mask_outputs(
+        [folder / f"{case.name}{SUFFIX}" for case in cases],
+        [model, *(image for case in cases for image in case.images)],
+    )
+    make_folder(folder)
     tasks = [
         SegmentTask(
             Case(case.name, tuple(_absolute(image) for image in case.images)),

@@ -269,6 +269,7 @@ class SegmentJob:
 
     def segment_folder(self, images: list[Path], output: Path) -> dict[str, Any]:
         """Segment every image that has prompts of the same name."""
+        from napari_medgs.batch.mask_outputs import check_folder_name, check_mask_outputs
         from napari_medgs.io.folders import make_folder
 
         for place in images:
@@ -278,6 +279,8 @@ class SegmentJob:
                 )
         assert self.prompting.prompts is not None
         pairs = pair_prompts(self.prompting.prompts, images)
+        read = [file for case in pairs for file in (case.prompts, *case.images)]
+        check_mask_outputs([check_folder_name(output) / case.output for case in pairs], read)
         make_folder(output)
         cases: dict[str, Any] = {}
         failed = 0
