@@ -277,6 +277,20 @@ def test_a_link_that_leads_to_itself(made, tmp_path):
         assert words in result.output
 
 
+@pytest.mark.parametrize(
+    "name", ["set.npz", "liver.safetensors", "a.medgs", "a.medgs.safetensors", "cases.csv"]
+)
+def test_numbers_and_masks_named_like_what_is_no_mask(tmp_path, name):
+    """Label names are read beside masks alone; a second run finds those of the first."""
+    source = tmp_path / name
+    source.touch()
+    stem = tmp_path / name.rpartition(".")[0]
+    for _ in range(2):
+        check_distinct([source], {"--json": Path(f"{stem}.json")})
+        check_distinct([source], {"-o": Path(f"{stem}.nii.gz")}, masks=("-o",))
+        Path(f"{stem}.json").write_text('{"labels": {"1": "liver"}}')
+
+
 def test_numbers_named_like_a_folder_of_cases(tmp_path):
     cases = tmp_path / "cases"
     cases.mkdir()

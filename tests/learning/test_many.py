@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
 from typer.testing import CliRunner
 
+from napari_medgs.batch import segmenting
 from napari_medgs.batch.segmenting import segment_many
 from napari_medgs.cli import app
 from napari_medgs.errors import Cancelled, FileError
 from napari_medgs.io import write_image, write_labels
 from napari_medgs.io.cases import find_cases
-from napari_medgs.learning import save_segmenter
+from napari_medgs.learning import Segmenter, save_segmenter, summary
 from tests.learning.cases import phantom
 from tests.learning.test_training import untrained
 
@@ -125,3 +128,70 @@ def test_images_and_truths_are_not_overwritten(
     assert "go into a folder" in answer.output
     if not prompted:  # an earlier output may be written anew
         assert CliRunner().invoke(app, [*start, "-o", str(tmp_path / "masks")]).exit_code == 0
+
+
+def threads_of_networks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets PyTorch's threads whenever a network of a segmenter runs."""
+    seen, run = [], Segmenter._run
+
+    def noted(self, *args):
+        seen.append(torch.get_num_threads())
+        return run(self, *args)
+
+    monkeypatch.setattr(Segmenter, "_run", noted)
+    return seen
+
+
+def test_threads_are_those_of_networks_too(
+    images: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """One image, a folder, and the start of prompts; the program's own number comes back."""
+    seen = threads_of_networks(monkeypatch)
+    before = torch.get_num_threads()
+    wanted = before + 1
+    one, out = str(images / "0.nii.gz"), tmp_path / "m.nii.gz"
+    use = ["--model", str(model), "--threads", str(wanted)]
+    for place, more in (
+        (one, ["-o", str(out)]),
+        (str(images), ["-o", str(tmp_path / "out")]),
+        (one, ["--point", "2", "8", "8", "8", "-o", str(out)]),
+    ):
+        answer = CliRunner().invoke(app, ["segment", place, *use, *more])
+        assert answer.exit_code == 0, answer.output
+    assert seen == [wanted] * 5
+    assert torch.get_num_threads() == before
+
+
+def test_processes_share_the_cpus(images: Path, model: Path, monkeypatch: pytest.MonkeyPatch):
+    given = []
+
+    @contextmanager
+    def submitter(scheduler, workers):
+        yield lambda task: given.append((workers, task.threads)) or Future()
+
+    monkeypatch.setattr(segmenting, "_submitter", submitter)
+    monkeypatch.setattr(segmenting, "default_threads", lambda: 7)
+    for threads in (None, 2):
+        with pytest.raises(Cancelled):
+            segment_many(
+                find_cases(images), model, images.parent / "masks", workers=9, threads=threads,
+                should_stop=lambda: True,
+            )  # fmt: skip
+    assert given == [(3, 2)] * 6
+
+
+def test_doubts_are_warnings(
+    images: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Quiet runs and runs of a folder are told, too, that a mask is probably wrong."""
+
+    def doubtful(*_):
+        return {"agreement": 0.3, "trust": "below", "unlike_training": 2.0, "voxels": {},
+                "volume_ml": {}, "seconds": 0.1, "calibration": ""}  # fmt: skip
+
+    monkeypatch.setattr(summary, "summarize", doubtful)
+    for place, out in ((images / "0.nii.gz", "m.nii.gz"), (images, "out")):
+        start = ["segment", str(place), "--model", str(model), "-o", str(tmp_path / out)]
+        told = " ".join(CliRunner().invoke(app, [*start, "--quiet"]).stderr.split())
+        assert told.count("expect a wrong mask") == told.count("unlike the 0 cases")
+        assert told.count("agree less (0.300)") == (3 if place == images else 1)

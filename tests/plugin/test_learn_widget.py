@@ -165,6 +165,28 @@ def test_cancel_keeps_the_best(make_viewer, qtbot, cases, tmp_path, notes, monke
     assert "These are few steps" in widget.result.text()
 
 
+def test_a_task_that_runs_can_still_be_canceled(
+    make_viewer, qtbot, cases, hasty_model, tmp_path, notes
+):
+    """Whatever else of the widget is asked for meanwhile."""
+    CHOICE.choose(hasty_model)
+    widget = learn(make_viewer, cases)
+    widget.images.setText(str(cases / "imagesTr"))
+    widget.output.setText(str(tmp_path / "none.safetensors"))
+    assert widget.order_button.isEnabled()
+    widget.panel.button.click()
+    assert not widget.order_button.isEnabled()
+    widget.order()
+    assert "Training is still running" in notes.pop()[1]
+    assert widget.panel.cancel.isEnabled()
+    assert not widget.panel.button.isEnabled()
+    widget.panel.cancel.click()
+    qtbot.waitUntil(lambda: not widget.runner.busy, timeout=WAIT)
+    assert widget.order_button.isEnabled()
+    assert widget.panel.button.isEnabled()
+    assert notes == []
+
+
 def test_cancel_before_there_is_a_network(make_viewer, qtbot, cases, tmp_path, notes):
     widget = learn(make_viewer, cases)
     widget.output.setText(str(tmp_path / "none.safetensors"))

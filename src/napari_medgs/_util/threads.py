@@ -86,14 +86,14 @@ def limit_torch_threads(threads: int | None) -> Iterator[None]:
     Parameters
     ----------
     threads : int or None
-        None leaves all as it is.
+        None is the limit in force here, if there is one, and leaves all as it is otherwise.
     """
     import torch
 
     before = torch.get_num_threads()
     with limit_threads(threads):
-        if threads is not None:
-            torch.set_num_threads(threads)
+        if _state.limit is not None:
+            torch.set_num_threads(_state.limit)
         try:
             yield
         finally:

@@ -20,7 +20,7 @@ from napari_medgs._util.progress import (
     ignore_progress,
     never_stop,
 )
-from napari_medgs._util.threads import limit_threads
+from napari_medgs._util.threads import default_threads, limit_threads
 from napari_medgs.batch.mask_outputs import check_folder_name, check_mask_outputs
 from napari_medgs.errors import Cancelled, MedGSError
 from napari_medgs.io._atomic import note_written
@@ -166,7 +166,7 @@ def segment_many(
     workers : int
         Processes on this machine; with 1 the work is done in this one.
     threads : int, optional
-        CPU threads of each.
+        CPU threads of each; by default the CPUs are shared among the processes on this machine.
     features : str, optional
         Import path of the model's pre-trained features, for models that were trained with some.
     polish : bool, optional
@@ -195,6 +195,9 @@ def segment_many(
     from napari_medgs.learning.files import check_features_named, load_segmenter_card
 
     check_features_named(model, load_segmenter_card(model), features)  # before workers are asked
+    workers = min(workers, len(cases))
+    if threads is None and scheduler is None and workers > 1:
+        threads = max(1, default_threads() // workers)
     folder = check_folder_name(Path(output).absolute())
     check_mask_outputs(
         [folder / f"{case.name}{SUFFIX}" for case in cases],
@@ -235,7 +238,7 @@ def segment_many(
                 raise Cancelled(_canceled(len(found), len(tasks)))
             report(task.case.name, segment_case(task, should_stop))
         return found
-    with _submitter(scheduler, min(workers, len(tasks))) as submit:
+    with _submitter(scheduler, workers) as submit:
         waiting = {submit(task): task for task in tasks}
         while waiting:
             ready = wait(list(waiting), POLL_SECONDS, "FIRST_COMPLETED").done

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 DESCRIPTIONS = ("dataset.json", "dataset_description.json", "labels.csv")
 """Files that describe the data set of a folder."""
 
+WITHOUT_NAMES = (".safetensors", ".medgs", ".medgsz", ".npz", ".csv", ".tsv", ".txt", ".lst")
+"""Suffixes of inputs beside which no file of label names is read."""
+
 
 def check_distinct(
     inputs: Iterable[str | Path | None],
@@ -125,7 +128,14 @@ def _shares_names(names: Path, source: Path) -> bool:
     """Tell whether a file of label names exists and is that of an input."""
     from napari_medgs.io.label_names import sidecar_path
 
+    if not _may_have_names(source):
+        return False
     return names.is_file() and source.is_file() and _same(names, sidecar_path(source))
+
+
+def _may_have_names(source: Path) -> bool:
+    """Tell whether an input can be a mask; models, fields, sets and tables have no label names."""
+    return not source.name.lower().endswith(WITHOUT_NAMES)
 
 
 def _is_for_names(path: Path, source: Path) -> bool:
@@ -137,7 +147,7 @@ def _is_for_names(path: Path, source: Path) -> bool:
 
     from napari_medgs.io.label_names import read_label_names, sidecar_path
 
-    if not _same(path, sidecar_path(source)):
+    if not _may_have_names(source) or not _same(path, sidecar_path(source)):
         return False
     if not source.is_dir():
         return True

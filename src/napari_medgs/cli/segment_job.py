@@ -11,6 +11,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from napari_medgs._util.naming import naming
+from napari_medgs._util.threads import limit_threads
 from napari_medgs.cli.command import print_error, stoppable
 from napari_medgs.cli.field_inputs import load_field_of
 from napari_medgs.cli.options import Reading
@@ -189,6 +190,7 @@ class SegmentJob:
         """Return probabilities by label value and the names of a trained segmenter."""
         with (
             naming(image=images),
+            limit_threads(self.params.threads),
             stoppable("nothing") as should_stop,
             self.reporter.progress() as progress,
         ):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medgs._util.naming import naming
+from napari_medgs._util.threads import limit_threads
 from napari_medgs.cli.command import print_error, stoppable
 from napari_medgs.cli.explain import contrast_rows
 from napari_medgs.cli.report import label_title, rounded
@@ -53,6 +54,7 @@ class ModelJob:
             explain.check(images, card.channel_names)
         with (
             naming(image=images),
+            limit_threads(self.job.params.threads),
             stoppable("nothing") as should_stop,
             self.job.reporter.progress() as progress,
         ):
@@ -78,12 +80,7 @@ class ModelJob:
             if explain is not None:
                 explained = explain.numbers(self._explain(volume, result, progress, should_stop))
         metrics = summarize(self.segmenter, volume, result)
-        unlike = metrics.get("unlike_training")
-        if unlike is not None and unlike > 1:
-            print_error(
-                f"warning: {images[0]}: unlike the {len(card.cases)} cases that the model was "
-                f"trained on ({unlike:.1f} times as far from them as 19 of 20 of them)."
-            )
+        warn_of_doubts(images[0], metrics, len(card.cases))
         if explained is not None:
             metrics["contrasts"] = explained
         return result, metrics
@@ -129,12 +126,16 @@ def segment_cases(
     """Segment every image of a folder or list into a folder of masks."""
     from napari_medgs.batch.segmenting import segment_many
     from napari_medgs.io.cases import find_cases
+    from napari_medgs.learning.files import load_segmenter_card
 
     assert trained.model is not None
+    known = len(load_segmenter_card(trained.model).cases)
 
     def done(name: str, numbers: dict[str, Any]) -> None:
         if "error" in numbers:
             print_error(f"{name}: {numbers['error']}")
+        else:
+            warn_of_doubts(name, numbers, known)
 
     with (
         stoppable("what is finished") as should_stop,
@@ -159,6 +160,31 @@ def segment_cases(
         )
     failed = sum("error" in numbers for numbers in found.values())
     return {"cases": found, "failed": failed, "next": least_agreed(found)}
+
+
+def warn_of_doubts(image: str, metrics: dict[str, Any], known: int) -> None:
+    """Warn of a mask that is probably wrong, and of an image unlike those of the training.
+
+    Parameters
+    ----------
+    image : str
+        File or name.
+    metrics : dict
+        As :func:`~napari_medgs.learning.summary.summarize`.
+    known : int
+        Training cases of the model.
+    """
+    unlike = metrics.get("unlike_training")
+    if unlike is not None and unlike > 1:
+        print_error(
+            f"warning: {image}: unlike the {known} cases that the model was trained on "
+            f"({unlike:.1f} times as far from them as 19 of 20 of them)."
+        )
+    if metrics.get("trust") == "below":
+        print_error(
+            f"warning: {image}: the folds agree less ({metrics['agreement']:.3f}) than on any of "
+            f"the {known} training cases: expect a wrong mask."
+        )
 
 
 def least_agreed(done: dict[str, Any]) -> str | None:

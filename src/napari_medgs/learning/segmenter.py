@@ -19,6 +19,7 @@ from napari_medgs._util.progress import (
     ignore_progress,
     never_stop,
 )
+from napari_medgs._util.threads import limit_torch_threads
 from napari_medgs.data.grid import Grid
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import MemoryEstimateError, ParameterError
@@ -190,6 +191,8 @@ class Segmenter:
     ) -> SegmenterResult:
         """Segment an image.
 
+        Networks use the threads that :func:`~napari_medgs._util.threads.limit_threads` allows.
+
         Parameters
         ----------
         volume : Volume
@@ -228,19 +231,20 @@ class Segmenter:
         inputs = self.inputs(volume, absent)
         networks = self.networks if folds else self.networks[:1]
         labels, found = [], None
-        for k, network in enumerate(networks):
+        with limit_torch_threads(None):
+            for k, network in enumerate(networks):
 
-            def report(done: int, total: int, k: int = k) -> None:
-                spent = time.perf_counter() - started
-                whole = len(networks) * total
-                progress(ProgressEvent("segment", k * total + done, whole, spent))
+                def report(done: int, total: int, k: int = k) -> None:
+                    spent = time.perf_counter() - started
+                    whole = len(networks) * total
+                    progress(ProgressEvent("segment", k * total + done, whole, spent))
 
-            wanted = probabilities and k == 0
-            mask, soft = self._run(
-                network, inputs, volume.grid, wanted, report, should_stop, forest
-            )
-            labels.append(mask)
-            found = soft if wanted else found
+                wanted = probabilities and k == 0
+                mask, soft = self._run(
+                    network, inputs, volume.grid, wanted, report, should_stop, forest
+                )
+                labels.append(mask)
+                found = soft if wanted else found
         if largest is None or largest:
             kept = self.card.class_values if largest else single_classes(self.card)
             labels[0] = self._without_stray(labels[0], kept, found)

@@ -159,6 +159,7 @@ class LearnWidget(MedGSWidget):
         self.order_button.clicked.connect(lambda *_: self.order())
         self.panel.button.clicked.connect(lambda *_: self.train())
         self.panel.busy_changed.connect(lambda *_: self._show_curve())
+        self.panel.busy_changed.connect(lambda busy: self.order_button.setEnabled(not busy))
         self.panel.bar.valueChanged.connect(lambda *_: self._show_curve())
         self.listen(CHOICE.changed, self._show_start)
 

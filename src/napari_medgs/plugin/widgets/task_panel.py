@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_medgs._util.progress import ProgressEvent
+from napari_medgs.errors import ParameterError
 from napari_medgs.plugin.report import show_failure
 from napari_medgs.plugin.widgets.base import MedGSWidget
 from napari_medgs.plugin.widgets.elements import hint, primary_button
@@ -76,7 +77,8 @@ class TaskPanel(QWidget):
         layout.addWidget(self.bar)
         layout.addWidget(self.status)
         self.cancel.clicked.connect(lambda *_: self.request_stop())
-        self._what, self._began = "", 0.0
+        self._task = self._what = "A task"
+        self._began = 0.0
         self._clock = QTimer(self)
         self._clock.setInterval(1000)
         self._clock.timeout.connect(self._show_elapsed)
@@ -101,6 +103,8 @@ class TaskPanel(QWidget):
     ) -> None:
         """Run a job; failures become notifications.
 
+        What runs already goes on, and can still be canceled.
+
         Parameters
         ----------
         job : Job
@@ -110,7 +114,16 @@ class TaskPanel(QWidget):
             The task in words, for messages.
         canceled : callable
             Called in place of ``returned`` where a stopped job has no result.
+
+        Raises
+        ------
+        ParameterError
+            When the widget's last task is still running.
         """
+        if self._runner.busy:
+            raise ParameterError(
+                f"{self._task} is still running: wait until it is done, or press Cancel."
+            )
 
         def deliver(result: Any) -> None:
             try:
@@ -119,7 +132,8 @@ class TaskPanel(QWidget):
                 show_failure(error, what)
 
         self._set_busy(True)
-        self._what, self._began = what, time.monotonic()
+        self._task = self._what = what
+        self._began = time.monotonic()
         self._clock.start()
         self.status.setText(f"{what} ...")
         try:
