@@ -375,3 +375,12 @@ def test_fields_can_be_compressed(folder, client):
     assert sorted(fit(folder, client, batch=BatchParams(compress="exact")).done) == ["a", "b"]
     assert sorted(fit(folder, client).done) == ["a", "b"]  # beside them, as plain numbers
     assert (folder / "out/a.medgs.safetensors").exists()
+
+
+def test_masks_beside_images_are_no_images(tmp_path):
+    """A pattern alone can choose them."""
+    names = ["a.nii.gz", "a_seg.nii.gz", "a-label.nrrd", "b.nii", "c_mask.nii.gz", "a_t2.nii.gz"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert [case.name for case in find_cases(tmp_path)] == ["a", "a_t2", "b", "c_mask"]
+    assert [case.name for case in find_cases(tmp_path, pattern="*_seg*")] == ["a_seg"]

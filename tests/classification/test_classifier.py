@@ -264,6 +264,7 @@ def test_folder_of_nifti(tmp_path, rng, quick):
         ("path,label,split\n0.nii.gz,a,training", "is not train"),
         ("path,label,split\nz.nii.gz,a,train", "no such file"),
         ("path,label,split\n0.nii.gz,a,test", "no 'train'"),
+        ("path,label,split\n0.nii.gz,a,train\n./0.nii.gz,b,test", "is in 'train', too"),
     ):
         table.write_text(bad)
         with pytest.raises((FileError, LabelError), match=message):

@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from typer.testing import CliRunner
+
 from napari_medgs import Grid, Volume
+from napari_medgs.cli import app
 from napari_medgs.errors import (
     FileError,
     GeometryError,
@@ -177,6 +180,31 @@ def test_nothing_there(tmp_path: Path):
     assert "no images with masks" in problem(tmp_path)
     (tmp_path / "imagesTr").mkdir()
     assert "no image of imagesTr has a mask" in problem(tmp_path)
+
+
+def test_images_without_a_mask_are_named(dataset: Path, tmp_path: Path):
+    """A mask of another name is the usual reason."""
+    for k, folder in enumerate((dataset, tmp_path / "two")):
+        if k:
+            for name in ("a", "b", "c"):
+                pair(folder, f"images/{name}.nii.gz", f"labels/{name}.nii.gz")
+        lost = sorted((folder / ("labels" if k else "labelsTr")).glob("*.nii.gz"))[1]
+        assert find_training_cases(folder).without_mask == ()
+        lost.rename(lost.with_name("other.nii.gz"))
+        source = find_training_cases(folder)
+        assert source.without_mask == (lost.name.removesuffix(".nii.gz"),)
+        assert len(source.cases) == 2
+    line = ["train-segmenter", str(folder), "-o", str(tmp_path / "m.safetensors"), "--folds", "0"]
+    answer = CliRunner().invoke(app, [*line, "--steps", "1", "--width", "4", "--threads", "1"])
+    assert answer.exit_code == 0, answer.output
+    assert "without a mask, and so not used: b." in answer.stderr
+
+
+def test_folders_of_pictures(tmp_path: Path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").touch()
+    assert "convert others" in problem(tmp_path)
 
 
 def test_files_that_were_not_fetched_are_listed(tmp_path: Path):

@@ -182,6 +182,18 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + "s" * (number != 1)
 
 
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return names in one line, of many the first.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def label_title(value: int | str, names: Mapping[int, str]) -> str:
     """Return a label's value with its name, if it has one of its own."""
     name = names.get(int(value))

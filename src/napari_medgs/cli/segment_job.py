@@ -16,7 +16,7 @@ from napari_medgs.cli.command import print_error, stoppable
 from napari_medgs.cli.field_inputs import load_field_of
 from napari_medgs.cli.options import Reading
 from napari_medgs.cli.place_prompts import PlacePrompts
-from napari_medgs.cli.report import Reporter, label_title, rounded
+from napari_medgs.cli.report import Reporter, label_title, listed, rounded
 from napari_medgs.cli.segment_options import MoreOutputs, Prompting
 from napari_medgs.cli.segment_pairs import image_files, pair_prompts
 from napari_medgs.cli.segment_warnings import FILLED, warn_of_gaps
@@ -323,8 +323,7 @@ def folder_rows(metrics: dict[str, Any]) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = [("masks", f"{len(metrics['cases']) - metrics['failed']:,}")]
     left = metrics["without_prompts"]
     if left:
-        shown = ", ".join(left[:5]) + (f" and {len(left) - 5:,} more" if len(left) > 5 else "")
-        rows.append(("without prompts", shown))
+        rows.append(("without prompts", listed(left)))
     return rows
 
 

@@ -10,7 +10,7 @@ import typer
 from napari_medgs.cli.command import print_error, refuse_idle, stoppable
 from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption, ResampleOption
 from napari_medgs.cli.outputs import check_distinct, files_of
-from napari_medgs.cli.report import Reporter, check_output
+from napari_medgs.cli.report import Reporter, check_output, listed
 from napari_medgs.cli.setting_options import takes_settings
 from napari_medgs.learning.card import SUFFIX
 from napari_medgs.learning.training.params import FEW_STEPS, LearnParams
@@ -169,11 +169,14 @@ def train_segmenter(
     card = result.segmenter.card
     for name, why in sorted(result.left_out.items()):
         print_error(f"{name} was left out: {why}")
+    if lacking := source.without_mask:
+        print_error(f"without a mask, and so not used: {listed(lacking)}.")
     reporter.finish(
         {
             "output": str(output),
             "cases": [entry.name for entry in card.cases],
             "left_out": result.left_out,
+            "without_mask": list(source.without_mask),
             "classes": {str(v): n for v, n in card.names.items()},
             "dice": card.dice,
             "trust": card.trust,

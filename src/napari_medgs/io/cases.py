@@ -16,6 +16,8 @@ from napari_medgs.io.folders import is_broken_link, missing, visible_entries
 
 IMAGES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".gipl")
 LISTS = (".txt", ".lst", ".csv", ".tsv")
+ENDINGS = ("_seg", "-seg", "_mask", "-mask", "_label", "-label", "_labels", "_segmentation", "_gt")
+"""What follows an image's name in the name of its mask, side by side."""
 IMAGE_COLUMNS = ("image", "path")
 CONTRAST_SEPARATOR = ";"
 _SET = re.compile(r"^(?P<file>.+\.npz)(?::(?P<split>[^:/\\]*))?(?::(?P<index>\d+))?$", re.I)
@@ -49,7 +51,8 @@ def find_cases(
     Parameters
     ----------
     source : str or Path
-        A folder: every NIfTI file in it, and every folder in it with DICOM slices or frames.
+        A folder: every image file in it, and every folder in it with DICOM slices or frames. A
+        mask beside its image (``NAME_seg.nii.gz`` and the like) is not one of the images.
         A ``.txt`` file: one image per line. A ``.csv`` file: columns ``image`` (or ``path``;
         several contrasts joined by ``;``) and, optionally, ``mask`` and ``name``. A MedMNIST
         file ``FILE.npz``, or ``FILE.npz:SPLIT``. Paths in lists start at the list's folder.
@@ -166,10 +169,19 @@ def _of_folder(folder: Path, pattern: str | None, mask: str | None) -> list[Case
             or (entry.is_dir() and (is_dicom_folder(entry) or find_frames(entry)))
         ]
     found = [entry for entry in found if not entry.name.startswith(".")]
+    if pattern is None:
+        found = _without_masks(found)
     if mask is not None:
         masks = {mask_of(str(entry), mask) for entry in found}
         found = [entry for entry in found if os.path.normpath(entry) not in masks]
     return [Case(_below(entry, folder), (str(entry),)) for entry in found]
+
+
+def _without_masks(found: list[Path]) -> list[Path]:
+    """Leave out files that are named as the mask of another one."""
+    names = {stem_of(entry.name) for entry in found}
+    masks = {name + ending for name in names for ending in ENDINGS}
+    return [entry for entry in found if stem_of(entry.name) not in masks]
 
 
 def _below(path: Path, folder: Path) -> str:

@@ -209,6 +209,7 @@ def _rows(table: Path) -> list[dict[str, str]]:
             rows = [{str(k).strip(): str(v or "").strip() for k, v in r.items()} for r in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise FileError(f"{table}: no table of text ({error}).") from error
+    splits: dict[Path, str] = {}
     for number, row in enumerate(rows, start=2):
         if row["split"] not in SPLITS:
             raise FileError(f"{table}, line {number}: split '{row['split']}' is not train, val or "
@@ -217,6 +218,12 @@ def _rows(table: Path) -> list[dict[str, str]]:
             raise LabelError(f"{table}, line {number}: the label is missing.")
         if not (table.parent / row["path"]).is_file():
             raise FileError(f"{table}, line {number}: no such file {row['path']}.")
+        other = splits.setdefault((table.parent / row["path"]).resolve(), row["split"])
+        if other != row["split"]:
+            raise FileError(
+                f"{table}, line {number}: {row['path']} is in '{other}', too; scores on images "
+                "that were trained on say nothing."
+            )
     known = {row["label"] for row in rows if row["split"] == "train"}
     if not known:
         raise FileError(f"{table}: there is no 'train' split.")

@@ -12,7 +12,7 @@ from typing import Any
 
 from napari_medgs._util.records import parse_json
 from napari_medgs.errors import FileError, LabelError
-from napari_medgs.io.cases import Case, find_cases, stem_of
+from napari_medgs.io.cases import ENDINGS, IMAGES, Case, find_cases, stem_of
 from napari_medgs.io.folders import is_broken_link, missing, natural_key, visible_entries
 from napari_medgs.io.label_names import read_label_names
 
@@ -23,8 +23,6 @@ PAIRS = (
 """Folders of images with the folders of their masks."""
 TABLES = (".csv", ".tsv", ".txt", ".lst", ".npz")
 """Suffixes of files that name cases."""
-ENDINGS = ("_seg", "-seg", "_mask", "-mask", "_label", "-label", "_labels", "_segmentation", "_gt")
-"""What follows an image's name in the name of its mask, side by side."""
 _CONTRAST = re.compile(r"^(?P<case>.+)_(?P<number>\d{4})$")
 _ENTITY = re.compile(r"(?P<key>[a-zA-Z]+)-(?P<value>[a-zA-Z0-9]+)")
 _BIDS_MASK = re.compile(r"(_dseg|_mask|_seg|_probseg)$")
@@ -64,12 +62,15 @@ class TrainingSource:
         Empty where it does not name its contrasts.
     place : str
         The folder or file.
+    without_mask : tuple of str
+        Names of a folder's images that are no cases, as they have no mask.
     """
 
     cases: tuple[TrainingCase, ...]
     class_names: dict[int, str]
     channel_names: tuple[str, ...]
     place: str
+    without_mask: tuple[str, ...] = ()
 
 
 def find_training_cases(
@@ -141,7 +142,7 @@ def _found(source: str | Path, mask: str | None, pattern: str | None) -> Trainin
         )
     if not place.is_dir() or mask is not None or pattern is not None:
         found = find_cases(place, pattern=pattern, mask=mask or _guessed(place, pattern))
-        return TrainingSource(_with_masks(found, text), {}, (), text)
+        return _source(_with_masks(found, text), [case.name for case in found], text)
     if (place / "imagesTr").is_dir():
         return _nnunet(place)
     if (place / "dataset_description.json").is_file() or (place / "derivatives").is_dir():
@@ -149,7 +150,8 @@ def _found(source: str | Path, mask: str | None, pattern: str | None) -> Trainin
     for images, labels in PAIRS:
         if (place / images).is_dir() and (place / labels).is_dir():
             pairs = _same_names(place / images, place / labels)
-            return TrainingSource(pairs, {}, (), text)
+            names = [stem_of(path.name) for path in _images(place / images)]
+            return _source(pairs, names, text)
     side_by_side = _side_by_side(place)
     if not side_by_side:
         raise FileError(
@@ -159,6 +161,12 @@ def _found(source: str | Path, mask: str | None, pattern: str | None) -> Trainin
             "'../labels/{name}.nii.gz'."
         )
     return TrainingSource(side_by_side, {}, (), text)
+
+
+def _source(cases: tuple[TrainingCase, ...], images: list[str], text: str) -> TrainingSource:
+    """Return the cases of a folder, and which of its images have no mask."""
+    known = {case.name for case in cases}
+    return TrainingSource(cases, {}, (), text, tuple(n for n in images if n not in known))
 
 
 def _guessed(place: Path, pattern: str | None) -> str | None:
@@ -211,7 +219,8 @@ def _nnunet(place: Path) -> TrainingSource:
     if not isinstance(channels, Mapping) or not all(isinstance(v, str) for v in channels.values()):
         channels = {}
     names = tuple(channels[key] for key in sorted(channels, key=natural_key))
-    return TrainingSource(tuple(cases), _classes(record, place), names, str(place))
+    source = _source(tuple(cases), sorted(contrasts, key=natural_key), str(place))
+    return replace(source, class_names=_classes(record, place), channel_names=names)
 
 
 def _classes(record: Mapping[str, Any], place: Path) -> dict[int, str]:
@@ -276,6 +285,11 @@ def _same_names(images: Path, labels: Path) -> tuple[TrainingCase, ...]:
         mask = _mask_for(labels, name)
         if mask is not None:
             cases.append(TrainingCase(name, (str(path),), str(mask)))
+    if not cases and not _images(images):
+        raise FileError(
+            f"{images}: holds no image that training reads ({', '.join(IMAGES)}); convert others, "
+            "such as PNG files, first: napari-medgs convert."
+        )
     if not cases:
         raise FileError(f"{images}: no image has a mask of its name in {labels}.")
     return tuple(cases)
