@@ -11,8 +11,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
+import torch
 from typer.testing import CliRunner
 
 from napari_medgs.batch import segmenting

@@ -65,7 +65,9 @@ def check_mask_outputs(outputs: Sequence[Path], inputs: Iterable[str | Path]) ->
             )
     for folder in sorted({path.parent for path in there}):
         known = _masks_to_learn(folder)
-        lost = [path for path in there if path.parent == folder and os.path.realpath(path) in known]
+        lost = [
+            path for path in there if path.parent == folder and os.path.realpath(path) in known
+        ]
         if lost:
             raise FileError(
                 f"{lost[0]}: this is a mask of the data set {folder.parent}, as train-segmenter "
