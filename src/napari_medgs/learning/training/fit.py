@@ -193,7 +193,7 @@ def fit_network(
         callbacks.append(_checkpoints(folder, every))
     resumed = params.resume and checkpoint is not None and checkpoint.is_file()
     if resumed and checkpoint is not None:
-        data.first = _resumed_steps(checkpoint, module) * params.batch_size
+        data.first = _resumed_steps(checkpoint, module, steps) * params.batch_size
     with quiet():
         trainer = lightning.Trainer(
             max_steps=steps, max_epochs=1, accelerator=params.accelerator, devices=1,
@@ -249,13 +249,17 @@ def _patches(
     )  # fmt: skip
 
 
-def _resumed_steps(checkpoint: Path, module: Any) -> int:
-    """Return the steps of a checkpoint, which must be of the same network."""
+def _resumed_steps(checkpoint: Path, module: Any, wanted: int) -> int:
+    """Return the steps of a checkpoint, which must be of the same network.
+
+    A run that did all of its steps has brought down its learning rate: more cannot be added.
+    """
     import torch
 
     try:
         record = torch.load(checkpoint, map_location="cpu", weights_only=True)
         steps, state = int(record["global_step"]), dict(record["state_dict"])
+        finished = bool(record["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"])
     except Exception as error:  # torch raises whatever the bytes lead it to
         raise FileError(
             f"{checkpoint}: damaged, or not written by this program ({type(error).__name__}); "
@@ -265,6 +269,11 @@ def _resumed_steps(checkpoint: Path, module: Any) -> int:
     if own != {k: v.shape for k, v in state.items()}:
         raise FileError(
             f"{checkpoint}: the run to resume had other settings or cases; train without --resume."
+        )
+    if finished and steps < wanted:
+        raise ParameterError(
+            f"{checkpoint}: this run is finished, after {steps:,} steps; train its model further "
+            "with --continue MODEL."
         )
     return steps
 
