@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.term_params import ShapeParams
 from napari_medgs.segmentation.terms.shape_prior import ShapePrior, shape_prior
 from napari_medgs.segmentation.terms.slice_motion import SliceMotion
+from napari_medgs.segmentation.terms.slice_parts import SlicePart, slice_parts
 
 RIM = 1  # pixels of a component's outline that do not become markers
 BEYOND = 3  # pixels from a painted area to the background that is marked around it
@@ -32,12 +32,8 @@ MOST = 0.75  # of the markers lie in annotated slices whose outlines count past 
 SHORT = 0.3  # strokes cover at most this part of the only marked component,
 AS_LARGE = 0.4  # its area is at least this part of that one's,
 LEAD = 1.75  # and its class leads any other there by at least this.
-# It is a leak, however near to a marker, if it is so many times as large as the marked ones
-FLOOD_HERE = 2.0  # in its slice, and
-FLOOD_ELSEWHERE = 1.5  # in any other one.
 
 Lead = Callable[[int, NDArray[np.int32]], float]
-Pixels = tuple[NDArray[np.int32], ...]
 
 
 @dataclass
@@ -88,7 +84,7 @@ class AnnotatedSlices:
         (P, 3) ndarray of int32
             Voxels of these components, their rims left out.
         """
-        from scipy.ndimage import binary_erosion, label
+        from scipy.ndimage import binary_erosion
 
         found = [np.zeros((0, 3), np.int32)]
         if not (markers.classes == 0).any():
@@ -103,53 +99,35 @@ class AnnotatedSlices:
         rich |= empty
         told = self._classes_told(markers, rich) | empty[:, None]
         shown = self._marked_areas(markers)
-        for s, plane in enumerate(self.labels):
-            on = position == self.indices[s]
-            rows, columns = markers.voxels[on][:, rest].T
-            classes = markers.classes[on]
+        for s, z in enumerate(self.indices):
             elsewhere = np.delete(shown, s, axis=0).max(axis=0, initial=0)
-            for k in range(1, markers.count):
-                mine = plane == k
-                if not mine.any():
-                    continue
-                components, _ = label(mine)
-                strokes = rows[classes == k], columns[classes == k]
-                lost = _flooded(components, strokes, elsewhere[k])
-                if rich[s] and told[s, k]:
-                    lost |= self._far(s, k, components, strokes, relative_spacing[rest], lead)
-                plane[lost] = 0
-                found.append(self._voxels(s, binary_erosion(lost, iterations=RIM)))
+            for part in slice_parts(self.labels[s], markers, self.axis, int(z)):
+                lost = part.flooded(elsewhere[part.k])
+                if rich[s] and told[s, part.k]:
+                    lost |= self._far(part, relative_spacing[rest], lead)
+                if lost.any():
+                    part.labels[lost] = 0
+                    found.append(part.voxels(binary_erosion(lost, iterations=RIM)))
         return np.concatenate(found)
 
     def _marked_areas(self, markers: Markers) -> NDArray[np.int64]:
         """Return the area of every class's components with a marker in it, (S, K), in pixels."""
-        from scipy.ndimage import label
-
-        rest = [a for a in range(3) if a != self.axis]
         areas = np.zeros((len(self.indices), markers.count), np.int64)
         for s, z in enumerate(self.indices):
-            on = markers.voxels[:, self.axis] == z
-            for k in np.unique(markers.classes[on & (markers.classes > 0)]):
-                components, _ = label(self.labels[s] == k)
-                own = markers.voxels[on & (markers.classes == k)][:, rest]
-                areas[s, k] = _marked_area(components, tuple(own.T))
+            for part in slice_parts(self.labels[s], markers, self.axis, int(z)):
+                areas[s, part.k] = part.marked_area()
         return areas
 
     def _far(
-        self,
-        s: int,
-        k: int,
-        components: NDArray[Any],
-        strokes: Pixels,
-        sampling: NDArray[np.float64],
-        lead: Lead | None,
+        self, part: SlicePart, sampling: NDArray[np.float64], lead: Lead | None
     ) -> NDArray[np.bool_]:
         """Return the components of a class in a slice that lie far from its markers there."""
         from scipy.ndimage import distance_transform_edt
 
+        components = part.components
         mine = components > 0
         near = np.zeros(mine.shape, np.bool_)
-        near[strokes] = True
+        near[part.strokes] = True
         count = np.count_nonzero(near)
         if count:
             near = distance_transform_edt(~near, sampling=sampling) <= self.params.seed_distance
@@ -158,16 +136,11 @@ class AnnotatedSlices:
         area = np.count_nonzero(mine & ~lost)
         if lead is not None and len(marked) == 1 and count <= SHORT * area:
             sizes = np.bincount(components[lost])
-            for part in np.flatnonzero(sizes >= AS_LARGE * area):
-                pixels = components == part
-                if lead(k, self._voxels(s, pixels)) >= LEAD:
+            for number in np.flatnonzero(sizes >= AS_LARGE * area):
+                pixels = components == number
+                if lead(part.k, part.voxels(pixels)) >= LEAD:
                     lost &= ~pixels
         return lost
-
-    def _voxels(self, s: int, pixels: NDArray[np.bool_]) -> NDArray[np.int32]:
-        """Return the voxels of a mask of a slice."""
-        places = np.argwhere(pixels)
-        return np.insert(places, self.axis, self.indices[s], axis=1).astype(np.int32)
 
     def _classes_told(self, markers: Markers, rich: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return of which classes the markers of a slice tell where they are not, (S, K).
@@ -347,36 +320,3 @@ class AnnotatedSlices:
             None if motion is None else motion.trajectories(self.axis, slices),
             outside,
         )
-
-
-def _marked_area(components: NDArray[Any], strokes: Pixels) -> int:
-    """Return how many pixels the components (from 1 on) have that hold a marker."""
-    marked = np.unique(components[strokes])
-    return int(np.isin(components, marked[marked > 0]).sum())
-
-
-def _flooded(components: NDArray[Any], strokes: Pixels, elsewhere: int) -> NDArray[np.bool_]:
-    """Return the components of a class in a slice that are too large to be of it.
-
-    Parameters
-    ----------
-    components : (rows, columns) ndarray of int32
-        Numbers of the class's components, from 1 on.
-    strokes : (rows, columns) of the class's markers in the slice
-    elsewhere : int
-        The largest area, in pixels, of its components with a marker in another slice; 0 where
-        none is known.
-
-    Returns
-    -------
-    (rows, columns) ndarray of bool
-    """
-    here = _marked_area(components, strokes)
-    if not (here and elsewhere):
-        return np.zeros(components.shape, np.bool_)
-    sizes = np.bincount(components.ravel())
-    sizes[components[strokes]] = 0
-    sizes[0] = 0
-    least = max(FLOOD_HERE * here, FLOOD_ELSEWHERE * elsewhere)
-    flooded: NDArray[np.bool_] = np.isin(components, np.flatnonzero(sizes > least))
-    return flooded
