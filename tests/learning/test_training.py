@@ -353,7 +353,7 @@ def test_checkpoints_that_cannot_be_resumed(cases: Path, tmp_path: Path):
     train_segmenter(source, params)
     with pytest.raises(FileError, match="had other settings"):
         train_segmenter(source, replace(params, width=4, resume=True))
-    with pytest.raises(ParameterError, match="is finished, after 20 steps; .* --continue"):
+    with pytest.raises(ParameterError, match=r"is finished, after 20 steps; .* --continue"):
         train_segmenter(source, replace(params, steps=30, resume=True))
     again = train_segmenter(source, replace(params, resume=True)).segmenter
     assert again.card.training["done_steps"]["all"] == 20
