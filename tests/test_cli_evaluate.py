@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 from typer.testing import CliRunner
 
-from napari_medgs import Volume, metrics
+from napari_medgs import Grid, Volume, metrics
 from napari_medgs.cli import app
 from napari_medgs.cli.evaluate_cases import COLUMNS
 from napari_medgs.io import read_labels, write_labels
@@ -275,3 +275,18 @@ def test_small_voxels_have_readable_numbers_and_a_warning(tmp_path):
     assert "tolerance of" not in fine.output
     surface = run("mesh", tmp_path / "a.nii.gz", "-o", tmp_path / "a.ply")
     assert "6.14e-17" in surface.output
+
+
+def test_one_value_of_two_names(tmp_path):
+    """Names that only number their label say nothing."""
+    labels = np.zeros((4, 5, 6), int)
+    labels[1:3, 1:3, 1:3], labels[3, 3:, 3:] = 1, 2
+    files = [tmp_path / f"{k}.seg.nrrd" for k in range(3)]
+    grid = Grid(labels.shape)
+    for file, names in zip(files, ({1: "liver", 2: "Spleen"}, {1: "spleen", 2: "liver"}, {})):
+        write_labels(file, labels, grid, names)
+    told = " ".join(run("evaluate", files[1], files[0]).stderr.split())
+    assert "The value 1 is 'spleen' in" in told
+    assert "and 'liver' in" in told
+    for first, second in ((0, 0), (2, 0), (0, 2)):
+        assert "The value" not in run("evaluate", files[first], files[second]).stderr

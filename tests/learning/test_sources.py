@@ -294,6 +294,19 @@ def test_names_that_differ(tmp_path: Path):
     assert "the value 2 is 'ball' in c0 and 'sphere' in c1" in problem(tmp_path)
 
 
+def test_names_within_masks(tmp_path: Path):
+    """3D Slicer numbers segments as they were made, which may differ from case to case."""
+    names = [{2: "ball", 5: "box"}, {2: "Segment_2", 5: "Box"}, {2: "box", 5: "ball"}]
+    for k in range(3):
+        image, labels, grid = phantom(k)
+        write_image(tmp_path / f"c{k}.nii.gz", image, grid)
+        write_labels(tmp_path / f"c{k}.seg.nrrd", labels, grid, names[k])
+    assert "the value 2 is 'ball' in c0 and 'box' in c2" in problem(tmp_path)
+    (tmp_path / "c2.nii.gz").unlink()
+    (tmp_path / "c2.seg.nrrd").unlink()
+    assert look_at_cases(find_training_cases(tmp_path)).classes == NAMES
+
+
 def test_other_contrasts(dataset: Path):
     (dataset / "imagesTr" / "case2_0001.nii.gz").unlink()
     with pytest.raises(ImageError, match=r"case2 has 1 contrast\(s\), case0 2"):

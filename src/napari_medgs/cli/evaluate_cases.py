@@ -148,7 +148,9 @@ def score_pair(
     else:
         with naming(image=truth):
             result = read_labels(seg, grid, **{**reading, "segments": chosen[str(seg)]})[0]
-        names = {**read_label_names(seg), **names}
+        own = read_label_names(seg)
+        _warn_of_names(own, names, seg, truth)
+        names = {**own, **names}
     voxels = tolerance / max(grid.spacing)
     if voxels > WIDE:
         warnings.warn(
@@ -162,6 +164,23 @@ def score_pair(
     with naming(segmentation=seg, truth=truth):
         scores = evaluate(result, reference, grid, labels, tolerance=tolerance)
     return scores, {int(v): names[int(v)] for v in scores["labels"] if int(v) in names}
+
+
+def _warn_of_names(
+    own: Mapping[int, str], names: Mapping[int, str], seg: Path, truth: Path
+) -> None:
+    """Warn where one value has two names, as then two classes may be compared."""
+    from napari_medgs.io.label_names import given_names
+
+    true = given_names(names)
+    for value, name in sorted(given_names(own).items()):
+        if name.casefold() != true.get(value, name).casefold():
+            warnings.warn(
+                f"The value {value} is {name!r} in {seg} and {true[value]!r} in {truth}: labels "
+                "are compared by their values.",
+                stacklevel=3,
+            )
+            return
 
 
 def missing_note(entry: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from napari_medgs.errors import FileError, ParameterError
 from napari_medgs.io._atomic import atomic_path, full_suffix
 
 _MAX_SIDECAR = 16 * 2**20
+_NUMBERED = re.compile(r"(label|class|segment)[ _]?\d+", re.IGNORECASE)
 _SHARING = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".nhdr", ".mgz", ".hdr", ".tif", ".tiff")
 """Endings of images whose label names may lie in the same JSON file."""
 
@@ -107,6 +109,17 @@ def read_label_names(path: str | Path) -> dict[int, str]:
     except (ParameterError, ValueError):
         warnings.warn(f"{sidecar}: its label names are damaged; not read.", stacklevel=2)
         return {}
+
+
+def given_names(names: Mapping[int, str]) -> dict[int, str]:
+    """Leave out names that only number their label, as programs give them to unnamed ones.
+
+    Examples
+    --------
+    >>> given_names({1: "liver", 2: "Segment_2", 3: "Label 3"})
+    {1: 'liver'}
+    """
+    return {value: name for value, name in names.items() if not _NUMBERED.fullmatch(name.strip())}
 
 
 def write_label_colors(path: str | Path, colors: Mapping[int, Sequence[float]]) -> Path:

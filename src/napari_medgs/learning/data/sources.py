@@ -14,7 +14,8 @@ from napari_medgs._util.records import parse_json
 from napari_medgs.errors import FileError, LabelError
 from napari_medgs.io.cases import ENDINGS, IMAGES, Case, find_cases, stem_of
 from napari_medgs.io.folders import is_broken_link, missing, natural_key, visible_entries
-from napari_medgs.io.label_names import read_label_names
+from napari_medgs.io.formats import read_label_names
+from napari_medgs.io.label_names import given_names
 
 PAIRS = (
     ("images", "labels"), ("images", "masks"), ("images", "segmentations"), ("image", "label"),
@@ -23,6 +24,9 @@ PAIRS = (
 """Folders of images with the folders of their masks."""
 TABLES = (".csv", ".tsv", ".txt", ".lst", ".npz")
 """Suffixes of files that name cases."""
+SLICER = ".seg.nrrd"
+MASKS = (".nii.gz", ".nii", ".nrrd", SLICER, ".mha", ".mhd")
+"""Suffixes of masks, the first that is there."""
 _CONTRAST = re.compile(r"^(?P<case>.+)_(?P<number>\d{4})$")
 _ENTITY = re.compile(r"(?P<key>[a-zA-Z]+)-(?P<value>[a-zA-Z0-9]+)")
 _BIDS_MASK = re.compile(r"(_dseg|_mask|_seg|_probseg)$")
@@ -268,10 +272,13 @@ def _images(folder: Path) -> list[Path]:
         return []
 
 
-def _mask_for(folder: Path, name: str) -> Path | None:
-    """Return the mask of a name in a folder, with any ending of a name and of a file."""
+def _mask_for(folder: Path, name: str, *, beside: bool = False) -> Path | None:
+    """Return the mask of a name in a folder, with any ending of a name and of a file.
+
+    Beside its image, a file of just its name is a mask only as 3D Slicer writes them.
+    """
     for ending in ("", *ENDINGS):
-        for suffix in (".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".mha", ".mhd"):
+        for suffix in (SLICER,) if beside and not ending else MASKS:
             path = folder / f"{name}{ending}{suffix}"
             if path.is_file() or is_broken_link(path):
                 return path
@@ -301,10 +308,7 @@ def _side_by_side(place: Path) -> tuple[TrainingCase, ...]:
     for folder in (place, *(p for p in visible_entries(place) if p.is_dir())):
         for path in _images(folder):
             name = stem_of(path.name)
-            mask = _mask_for(folder, name)
-            if mask is not None and mask == path:  # the name itself comes first
-                masks = [folder / f"{name}{e}{path.name[len(name) :]}" for e in ENDINGS]
-                mask = next((m for m in masks if m.is_file() or is_broken_link(m)), None)
+            mask = _mask_for(folder, name, beside=True)
             if mask is not None:
                 shown = name if folder == place else f"{folder.name}/{name}"
                 found.append(TrainingCase(shown, (str(path),), str(mask)))
@@ -358,7 +362,7 @@ def _of_mask(mask: Path, images: list[Path]) -> list[Path]:
 
 
 def names_of_masks(cases: tuple[TrainingCase, ...]) -> dict[int, str]:
-    """Return the names that files beside the masks give to label values.
+    """Return the names that masks, or files beside them, give to label values.
 
     Raises
     ------
@@ -367,13 +371,14 @@ def names_of_masks(cases: tuple[TrainingCase, ...]) -> dict[int, str]:
     """
     names: dict[int, tuple[str, str]] = {}
     for case in cases:
-        if not Path(case.mask).is_file():
+        if not Path(case.mask).exists():
             continue
-        for value, name in read_label_names(case.mask).items():
+        for value, name in given_names(read_label_names(case.mask)).items():
             known = names.setdefault(value, (name, case.name))
             if known[0].casefold() != name.casefold():
                 raise LabelError(
                     f"The classes differ: the value {value} is {known[0]!r} in {known[1]} and "
-                    f"{name!r} in {case.name}; give them one name."
+                    f"{name!r} in {case.name}; a value must have one class, with one name, in "
+                    "all masks."
                 )
     return {value: name for value, (name, _) in names.items() if value}
