@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel
@@ -60,6 +61,26 @@ def test_a_point_corrects_a_mask(case: Path) -> None:
     found = _read(case / "out.nii.gz")
     assert _dice(found, truth) > _dice(rough, truth) + 0.01
     assert (found[rough > 0] == 1).all()
+
+
+def test_names_of_the_mask_stay(case: Path) -> None:
+    """Those of prompts count first; a value that is two classes gives a warning."""
+    names, strokes = case / "rough.json", case / "strokes.json"
+    names.write_text('{"labels": {"1": "liver", "2": "spleen"}}')
+    correct = ("--initial", case / "rough.nii.gz", "--point", 1, 8, 10, 16)
+    assert "values count" not in _segment(case, *correct)
+    assert json.loads((case / "out.json").read_text()) == {"labels": {"1": "liver"}}
+    marked = np.zeros(SHAPE, np.uint8)
+    marked[16, 10, 8], marked[1, 1] = 1, 2
+    _write(case / "strokes.nii.gz", marked)
+    more = (*correct[:2], "--prompts", case / "strokes.nii.gz", "--background-label", 2)
+    strokes.write_text('{"labels": {"1": "Liver", "2": "background"}}')
+    assert "values count" not in _segment(case, *more)
+    strokes.write_text('{"labels": {"1": "kidney", "2": "background"}}')
+    told = " ".join(_segment(case, *more).split())
+    assert "the value 1 is 'liver' in" in told
+    assert "and 'kidney' in" in told
+    assert json.loads((case / "out.json").read_text()) == {"labels": {"1": "kidney"}}
 
 
 def test_probabilities_need_no_prompts(case: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -19,7 +19,7 @@ from napari_medgs.cli.place_prompts import PlacePrompts
 from napari_medgs.cli.report import Reporter, label_title, listed, rounded
 from napari_medgs.cli.segment_options import MoreOutputs, Prompting
 from napari_medgs.cli.segment_pairs import image_files, pair_prompts
-from napari_medgs.cli.segment_warnings import FILLED, warn_of_gaps
+from napari_medgs.cli.segment_warnings import FILLED, common_names, warn_of_gaps
 from napari_medgs.errors import FileError, LabelError, MedGSError, ParameterError
 from napari_medgs.segmentation.params import SegmentParams
 
@@ -119,9 +119,18 @@ class SegmentJob:
         if strokes is not None and prompting.fully_labeled:
             with naming(mask=prompts):
                 full = drawn_slices(strokes, prompting.unlabeled)
-        model_names: dict[int, str] = {}
+        named: dict[str, Mapping[int, str]] = {}  # by what names the classes, the last one counts
         if model is not None:
-            prior, model_names = self._prior_of_model(model, volume, images)
+            prior, named["the model"] = self._prior_of_model(model, volume, images)
+        for file in (initial, prompts):
+            if file is not None and file.is_file():
+                named[str(file)] = read_label_names(file)
+        if prompts is not None and str(prompts) in named:
+            of_strokes = named[str(prompts)]
+            named[str(prompts)] = {
+                v: name for v, name in of_strokes.items() if v != prompting.background_label
+            }
+        names = common_names(named)
         alone = strokes is None and not points and not boxes
         if alone and prior is None and initial_margin <= 1:
             raise ParameterError(
@@ -180,9 +189,7 @@ class SegmentJob:
                     should_stop=should_stop,
                 )
                 metrics["contrasts"] = explain.numbers(found)
-        names = read_label_names(prompts) if prompts is not None and prompts.is_file() else {}
-        names = {k: name for k, name in (model_names | names).items() if k in result.voxels}
-        return result, metrics, names
+        return result, metrics, {k: name for k, name in names.items() if k in result.voxels}
 
     def _prior_of_model(
         self, segmenter: Segmenter, volume: Volume, images: list[str]

@@ -26,6 +26,34 @@ FILLED_SESSION = (
 )
 
 
+def common_names(named: Mapping[str, Mapping[int, str]]) -> dict[int, str]:
+    """Return the names of the classes; warn where one value is named as two of them.
+
+    Parameters
+    ----------
+    named : dict of str to (dict of int to str)
+        Names by label value, of each file or model; the last one that names a value counts.
+
+    Returns
+    -------
+    dict of int to str
+    """
+    from napari_medgs.io.label_names import given_names
+
+    names: dict[int, str] = {}
+    first: dict[int, tuple[str, str]] = {}
+    for source, own in named.items():
+        for value, name in given_names(own).items():
+            earlier, where = first.setdefault(value, (name, source))
+            if earlier.casefold() != name.casefold():
+                print_error(
+                    f"warning: the value {value} is {earlier!r} in {where} and {name!r} in "
+                    f"{source}: values count, not names."
+                )
+        names |= {v: name for v, name in own.items() if v not in names} | given_names(own)
+    return names
+
+
 def warn_of_boxes(source: str, prompts: Prompts, names: Mapping[int, str], grid: Grid) -> None:
     """Say what is marked outside of the boxes of its class.
 
