@@ -271,6 +271,16 @@ def test_folder_of_nifti(tmp_path, rng, quick):
             load_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("network", ["resnet8", "inr2vec"])
+def test_a_number_of_gaussians_that_nothing_reads_is_refused(tmp_path, rng, network):
+    path = write_npz(tmp_path / "a.npz", rng, shape=(16, 16),
+                     labels=lambda n: np.arange(n)[:, None] % 2)  # fmt: skip
+    line = ["train", str(path), "-o", str(tmp_path / "m.safetensors"), "--network", network]
+    refused = CliRunner().invoke(app, [*line, "--gaussians", "64"])
+    assert refused.exit_code == 2
+    assert "--gaussians has no effect with" in " ".join(refused.output.split())
+
+
 def test_command_line(tmp_path, rng):
     path = write_npz(tmp_path / "a.npz", rng, shape=(16, 16),
                      labels=lambda n: np.arange(n)[:, None] % 2)  # fmt: skip

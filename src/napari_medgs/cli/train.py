@@ -42,6 +42,8 @@ EXAMPLES = (
     "napari-medgs train my-folder/ -o mine.safetensors --network edge --batch-size 16",
 )
 """Shown at the end of the help page."""
+WITHOUT_GAUSSIANS = ("resnet8", "inr2vec")
+"""Networks that read pixels, or the weights of a network of each image."""
 
 
 @takes_settings(TrainParams, NAMES, {"model": NetworkOption})
@@ -74,6 +76,8 @@ def train(
     AUC and accuracy are computed as MedMNIST's evaluator does. Research software: no diagnosis.
     """
     del debug
+    if params.model in WITHOUT_GAUSSIANS:
+        refuse_idle(("--gaussians",), f"with --network {params.model}")
     check_output(output, (SUFFIX,))
     check_distinct([dataset], {"-o": output, "--json": json_file})
     reporter = Reporter(quiet, json_file)
