@@ -23,8 +23,10 @@ from napari_medgs.segmentation.solver.narrow_band_kernels import (
     smooth_probabilities,
     start_from_shell,
 )
+from napari_medgs.segmentation.solver.off_borders import off_borders
 from napari_medgs.segmentation.solver.path_costs import SOFTENING, UNREACHABLE, GraphSolution
 from napari_medgs.segmentation.solver.region_growing import (
+    CalmImage,
     GrownLabels,
     grow_regions,
     shown_classes,
@@ -77,7 +79,7 @@ class NarrowBandRefiner:
     def __init__(self, image: ImageFeatures, params: SolverParams | None = None) -> None:
         params = params or SolverParams()
         self.image, self._params = image, params.narrow_band
-        self._growing = params.region_growing
+        self._growing, self._calm = params.region_growing, CalmImage(image)
         self._base_cost = np.float32(params.graph.base_cost)
         self._extent_percentile = params.extent_percentile
         # Thin walls vanish in the smoother guide image of the graph.
@@ -234,7 +236,8 @@ class NarrowBandRefiner:
         z, y, x = voxels.T
         bound = path_bound(np.exp(-best[z, y, x]), self._params)
         grown = self._grow(markers, labels, best, voxels[:count], marked[inside], inside, shown)
-        costs = solution.costs(image.at(voxels), voxels, weight, grown)
+        seen = image.at(off_borders(self._guide, voxels, image.path_spacing))
+        costs = solution.costs(seen, voxels, weight, grown)
         unary, gradient_weight = (
             np.ascontiguousarray(costs.unary.T),
             np.ascontiguousarray(costs.gradient_weight.T),
@@ -279,16 +282,18 @@ class NarrowBandRefiner:
         shown: NDArray[np.bool_],
     ) -> GrownLabels | None:
         """Grow regions over the first voxels of the band; None where a mask is refined."""
-        own = self._growing
+        own, several = self._growing, len(markers.annotated_slices()[1]) > 1
         weight, fraction = own.default_weight, own.default_watershed_fraction
-        if len(markers.annotated_slices()[1]) > 1:
+        if several:
             weight, fraction = own.weight, own.watershed_fraction
         if markers.kept is not None or weight == 0:
             return None
         first = marked < len(voxels)
         image, classes = self.image, markers.classes[inside][first]
+        # Structures that the Gaussians miss may be no wider than the smoothing.
+        levels = self._calm.near(voxels) if several and shown.all() else image.sharp
         found = grow_regions(
-            image.sharp, image.strengths, self._slot, voxels, marked[first], classes, labels, best,
+            levels, image.strengths, self._slot, voxels, marked[first], classes, labels, best,
             own.leak_factor, shown,
         )  # fmt: skip
         return GrownLabels(*found, weight, fraction)

@@ -3,7 +3,7 @@
 Every voxel takes the label of the seed that the shortest path to it comes from, where a step to
 one of the 26 neighbors costs the difference of intensities: the fixed point of GrowCut's cellular
 automaton. It works on the image without smoothing, so that structures of one or two voxels keep
-their borders, which gradients of a smoothed image lose.
+their borders, which gradients of a smoothed image lose; only noise is smoothed a little.
 
 References
 ----------
@@ -26,10 +26,13 @@ from napari_medgs.segmentation.solver.region_growing_kernels import (
     ROWS,
     grow_from_seeds,
     seed_from_decided,
+    smooth_around,
     touch_own,
 )
+from napari_medgs.segmentation.terms.image_features import ImageFeatures
 
 CHUNK = 8192
+SIGMA = 0.7  # finest voxels: smoothing of noisy channels
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,51 @@ class GrownLabels:
         """
         known = np.flatnonzero(self.reached)
         cost[known, self.labels[known]] -= np.float32(self.weight)
+
+
+class CalmImage:
+    """The intensities that regions grow on: smoothed where noise changes them at every voxel.
+
+    Paths through noise pay for it at every step, wherever they lead, and find chains of voxels
+    that happen to be alike. Only voxels in and around bands are smoothed, each of them once.
+
+    Parameters
+    ----------
+    image : ImageFeatures
+    """
+
+    def __init__(self, image: ImageFeatures) -> None:
+        self._image = image
+        self._noisy = np.array(image.noisy, np.bool_)
+        if self._noisy.any():
+            shape = image.sharp.shape
+            self._values, self._done = np.empty(shape, np.uint16), np.zeros(shape[1:], np.bool_)
+
+    def near(self, voxels: NDArray[np.int32]) -> NDArray[np.uint16]:
+        """Return intensities that are valid at voxels and their neighbors.
+
+        Parameters
+        ----------
+        voxels : (B, 3) ndarray of int32
+
+        Returns
+        -------
+        (C, Z, Y, X) ndarray of uint16
+            ``image.sharp`` itself where no channel is noisy.
+        """
+        sharp = self._image.sharp
+        if not self._noisy.any():
+            return sharp
+        place = np.arange(-1, 2) / SIGMA
+        lines = [np.exp(-0.5 * (place * s) ** 2) for s in self._image.relative_spacing]
+        weights = np.einsum("i,j,k->ijk", *lines).astype(np.float32)
+        _in_chunks(
+            lambda first, last: smooth_around(
+                sharp, self._noisy, weights, voxels, first, last, self._done, self._values
+            ),
+            len(voxels),
+        )
+        return self._values
 
 
 def grow_regions(

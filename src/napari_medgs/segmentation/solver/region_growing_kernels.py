@@ -198,3 +198,45 @@ def touch_own(voxels: Any, decided: Any, label: Any, first: int, last: int, touc
                 for w in range(max(x - 1, 0), min(x + 2, width)):
                     found |= decided[u, v, w] == label[i]
         touching[i] = found
+
+
+@njit(**_options)
+def smooth_around(
+    image: Any, noisy: Any, weights: Any, voxels: Any, first: int, last: int, done: Any, out: Any
+) -> None:
+    """Smooth the noisy channels at voxels first .. last-1 and their neighbors.
+
+    Parameters
+    ----------
+    image : (C, Z, Y, X) uint16
+    noisy : (C,) bool
+        Others are copied.
+    weights : (3, 3, 3) float32
+    voxels : (B, 3) int32
+    first, last : int
+    done : (Z, Y, X) bool
+        Voxels whose values are there; changed in place. Threads may both find the same ones.
+    out : (C, Z, Y, X) uint16
+        Changed in place.
+    """
+    channels, depth, height, width = image.shape
+    for i in range(first, last):
+        a, b, d = voxels[i, 0], voxels[i, 1], voxels[i, 2]
+        for z in range(max(a - 1, 0), min(a + 2, depth)):
+            for y in range(max(b - 1, 0), min(b + 2, height)):
+                for x in range(max(d - 1, 0), min(d + 2, width)):
+                    if done[z, y, x]:
+                        continue
+                    for c in range(channels):
+                        if not noisy[c]:
+                            out[c, z, y, x] = image[c, z, y, x]
+                            continue
+                        total, mass = np.float32(0), np.float32(0)
+                        for u in range(max(z - 1, 0), min(z + 2, depth)):
+                            for v in range(max(y - 1, 0), min(y + 2, height)):
+                                for w in range(max(x - 1, 0), min(x + 2, width)):
+                                    part = weights[u - z + 1, v - y + 1, w - x + 1]
+                                    total += part * np.float32(image[c, u, v, w])
+                                    mass += part
+                        out[c, z, y, x] = np.uint16(total / mass + np.float32(0.5))
+                    done[z, y, x] = True
