@@ -124,7 +124,7 @@ def place_start(
             if through_plane.budget_factor >= between.dense_gaussians:
                 most *= DENSE_MAX
             budget = min(int(budget * through_plane.budget_factor), max(budget, most))
-            if is_asked_for(params):
+            if through_plane.has_loss and is_asked_for(params):
                 # Small images would get so few that the fit errs more than the targets do.
                 least = int(between.gaussians_per_voxel * foreground)
                 budget = max(budget, min(least, between.least_gaussians))
