@@ -81,7 +81,7 @@ class CalmImage:
         self._noisy = np.array(image.noisy, np.bool_)
         if self._noisy.any():
             shape = image.sharp.shape
-            self._values, self._done = np.empty(shape, np.uint16), np.zeros(shape[1:], np.bool_)
+            self._values, self._done = np.empty(shape, np.uint16), np.zeros(shape[1:], np.uint8)
 
     def near(self, voxels: NDArray[np.int32]) -> NDArray[np.uint16]:
         """Return intensities that are valid at voxels and their neighbors.

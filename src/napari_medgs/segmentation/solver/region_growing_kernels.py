@@ -214,18 +214,21 @@ def smooth_around(
     weights : (3, 3, 3) float32
     voxels : (B, 3) int32
     first, last : int
-    done : (Z, Y, X) bool
-        Voxels whose values are there; changed in place. Threads may both find the same ones.
+    done : (Z, Y, X) uint8
+        1 where the value is there, 2 where all neighbors' are; changed in place. Threads may both
+        find the same ones.
     out : (C, Z, Y, X) uint16
         Changed in place.
     """
     channels, depth, height, width = image.shape
     for i in range(first, last):
         a, b, d = voxels[i, 0], voxels[i, 1], voxels[i, 2]
+        if done[a, b, d] == 2:
+            continue
         for z in range(max(a - 1, 0), min(a + 2, depth)):
             for y in range(max(b - 1, 0), min(b + 2, height)):
                 for x in range(max(d - 1, 0), min(d + 2, width)):
-                    if done[z, y, x]:
+                    if done[z, y, x] > 0:
                         continue
                     for c in range(channels):
                         if not noisy[c]:
@@ -239,4 +242,5 @@ def smooth_around(
                                     total += part * np.float32(image[c, u, v, w])
                                     mass += part
                         out[c, z, y, x] = np.uint16(total / mass + np.float32(0.5))
-                    done[z, y, x] = True
+                    done[z, y, x] = 1
+        done[a, b, d] = 2
