@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 _KEPT = "\u200c\u200d"  # join letters and emoji in words; they move nothing
 _HALF = re.compile("[\ud800-\udfff]")
@@ -63,3 +64,24 @@ def printable(text: object, *, lines: bool = False) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def differing_parts(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names without what all of them begin and end with, up to a separator.
+
+    Examples
+    --------
+    >>> differing_parts(["sub-1_T1w", "sub-1_FLAIR"])
+    ('T1w', 'FLAIR')
+    """
+    start = 0
+    while all(len(s) > start and s[start] == names[0][start] for s in names):
+        start += 1
+    while start and names[0][start - 1].isalnum():  # parts begin after a separator
+        start -= 1
+    end = 0
+    while all(len(s) - start > end + 1 and s[-1 - end] == names[0][-1 - end] for s in names):
+        end += 1
+    while end and names[0][len(names[0]) - end].isalnum():
+        end -= 1
+    return tuple(s[start : len(s) - end] or s for s in names)

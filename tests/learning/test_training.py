@@ -457,6 +457,33 @@ def test_wrong_contrasts(tmp_path: Path):
         )
 
 
+@pytest.mark.parametrize(
+    ("names", "refused"),
+    [
+        (("sub-1_FLAIR", "sub-1_T1w"), True),
+        (("case_0001", "case_0000"), True),
+        (("sub-1_T1w", "sub-1_flair"), False),
+        (("case_0000", "case_0001"), False),
+        (("image 1", "image 0"), False),
+        (("same", "same"), False),
+    ],
+)
+def test_contrasts_in_another_order(names: tuple[str, str], refused: bool):
+    """Where names say so: a mask would be wrong without a word."""
+    image, _, grid = phantom(0)
+    network = SegmenterConfig(ndim=3, channels=2, classes=3, widths=(4, 8))
+    card = replace(
+        untrained().card, network=network, channel_names=("T1w", "FLAIR"),
+        scales=(ChannelScale(),) * 2,
+    )  # fmt: skip
+    volume = Volume(np.stack([image, image]), grid, names)
+    if refused:
+        with pytest.raises(ImageError, match=r"another order .* model reads them \(T1w, FLAIR\)"):
+            card.check_image(volume)
+    else:
+        card.check_image(volume)
+
+
 def test_slice_for_a_model_of_volumes():
     with pytest.raises(ImageError, match="a single slice"):
         untrained().segment(Volume.from_array(np.random.default_rng(0).random((16, 16))))

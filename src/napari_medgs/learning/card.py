@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._text import differing_parts
 from napari_medgs._typing import Floats
 from napari_medgs._util.records import checked_record
 from napari_medgs.data.grid import Grid
@@ -164,7 +165,8 @@ class SegmenterCard:
         Raises
         ------
         ImageError
-            When it has another number of contrasts, or is a stack where slices are read.
+            When it has another number of contrasts, or in another order by the names of its
+            files, or is a stack where slices are read.
         """
         wanted = len(self.channel_names)
         if volume.channels != wanted:
@@ -173,11 +175,28 @@ class SegmenterCard:
                 f"The image has {volume.channels} contrast{'s' * (volume.channels != 1)}, the "
                 f"model reads {wanted} ({listed}); give one file a contrast in this order."
             )
+        self._check_order(volume.channel_names)
         if self.network.ndim == 3 and 1 in volume.shape and 1 not in self.patch:
             raise ImageError(
                 f"The image has shape {volume.shape}, a single slice; the model was trained on "
                 "volumes."
             )
+
+    def _check_order(self, names: tuple[str, ...]) -> None:
+        """Refuse contrasts whose names are the model's, or nnU-Net's numbers, in another order."""
+        if len(set(names)) < 2:
+            return
+        given = [part.casefold() for part in differing_parts(names)]
+        known = [name.casefold() for name in self.channel_names]
+        numbers = [f"{k:04d}" for k in range(len(known))]
+        for order in (known, numbers):
+            if given == order:
+                return
+            if sorted(given) == sorted(order):
+                raise ImageError(
+                    f"The contrasts are in another order ({', '.join(names)}) than the model "
+                    f"reads them ({', '.join(self.channel_names)}); give them in its order."
+                )
 
     def working_shape(self, grid: Grid) -> tuple[int, int, int]:
         """Return the shape (z, y, x) of a grid when it is resampled to the model's spacing."""

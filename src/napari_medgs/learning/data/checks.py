@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medgs._text import differing_parts
 from napari_medgs._util.naming import naming
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import (
@@ -161,17 +162,7 @@ def _channel_names(case: TrainingCase, volume: Volume) -> tuple[str, ...]:
     stems = [stem_of(Path(path).name) for path in case.images]
     if len(set(stems)) < len(stems):
         return volume.channel_names
-    start = 0
-    while all(len(s) > start and s[start] == stems[0][start] for s in stems):
-        start += 1
-    while start and stems[0][start - 1].isalnum():  # names begin after a separator
-        start -= 1
-    end = 0
-    while all(len(s) - start > end + 1 and s[-1 - end] == stems[0][-1 - end] for s in stems):
-        end += 1
-    while end and stems[0][len(stems[0]) - end].isalnum():
-        end -= 1
-    return tuple(s[start : len(s) - end] or s for s in stems)
+    return differing_parts(stems)
 
 
 def check_cases(
