@@ -102,7 +102,7 @@ class AnnotatedSlices:
         for s, z in enumerate(self.indices):
             elsewhere = np.delete(shown, s, axis=0).max(axis=0, initial=0)
             for part in slice_parts(self.labels[s], markers, self.axis, int(z)):
-                lost = part.flooded(elsewhere[part.k])
+                lost = part.flooded(int(shown[s, part.k]), int(elsewhere[part.k]))
                 if rich[s] and told[s, part.k]:
                     lost |= self._far(part, relative_spacing[rest], lead)
                 if lost.any():
@@ -111,11 +111,16 @@ class AnnotatedSlices:
         return np.concatenate(found)
 
     def _marked_areas(self, markers: Markers) -> NDArray[np.int64]:
-        """Return the area of every class's components with a marker in it, (S, K), in pixels."""
+        """Return the area of every class's components with a marker in it, (S, K), in pixels.
+
+        0 for classes that the solve does not show at their markers: they are thinner than the
+        Gaussians, and a component beside the markers may well be theirs.
+        """
         areas = np.zeros((len(self.indices), markers.count), np.int64)
         for s, z in enumerate(self.indices):
             for part in slice_parts(self.labels[s], markers, self.axis, int(z)):
-                areas[s, part.k] = part.marked_area()
+                if self.shown is None or self.shown[s, part.k]:
+                    areas[s, part.k] = part.marked_area()
         return areas
 
     def _far(

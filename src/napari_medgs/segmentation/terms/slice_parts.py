@@ -54,19 +54,19 @@ class SlicePart:
         marked = np.unique(self.components[self.strokes])
         return int(np.isin(self.components, marked).sum())
 
-    def flooded(self, elsewhere: int) -> NDArray[np.bool_]:
+    def flooded(self, here: int, elsewhere: int) -> NDArray[np.bool_]:
         """Return the components that are too large to be of the class.
 
         Parameters
         ----------
-        elsewhere : int
-            The largest :meth:`marked_area` of the class in another slice; 0 where none is known.
+        here, elsewhere : int
+            The :meth:`marked_area` of the class in the slice, and the largest in another one; 0
+            where none is known.
 
         Returns
         -------
         (rows, columns) ndarray of bool
         """
-        here = self.marked_area()
         if not (here and elsewhere):
             return np.zeros(self.components.shape, np.bool_)
         sizes = np.bincount(self.components.ravel())
