@@ -11,6 +11,7 @@ from napari_medgs.fitting import FitParams
 from napari_medgs.segmentation import Prompts, SegmentModel, fit_for_segmentation
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.solver.empty_slices import empty_slices
+from tests.segmentation.conftest import overlap
 
 SHAPE = (40, 32, 32)
 
@@ -92,3 +93,26 @@ def test_an_empty_slice_has_strokes_over_every_class(
     labels = np.zeros(SHAPE[1:], np.uint8)
     labels[10:19, 6:20], labels[10:19, 20:30] = 1, 2
     assert empty_slices(_markers(marks), lambda _: labels).tolist() == ([20] if empty else [])
+
+
+def test_background_strokes_through_the_same_tissue_take_no_section_of_annotated_slices() -> None:
+    shape = (24, 64, 64)
+    z, y, x = np.indices(shape)
+    column = np.hypot(y - 32, x - 32) < 16
+    rng = np.random.default_rng(1)
+    image = (50 + 60 * column + rng.normal(0, 20, shape)).astype(np.float32)
+    volume = Volume.from_array(image)
+    model = SegmentModel(volume, fit_for_segmentation(volume, FitParams(iterations=20)))
+    truth = column & (z >= 6) & (z <= 18)
+    strokes = np.zeros(shape, np.uint8)
+    step = np.arange(45)
+    for s in (8, 16):
+        strokes[s, 28 + step[:9], 28 + step[:9]] = 1
+        strokes[s, 5 + step // 4, 10 + step] = 9
+    for s in (3, 21):
+        for middle in (18, 28, 38):
+            strokes[s, middle + step // 4, 10 + step] = 9
+    found = _found(model, strokes)
+    assert not found[[3, 21]].any()
+    # They are nearer to the rim of the section than the strokes in its middle: .36 without.
+    assert overlap(found, truth) > 0.45

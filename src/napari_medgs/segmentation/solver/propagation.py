@@ -26,6 +26,7 @@ from napari_medgs.segmentation.solver.path_costs import (
     PathCosts,
     edge_costs,
 )
+from napari_medgs.segmentation.solver.taken_sections import give_back_sections
 from napari_medgs.segmentation.terms.calibration import fit_terms
 from napari_medgs.segmentation.terms.contrast_weights import ContrastWeights
 from napari_medgs.segmentation.terms.scattered import Scattered, find_scattered
@@ -159,10 +160,12 @@ class MarkerPropagation:
         timer.stage(SegmentStage.SHAPE)
         prior: LabelPrior | None = None
         unseeded = np.zeros((0, 3), np.int32)
+        back = unseeded, unseeded[:, 0]
         slices, scattered = None, None
         if markers.kept is None:  # an initial mask knows the extent of every class
             markers = solver.with_empty_slices(distance, markers)
             slices = solver.annotated_slices(distance, markers)
+            back = give_back_sections(solver, slices, markers, sources, costs, forbidden)
             unseeded = slices.drop_unseeded_components(
                 markers, solver.image.relative_spacing, partial(solver.lead, distance)
             )
@@ -193,12 +196,13 @@ class MarkerPropagation:
                 params.seed, params.advanced,
             )  # fmt: skip
         known = markers if scattered is None else scattered.added_to(markers)
-        changed = len(unseeded) + len(known.voxels) > len(markers.voxels)
+        changed = len(unseeded) + len(back[0]) + len(known.voxels) > len(markers.voxels)
         if changed:
             added = np.ones(len(known.voxels) - len(middle), np.bool_)
             sources = known.subset(np.concatenate([middle, added]))
-            voxels = np.concatenate([sources.voxels, unseeded])
-            classes = np.concatenate([sources.classes, np.zeros(len(unseeded), np.int32)])
+            voxels = np.concatenate([sources.voxels, unseeded, back[0]])
+            none = np.zeros(len(unseeded), np.int32)
+            classes = np.concatenate([sources.classes, none, back[1]])
             seeds = solver.seeds(voxels, classes, markers.count)
         weight = params.shape
         apart = frozenset() if scattered is None else scattered.trusted
