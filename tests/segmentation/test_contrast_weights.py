@@ -87,6 +87,22 @@ def test_a_model_tells_what_it_learned(scene):
     np.testing.assert_array_equal(explained.weights, found.by_class[:, 1:])
 
 
+def test_subsets_with_a_copy_of_a_contrast_are_solved_as_segment_solves_them(scene):
+    volume, field, _, strokes = scene
+    first, second = volume.data
+    three = Volume.from_array(np.stack([first, second, 2 * first + 3]))
+    given = Prompts(labels=strokes, background=BACKGROUND)
+    explained = explain_contrasts(three, given, field)
+    full = SegmentModel(three, field).update(given).labels
+    for c in range(3):
+        alone = SegmentModel(three.subset((c,)), field).update(given).labels
+        assert explained.alone[c, 0] == overlap(alone == 1, full == 1)
+    assert explained.alone[0] == explained.alone[2]
+    # Beside the original a copy says nothing, so that both are worth the same (but for rounding).
+    np.testing.assert_allclose(explained.shapley[0], explained.shapley[2], atol=0.01)
+    np.testing.assert_array_equal(explained.weights[2], 0)
+
+
 def test_one_contrast_and_too_few_markers_change_nothing(scene):
     volume, field, lesion, strokes = scene
     given = Prompts(labels=strokes, background=BACKGROUND)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -327,15 +327,12 @@ def find_content(volume: Volume) -> Content | None:
     even = any(channel[box].min() == channel[box].max() for channel in data)
     if even or sum(s.stop - s.start > 1 for s in box) < 2:
         box = window((0, 0, 0), volume.shape)  # an even object in an even background
-    channels: list[int] = []
-    for c in range(len(data)):
-        if not any(_is_copy(data[c][box], data[k][box]) for k in channels):
-            channels.append(c)
+    channels = without_copies(data[(slice(None), *box)], range(len(data)))
     # What stands for missing values is a constant that the solver does not look at.
     complete = [volume.missing is None or not volume.missing[c].any() for c in range(len(data))]
     clips = tuple(clip_of(d[box]) if all_of else Clip() for d, all_of in zip(data, complete))
     blanks = tuple(blanked_of(d[box]) if all_of else None for d, all_of in zip(data, complete))
-    content = Content(volume.grid, box, tuple(channels), clips, blanks)
+    content = Content(volume.grid, box, channels, clips, blanks)
     return content if content.is_part or len(channels) < len(data) else None
 
 
@@ -353,6 +350,26 @@ def _around(box: BoxPrompt, shape: Sequence[int]) -> tuple[NDArray[np.intp], ...
         )
     ] = False
     return tuple(p + s.start for p, s in zip(np.nonzero(outside), wide, strict=True))
+
+
+def without_copies(data: NDArray[Any], channels: Iterable[int]) -> tuple[int, ...]:
+    """Return the channels that are no copies of earlier ones, up to a factor and a constant.
+
+    Parameters
+    ----------
+    data : (C, Z, Y, X) ndarray
+    channels : iterable of int
+        Those to choose from.
+
+    Returns
+    -------
+    tuple of int
+    """
+    kept: list[int] = []
+    for c in channels:
+        if not any(_is_copy(data[c], data[k]) for k in kept):
+            kept.append(c)
+    return tuple(kept)
 
 
 def _is_copy(one: NDArray[Any], other: NDArray[Any]) -> bool:

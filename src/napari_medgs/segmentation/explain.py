@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from napari_medgs.data.field import GaussianField
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import Cancelled, ParameterError
 from napari_medgs.metrics.contrasts import contrast_subsets, label_agreement, shapley_values
-from napari_medgs.segmentation.content import find_content
+from napari_medgs.segmentation.content import find_content, without_copies
 from napari_medgs.segmentation.large_model import without_range
 from napari_medgs.segmentation.memory import check_memory
 from napari_medgs.segmentation.params import SegmentParams
@@ -231,9 +231,18 @@ def explain_contrasts(
         full = None  # its borders follow all contrasts
         field, prompts = field.on_grid(place.grid), place.prompts(prompts)[0]
         volume = place.image(volume)
-    model = VoxelModel(volume, field, solver_params, should_stop=should_stop)
+
+    def model_of(subset: Sequence[int]) -> VoxelModel:
+        # A segmentation from copies of a contrast is that from one of them.
+        kept = volume.subset(without_copies(volume.data, subset))
+        return VoxelModel(kept, field, solver_params, should_stop=should_stop)
+
+    model = model_of(range(volume.channels))
     snapshot = model.snapshot(prompts)
     weights = model.contrast_weights(snapshot)
+    if weights is not None:
+        own, weights = weights, np.zeros((volume.channels, weights.shape[1]), weights.dtype)
+        weights[list(without_copies(volume.data, range(volume.channels)))] = own
     if full is None:
         full = model.update(snapshot, should_stop=should_stop).labels
     nearest = _nearest_prompts(snapshot, volume, field)
@@ -242,8 +251,7 @@ def explain_contrasts(
     def answer(subset: tuple[int, ...]) -> NDArray[Any]:
         if not subset:
             return nearest
-        solver = VoxelModel(volume.subset(subset), field, solver_params, should_stop=should_stop)
-        return solver.update(snapshot, should_stop=should_stop).labels
+        return model_of(subset).update(snapshot, should_stop=should_stop).labels
 
     found = explain_answers(
         answer,
