@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation
 
 from napari_medgs.errors import GeometryError, LabelError, ParameterError
 from napari_medgs.segmentation import InteractiveSegmenter
+from napari_medgs.segmentation.borders import LEAST_NEAR, NEAR, changed_near
 from napari_medgs.segmentation.local import LocalSolver, bounds, crop
 
 SHAPE = (12, 24, 28)
@@ -218,3 +220,19 @@ def test_a_mask_that_is_given_changes_near_the_prompts_alone(segmenter, from_mod
     segmenter.object.answer()
     assert segmenter.labels[6, 12, 19] == 1
     assert dice(segmenter) > 0.93
+
+
+def test_changes_all_around_a_mask_count_near_the_prompt_alone():
+    before = np.zeros((3, 80, 80), bool)
+    before[:, 20:60, 20:60] = True
+    after = binary_dilation(before)  # one piece of changes
+    prompt = np.s_[1:2, 19:20, 40:41]  # one voxel deep
+    for spacing in (np.ones(3), np.array([1.0, 1.0, 2.0])):
+        found = changed_near(before, after, [prompt], spacing)
+        away = (np.argwhere(found != before) - (1, 19, 40)) * spacing
+        farthest = np.sqrt((away**2).sum(axis=1)).max()
+        assert NEAR + LEAST_NEAR - 2 < farthest <= NEAR + LEAST_NEAR
+        assert (found[:, 19, 38:43] == after[:, 19, 38:43]).all()
+    np.testing.assert_array_equal(
+        changed_near(before, after, [np.s_[1:2, 5:6, 5:6]], np.ones(3)), before
+    )

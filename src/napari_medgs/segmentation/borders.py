@@ -11,6 +11,8 @@ Mask = NDArray[np.bool_]
 MARGIN = 0.3  # along borders, over the largest depth of the mask
 LARGEST_MARGIN = 8.0  # finest voxels
 CAREFUL_MARGIN = 0.5  # along borders of a trusted mask, over the depth of the prompt
+NEAR = 4.0  # distance of changes from a prompt, over its depth in the error,
+LEAST_NEAR = 4.0  # and so many finest voxels more
 MIDDLE = 0.9  # depth of a prompt over the largest one from which it is in the middle
 DEPTH_VOXELS = 200_000  # the largest depth needs no finer grid
 
@@ -121,14 +123,21 @@ def in_the_middle(mask: Mask, prompts: list[Box], relative_spacing: NDArray[np.f
     return False
 
 
-def changed_near(before: Mask, after: Mask, prompts: list[Box]) -> Mask:
-    """Return a mask with those changes alone that hang together with prompts.
+def changed_near(
+    before: Mask, after: Mask, prompts: list[Box], relative_spacing: NDArray[np.float64]
+) -> Mask:
+    """Return a mask with those changes alone that hang together with prompts, and are near them.
+
+    Along a rough border one piece of changes may run all around the mask. What is farther from a
+    prompt than a few times its depth in the error is another one.
 
     Parameters
     ----------
     before, after : (Z, Y, X) ndarray of bool
     prompts : list of tuple of slice
         Changes that touch one of these count.
+    relative_spacing : (3,) ndarray
+        Voxel sizes over the finest one.
 
     Returns
     -------
@@ -139,18 +148,29 @@ def changed_near(before: Mask, after: Mask, prompts: list[Box]) -> Mask:
     >>> import numpy as np
     >>> after = np.zeros((1, 1, 9), bool)
     >>> after[..., 2:4] = after[..., 7] = True
-    >>> found = changed_near(np.zeros_like(after), after, [np.s_[0:1, 0:1, 1:2]])
+    >>> found = changed_near(np.zeros_like(after), after, [np.s_[0:1, 0:1, 1:2]], np.ones(3))
     >>> np.flatnonzero(found).tolist()
     [2, 3]
     """
-    from scipy.ndimage import label
+    from scipy.ndimage import distance_transform_edt, label
 
-    pieces, count = label(before != after, np.ones((3, 3, 3)))
-    wanted = np.zeros(count + 1, np.bool_)
+    out = before.copy()
     for place in prompts:
-        wanted[pieces[tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in place)]] = True
-    wanted[0] = False
-    return np.where(wanted[pieces], after, before)
+        depth = _depth_at(before, [place], relative_spacing)
+        reach = NEAR * depth + LEAST_NEAR
+        pad = np.ceil(reach / relative_spacing).astype(int)
+        low, high = (np.array([getattr(s, end) for s in place]) for end in ("start", "stop"))
+        first = np.maximum(low - pad, 0)
+        around = window(first, np.minimum(high + pad, before.shape))
+        away = np.ones([s.stop - s.start for s in around], np.bool_)
+        away[window(low - first, high - first)] = False
+        close = distance_transform_edt(away, sampling=relative_spacing) <= reach
+        pieces, _ = label((before[around] != after[around]) & close, np.ones((3, 3, 3)))
+        start = np.maximum(low - first - 1, 0)
+        touched = np.unique(pieces[window(start, high - first + 1)])
+        wanted = np.isin(pieces, touched[touched > 0])
+        out[around][wanted] = after[around][wanted]
+    return out
 
 
 def distance_to(

@@ -215,7 +215,7 @@ class Provisional:
         if found is None:
             return self.marked(mask)
         if careful:
-            found = changed_near(part, found, [_within(w, box) for w in new])
+            found = changed_near(part, found, [_within(w, box) for w in new], relative)
         out = mask.copy()
         out[box] = found
         return self._within_boxes(out)
