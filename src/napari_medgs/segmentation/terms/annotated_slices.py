@@ -98,10 +98,14 @@ class AnnotatedSlices:
         empty = np.isin(self.indices, self.empty)
         rich |= empty
         told = self._classes_told(markers, rich) | empty[:, None]
-        shown = self._marked_areas(markers)
-        for s, z in enumerate(self.indices):
+        parts = [
+            list(slice_parts(plane, markers, self.axis, int(z)))
+            for plane, z in zip(self.labels, self.indices, strict=True)
+        ]
+        shown = self._marked_areas(parts, markers.count)
+        for s in range(len(parts)):
             elsewhere = np.delete(shown, s, axis=0).max(axis=0, initial=0)
-            for part in slice_parts(self.labels[s], markers, self.axis, int(z)):
+            for part in parts[s]:
                 lost = part.flooded(int(shown[s, part.k]), int(elsewhere[part.k]))
                 if rich[s] and told[s, part.k]:
                     lost |= self._far(part, relative_spacing[rest], lead)
@@ -110,15 +114,15 @@ class AnnotatedSlices:
                     found.append(part.voxels(binary_erosion(lost, iterations=RIM)))
         return np.concatenate(found)
 
-    def _marked_areas(self, markers: Markers) -> NDArray[np.int64]:
+    def _marked_areas(self, parts: list[list[SlicePart]], classes: int) -> NDArray[np.int64]:
         """Return the area of every class's components with a marker in it, (S, K), in pixels.
 
         0 for classes that the solve does not show at their markers: they are thinner than the
         Gaussians, and a component beside the markers may well be theirs.
         """
-        areas = np.zeros((len(self.indices), markers.count), np.int64)
-        for s, z in enumerate(self.indices):
-            for part in slice_parts(self.labels[s], markers, self.axis, int(z)):
+        areas = np.zeros((len(parts), classes), np.int64)
+        for s in range(len(parts)):
+            for part in parts[s]:
                 if self.shown is None or self.shown[s, part.k]:
                     areas[s, part.k] = part.marked_area()
         return areas
