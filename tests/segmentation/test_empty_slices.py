@@ -115,4 +115,6 @@ def test_background_strokes_through_the_same_tissue_take_no_section_of_annotated
     found = _found(model, strokes)
     assert not found[[3, 21]].any()
     # They are nearer to the rim of the section than the strokes in its middle: .36 without.
-    assert overlap(found, truth) > 0.45
+    assert overlap(found, truth) > 0.85
+    for s in (8, 16):
+        assert np.count_nonzero(found[s]) > 0.9 * np.count_nonzero(truth[s])

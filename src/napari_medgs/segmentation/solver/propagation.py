@@ -51,6 +51,9 @@ class GraphState:
         their middle lines.
     beyond : (R, 3) ndarray of int32
         Voxels around such areas that count as background.
+    given_back : tuple of (S, 3) and (S,) ndarray of int32, optional
+        Voxels and classes of sections that classes got back, see
+        :func:`~napari_medgs.segmentation.solver.taken_sections.give_back_sections`.
     extends : GraphState or None
         The full solve that a mask near new prompts was found from.
     boxes : tuple of tuple of slice
@@ -65,15 +68,18 @@ class GraphState:
     scattered: Scattered | None = None
     passive: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 3), np.int32))
     beyond: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 3), np.int32))
+    given_back: tuple[NDArray[np.int32], NDArray[np.int32]] | None = None
     extends: GraphState | None = None
     boxes: tuple[tuple[slice, ...], ...] = ()
 
     @property
     def known(self) -> Markers:
-        """The markers, with those found by the look of their class or around painted areas."""
+        """The markers, with those that were inferred: by look, around areas, in sections."""
         known = self.markers
         if len(self.beyond):
             known = known.with_inferred(self.beyond, np.zeros(len(self.beyond), np.int32))
+        if self.given_back is not None:
+            known = known.with_inferred(*self.given_back)
         return known if self.scattered is None else self.scattered.added_to(known)
 
     @property
@@ -242,7 +248,10 @@ class MarkerPropagation:
         solution = GraphSolution(distance, appearance, prior, votes, extent, weight)
         none = np.zeros((0, 3), np.int32)
         passive = none if painted is None else markers.voxels[painted & ~middle]
-        return GraphState(markers, solution, seeds, costs, constraints.any, scattered, passive)
+        return GraphState(
+            markers, solution, seeds, costs, constraints.any, scattered, passive,
+            given_back=back if len(back[0]) else None,
+        )  # fmt: skip
 
     def _within_slices(
         self,
