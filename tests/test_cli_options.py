@@ -270,6 +270,10 @@ def test_sample_files_are_the_same_each_time_and_fit_together(tmp_path):
     for value in (6, 7):
         assert (labels[strokes == value] == value).all()
     run("sample", "-o", tmp_path / "a")  # again into the same folder
+    names = (tmp_path / "b" / "strokes.json").read_text().replace("lesion", "tumor")
+    (tmp_path / "b" / "strokes.json").write_text(names)
+    assert "strokes.json: another" in run("sample", "-o", tmp_path / "b", status=1).stderr
+    assert (tmp_path / "b" / "strokes.json").read_text() == names
     (tmp_path / "a" / "brain.nii.gz").write_bytes((tmp_path / "a" / "labels.nii.gz").read_bytes())
     (tmp_path / "a" / "strokes.nii.gz").unlink()
     assert "another file of this name" in run("sample", "-o", tmp_path / "a", status=1).stderr

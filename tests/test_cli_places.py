@@ -280,6 +280,7 @@ def test_classes_without_any_background(ball, tmp_path):
     assert "warning" not in said(run(*two, "--point", 0, 1, 1, 1))
     told = said(run(*two, "--point", 2, 1, 1, 1))
     assert f"warning: {image}: the classes divide the whole image" in told
+    assert told.count("no background is marked") == 1
     assert "--background-label" in told
 
 

@@ -23,6 +23,7 @@ from napari_medgs.errors import Cancelled, FileError
 from napari_medgs.io import write_image, write_labels
 from napari_medgs.io.cases import find_cases
 from napari_medgs.learning import Segmenter, save_segmenter, summary
+from tests.corpus import dicom
 from tests.learning.cases import phantom
 from tests.learning.test_training import untrained
 
@@ -97,6 +98,21 @@ def test_refused(images: Path, model: Path, tmp_path: Path):
               "--workers", "2"],
     )  # fmt: skip
     assert result.exit_code == 2
+
+
+def test_no_masks_among_the_slices_of_an_image(images: Path, model: Path, tmp_path: Path):
+    """A list may name folders that are one image each."""
+    dicom.series(tmp_path, name="slices")
+    (tmp_path / "list.csv").write_text("image\nimages/0.nii.gz\nslices\n")
+    before = sorted((tmp_path / "slices").iterdir())
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "slices", target_is_directory=True)
+    words = ["segment", str(tmp_path / "list.csv"), "--model", str(model), "--no-agreement"]
+    for folder in (tmp_path / "slices", link):
+        answer = CliRunner().invoke(app, [*words, "-o", str(folder)])
+        assert answer.exit_code == 1
+        assert "is the folder of an image" in answer.output.replace("\n", " ")
+    assert sorted((tmp_path / "slices").iterdir()) == before
 
 
 @pytest.mark.parametrize("prompted", [False, True])

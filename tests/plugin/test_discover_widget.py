@@ -200,6 +200,18 @@ def test_parts_begin_a_segmentation(with_parts, qtbot, notes):
     assert segment.view.initial.layer is made
 
 
+@pytest.mark.parametrize("tab", ["tissue_panel", "parts_panel"])
+def test_an_image_that_was_removed_meanwhile(docked, qtbot, notes, tab):
+    viewer, widget, layer, _ = docked
+    getattr(widget, tab).button.click()
+    viewer.layers.remove(layer)
+    qtbot.waitUntil(lambda: bool(notes), timeout=WAIT)
+    assert "'scan' was removed meanwhile" in notes[0][1]
+    assert not viewer.layers
+    settled(widget, qtbot)
+    assert not viewer.layers
+
+
 def test_refusals_are_told(docked, qtbot, notes):
     viewer, widget, _, truth = docked
     viewer.add_labels(np.zeros(truth.shape, np.uint8), name="nothing", scale=(3.0, 1.0, 1.0))

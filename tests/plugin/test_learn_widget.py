@@ -4,6 +4,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +28,8 @@ from napari_medgs.learning.training.fit import LEAST_STEPS
 from napari_medgs.plugin.layer_frame import grid_kwargs
 from napari_medgs.plugin.learn import jobs as learn_jobs
 from napari_medgs.plugin.learn.jobs import (
+    TrainRequest,
+    describe_outcome,
     make_order_request,
     make_train_request,
     suggested_output,
@@ -118,6 +121,23 @@ def test_train_and_continue(make_viewer, qtbot, cases, tmp_path, notes, monkeypa
     monkeypatch.setattr(widget.panel, "run", lambda request, *_: started.append(request))
     widget.panel.button.click()
     assert started[0].start == tmp_path / "mine.safetensors"
+
+
+def test_images_without_a_mask_are_listed(tmp_path, monkeypatch):
+    place = write_nnunet(tmp_path / "cases", 2)
+    image, _, grid = phantom(9)
+    for k in range(7):
+        write_image(place / "imagesTr" / f"new{k}_0000.nii.gz", image, grid)
+    card = SimpleNamespace(class_names=("ball",), cases=(), dice={}, training={"done_steps": {}})
+    segmenter = SimpleNamespace(card=card)
+    result = SimpleNamespace(segmenter=segmenter, stopped_by=None, seconds=60, left_out={})
+    monkeypatch.setattr(learning, "train_segmenter", lambda *_, **__: result)
+    monkeypatch.setattr(learning, "save_segmenter", lambda *_: None)
+    request = TrainRequest(place, tmp_path / "m.safetensors", TINY)
+    outcome = request(lambda _: None, lambda: False)
+    text = describe_outcome(outcome)
+    assert "Not used, as without a mask: new0, new1, new2, new3, new4 and 2 more" in text
+    assert "without a mask" not in describe_outcome(replace(outcome, without_mask=()))
 
 
 def test_a_model_of_an_earlier_day_can_be_continued(make_viewer, qtbot, tmp_path):

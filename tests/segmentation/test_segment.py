@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -76,6 +78,19 @@ def test_a_background_value_that_no_prompt_has_is_refused(scene, points):
     said = r"whose value is 7; the marked values are 1, 2, 9\. Mark"
     with pytest.raises(LabelError, match=said):
         segment(volume, prompts, field=field)
+
+
+def test_without_background_the_flood_is_told(scene):
+    volume, labels, field = scene
+    drawn = strokes(labels, (4, 12, 20))
+    drawn[drawn == BACKGROUND] = 0
+    with pytest.warns(UserWarning, match="no background is marked"):
+        flooded = segment(volume, Prompts(labels=drawn), field=field)
+    assert (flooded.labels > 0).mean() > 0.9
+    drawn[4, 2, 5:-5] = BACKGROUND
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        segment(volume, Prompts(labels=drawn, background=BACKGROUND), field=field)
 
 
 def test_the_same_prompts_give_the_same_mask(scene):

@@ -122,7 +122,9 @@ def test_commands(tmp_path, truth):
     words = ["--steps", "60", "--learning-rate", "0.02", "--json", str(tmp_path / "n.json")]
     done = run(app, ["train-tissues", str(folder), "-o", str(model), *words])
     assert done.exit_code == 0, done.output
-    assert json.loads((tmp_path / "n.json").read_text())["cases"] == ["case0", "case1"]
+    numbers = json.loads((tmp_path / "n.json").read_text())
+    assert numbers["cases"] == ["case0", "case1"]
+    assert numbers["channel_names"] == ["image"]  # and not the name of the first case
     words = [str(folder / "case1.nii.gz"), "-o", str(result), "--model", str(model)]
     done = run(app, ["tissues", *words])
     assert done.exit_code == 0, done.output

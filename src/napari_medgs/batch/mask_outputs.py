@@ -38,9 +38,10 @@ def check_folder_name(folder: Path) -> Path:
 
 
 def check_mask_outputs(outputs: Sequence[Path], inputs: Iterable[str | Path]) -> None:
-    """Refuse masks that would overwrite a file that is read, or a mask of a training set.
+    """Refuse masks among what is read: over a file, in a folder that is one image, over truths.
 
-    A list of images may name files anywhere, also in the folder of the masks. A folder such as
+    A list of images may name files anywhere, also in the folder of the masks; and folders that are
+    one image each, such as a DICOM series, whose slices masks would lie among. A folder such as
     ``labels`` beside ``images`` holds the masks that a segmenter is trained on: those of a batch
     would replace them under the same names.
 
@@ -49,7 +50,7 @@ def check_mask_outputs(outputs: Sequence[Path], inputs: Iterable[str | Path]) ->
     outputs : sequence of Path
         The masks that will be written.
     inputs : iterable of str or Path
-        Files that are read. Symbolic links are followed.
+        Files and folders that are read. Symbolic links are followed.
 
     Raises
     ------
@@ -57,6 +58,13 @@ def check_mask_outputs(outputs: Sequence[Path], inputs: Iterable[str | Path]) ->
         Naming the first of these files.
     """
     read = {os.path.realpath(path) for path in inputs}
+    images = {path for path in read if os.path.isdir(path)}
+    for folder in sorted({path.parent for path in outputs}):
+        if os.path.realpath(folder) in images:
+            raise FileError(
+                f"{folder}: is the folder of an image; choose another output folder, so that no "
+                "masks lie among its slices."
+            )
     there = [path for path in outputs if path.exists()]
     for path in there:
         if os.path.realpath(path) in read:

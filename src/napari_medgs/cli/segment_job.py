@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -86,7 +88,7 @@ class SegmentJob:
         from napari_medgs.io.prior import read_prior
         from napari_medgs.io.segmented import segments_by_file
         from napari_medgs.segmentation import Prompts, explain_contrasts, segment
-        from napari_medgs.segmentation.api import FIT_PARAMS
+        from napari_medgs.segmentation.api import FIT_PARAMS, NO_BACKGROUND
         from napari_medgs.segmentation.prompts.drawn_slices import drawn_slices
         from napari_medgs.segmentation.prompts.label_check import check_label_image
 
@@ -161,20 +163,22 @@ class SegmentJob:
             )
             if strokes is not None:
                 warn_of_gaps(str(prompts), strokes, prompting.unlabeled, volume.grid, full)
-            result = segment(
-                volume,
-                given,
-                self.params,
-                field=known,
-                fit_params=replace(
-                    FIT_PARAMS,
-                    backend=self.backend,
-                    threads=self.params.threads,
-                    seed=self.params.seed,
-                ),
-                progress=progress,
-                should_stop=should_stop,
-            )
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=re.escape(NO_BACKGROUND))  # said below
+                result = segment(
+                    volume,
+                    given,
+                    self.params,
+                    field=known,
+                    fit_params=replace(
+                        FIT_PARAMS,
+                        backend=self.backend,
+                        threads=self.params.threads,
+                        seed=self.params.seed,
+                    ),
+                    progress=progress,
+                    should_stop=should_stop,
+                )
             metrics = self.metrics(result, self.params)
             if not result.has_background:
                 print_error(f"warning: {images[0]}: {FILLED}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,7 +79,7 @@ def train_tissues(
 
     from napari_medgs._optional import require
     from napari_medgs.io import read_labels, read_volumes
-    from napari_medgs.io.cases import find_cases
+    from napari_medgs.io.cases import contrast_names, find_cases
     from napari_medgs.tissue import save_tissue_network
     from napari_medgs.tissue import train_tissues as run
 
@@ -89,7 +90,9 @@ def train_tissues(
     regions: list[NDArray[np.bool_] | None] = []
     for case in cases:
         with naming(image=list(case.images)):
-            images.append(read_volumes(list(case.images)))
+            volume = read_volumes(list(case.images))
+        known = contrast_names(case.images, volume.channel_names)
+        images.append(replace(volume, channel_names=known))
         if case.mask is None:
             regions.append(None)
         else:

@@ -54,7 +54,7 @@ def write_sample(folder: str | Path) -> dict[Path, str]:
     ['brain.nii.gz', 'brain_t2.nii.gz']
     """
     from napari_medgs.io import write_image, write_labels
-    from napari_medgs.io.label_names import sidecar_path
+    from napari_medgs.io.label_names import read_label_names, sidecar_path
 
     folder = Path(folder)
     try:
@@ -69,6 +69,10 @@ def write_sample(folder: str | Path) -> dict[Path, str]:
     for path, values in (images | masks).items():
         if path.exists() and not holds(path, values):
             raise FileError(f"{path}: another file of this name is there; choose a new folder.")
+    for path, names in ((labels, head.names), (strokes, STROKE_NAMES)):
+        own = sidecar_path(path)
+        if own.exists() and read_label_names(path) != names:
+            raise FileError(f"{own}: another file of this name is there; choose a new folder.")
     for path, values in images.items():
         write_image(path, values[None], head.grid)
     write_labels(labels, masks[labels], head.grid, head.names)

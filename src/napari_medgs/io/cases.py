@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from napari_medgs._text import differing_parts
 from napari_medgs.errors import FileError, ParameterError
 from napari_medgs.io.folders import is_broken_link, missing, visible_entries
 
@@ -131,6 +132,32 @@ def stem_of(file: str) -> str:
         if file.lower().endswith(suffix):
             return file[: -len(suffix)]
     return file
+
+
+def contrast_names(images: Sequence[str], channels: Sequence[str]) -> tuple[str, ...]:
+    """Return what tells the contrasts of a case apart, whatever the case is called.
+
+    Parameters
+    ----------
+    images : sequence of str
+        The files of the contrasts.
+    channels : sequence of str
+        Names of the contrasts as they were read.
+
+    Returns
+    -------
+    tuple of str
+        One a contrast: the file names without what they share; ``image`` for a single one.
+
+    Examples
+    --------
+    >>> contrast_names(["sub-1_T1w.nii.gz", "sub-1_FLAIR.nii.gz"], ["sub-1_T1w", "sub-1_FLAIR"])
+    ('T1w', 'FLAIR')
+    """
+    if len(images) != len(channels) or len(channels) == 1:
+        return tuple(channels) if len(channels) > 1 else ("image",)
+    stems = [stem_of(Path(path).name) for path in images]
+    return tuple(channels) if len(set(stems)) < len(stems) else differing_parts(stems)
 
 
 def _is_image(name: str) -> bool:

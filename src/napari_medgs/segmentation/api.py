@@ -22,6 +22,12 @@ from napari_medgs.segmentation.prompts.prompts import Prompts
 from napari_medgs.segmentation.result.result import SegmentResult
 from napari_medgs.segmentation.working_grid import working_grid
 
+NO_BACKGROUND = (
+    "The classes divide the whole image, as no background is marked. Unless this is meant, say "
+    "which value of the strokes is background (Prompts(background=...)), mark some (a point of "
+    "label 0), or give a box around each class."
+)
+
 # Half the default number of iterations: masks gain nothing from more.
 FIT_PARAMS = FitParams(iterations=40)
 # Averages over blocks have little noise left: half of these again reach the same masks.
@@ -119,7 +125,8 @@ def segment(
 ) -> SegmentResult:
     """Segment an image from prompts.
 
-    It warns of marks outside of the boxes of their classes, which become background.
+    It warns of marks outside of the boxes of their classes, which become background, and where
+    no background is marked, so that the classes divide the whole image.
 
     Parameters
     ----------
@@ -198,4 +205,6 @@ def segment(
         seconds_fit = time.perf_counter() - started
     model = SegmentModel(volume, field, params, progress=progress, should_stop=should_stop)
     result = model.update(prompts, progress=progress, should_stop=should_stop)
+    if not result.has_background:
+        warnings.warn(NO_BACKGROUND, stacklevel=2)
     return replace(result, seconds=time.perf_counter() - started, seconds_fit=seconds_fit)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medgs._text import differing_parts
 from napari_medgs._util.naming import naming
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import (
@@ -22,7 +20,7 @@ from napari_medgs.errors import (
     LabelError,
     MedGSError,
 )
-from napari_medgs.io.cases import stem_of
+from napari_medgs.io.cases import contrast_names
 from napari_medgs.learning.data.sources import TrainingCase, TrainingSource, names_of_masks
 from napari_medgs.metrics.volumes import label_boxes
 
@@ -146,23 +144,13 @@ def look_at(case: TrainingCase) -> CaseFacts:
         case,
         volume.shape,
         volume.spacing,
-        _channel_names(case, volume),
+        contrast_names(case.images, volume.channel_names),
         volume.units,
         voxels,
         extents,
         samples,
         float(volume.data.min()),
     )
-
-
-def _channel_names(case: TrainingCase, volume: Volume) -> tuple[str, ...]:
-    """Return what tells the contrasts apart: the file names without what they share."""
-    if len(case.images) != volume.channels or volume.channels == 1:
-        return volume.channel_names if volume.channels > 1 else ("image",)
-    stems = [stem_of(Path(path).name) for path in case.images]
-    if len(set(stems)) < len(stems):
-        return volume.channel_names
-    return differing_parts(stems)
 
 
 def check_cases(

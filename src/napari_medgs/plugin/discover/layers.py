@@ -32,6 +32,11 @@ def _metadata(task: ImageTask, field: Any) -> dict[str, Any]:
     return metadata
 
 
+def is_shown(viewer: Any, task: ImageTask) -> bool:
+    """Tell whether a contrast of an image is still in the viewer."""
+    return any(layer in viewer.layers for layer in task.sources)
+
+
 def add_labels(
     viewer: Any,
     task: ImageTask,

@@ -10,7 +10,7 @@ from qtpy.QtCore import QTimer
 
 from napari_medgs.plugin.discover.disc import NO_PARTS, PartDisc
 from napari_medgs.plugin.discover.jobs import MOST_POINTS, DrawParts, ImageTask, MapParts
-from napari_medgs.plugin.discover.layers import add_labels
+from napari_medgs.plugin.discover.layers import add_labels, is_shown
 from napari_medgs.plugin.discover.parts_tab import PartsTab
 from napari_medgs.plugin.layer_frame import world_of_slice
 from napari_medgs.plugin.report import guarded, show_failure
@@ -76,6 +76,8 @@ class PartsView:
     def _show(self, labels: NDArray[np.int32]) -> None:
         if self.parts is None or self.task is None or self.tree is None:
             return
+        if self.layer not in self.viewer.layers and not is_shown(self.viewer, self.task):
+            return  # both were removed while it was drawn
         field = self.tree.need_renderer().field
         layer = add_labels(self.viewer, self.task, field, labels, NAME, self.parts.names)
         if layer is not self.layer:

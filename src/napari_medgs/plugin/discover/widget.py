@@ -18,7 +18,7 @@ from napari_medgs.plugin.discover.jobs import (
     region_from,
     take_image,
 )
-from napari_medgs.plugin.discover.layers import add_labels, add_pictures
+from napari_medgs.plugin.discover.layers import add_labels, add_pictures, is_shown
 from napari_medgs.plugin.discover.parts import PartsView
 from napari_medgs.plugin.discover.parts_tab import PartsTab
 from napari_medgs.plugin.discover.tissues_tab import TissuesTab
@@ -110,6 +110,8 @@ class DiscoverWidget(MedGSWidget):
         self.tissue_panel.run(job, partial(self._show_tissues, task), "Finding tissues")
 
     def _show_tissues(self, task: ImageTask, result: TissueResult) -> None:
+        if self._is_gone(task):
+            return
         self.result = result
         add_pictures(
             self.viewer, task, result, probabilities=self.tissues.probabilities.isChecked()
@@ -119,6 +121,18 @@ class DiscoverWidget(MedGSWidget):
         self.tissue_layer = layer
         colors = {k: layer.get_color(k) for k in names}
         self.tissues.show_result(result, colors)
+
+    def _show_parts(self, task: ImageTask, found: Any) -> None:
+        if not self._is_gone(task):
+            self.parts.set_tree(task, found)
+
+    def _is_gone(self, task: ImageTask) -> bool:
+        """Tell whether an image was removed while it was divided, and say so."""
+        if is_shown(self.viewer, task):
+            return False
+        name = task.sources[0].name
+        show_hint(f"The image {name!r} was removed meanwhile: its result is not shown.")
+        return True
 
     @guarded
     def find_parts(self) -> None:
@@ -131,7 +145,7 @@ class DiscoverWidget(MedGSWidget):
             tree_of(layers, task.field),
             file_with_tree(layers, task.field),
         )
-        self.parts_panel.run(job, partial(self.parts.set_tree, task), "Finding parts")
+        self.parts_panel.run(job, partial(self._show_parts, task), "Finding parts")
 
     @guarded
     def send(self, *, as_classes: bool) -> None:

@@ -100,15 +100,16 @@ class TrainRequest:
         except GeometryError as error:
             raise GeometryError(str(error).replace(IN_PYTHON, IN_THE_WIDGET)) from error
         save_segmenter(self.output, result.segmenter)
-        return TrainOutcome(self, result)
+        return TrainOutcome(self, result, source.without_mask)
 
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """A trained segmenter and what made it."""
+    """A trained segmenter, what made it, and the images that it did not use for want of a mask."""
 
     request: TrainRequest
     result: LearnResult
+    without_mask: tuple[str, ...] = ()
 
 
 def make_train_request(
@@ -298,5 +299,10 @@ def describe_outcome(outcome: TrainOutcome) -> str:
         names = ", ".join(list(result.left_out)[:3])
         why = next(iter(result.left_out.values()))
         lines.append(html.escape(f"Left out: {names} ({why})"))
+    if lacking := outcome.without_mask:
+        more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
+        lines.append(
+            html.escape(f"Not used, as without a mask: {', '.join(lacking[:SHOWN])}{more}")
+        )
     lines.append(html.escape(f"Saved as {outcome.request.output.name}."))
     return "<br>".join(lines)
