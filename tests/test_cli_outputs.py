@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 from pathlib import Path
 
 import nibabel as nib
@@ -15,7 +17,7 @@ from typer.testing import CliRunner
 from napari_medgs.cli import app
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.data.grid import Grid
-from napari_medgs.errors import FileError
+from napari_medgs.errors import Cancelled, FileError
 from napari_medgs.fitting import FitParams
 from napari_medgs.fitting import fit as fit_field
 from napari_medgs.io import read_label_names, read_labels, read_volume, write_image, write_labels
@@ -374,6 +376,56 @@ def test_an_interrupt_says_what_was_written(cohort, tmp_path, monkeypatch, line,
     else:
         assert "canceled; nothing was written." in result.stderr
     assert bool(whole) == (later and "absent" not in line)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_interrupt_of_a_folder_says_what_is_there(made, tmp_path, monkeypatch, late):
+    """While the second of two images is segmented; or too late for the first to stop."""
+    from napari_medgs.segmentation import model
+
+    for folder in ("images", "prompts"):
+        (tmp_path / folder).mkdir()
+        for name in ("a", "b"):
+            source = made / ("image.nii.gz" if folder == "images" else "strokes.nii.gz")
+            shutil.copy(source, tmp_path / folder / f"{name}.nii.gz")
+    solve, calls = model.SegmentModel.update, []
+
+    def update(self, *args, **options):
+        calls.append(1)
+        result = solve(self, *args, **options)
+        if len(calls) == (1 if late else 2):
+            signal.raise_signal(signal.SIGINT)
+            if not late:
+                raise Cancelled
+        return result
+
+    monkeypatch.setattr(model.SegmentModel, "update", update)
+    words = f"--prompts {tmp_path}/prompts --background-label 3 -o {tmp_path}/masks"
+    result = run(made, f"segment {tmp_path}/images {words}")
+    assert "stopping; what is finished is kept" in result.stderr
+    assert (tmp_path / "masks" / "a.nii.gz").exists()
+    assert not (tmp_path / "masks" / "b.nii.gz").exists()
+    assert result.exit_code == 130, result.output
+    assert "Canceled; 1 of 2 masks were written." in result.stderr
+
+
+def test_an_interrupt_that_comes_too_late_still_keeps_nothing(made, tmp_path, monkeypatch):
+    from napari_medgs.segmentation import model
+
+    solve = model.SegmentModel.update
+
+    def update(self, *args, **options):
+        result = solve(self, *args, **options)
+        signal.raise_signal(signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(model.SegmentModel, "update", update)
+    words = f"--prompts strokes.nii.gz --background-label 3 -o {tmp_path}/m.nii.gz"
+    result = run(made, f"segment image.nii.gz {words}")
+    assert result.exit_code == 130, result.output
+    assert "stopping; nothing is kept" in result.stderr
+    assert "canceled; nothing was written." in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_interrupt_names_what_other_processes_wrote(made, tmp_path, monkeypatch):

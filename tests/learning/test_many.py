@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
+import time
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +21,7 @@ import torch
 from typer.testing import CliRunner
 
 from napari_medgs.batch import segmenting
+from napari_medgs.batch.executors import unheard_interrupts
 from napari_medgs.batch.segmenting import segment_many
 from napari_medgs.cli import app
 from napari_medgs.errors import Cancelled, FileError
@@ -98,6 +103,37 @@ def test_refused(images: Path, model: Path, tmp_path: Path):
               "--workers", "2"],
     )  # fmt: skip
     assert result.exit_code == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signals on Windows")
+def test_workers_do_not_hear_an_interrupt():
+    """A terminal sends it to them, too, and they may not have a handler yet."""
+    process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(0.1,))
+    with unheard_interrupts():
+        process.start()
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
+    assert process.exitcode == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_canceled_in_the_midst(images: Path, model: Path, tmp_path: Path, workers: int):
+    """What is through counts."""
+    done = []
+    asked = []
+
+    def should_stop():
+        asked.append(len(done))
+        return bool(done) and asked.count(len(done)) > (workers == 1)
+
+    with pytest.raises(Cancelled) as caught:
+        segment_many(
+            find_cases(images), model, tmp_path / "masks", workers=workers, agreement=False,
+            should_stop=should_stop, done=lambda name, _: done.append(name),
+        )  # fmt: skip
+    assert str(caught.value) == f"Canceled; {len(done)} of 3 masks were written."
+    assert len(done) >= 1
+    assert len(done) == len(list((tmp_path / "masks").glob("*.nii.gz")))
 
 
 def test_no_masks_among_the_slices_of_an_image(images: Path, model: Path, tmp_path: Path):
@@ -184,7 +220,7 @@ def test_processes_share_the_cpus(images: Path, model: Path, monkeypatch: pytest
 
     @contextmanager
     def submitter(scheduler, workers):
-        yield lambda task: given.append((workers, task.threads)) or Future()
+        yield lambda task: given.append((workers, task.threads)) or Future(), None
 
     monkeypatch.setattr(segmenting, "_submitter", submitter)
     monkeypatch.setattr(segmenting, "default_threads", lambda: 7)

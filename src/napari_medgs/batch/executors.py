@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any, Protocol
 
 from napari_medgs import __version__
@@ -21,6 +23,24 @@ from napari_medgs.io.cases import Case
 
 CONNECT_SECONDS = 20
 WAIT_SECONDS = 120
+
+
+@contextmanager
+def unheard_interrupts() -> Iterator[None]:
+    """Let processes that are started in the block not hear a terminal's Ctrl-C, from the first.
+
+    A terminal sends it to all processes of a command. Those that are still importing, and have no
+    handler yet, would print a traceback each. A signal that comes meanwhile is not lost here.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # its own start would undo the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Workers(Protocol):
@@ -73,7 +93,8 @@ class LocalProcesses:
             self._executor = ProcessPoolExecutor(
                 self.processes, self._context, start_worker, (self._canceled, numbers, self.gpus)
             )
-        return self._executor.submit(fit_case, task)
+        with unheard_interrupts():
+            return self._executor.submit(fit_case, task)
 
     def cancel(self) -> None:
         """Ask the running fits to stop."""

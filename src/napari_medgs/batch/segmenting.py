@@ -21,7 +21,9 @@ from napari_medgs._util.progress import (
     never_stop,
 )
 from napari_medgs._util.threads import default_threads, limit_threads
+from napari_medgs.batch.executors import unheard_interrupts
 from napari_medgs.batch.mask_outputs import check_folder_name, check_mask_outputs
+from napari_medgs.batch.task import CancelFlag, listen
 from napari_medgs.errors import Cancelled, MedGSError
 from napari_medgs.io._atomic import note_written
 from napari_medgs.io.cases import Case
@@ -234,11 +236,15 @@ def segment_many(
 
     if scheduler is None and workers <= 1:
         for task in tasks:
-            if should_stop():
-                raise Cancelled(_canceled(len(found), len(tasks)))
-            report(task.case.name, segment_case(task, should_stop))
+            try:
+                if should_stop():
+                    raise Cancelled
+                numbers = segment_case(task, should_stop)
+            except Cancelled:
+                raise Cancelled(canceled(_written(found), len(tasks))) from None
+            report(task.case.name, numbers)
         return found
-    with _submitter(scheduler, workers) as submit:
+    with _submitter(scheduler, workers) as (submit, cancel):
         waiting = {submit(task): task for task in tasks}
         while waiting:
             ready = wait(list(waiting), POLL_SECONDS, "FIRST_COMPLETED").done
@@ -249,14 +255,34 @@ def segment_many(
                 except BrokenExecutor:
                     report(name, {"error": DIED})
             if should_stop():
-                for future in waiting:
-                    future.cancel()
-                raise Cancelled(_canceled(len(found), len(tasks)))
+                running = [future for future in waiting if not future.cancel()]
+                if cancel is not None:
+                    cancel()
+                    for future in wait(running).done:
+                        if future.exception() is None:  # it was through already
+                            report(waiting[future].case.name, future.result())
+                raise Cancelled(canceled(_written(found), len(tasks)))
     return {task.case.name: found[task.case.name] for task in tasks}
 
 
-def _canceled(done: int, total: int) -> str:
+def canceled(done: int, total: int) -> str:
+    """Return what to say of a batch that was canceled.
+
+    Parameters
+    ----------
+    done, total : int
+        Masks.
+    """
     return f"Canceled; {done} of {total} masks were written."
+
+
+def _written(found: Mapping[str, Mapping[str, Any]]) -> int:
+    return sum("error" not in numbers for numbers in found.values())
+
+
+def _segment_in_process(task: SegmentTask) -> dict[str, Any]:
+    """Segment an image in a process of this machine, until it is told to stop."""
+    return segment_case(task, CancelFlag(""))
 
 
 def _absolute(image: str) -> str:
@@ -267,16 +293,22 @@ def _absolute(image: str) -> str:
 @contextmanager
 def _submitter(
     scheduler: str | None, workers: int
-) -> Iterator[Callable[[SegmentTask], Future[dict[str, Any]]]]:
-    """Yield what starts a task somewhere."""
+) -> Iterator[tuple[Callable[[SegmentTask], Future[dict[str, Any]]], Callable[[], None] | None]]:
+    """Yield what starts a task somewhere, and what tells running ones to stop, if they listen."""
     if scheduler is not None:
         from napari_medgs.batch.executors import dask_client
 
         with dask_client(scheduler) as client:
             dask = client.get_executor(pure=False)
-            yield lambda task: dask.submit(segment_case, task)
+            yield lambda task: dask.submit(segment_case, task), None
         return
     # Not forked: threads and CUDA contexts of this process do not survive that.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context) as pool:
-        yield lambda task: pool.submit(segment_case, task)
+    stop = context.Event()
+    with ProcessPoolExecutor(workers, context, listen, (stop,)) as pool:
+
+        def submit(task: SegmentTask) -> Future[dict[str, Any]]:
+            with unheard_interrupts():
+                return pool.submit(_segment_in_process, task)
+
+        yield submit, stop.set

@@ -69,10 +69,7 @@ def start_worker(canceled: Any, numbers: Any, gpus: int) -> None:
     gpus : int
         CUDA devices of this machine.
     """
-    global _canceled
-    _canceled = canceled
-    # A terminal sends Ctrl-C to all processes of a command; this one is told when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    listen(canceled)
     try:
         number = numbers.get(timeout=POLL_SECONDS)
     except queue.Empty:
@@ -81,6 +78,20 @@ def start_worker(canceled: Any, numbers: Any, gpus: int) -> None:
         named = os.environ.get("CUDA_VISIBLE_DEVICES")
         devices = named.split(",") if named else [str(k) for k in range(gpus)]
         os.environ["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
+
+
+def listen(canceled: Any) -> None:
+    """Let a worker process stop when it is told to, and only then.
+
+    Parameters
+    ----------
+    canceled : multiprocessing.Event
+        Set when the run is canceled.
+    """
+    global _canceled
+    _canceled = canceled
+    # A terminal sends Ctrl-C to all processes of a command; this one is told when to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class CancelFlag:

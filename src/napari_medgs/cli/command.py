@@ -192,6 +192,8 @@ _RESAMPLE = re.compile(r" (For a mask, )?resample=True \(--resample\) does that\
 _reading: ContextVar[Collection[str]] = ContextVar("_reading", default=())
 """Options of the command that runs which say where an image lies."""
 _MOST = 4  # outputs that a message names
+NOTHING = "nothing"
+"""What a command keeps that writes its outputs in the end."""
 _interrupted = threading.Event()
 _given: ContextVar[frozenset[str]] = ContextVar("_given", default=frozenset())
 """Options that stand on the command line of the command that runs."""
@@ -334,6 +336,12 @@ def stoppable(what: str) -> Iterator[Callable[[], bool]]:
     ------
     callable
         Returns True once the user has asked to stop.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        At the second signal; at the end of the block where the first came too late for the work
+        to stop, but nothing is to be kept.
     """
     check_interrupted()
     asked = threading.Event()
@@ -348,3 +356,5 @@ def stoppable(what: str) -> Iterator[Callable[[], bool]]:
 
     with _handling(signal.SIGINT, ask), _handling(signal.SIGTERM, ask):
         yield asked.is_set
+    if asked.is_set() and what == NOTHING:
+        raise KeyboardInterrupt

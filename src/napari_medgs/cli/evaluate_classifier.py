@@ -8,7 +8,7 @@ import typer
 
 from napari_medgs.classification.card import DISCLAIMER
 from napari_medgs.cli.classify import find_model
-from napari_medgs.cli.command import stoppable
+from napari_medgs.cli.command import NOTHING, stoppable
 from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption, ThreadsOption
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter
@@ -51,7 +51,7 @@ def evaluate_classifier(
 
         torch.set_num_threads(threads)
     data = load_dataset(dataset, size=classifier.card.shape[-1])
-    with reporter.progress() as progress, stoppable("nothing") as should_stop:
+    with reporter.progress() as progress, stoppable(NOTHING) as should_stop:
         result = run(classifier, data, split, progress=progress, should_stop=should_stop)
     metrics = {**result.metrics, "model": classifier.card.model, "dataset": data.name,
                "split": split}  # fmt: skip

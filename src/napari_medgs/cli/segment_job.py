@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -14,20 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medgs._util.naming import naming
 from napari_medgs._util.threads import limit_threads
-from napari_medgs.cli.command import print_error, stoppable
+from napari_medgs.cli.command import NOTHING, print_error, stoppable
 from napari_medgs.cli.field_inputs import load_field_of
 from napari_medgs.cli.options import Reading
 from napari_medgs.cli.place_prompts import PlacePrompts
 from napari_medgs.cli.report import Reporter, label_title, listed, rounded
 from napari_medgs.cli.segment_options import MoreOutputs, Prompting
-from napari_medgs.cli.segment_pairs import image_files, pair_prompts
+from napari_medgs.cli.segment_pairs import PromptedImage, image_files, pair_prompts
 from napari_medgs.cli.segment_warnings import FILLED, common_names, warn_of_gaps
-from napari_medgs.errors import FileError, LabelError, MedGSError, ParameterError
+from napari_medgs.errors import Cancelled, FileError, LabelError, MedGSError, ParameterError
 from napari_medgs.segmentation.params import SegmentParams
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_medgs._util.progress import StopCallback
     from napari_medgs.cli.explain import Explain
     from napari_medgs.data.volume import Volume
     from napari_medgs.learning import Segmenter, SegmenterResult
@@ -82,8 +83,12 @@ class SegmentJob:
         places: PlacePrompts = NO_PLACES,
         explain: Explain | None = None,
         model: Segmenter | None = None,
+        should_stop: StopCallback | None = None,
     ) -> tuple[SegmentResult, dict[str, Any], dict[int, str]]:
-        """Segment one image from a scribble file, points and boxes."""
+        """Segment one image from a scribble file, points and boxes.
+
+        ``should_stop`` tells of a Ctrl-C where something else than this listens for it.
+        """
         from napari_medgs.io import read_label_names, read_labels
         from napari_medgs.io.prior import read_prior
         from napari_medgs.io.segmented import segments_by_file
@@ -147,7 +152,7 @@ class SegmentJob:
         with (
             naming(**files),
             self._hinting(strokes is not None),
-            stoppable("nothing") as should_stop,
+            stoppable(NOTHING) if should_stop is None else nullcontext(should_stop) as stop,
             self.reporter.progress() as progress,
         ):
             given = Prompts(
@@ -177,7 +182,7 @@ class SegmentJob:
                         seed=self.params.seed,
                     ),
                     progress=progress,
-                    should_stop=should_stop,
+                    should_stop=stop,
                 )
             metrics = self.metrics(result, self.params)
             if not result.has_background:
@@ -190,7 +195,7 @@ class SegmentJob:
                     self.params,
                     full=result.labels,
                     progress=progress,
-                    should_stop=should_stop,
+                    should_stop=stop,
                 )
                 metrics["contrasts"] = explain.numbers(found)
         return result, metrics, {k: name for k, name in names.items() if k in result.voxels}
@@ -202,7 +207,7 @@ class SegmentJob:
         with (
             naming(image=images),
             limit_threads(self.params.threads),
-            stoppable("nothing") as should_stop,
+            stoppable(NOTHING) as should_stop,
             self.reporter.progress() as progress,
         ):
             found = segmenter.segment(
@@ -283,6 +288,7 @@ class SegmentJob:
     def segment_folder(self, images: list[Path], output: Path) -> dict[str, Any]:
         """Segment every image that has prompts of the same name."""
         from napari_medgs.batch.mask_outputs import check_folder_name, check_mask_outputs
+        from napari_medgs.batch.segmenting import canceled
         from napari_medgs.io.folders import make_folder
 
         for place in images:
@@ -296,37 +302,49 @@ class SegmentJob:
         check_mask_outputs([check_folder_name(output) / case.output for case in pairs], read)
         make_folder(output)
         cases: dict[str, Any] = {}
-        failed = 0
-        for number, case in enumerate(pairs):
-            file = case.prompts
-            self.reporter.note(f"{number + 1}/{len(pairs)}  {file.name}")
-            try:
-                lacking = [p for p in images if p not in {image.parent for image in case.images}]
-                if lacking:
-                    raise FileError(f"{lacking[0]}: no image has the name of the prompts {file}.")
-                result, cases[file.name], names = self.segment_image(
-                    [str(image) for image in case.images], replace(self.prompting, prompts=file)
-                )
-                cases[file.name].update(self.write(result, output / case.output, names))
-                self.reporter.note(
-                    "  "
-                    + ", ".join(
-                        f"{label_title(value, names)}: {rounded(volume)} ml"
-                        for value, volume in result.volumes_ml.items()
-                    )
-                )
-            except MedGSError as error:
-                from napari_medgs.errors import Cancelled
-
-                if isinstance(error, Cancelled) or self.debug:
-                    raise
-                failed += 1
-                text = str(error)
-                print_error(text if file.name in text else f"{file.name}: {text}")
-                cases[file.name] = {"error": str(error)}
+        with stoppable("what is finished") as should_stop:
+            for number, case in enumerate(pairs):
+                name = case.prompts.name
+                self.reporter.note(f"{number + 1}/{len(pairs)}  {name}")
+                written = sum("error" not in numbers for numbers in cases.values())
+                try:
+                    if should_stop():
+                        raise Cancelled
+                    cases[name] = self._segment_case(case, images, output, should_stop)
+                except Cancelled:
+                    raise Cancelled(canceled(written, len(pairs))) from None
+                except MedGSError as error:
+                    if self.debug:
+                        raise
+                    text = str(error)
+                    print_error(text if name in text else f"{name}: {text}")
+                    cases[name] = {"error": text}
+        failed = sum("error" in numbers for numbers in cases.values())
         known = {image for case in pairs for image in case.images}
         unprompted = [file.name for file in image_files(images[0]) if file not in known]
         return {"cases": cases, "failed": failed, "without_prompts": unprompted}
+
+    def _segment_case(
+        self,
+        case: PromptedImage,
+        images: list[Path],
+        output: Path,
+        should_stop: StopCallback,
+    ) -> dict[str, Any]:
+        """Segment one of many images and write its mask."""
+        lacking = [p for p in images if p not in {image.parent for image in case.images}]
+        if lacking:
+            raise FileError(f"{lacking[0]}: no image has the name of the prompts {case.prompts}.")
+        result, metrics, names = self.segment_image(
+            [str(image) for image in case.images],
+            replace(self.prompting, prompts=case.prompts),
+            should_stop=should_stop,
+        )
+        metrics.update(self.write(result, output / case.output, names))
+        volumes = result.volumes_ml.items()
+        text = ", ".join(f"{label_title(k, names)}: {rounded(ml)} ml" for k, ml in volumes)
+        self.reporter.note(f"  {text}")
+        return metrics
 
 
 def folder_rows(metrics: dict[str, Any]) -> list[tuple[str, Any]]:

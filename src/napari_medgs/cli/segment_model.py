@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medgs._util.naming import naming
 from napari_medgs._util.threads import limit_threads
-from napari_medgs.cli.command import print_error, stoppable
+from napari_medgs.cli.command import NOTHING, print_error, stoppable
 from napari_medgs.cli.explain import contrast_rows
 from napari_medgs.cli.report import label_title, rounded
 
@@ -55,7 +55,7 @@ class ModelJob:
         with (
             naming(image=images),
             limit_threads(self.job.params.threads),
-            stoppable("nothing") as should_stop,
+            stoppable(NOTHING) as should_stop,
             self.job.reporter.progress() as progress,
         ):
             result = self.segmenter.segment(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medgs._util.naming import naming
-from napari_medgs.cli.command import print_error, stoppable
+from napari_medgs.cli.command import NOTHING, print_error, stoppable
 from napari_medgs.cli.field_inputs import load_field_of
 from napari_medgs.cli.segment_warnings import FILLED_SESSION, warn_of_boxes, warn_of_gaps
 
@@ -50,7 +50,7 @@ def replay_session(
     started = time.perf_counter()
     with (
         naming(image=images, session=session, field=field),
-        stoppable("nothing") as should_stop,
+        stoppable(NOTHING) as should_stop,
         job.reporter.progress() as progress,
     ):
         own = session.parent / restored.field if restored.field else None

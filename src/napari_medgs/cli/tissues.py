@@ -10,7 +10,7 @@ import typer
 
 from napari_medgs._util.naming import naming
 from napari_medgs._util.settings import settings_of
-from napari_medgs.cli.command import refuse_idle, stoppable
+from napari_medgs.cli.command import NOTHING, refuse_idle, stoppable
 from napari_medgs.cli.field_inputs import is_field_alone, warn_of_mismatch
 from napari_medgs.cli.option_groups import takes_groups
 from napari_medgs.cli.options import (
@@ -211,7 +211,7 @@ def _divide(
             inside = read_labels(region, like=volume.grid, resample=resample)[0] != 0
     with (
         naming(image=images, field=field, region=region),
-        stoppable("nothing") as should_stop,
+        stoppable(NOTHING) as should_stop,
         reporter.progress() as progress,
     ):
         result = tissues(

@@ -10,7 +10,7 @@ import typer
 from napari_medgs._util.settings import settings_of
 from napari_medgs.classification.card import DISCLAIMER, SUFFIX
 from napari_medgs.classification.training.params import TrainParams
-from napari_medgs.cli.command import refuse_idle, stoppable
+from napari_medgs.cli.command import NOTHING, refuse_idle, stoppable
 from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output
@@ -90,7 +90,7 @@ def train(
     if Path(dataset).exists():
         refuse_idle(("--size",), "on files")
     data = load_dataset(dataset, size=size)
-    with reporter.progress() as progress, stoppable("nothing") as should_stop:
+    with reporter.progress() as progress, stoppable(NOTHING) as should_stop:
         result = run(data, params, progress=progress, should_stop=should_stop)
     save_classifier(output, result.classifier)
     metrics = {**result.metrics, "output": output}

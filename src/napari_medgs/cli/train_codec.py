@@ -9,7 +9,7 @@ import typer
 
 from napari_medgs._util.naming import naming
 from napari_medgs._util.settings import settings_of
-from napari_medgs.cli.command import refuse_idle, stoppable
+from napari_medgs.cli.command import NOTHING, refuse_idle, stoppable
 from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption
 from napari_medgs.cli.outputs import check_distinct
 from napari_medgs.cli.report import Reporter, check_output
@@ -78,7 +78,7 @@ def train_codec(
 
     require("torch", "lightning", feature="train-codec")
     start = None
-    with stoppable("nothing") as should_stop, reporter.progress() as progress:
+    with stoppable(NOTHING) as should_stop, reporter.progress() as progress:
         if source.name.lower().endswith(".npz"):
             if gaussians > params.block:
                 raise ParameterError(

@@ -10,7 +10,7 @@ import typer
 
 from napari_medgs._util.naming import naming
 from napari_medgs._util.settings import settings_of
-from napari_medgs.cli.command import stoppable
+from napari_medgs.cli.command import NOTHING, stoppable
 from napari_medgs.cli.options import DebugOption, JsonOption, QuietOption
 from napari_medgs.cli.outputs import check_distinct, files_of
 from napari_medgs.cli.report import Reporter, check_output
@@ -98,7 +98,7 @@ def train_tissues(
         else:
             regions.append(read_labels(case.mask, like=images[-1].grid)[0] != 0)
     names = [case.name for case in cases]
-    with stoppable("nothing") as should_stop, reporter.progress() as progress:
+    with stoppable(NOTHING) as should_stop, reporter.progress() as progress:
         trained = run(
             images, params, names=names, regions=regions,
             progress=progress, should_stop=should_stop,
