@@ -84,3 +84,34 @@ def test_a_mask_that_is_complete_stays_when_the_next_file_cannot_be_written(fold
     assert "seg.nii.gz" in text.split("complete:")[1]
     assert set(np.unique(read_labels(seg)[0])) == {0, 1, 2}
     assert not chance.exists()
+
+
+@pytest.mark.parametrize("place", ["~/new", "~nobody/new"])
+def test_a_tilde_that_no_shell_read(tmp_path, monkeypatch, place):
+    """As in --output=~/x and in quotes: no folder of this name is made."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileError, match="stands for a home folder only where the shell"):
+        make_folder(place)
+    for words in (("sample", "-o", place), ("info", f"{place}/a.nii.gz")):
+        done = run(*words)
+        assert done.exit_code == 1
+        assert "give the whole path" in done.output.replace("\n", " ")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / place).mkdir(parents=True)
+    assert make_folder(f"{place}/below").is_dir()
+
+
+def test_a_full_disk_names_the_folder_of_meshes(tmp_path, monkeypatch):
+    """And not the temporary one that becomes it."""
+    import trimesh
+
+    from napari_medgs.io import meshes
+
+    def full(path, *_):
+        raise FileError(f"{path}: cannot be written (No space left on device).")
+
+    monkeypatch.setattr(meshes, "_write", full)
+    with pytest.raises(FileError, match="cannot be written") as caught:
+        meshes.save_meshes(tmp_path / "new", {1: trimesh.creation.box()})
+    assert str(caught.value).startswith(f"{tmp_path}/new/")
+    assert ".tmp" not in str(caught.value)

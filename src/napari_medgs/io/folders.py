@@ -86,7 +86,7 @@ def missing(path: str | Path, what: str = "file") -> FileError:
     """
     place = Path(path)
     if not is_broken_link(place):
-        return FileError(f"{path}: no such {what}.")
+        return FileError(f"{path}: no such {what}{_home_hint(place) or '.'}")
     return FileError(
         f"{path}: no such {what}. It is a link to {os.readlink(place)}, which does not exist; "
         "in a DataLad or git-annex data set fetch it first (datalad get)."
@@ -155,7 +155,8 @@ def check_folder_of(path: Path) -> None:
             raise FileError(
                 f"{path}: {blocking} is a file, not a folder; choose another place for the output."
             )
-        raise FileError(f"{path}: the folder {folder} does not exist; make it first.")
+        hint = _home_hint(path)
+        raise FileError(f"{path}: the folder {folder} does not exist{hint or '; make it first.'}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FileError(f"{path}: the folder {folder} is not writable.")
 
@@ -184,6 +185,8 @@ def make_folder(path: str | Path) -> Path:
     True
     """
     folder = Path(path)
+    if hint := _home_hint(folder):  # nobody wants a folder of this name
+        raise FileError(f"{folder}: cannot be made{hint}")
     blocking = _file_above(folder / "any")
     if blocking is not None:
         raise FileError(
@@ -196,6 +199,17 @@ def make_folder(path: str | Path) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FileError(f"{folder}: the folder is not writable.")
     return folder
+
+
+def _home_hint(path: Path) -> str:
+    """Return what to add to a message about a path that begins with an unresolved ``~``."""
+    first = path.parts[0] if path.parts else ""
+    if not first.startswith("~") or Path(first).exists():
+        return ""
+    return (
+        f": {first} stands for a home folder only where the shell reads it, unquoted and at the "
+        "beginning of a word; give the whole path."
+    )
 
 
 def _file_above(path: Path) -> Path | None:

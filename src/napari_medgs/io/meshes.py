@@ -125,8 +125,11 @@ def save_meshes(
     if not path.exists():  # a new folder is complete or absent
         with atomic_path(path) as temporary:
             temporary.mkdir()
-            for file, (label, mesh) in zip(written, painted.items(), strict=True):
-                _write(temporary / file.name, {label: mesh}, names)
+            try:
+                for file, (label, mesh) in zip(written, painted.items(), strict=True):
+                    _write(temporary / file.name, {label: mesh}, names)
+            except FileError as error:
+                raise FileError(str(error).replace(str(temporary), str(path))) from error
         return written
     for file, (label, mesh) in zip(written, painted.items(), strict=True):
         _write(file, {label: mesh}, names)
