@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import socket
@@ -20,6 +21,7 @@ from nnInteractive.inference.remote.serialization import pack_array
 from napari_medgs.cli.app import load_command
 from napari_medgs.errors import ParameterError
 from napari_medgs.server.app import Server
+from napari_medgs.server.http import Gate
 from napari_medgs.server.leases import FullError, LeaseGoneError, LeaseStore
 from napari_medgs.server.packing import PackingError, TooLargeError, pack, unpack
 from napari_medgs.server.settings import ServerSettings
@@ -357,3 +359,30 @@ def test_many_prompts_take_no_more_memory(client):
             client.add_point_interaction((6, 12, 14), True)
             sizes.append(process.memory_info().rss)
     assert sizes[-1] - sizes[0] < 50_000_000
+
+
+def test_a_request_that_the_end_cuts_off_is_answered():
+    """And not told as a failure of the program, with a traceback in the log."""
+    sent = []
+
+    async def long(scope, receive, send):
+        await asyncio.sleep(60)
+
+    async def receive():
+        return {"type": "http.request", "body": b""}
+
+    async def send(message):
+        sent.append(message)
+
+    async def cut_off():
+        gate = Gate(long, ServerSettings(port=0), frozenset())
+        scope = {"type": "http", "method": "POST", "path": "/undo",
+                 "headers": [(b"host", b"127.0.0.1:1527")]}  # fmt: skip
+        task = asyncio.create_task(gate(scope, receive, send))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await task
+
+    asyncio.run(cut_off())
+    assert sent[0]["status"] == 503
+    assert b"was stopped" in sent[1]["body"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import logging
@@ -178,6 +179,12 @@ class Gate:
                 await refused(scope, receive, sending)
             else:
                 await self._app(scope, receiving, sending)
+        except asyncio.CancelledError:
+            # At its end the server cancels requests that take longer than it waits, and logs a
+            # traceback of those that do not take that.
+            if status:
+                raise
+            await error_response(503, "The server was stopped.")(scope, receive, sending)
         finally:
             seconds = time.perf_counter() - started
             # A route's path names no session.
