@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 import napari_medgs as mg
-from napari_medgs.fitting import FitParams, fit
+from napari_medgs.fitting import AdvancedFitParams, FitParams, OptimizerParams, fit
 from napari_medgs.fitting.class_slots import BLOCK, MANY_CLASSES, REACH, class_slots
 from napari_medgs.fitting.problem import make_problem
 from napari_medgs.metrics import dice
+from napari_medgs.rendering.cpu.engine import CpuEngine
+from napari_medgs.rendering.engine import EngineSpec, LossAndGradient, StackTarget
+from napari_medgs.rendering.reference import ReferenceEngine
 
 SHAPE = (8, 60, 60)
 QUICK = FitParams(iterations=25, gaussians=1500, slice_axis=0, threads=1)
@@ -141,3 +146,84 @@ def test_many_classes_get_gaussians_by_what_is_labeled() -> None:
     few, many = fit(flat, params, np.minimum(labels, 1)).field, fit(flat, params, labels).field
     assert len(many) > 0.9 * 0.13 * np.count_nonzero(labels)
     assert len(many) > len(few)
+
+
+def boxes(depth: int = 24) -> NDArray[np.int32]:
+    """Boxes in three dimensions, each a class."""
+    z, y, x = np.indices((depth, 48, 48))
+    inside = (z % 12 < 10) & (y % 12 < 10) & (x % 12 < 10)
+    return np.where(inside, 1 + (z // 12) * 16 + (y // 12) * 4 + x // 12, 0).astype(np.int32)
+
+
+def noisy_picture(labels: NDArray[np.int32], sigma: float) -> mg.Volume:
+    rng = np.random.default_rng(0)
+    level = np.concatenate([[0.0], rng.uniform(0.4, 1.0, labels.max())])
+    image = level[labels] + rng.normal(0, sigma, labels.shape)
+    return mg.Volume.from_array(image.astype(np.float32))
+
+
+def test_labels_are_seen_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = boxes()
+    seen: list[NDArray[np.bool_]] = []
+    original = CpuEngine.loss_and_gradient
+
+    def spy(self: CpuEngine, parameters: Any, target: StackTarget) -> LossAndGradient:
+        seen.append(target.seg_weights.copy())
+        return original(self, parameters, target)
+
+    monkeypatch.setattr(CpuEngine, "loss_and_gradient", spy)
+    params = FitParams(iterations=8, gaussians=1500, slice_axis=0, threads=1, backend="cpu")
+    volume = noisy_picture(labels, 0.01)
+    fit(volume, params, labels)
+    weights = np.stack(seen)
+    assert (np.count_nonzero(weights, axis=1) == len(labels) // 4).all()
+    every = weights[:4].sum(axis=0)  # all slices in four steps, with four times the weight
+    np.testing.assert_allclose(every, every[0])
+    for few in (
+        (replace(params, quality=60.0, time_limit=0.5), labels),
+        (params, labels % 5),
+        (params, np.where(np.arange(24)[:, None, None] % 6 == 0, labels, -1)),
+    ):
+        seen.clear()
+        fit(volume, *few)
+        assert np.ptp(np.count_nonzero(np.stack(seen), axis=1)) == 0
+        assert (seen[0] == seen[-1]).all()
+
+
+def test_image_channels_alone_are_rendered_where_labels_do_not_count() -> None:
+    rng = np.random.default_rng(0)
+    shape, classes = (8, 12, 40), 6
+    spec = EngineSpec(shape, 1 + classes, rng.random(1 + classes), threads=2)
+    table = rng.normal(0, 0.3, (40, 14 + 1 + classes)).astype(np.float32)
+    table[:, :3] = rng.uniform(0, shape[::-1], (40, 3))
+    labels = rng.integers(0, classes, shape).astype(np.uint8)
+    images = rng.random((1, *shape)).astype(np.float32)
+    weights = np.zeros(8, np.float32)
+    weights[2::4] = 0.5
+    target = StackTarget(images, np.ones((1, 8), np.float32), labels, weights, classes)
+    rendered: list[tuple[int, int]] = []
+    engine = CpuEngine(spec)
+    splat = engine._splat
+
+    def spy(values: Any, z: int, band: tuple[int, int], buffer: Any) -> None:
+        rendered.append((z, buffer.shape[1] - 1))
+        splat(values, z, band, buffer)
+
+    engine._splat = spy  # type: ignore[method-assign]
+    ours = engine.loss_and_gradient(table, target)
+    assert all(channels == (1 + classes if z % 4 == 2 else 1) for z, channels in rendered)
+    truth = ReferenceEngine(spec).loss_and_gradient(table, target)
+    np.testing.assert_allclose(ours.gradient, truth.gradient, rtol=1e-2, atol=1e-4)
+
+
+def test_fits_of_many_classes_end_sooner_where_noise_is_left() -> None:
+    labels = boxes()
+    params = FitParams(iterations=60, gaussians=1500, slice_axis=0, threads=1, backend="cpu")
+    noisy = fit(noisy_picture(labels, 0.15), params, labels)
+    assert noisy.metrics["iterations"] < 55
+    assert min(noisy.metrics["dice"].values()) > 0.95
+    assert fit(noisy_picture(labels, 0.15), params, labels % 5).metrics["iterations"] == 60
+    still = AdvancedFitParams(optimizer=OptimizerParams(label_turns=1))
+    whole = fit(noisy_picture(labels, 0.15), replace(params, advanced=still), labels)
+    assert whole.metrics["iterations"] == 60
+    assert noisy.metrics["psnr"] > whole.metrics["psnr"] - 0.3

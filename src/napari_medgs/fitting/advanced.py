@@ -20,6 +20,9 @@ class OptimizerParams:
         Largest steps of the polynomial's coefficients of degree 1, 2 and 3.
     gradient_floor : float
         Slopes below this fraction of a column's root mean square move little.
+    label_turns : int
+        With more than 20 classes the labels of one in so many slices are seen in a step, in
+        turns; of all slices where a quality is asked for.
     """
 
     beta1: float = 0.7
@@ -31,6 +34,7 @@ class OptimizerParams:
     logit: float = 0.3
     fold: tuple[float, float, float] = (0.02, 0.005, 0.001)
     gradient_floor: float = 0.003
+    label_turns: int = 4
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,16 @@ class DensificationParams:
         Gaussians per voxel at which rounds end.
     resume_iterations : int
         Steps of a round with the Gaussians there are, and the fewest of any later round.
+    gain_steps : int
+    least_gain : float
+        Where the image gained less than this (dB) in so many steps, a step brings a round with
+        labels in turns (see ``label_turns``) as far as two: noise is left, and the classes, which
+        settle sooner.
     max_sigma_spacings, min_max_sigma : float
         Largest standard deviation, in mean distances of the Gaussians and in voxels at least:
         class logits alone would let Gaussians grow over flat regions without end.
+    max_sigma_spacings_many : float
+        The same in mean distances with more than 20 classes, whose steps cost more.
     """
 
     initial_fraction: float = 0.6
@@ -108,7 +119,10 @@ class DensificationParams:
     crop_allowance: float = 0.05
     max_per_voxel: float = 0.5
     resume_iterations: int = 20
+    gain_steps: int = 4
+    least_gain: float = 0.1
     max_sigma_spacings: float = 1.25
+    max_sigma_spacings_many: float = 0.8
     min_max_sigma: float = 3.0
 
 
@@ -216,6 +230,8 @@ class TargetParams:
         Voxels kept around what is not background.
     seg_scale : float
         Makes ``lambda_seg`` = 1 an even match for the squared errors of the image.
+    seg_noise : float
+        It is at least this factor of the variance of the image's noise (intensities from 0 to 1).
     empty_logit, empty_logit_sum : float
         Background class's logit where no Gaussian reaches, for the normalized and the sum blend.
         In the first as sure as fitted ones are, in the second weak enough to be outweighed.
@@ -226,6 +242,7 @@ class TargetParams:
     flat: float = 2e-3
     margin: int = 6
     seg_scale: float = 0.001
+    seg_noise: float = 1.0
     empty_logit: float = 8.0
     empty_logit_sum: float = 4.0
     quality_fraction: float = 0.35

@@ -15,6 +15,7 @@ from napari_medgs.data.intensities import check_span, scale_to_unit
 from napari_medgs.data.volume import Volume
 from napari_medgs.errors import GeometryError, ImageError, LabelError, ParameterError
 from napari_medgs.fitting.advanced import TargetParams
+from napari_medgs.fitting.noise import noise_variance
 from napari_medgs.fitting.params import FitParams
 from napari_medgs.io.labels import as_labels
 from napari_medgs.rendering.engine import StackTarget
@@ -186,7 +187,8 @@ def make_problem(
         if believed.size and (believed.min() < 0 or believed.max() >= depth):
             raise ParameterError(f"mask_slices must lie in 0 .. {depth - 1}.")
         known = (labels != UNLABELED).any(axis=(1, 2))
-        seg_weights[believed] = params.lambda_seg * settings.seg_scale
+        looked_at = images if params.holdout is None else images[:, training]
+        seg_weights[believed] = params.lambda_seg * _class_scale(looked_at, background, settings)
         seg_weights[~known] = 0
         if params.empty_slices_unlabeled:
             painted = (labels > 0) & (labels != UNLABELED)
@@ -216,6 +218,18 @@ def make_problem(
     )
     problem = FitProblem(info, np.asarray(background, np.float32), target, (0, 0), 0.0, training)
     return crop_to_content(problem, settings)
+
+
+def _class_scale(images: Floats, background: list[float], settings: TargetParams) -> float:
+    """Return the weight of a voxel's cross-entropy, that of half its squared error being one.
+
+    Errors as large as the noise say as much about an image as a class of probability 1/e about
+    its labels: in noisy images classes weigh more, or thin ones would be lost in it.
+    """
+    noise = [
+        noise_variance(image, level) for image, level in zip(images, background, strict=False)
+    ]
+    return max([settings.seg_scale, *(settings.seg_noise * variance for variance in noise)])
 
 
 def crop_to_content(problem: FitProblem, settings: TargetParams) -> FitProblem:

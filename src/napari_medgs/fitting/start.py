@@ -139,7 +139,9 @@ def place_start(
         labels,
         target.classes,
         rng,
-        largest=largest_sigma(foreground, budget, params.advanced.densification),
+        largest=largest_sigma(
+            foreground, budget, len(problem.info.class_names), params.advanced.densification
+        ),
         settings=params.advanced.initialization,
     )
     if step > 1:

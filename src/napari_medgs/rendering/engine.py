@@ -145,7 +145,8 @@ class LossAndGradient(NamedTuple):
     image_error : float
         Unweighted sum of squared image errors over the scored slices.
     label_error : float
-        Sum over labeled voxels of one minus the probability of the true class.
+        Sum over labeled voxels of one minus the probability of the true class. Slices whose labels
+        have no weight may be left out.
     gradient : (N, 14 + C) ndarray or tensor
         Of the loss; the engine may reuse the array in its next call.
     through_plane_error : float
@@ -221,6 +222,24 @@ class DifferentiableEngine(Engine, Protocol):
         -------
         (N, 14 + C) ndarray or tensor
             Derivative of the loss with respect to the parameters.
+        """
+
+
+@runtime_checkable
+class SliceVisitor(Engine, Protocol):
+    """An engine that renders slice by slice, without a volume of all channels."""
+
+    def visit_slices(
+        self, parameters: Floats, slices: NDArray[Any], visit: Callable[[int, Floats], None]
+    ) -> None:
+        """Call ``visit`` with each slice and its rendering, from several threads.
+
+        Parameters
+        ----------
+        parameters : (N, 14 + C) ndarray of float32
+        slices : (S,) ndarray of int
+        visit : callable
+            Receives the index of a slice and its channels (C, Y, X).
         """
 
 

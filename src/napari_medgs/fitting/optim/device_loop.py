@@ -32,6 +32,7 @@ class DeviceFitLoop(FitLoop):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.cuda: Any = options["engine"]
+        self.label_turns = 1  # a step of a GPU is short
         adam = self.params.advanced.optimizer
         self.stepper = CudaStepper(
             self.cuda,

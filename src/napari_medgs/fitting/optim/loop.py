@@ -10,24 +10,30 @@ from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 from napari_medgs._util.progress import ProgressCallback, ProgressEvent, StopCallback
-from napari_medgs._util.threads import run_chunks
 from napari_medgs.data.field import morton_order
 from napari_medgs.errors import Cancelled
 from napari_medgs.fitting.advanced import DensificationParams
 from napari_medgs.fitting.init.place import place, sample_voxels
 from napari_medgs.fitting.optim.adam import Adam, step_sizes
+from napari_medgs.fitting.optim.density import error_density
 from napari_medgs.fitting.optim.moments import weighted_moments
 from napari_medgs.fitting.optim.state import FitStage, LoopState, Snapshot, StopReason
+from napari_medgs.fitting.optim.turns import label_turns, target_of_turn
 from napari_medgs.fitting.params import FitParams
-from napari_medgs.fitting.problem import UNLABELED, FitProblem
+from napari_medgs.fitting.problem import FitProblem
+from napari_medgs.rendering.api import MANY_CLASSES
 from napari_medgs.rendering.engine import Engine
 from napari_medgs.rendering.parameters import LOG_R1, LOG_R2, LOG_RT, LOG_W, T, X, Y
 
 
-def largest_sigma(foreground: int, gaussians: int, settings: DensificationParams) -> float:
+def largest_sigma(
+    foreground: int, gaussians: int, classes: int, settings: DensificationParams
+) -> float:
     """Return the largest sigma (voxels) that so many Gaussians may have on a foreground."""
+    many = classes > MANY_CLASSES
+    spacings = settings.max_sigma_spacings_many if many else settings.max_sigma_spacings
     spacing: float = (foreground / max(gaussians, 1)) ** (1 / 3)
-    return max(settings.min_max_sigma, settings.max_sigma_spacings * spacing)
+    return max(settings.min_max_sigma, spacings * spacing)
 
 
 class FitLoop:
@@ -87,7 +93,9 @@ class FitLoop:
         )
         if trainable is not None:
             self.steps *= trainable
-        self.largest_sigma = largest_sigma(foreground, budget, self.settings)
+        self.largest_sigma = largest_sigma(
+            foreground, budget, len(problem.info.class_names), self.settings
+        )
         self.lower, self.upper = self._limits(smallest_slice_sigma)
         if trainable is not None:  # what stays must not be moved into limits either
             self.lower[trainable == 0], self.upper[trainable == 0] = -1e6, 1e6
@@ -98,6 +106,7 @@ class FitLoop:
         self.target_psnr = self._initial_target_psnr()
         # With more of these (see LoopState) the target_psnr does not count as met.
         self.max_label_error = self.max_through_plane_error = np.inf
+        self.label_turns = label_turns(problem, params)
 
     def _limits(self, smallest_slice_sigma: float) -> tuple[Floats, Floats]:
         columns = self.state.parameters.shape[1]
@@ -171,23 +180,35 @@ class FitLoop:
         if grows and state.iteration > 0:
             moments = [0]
         since = self.seconds
-        for step in range(iterations):
+        done, added = 0, state.iteration
+        while done < iterations:
             if self.should_stop():
                 state.stopped_by = StopReason.CANCELLED
                 return
-            if step in moments:
-                left = len(moments) - moments.index(step)
-                self._add((count_to - len(state.parameters)) // left)
-            psnr = self._step(1.0 - step / iterations)
+            if moments and done >= moments[0]:
+                self._add((count_to - len(state.parameters)) // len(moments))
+                del moments[0]
+                added = state.iteration
+            psnr = self._step(1.0 - done / iterations)
             if self._target_met(psnr):
                 state.stopped_by = StopReason.QUALITY
                 return
             if params.time_limit is not None and self.seconds >= params.time_limit:
                 state.stopped_by = StopReason.TIME
                 return
-            self._report(step + 1, iterations, since)
-            if step == 0:  # what it loads and reserves is no measure of the steps that follow
+            done += self._pace(added)
+            self._report(min(done, iterations), iterations, since)
+            if done == 1:  # what it loads and reserves is no measure of the steps that follow
                 since = self.seconds
+
+    def _pace(self, added: int) -> int:
+        """Return how far a step brings the round: twice as far where the image gains no more."""
+        history, settings = self.state.history, self.settings
+        before = len(history) - 1 - settings.gain_steps
+        if self.label_turns <= 1 or before < max(added, 1):
+            return 1
+        now, then = history[-1]["psnr"], history[before]["psnr"]
+        return 1 if now is None or now - then >= settings.least_gain else 2
 
     def must_end(self) -> bool:
         """Tell whether the user canceled, or the time is up."""
@@ -239,9 +260,11 @@ class FitLoop:
     def _step(self, decay: float) -> float | None:
         """Take one step; return the PSNR of the field before it, in dB."""
         state = self.state
+        target, share = target_of_turn(self.target, self.label_turns, state.iteration)
         squares, label_error, gradient, through_plane_error = self.engine.loss_and_gradient(
-            state.parameters, self.target
+            state.parameters, target
         )
+        label_error /= share
         psnr = None
         if self.image_voxels and len(self.target.images):
             squares += self.problem.error_outside_crop
@@ -356,32 +379,4 @@ class FitLoop:
 
     def error_density(self) -> Floats:
         """Return the squared error, plus wrong class mass, per voxel (Z, Y, X)."""
-        target = self.target
-        active = np.flatnonzero(target.active)
-        rendered = self.engine.render(self.state.parameters, active)
-        density = np.zeros(self.shape, np.float32)
-        images = len(target.images)
-
-        def add(k: int) -> None:
-            z = int(active[k])
-            for channel in range(images):
-                error = rendered[channel, k] - target.images[channel, z]
-                error *= error
-                density[z] += error * target.image_weights[channel, z]
-            if target.classes:
-                density[z] += self._label_error(rendered[images:, k], z)
-
-        run_chunks(add, len(active), self.params.threads)
-        return density
-
-    def _label_error(self, logits: Floats, z: int) -> Floats:
-        """Return one minus the probability of the true class in a slice, weighted, (Y, X)."""
-        labels = self.target.labels[z]
-        logits -= logits.max(axis=0)
-        np.exp(logits, out=logits)
-        total = logits.sum(axis=0)
-        known = labels != UNLABELED
-        index = np.where(known, labels, 0)[None]
-        truth = np.take_along_axis(logits, index.astype(np.int64), axis=0)[0]
-        error = np.where(known, 1 - truth / total, 0).astype(np.float32)
-        return error * self.target.seg_weights[z]
+        return error_density(self.engine, self.state.parameters, self.target, self.params.threads)

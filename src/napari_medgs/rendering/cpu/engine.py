@@ -6,6 +6,7 @@ slice where there are fewer slices than would keep the threads busy.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -41,7 +42,8 @@ def row_bands(depth: int, height: int, threads: int) -> list[tuple[int, int]]:
 class CpuEngine:
     """Renders on the CPU with the order-free blends, "normalized" and "sum".
 
-    Implements :class:`~napari_medgs.rendering.engine.DifferentiableEngine`.
+    Implements :class:`~napari_medgs.rendering.engine.DifferentiableEngine` and
+    :class:`~napari_medgs.rendering.engine.SliceVisitor`.
 
     Parameters
     ----------
@@ -80,10 +82,11 @@ class CpuEngine:
         return np.ascontiguousarray(parameters[:, GEOMETRY:])
 
     def _splat(self, values: Floats, z: int, band: tuple[int, int], buffer: Floats) -> None:
+        """Add the first channels, as many as the buffer (rows, C + 1, padded) has, and weights."""
         members = self._members[self._offsets[z] : self._offsets[z + 1]]
         flat = buffer.reshape(-1)
         flat.fill(0)
-        splat_kernel(self.channels)(
+        splat_kernel(buffer.shape[1] - 1)(
             self._prepared, values, members, z, *band, self.shape[2], self.log2_cutoff, flat
         )
 
@@ -106,11 +109,32 @@ class CpuEngine:
         run_chunks(task, len(wanted) * len(self.bands), self.threads)
         return out
 
+    def visit_slices(
+        self, parameters: Floats, slices: NDArray[Any], visit: Callable[[int, Floats], None]
+    ) -> None:
+        """Render slice by slice; see :meth:`SliceVisitor.visit_slices`."""
+        depth, height, width = self.shape
+        active = np.zeros(depth, np.bool_)
+        active[slices] = True
+        values = self._prepare(parameters, active)
+
+        def task(k: int) -> None:
+            z = int(slices[k])
+            buffer = np.empty((height, self.channels + 1, self.padded), np.float32)
+            self._splat(values, z, (0, height), buffer)
+            rendered = np.empty((self.channels, height, width), np.float32)
+            blend_rows(buffer, self.normalized, self.eps, self.background, rendered)
+            visit(z, rendered)
+
+        run_chunks(task, len(slices), self.threads)
+
     def loss_and_gradient(self, parameters: Floats, target: StackTarget) -> LossAndGradient:
         """Return errors and gradient; see :meth:`Engine.loss_and_gradient`."""
         active, counted = target.active, target.counted
         unscored = target.weighted & ~counted
-        whole = self._whole_buffer()
+        self._whole_buffer()  # made before threads ask for it
+        # Classes are rendered only where labels count; the images come first among the channels.
+        labeled = active & (target.seg_weights > 0) if target.classes else active
         values = self._prepare(parameters, active)
         wanted = np.flatnonzero(active)
         sums = np.zeros((len(wanted) * len(self.bands), 3))
@@ -120,7 +144,8 @@ class CpuEngine:
             index, band = divmod(k, len(self.bands))
             z = int(wanted[index])
             y0, y1 = self.bands[band]
-            buffer = whole[z, y0:y1]
+            classes = target.classes if labeled[z] else 0
+            buffer = self._slice_buffer(z, len(target.images) + classes)[y0:y1]
             self._splat(values, z, (y0, y1), buffer)
             residual_rows(
                 buffer,
@@ -130,10 +155,10 @@ class CpuEngine:
                 target.images[:, z, y0:y1],
                 target.image_weights[:, z],
                 target.l1,
-                target.labels[z, y0:y1] if target.classes else no_labels,
-                target.classes,
+                target.labels[z, y0:y1] if classes else no_labels,
+                classes,
                 target.seg_weights[z],
-                np.empty((target.classes + 4, self.padded), np.float32),
+                np.empty((classes + 4, self.padded), np.float32),
                 sums[k],
             )
             if not counted[z]:
@@ -141,7 +166,9 @@ class CpuEngine:
                 sums[k, 0] = 0.0
 
         run_chunks(forward, len(sums), self.threads)
-        gradient = self._gather(parameters, values, active)
+        gradient = self._gather(parameters, values, labeled)
+        if not np.array_equal(active, labeled):
+            self._add_images(gradient, values, active & ~labeled, len(target.images))
         image_error, label_error, unscored_error = (float(v) for v in sums.sum(axis=0))
         return LossAndGradient(image_error, label_error, gradient, unscored_error)
 
@@ -180,13 +207,38 @@ class CpuEngine:
             self._buffer = np.zeros((depth, height, self.channels + 1, self.padded), np.float32)
         return self._buffer
 
+    def _slice_buffer(self, z: int, channels: int) -> Floats:
+        """Return the buffer (rows, channels + 1, padded) of a slice for its first channels."""
+        _, height, _ = self.shape
+        used = height * (channels + 1) * self.padded
+        return (
+            self._whole_buffer()[z].reshape(-1)[:used].reshape(height, channels + 1, self.padded)
+        )
+
     def _gather(self, parameters: Floats, values: Floats, active: NDArray[np.bool_]) -> Floats:
         """Turn the derivatives in the buffer into the gradient of the table."""
         if self._gradient.shape != parameters.shape:
             self._gradient = np.empty(parameters.shape, np.float32)
-        flat, gather = self._whole_buffer().reshape(-1), gather_kernel(self.channels)
-        _, height, width = self.shape
-        count = len(parameters)
+        self._gather_channels(values, active, self.channels, self._gradient)
+        return self._gradient
+
+    def _add_images(
+        self, gradient: Floats, values: Floats, active: NDArray[np.bool_], images: int
+    ) -> None:
+        """Add what slices that hold only images in the buffer give to the gradient."""
+        if active.any():
+            part = np.empty((len(gradient), GEOMETRY + images), np.float32)
+            self._gather_channels(values, active, images, part)
+            gradient[:, : GEOMETRY + images] += part
+
+    def _gather_channels(
+        self, values: Floats, active: NDArray[np.bool_], channels: int, out: Floats
+    ) -> None:
+        """Write the gradient (N, 14 + channels) of slices with so many channels in the buffer."""
+        flat, gather = self._whole_buffer().reshape(-1), gather_kernel(channels)
+        depth, height, width = self.shape
+        count = len(out)
+        slice_stride = flat.size // depth
 
         def backward(k: int) -> None:
             first, last = k * GATHER_CHUNK, min(count, (k + 1) * GATHER_CHUNK)
@@ -198,11 +250,11 @@ class CpuEngine:
                 active,
                 height,
                 width,
+                slice_stride,
                 self.log2_cutoff,
                 self.degree,
                 flat,
-                self._gradient,
+                out,
             )
 
         run_chunks(backward, -(-count // GATHER_CHUNK), self.threads)
-        return self._gradient

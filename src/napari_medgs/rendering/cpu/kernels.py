@@ -244,6 +244,7 @@ def gather_kernel(channels: int) -> Any:
         active: Any,
         height: int,
         width: int,
+        slice_stride: int,
         log2_cutoff: Any,
         degree: int,
         residual: Any,
@@ -252,7 +253,6 @@ def gather_kernel(channels: int) -> Any:
         """Write the gradient rows first .. last-1; ``residual`` is the flat whole volume."""
         depth = len(active)
         row_stride = width + LANES
-        slice_stride = height * (channels + 1) * row_stride
         vectors = stack_vectors(slots)
         moments = stack_vectors(sums)
         for i in range(first, last):

@@ -181,3 +181,37 @@ def residual_rows(
             row = buffer[y, c]
             for x in range(width, padded):
                 row[x] = zero
+
+
+@njit(**_options)
+def add_label_errors(logits: Any, labels: Any, factor: Any, out: Any) -> None:
+    """Add one minus the probability of the true class, times a factor.
+
+    Parameters
+    ----------
+    logits : (classes, rows, columns) float32
+    labels : (rows, columns) uint8
+        Class indices, 255 where unlabeled: nothing is added there.
+    factor : float32
+    out : (rows, columns) float32
+    """
+    classes, rows, width = logits.shape
+    peak, norm = np.empty(width, np.float32), np.empty(width, np.float32)
+    one = np.float32(1)
+    for y in range(rows):
+        mark, errors = labels[y], out[y]
+        for x in range(width):
+            peak[x] = logits[0, y, x]
+            norm[x] = np.float32(0)
+        for k in range(1, classes):
+            row = logits[k, y]
+            for x in range(width):
+                peak[x] = max(peak[x], row[x])
+        for k in range(classes):
+            row = logits[k, y]
+            for x in range(width):
+                norm[x] += fast_exp2(max((row[x] - peak[x]) * LOG2E, np.float32(-100)))
+        for x in range(width):
+            if mark[x] != UNLABELED:
+                truth = (logits[np.int64(mark[x]), y, x] - peak[x]) * LOG2E
+                errors[x] += factor * (one - fast_exp2(max(truth, np.float32(-100))) / norm[x])
