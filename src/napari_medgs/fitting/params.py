@@ -31,7 +31,8 @@ class FitParams:
     time_limit : float, optional
         Stop after so many seconds of wall time.
     iterations : int
-        Optimizer steps of one round; each step sees every voxel.
+        Optimizer steps of one round; each step sees every voxel. With more than 20 classes it sees
+        labels in turns, and a round may take fewer steps where only noise is left of the image.
     fold : int
         Degree of the fold polynomial, 0 to 3; 1 is a general 3D Gaussian.
     blend : {"normalized", "sum", "alpha"}
