@@ -7,11 +7,17 @@ Nyquist frequency, where that of resampled and of interpolated slices falls.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medgs._typing import Floats
 
+# What is looked at of larger stacks: so many runs of so many slices, and of rows and columns.
+RUNS = 4
+RUN_LENGTH = 12
+MAX_SIDE = 256
 MAX_SMOOTHING = 4.0
 # Slices are not points: the profile of one that is as thick as it is far from the next.
 PROFILE_VARIANCE = 1 / 12
@@ -21,7 +27,32 @@ EDGE = (0.375, 0.5)
 TAPERS = 3
 
 
-def _fine_texture(stack: Floats) -> Floats:
+def middle(stack: Floats, side: int) -> Floats:
+    """Return at most so many rows and columns in the middle."""
+    box = (slice(max(0, (n - side) // 2), (n + side) // 2) for n in stack.shape[1:])
+    return stack[(slice(None), *box)]
+
+
+def spread_runs(stack: Floats, positions: NDArray[Any]) -> list[tuple[Floats, NDArray[Any]]]:
+    """Return runs of neighboring slices and their positions, spread over the stack.
+
+    They lie symmetrically, so that a stack turned upside down gives the same.
+    """
+    some = middle(stack, MAX_SIDE)
+    between = len(stack) - RUNS * RUN_LENGTH
+    if between <= 0:
+        starts, length = [0], len(stack)
+    else:
+        length = RUN_LENGTH
+        ahead = [(2 * k + 1) * between // (2 * RUNS) + k * length for k in range(RUNS // 2)]
+        starts = ahead + [len(stack) - length - start for start in reversed(ahead)]
+    return [
+        (np.array(some[k : k + length], np.float32, order="C"), positions[k : k + length])
+        for k in starts
+    ]
+
+
+def fine_texture(stack: Floats) -> Floats:
     """Second differences along rows and columns of (Z, Y, X), without outliers."""
     rows = stack[:, 2:] - 2 * stack[:, 1:-1] + stack[:, :-2]
     fine: Floats = rows[..., 2:] - 2 * rows[..., 1:-1] + rows[..., :-2]
@@ -48,7 +79,7 @@ def texture_correlation(stacks: list[Floats]) -> float:
         return 0.0
     near = power = 0.0
     for stack in stacks:
-        fine = _fine_texture(stack)
+        fine = fine_texture(stack)
         near += float(np.mean(fine[1:] * fine[:-1]))
         power += float(np.mean(fine * fine))
     return near / power if power > 0 else 0.0
@@ -120,7 +151,7 @@ def matching_smoothing(stacks: list[Floats]) -> float:
         return 0.0
     products = np.zeros((count, count))
     for stack in stacks:
-        fine = _fine_texture(stack).reshape(count, -1)
+        fine = fine_texture(stack).reshape(count, -1)
         products += fine @ fine.T
     wanted = _growth(products, 1)
 

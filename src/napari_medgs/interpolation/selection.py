@@ -15,6 +15,9 @@ Between densely sampled slices a cubic passes too little of the finest detail an
 much. Their mean errs less than either, and which of the two is better is not what the smoothed
 stack tells: the share of the cubic follows from the edge and the texture too. It is small where
 the spectrum ends in an edge, as it does in a stack with interpolated slices.
+
+Where the slices show how they were resampled from those of a scan, none of this is needed: they
+are resampled once more in the same way, and what is best between those is best here.
 """
 
 from __future__ import annotations
@@ -31,9 +34,12 @@ from napari_medgs.errors import Cancelled
 from napari_medgs.interpolation.baselines import interpolate_baseline
 from napari_medgs.interpolation.flow import Flow, check_stack
 from napari_medgs.interpolation.motion import DEFAULT_FLOWS, MotionParams, interpolate_stack
+from napari_medgs.interpolation.resampling import Resampling, best_shares, find_resampling
 from napari_medgs.interpolation.sampling import (
     matching_smoothing,
+    middle,
     spectral_edge,
+    spread_runs,
     texture_correlation,
 )
 
@@ -47,16 +53,12 @@ PROBE = MotionParams(
 )
 # Of fewer, only up to three have two neighbors on both sides once others are left out.
 MIN_SLICES = 10
-# What is looked at of larger stacks: so many runs of so many slices, and of rows and columns.
-RUNS = 4
-RUN_LENGTH = 12
-MAX_SIDE = 256
 # The spectrum along the axis takes all slices, of so many rows and columns.
 EDGE_SIDE = 128
 # Logistic curves, of the share of the cubic in its mean with the spline and of the weight of
 # motion: at zero, per dB of the edge of the spectrum, and by the correlation of the finest texture
 # of neighboring slices, for motion by what it exceeds the least.
-CUBIC_CURVE = (-1.0, 0.48, 3.0)
+CUBIC_CURVE = (-1.5, 1.6, 8.0)
 STEEPEST_EDGE = -5.5
 MOTION_CURVE = (3.5, 1.2, -10.0)
 LEAST_CORRELATION = 0.05
@@ -89,6 +91,8 @@ class MethodSelection:
     edge : float
         Level in dB of the power spectrum along the axis at the Nyquist frequency against three
         quarters of it.
+    resampling : Resampling or None
+        How the slices were resampled from those of a scan, where they show it.
     """
 
     weights: dict[SliceMethod, float]
@@ -96,6 +100,7 @@ class MethodSelection:
     smoothing: float
     correlation: float = 0.0
     edge: float = 0.0
+    resampling: Resampling | None = None
 
     @property
     def used(self) -> tuple[SliceMethod, ...]:
@@ -127,59 +132,45 @@ def _by_correlation(correlation: float, edge: float) -> MethodSelection:
     return MethodSelection(weights, {}, 0.0, correlation, edge)
 
 
-def _middle(stack: Floats, side: int) -> Floats:
-    """Return at most so many rows and columns in the middle."""
-    box = (slice(max(0, (n - side) // 2), (n + side) // 2) for n in stack.shape[1:])
-    return stack[(slice(None), *box)]
+def _error_products(
+    stack: Floats,
+    positions: NDArray[Any],
+    params: MotionParams | None,
+    offsets: tuple[int, ...],
+    threads: int | None,
+    should_stop: StopCallback,
+) -> tuple[NDArray[np.float64], int]:
+    """Return the summed products (3, 3) of the methods' errors, and the number of pixels.
 
-
-def _runs(stack: Floats, positions: NDArray[Any]) -> list[tuple[Floats, NDArray[Any]]]:
-    """Return runs of neighboring slices and their positions, spread over the stack.
-
-    They lie symmetrically, so that a stack turned upside down gives the same.
+    Every second slice from each of the offsets on is kept, and those between are predicted. Only
+    slices with two neighbors on both sides count: a run of slices has more ends than the stack.
     """
-    some = _middle(stack, MAX_SIDE)
-    between = len(stack) - RUNS * RUN_LENGTH
-    if between <= 0:
-        starts, length = [0], len(stack)
-    else:
-        length = RUN_LENGTH
-        ahead = [(2 * k + 1) * between // (2 * RUNS) + k * length for k in range(RUNS // 2)]
-        starts = ahead + [len(stack) - length - start for start in reversed(ahead)]
-    return [
-        (np.array(some[k : k + length], np.float32, order="C"), positions[k : k + length])
-        for k in starts
-    ]
-
-
-def _mean_squared_errors(
-    stack: Floats, positions: NDArray[Any], threads: int | None, should_stop: StopCallback
-) -> NDArray[np.float64]:
-    """Return those (3,) of the methods at inner slices, which are left out in turns.
-
-    Only slices with two neighbors on both sides count: a run of slices has more ends than the
-    stack.
-    """
-    total, count = np.zeros(len(METHODS)), 0
+    total, count = np.zeros((len(METHODS), len(METHODS))), 0
     low, high = stack.min(), stack.max()
-    for first in (0, 1):
+    for first in offsets:
         kept = np.ascontiguousarray(stack[first::2])
         left = np.arange(first + 3, first + 2 * len(kept) - 4, 2)
         known, wanted, truth = positions[first::2], positions[left], stack[left]
+        errors = np.empty((len(METHODS), truth.size), np.float32)
         for k, name in enumerate(METHODS):
             if should_stop():
                 raise Cancelled("The interpolation between slices was canceled.")
             frames = (
                 interpolate_stack(
-                    kept, known, wanted, PROBE, threads=threads, should_stop=should_stop
+                    kept, known, wanted, params, threads=threads, should_stop=should_stop
                 )[0]
                 if name == "motion"
                 else interpolate_baseline(kept, known, wanted, name)
             )
-            errors = (np.clip(frames, low, high) - truth).ravel()
-            total[k] += float(errors @ errors)
+            errors[k] = (np.clip(frames, low, high) - truth).ravel()
+        total += errors @ errors.T
         count += truth.size
-    return total / count
+    return total, count
+
+
+def _evenly_spaced(positions: NDArray[Any]) -> bool:
+    gaps = np.diff(positions.astype(np.float64))
+    return bool(np.ptp(gaps) <= 1e-3 * gaps.max())
 
 
 def _logistic(value: float) -> float:
@@ -287,25 +278,44 @@ def select_method(
 
     where = np.arange(len(stack)) if positions is None else np.asarray(positions)
     check_stack(stack, where)
-    runs = _runs(np.asarray(stack), where.astype(np.float64))
+    runs = spread_runs(np.asarray(stack), where.astype(np.float64))
     correlation = texture_correlation([run for run, _ in runs])
-    edge = spectral_edge(_middle(np.asarray(stack), EDGE_SIDE))
+    some = middle(np.asarray(stack), EDGE_SIDE)
+    edge = spectral_edge(some)
     if len(stack) < MIN_SLICES:
         return _by_correlation(correlation, edge)
-    smoothing = matching_smoothing([run for run, _ in runs])
-    squared = np.zeros(len(METHODS))
+    resampling = find_resampling(some) if _evenly_spaced(where) else None
+    smoothing = 0.0
+    if resampling is None:
+        smoothing = matching_smoothing([run for run, _ in runs])
+    # Of slices that are resampled again, every second one lies as those of the stack do.
+    offsets = (0, 1) if resampling is None else (0,)
+    probe = PROBE if resampling is None else None
+    products, count = np.zeros((len(METHODS), len(METHODS))), 0
     for run, known in runs:
-        if smoothing > 0:
+        if resampling is not None:
+            run = resampling.repeat(run)
+            known = np.arange(len(run), dtype=np.float64)
+        elif smoothing > 0:
             run = gaussian_filter1d(run, smoothing, axis=0, mode="nearest")
-        squared += _mean_squared_errors(run, known, threads, should_stop) / len(runs)
+        added, pixels = _error_products(run, known, probe, offsets, threads, should_stop)
+        products, count = products + added, count + pixels
+    products /= count
+    squared = np.diag(products)
     if not squared.max() > 0:
         return _only("cubic")  # nothing changes from slice to slice
+    if resampling is None:
+        weights = _method_weights(motion_weight(squared, correlation, edge), correlation, edge)
+    else:
+        shares = best_shares(products, LEAST_MOTION)
+        weights = {name: float(share) for name, share in zip(METHODS, shares, strict=True)}
     return MethodSelection(
-        _method_weights(motion_weight(squared, correlation, edge), correlation, edge),
+        weights,
         {name: float(np.sqrt(error)) for name, error in zip(METHODS, squared, strict=True)},
         smoothing,
         correlation,
         edge,
+        resampling,
     )
 
 
