@@ -58,10 +58,18 @@ def test_slices_of_one_phase_are_not_taken_for_resampled_ones():
         gaussian_filter1d(scan, 0.7, axis=0),
         uniform_filter1d(scan, 3, axis=0),
         np.ones((20, 8, 8), np.float32),
+        np.repeat(scan[:1], 20, axis=0),
         scan[:9],
         scan[:, :2],
     ):
         assert find_resampling(stack) is None
+
+
+def test_anatomy_in_common_does_not_hide_the_phase():
+    scan = noisy_tubes(32) + 0.05 * np.random.default_rng(9).standard_normal((64, 64))
+    found = find_resampling(resampled(scan.astype(np.float32), "quintic", 1.24, 0.3))
+    assert found is not None
+    assert found.step == pytest.approx(1.24, abs=0.02)
 
 
 def test_empty_slices_at_the_ends_do_not_matter():

@@ -33,6 +33,8 @@ NOISE = (0.0, 0.2)
 # Places per slice of the scan in the table of covariances, and distances that are compared.
 PLACES = 20
 LAGS = 3
+FAR = range(LAGS + 1, LAGS + 6)
+MOST_COMMON = 0.9
 MAX_SLICES = 40
 # How large the misfit of a model may be, as a root mean square of correlations, and against that
 # of slices that all have the same texture. At a distance of nearly one the phase does not come
@@ -183,6 +185,11 @@ def find_resampling(stack: Floats) -> Resampling | None:
     later = [np.pad(np.diag(products, lag), (0, lag)) for lag in range(LAGS + 1)]
     seen = _look(np.stack(later))
     ends = np.cumsum([count - lag for lag in range(1, LAGS + 1)])
+    # What slices have in common that are farther apart is anatomy, not how they were made.
+    size = np.sqrt(np.diag(products))
+    far = [np.diag(products / np.outer(size, size), lag) for lag in FAR]
+    common = float(np.clip(np.concatenate(far).mean(), 0.0, MOST_COMMON))
+    seen[: ends[-1]] = (seen[: ends[-1]] - common) / (1 - common)
     alike = [part - part.mean() for part in np.split(seen, ends)[:-1]] + [seen[ends[-1] :]]
     looks, grid = _models(count)
     misfits = ((looks - seen) ** 2).sum(axis=1)
