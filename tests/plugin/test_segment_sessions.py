@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_medgs.errors import ParameterError
 from napari_medgs.plugin.deferred import call_later
-from napari_medgs.plugin.layer_frame import geometry_kwargs
+from napari_medgs.plugin.layer_frame import geometry_kwargs, grid_kwargs
 from napari_medgs.plugin.segment import autosave
 from napari_medgs.plugin.segment.session_images import images_of
 from napari_medgs.segmentation import api, load_session
@@ -228,6 +228,49 @@ def test_a_session_of_two_images_takes_both_in_its_order(
     idle(qtbot, second)
     np.testing.assert_array_equal(second.result_layer.data, result)
     assert notes == []
+
+
+def test_points_and_locks_count_with_other_contrasts_too(docked, qtbot, notes, tiny_volume):
+    viewer, widget = docked(image=False)
+    t1 = viewer.add_image(tiny_volume.channel(0), name="t1")
+    t2 = viewer.add_image(300 - tiny_volume.channel(0), name="t2")
+    widget.view.images.check([t1, t2])
+    strokes = begin(qtbot, widget)
+    widget.prompt_layers.make("points").add([2.0, 14.0, 4.0])
+    idle(qtbot, widget)
+    widget.classes.set_lock(1, True)
+    idle(qtbot, widget)
+    for chosen in ([t1], [t1, t2]):
+        widget.view.images.check(chosen)
+        idle(qtbot, widget)
+        session = widget.controller.session
+        assert len(session.settings.points) == 1
+        assert session.settings.locked == {1}
+        assert session.images == tuple(layer.name for layer in chosen)
+        assert widget.strokes_layer is strokes
+        np.testing.assert_array_equal(session.strokes, strokes.data)
+        assert len(widget.controller.segmenter.volume.data) == len(chosen)
+    assert len(widget.prompt_layers.points.data) == 1
+    assert notes == []
+
+
+def test_a_session_of_an_image_with_other_values_is_told(
+    docked, qtbot, tmp_path, notes, tiny_volume
+):
+    viewer, widget = docked()
+    begin(qtbot, widget)
+    log = tmp_path / "work.json"
+    saved(qtbot, widget, log)
+    viewer.close()
+    viewer, second = docked(image=False)
+    place = grid_kwargs(tiny_volume.grid)
+    noise = np.random.default_rng(0).normal(size=tiny_volume.shape).astype(np.float32)
+    viewer.add_image(noise, name="scan", **place)
+    second.files.open(log)
+    idle(qtbot, second)
+    qtbot.waitUntil(lambda: bool(notes), timeout=WAIT)
+    assert [severity for severity, _ in notes] == ["warning"]
+    assert "differs from the one that was saved" in notes[0][1]
 
 
 def test_images_of_a_session_are_known_by_file_and_by_name():

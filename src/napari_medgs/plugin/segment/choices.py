@@ -8,6 +8,7 @@ from napari_medgs.errors import MedGSError
 from napari_medgs.plugin.contrast_grids import others_of
 from napari_medgs.plugin.report import guarded
 from napari_medgs.plugin.segment.new_session import known_field, session_again
+from napari_medgs.plugin.segment.session_images import path_of
 
 if TYPE_CHECKING:
     from napari_medgs.plugin.segment.widget import SegmentWidget
@@ -36,7 +37,7 @@ class ChoiceEvents:
         widget.values.changed.connect(self._on_values)
 
     def _on_images(self) -> None:
-        """Begin anew with the same strokes on other images, or end."""
+        """Begin anew with the same prompts on other images, or end."""
         widget, view = self._widget, self._widget.view
         layers = view.images.layers
         if widget.is_choosing:
@@ -48,12 +49,19 @@ class ChoiceEvents:
         if widget.controller.session is not None and layers and others_of(layers, layers[0]):
             widget.state.message = NOT_YET  # it goes on with its own images meanwhile
             return
-        layer = widget.strokes_layer
+        layer, again = widget.strokes_layer, None
+        if widget.controller.session is not None and set(layers) & set(widget.context.sources):
+            # Another choice of contrasts: points and boxes, which stay on show, go on to count.
+            again = session_again(widget.controller.session, *widget.values.values())
+            again.images = tuple(path_of(x) for x in layers)
         widget.end()
         widget.context.forget_images()
         widget.forget_patient()
         if layer is not None and view.images.layers and layer in widget.viewer.layers:
-            widget.begin(layer)
+            widget.begin(layer, again)
+            if again is not None:
+                widget.controller.sync_strokes()
+                widget.prompt_layers.show(again.settings)
         else:
             widget.choose(view.strokes.choose, None)
         widget.files.look_for_saved()

@@ -14,7 +14,7 @@ from napari_medgs.errors import MedGSError, ParameterError
 from napari_medgs.plugin.file_names import completed, source_folder, suggested_path
 from napari_medgs.plugin.image_digest import fingerprint
 from napari_medgs.plugin.layer_volumes import volume_from_layers
-from napari_medgs.plugin.report import LOGGER, guarded, show_failure
+from napari_medgs.plugin.report import LOGGER, guarded, show_failure, show_hint
 from napari_medgs.plugin.segment import autosave
 from napari_medgs.plugin.segment.accepted import AcceptedLayers
 from napari_medgs.plugin.segment.context import SegmentContext
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from napari_medgs.segmentation import Session
 
 AUTOSAVE_MS = 400
+OTHER_MASK = (
+    "This mask differs from the one that was saved with the session: are the images, their order "
+    "or the program others?"
+)
 
 
 class SegmentFiles:
@@ -256,11 +260,27 @@ class SegmentFiles:
 
         path = Path(chosen)
         volume, _ = self._context.load_images(self._view.images.layers)
-        session, _ = load_session(path, volume.grid)
+        session, mask = load_session(path, volume.grid)
         if self._check_images(session):
             self._context.load_images(self._view.images.layers)
         field = path.parent / session.field if session.field else None
         self._resume(session, field, path.name)
+        if mask and self._controller.state.auto_update:
+            self._compare(session, mask)
+
+    def _compare(self, session: Session, mask: str) -> None:
+        """Say so when the mask becomes another one than that in the session's file."""
+        from napari_medgs.segmentation.session.replay import digest
+
+        controller = self._controller
+        revision = controller.revision
+
+        def compare() -> None:
+            ours = controller.session is session and controller.revision == revision
+            if ours and controller.is_current and digest(session.labels) != mask:
+                show_hint(OTHER_MASK)
+
+        controller.when_current(compare)
 
     def _check_images(self, session: Session) -> bool:
         """Check the session's images in its order; tell whether that changed what is checked."""
