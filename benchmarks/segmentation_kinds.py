@@ -25,6 +25,7 @@ from segmentation_cases import BACKGROUND, simulate_scribbles
 from segmentation_measure import dice_of, indices, ratios_of
 
 SHAPE = 24, 64, 64
+SPACING = {"horns": (7.5, 0.5, 0.5)}
 SLICES = 1, 3, 5
 ALONE = SegmentParams(advanced=SolverParams(scatter=ScatterParams(min_components=0)))
 WAYS = {"strokes alone": ALONE, "default": SegmentParams()}
@@ -66,17 +67,30 @@ def phantom(kind: str, seed: int) -> Phantom:
         disc = z % 9 < 6
         image[((around < 13) & disc) | (np.hypot(y - 43, x - 32) < 3)] = 100
         truth[(around < 13) & disc & (np.abs(z - 11.5) < 3)] = 1
+    elif kind == "horns":  # fine branches in thick slices: gray matter in a spinal cord
+        rise, shift = np.cumsum(rng.normal(0, 0.7, (2, SHAPE[0], 1, 1)), axis=1)
+        v, u = y - 32 - rise, x - 32 - shift
+        side = np.abs(u)
+        front = ((v - 4.2) / 3.6) ** 2 + ((side - 5) / 2.6) ** 2 < 1
+        back = (np.abs(side - 4.6 + 0.28 * v) < 1.25) & (v < 4) & (v > -9)
+        truth[front | back | ((np.abs(v - 1) < 1.1) & (side < 5))] = 1
+        tissue = gaussian_filter(rng.normal(0, 1, SHAPE), (0.6, 5, 5))
+        image = 100 + 40 * tissue / tissue.std()
+        image[(v / 19) ** 2 + (u / 23) ** 2 < 1] = 200
+        image[(v / 12) ** 2 + (u / 16) ** 2 < 1] = 110
+        image[truth == 1] = 154
     else:  # "rim": a tumor with a bright rim around a dark core
         radius = np.sqrt((x - 32) ** 2 + (y - 32) ** 2 + (1.3 * (z - 12)) ** 2)
         image[radius < 20] = 75
         image[radius < 14] = 110
         image[radius < 10] = 25
         truth[radius < 14] = 1
-    noisy = gaussian_filter(image, 0.7) + rng.normal(0, 6, SHAPE)
+    blur = (0, 0.8, 0.8) if kind == "horns" else 0.7
+    noisy = gaussian_filter(image, blur) + rng.normal(0, 6, SHAPE)
     return noisy.astype(np.float32), truth
 
 
-KINDS = "lesions", "blood", "ring", "middle", "stack", "rim"
+KINDS = "lesions", "blood", "ring", "middle", "stack", "rim", "horns"
 
 
 def _balls(count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -152,7 +166,7 @@ def main() -> None:
     for kind in given.kinds:
         for seed in range(given.seeds):
             image, truth = phantom(kind, seed)
-            volume = Volume.from_array(image)
+            volume = Volume.from_array(image, spacing=SPACING.get(kind, (1.0, 1.0, 1.0)))
             model = SegmentModel(volume, fit_for_segmentation(volume))
             for count in SLICES:
                 marks = simulate_scribbles(truth, 0, count, seed)

@@ -38,18 +38,18 @@ def line(slices):
 
 @pytest.fixture
 def path_costs():
-    """A node every slice from 0 to 40: class 1 comes from slices 10 and 20, 1 a slice."""
-    z = np.arange(41.0)
-    points = np.stack([z, np.full(41, 2.0), np.zeros(41)], axis=1)
+    """20 nodes every slice from 0 to 40: class 1 comes from slices 10 and 20, 1 a slice."""
+    z = np.repeat(np.arange(41.0), 20)
+    points = np.stack([z, np.full(len(z), 2.0), np.zeros(len(z))], axis=1)
     own = np.minimum(np.abs(z - 10), np.abs(z - 20)) + 0.5
-    return points, np.stack([np.full(41, 100.0), own]).astype(np.float32)
+    return points, np.stack([np.full(len(z), 100.0), own]).astype(np.float32)
 
 
 def test_past_the_last_slice_paths_cost_no_more_than_between(path_costs):
     points, distance = path_costs
     extent = estimate_extent(points, distance, markers_of(line((10, 20))), 4.0, NEVER)
     assert extent.cost == pytest.approx(4 * 0.5)  # in the slices themselves
-    assert extent.outside == pytest.approx(5.0)  # halfway between them 5.5, and 4.5 beside
+    assert extent.outside == pytest.approx(5.5)  # halfway between them
     # One gap is spared on both sides.
     assert (extent.first, extent.last) == (0, 30)
 
@@ -67,8 +67,8 @@ def test_the_limit_past_the_last_slice_of_a_tube_grows(path_costs):
     marks = markers_of(line((10, 20)))
     wide, tube = (estimate_extent(*path_costs, marks, 40.0, NEVER, width=w) for w in (11, 9))
     places = np.array([[30, 0, 0], [31, 0, 0], [40, 0, 0], [5000, 0, 0]])
-    np.testing.assert_allclose(wide.at(places), [20, 5, 5, 5])
-    np.testing.assert_allclose(tube.at(places), [20, 5.5, 10, 20])
+    np.testing.assert_allclose(wide.at(places), [20, 5.5, 5.5, 5.5])
+    np.testing.assert_allclose(tube.at(places), [20, 6.05, 11, 20])
 
 
 def test_slices_close_together_set_no_limit(path_costs):
@@ -89,7 +89,7 @@ def test_the_limit_past_slices_that_span_little_of_a_class_is_higher(path_costs)
     outside = [
         estimate_extent(*path_costs, marks, 40.0, NEVER, width=w).outside for w in (25, 37.5, 50)
     ]
-    np.testing.assert_allclose(outside, [5, 5 * 1.5**2, 5 * 2**2])
+    np.testing.assert_allclose(outside, [5.5, 5.5 * 1.5**2, 22])
     # No more than what holds anywhere.
     highest = estimate_extent(*path_costs, marks, 40.0, NEVER, width=79)
     np.testing.assert_allclose(highest.at(np.array([[31, 0, 0], [40, 0, 0]])), [20, 20])
@@ -132,18 +132,42 @@ def test_voxels_set_the_limit_of_scattered_classes(path_costs):
     limits = estimate_extent(
         points, distance, markers_of(line((10, 20))), 1.0, NEVER, scattered=frozenset({1})
     )
-    assert limits.cost == pytest.approx(0.5)  # one node in every slice
+    assert limits.cost == pytest.approx(0.5)
     voxels = np.array([[z, y, 0] for z in (10, 15) for y in range(10)], np.int32)
     costs = np.stack([np.full(20, 30.0), np.arange(20) / 2]).astype(np.float32)
-    least = limits.largest_of_voxels(voxels, costs, 100)
+    least = limits.limit_of_voxels(voxels, costs, 100)
     assert least == 4.5  # those of slice 15 do not count
     ended = costs.copy()
     limits.end_voxels(ended, voxels, least)
     assert (ended.argmin(axis=0) == (costs[1] < 4.5)).all()
     none = np.zeros(0, np.int32)
-    alone = Graph(np.zeros(42, np.int32), none, none, none)
-    limits.cut(distance, points, np.full(41, -1, np.int32), alone, NEVER)
+    alone = Graph(np.zeros(len(points) + 1, np.int32), none, none, none)
+    limits.cut(distance, points, np.full(len(points), -1, np.int32), alone, NEVER)
     assert (distance[0] == 100).all()  # nor do its nodes end
+
+
+@pytest.mark.parametrize("slices", [(10,), (10, 20)])
+def test_where_nodes_are_few_voxels_set_the_limit(path_costs, slices):
+    points, distance = path_costs
+    on = np.flatnonzero(np.isin(points[:, 0], slices))
+    distance[1, on[19:]] = 0  # the others are seeds
+    limits = estimate_extent(points, distance, markers_of(line(slices)), 4.0, NEVER)
+    assert limits.cost == NEVER
+    voxels = np.array([[z, y, 0] for z in (10, 15) for y in range(21)], np.int32)
+    costs = np.stack([np.full(42, 100.0), np.arange(42) * 2.0]).astype(np.float32)
+    limit = limits.limit_of_voxels(voxels, costs, 50)
+    assert limit == 3 * 20  # three times the median of slice 10, its seed with it
+    ended = costs.copy()
+    limits.end_voxels(ended, voxels, limit)
+    assert (ended.argmin(axis=0) == (costs[1] < 60)).all()
+    assert limits.limit_of_voxels(voxels[1:], costs[:, 1:], 50) > 0
+    assert limits.limit_of_voxels(voxels[2:], costs[:, 2:], 50) == 0  # 19 voxels
+    limits.end_voxels(costs, voxels, 0)
+    assert (costs[0] == 100).all()
+    distance[1, on[19]] = 0.5  # one more node
+    told = estimate_extent(points, distance, markers_of(line(slices)), 4.0, NEVER)
+    assert told.cost == pytest.approx(2.0)
+    assert told.limit_of_voxels(voxels, costs, 50) == 0
 
 
 def test_no_ratio_no_limit(path_costs):

@@ -11,7 +11,7 @@ from napari_medgs.fitting import FitParams
 from napari_medgs.segmentation import Prompts, SegmentModel, SegmentParams
 from napari_medgs.segmentation.advanced import NarrowBandParams, SolverParams
 from napari_medgs.segmentation.api import fit_for_segmentation
-from napari_medgs.segmentation.solver.narrow_band_kernels import keep_thin_parts
+from napari_medgs.segmentation.solver.boundary_smoothing import keep_thin_parts
 
 BACKGROUND = 9
 

@@ -17,9 +17,14 @@ say nothing of how far a class goes, and there is no limit. Where they span less
 the widest class is wide, they say little: the limit past the ends grows with the square of what
 is lacking, up to the one that holds anywhere.
 
-Classes of many small components hardly have a node that is no seed in the annotated slices: their
-limit would follow one or two nodes. Where the look of such classes is known, their nodes have no
-limit, and that of their voxels is at least the largest path cost of voxels in those slices.
+Small classes, and those of fine parts, hardly have a node that is no seed in the annotated slices:
+the limit would follow one or two nodes. Where the classes have fewer such nodes than a percentile
+needs, nodes have no limit but past the ends, and that of voxels follows from the path costs of
+voxels in the annotated slices, if there are enough of them.
+
+The same holds for classes of many small components. Where the look of such classes is known, their
+nodes have no limit, and that of their voxels is at least the largest path cost of voxels in those
+slices.
 """
 
 from __future__ import annotations
@@ -35,6 +40,8 @@ from napari_medgs._util.arrays import sorted_unique
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.solver.graph import Graph
 
+ENOUGH = 20  # nodes or voxels that are no seeds: fewer have no 95th percentile
+OF_VOXELS = 0.75  # of the ratio of nodes: voxels are many, and their largest costs higher
 ENOUGH_SPAN = 0.4  # of the widest class's width, from which on path costs between slices tell all
 
 
@@ -58,6 +65,9 @@ class ExtentLimits:
         Classes of many components: their nodes have no limit.
     slices : (S,) ndarray of int, optional
         The annotated slices.
+    voxel_ratio : float
+        Limit of voxels over their largest path cost in the annotated slices, where nodes are too
+        few to tell; 0 where nodes tell.
     """
 
     cost: float
@@ -68,11 +78,12 @@ class ExtentLimits:
     growth: float = 0.0
     scattered: frozenset[int] = frozenset()
     slices: NDArray[np.int64] | None = None
+    voxel_ratio: float = 0.0
 
-    def largest_of_voxels(
+    def limit_of_voxels(
         self, voxels: NDArray[np.int32], distance: Floats, percentile: float
     ) -> float:
-        """Return the largest path cost of scattered classes in the annotated slices.
+        """Return the limit that path costs of voxels in the annotated slices set.
 
         Parameters
         ----------
@@ -85,27 +96,35 @@ class ExtentLimits:
         Returns
         -------
         float
-            0 where no class is scattered.
+            Of all classes where nodes are too few to tell, else the least one of scattered
+            classes; 0 where there is none, or too few voxels, too.
         """
-        if not self.scattered or self.slices is None:
+        if self.slices is None or not (self.scattered or self.voxel_ratio):
             return 0.0
         within = np.isin(voxels[:, self.axis], self.slices)
+        if self.voxel_ratio:
+            few = _count_free(distance[:, within]) < ENOUGH
+            return 0.0 if few else self.voxel_ratio * _largest(distance[:, within], percentile)
         return _largest(distance[:, within], percentile, self.scattered)
 
-    def end_voxels(self, distance: Floats, voxels: NDArray[np.int32], least: float = 0.0) -> None:
+    def end_voxels(
+        self, distance: Floats, voxels: NDArray[np.int32], voxel_limit: float = 0.0
+    ) -> None:
         """Let the background take voxels whose path costs exceed the limit, in place.
 
         Parameters
         ----------
         distance : (K, P) ndarray of float32
         voxels : (P, 3) ndarray of int32
-        least : float
-            Of the limit of scattered classes.
+        voxel_limit : float
+            Of :meth:`limit_of_voxels`.
         """
         limit = self.at(voxels)
-        if self.scattered:
+        if self.voxel_ratio and voxel_limit > 0:
+            np.minimum(limit, np.float32(voxel_limit), out=limit)
+        elif self.scattered:
             mine = self._scattered_first(distance)
-            limit[mine] = np.maximum(limit[mine], np.float32(least))
+            limit[mine] = np.maximum(limit[mine], np.float32(voxel_limit))
         np.minimum(distance[0], limit, out=distance[0])
 
     def at(self, points: NDArray[Any]) -> Floats:
@@ -230,8 +249,10 @@ def estimate_extent(
     position = np.round(points[:, axis])
     if len(slices) < 2:
         on = np.isin(position, slices) if len(slices) else np.ones(len(points), np.bool_)
-        cost = max_path_ratio * _largest(distance[:, on], percentile) or unreachable
-        return ExtentLimits(cost, cost, axis, scattered=scattered, slices=slices)
+        cost, ratio = _within_slices(distance[:, on], max_path_ratio, percentile, unreachable)
+        return ExtentLimits(
+            cost, cost, axis, scattered=scattered, slices=slices, voxel_ratio=ratio
+        )
     partly = np.setdiff1d(slices, markers.fully_labeled.get(axis, slices[:0]))
     gap, span = float(np.diff(slices).max()), float(slices[-1] - slices[0])
     close = width < np.inf and gap < close_gap * width * (2 if gap <= 2 else 1)
@@ -239,7 +260,7 @@ def estimate_extent(
     if close and len(partly):
         return ExtentLimits(unreachable, unreachable)
     within = np.isin(position, partly)
-    cost = max_path_ratio * _largest(distance[:, within], percentile) or unreachable
+    cost, ratio = _within_slices(distance[:, within], max_path_ratio, percentile, unreachable)
     between = (position >= slices[0]) & (position <= slices[-1])
     outside = _largest(distance[:, between], percentile) or unreachable
     if width < np.inf and len(partly):
@@ -248,7 +269,21 @@ def estimate_extent(
     first = float(max([slices[0] - (slices[1] - slices[0]), *empty[empty < slices[0]]]))
     last = float(min([slices[-1] + (slices[-1] - slices[-2]), *empty[empty > slices[-1]]]))
     growth = 1 / span if span >= width else 0.0
-    return ExtentLimits(cost, outside, axis, first, last, growth, scattered, slices)
+    return ExtentLimits(cost, outside, axis, first, last, growth, scattered, slices, ratio)
+
+
+def _within_slices(
+    distance: Floats, ratio: float, percentile: float, unreachable: float
+) -> tuple[float, float]:
+    """Return the limit that nodes in annotated slices set, and the ratio where voxels have to."""
+    if _count_free(distance) < ENOUGH:
+        return unreachable, OF_VOXELS * ratio
+    return ratio * _largest(distance, percentile) or unreachable, 0.0
+
+
+def _count_free(distance: Floats) -> int:
+    """Return how many nodes or voxels classes win that are none of their seeds."""
+    return int(np.count_nonzero((distance.argmin(axis=0) > 0) & (distance.min(axis=0) > 0)))
 
 
 def _largest(distance: Floats, percentile: float, classes: frozenset[int] | None = None) -> float:

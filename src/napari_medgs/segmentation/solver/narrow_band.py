@@ -13,14 +13,13 @@ from napari_medgs._util.threads import run_chunks
 from napari_medgs.segmentation.advanced import NarrowBandParams, SolverParams
 from napari_medgs.segmentation.prompts.markers import Markers
 from napari_medgs.segmentation.solver.band_limits import BandLimits
+from napari_medgs.segmentation.solver.boundary_smoothing import RING, smooth_boundaries
 from napari_medgs.segmentation.solver.narrow_band_kernels import (
     clear_band,
     count_in_windows,
-    keep_thin_parts,
     list_band,
     list_in_windows,
     number_band,
-    smooth_probabilities,
     start_from_shell,
 )
 from napari_medgs.segmentation.solver.off_borders import off_borders
@@ -36,7 +35,6 @@ from napari_medgs.segmentation.terms.image_features import ImageFeatures
 
 STEPS = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
 CHUNK = 8192
-RING = 2  # voxels: the smoothing reaches no farther
 
 
 @dataclass
@@ -50,14 +48,14 @@ class NarrowBand:
         Minus the logarithm of every class's path cost.
     shown : (K,) ndarray of bool
         Classes that the Gaussians show at their markers.
-    least_limit : float
-        Path cost over voxels below which no scattered class ends.
+    voxel_limit : float
+        Limit of path cost that voxels in the annotated slices set, 0 where none.
     """
 
     voxels: NDArray[np.int32]
     scores: Floats
     shown: NDArray[np.bool_]
-    least_limit: float = 0.0
+    voxel_limit: float = 0.0
 
 
 def path_bound(distance: Floats, params: NarrowBandParams | None = None) -> Floats:
@@ -133,13 +131,13 @@ class NarrowBandRefiner:
         list_band(margin, limits.values, limits.size, self._slot, voxels)
         try:
             distance = np.full((markers.count, count), np.inf, np.float32)
-            scores, least_limit = self._solve(
+            scores, voxel_limit = self._solve(
                 solution, markers, weight, smooth, labels, best, voxels, forbidden, distance,
                 count, shown,
             )  # fmt: skip
         finally:
             clear_band(self._slot, voxels)
-        return NarrowBand(voxels, scores, shown, least_limit)
+        return NarrowBand(voxels, scores, shown, voxel_limit)
 
     def refine_windows(
         self,
@@ -191,7 +189,7 @@ class NarrowBandRefiner:
             np.maximum(distance, 0, out=distance)
             scores, _ = self._solve(
                 solution, markers, weight, smooth, labels, best, voxels, None, distance,
-                len(inner), before.shown, before.least_limit,
+                len(inner), before.shown, before.voxel_limit,
             )  # fmt: skip
         finally:
             clear_band(self._slot, voxels)
@@ -199,7 +197,7 @@ class NarrowBandRefiner:
             np.concatenate([before.voxels[~inside], inner]),
             np.concatenate([before.scores[~inside], scores]),
             before.shown,
-            before.least_limit,
+            before.voxel_limit,
         )
 
     def _solve(
@@ -215,13 +213,12 @@ class NarrowBandRefiner:
         distance: Floats,
         count: int,
         shown: NDArray[np.bool_],
-        least_limit: float | None = None,
+        voxel_limit: float | None = None,
     ) -> tuple[Floats, float]:
         """Label the first ``count`` numbered voxels in place; return their scores.
 
         ``distance`` (K, B) holds what is known of the others, infinity for the first ones. Without
-        ``least_limit``, the path cost below which no scattered class ends is estimated, and
-        returned, too.
+        ``voxel_limit``, it is estimated from voxels in the annotated slices, and returned, too.
         """
         classes, image = markers.count, self.image
         starts = np.full((classes, count), np.inf, np.float32)
@@ -257,9 +254,9 @@ class NarrowBandRefiner:
         if forbidden is not None:
             distance[forbidden(voxels)] = UNREACHABLE
         extent = solution.extent
-        if least_limit is None:
-            least_limit = extent.largest_of_voxels(voxels, distance, self._extent_percentile)
-        extent.end_voxels(distance, voxels, least_limit)
+        if voxel_limit is None:
+            voxel_limit = extent.limit_of_voxels(voxels, distance, self._extent_percentile)
+        extent.end_voxels(distance, voxels, voxel_limit)
         distance += np.float32(SOFTENING)
         scores = np.ascontiguousarray(-np.log(distance[:, :count]).T)
         np.power(distance, np.float32(-self._params.exponent), out=distance)
@@ -268,8 +265,11 @@ class NarrowBandRefiner:
         sharp = probability[:count].argmax(axis=1).astype(np.uint8)
         labels[tuple(voxels[:count].T)] = sharp
         if smooth > 0:
-            self._smooth(voxels, count, labels, probability, sharp, smooth)
-        return scores, least_limit
+            smooth_boundaries(
+                self._slot, voxels, count, labels, probability, sharp, smooth,
+                self.image.relative_spacing, self._params.thin_part,
+            )  # fmt: skip
+        return scores, voxel_limit
 
     def _grow(
         self,
@@ -297,53 +297,6 @@ class NarrowBandRefiner:
             own.leak_factor, shown,
         )  # fmt: skip
         return GrownLabels(*found, weight, fraction)
-
-    def _smooth(
-        self,
-        voxels: NDArray[np.int32],
-        count: int,
-        labels: NDArray[np.uint8],
-        probability: Floats,
-        sharp: NDArray[np.uint8],
-        sigma: float,
-    ) -> None:
-        """Label the first ``count`` voxels by smoothed probabilities, in place.
-
-        ``sharp`` are their labels without smoothing. Thin parts keep them: the smoothing would
-        take what is no wider than itself.
-        """
-        offsets, weights = self._kernel(sigma)
-        if len(offsets) == 1:  # the square of a tiny width may be zero
-            return
-        smoothed = np.empty((count, probability.shape[1]), np.float32)
-        label = np.empty(count, np.uint8)
-
-        def task(block: int) -> None:
-            first = block * CHUNK
-            last = min(count, first + CHUNK)
-            smooth_probabilities(
-                self._slot, voxels, labels, probability, offsets, weights, first, last, smoothed
-            )
-            label[first:last] = smoothed[first:last].argmax(axis=1)
-            keep_thin_parts(
-                voxels, labels, sharp, offsets, weights, np.float32(self._params.thin_part),
-                first, last, label,
-            )  # fmt: skip
-
-        run_chunks(task, -(-count // CHUNK))
-        labels[tuple(voxels[:count].T)] = label
-
-    def _kernel(self, sigma: float) -> tuple[NDArray[np.int64], Floats]:
-        """Return the offsets and weights of a Gaussian; its width is in finest voxels."""
-        radius = [min(RING, int(2 * sigma / s)) for s in self.image.relative_spacing]
-        grid = np.stack(np.meshgrid(*[np.arange(-r, r + 1) for r in radius], indexing="ij"), -1)
-        offsets = grid.reshape(-1, 3)
-        square = ((offsets * self.image.relative_spacing) ** 2).sum(axis=1)
-        near = square <= (2 * sigma) ** 2 + 1e-6
-        if np.count_nonzero(near) == 1:
-            return offsets[near], np.ones(1, np.float32)
-        weights = np.exp(-0.5 * square[near] / sigma**2).astype(np.float32)
-        return np.ascontiguousarray(offsets[near]), weights
 
 
 def within(voxels: NDArray[np.int32], windows: NDArray[np.int32]) -> NDArray[np.bool_]:
