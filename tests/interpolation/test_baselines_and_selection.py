@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from scipy.signal import resample
+from tests.interpolation.phantoms import oblique_tubes
 
 from napari_medgs.errors import Cancelled, GeometryError, ParameterError
 from napari_medgs.interpolation import (
@@ -84,21 +85,8 @@ def test_plain_errors():
         interpolate_baseline(np.zeros((2, 3, 3)), [0, 1, 2], [0.5])
 
 
-def phantom(depth, seed=0, noise=0.02):
-    """A tree of oblique tubes with noise: what motion is good for."""
-    rng = np.random.default_rng(seed)
-    z, y, x = np.mgrid[:depth, :64, :64].astype(np.float32)
-    image = np.zeros(z.shape, np.float32)
-    for _ in range(12):
-        cx, cy = rng.uniform(5, 59, 2)
-        sx, sy = rng.uniform(-0.8, 0.8, 2)
-        r = rng.uniform(3, 7)
-        image += 0.4 / (1 + np.exp(2 * (np.hypot(x - cx - sx * z, y - cy - sy * z) - r)))
-    return image + noise * rng.standard_normal(image.shape).astype(np.float32)
-
-
 def test_motion_is_selected_for_oblique_tubes():
-    selection = select_method(phantom(40)[::2])
+    selection = select_method(oblique_tubes(40)[::2])
     assert selection.best == "motion"
     assert selection.weights["motion"] > 0.8
     assert selection.errors["motion"] < 0.8 * min(
@@ -107,7 +95,7 @@ def test_motion_is_selected_for_oblique_tubes():
 
 
 def test_a_spline_is_selected_for_slices_smooth_along_the_axis():
-    dense = gaussian_filter1d(phantom(60), 2.0, axis=0)[::2]
+    dense = gaussian_filter1d(oblique_tubes(60), 2.0, axis=0)[::2]
     selection = select_method(dense)
     assert selection.best == "quintic"
     assert selection.weights["motion"] < 0.2
@@ -125,7 +113,7 @@ def test_motion_counts_less_for_noise_on_what_does_not_move():
 
 @pytest.mark.parametrize("smooth", [0.0, 1.0, 2.0])
 def test_the_selection_is_hardly_worse_than_the_best_method(smooth):
-    image = phantom(60, noise=0.01)
+    image = oblique_tubes(60, noise=0.01)
     if smooth:  # and some noise of the scanner, without which a spline would be exact
         image = gaussian_filter1d(image, smooth, axis=0)
         image += 0.004 * np.random.default_rng(1).standard_normal(image.shape).astype(np.float32)
@@ -144,7 +132,7 @@ def test_a_spline_comes_with_its_share_of_a_cubic():
     assert cubic_share(0.6, -20.0) < cubic_share(0.6, -3.0) < cubic_share(0.6, -1.0)
     assert cubic_share(0.6, -0.2) > 0.9  # as of slices averaged over five
     assert cubic_share(0.1, -3.0) < cubic_share(0.6, -3.0)
-    selection = select_method(gaussian_filter1d(phantom(60), 2.0, axis=0)[::2])
+    selection = select_method(gaussian_filter1d(oblique_tubes(60), 2.0, axis=0)[::2])
     share = cubic_share(selection.correlation, selection.edge)
     rest = 1 - selection.weights["motion"]
     assert selection.weights["cubic"] == pytest.approx(share * rest)
@@ -192,7 +180,7 @@ def test_texture_and_spectrum_tell_interpolated_slices():
 
 @pytest.mark.parametrize("factor", [3, 4])
 def test_zero_filled_slices_come_out_like_the_best_method(factor):
-    image = zero_filled(phantom(64 // factor, noise=0.01), factor)
+    image = zero_filled(oblique_tubes(64 // factor, noise=0.01), factor)
     kept, left = np.arange(0, len(image), 2), np.arange(1, len(image) - 1, 2)
     frames, _, selection = interpolate_auto(image[kept], kept, left)
     assert selection.weights["motion"] == 0
@@ -206,7 +194,7 @@ def test_zero_filled_slices_come_out_like_the_best_method(factor):
 
 
 def test_few_dense_slices_are_told_by_their_texture():
-    dense = zero_filled(phantom(20), 3)[20:28]
+    dense = zero_filled(oblique_tubes(20), 3)[20:28]
     assert len(dense) < MIN_SLICES
     selection = select_method(dense)
     assert selection.best == "quintic"
@@ -223,7 +211,7 @@ def test_few_dense_slices_are_told_by_their_texture():
     smooth=st.sampled_from([0.3, 1.0, 2.0]),
 )
 def test_frames_follow_unit_and_direction(scale, offset, depth, smooth):
-    image = gaussian_filter1d(phantom(depth)[:, 8:40, 8:40], smooth, axis=0)
+    image = gaussian_filter1d(oblique_tubes(depth)[:, 8:40, 8:40], smooth, axis=0)
     where, wanted = np.arange(depth), np.arange(depth - 1) + 0.5
     frames, _, plain = interpolate_auto(image, where, wanted)
     other = np.float32(scale) * (image + np.float32(offset))
@@ -236,7 +224,7 @@ def test_frames_follow_unit_and_direction(scale, offset, depth, smooth):
 
 
 def test_large_stacks_are_looked_at_symmetrically():
-    image = phantom(61)[:, 8:40, 8:40]
+    image = oblique_tubes(61)[:, 8:40, 8:40]
     image[:30] = gaussian_filter1d(image[:30], 1.0, axis=0)
     plain, flipped = select_method(image), select_method(image[::-1])
     assert flipped.weights == pytest.approx(plain.weights, abs=0.02)
@@ -244,35 +232,35 @@ def test_large_stacks_are_looked_at_symmetrically():
 
 def test_selection_with_few_or_equal_slices():
     assert select_method(np.ones((1, 8, 8), np.float32)).used == ("motion",)
-    assert select_method(phantom(4)[::2]).errors == {}
+    assert select_method(oblique_tubes(4)[::2]).errors == {}
     assert select_method(np.ones((MIN_SLICES, 8, 8), np.float32)).used == ("cubic",)
     for count in range(2, MIN_SLICES):
-        assert select_method(phantom(count)).used == ("motion",)
+        assert select_method(oblique_tubes(count)).used == ("motion",)
     for count in range(MIN_SLICES, MIN_SLICES + 3):
-        selection = select_method(phantom(count))
+        selection = select_method(oblique_tubes(count))
         assert sum(selection.weights.values()) == pytest.approx(1)
         assert set(selection.errors) == {"motion", "cubic", "quintic"}
 
 
 def test_selection_errors():
     with pytest.raises(GeometryError, match="positions"):
-        select_method(phantom(6), [0, 1, 2])
+        select_method(oblique_tubes(6), [0, 1, 2])
     with pytest.raises(GeometryError, match="increase"):
-        select_method(phantom(3), [0, 2, 1])
+        select_method(oblique_tubes(3), [0, 2, 1])
     with pytest.raises(Cancelled):
-        select_method(phantom(MIN_SLICES), should_stop=lambda: True)
+        select_method(oblique_tubes(MIN_SLICES), should_stop=lambda: True)
 
 
 def test_automatic_interpolation_uses_the_selected_methods():
     kept, left = np.arange(0, 40, 2), np.arange(1, 39, 2)
-    sharp = phantom(40, noise=0.005)
+    sharp = oblique_tubes(40, noise=0.005)
     frames, flow, selection = interpolate_auto(sharp[kept], kept, left)
     assert selection.best == "motion"
     assert flow is not None
-    truth = phantom(40, noise=0)[left]
+    truth = oblique_tubes(40, noise=0)[left]
     cubic = interpolate_baseline(sharp[kept], kept, left)
     assert np.mean((frames - truth) ** 2) < 0.6 * np.mean((cubic - truth) ** 2)
-    dense = gaussian_filter1d(phantom(60), 2.0, axis=0)
+    dense = gaussian_filter1d(oblique_tubes(60), 2.0, axis=0)
     frames, flow, selection = interpolate_auto(np.stack([dense[kept]] * 2), kept, left)
     parts = {
         "motion": interpolate_stack(dense[kept], kept, left)[0],

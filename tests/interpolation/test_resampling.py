@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
+from tests.interpolation.phantoms import oblique_tubes
 
 from napari_medgs.interpolation import (
     interpolate_auto,
@@ -15,15 +16,7 @@ from napari_medgs.interpolation.resampling import Resampling, best_shares, find_
 
 def noisy_tubes(depth, seed=0, noise=0.06):
     """Oblique tubes in the noise of a scanner."""
-    rng = np.random.default_rng(seed)
-    z, y, x = np.mgrid[:depth, :64, :64].astype(np.float32)
-    image = np.zeros(z.shape, np.float32)
-    for _ in range(12):
-        cx, cy = rng.uniform(5, 59, 2)
-        sx, sy = rng.uniform(-0.8, 0.8, 2)
-        r = rng.uniform(3, 7)
-        image += 0.4 / (1 + np.exp(2 * (np.hypot(x - cx - sx * z, y - cy - sy * z) - r)))
-    return image + noise * rng.standard_normal(image.shape).astype(np.float32)
+    return oblique_tubes(depth, seed, noise)
 
 
 def resampled(scan, kernel, step, phase):
